@@ -1,0 +1,1 @@
+"""An index and two models in, answers out."""
