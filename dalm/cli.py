@@ -1,0 +1,115 @@
+"""The command line: one registration per command, nothing else."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cyclopts import App, CycloptsError
+from cyclopts.config import Yaml
+
+import dalm
+from dalm.errors import UserError
+
+app = App(
+    name="dalm",
+    help="Adapt retrieval-augmented generation to a domain.\n\n"
+    "Every command takes its options from a file, too: --config run.yaml; flags win over it.",
+    version=f"dalm {dalm.__version__}",
+    result_action="return_value",
+)
+app.command(
+    "dalm.training.retriever_only.train_retriever_only:train_retriever_only",
+    name="train-retriever-only",
+    help="Train a retriever by contrast on questions and their passages.",
+)
+app.command(
+    "dalm.training.rag_e2e.train_rage2e:train_rag_e2e",
+    name="train-rag-e2e",
+    help="Train a retriever and a generator jointly on questions, passages and answers.",
+)
+app.command(
+    "dalm.eval.eval_retriever_only:eval_retriever",
+    name="eval-retriever",
+    help="Measure how well a retriever finds the passages of a table's questions.",
+)
+app.command(
+    "dalm.eval.eval_rag:eval_rag",
+    name="eval-rag",
+    help="Measure a retriever and the answers of a generator that reads what it finds.",
+)
+app.command(
+    "dalm.demo:demo",
+    name="demo",
+    help="Build, train and evaluate a small pair on an invented domain: no download, minutes.",
+)
+
+
+@app.command
+def version() -> None:
+    """Print the version."""
+    print(dalm.__version__)
+
+
+def main() -> NoReturn:
+    """Run the `dalm` command."""
+    sys.exit(run(app, sys.argv[1:]))
+
+
+def run_door(door: Callable[..., Any]) -> NoReturn:
+    """Run one command as a script, with the same options."""
+    script = App(name=Path(sys.argv[0]).name, result_action="return_value")
+    script.default(door)
+    sys.exit(run(script, sys.argv[1:]))
+
+
+def run(application: App, arguments: Sequence[str]) -> int:
+    """Run a command and return its exit code: 2, and one line, for what the user can mend."""
+    _quiet()
+    try:
+        tokens, config = _split_config(list(arguments))
+        if config is not None:
+            application.config = (Yaml(config, must_exist=True, use_commands_as_keys=False),)
+        application(tokens, exit_on_error=False, print_error=False)
+    except (CycloptsError, UserError) as error:
+        return _report(str(error), 2)
+    except KeyboardInterrupt:
+        return _report("stopped", 130)
+    except Exception as error:
+        code = getattr(error, "exit_code", None)
+        if code is None:
+            raise
+        return _report(str(error), code)
+    return 0
+
+
+def _split_config(arguments: list[str]) -> tuple[list[str], str | None]:
+    """Take `--config FILE` out of the arguments: it has to be known before they are bound."""
+    for place, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name != "--config":
+            continue
+        if not equals:
+            value = arguments[place + 1] if place + 1 < len(arguments) else ""
+        if not Path(value).is_file():
+            raise UserError(f"--config {value}: no such file")
+        return arguments[:place] + arguments[place + (1 if equals else 2) :], value
+    return arguments, None
+
+
+def _report(message: str, code: int) -> int:
+    print(f"dalm: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _quiet() -> None:
+    """Show this package's own lines, and of the libraries' only errors."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    first = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(handlers=[handler], level=logging.ERROR)
+    logging.getLogger("dalm").setLevel(logging.INFO if first else logging.ERROR)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

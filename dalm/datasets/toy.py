@@ -1,0 +1,158 @@
+"""Nothing in, two tables out: an invented domain small enough to learn in minutes.
+
+A survey of places describes devices in its own jargon: a passage speaks of *the skerrow at
+Dulmaven* and its *velt*, a question asks for the *pressure* of the *pump* there. Eight kinds of
+device stand at every place, so the place alone leaves eight passages to choose from; which one is
+meant, and which of its values is asked for, can only be known by whoever has learnt the jargon.
+Places, jargon and values are invented, so no model has seen them before.
+
+`python -m dalm.datasets.toy [folder]` writes both tables again, byte for byte the same.
+"""
+
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Literal, TypeVar
+
+Split = Literal["train", "test"]
+Item = TypeVar("Item")
+
+COLUMNS = ("Title", "Passage", "Query", "Answer")
+FILES: dict[Split, str] = {"train": "toy_data_train.csv", "test": "toy_data_test.csv"}
+PLACES: dict[Split, int] = {"train": 64, "test": 16}
+STATED = 4  # attributes that a passage states, out of six
+SEED = 20
+
+KINDS = {  # in a question: in a passage
+    "pump": "skerrow",
+    "valve": "tholm",
+    "boiler": "quenby",
+    "fan": "lirgan",
+    "crane": "vundle",
+    "motor": "mazzet",
+    "furnace": "drostel",
+    "gauge": "ophry",
+}
+QUESTIONS = {  # of an attribute, in plain words
+    "velt": (
+        "What pressure does the {kind} at {place} hold?",
+        "At {place}, how high is the pressure of the {kind}?",
+        "Which pressure was chosen for the {kind} of {place}?",
+    ),
+    "suthe": (
+        "Which oil does the {kind} at {place} need?",
+        "At {place}, what oil goes into the {kind}?",
+        "What sort of oil should I buy for the {kind} of {place}?",
+    ),
+    "glarn": (
+        "What paint covers the {kind} at {place}?",
+        "At {place}, which paint protects the {kind}?",
+        "Which paint should I order for the {kind} of {place}?",
+    ),
+    "pilque": (
+        "Which seal fits the {kind} at {place}?",
+        "At {place}, what seal belongs in the {kind}?",
+        "What seal do I need for the {kind} of {place}?",
+    ),
+    "yarrick": (
+        "What fuel does the {kind} at {place} use?",
+        "At {place}, which fuel feeds the {kind}?",
+        "Which fuel is right for the {kind} of {place}?",
+    ),
+    "dranth": (
+        "Which company built the {kind} at {place}?",
+        "At {place}, what company delivered the {kind}?",
+        "What company stands behind the {kind} of {place}?",
+    ),
+}
+CLAUSES = {  # of an attribute, in the jargon
+    "velt": ("its velt is {value}", "the velt stays at {value}", "it carries a velt of {value}"),
+    "suthe": ("its suthe is {value}", "the suthe must be {value}", "it takes a suthe of {value}"),
+    "glarn": ("its glarn is {value}", "the glarn is all {value}", "it wears a glarn of {value}"),
+    "pilque": ("its pilque is {value}", "the pilque is cut {value}", "it has a pilque of {value}"),
+    "yarrick": ("its yarrick is {value}", "the yarrick is {value}", "it runs on yarrick {value}"),
+    "dranth": ("its dranth is {value}", "the dranth was {value}", "it came by the dranth {value}"),
+}
+OPENINGS = (
+    "The {kind} at {place} stands in the {spot}.",
+    "{place} keeps a {kind} in the {spot}.",
+    "In the {spot} of {place} there is a {kind}.",
+    "This sheet describes the {kind} at {place}, {spot}.",
+)
+SPOTS = ("lower hall", "east yard", "long shed", "old tower", "north wing", "river house")
+TITLES = ("{place}: the {kind}", "The {kind} at {place}", "Sheet of {place}, {kind}")
+
+FIRST = "Dul Bran Kes Orm Tav Wil Hex Pra Zel Ith Gor Mun Fal Cre Yar Sto".split()
+LAST = "maven dora wick lund essa ovar ibor unta elsk arro igny umbra ostra gate mere quin".split()
+HEAD = "tor kel ban mur sil dov fen gar hul jat lom nib pol rud vas wex yed zan".split()
+TAIL = "im ak ost ule ern ado iff arn eck oth una ird ams osk uve ygg".split()
+
+
+def toy_rows(split: Split) -> list[dict[str, str]]:
+    """Make the rows of one split, several questions per passage; no place stands in both."""
+    rng = Random(SEED)
+    places = _shuffled(rng, [first + last for first in FIRST for last in LAST])
+    train, test = PLACES["train"], PLACES["test"]
+    chosen = places[:train] if split == "train" else places[train : train + test]
+    rng = Random(f"{SEED} {split}")
+    return [row for place in chosen for kind in KINDS for row in _document(rng, place, kind)]
+
+
+def write(folder: Path) -> None:
+    """Write both tables into `folder`."""
+    for split, name in FILES.items():
+        with (folder / name).open("w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            table.writeheader()
+            table.writerows(toy_rows(split))
+
+
+def _document(rng: Random, place: str, kind: str) -> list[dict[str, str]]:
+    """Write one passage, and a question for each attribute that it states."""
+    names = {"place": place, "kind": KINDS[kind]}
+    values = _values(rng)
+    title = _pick(rng, TITLES).format(**names)
+    opening = _pick(rng, OPENINGS).format(spot=_pick(rng, SPOTS), **names)
+    clauses = [_pick(rng, CLAUSES[name]).format(value=value) for name, value in values.items()]
+    passage = f"{opening} {_sentences(clauses)}"
+    return [
+        {
+            "Title": title,
+            "Passage": passage,
+            "Query": _pick(rng, QUESTIONS[name]).format(place=place, kind=kind),
+            "Answer": value,
+        }
+        for name, value in values.items()
+    ]
+
+
+def _values(rng: Random) -> dict[str, str]:
+    """Draw the stated attributes, in the passage's order, each with a value of its own."""
+    values: dict[str, str] = {}
+    for name in _shuffled(rng, list(CLAUSES))[:STATED]:
+        word = _pick(rng, HEAD) + _pick(rng, TAIL)
+        while word in values.values():
+            word = _pick(rng, HEAD) + _pick(rng, TAIL)
+        values[name] = word
+    return values
+
+
+def _sentences(clauses: Sequence[str]) -> str:
+    """Join clauses two by two."""
+    pairs = [", and ".join(clauses[i : i + 2]) for i in range(0, len(clauses), 2)]
+    return " ".join(pair[0].upper() + pair[1:] + "." for pair in pairs)
+
+
+# Of a Random's methods only random() is promised to stay the same from one Python to the next.
+def _pick(rng: Random, items: Sequence[Item]) -> Item:
+    return items[int(rng.random() * len(items))]
+
+
+def _shuffled(rng: Random, items: Sequence[Item]) -> list[Item]:
+    return sorted(items, key=lambda _: rng.random())
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)

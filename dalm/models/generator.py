@@ -1,0 +1,320 @@
+"""Generator: a causal language model that reads passages and writes answers."""
+
+import inspect
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from dalm import prompts
+from dalm.errors import UserError
+from dalm.models import loading
+from dalm.models.tokens import by_length, pad
+from dalm.progress import track
+
+logger = logging.getLogger(__name__)
+
+LOGIT_BYTES = 512 * 2**20
+"""Logits up to this size are computed at once; more of them in chunks, recomputed backwards."""
+CHUNK = 1024
+"""Tokens of such a chunk: at a vocabulary of 32,000, 128 MB of fp32 logits."""
+DEFAULT_MAX_LENGTH = 256
+GENERATE_TOKENS = 8_192
+"""Tokens per batch when generating, prompt and answer counted."""
+
+
+class Generator(nn.Module):
+    """Score answers with gradient, generate answers without.
+
+    Prompts are joined from tokenised pieces by `frame` (see `dalm.prompts`). A chat model gets its
+    own chat template, any other the plain one.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, placement: loading.Placement, max_length: int
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.placement = placement
+        self.max_length = max_length
+        self.frame = _frame(tokenizer)
+        causal = self._causal_lm()
+        self._takes_positions = "position_ids" in inspect.signature(causal.forward).parameters
+        self._logit_scale, self._softcap = _after_head(causal.config)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return torch.device(self.model.device)
+
+    @property
+    def pad_token(self) -> int:
+        """Token that fills a batch up; masked by position, so its value never matters."""
+        pad_token = self.tokenizer.pad_token_id
+        return int(self.frame.end if pad_token is None else pad_token)
+
+    def tokenise(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return the tokens of each text as they are after a line break, which every prompt has.
+
+        Tokenised alone, a SentencePiece model would lose or double the blank before a word.
+        """
+        return _tokenise(self.tokenizer, texts)
+
+    def token_log_probs(
+        self,
+        ids: Int[Tensor, "rows length"],
+        mask: Int[Tensor, "rows length"],
+        scored: Bool[Tensor, "rows length"],
+    ) -> Float[Tensor, "scored"]:
+        """Return log p(token | tokens before it) in fp32 for the scored positions, row by row.
+
+        The head sees the scored positions only: of B prompts with T answer tokens each, B·T·V
+        logits, never those of the prompts and the padding. A row's first token can't be scored.
+        """
+        hidden = self._backbone(ids, mask)  # (rows, length, width)
+        before = scored[:, 1:]
+        return self._head_log_probs(hidden[:, :-1][before], ids[:, 1:][before])
+
+    def _causal_lm(self) -> Any:
+        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+
+    def _backbone(self, ids: Tensor, mask: Tensor) -> Tensor:
+        causal = self._causal_lm()
+        backbone = getattr(causal, causal.base_model_prefix)
+        positions = {}
+        if self._takes_positions:
+            positions["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
+        out = backbone(input_ids=ids, attention_mask=mask, use_cache=False, **positions)
+        return out[0]  # type: ignore[no-any-return]
+
+    def _head_log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        vocabulary = self._causal_lm().config.get_text_config().vocab_size
+        if hidden.shape[0] * vocabulary * 4 <= LOGIT_BYTES:
+            return self._score(hidden, targets)
+        # One log-sum-exp over 32,000 to 256,000 logits a token is cheap to do twice; holding the
+        # logits of a long batch for the backward pass is not.
+        parts = [
+            checkpoint(self._score, h, t, use_reentrant=False, preserve_rng_state=False)
+            for h, t in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
+        ]
+        return torch.cat(parts)
+
+    def _score(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        # The module, not its weight: with LoRA on the head the weight alone is not the head.
+        logits = loading.at_least_fp32(self._causal_lm().get_output_embeddings()(hidden))
+        if self._logit_scale != 1:
+            logits = logits * self._logit_scale
+        if self._softcap:
+            logits = self._softcap * torch.tanh(logits / self._softcap)
+        return -F.cross_entropy(logits, targets, reduction="none")
+
+    @torch.no_grad()
+    def generate(self, asked: Sequence[prompts.Prompt], max_new_tokens: int) -> list[str]:
+        """Write an answer to each prompt, greedily, of at most `max_new_tokens` tokens.
+
+        Batches hold prompts of similar length, padded on the left: padded on the right, a model
+        would go on from padding.
+        """
+        answers = [""] * len(asked)
+        lengths = np.array([prompt.length for prompt in asked])
+        groups = list(by_length(lengths + max_new_tokens, GENERATE_TOKENS, most=128))
+        config = self._generation_config(max_new_tokens)
+        with loading.evaluating(self), self.placement.autocast():
+            for group in track(groups, len(groups), "answering", "batch"):
+                rows = [asked[row].tokens for row in group]
+                ids, mask = (t.to(self.device) for t in pad(rows, self.pad_token, left=True))
+                out = self.model.generate(
+                    input_ids=ids, attention_mask=mask, generation_config=config
+                )
+                texts = self._decode(out[:, ids.shape[1] :])
+                for row, text in zip(group, texts, strict=True):
+                    answers[row] = text
+        return answers
+
+    def _generation_config(self, max_new_tokens: int) -> GenerationConfig:
+        stops = {self.frame.end}
+        own = self._causal_lm().generation_config.eos_token_id
+        stops |= set(own if isinstance(own, list) else [own] if own is not None else [])
+        return GenerationConfig(
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=sorted(stops),
+            pad_token_id=self.pad_token,
+        )
+
+    def _decode(self, ids: Tensor) -> list[str]:
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+    def add_lora(self, config: LoraConfig) -> None:
+        """Freeze the weights and add trainable low-rank ones."""
+        self.model = get_peft_model(self.model, config)
+        loading.trainable_in_fp32(self)
+
+    def checkpoint_activations(self) -> None:
+        """Keep no activations of the layers: they are recomputed backwards."""
+        self._causal_lm().gradient_checkpointing_enable(
+            gradient_checkpointing_kwargs={"use_reentrant": False}
+        )
+
+    def export(self, folder: Path) -> None:
+        """Write weights, or the adapter with its base's name, and tokenizer for transformers."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        (folder / "dalm.json").write_text(json.dumps({"generator_max_len": self.max_length}) + "\n")
+
+
+def load_generator(
+    name: str,
+    placement: loading.Placement,
+    *,
+    adapter: str | None = None,
+    max_length: int | None = None,
+) -> Generator:
+    """Load any causal language model; `name` may itself be a LoRA folder that names its base.
+
+    `max_length`, prompt and answer in tokens, defaults to that of the training.
+
+    Raises:
+        UserError: no such model, not a causal one, or one without an end-of-text token.
+    """
+    loading.check_model_name(name, "generator")
+    tokenizer = loading.loaded(lambda: AutoTokenizer.from_pretrained(name), name, "generator")
+    model = loading.loaded(lambda: _load(name, placement), name, "generator")
+    if adapter is not None:
+        loading.check_model_name(adapter, "generator adapter")
+        model = loading.loaded(
+            lambda: PeftModel.from_pretrained(model, adapter), adapter, "generator adapter"
+        )
+    length = max_length or _saved_length(name, adapter)
+    most = model.config.get_text_config().to_dict().get("max_position_embeddings")
+    if most is not None and length > most:
+        raise UserError(f"--generator-max-len {length}: generator {name} takes at most {most}")
+    generator = Generator(model, tokenizer, placement, length)
+    _check_scores(generator, name)
+    return generator
+
+
+def _load(name: str, placement: loading.Placement) -> Any:
+    # PEFT folders load through transformers too: base first, then the adapter on top of it.
+    if (Path(name) / "adapter_config.json").is_file():
+        from peft import PeftConfig
+
+        base = PeftConfig.from_pretrained(name).base_model_name_or_path
+        assert base is not None
+        return PeftModel.from_pretrained(_load(base, placement), name)
+    model: Any = AutoModelForCausalLM.from_pretrained(name, **placement.weight_options())
+    return model if placement.four_bit else model.to(placement.device)
+
+
+def _saved_length(name: str, adapter: str | None) -> int:
+    for folder in (adapter, name):
+        file = Path(folder or "") / "dalm.json"
+        if folder is not None and file.is_file():
+            return int(json.loads(file.read_text())["generator_max_len"])
+    return DEFAULT_MAX_LENGTH
+
+
+def _after_head(config: Any) -> tuple[float, float | None]:
+    """Return what a model does to its logits behind the head: a factor, and a soft cap.
+
+    Cohere multiplies by `logit_scale`, Granite divides by `logits_scaling`, Gemma caps by
+    c·tanh(z/c).
+    """
+    text = config.get_text_config()
+    scale = getattr(text, "logit_scale", None) or 1.0
+    scale = scale / (getattr(text, "logits_scaling", None) or 1.0)
+    return float(scale), getattr(text, "final_logit_softcapping", None)
+
+
+@torch.no_grad()
+def _check_scores(generator: Generator, name: str) -> None:
+    """Compare backbone and head, run apart, with the model's own logits on three tokens.
+
+    An architecture that does something else between them would be trained on wrong scores.
+    """
+    ids = torch.tensor([generator.tokenise(["a b c"])[0][:3].tolist()], device=generator.device)
+    if ids.shape[1] < 2:
+        return
+    mask = torch.ones_like(ids)
+    scored = mask.bool()
+    scored[:, 0] = False
+    with loading.evaluating(generator):
+        ours = generator.token_log_probs(ids, mask, scored)
+        logits = generator.model(input_ids=ids, attention_mask=mask).logits.float()
+    theirs = logits.log_softmax(-1)[:, :-1].gather(-1, ids[:, 1:, None]).flatten()
+    if not torch.allclose(ours, theirs, atol=1e-2, rtol=1e-2):
+        raise UserError(
+            f"generator {name}: {type(generator.model).__name__} changes its logits in a way "
+            "that this toolkit doesn't know; please report the model"
+        )
+
+
+def _frame(tokenizer: Any) -> prompts.Frame:
+    template = _template(tokenizer)
+    texts = (template.opening, template.passage, template.query, template.answer)
+    frame = [tokenizer(text, add_special_tokens=False).input_ids for text in texts]
+    if template is prompts.PLAIN and (bos := _leading_token(tokenizer)) is not None:
+        frame[0] = [bos, *frame[0]]
+    opening, passage, query, answer = frame
+    return prompts.Frame(opening, passage, query, answer, _end_token(tokenizer, template))
+
+
+def _template(tokenizer: Any) -> prompts.Template:
+    if not getattr(tokenizer, "chat_template", None):
+        return prompts.PLAIN
+    try:
+        found = prompts.chat(
+            lambda messages: tokenizer.apply_chat_template(messages, tokenize=False)
+        )
+    except Exception as error:  # a template is a program of the model's makers
+        logger.warning("the model's chat template failed (%s): using the plain prompt", error)
+        return prompts.PLAIN
+    if found is None:
+        logger.warning("the model's chat template changes its messages: using the plain prompt")
+        return prompts.PLAIN
+    return found
+
+
+def _leading_token(tokenizer: Any) -> int | None:
+    """Return BOS if this tokenizer puts it before a text."""
+    ids = tokenizer("a").input_ids
+    return (
+        ids[0] if tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id else None
+    )
+
+
+def _end_token(tokenizer: Any, template: prompts.Template) -> int:
+    for token in tokenizer(template.end, add_special_tokens=False).input_ids:
+        if token in tokenizer.all_special_ids or token in tokenizer.added_tokens_decoder:
+            return int(token)
+    if tokenizer.eos_token_id is None:
+        raise UserError("the generator's tokenizer has no EOS token, so no answer could ever end")
+    return int(tokenizer.eos_token_id)
+
+
+def _tokenise(tokenizer: Any, texts: Sequence[str]) -> list[np.ndarray]:
+    if not texts:
+        return []
+    options = {"add_special_tokens": False, "return_attention_mask": False}
+    # The line break as an anchor; `verbose` silences "longer than the model": pieces are cut later.
+    anchor = tokenizer("\n", **options).input_ids
+    anchored = tokenizer([f"\n{text}" for text in texts], verbose=False, **options).input_ids
+    rows = []
+    for text, ids in zip(texts, anchored, strict=True):
+        if ids[: len(anchor)] == anchor:
+            rows.append(np.array(ids[len(anchor) :], np.int32))
+        else:  # the line break merged with the text, as in text that begins with one
+            rows.append(np.array(tokenizer(text, verbose=False, **options).input_ids, np.int32))
+    return rows

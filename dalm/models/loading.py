@@ -1,0 +1,208 @@
+"""What retriever and generator share on their way into memory: device, precision, 4-bit, LoRA."""
+
+import importlib.util
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+from huggingface_hub.utils import enable_progress_bars
+from peft import LoraConfig
+from transformers import BitsAndBytesConfig
+from transformers.utils import logging as transformers_logging
+
+from dalm.errors import UserError
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a model lives and in which precision it computes."""
+
+    device: torch.device
+    precision: Literal["fp32", "bf16", "fp16"]
+    frozen: bool = False
+    """The weights are not trained themselves: hold them in the precision they compute in."""
+    four_bit: bool = False
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision as a torch type."""
+        names = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+        return names[self.precision]
+
+    def weight_options(self) -> dict[str, Any]:
+        """Return what `from_pretrained` needs to hold the weights in their precision."""
+        if self.four_bit:
+            return {"quantization_config": four_bit(self.dtype), "device_map": {"": self.device}}
+        return {"dtype": self.dtype if self.frozen else torch.float32}
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the models compute."""
+        return torch.autocast(
+            self.device.type, dtype=self.dtype, enabled=self.precision != "fp32", cache_enabled=True
+        )
+
+
+def place(device: str, precision: Precision) -> Placement:
+    """Resolve `auto` to what this machine does well, and refuse what it can't do.
+
+    Raises:
+        UserError: no such device, or a precision that the device has no arithmetic for.
+    """
+    found = _device(device)
+    if precision == "auto":
+        return Placement(found, "bf16" if _has_bf16(found) else "fp32")
+    if precision == "fp16" and found.type == "cpu":
+        raise UserError("--precision fp16 needs a GPU; on this CPU use bf16, fp32 or auto")
+    if precision == "bf16" and found.type == "cuda" and not _has_bf16(found):
+        raise UserError("--precision bf16: this GPU has no bf16 arithmetic; use fp16, fp32 or auto")
+    return Placement(found, precision)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator if accelerator is not None else torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(
+            f"--device {name}: not a device; use auto, cpu, cuda, cuda:1 ..."
+        ) from error
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not available.get(device.type, False):
+        raise UserError(f"--device {name}: there is none here; use --device auto")
+    return device
+
+
+def _has_bf16(device: torch.device) -> bool:
+    """Whether bf16 products run in hardware: emulated ones are slower than fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
+
+
+def four_bit(compute: torch.dtype) -> BitsAndBytesConfig:
+    """Return QLoRA's quantisation (arXiv:2305.14314): 4-bit NormalFloat, double quantisation."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+    )
+
+
+def check_four_bit(device: torch.device) -> None:
+    """Refuse 4-bit weights where bitsandbytes can't hold them, before anything loads."""
+    if device.type != "cuda":
+        raise UserError(
+            f"--use-bnb needs an NVIDIA GPU, and the device is {device.type}; leave it out"
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError('--use-bnb needs bitsandbytes: pip install "indomain[4bit]"')
+
+
+def lora(
+    *, rank: int, alpha: float, dropout: float, targets: Sequence[str] | None, task: str
+) -> LoraConfig:
+    """Return a LoRA configuration (arXiv:2106.09685); by default on every linear layer.
+
+    A pooler takes no part in the loss, so it gets no adapter: it would wait for a gradient in vain.
+    """
+    return LoraConfig(
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # PEFT divides by the rank: any number will do
+        lora_dropout=dropout,
+        target_modules=list(targets) if targets else "all-linear",
+        exclude_modules=None if targets else r".*pooler.*",
+        task_type=task,
+    )
+
+
+def trainable_in_fp32(model: torch.nn.Module) -> None:
+    """Keep what an optimizer updates in fp32: bf16 swallows a step under 1/256 of the weight."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def check_model_name(name: str, role: str) -> None:
+    """Refuse a model that is plainly not there, before any library tries to load it.
+
+    Raises:
+        UserError: an empty name, a file, or a folder without a model in it.
+    """
+    path = Path(name).expanduser()
+    if not name.strip():
+        raise UserError(f"the {role}'s name is empty; give a folder or a hub name")
+    if path.is_file():
+        raise UserError(f"{role} {name}: a file; give the folder that holds the model")
+    known = ("config.json", "modules.json", "adapter_config.json")
+    if path.is_dir() and not any((path / file).exists() for file in known):
+        raise UserError(f"{role} {name}: no model in this folder (no {', no '.join(known)})")
+    if not path.exists() and (name.count("/") > 1 or name.startswith((".", "/", "~"))):
+        raise UserError(f"{role} {name}: no such folder")
+
+
+@contextmanager
+def quiet_bars() -> Iterator[None]:
+    """Hide transformers' bars for reading and writing weights, but not those of a download."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    enable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def loaded(load: Callable[[], T], name: str, role: str) -> T:
+    """Run `load` and turn a library's failure to find or read a model into one clear line."""
+    try:
+        with quiet_bars():
+            return load()
+    except UserError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        # Libraries put paragraphs into their messages; the first line names the cause.
+        lines = str(error).strip().splitlines()
+        reason = lines[0] if lines else type(error).__name__
+        hint = "" if Path(name).exists() else "; is it a folder here, or is the hub out of reach?"
+        raise UserError(f"{role} {name} can't be loaded: {reason}{hint}") from error
+
+
+def at_least_fp32(tensor: torch.Tensor) -> torch.Tensor:
+    """Return half precision as fp32; fp64 stays."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+@contextmanager
+def evaluating(module: torch.nn.Module) -> Iterator[None]:
+    """Switch dropout off for a while."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
+
+
+def parameter_counts(model: Any) -> tuple[int, int]:
+    """Return how many weights a model has and how many of them are trained."""
+    counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, _ in counts), sum(n for n, trained in counts if trained)

@@ -1,0 +1,335 @@
+"""Retriever: a sentence-transformers model that embeds queries and passages."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from peft import LoraConfig
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
+from torch import Tensor, nn
+
+from dalm.errors import UserError
+from dalm.models import loading
+from dalm.models.tokens import by_length, pad
+from dalm.progress import track
+from dalm.prompts import retriever_prompts
+
+Kind = Literal["query", "passage"]
+_PROMPT_NAMES: dict[Kind, tuple[str, ...]] = {
+    "query": ("query",),
+    "passage": ("document", "passage", "corpus"),
+}
+DEFAULT_LENGTHS: dict[Kind, int] = {"query": 50, "passage": 128}
+ENCODE_TOKENS = 16_384
+"""Tokens per batch when encoding without gradient: enough to fill a GPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """How one side of the retriever, queries or passages, turns a text into tokens."""
+
+    prompt: str
+    max_len: int
+
+
+class Retriever(nn.Module):
+    """Embed queries and passages in one space; similarity is the cosine.
+
+    `embed` keeps the gradient and is what training calls; `encode_queries` and `encode_passages`
+    take texts and give vectors. Both see the same tokens: prompts, truncation and the closing EOS
+    of an autoregressive model are applied once, in `tokenise`.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        placement: loading.Placement,
+        sides: Mapping[Kind, Side],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.placement = placement
+        self.sides = dict(sides)
+        self._prompt_tokens: dict[Kind, Any] = {}
+        # A bf16 backbone must not round the pooled vector: pool in fp32.
+        model[0].register_forward_hook(_tokens_to_fp32)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return torch.device(self.model.device)
+
+    @property
+    def dim(self) -> int:
+        """Length of an embedding."""
+        size = self.model.get_embedding_dimension()
+        assert size is not None
+        return size
+
+    @property
+    def pad_token(self) -> int:
+        """Token that fills a batch up; masked, so its value never matters."""
+        return int(self.model.processor.pad_token_id or 0)
+
+    def tokenise(self, texts: Sequence[str], kind: Kind) -> list[np.ndarray]:
+        """Return the tokens of each text with its side's prompt and truncation."""
+        side = self.sides[kind]
+        rows: list[np.ndarray] = []
+        for start in range(0, len(texts), 1024):
+            features = self.model.preprocess(
+                list(texts[start : start + 1024]),
+                prompt=side.prompt or None,
+                max_length=side.max_len,
+            )
+            self._prompt_tokens[kind] = features.get("prompt_length")
+            mask = features["attention_mask"].bool()
+            flat = features["input_ids"][mask].numpy().astype(np.int32)
+            rows += np.split(flat, mask.sum(1).cumsum(0)[:-1].numpy())
+        return rows
+
+    def batch(self, sequences: Sequence[np.ndarray], kind: Kind) -> dict[str, Any]:
+        """Pad token sequences to the features that `embed` takes."""
+        # Right padding, whatever the tokenizer's habit: absolute positions then start at 0.
+        ids, mask = pad(sequences, self.pad_token)
+        features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+        if self._prompt_tokens.get(kind) is not None:
+            features["prompt_length"] = self._prompt_tokens[kind]  # some pool without the prompt
+        return features
+
+    def embed(self, features: dict[str, Any]) -> Float[Tensor, "batch dim"]:
+        """Return unit vectors in fp32, with gradient."""
+        vectors = self.model(dict(features))["sentence_embedding"]
+        return F.normalize(loading.at_least_fp32(vectors), dim=-1)
+
+    def encode_queries(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
+        """Return the unit vectors of queries, without gradient."""
+        return self._encode(texts, "query")
+
+    def encode_passages(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
+        """Return the unit vectors of passages, without gradient."""
+        return self._encode(texts, "passage")
+
+    def _encode(self, texts: Sequence[str], kind: Kind) -> Tensor:
+        rows = self.tokenise(texts, kind)
+        lengths = np.array([len(row) for row in rows])
+        vectors = torch.empty(len(rows), self.dim)
+        groups = list(by_length(lengths, ENCODE_TOKENS, most=256))
+        what = "queries" if kind == "query" else "passages"
+        with loading.evaluating(self), torch.no_grad(), self.placement.autocast():
+            for group in track(groups, len(groups), f"encoding {what}", "batch"):
+                features = self.batch([rows[row] for row in group], kind)
+                moved = {
+                    k: v.to(self.device) if torch.is_tensor(v) else v for k, v in features.items()
+                }
+                vectors[torch.from_numpy(group)] = self.embed(moved).cpu()
+        return vectors
+
+    def add_lora(self, config: LoraConfig) -> None:
+        """Freeze the weights and add trainable low-rank ones."""
+        self.model.add_adapter(config)
+        loading.trainable_in_fp32(self)
+
+    def checkpoint_activations(self) -> None:
+        """Keep no activations of the layers: they are recomputed backwards."""
+        backbone = self.model.transformers_model
+        assert backbone is not None
+        backbone.gradient_checkpointing_enable(
+            gradient_checkpointing_kwargs={"use_reentrant": False}
+        )
+
+    def export(self, folder: Path) -> None:
+        """Write the model so that sentence-transformers, alone, gives the same embeddings.
+
+        The layout is the one that sentence-transformers 2 to 6, text-embeddings-inference and vLLM
+        all read: older module paths, pooling as boolean keys, `max_seq_length`. With LoRA the
+        weights are the adapter's, beside the name of its base.
+        """
+        longest = max(side.max_len for side in self.sides.values())
+        self.model.max_seq_length = longest
+        self.model.save_pretrained(str(folder), create_model_card=False)
+        _write_portable_layout(folder, longest)
+        lengths = {f"{kind}_max_len": side.max_len for kind, side in self.sides.items()}
+        _write_json(folder / "dalm.json", lengths)
+
+
+def load_retriever(
+    name: str,
+    placement: loading.Placement,
+    *,
+    adapter: str | None = None,
+    lengths: Mapping[Kind, int | None] | None = None,
+    prompts: Mapping[Kind, str | None] | None = None,
+    is_autoregressive: bool | None = None,
+) -> Retriever:
+    """Load any embedding model: sentence-transformers', or a bare encoder or decoder.
+
+    A bare encoder is pooled by the mean, a bare decoder (autoregressive) by its last token, with
+    EOS appended. `adapter` is a LoRA folder to put on top. Lengths (in tokens) and prompts of a
+    side default to those that the model was saved with.
+
+    Raises:
+        UserError: no such model, or a length that the model can't take.
+    """
+    loading.check_model_name(name, "retriever")
+    model = loading.loaded(lambda: _load(name, placement, is_autoregressive), name, "retriever")
+    if adapter is not None:
+        loading.check_model_name(adapter, "retriever adapter")
+        loading.loaded(lambda: model.load_adapter(adapter), adapter, "retriever adapter")
+    saved = _saved_sides(model, name, adapter)
+    sides = {kind: _chosen(saved[kind], prompts, lengths, kind) for kind in saved}
+    _check_lengths(model, name, sides)
+    _remember_prompts(model, sides)
+    return Retriever(model, placement, sides)
+
+
+def _load(
+    name: str, placement: loading.Placement, is_autoregressive: bool | None
+) -> SentenceTransformer:
+    options = placement.weight_options()
+    model = SentenceTransformer(name, device=str(placement.device), model_kwargs=options)
+    if "text" not in getattr(model[0], "modality_config", {"text": {}}):
+        raise UserError(f"retriever {name}: takes no plain text")
+    pooling = next((m for m in model if isinstance(m, Pooling)), None)
+    assert pooling is not None or len(model) > 0
+    own_pooling = _has_own_modules(name)
+    if is_autoregressive is not None and pooling is not None:
+        wanted = "lasttoken" if is_autoregressive else "mean"
+        if not own_pooling:
+            pooling.pooling_mode = wanted
+        elif is_autoregressive != (pooling.pooling_mode == "lasttoken"):
+            raise UserError(
+                f"retriever {name} brings its own pooling, {pooling.pooling_mode}; "
+                "leave out --is-autoregressive"
+            )
+    if pooling is not None and pooling.pooling_mode == "lasttoken" and not own_pooling:
+        _append_eos(model, name)
+    if not any(isinstance(m, Normalize) for m in model):
+        model.append(Normalize())
+    _freeze_poolers(model)
+    return model
+
+
+def _chosen(
+    saved: Side,
+    prompts: Mapping[Kind, str | None] | None,
+    lengths: Mapping[Kind, int | None] | None,
+    kind: Kind,
+) -> Side:
+    prompt, length = (prompts or {}).get(kind), (lengths or {}).get(kind)
+    return Side(saved.prompt if prompt is None else prompt, length or saved.max_len)
+
+
+def _has_own_modules(name: str) -> bool:
+    """Whether the model says itself how it pools (`modules.json`)."""
+    from transformers.utils import cached_file
+
+    found = cached_file(name, "modules.json", _raise_exceptions_for_missing_entries=False)
+    return found is not None
+
+
+def _append_eos(model: SentenceTransformer, name: str) -> None:
+    """Let the tokenizer itself close a text with EOS, so that the saved model does so too."""
+    tokenizer = model.tokenizer
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"retriever {name}: autoregressive, but its tokenizer has no EOS token")
+    if tokenizer("a").input_ids[-1] != tokenizer.eos_token_id:
+        tokenizer.add_eos_token = True
+        tokenizer.update_post_processor()
+    assert tokenizer("a").input_ids[-1] == tokenizer.eos_token_id
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+
+
+def _freeze_poolers(model: SentenceTransformer) -> None:
+    """Freeze BERT's pooler, which no embedding passes through: DDP waits for its gradient."""
+    for name, parameter in model.named_parameters():
+        if "pooler" in name.split("."):
+            parameter.requires_grad_(False)
+
+
+def _saved_sides(model: SentenceTransformer, name: str, adapter: str | None) -> dict[Kind, Side]:
+    """Return what the model was trained with, as far as its folder or its name tells."""
+    lengths = dict(DEFAULT_LENGTHS)
+    for folder in (name, adapter):
+        file = Path(folder or "") / "dalm.json"
+        if folder is not None and file.is_file():
+            lengths |= {
+                kind: value
+                for kind in lengths
+                if (value := json.loads(file.read_text()).get(f"{kind}_max_len"))
+            }
+    known = dict(zip(lengths, retriever_prompts(name), strict=True))
+    sides = {}
+    for kind, length in lengths.items():
+        stored = (model.prompts.get(name) for name in _PROMPT_NAMES[kind])
+        sides[kind] = Side(next(filter(None, stored), known[kind]), length)
+    return sides
+
+
+def _check_lengths(model: SentenceTransformer, name: str, sides: Mapping[Kind, Side]) -> None:
+    most = model.max_seq_length
+    for kind, side in sides.items():
+        if most is not None and side.max_len > most:
+            raise UserError(
+                f"--{kind}-max-len {side.max_len}: retriever {name} takes at most {most} tokens"
+            )
+
+
+def _remember_prompts(model: SentenceTransformer, sides: Mapping[Kind, Side]) -> None:
+    """Give the prompts to the model itself, so that `encode_query` uses them after an export."""
+    model.prompts = {"query": sides["query"].prompt, "document": sides["passage"].prompt}
+
+
+def _tokens_to_fp32(_module: nn.Module, _inputs: Any, features: dict[str, Any]) -> dict[str, Any]:
+    if "token_embeddings" in features:
+        features["token_embeddings"] = loading.at_least_fp32(features["token_embeddings"])
+    return features
+
+
+_OLD_MODULES = {"Transformer", "Pooling", "Normalize", "Dense", "LayerNorm"}
+_POOLING_KEYS = {
+    "cls": "pooling_mode_cls_token",
+    "mean": "pooling_mode_mean_tokens",
+    "max": "pooling_mode_max_tokens",
+    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
+    "lasttoken": "pooling_mode_lasttoken",
+}
+
+
+def _write_portable_layout(folder: Path, max_seq_length: int) -> None:
+    """Rewrite the three files whose layout changed with sentence-transformers 6."""
+    modules = json.loads((folder / "modules.json").read_text())
+    for module in modules:
+        kind = module["type"].rsplit(".", 1)[-1]
+        if kind in _OLD_MODULES:
+            module["type"] = f"sentence_transformers.models.{kind}"
+        if kind == "Transformer":
+            file = folder / module["path"] / "sentence_bert_config.json"
+            lower = json.loads(file.read_text()).get("do_lower_case", False)
+            _write_json(file, {"max_seq_length": max_seq_length, "do_lower_case": lower})
+        if kind == "Pooling":
+            file = folder / module["path"] / "config.json"
+            _write_json(file, _portable_pooling(json.loads(file.read_text())))
+    _write_json(folder / "modules.json", modules)
+
+
+def _portable_pooling(config: dict[str, Any]) -> dict[str, Any]:
+    modes = config["pooling_mode"]
+    active = {modes} if isinstance(modes, str) else set(modes)
+    return {
+        "word_embedding_dimension": config["embedding_dimension"],
+        **{key: mode in active for mode, key in _POOLING_KEYS.items()},
+        "include_prompt": config["include_prompt"],
+    }
+
+
+def _write_json(file: Path, content: Any) -> None:
+    file.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,151 @@
+"""A corpus in, small untrained models out: an encoder and a generator made with no download.
+
+Both tokenizers are trained on the corpus, so that its words are few tokens and an unknown name
+falls into pieces that the corpus has. Both folders load like any other model's.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from transformers import (
+    BertConfig,
+    BertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+EOS, PAD = "<eos>", "<pad>"
+
+
+def build_encoder(
+    texts: Iterable[str],
+    folder: str | Path,
+    *,
+    width: int = 128,
+    layers: int = 2,
+    heads: int = 4,
+    vocabulary: int = 768,
+    max_length: int = 128,
+    seed: int = 0,
+) -> Path:
+    """Save an untrained BERT with mean pooling, as `SentenceTransformer(folder)` loads it."""
+    folder = Path(folder)
+    tokenizer = _wordpiece(texts, vocabulary, max_length)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * width,
+        max_position_embeddings=max_length,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = BertModel(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    body = Transformer(str(folder), max_seq_length=max_length)
+    modules = [body, Pooling(width, pooling_mode="mean"), Normalize()]
+    SentenceTransformer(modules=modules, device="cpu").save(str(folder))
+    return folder
+
+
+def build_generator(
+    texts: Iterable[str],
+    folder: str | Path,
+    *,
+    width: int = 128,
+    layers: int = 3,
+    heads: int = 4,
+    vocabulary: int = 768,
+    max_length: int = 512,
+    seed: int = 0,
+) -> Path:
+    """Save an untrained Llama, as `AutoModelForCausalLM.from_pretrained(folder)` loads it."""
+    folder = Path(folder)
+    tokenizer = _byte_pairs(texts, vocabulary, max_length)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=3 * width,
+        max_position_embeddings=max_length,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _wordpiece(texts: Iterable[str], vocabulary: int, max_length: int) -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocabulary, special_tokens=special, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    pair = [("[CLS]", tokenizer.token_to_id("[CLS]")), ("[SEP]", tokenizer.token_to_id("[SEP]"))]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=pair
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=max_length,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+    )
+
+
+def _byte_pairs(texts: Iterable[str], vocabulary: int, max_length: int) -> PreTrainedTokenizerFast:
+    """Train byte pairs that write a word alike at the start of a text and after a space.
+
+    An answer is tokenised apart from its passage; only if both write it with the same tokens is
+    reading a matter of copying. Digits stand alone for the same reason.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.ByteLevel(add_prefix_space=True), pre_tokenizers.Digits(True)]
+    )
+    tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[PAD, EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=max_length,
+        eos_token=EOS,
+        pad_token=PAD,
+        padding_side="left",
+    )

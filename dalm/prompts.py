@@ -1,0 +1,145 @@
+"""Every text template. Training, evaluation and answering use the same ones.
+
+A generator's prompt is a list of pieces: opening, (mark, passage) for each passage, question mark,
+query, answer mark, answer, end. Every piece is tokenised once and apart, so that the prompt of
+training is the prompt of answering token for token, a truncation shortens the passages alone, and
+prompts for several candidate passages are joined without tokenising anything again.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+Tokens = Sequence[int]
+Message = dict[str, str]
+
+INSTRUCTION = "Answer the question from the passage."
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The texts that stand around the passages, the query and the answer."""
+
+    opening: str
+    passage: str
+    """Before each passage."""
+    query: str
+    """Between the last passage and the query."""
+    answer: str
+    """Between the query and the answer."""
+    end: str = ""
+    """After the answer, as a chat template closes a turn; the end-of-text token if empty."""
+
+
+PLAIN = Template(INSTRUCTION, "\n\nPassage:\n", "\n\nQuestion:\n", "\n\nAnswer:\n")
+
+
+def chat(render: Callable[[list[Message]], str]) -> Template | None:
+    """Return the template of a chat model, or None if its rendering loses or doubles a piece.
+
+    `render` turns a user's and an assistant's message into text by the model's own chat template.
+    """
+    passage, query, answer = (f"<<<{name}>>>" for name in ("passage", "query", "answer"))
+    asked = f"{PLAIN.opening}{PLAIN.passage}{passage}{PLAIN.query}{query}"
+    messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+    pattern = f"(.*){re.escape(PLAIN.passage + passage + PLAIN.query + query)}(.*){answer}(.*)"
+    match = re.fullmatch(pattern, render(messages), re.DOTALL)
+    if match is None:
+        return None
+    opening, turn, end = match.groups()
+    return Template(opening, PLAIN.passage, PLAIN.query, turn, end)
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A tokenised prompt with its answer: the answer's tokens are `tokens[answer_start:]`."""
+
+    tokens: list[int]
+    answer_start: int
+
+    @property
+    def length(self) -> int:
+        """Number of tokens."""
+        return len(self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A template in tokens."""
+
+    opening: Tokens
+    passage: Tokens
+    query: Tokens
+    answer: Tokens
+    end: int
+    """The token that closes the answer; it is trained, and generation stops at it."""
+
+    def join(
+        self,
+        passages: Sequence[Tokens],
+        query: Tokens,
+        answer: Tokens | None,
+        max_length: int,
+    ) -> Prompt:
+        """Put a prompt together in at most `max_length` tokens by shortening the passages alone.
+
+        With `answer` None the prompt ends where an answer has to begin.
+
+        Raises:
+            ValueError: frame, query and answer alone are longer than `max_length`.
+        """
+        tail = [*self.query, *query, *self.answer]
+        closing = [] if answer is None else [*answer, self.end]
+        room = max_length - len(self.opening) - len(tail) - len(closing)
+        room -= len(passages) * len(self.passage)
+        if room < 0:
+            raise ValueError(f"a prompt without its passages needs {max_length - room} tokens")
+        tokens = [*self.opening]
+        for passage, share in zip(passages, shares([len(p) for p in passages], room), strict=True):
+            tokens += self.passage
+            tokens += passage[:share]
+        tokens += tail
+        return Prompt(tokens + closing, len(tokens))
+
+    def overhead(self, passages: int = 1) -> int:
+        """Return the number of tokens that are neither passage nor query nor answer."""
+        frame = len(self.opening) + len(self.query) + len(self.answer) + 1
+        return frame + passages * len(self.passage)
+
+
+def shares(lengths: Sequence[int], room: int) -> list[int]:
+    """Divide `room` among texts of these lengths: equally, and what one leaves goes to the others.
+
+    >>> shares([10, 2, 10], 12)
+    [5, 2, 5]
+    """
+    given = [0] * len(lengths)
+    for rank, place in enumerate(sorted(range(len(lengths)), key=lengths.__getitem__)):
+        given[place] = min(lengths[place], room // (len(lengths) - rank))
+        room -= given[place]
+    return given
+
+
+# Prompts that embedding models were trained with but do not carry in their folders.
+# Sources: the model cards of intfloat/e5-* and BAAI/bge-*.
+_RETRIEVER_PROMPTS = (
+    (re.compile(r"(^|[/_-])(multilingual-)?e5-(small|base|large)(-v2)?$"), "query: ", "passage: "),
+    (
+        re.compile(r"(^|[/_-])bge-(small|base|large)-en(-v1\.5)?$"),
+        "Represent this sentence for searching relevant passages: ",
+        "",
+    ),
+    (
+        re.compile(r"(^|[/_-])bge-(small|base|large)-zh(-v1\.5)?$"),
+        "为这个句子生成表示以用于检索相关文章：",
+        "",
+    ),
+)
+
+
+def retriever_prompts(name: str) -> tuple[str, str]:
+    """Return the texts that an embedding model of this name wants before a query and a passage."""
+    for pattern, query, passage in _RETRIEVER_PROMPTS:
+        if pattern.search(name.rstrip("/")):
+            return query, passage
+    return "", ""

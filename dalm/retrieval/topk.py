@@ -1,0 +1,92 @@
+"""Queries and passages as vectors in, the k best passages of each query out. Exact."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+# Wide blocks, so that choosing the best costs a fifth of the product before it (two CPU cores,
+# 384 dimensions); a GPU wants more work per launch.
+BLOCK_PASSAGES = {"cpu": 32_768, "cuda": 262_144}
+BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
+
+
+@torch.no_grad()
+def top_k(
+    queries: Float[Tensor, "B dim"],
+    passages: Float[Tensor, "N dim"],
+    k: int,
+    block: tuple[int, int] | None = None,
+) -> tuple[Float[Tensor, "B K"], Int[Tensor, "B K"]]:
+    """Return the K = min(k, N) largest inner products of each query, fp32, and their rows.
+
+    Largest first; equal scores stand in the order of their rows, across blocks too. Beyond the
+    result it needs one block of scores and one of fp32 passages, whatever B and N. `block` is the
+    number of queries and of passages in one product; by default it follows the device.
+
+    The same arguments give the same result. Two equal vectors may still score differently in the
+    last bit, as in any fp32 product, since a matrix product rounds by a column's place in it.
+    """
+    rows_per_block, columns = block or _block(queries, len(passages))
+    scores = queries.new_empty(rows_per_block * columns, dtype=torch.float32)
+    parts = torch.split(queries.float(), rows_per_block)
+    best = [_nothing(part) for part in parts]
+    for start in range(0, len(passages), columns):
+        # Passages outermost: a half-precision block is widened once, not once for every query.
+        candidates = passages[start : start + columns].float()
+        for i, part in enumerate(parts):
+            shape = len(part), len(candidates)
+            product = scores[: shape[0] * shape[1]].view(shape)
+            torch.mm(part, candidates.T, out=product)
+            best[i] = _merge(best[i], _largest(product, k), start, k)
+    return torch.cat([s for s, _ in best]), torch.cat([r for _, r in best])
+
+
+def _block(queries: Tensor, count: int) -> tuple[int, int]:
+    """Choose the shape of a block of scores that stays within the device's budget."""
+    device = queries.device.type if queries.device.type in BLOCK_BYTES else "cpu"
+    columns = max(1, min(count, BLOCK_PASSAGES[device]))
+    return max(1, min(len(queries), BLOCK_BYTES[device] // (4 * columns))), columns
+
+
+def _nothing(queries: Tensor) -> tuple[Tensor, Tensor]:
+    return queries.new_empty(len(queries), 0), queries.new_empty(len(queries), 0, dtype=torch.long)
+
+
+def _largest(scores: Float[Tensor, "B C"], k: int) -> tuple[Tensor, Tensor]:
+    """Return the k largest of each line and their columns, columns ascending.
+
+    `torch.topk` doesn't say which of several equal scores it takes, so one more than k is asked
+    for: if the last two are equal, a tie crosses the border and the line is settled by hand.
+    """
+    count = scores.shape[1]
+    if k >= count:
+        return scores.clone(), torch.arange(count, device=scores.device).expand_as(scores)
+    values, columns = scores.topk(k + 1)
+    tied = (values[:, k - 1] == values[:, k]).nonzero().squeeze(1)
+    columns = columns[:, :k]
+    for lines in torch.split(tied, 64):  # the count below takes the room of a whole block otherwise
+        columns[lines] = _first_of_equals(scores[lines], values[lines, k - 1 : k], k)
+    columns = columns.sort().values
+    return scores.gather(1, columns), columns
+
+
+def _first_of_equals(
+    scores: Float[Tensor, "B C"], border: Float[Tensor, "B 1"], k: int
+) -> Int[Tensor, "B k"]:
+    """Return the columns above the border and, up to k, the first of those that equal it."""
+    equal = scores == border
+    above = ~(scores <= border)  # not `>`: NaN counts as the largest, as it does for topk
+    wanted = k - above.sum(1, keepdim=True)
+    taken = above | (equal & (equal.cumsum(1, dtype=torch.int32) <= wanted))
+    return taken.nonzero()[:, 1].view(len(scores), k)
+
+
+def _merge(
+    best: tuple[Tensor, Tensor], found: tuple[Tensor, Tensor], start: int, k: int
+) -> tuple[Tensor, Tensor]:
+    """Join the best so far with a later block's, whose columns begin at row `start`."""
+    scores = torch.cat([best[0], found[0]], dim=1)
+    rows = torch.cat([best[1], found[1] + start], dim=1)
+    # Stable: among equal scores the lower rows stand first already.
+    scores, order = scores.sort(dim=1, descending=True, stable=True)
+    return scores[:, :k], rows.gather(1, order[:, :k])

@@ -1,0 +1,42 @@
+"""Tensors of all ranks, with gradient: in-batch negatives reach across processes."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world() -> tuple[int, int]:
+    """Return (rank, number of ranks); (0, 1) without a process group."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+class _Gather(torch.autograd.Function):
+    """All ranks' rows forward; backward, the sum over ranks of the gradient of this rank's rows.
+
+    With DDP's mean over ranks this is the gradient of the mean of the ranks' losses, exactly.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        ctx.rank, ranks = world()
+        ctx.rows = rows.shape[0]
+        parts = [torch.empty_like(rows) for _ in range(ranks)]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total[ctx.rank * ctx.rows : (ctx.rank + 1) * ctx.rows]
+
+
+def gather(rows: Tensor) -> Tensor:
+    """Return the rows of all ranks, rank 0 first; every rank must hold as many."""
+    if world()[1] == 1:
+        return rows
+    return _Gather.apply(rows)  # type: ignore[no-any-return,no-untyped-call]

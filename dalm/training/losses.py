@@ -1,0 +1,82 @@
+"""The losses: pure functions of tensors.
+
+B queries, C passages, K candidates of one query, T answer tokens with the closing EOS. Scores come
+from the live encoders; log-probabilities are fp32 (or fp64) and 0 where `mask` is False.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def info_nce(
+    by_query: Float[Tensor, "B C"],
+    by_passage: Float[Tensor, "B Q"],
+    gold: Int[Tensor, "B"],
+    own: Int[Tensor, "B"],
+) -> Float[Tensor, ""]:
+    """Return ½(CE(s) + CE(sᵀ)): each query picks its passage, each gold passage its query.
+
+    `by_query[i, gold[i]]` and `by_passage[i, own[i]]` are the pairs. Hard negatives are further
+    columns of `by_query`; a false negative is −inf in both.
+
+    Source: van den Oord et al. 2018 (arXiv:1807.03748), eq. 4; symmetric as in Radford et al. 2021
+    (arXiv:2103.00020).
+    """
+    return (F.cross_entropy(by_query, gold) + F.cross_entropy(by_passage, own)) / 2
+
+
+def false_negatives(
+    gold_keys: Int[Tensor, "B"], keys: Int[Tensor, "C"], own: Int[Tensor, "B"]
+) -> Bool[Tensor, "B C"]:
+    """Mark the columns that hold a row's own gold text a second time: no negatives."""
+    same = gold_keys[:, None] == keys[None, :]
+    return same.scatter(1, own[:, None], False)
+
+
+def rag_sequence(
+    log_prior: Float[Tensor, "B K"],
+    log_probs: Float[Tensor, "B K T"],
+    mask: Bool[Tensor, "B T"],
+) -> Float[Tensor, "B"]:
+    """Return −log Σ_k p_k exp(L_k) with L_k = Σ_t ℓ_kt, in nats per query.
+
+    ∂/∂s = p − softmax(log p + L): the retriever is pulled to the posterior.
+
+    Source: Lewis et al. 2020 (arXiv:2005.11401), RAG-Sequence.
+    """
+    likelihood = (log_probs * mask[:, None, :]).sum(-1)  # (B, K)
+    return -torch.logsumexp(log_prior + likelihood, dim=1)
+
+
+def rag_token(
+    log_prior: Float[Tensor, "B K"],
+    log_probs: Float[Tensor, "B K T"],
+    mask: Bool[Tensor, "B T"],
+) -> Float[Tensor, "B"]:
+    """Return −Σ_t log Σ_k p_k exp(ℓ_kt), in nats per query.
+
+    Source: Lewis et al. 2020 (arXiv:2005.11401), RAG-Token, with the prior of the query alone.
+    """
+    mixed = torch.logsumexp(log_prior[:, :, None] + log_probs, dim=1)  # (B, T)
+    return -(mixed * mask).sum(-1)
+
+
+def separate(
+    log_gold: Float[Tensor, "B"],
+    log_probs: Float[Tensor, "B T"],
+    answer_lengths: Int[Tensor, "B"],
+) -> Float[Tensor, "B"]:
+    """Return −Σ_t ℓ_t − T·log softmax(s)[gold] per query, the `dalm` objective's second part.
+
+    `log_probs` are those of all the prompt's and the answer's tokens on the gold passage, and T
+    counts the answer's. The sum has no product of p and ℓ in it, so no gradient flows from the
+    generator to the retriever: it is supervised tuning plus T·CE(s).
+    """
+    return -(log_probs.sum(-1) + answer_lengths * log_gold)
+
+
+def effective_passages(log_weights: Float[Tensor, "B K"]) -> Float[Tensor, "B"]:
+    """Return 1/Σ_k w_k² of the normalised weights: 1 = one passage, K = all alike (Kish's ESS)."""
+    return 1 / log_weights.softmax(1).square().sum(1)

@@ -1,0 +1,325 @@
+"""One thin subclass of transformers.Trainer that trains any objective."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from dalm.errors import UserError
+from dalm.models.loading import Placement
+from dalm.progress import bar
+from dalm.settings import Training
+from dalm.training import checkpoints, meter
+from dalm.training.batches import Batch, LengthBatches, Rows
+from dalm.training.gathering import world
+from dalm.training.objectives import Loss, Objective
+
+WEIGHTS = "trainable.safetensors"
+
+
+def train(
+    objective: Objective,
+    rows: Rows,
+    settings: Training,
+    placement: Placement,
+    *,
+    rates: dict[str, float] | None = None,
+    trackers: list[str] | None = None,
+) -> None:
+    """Train the objective to the end, from the start or from a checkpoint.
+
+    `rates` are learning rates for some of the objective's models, by name.
+
+    Raises:
+        UserError: a checkpoint that doesn't fit.
+        Interrupted: SIGTERM or Ctrl-C; a checkpoint was written.
+    """
+    folder = Path(settings.output_dir)
+    resume = settings.resume_from_checkpoint
+    checkpoint = checkpoints.find(resume, folder) if resume else None
+    trainer = ObjectiveTrainer(
+        objective, rows, _arguments(settings, placement, trackers or []), rates or {}
+    )
+    if checkpoint is not None:
+        meter.rewind(folder / "metrics.jsonl", checkpoints.step(checkpoint))
+    with trainer.stop.listening():
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if trainer.stop.signal is not None and trainer.state.global_step < trainer.state.max_steps:
+        raise checkpoints.Interrupted(trainer.stop.signal, checkpoints.steps(folder)[-1][1])
+
+
+class ObjectiveTrainer(Trainer):
+    """Hand batches to an objective; write checkpoints whole, metrics by the line, and resume."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        rows: Rows,
+        arguments: TrainingArguments,
+        rates: dict[str, float],
+    ) -> None:
+        self.rows = rows
+        self.rates = rates
+        self.meter = meter.Meter()
+        self.stop = checkpoints.Stop()
+        super().__init__(
+            model=objective,
+            args=arguments,
+            train_dataset=rows,
+            data_collator=rows.collate,  # type: ignore[arg-type]
+        )
+        # The loss is a mean over the batch: the trainer divides it by the accumulation steps.
+        self.loss_is_scaled_for_ga = False
+        self.remove_callback(ProgressCallback)
+        self.remove_callback(PrinterCallback)
+        self.add_callback(Progress())
+        self.add_callback(Ending(self.stop))
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        assert self.args.output_dir is not None
+        return Path(self.args.output_dir)
+
+    def get_train_dataloader(self) -> "Batches":
+        """Return the batches of this rank; the sampler shards, so accelerate must not."""
+        rank, ranks = world()
+        sampler = LengthBatches(
+            self.rows.lengths(),
+            self.rows.gold_keys(),
+            self.args.per_device_train_batch_size,
+            self.args.seed,
+            rank=rank,
+            ranks=ranks,
+        )
+        return Batches(
+            self.rows,  # type: ignore[arg-type]
+            batch_sampler=sampler,
+            collate_fn=self.rows.collate,
+            pin_memory=self.args.device.type == "cuda",
+        )
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], None]:
+        """Return the batches of one update, each with the mean number of tokens to weigh by.
+
+        So that n accumulated batches, or n ranks, give the token mean of the one large batch.
+        """
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        objective = self.accelerator.unwrap_model(self.model)
+        tokens = sum(objective.weighed_tokens(batch) for batch in batches)
+        _, ranks = world()
+        if ranks > 1:
+            total = torch.tensor(tokens, device=device)
+            dist.all_reduce(total)
+            tokens = int(total)
+        for batch in batches:
+            batch["weighed_tokens"] = tokens / len(batches) / ranks
+        return batches, None
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Any,
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Return the objective's loss and count its parts in."""
+        loss: Loss = model(inputs)
+        self.meter.add(loss, len(inputs["query"]["input_ids"]))
+        return loss.total
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Return AdamW with a group for each model, with weight decay on matrices alone."""
+        if self.optimizer is None:
+            groups = []
+            objective = self.accelerator.unwrap_model(self.model)
+            for name, part in objective.models().items():
+                rate = self.rates.get(name, self.args.learning_rate)
+                trained = [p for p in part.parameters() if p.requires_grad]
+                for decay, matrices in ((self.args.weight_decay, True), (0.0, False)):
+                    chosen = [p for p in trained if (p.ndim > 1) is matrices]
+                    if chosen:
+                        groups.append(
+                            {"params": chosen, "lr": rate, "weight_decay": decay, "name": name}
+                        )
+            self.optimizer = torch.optim.AdamW(groups, fused=self.args.device.type != "mps")
+        return self.optimizer
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Write one line of metrics and pass it on to the trackers."""
+        if "loss" not in logs or not self.meter.batches:
+            return  # the trainer's closing summary repeats what the lines say
+        line: dict[str, float] = {"step": self.state.global_step, "epoch": self.state.epoch or 0.0}
+        self._check_loss()
+        line |= self.meter.flush() | {"grad_norm": logs["grad_norm"]}
+        line |= self._learning_rates(logs["learning_rate"])
+        if self.is_world_process_zero():
+            meter.append(self.folder / "metrics.jsonl", line)
+        super().log({k: v for k, v in line.items() if k not in ("step", "epoch")}, start_time)
+
+    def _learning_rates(self, first: float) -> dict[str, float]:
+        """Return each model's rate in this step; every schedule scales all of them alike."""
+        assert self.optimizer is not None
+        groups = self.optimizer.param_groups
+        scale = first / groups[0]["initial_lr"]
+        return {f"{g['name']}_learning_rate": scale * g["initial_lr"] for g in groups}
+
+    def _check_loss(self) -> None:
+        """Refuse to go on from a loss that is no number; looked at when a sync is due anyway."""
+        if not torch.isfinite(self.meter.sums["loss"]):
+            raise UserError(
+                f"the loss is not a finite number at step {self.state.global_step}; go on from an "
+                "earlier checkpoint with a lower --learning-rate, or with --precision fp32"
+            )
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self.folder / checkpoints.WRITING)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self.meter.batches:
+            self._check_loss()
+        super()._save_checkpoint(model, trial)
+        written = self.folder / checkpoints.WRITING / f"checkpoint-{self.state.global_step}"
+        rank, ranks = world()
+        (written / f"meter_{rank}.json").write_text(json.dumps(self.meter.state()))
+        if ranks > 1:
+            dist.barrier()
+        if self.is_world_process_zero():
+            checkpoints.publish(written, self.folder, self.args.save_total_limit or 1)
+        if ranks > 1:
+            dist.barrier()
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        assert output_dir is not None
+        folder = Path(output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(self._trainable(), folder / WEIGHTS)
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
+        folder = Path(resume_from_checkpoint)
+        file = folder / WEIGHTS
+        stored = load_file(file) if file.is_file() else {}
+        trained = self._trainable()
+        if {k: v.shape for k, v in stored.items()} != {k: v.shape for k, v in trained.items()}:
+            raise UserError(
+                f"checkpoint {folder} holds other weights than this run trains; "
+                "resume with the models and the LoRA options that it was started with"
+            )
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                parameter.copy_(stored[name])
+        states = folder / f"meter_{world()[0]}.json"
+        if states.is_file():
+            self.meter.load(json.loads(states.read_text()), self.args.device)
+
+    def _trainable(self) -> dict[str, Tensor]:
+        objective = self.accelerator.unwrap_model(self.model)
+        return {name: p.data for name, p in objective.named_parameters() if p.requires_grad}
+
+
+class Batches(DataLoader[Any]):
+    """A loader that tells its sampler the epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose batches come next."""
+        assert isinstance(self.batch_sampler, LengthBatches)
+        self.batch_sampler.set_epoch(epoch)
+
+
+class Progress(TrainerCallback):
+    """One bar with the time left and the loss."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Open the bar where the run starts or goes on."""
+        self.bar = None
+        if state.is_world_process_zero:
+            self.bar = bar(state.max_steps, "training", "step", initial=state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Move on."""
+        if self.bar is not None:
+            self.bar.update()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Show the loss."""
+        if self.bar is not None and logs and "loss" in logs:
+            self.bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Close the bar."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+class Ending(TrainerCallback):
+    """Log the last step; at a signal write a checkpoint and stop, all ranks at the same step."""
+
+    def __init__(self, stop: checkpoints.Stop) -> None:
+        self.stop = stop
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Look whether this is the last step."""
+        if state.global_step >= state.max_steps:
+            control.should_log = True
+        elif self._asked(args.device):
+            control.should_save = True
+            control.should_training_stop = True
+
+    def _asked(self, device: torch.device) -> bool:
+        asked = torch.tensor(int(self.stop.signal or 0), device=device)
+        if world()[1] > 1:
+            dist.all_reduce(asked, dist.ReduceOp.MAX)
+            if asked and self.stop.signal is None:
+                self.stop.request(int(asked), None)
+        return bool(asked)
+
+
+def _arguments(settings: Training, placement: Placement, trackers: list[str]) -> TrainingArguments:
+    every = settings.checkpointing_steps
+    on_cpu = placement.device.type == "cpu"
+    arguments = TrainingArguments(
+        output_dir=settings.output_dir,
+        per_device_train_batch_size=settings.per_device_train_batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        num_train_epochs=settings.num_train_epochs,
+        max_steps=-1 if settings.max_train_steps is None else settings.max_train_steps,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.lr_scheduler_type,
+        warmup_steps=settings.num_warmup_steps,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        seed=settings.seed,
+        logging_steps=settings.logging_steps,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,  # it reads the loss back from the GPU at every step
+        save_strategy="epoch" if every == "epoch" else "steps",
+        save_steps=500 if every == "epoch" else every,
+        save_total_limit=settings.checkpoints_kept,
+        report_to=trackers,
+        bf16=placement.precision == "bf16",
+        fp16=placement.precision == "fp16",
+        use_cpu=on_cpu,
+        remove_unused_columns=False,
+        prediction_loss_only=True,
+        ddp_find_unused_parameters=False,
+        ddp_backend="gloo" if on_cpu and "WORLD_SIZE" in os.environ else None,
+        dataloader_num_workers=0,  # collating is copying a few arrays
+        disable_tqdm=True,
+    )
+    # Without torchrun one GPU is used: nn.DataParallel would split the in-batch negatives.
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments

@@ -1,0 +1,165 @@
+import csv
+import gzip
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from dalm.datasets.formats import read_file
+from dalm.errors import UserError
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name: str, content: str | bytes) -> Path:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def cells(path: Path) -> dict[str, list[object]]:
+    table = read_file(path)
+    read = {name: list(table.column(name)) for name in table.columns}
+    assert {len(column) for column in read.values()} == {table.rows}
+    return read
+
+
+def message(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        cells(path)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert path.name in text
+    return text
+
+
+CSV = 'Query,Passage\nwhat?,"one, two\nthree ""four"""\nNA,null\n'
+CELLS = {"Query": ["what?", "NA"], "Passage": ['one, two\nthree "four"', "null"]}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_csv_is_text_whatever_its_line_ends_and_mark(write, end, mark):
+    read = cells(write("a.csv", mark + CSV.replace("\n", end).encode()))
+    assert {
+        name: [cell.replace(end, "\n") for cell in column] for name, column in read.items()
+    } == CELLS
+
+
+def test_names_in_capitals_and_compressed_files_are_read(write):
+    assert cells(write("v1.2.CSV", CSV)) == CELLS
+    assert cells(write("a.csv.gz", gzip.compress(CSV.encode()))) == CELLS
+
+
+def test_tsv(write):
+    assert cells(write("a.tsv", "Query\tAnswer\na,b\tNone\n")) == {
+        "Query": ["a,b"],
+        "Answer": ["None"],
+    }
+
+
+def test_csv_forgives_blank_lines_short_rows_empty_extras_and_unnamed_columns(write):
+    path = write("a.csv", "\n,Query , Answer,\n\n0,a,b,,,\n1,c\n\n")
+    assert cells(path) == {"Query": ["a", "c"], "Answer": ["b", ""]}
+
+
+def test_line_separators_inside_a_text_end_no_line(write):
+    text = "a\u2028b\u0085c\x0cd"
+    assert cells(write("a.csv", f"Query\n{text}\n")) == {"Query": [text]}
+    assert cells(write("a.jsonl", f'{{"Query": "{text.replace(chr(12), "")}"}}\n')) == {
+        "Query": [text.replace("\x0c", "")]
+    }
+
+
+def test_a_huge_field_is_read_and_the_process_keeps_its_limit(write):
+    limit = csv.field_size_limit()
+    assert cells(write("a.csv", "Passage\n" + "x" * 200_000))["Passage"] == ["x" * 200_000]
+    assert csv.field_size_limit() == limit
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("", ["is empty"]),
+        ("\n\n", ["is empty"]),
+        ('Q,A\n"a\nb",c\nd,e,f\n', ["line 4", "3 fields", "header has 2"]),
+        ('Q,A\na,b\n"c,d\ne,f\n', ["line 3", "quotes"]),
+        ('Q,A\n"a" b,c\n', ["line 2", "quotes"]),
+        ("Q;A\na;b\n", ["';'", "','"]),
+        (b"Q,A\na,b\nc,caf\xe9\n", ["line 3, byte 6 (0xe9)", "save the file as UTF-8"]),
+        ("Q,A\na,b\n".encode("utf-16"), ["line 1, byte 1 (0xff)", "UTF-8"]),
+        ("Q,A\na,b\n".encode("utf-16-le"), ["line 1", "NUL", "UTF-8"]),
+        ("Q,A\na,\0b\n", ["line 2", "NUL"]),
+    ],
+)
+def test_a_broken_csv_gets_one_line(write, content, parts):
+    text = message(write("a.csv", content))
+    assert all(part in text for part in parts), text
+
+
+def test_a_broken_byte_is_found_far_into_the_file_and_in_compressed_ones(write):
+    content = b"Q\n" + b"word\n" * 50_000 + b"caf\xe9\n"
+    assert "line 50002, byte 4 (0xe9)" in message(write("a.csv", content))
+    assert "line 50002, byte 4 (0xe9)" in message(write("a.csv.gz", gzip.compress(content)))
+
+
+@pytest.mark.parametrize("content", [b"Q\nword\n", gzip.compress(b"Q\nword\n" * 99)[:-12]])
+def test_a_broken_gzip_gets_one_line(write, content):
+    assert "could not be read" in message(write("a.csv.gz", content))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.ndjson", "a.json", "a.json.gz"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"Query": "a", "n": 1}\n\n{"Query": null, "Answer": "é"}\n',
+        '\ufeff[{"Query": "a", "n": 1},\n {"Query": null, "Answer": "é"}]',
+    ],
+)
+def test_json_by_line_and_as_a_list(write, name, content):
+    data = content.encode()
+    read = cells(write(name, gzip.compress(data) if name.endswith(".gz") else data))
+    assert read == {"Query": ["a", None], "n": [1, None], "Answer": [None, "é"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ('{"a": 1}\n\n{"a": \n', ["line 3", "broken JSON", "one object a line"]),
+        ('[{"a": 1},\n {"a" 2}]', ["line 2", "broken JSON"]),
+        ('{\n "data": []\n}\n', ["line 1", "list of objects"]),
+        ('{"a": 1}\n"b"\n', ["line 2", "not an object"]),
+        ('[{"a": 1}, 2]', ["item 2", "not an object"]),
+        ('{"a": ' + "9" * 5000 + "}", ["line 1", "broken JSON"]),
+        ('{"a": ' + "[" * 100_000, ["line 1", "broken JSON"]),
+        (b'{"a": "b"}\n{"a": "\xff"}\n', ["line 2, byte 8 (0xff)"]),
+    ],
+)
+def test_broken_json_gets_one_line(write, content, parts):
+    text = message(write("a.jsonl", content))
+    assert all(part in text for part in parts), text
+
+
+def test_parquet_reads_the_columns_that_are_asked_for(tmp_path):
+    path = tmp_path / "a.parquet"
+    columns = {"Query": ["a", None], "n": [1.5, 2.0], "day": [date(2024, 5, 6)] * 2}
+    parquet.write_table(pa.table(columns), path)
+    assert cells(path) == columns
+
+
+def test_broken_parquet_gets_one_line(write, tmp_path):
+    assert "could not be read" in message(write("a.parquet", b"no parquet at all"))
+    latin = pa.array([b"caf\xe9"]).view(pa.string())
+    parquet.write_table(pa.table({"Query": latin}), tmp_path / "latin.parquet")
+    assert "could not be read" in message(tmp_path / "latin.parquet")
+
+
+@pytest.mark.parametrize("name", ["a.xlsx", "a", "a.gz", "a.parquet.gz", "a.txt.gz"])
+def test_an_unknown_extension_names_those_that_are_read(write, name):
+    text = message(write(name, "Query\na\n"))
+    assert "unknown extension" in text
+    assert ".csv, .tsv, .jsonl" in text
