@@ -4,10 +4,15 @@ B queries, C passages, K candidates of one query, T answer tokens with the closi
 from the live encoders; log-probabilities are fp32 (or fp64) and 0 where `mask` is False.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+Marginal = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(log p, ℓ, mask) → loss per query."""
 
 
 def info_nce(

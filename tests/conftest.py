@@ -1,0 +1,63 @@
+"""What many tests share: a small table, and small models of its words, each built once."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+NAMES = ("Ada", "Bela", "Cyrus", "Dora", "Egon", "Fanny", "Gero", "Hilde", "Ivan", "Jana")
+TOWNS = ("Ulm", "Bern", "Graz", "Linz", "Kiel", "Trier", "Basel", "Essen", "Halle", "Mainz")
+PETS = ("a dog", "two cats", "one owl", "a red fox", "an old horse")
+
+
+@pytest.fixture(scope="session")
+def tiny_rows() -> list[dict[str, str]]:
+    """Twenty questions, two for each of ten passages."""
+    rows = []
+    for place, (name, town) in enumerate(zip(NAMES, TOWNS, strict=True)):
+        pet = PETS[place % len(PETS)]
+        passage = f"{name} lives in {town}." + f" At home {name} keeps {pet}." * (1 + place % 3)
+        asked = {f"Where does {name} live?": f"in {town}", f"What does {name} keep?": pet}
+        rows += [{"Passage": passage, "Query": q, "Answer": a} for q, a in asked.items()]
+    return rows
+
+
+@pytest.fixture(scope="session")
+def tiny_table(tiny_rows: list[dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny_rows` as a csv file."""
+    file = tmp_path_factory.mktemp("table") / "tiny.csv"
+    with file.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.DictWriter(out, list(tiny_rows[0]))
+        writer.writeheader()
+        writer.writerows(tiny_rows)
+    return file
+
+
+@dataclass(frozen=True)
+class TinyModels:
+    """Folders of untrained models of a few thousand weights."""
+
+    encoder: Path
+    generator: Path
+
+
+@pytest.fixture(scope="session")
+def tiny_models(
+    tiny_rows: list[dict[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> TinyModels:
+    """A BERT with mean pooling and a Llama, whose tokenizers know the words of `tiny_rows`."""
+    from dalm.models.tiny import build_encoder, build_generator
+
+    folder = tmp_path_factory.mktemp("models")
+    texts = [text for row in tiny_rows for text in row.values()]
+    shape = {"width": 16, "layers": 2, "heads": 2, "seed": 0}
+    return TinyModels(
+        build_encoder(texts, folder / "encoder", vocabulary=200, max_length=128, **shape),
+        build_generator(texts, folder / "generator", vocabulary=320, max_length=256, **shape),
+    )

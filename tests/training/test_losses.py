@@ -1,0 +1,145 @@
+"""The losses against arithmetic by hand and against their identities."""
+
+import math
+
+import pytest
+import torch
+
+from dalm.training import losses
+
+DOUBLE = torch.float64
+
+
+def _random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, dtype=DOUBLE, generator=torch.Generator().manual_seed(seed))
+
+
+def test_info_nce_by_hand() -> None:
+    # s = [[ln 3, 0], [0, ln 3]]: every softmax gives the pair 3/4.
+    scores = torch.tensor([[math.log(3), 0.0], [0.0, math.log(3)]], dtype=DOUBLE)
+    own = torch.tensor([0, 1])
+    assert losses.info_nce(scores, scores.T, own, own).item() == pytest.approx(-math.log(0.75))
+
+
+def test_info_nce_averages_both_directions() -> None:
+    # By query the second row is undecided (1/2), by passage the columns are 3/4 and 1/2.
+    scores = torch.tensor([[math.log(3), 0.0], [0.0, 0.0]], dtype=DOUBLE)
+    own = torch.tensor([0, 1])
+    by_query = (-math.log(0.75) - math.log(0.5)) / 2
+    assert losses.info_nce(scores, scores.T, own, own).item() == pytest.approx(by_query)
+
+
+def test_hard_negatives_are_further_columns() -> None:
+    scores = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]], dtype=DOUBLE)
+    own = torch.tensor([0, 1])
+    expected = (math.log(3) + math.log(2)) / 2
+    assert losses.info_nce(scores, scores[:, :2].T, own, own).item() == pytest.approx(expected)
+
+
+def test_false_negatives_are_the_same_text_elsewhere() -> None:
+    keys = torch.tensor([7, 8, 7, 9, 8])
+    marked = losses.false_negatives(torch.tensor([7, 8, 7]), keys, torch.tensor([0, 1, 2]))
+    assert marked.tolist() == [
+        [False, False, True, False, False],
+        [False, False, False, False, True],
+        [True, False, False, False, False],
+    ]
+
+
+def test_rag_sequence_by_hand() -> None:
+    # p = (3/4, 1/4), exp(L) = (1/2 · 1/2, 1/5): 3/16 + 1/20 = 19/80
+    prior = torch.tensor([[0.75, 0.25]], dtype=DOUBLE).log()
+    log_probs = torch.tensor([[[0.5, 0.5], [0.4, 0.5]]], dtype=DOUBLE).log()
+    mask = torch.ones(1, 2, dtype=torch.bool)
+    assert losses.rag_sequence(prior, log_probs, mask).item() == pytest.approx(-math.log(19 / 80))
+
+
+def test_rag_token_by_hand() -> None:
+    # token 1: 3/8 + 1/10 = 19/40; token 2: 1/2
+    prior = torch.tensor([[0.75, 0.25]], dtype=DOUBLE).log()
+    log_probs = torch.tensor([[[0.5, 0.5], [0.4, 0.5]]], dtype=DOUBLE).log()
+    mask = torch.ones(1, 2, dtype=torch.bool)
+    assert losses.rag_token(prior, log_probs, mask).item() == pytest.approx(-math.log(19 / 80))
+
+
+def test_rag_token_and_sequence_differ_on_more_than_one_token() -> None:
+    prior = torch.tensor([[0.5, 0.5]], dtype=DOUBLE).log()
+    log_probs = torch.tensor([[[0.9, 0.1], [0.1, 0.9]]], dtype=DOUBLE).log()
+    mask = torch.ones(1, 2, dtype=torch.bool)
+    assert losses.rag_token(prior, log_probs, mask).item() == pytest.approx(-2 * math.log(0.5))
+    assert losses.rag_sequence(prior, log_probs, mask).item() == pytest.approx(-math.log(0.09))
+
+
+@pytest.mark.parametrize("loss", [losses.rag_sequence, losses.rag_token])
+def test_what_lies_behind_an_answer_does_not_count(loss: losses.Marginal) -> None:
+    prior = _random(3, 4).log_softmax(1)
+    log_probs = -_random(3, 4, 5).abs()
+    mask = torch.tensor([[True] * 5, [True] * 2 + [False] * 3, [True] + [False] * 4])
+    noisy = torch.where(mask[:, None], log_probs, torch.full_like(log_probs, -3.0))
+    clean = log_probs * mask[:, None]
+    assert torch.allclose(loss(prior, noisy, mask), loss(prior, clean, mask))
+
+
+@pytest.mark.parametrize("loss", [losses.rag_sequence, losses.rag_token])
+def test_one_candidate_is_supervised_tuning(loss: losses.Marginal) -> None:
+    log_probs = -_random(3, 1, 5).abs()
+    mask = torch.ones(3, 5, dtype=torch.bool)
+    prior = torch.zeros(3, 1, dtype=DOUBLE)
+    assert torch.allclose(loss(prior, log_probs, mask), -log_probs.sum((1, 2)))
+
+
+def test_one_token_makes_both_the_same() -> None:
+    prior, log_probs = _random(3, 4).log_softmax(1), -_random(3, 4, 1).abs()
+    mask = torch.ones(3, 1, dtype=torch.bool)
+    token, sequence = (f(prior, log_probs, mask) for f in (losses.rag_token, losses.rag_sequence))
+    assert torch.allclose(token, sequence)
+
+
+def test_rag_sequence_pulls_the_prior_to_the_posterior() -> None:
+    scores = _random(3, 4).requires_grad_()
+    log_probs = -_random(3, 4, 5, seed=1).abs()
+    mask = torch.ones(3, 5, dtype=torch.bool)
+    losses.rag_sequence(scores.log_softmax(1), log_probs, mask).sum().backward()
+    prior = scores.detach().softmax(1)
+    posterior = (prior.log() + log_probs.sum(-1)).softmax(1)
+    assert torch.allclose(scores.grad, prior - posterior)
+
+
+@pytest.mark.parametrize("loss", [losses.rag_sequence, losses.rag_token])
+def test_a_candidate_that_is_masked_out_has_no_part(loss: losses.Marginal) -> None:
+    scores = _random(2, 3).requires_grad_()
+    dropped = torch.tensor([[False, False, True], [False, False, False]])
+    log_probs = (-_random(2, 3, 4, seed=1).abs()).requires_grad_()
+    mask = torch.ones(2, 4, dtype=torch.bool)
+    masked = scores.masked_fill(dropped, float("-inf")).log_softmax(1)
+    total = loss(masked, log_probs, mask)
+    total.sum().backward()
+    alone = loss(scores[:1, :2].log_softmax(1), log_probs[:1, :2], mask[:1])
+    assert torch.allclose(total[:1], alone)
+    assert scores.grad[0, 2] == 0
+    assert log_probs.grad[0, 2].abs().sum() == 0
+    assert scores.grad.isfinite().all()
+
+
+def test_the_mixed_derivative_tells_joint_from_separate() -> None:
+    """∂²loss/∂s∂ℓ is what lets the generator teach the retriever: zero for `dalm`."""
+    scores, log_probs = _random(1, 3).requires_grad_(), (-_random(1, 3, 2).abs()).requires_grad_()
+    mask = torch.ones(1, 2, dtype=torch.bool)
+
+    def mixed(loss: torch.Tensor) -> float:
+        (by_score,) = torch.autograd.grad(loss.sum(), scores, create_graph=True)
+        if not by_score.requires_grad:
+            return 0.0
+        (both,) = torch.autograd.grad(by_score[0, 0], log_probs, allow_unused=True)
+        return 0.0 if both is None else both.abs().max().item()
+
+    prior = scores.log_softmax(1)
+    assert mixed(losses.rag_token(prior, log_probs, mask)) > 1e-3
+    assert mixed(losses.rag_sequence(prior, log_probs, mask)) > 1e-3
+    apart = losses.separate(prior[:, 0], log_probs[:, 0], torch.tensor([2]))
+    assert mixed(apart) == 0
+
+
+def test_effective_passages() -> None:
+    weights = torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.0, -1e9, -1e9, -1e9]], dtype=DOUBLE)
+    assert losses.effective_passages(weights).tolist() == pytest.approx([4.0, 1.0])
