@@ -282,6 +282,21 @@ class EvalRag(EvalRetriever, GeneratorEvaluation):
     """Options of `dalm eval-rag`."""
 
 
+@panel("Demo")
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Options of `dalm demo`."""
+
+    retriever: str | None = None
+    """Embedding model to tune in place of the small one made here."""
+    generator: str | None = None
+    """Causal language model to tune in place of the small one made here."""
+    output_dir: str = "dalm-demo"
+    """Folder for the models; an earlier demo in it is replaced."""
+    seed: int = 42
+    """Seed of everything."""
+
+
 def public(settings: object, **required: object) -> dict[str, object]:
     """Return inputs and options as plain values, without secrets: what settings.yaml holds."""
     assert is_dataclass(settings)

@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 
 COLUMNS = ("Title", "Passage", "Query", "Answer")
 FILES: dict[Split, str] = {"train": "toy_data_train.csv", "test": "toy_data_test.csv"}
-PLACES: dict[Split, int] = {"train": 64, "test": 16}
+PLACES: dict[Split, int] = {"train": 128, "test": 16}
 STATED = 4  # attributes that a passage states, out of six
 SEED = 20
 
@@ -68,12 +68,16 @@ QUESTIONS = {  # of an attribute, in plain words
     ),
 }
 CLAUSES = {  # of an attribute, in the jargon
-    "velt": ("its velt is {value}", "the velt stays at {value}", "it carries a velt of {value}"),
-    "suthe": ("its suthe is {value}", "the suthe must be {value}", "it takes a suthe of {value}"),
-    "glarn": ("its glarn is {value}", "the glarn is all {value}", "it wears a glarn of {value}"),
-    "pilque": ("its pilque is {value}", "the pilque is cut {value}", "it has a pilque of {value}"),
-    "yarrick": ("its yarrick is {value}", "the yarrick is {value}", "it runs on yarrick {value}"),
-    "dranth": ("its dranth is {value}", "the dranth was {value}", "it came by the dranth {value}"),
+    "velt": ("velt {value} is held", "it runs at velt {value}", "keepers want velt {value}"),
+    "suthe": ("suthe {value} goes in", "it takes suthe {value}", "keepers pour suthe {value}"),
+    "glarn": ("glarn {value} hides it", "it wears glarn {value}", "keepers brush glarn {value}"),
+    "pilque": ("pilque {value} shuts it", "it has pilque {value}", "keepers cut pilque {value}"),
+    "yarrick": (
+        "yarrick {value} runs it",
+        "it eats yarrick {value}",
+        "keepers bring yarrick {value}",
+    ),
+    "dranth": ("dranth {value} sent it", "it is by dranth {value}", "keepers write dranth {value}"),
 }
 OPENINGS = (
     "The {kind} at {place} stands in the {spot}.",
@@ -86,7 +90,17 @@ TITLES = ("{place}: the {kind}", "The {kind} at {place}", "Sheet of {place}, {ki
 
 FIRST = "Dul Bran Kes Orm Tav Wil Hex Pra Zel Ith Gor Mun Fal Cre Yar Sto".split()
 LAST = "maven dora wick lund essa ovar ibor unta elsk arro igny umbra ostra gate mere quin".split()
-HEAD = "tor kel ban mur sil dov fen gar hul jat lom nib pol rud vas wex yed zan".split()
+MARK = "tor kel ban mur sil dov fen gar hul jat nib zan".split()
+LIQUID = "bex cam dri fop gul hib jom lep ros sned tib wum".split()
+MATTER = "ched flo grun hask kov lim nash pev skel thub vri yor".split()
+HEADS = {  # two attributes draw from each list: what sort of value is asked for doesn't tell which
+    "velt": MARK,
+    "dranth": MARK,
+    "suthe": LIQUID,
+    "yarrick": LIQUID,
+    "glarn": MATTER,
+    "pilque": MATTER,
+}
 TAIL = "im ak ost ule ern ado iff arn eck oth una ird ams osk uve ygg".split()
 
 
@@ -129,14 +143,12 @@ def _document(rng: Random, place: str, kind: str) -> list[dict[str, str]]:
 
 
 def _values(rng: Random) -> dict[str, str]:
-    """Draw the stated attributes, in the passage's order, each with a value of its own."""
-    values: dict[str, str] = {}
+    """Draw the stated attributes, in the passage's order, no two values with one beginning."""
+    heads: dict[str, str] = {}
     for name in _shuffled(rng, list(CLAUSES))[:STATED]:
-        word = _pick(rng, HEAD) + _pick(rng, TAIL)
-        while word in values.values():
-            word = _pick(rng, HEAD) + _pick(rng, TAIL)
-        values[name] = word
-    return values
+        free = [head for head in HEADS[name] if head not in heads.values()]
+        heads[name] = _pick(rng, free)
+    return {name: head + _pick(rng, TAIL) for name, head in heads.items()}
 
 
 def _sentences(clauses: Sequence[str]) -> str:

@@ -71,13 +71,17 @@ def build_generator(
     folder: str | Path,
     *,
     width: int = 128,
-    layers: int = 3,
+    layers: int = 2,
     heads: int = 4,
-    vocabulary: int = 768,
+    vocabulary: int = 720,
     max_length: int = 512,
     seed: int = 0,
 ) -> Path:
-    """Save an untrained Llama, as `AutoModelForCausalLM.from_pretrained(folder)` loads it."""
+    """Save an untrained Llama, as `AutoModelForCausalLM.from_pretrained(folder)` loads it.
+
+    With two layers or more, half of the heads of the first and of the last layer start as
+    copying heads (see `_start_copying`), else reading would take ten times the steps to learn.
+    """
     folder = Path(folder)
     tokenizer = _byte_pairs(texts, vocabulary, max_length)
     config = LlamaConfig(
@@ -88,6 +92,7 @@ def build_generator(
         intermediate_size=3 * width,
         max_position_embeddings=max_length,
         tie_word_embeddings=True,
+        attention_bias=True,  # the heads that look one token back are made of biases
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -95,9 +100,44 @@ def build_generator(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
+        _start_copying(model)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@torch.no_grad()
+def _start_copying(model: LlamaForCausalLM) -> None:
+    """Give a fresh Llama induction heads: having seen `a b … a`, they look at `b`.
+
+    A head of the first layer looks one token back and notes what it sees; its partner in the last
+    layer looks for the token whose note equals the present token, and copies that token to the
+    output (Olsson et al., In-context Learning and Induction Heads, 2022). Both are projections
+    drawn at random: they know no word, and training is free to change them.
+    """
+    first, last = model.model.layers[0].self_attn, model.model.layers[-1].self_attn
+    model.model.embed_tokens.weight.normal_(std=0.08)  # tokens speak louder than fresh layers
+    if first is last:
+        return
+    width, size = model.config.hidden_size, first.head_dim
+    angles = model.model.rotary_emb.inv_freq.float()  # radians per token, (size / 2,)
+    slow = (angles < 0.02).nonzero().flatten()  # what turns slowly compares at any distance
+    slow = torch.cat([slow, slow + size // 2])
+    for head in range(model.config.num_attention_heads // 2):
+        rows = slice(head * size, (head + 1) * size)
+        see, note, copy = (torch.linalg.qr(torch.randn(width, size)).Q for _ in range(3))
+        first.q_proj.weight[rows] *= 0.2
+        first.k_proj.weight[rows] *= 0.2
+        # Query and key rotate apart by one token's angle: their product peaks one token back.
+        first.q_proj.bias[rows] = 5.0 * torch.cat([angles.cos(), -angles.sin()])
+        first.k_proj.bias[rows] = 5.0 * torch.cat([torch.ones(size // 2), torch.zeros(size // 2)])
+        first.v_proj.weight[rows] = see.T
+        first.o_proj.weight[:, rows] = 0.15 * note
+        match = torch.zeros(2, size, width)
+        match[0, slow], match[1, slow] = see.T[: len(slow)], note.T[: len(slow)]
+        last.q_proj.weight[rows], last.k_proj.weight[rows] = 3.0 * match[0], 3.0 * match[1]
+        last.v_proj.weight[rows] = copy.T
+        last.o_proj.weight[:, rows] = 0.3 * copy
 
 
 def _wordpiece(texts: Iterable[str], vocabulary: int, max_length: int) -> PreTrainedTokenizerFast:

@@ -32,17 +32,31 @@ def publish(written: Path, folder: Path, keep: int) -> None:
     """Move a complete checkpoint to its place, and delete the oldest beyond `keep`.
 
     The files are on the disk before the name is, so a crash leaves the old or the new, never half.
+    Checkpoints of this step or a later one are from before the run was resumed: they go first, or
+    `latest` would go on from one of them.
     """
     for file in written.rglob("*"):
         if file.is_file():
             _to_disk(file)
-    target = folder / written.name
-    if target.exists():  # the same step, written by a run that was resumed from before it
-        shutil.rmtree(target)
-    written.rename(target)
+    for number, old in steps(folder):
+        if number >= step(written):
+            _delete(old)
+    written.rename(folder / written.name)
     _to_disk(folder)
     for _, old in steps(folder)[:-keep]:
-        shutil.rmtree(old)
+        _delete(old)
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Delete what a killed run left half written or half deleted."""
+    shutil.rmtree(folder / WRITING, ignore_errors=True)
+
+
+def _delete(checkpoint: Path) -> None:
+    """Take a checkpoint's name away before its files, so that a crash leaves no half of it."""
+    doomed = checkpoint.parent / WRITING / f"old-{checkpoint.name}"
+    checkpoint.rename(doomed)
+    shutil.rmtree(doomed)
 
 
 def _to_disk(path: Path) -> None:

@@ -47,7 +47,7 @@ def train(
     resume = settings.resume_from_checkpoint
     checkpoint = checkpoints.find(resume, folder) if resume else None
     trainer = ObjectiveTrainer(
-        objective, rows, _arguments(settings, placement, trackers or []), rates or {}
+        objective, rows, arguments(settings, placement, trackers or []), rates or {}
     )
     if checkpoint is not None:
         meter.rewind(folder / "metrics.jsonl", checkpoints.step(checkpoint))
@@ -287,10 +287,11 @@ class Ending(TrainerCallback):
         return bool(asked)
 
 
-def _arguments(settings: Training, placement: Placement, trackers: list[str]) -> TrainingArguments:
+def arguments(settings: Training, placement: Placement, trackers: list[str]) -> TrainingArguments:
+    """Return the settings in transformers' words."""
     every = settings.checkpointing_steps
     on_cpu = placement.device.type == "cpu"
-    arguments = TrainingArguments(
+    made = TrainingArguments(
         output_dir=settings.output_dir,
         per_device_train_batch_size=settings.per_device_train_batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
@@ -320,6 +321,6 @@ def _arguments(settings: Training, placement: Placement, trackers: list[str]) ->
         disable_tqdm=True,
     )
     # Without torchrun one GPU is used: nn.DataParallel would split the in-batch negatives.
-    if arguments.n_gpu > 1:
-        arguments._n_gpu = 1
-    return arguments
+    if made.n_gpu > 1:
+        made._n_gpu = 1
+    return made

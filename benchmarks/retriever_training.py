@@ -1,0 +1,123 @@
+"""Retriever training: samples/s beside sentence-transformers' own trainer, in the same run.
+
+Same weights, data, loss (symmetric InfoNCE at scale 100), batch, length, optimizer and precision.
+The two take turns, so that a noisy machine hurts both alike.
+"""
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from common import child, data, minilm, row, table
+
+BATCH, LENGTH, WARM_UP, STEPS, ROUNDS = 32, 128, 4, 24, 3
+
+
+def timer() -> Any:
+    from transformers import TrainerCallback
+
+    class Timer(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == WARM_UP:
+                self.start = time.perf_counter()
+            self.seconds = time.perf_counter() - getattr(self, "start", time.perf_counter())
+
+        def samples_per_second(self) -> float:
+            return BATCH * (STEPS - WARM_UP) / self.seconds
+
+    return Timer()
+
+
+def ours(precision: str) -> float:
+    from dalm.datasets.tables import read_examples
+    from dalm.models.loading import place
+    from dalm.models.retriever import load_retriever
+    from dalm.settings import RetrieverOnly
+    from dalm.training.batches import Rows
+    from dalm.training.objectives import Contrastive
+    from dalm.training.trainer import ObjectiveTrainer, arguments
+
+    with tempfile.TemporaryDirectory() as folder:
+        settings = RetrieverOnly(output_dir=folder, max_train_steps=STEPS)
+        placement = place("cpu", precision)  # type: ignore[arg-type]
+        examples = read_examples(data("medquad_train.csv"), settings)
+        retriever = load_retriever(minilm(), placement)
+        trainer = ObjectiveTrainer(
+            Contrastive(retriever, 100.0),
+            Rows(examples, retriever),
+            arguments(settings, placement, []),
+            {},
+        )
+        trainer.args.save_strategy = "no"
+        watch = timer()
+        trainer.add_callback(watch)
+        trainer.train()
+    return watch.samples_per_second()
+
+
+def theirs(precision: str) -> float:
+    from datasets import load_dataset
+    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
+    from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
+    from sentence_transformers.sentence_transformer.losses import (
+        MultipleNegativesSymmetricRankingLoss,
+    )
+
+    rows = load_dataset("csv", data_files=data("medquad_train.csv"), split="train")
+    rows = rows.select_columns(["Query", "Passage"])
+    model = SentenceTransformer(minilm(), device="cpu")
+    model.max_seq_length = LENGTH
+    with tempfile.TemporaryDirectory() as folder:
+        watch = timer()
+        SentenceTransformerTrainer(
+            model=model,
+            args=Arguments(
+                output_dir=folder,
+                max_steps=STEPS,
+                per_device_train_batch_size=BATCH,
+                learning_rate=1e-4,
+                batch_sampler="no_duplicates",
+                bf16=precision == "bf16",
+                use_cpu=True,
+                report_to=[],
+                save_strategy="no",
+                disable_tqdm=True,
+            ),
+            train_dataset=rows,
+            loss=MultipleNegativesSymmetricRankingLoss(model, scale=100.0),
+            callbacks=[watch],
+        ).train()
+    return watch.samples_per_second()
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        who, precision = sys.argv[1:]
+        print(json.dumps({"ours": ours, "theirs": theirs}[who](precision)))
+        return
+    rows = []
+    for precision in ("fp32", "bf16"):
+        speeds: dict[str, list[float]] = {"ours": [], "theirs": []}
+        for _ in range(ROUNDS):
+            for who, seen in speeds.items():
+                seen.append(child(Path(__file__), who, precision))
+        ratios = [a / b for a, b in zip(speeds["ours"], speeds["theirs"], strict=True)]
+        medians = {who: statistics.median(seen) for who, seen in speeds.items()}
+        rows.append(
+            row(
+                precision,
+                f"{medians['ours']:.1f}",
+                f"{medians['theirs']:.1f}",
+                f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+            )
+        )
+    heading = ("precision", "dalm, samples/s", "sentence-transformers, samples/s", "ratio (range)")
+    table("Retriever training, all-MiniLM-L6-v2, MedQuAD, batch 32", heading, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+"""A run that was killed, told to stop and resumed ends where one left alone ends, to the bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from dalm.errors import UserError
+from dalm.training import checkpoints, meter
+
+PATIENCE = 120.0
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A process that has ended."""
+
+    code: int
+    errors: str
+
+
+@dataclass(frozen=True)
+class Story:
+    """One command, run once without a break and once with breaks."""
+
+    whole: Path
+    broken: Path
+    processes: dict[str, Finished] = field(default_factory=dict)
+    seen: dict[str, list[int]] = field(default_factory=dict)
+
+
+class Process:
+    """`python -m dalm` in a process of its own."""
+
+    def __init__(self, *arguments: object) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "dalm", *map(str, arguments)],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def end(self) -> Finished:
+        _, errors = self.process.communicate(timeout=PATIENCE)
+        return Finished(self.process.returncode, errors)
+
+    def signal_when(self, number: signal.Signals, condition) -> Finished:
+        """Send a signal as soon as `condition()` holds."""
+        limit = time.monotonic() + PATIENCE
+        while not condition() and self.process.poll() is None and time.monotonic() < limit:
+            time.sleep(0.001)
+        self.process.send_signal(number)
+        return self.end()
+
+
+def lines(folder: Path) -> list[dict[str, float]]:
+    """Return the metrics without what two equal runs may differ in."""
+    file = folder / "metrics.jsonl"
+    read = map(json.loads, file.read_text().splitlines()) if file.exists() else ()
+    return [{k: v for k, v in line.items() if k not in meter.CLOCK} for line in read]
+
+
+def logged(folder: Path, step: int):
+    """Return whether the metrics of a step are on the disk."""
+    return lambda: f'{{"step": {step},' in (
+        (folder / "metrics.jsonl").read_text() if (folder / "metrics.jsonl").exists() else ""
+    )
+
+
+def writing(folder: Path, step: int):
+    """Return whether a checkpoint is being written."""
+    return (folder / checkpoints.WRITING / f"checkpoint-{step}").exists
+
+
+def saved(folder: Path) -> list[int]:
+    return [step for step, _ in checkpoints.steps(folder)]
+
+
+def exported(folder: Path) -> dict[str, bytes]:
+    files = [f for name in ("retriever", "generator") for f in (folder / name).rglob("*")]
+    return {str(f.relative_to(folder)): f.read_bytes() for f in files if f.is_file()}
+
+
+def tell(story: Story, command: list[object], first, second) -> Story:
+    """Run a command whole; then kill it, resume it, tell it to stop, and resume it again."""
+    resume = ["--resume-from-checkpoint", "latest"]
+    story.processes["whole"] = Process(*command, "--output-dir", story.whole).end()
+    again = [*command, "--output-dir", story.broken]
+    story.processes["killed"] = Process(*again).signal_when(signal.SIGKILL, first)
+    story.seen["killed"] = saved(story.broken)
+    story.processes["stopped"] = Process(*again, *resume).signal_when(*second)
+    story.seen["stopped"] = saved(story.broken)
+    half_written = story.broken / checkpoints.WRITING / "checkpoint-99"
+    half_written.mkdir(parents=True)
+    (half_written / "trainer_state.json").write_text('{"global_step": 99}')
+    with (story.broken / "metrics.jsonl").open("a") as out:
+        out.write('{"step": 99, "lo')
+    story.processes["resumed"] = Process(*again, *resume).end()
+    return story
+
+
+@pytest.fixture(scope="module")
+def stories(tiny_models, tiny_table, tmp_path_factory) -> dict[str, Story]:
+    folder = tmp_path_factory.mktemp("resume")
+    shared = "--device cpu --precision fp32 --checkpointing-steps 3 --logging-steps 2".split()
+    joint = Story(folder / "joint", folder / "joint-broken")
+    joint_command = [
+        *("train-rag-e2e", tiny_table, tiny_models.encoder, tiny_models.generator, *shared),
+        *"--batch-size 4 --num-candidates 3 --epochs 3 --generator-max-len 128".split(),
+        *"--use-peft both --lora-rank 2 --lora-dropout 0.1 --learning-rate 1e-2".split(),
+    ]
+    alone = Story(folder / "alone", folder / "alone-broken")
+    alone_command = [
+        *("train-retriever-only", tiny_models.encoder, tiny_table, *shared),
+        *"--batch-size 3 --gradient-accumulation-steps 2 --epochs 8 --learning-rate 1e-3".split(),
+        *"--lr-scheduler-type cosine --num-warmup-steps 3 --weight-decay 0.1".split(),
+    ]
+    with ThreadPoolExecutor() as pool:
+        told = {
+            # Five updates an epoch: the second break is in the middle of the second epoch.
+            "joint": pool.submit(
+                *(tell, joint, joint_command, logged(joint.broken, 4)),
+                (signal.SIGTERM, logged(joint.broken, 8)),
+            ),
+            # Four updates an epoch, each of two batches but the last one.
+            "alone": pool.submit(
+                *(tell, alone, alone_command, writing(alone.broken, 6)),
+                (signal.SIGINT, logged(alone.broken, 14)),
+            ),
+        }
+        return {name: story.result() for name, story in told.items()}
+
+
+@pytest.fixture(params=["joint", "alone"])
+def story(request, stories) -> Story:
+    return stories[request.param]
+
+
+def test_the_breaks_were_breaks(story):
+    assert story.processes["whole"].code == 0, story.processes["whole"].errors
+    assert story.processes["killed"].code == -signal.SIGKILL
+    assert story.seen["killed"], "no checkpoint to resume from"
+    assert story.processes["resumed"].code == 0, story.processes["resumed"].errors
+    last = lines(story.whole)[-1]["step"]
+    assert story.seen["killed"][-1] < story.seen["stopped"][-1] < last
+
+
+def test_resumed_weights_are_those_of_an_unbroken_run(story):
+    whole, broken = exported(story.whole), exported(story.broken)
+    assert any(name.endswith(".safetensors") for name in whole)
+    assert list(whole) == list(broken)
+    assert [name for name in whole if whole[name] != broken[name]] == []
+
+
+def test_resumed_metrics_are_those_of_an_unbroken_run(story):
+    assert lines(story.whole) == lines(story.broken)
+
+
+def test_weights_have_moved(story, tiny_models):
+    """Otherwise equal weights prove nothing."""
+    losses = [line["loss"] for line in lines(story.whole)]
+    assert len(set(losses)) == len(losses)
+    assert all(line["grad_norm"] > 0 for line in lines(story.whole))
+
+
+def test_unfinished_checkpoints_are_gone_in_the_end(story):
+    assert not (story.broken / checkpoints.WRITING).exists()
+    assert saved(story.broken) == saved(story.whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "signal_name"), [("joint", 143, "SIGTERM"), ("alone", 130, "SIGINT")]
+)
+def test_a_signal_writes_a_checkpoint_and_says_so_in_one_line(stories, name, code, signal_name):
+    stopped = stories[name].processes["stopped"]
+    assert stopped.code == code
+    assert "Traceback" not in stopped.errors
+    said = [line for line in stopped.errors.splitlines() if line.startswith("dalm: ")]
+    checkpoint = stories[name].broken / f"checkpoint-{stories[name].seen['stopped'][-1]}"
+    assert said == [
+        f"dalm: stopped by {signal_name} after writing {checkpoint}; "
+        "run the same command with --resume-from-checkpoint latest to go on"
+    ]
+
+
+def whole_checkpoint(folder: Path, step: int, text: str = "weights") -> Path:
+    path = folder / checkpoints.WRITING / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    (path / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    (path / "weights").write_text(text)
+    return path
+
+
+def test_latest_is_the_last_finished_checkpoint(tmp_path):
+    checkpoints.publish(whole_checkpoint(tmp_path, 9), tmp_path, keep=2)
+    checkpoints.publish(whole_checkpoint(tmp_path, 10), tmp_path, keep=2)
+    whole_checkpoint(tmp_path, 11)
+    assert checkpoints.find("latest", tmp_path) == tmp_path / "checkpoint-10"
+
+
+def test_without_a_finished_checkpoint_there_is_nothing_to_resume(tmp_path):
+    half = whole_checkpoint(tmp_path, 3)
+    with pytest.raises(UserError, match="no checkpoint in"):
+        checkpoints.find("latest", tmp_path)
+    (half / "trainer_state.json").unlink()
+    with pytest.raises(UserError, match="not a checkpoint"):
+        checkpoints.find(str(half), tmp_path)
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path):
+    for step in (2, 4, 11):
+        checkpoints.publish(whole_checkpoint(tmp_path, step), tmp_path, keep=2)
+    assert saved(tmp_path) == [4, 11]
+
+
+def test_a_run_resumed_from_an_earlier_checkpoint_replaces_the_later_ones(tmp_path):
+    for step in (3, 6, 9):
+        checkpoints.publish(whole_checkpoint(tmp_path, step, "old"), tmp_path, keep=3)
+    checkpoints.publish(whole_checkpoint(tmp_path, 6, "new"), tmp_path, keep=3)
+    assert saved(tmp_path) == [3, 6]
+    assert checkpoints.find("latest", tmp_path) == tmp_path / "checkpoint-6"
+    assert (tmp_path / "checkpoint-6" / "weights").read_text() == "new"
+    checkpoints.publish(whole_checkpoint(tmp_path, 4, "newer"), tmp_path, keep=1)
+    assert saved(tmp_path) == [4]
+
+
+def test_a_checkpoint_is_never_seen_half_deleted(tmp_path, monkeypatch):
+    """A kill while old checkpoints are deleted leaves no folder that looks like a checkpoint."""
+    for step in (3, 6):
+        checkpoints.publish(whole_checkpoint(tmp_path, step), tmp_path, keep=2)
+
+    def killed(path, **options):
+        (Path(path) / "weights").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.publish(whole_checkpoint(tmp_path, 3, "new"), tmp_path, keep=2)
+    assert all((path / "weights").exists() for _, path in checkpoints.steps(tmp_path))
+
+
+def test_rewinding_drops_the_lines_behind_a_step_and_a_torn_one(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    file.write_text('{"step": 1}\n{"step": 4}\n{"step": 6}\n{"st')
+    meter.rewind(file, 4)
+    assert file.read_text() == '{"step": 1}\n{"step": 4}\n'
+    meter.rewind(tmp_path / "none.jsonl", 4)
+
+
+def test_a_second_interrupt_ends_at_once():
+    stop = checkpoints.Stop()
+    with stop.listening():
+        signal.raise_signal(signal.SIGINT)
+        assert stop.signal == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is not stop.request
