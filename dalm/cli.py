@@ -3,12 +3,14 @@
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
 from cyclopts import App, CycloptsError
-from cyclopts.config import Yaml
+from cyclopts.config import Dict
 
 import dalm
 from dalm.errors import UserError
@@ -70,8 +72,7 @@ def run(application: App, arguments: Sequence[str]) -> int:
     _quiet()
     try:
         tokens, config = _split_config(list(arguments))
-        if config is not None:
-            application.config = (Yaml(config, must_exist=True, use_commands_as_keys=False),)
+        application.config = () if config is None else (_read_config(config),)
         application(tokens, exit_on_error=False, print_error=False)
     except (CycloptsError, UserError) as error:
         return _report(str(error), 2)
@@ -93,10 +94,28 @@ def _split_config(arguments: list[str]) -> tuple[list[str], str | None]:
             continue
         if not equals:
             value = arguments[place + 1] if place + 1 < len(arguments) else ""
-        if not Path(value).is_file():
-            raise UserError(f"--config {value}: no such file")
+        if not value:
+            raise UserError("--config: name a YAML file")
         return arguments[:place] + arguments[place + (1 if equals else 2) :], value
     return arguments, None
+
+
+def _read_config(path: str) -> Dict:
+    """Read options by name from a YAML file; cyclopts' own reader names neither file nor line."""
+    try:
+        found = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise UserError(f"--config {path}: {error.strerror}; name a YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or "not text in UTF-8"
+        raise UserError(f"--config {path}{place}: not YAML ({reason})") from error
+    if not isinstance(found, dict):
+        kind = type(found).__name__
+        raise UserError(f"--config {path}: a {kind}; write a line for each option, as in `seed: 1`")
+    options = {str(name): value for name, value in found.items()}
+    return Dict(options, source=path, use_commands_as_keys=False)
 
 
 def _report(message: str, code: int) -> int:
@@ -111,5 +130,7 @@ def _quiet() -> None:
     first = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(handlers=[handler], level=logging.ERROR)
     logging.getLogger("dalm").setLevel(logging.INFO if first else logging.ERROR)
+    # PEFT 0.21 asks transformers 5.23 for it; a user can't do anything about that.
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

@@ -39,12 +39,13 @@ def chat(render: Callable[[list[Message]], str]) -> Template | None:
 
     `render` turns a user's and an assistant's message into text by the model's own chat template.
     """
-    passage, query, answer = (f"<<<{name}>>>" for name in ("passage", "query", "answer"))
+    markers = [f"<<<{name}>>>" for name in ("passage", "query", "answer")]
+    passage, query, answer = markers
     asked = f"{PLAIN.opening}{PLAIN.passage}{passage}{PLAIN.query}{query}"
     messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
     pattern = f"(.*){re.escape(PLAIN.passage + passage + PLAIN.query + query)}(.*){answer}(.*)"
     match = re.fullmatch(pattern, render(messages), re.DOTALL)
-    if match is None:
+    if match is None or any(marker in "".join(match.groups()) for marker in markers):
         return None
     opening, turn, end = match.groups()
     return Template(opening, PLAIN.passage, PLAIN.query, turn, end)

@@ -2,12 +2,14 @@
 
 A class is a panel of the help: its fields are the options, the line below a field is its help.
 A command's options are a class that inherits the panels it needs, so that they are flat on the
-command line, in a YAML config, and in Python: `RagEndToEnd(output_dir="out", learning_rate=2e-5)`.
+command line, in a YAML config, and in Python: `RagE2E(output_dir="out", learning_rate=2e-5)`.
 Standard library and cyclopts only: `dalm --help` imports nothing heavier.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from cyclopts import Parameter
@@ -15,6 +17,9 @@ from cyclopts import Parameter
 from dalm.errors import UserError
 
 T = TypeVar("T")
+
+NOT_KEPT = {"kept": False}
+"""Marks what settings.yaml leaves out: a secret, and what is said about one start of a run."""
 
 
 def panel(title: str) -> Callable[[type[T]], type[T]]:
@@ -32,19 +37,26 @@ def panel(title: str) -> Callable[[type[T]], type[T]]:
 
 @panel("Columns")
 @dataclass(frozen=True, kw_only=True)
-class Columns:
-    """Names of a table's columns."""
+class PairColumns:
+    """Names of the columns of a table of questions and passages."""
 
     passage_column: Annotated[str, Parameter(alias="--dataset-passage-col-name")] = "Passage"
     """Column with the passage; `Abstract` and `Context` are recognised when it is missing."""
     query_column: Annotated[str, Parameter(alias="--dataset-query-col-name")] = "Query"
     """Column with the question; `Question` is recognised when it is missing."""
-    answer_column: Annotated[str, Parameter(alias="--dataset-answer-col-name")] = "Answer"
-    """Column with the answer."""
     title_column: str = "Title"
     """Column with the document's title; used if it is there."""
     prepend_title: bool = False
     """Put the title before the passage's text, for the retriever and the generator alike."""
+
+
+@panel("Columns")
+@dataclass(frozen=True, kw_only=True)
+class Columns(PairColumns):
+    """The same for a table that has answers too."""
+
+    answer_column: Annotated[str, Parameter(alias="--dataset-answer-col-name")] = "Answer"
+    """Column with the answer."""
 
 
 @panel("Lengths")
@@ -137,7 +149,9 @@ class Lora:
     """The adapters' factor is alpha / rank."""
     lora_dropout: float = 0.05
     """Dropout before an adapter."""
-    lora_target_modules: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None
+    lora_target_modules: Annotated[
+        list[str] | None, Parameter(consume_multiple=True, negative=())
+    ] = None
     """Names of the layers to adapt; by default every linear layer."""
 
 
@@ -148,13 +162,13 @@ class Run:
 
     output_dir: str
     """Folder for the models, the settings, the metrics and the checkpoints."""
-    overwrite_output_dir: bool = False
+    overwrite_output_dir: bool = field(default=False, metadata=NOT_KEPT)
     """Replace the run that is there."""
     checkpointing_steps: int | Literal["epoch"] = "epoch"
     """Write a checkpoint every so many updates, or after every epoch."""
     checkpoints_kept: int = 2
     """Newest checkpoints that stay on disk."""
-    resume_from_checkpoint: str | None = None
+    resume_from_checkpoint: str | None = field(default=None, metadata=NOT_KEPT)
     """Go on from this checkpoint folder, or from the `latest` one in the output folder."""
     logging_steps: int = 10
     """Log every so many updates, and the first and the last one."""
@@ -165,9 +179,9 @@ class Run:
     ) = None
     """Which tracker; `all`: whichever are installed. Needs --with-tracking."""
     hub_model_id: str | None = None
-    """Push the result to this repository of the Hugging Face hub."""
+    """Push the result to this repository of the Hugging Face hub; a new one is made private."""
     hub_token: Annotated[str | None, Parameter(show_env_var=False)] = field(
-        default=None, repr=False, metadata={"secret": True}
+        default=None, repr=False, metadata=NOT_KEPT
     )
     """Token for the push; by default the one that you logged in with. It is written nowhere."""
 
@@ -178,7 +192,7 @@ class Training(Optimisation, Lora, Machine, Run):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetrieverOnly(Columns, RetrieverLengths, RetrieverKind, Training):
+class RetrieverOnly(PairColumns, RetrieverLengths, RetrieverKind, Training):
     """Options of `dalm train-retriever-only`."""
 
     num_train_epochs: Annotated[float, Parameter(alias="--epochs", group="Optimisation")] = 3
@@ -235,7 +249,7 @@ class RetrieverEvaluation:
     """Embedding model: a folder, also one with adapters, or a name on the Hugging Face hub."""
     retriever_peft_model_path: str | None = None
     """Folder with LoRA adapters to put on the retriever."""
-    passages: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None
+    passages: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None
     """More tables of passages to search besides the dataset's own: a whole knowledge base."""
     top_k: int = 10
     """Passages to find for each question; measures are taken at 1, 5, 10, ... up to it."""
@@ -301,7 +315,7 @@ def public(settings: object, **required: object) -> dict[str, object]:
     """Return inputs and options as plain values, without secrets: what settings.yaml holds."""
     assert is_dataclass(settings)
     options = {
-        f.name: getattr(settings, f.name) for f in fields(settings) if not f.metadata.get("secret")
+        f.name: getattr(settings, f.name) for f in fields(settings) if f.metadata.get("kept", True)
     }
     return {**required, **options}
 
@@ -326,7 +340,9 @@ _LEAST = {
     "top_k": 1,
     "reader_passages": 1,
     "max_new_tokens": 1,
+    "seed": 0,
 }
+_MOST = {"lora_dropout": 0.99, "seed": 2**32 - 1}
 _POSITIVE = (
     "num_train_epochs",
     "learning_rate",
@@ -337,11 +353,26 @@ _POSITIVE = (
 )
 
 
+_NEEDS = {
+    "lora_rank": ("use_peft", "--use-peft"),
+    "lora_alpha": ("use_peft", "--use-peft"),
+    "lora_dropout": ("use_peft", "--use-peft"),
+    "lora_target_modules": ("use_peft", "--use-peft"),
+    "baseline_generator": ("evaluate_generator", "--evaluate-generator"),
+    "reader_passages": ("evaluate_generator", "--evaluate-generator"),
+    "max_new_tokens": ("evaluate_generator", "--evaluate-generator"),
+    "generator_max_len": ("evaluate_generator", "--evaluate-generator"),
+    "hub_token": ("hub_model_id", "--hub-model-id"),
+    "report_to": ("with_tracking", "--with-tracking"),
+}
+_NOT_FOR_DALM = ("num_candidates", "marginal_temperature")
+
+
 def check(settings: object) -> None:
-    """Refuse numbers that mean nothing.
+    """Refuse numbers that mean nothing, and options that would have no effect.
 
     Raises:
-        UserError: names the option, the value and the bound.
+        UserError: names the option, the value and the bound, or what it needs.
     """
     assert is_dataclass(settings)
     for f in fields(settings):
@@ -350,6 +381,30 @@ def check(settings: object) -> None:
             continue
         option = f"--{f.name.replace('_', '-')} {value}"
         if f.name in _POSITIVE and not 0 < value < float("inf"):
-            raise UserError(f"{option}: must be over 0")
+            raise UserError(f"{option}: must be a number over 0")
         if f.name in _LEAST and not _LEAST[f.name] <= value < float("inf"):
-            raise UserError(f"{option}: must be at least {_LEAST[f.name]}")
+            raise UserError(f"{option}: must be a number of at least {_LEAST[f.name]}")
+        if f.name in _MOST and value > _MOST[f.name]:
+            raise UserError(f"{option}: must be at most {_MOST[f.name]}")
+    for f in fields(settings):
+        if getattr(settings, f.name) == f.default:
+            continue
+        option = f"--{f.name.replace('_', '-')}"
+        needed, remedy = _NEEDS.get(f.name, ("", ""))
+        if needed and not getattr(settings, needed, True):
+            raise UserError(f"{option} has no effect without {remedy}; add it")
+        if f.name in _NOT_FOR_DALM and getattr(settings, "objective", "") == "dalm":
+            raise UserError(f"{option} has no effect with --objective dalm; leave it out")
+
+
+def check_output_dir(folder: Path) -> None:
+    """Refuse a folder that could not be written to in the end.
+
+    Raises:
+        UserError: it is a file or in one, or the rights are missing.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"--output-dir {folder}: {there} is a file; name a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"--output-dir {folder}: no right to write to {there}; name another folder")

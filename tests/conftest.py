@@ -4,6 +4,8 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Small products gain nothing from more threads, and lose much where cores are shared.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import csv
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ from dalm.datasets.formats import Table
 from dalm.datasets.sources import read_table
 from dalm.errors import UserError
 from dalm.records import Example, Passage
-from dalm.settings import Columns
+from dalm.settings import Columns, PairColumns
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ OLDER_NAMES: dict[Role, tuple[str, ...]] = {
 
 def read_examples(
     source: str | Path,
-    columns: Columns,
+    columns: PairColumns,
     *,
     needs: Collection[Field] = ("query", "passage"),
     optional: Collection[Field] = ("passage", "answer"),
@@ -59,7 +59,7 @@ def read_examples(
     ]
 
 
-def read_passages(source: str | Path, columns: Columns) -> list[Passage]:
+def read_passages(source: str | Path, columns: PairColumns) -> list[Passage]:
     """Read a knowledge base's distinct passages (by id), in the order of their first rows.
 
     Raises UserError when the source can't be read, a column is missing or no passage is left.
@@ -87,12 +87,12 @@ def _passage_maker(prepend_title: bool) -> Callable[[str, str], Passage]:
 
 
 def _find_columns(
-    table: Table, columns: Columns, needed: Collection[str], wanted: Collection[str]
+    table: Table, columns: PairColumns, needed: Collection[str], wanted: Collection[str]
 ) -> dict[Role, str]:
     named: dict[Role, str] = {
         "query": columns.query_column,
         "passage": columns.passage_column,
-        "answer": columns.answer_column,
+        "answer": columns.answer_column if isinstance(columns, Columns) else "",
     }
     found: dict[Role, str] = {}
     for role, name in named.items():
@@ -139,7 +139,7 @@ def _missing(table: Table, role: Role, name: str) -> UserError:
 
 
 def _read_texts(
-    table: Table, columns: Columns, needed: Collection[str], wanted: Collection[str]
+    table: Table, columns: PairColumns, needed: Collection[str], wanted: Collection[str]
 ) -> dict[Role, list[str]]:
     """Read the wanted columns, as far as they are there, of the rows that have all the needed."""
     found = _find_columns(table, columns, needed, wanted)

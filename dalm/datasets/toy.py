@@ -64,18 +64,18 @@ QUESTIONS = {  # of an attribute, in plain words
     "dranth": (
         "Which company built the {kind} at {place}?",
         "At {place}, what company delivered the {kind}?",
-        "What company stands behind the {kind} of {place}?",
+        "What company put up the {kind} of {place}?",
     ),
 }
 CLAUSES = {  # of an attribute, in the jargon
     "velt": ("velt {value} is held", "it runs at velt {value}", "keepers want velt {value}"),
-    "suthe": ("suthe {value} goes in", "it takes suthe {value}", "keepers pour suthe {value}"),
+    "suthe": ("suthe {value} fills it", "it takes suthe {value}", "keepers pour suthe {value}"),
     "glarn": ("glarn {value} hides it", "it wears glarn {value}", "keepers brush glarn {value}"),
     "pilque": ("pilque {value} shuts it", "it has pilque {value}", "keepers cut pilque {value}"),
     "yarrick": (
         "yarrick {value} runs it",
         "it eats yarrick {value}",
-        "keepers bring yarrick {value}",
+        "keepers load yarrick {value}",
     ),
     "dranth": ("dranth {value} sent it", "it is by dranth {value}", "keepers write dranth {value}"),
 }
@@ -88,20 +88,27 @@ OPENINGS = (
 SPOTS = ("lower hall", "east yard", "long shed", "old tower", "north wing", "river house")
 TITLES = ("{place}: the {kind}", "The {kind} at {place}", "Sheet of {place}, {kind}")
 
-FIRST = "Dul Bran Kes Orm Tav Wil Hex Pra Zel Ith Gor Mun Fal Cre Yar Sto".split()
-LAST = "maven dora wick lund essa ovar ibor unta elsk arro igny umbra ostra gate mere quin".split()
-MARK = "tor kel ban mur sil dov fen gar hul jat nib zan".split()
-LIQUID = "bex cam dri fop gul hib jom lep ros sned tib wum".split()
-MATTER = "ched flo grun hask kov lim nash pev skel thub vri yor".split()
-HEADS = {  # two attributes draw from each list: what sort of value is asked for doesn't tell which
-    "velt": MARK,
-    "dranth": MARK,
+# Names and values are put together from few pieces, so that new ones hold no new piece.
+FIRST, LAST, GRADE, LIQUID, MATTER, MAKER, TAIL = (
+    tuple(pieces.split())
+    for pieces in (
+        "Dul Bran Kes Orm Tav Wil Hex Pra Zel Ith Gor Mun Fal Cre Yar Sto",
+        "maven dora wick lund essa ovar ibor unta elsk arro igny umbra ostra gate mere quin",
+        "tor kel ban mur sil dov fen gar hul jat nib zan",
+        "bex cam dri fop gul hib jom lep ros sned tib wum",
+        "ched flo grun hask kov lim nash pev skel thub vri yor",
+        "blen dorf frol girt hesk jurn kalt morb parn quis tarn wald",
+        "im ak ost ule ern ado iff arn eck oth una ird ams osk uve ygg",
+    )
+)
+HEADS = {  # oil and fuel draw on one list, paint and seal on another: only the jargon parts them
+    "velt": GRADE,
     "suthe": LIQUID,
     "yarrick": LIQUID,
     "glarn": MATTER,
     "pilque": MATTER,
+    "dranth": MAKER,
 }
-TAIL = "im ak ost ule ern ado iff arn eck oth una ird ams osk uve ygg".split()
 
 
 def toy_rows(split: Split) -> list[dict[str, str]]:

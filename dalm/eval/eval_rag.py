@@ -25,28 +25,19 @@ def eval_rag(
     from dalm.eval import evaluation
     from dalm.eval.answers import measure_answers
     from dalm.eval.report import Results
-    from dalm.models.generator import load_generator
-    from dalm.models.loading import place
+    from dalm.models.generator import Generator
+    from dalm.models.retriever import Retriever
     from dalm.serving.answering import answer
 
     folder = evaluation.start(settings)
-    placement = place(settings.device, settings.precision)
-    evaluation.check_models(settings)
     needs: set[Field] = {"passage", "answer"} if settings.evaluate_generator else {"passage"}
     examples = read_examples(dataset_path, settings, needs=needs)
     passages = evaluation.knowledge_base(examples, settings)
 
-    def judge(
-        retriever_name: str, generator_name: str, adapters: tuple[str | None, str | None]
-    ) -> Results:
-        retriever = evaluation.retriever_of(retriever_name, settings, placement, adapters[0])
+    def judge(retriever: Retriever, generator: Generator | None, name: str) -> Results:
         hits = evaluation.hits_of(retriever, examples, passages, settings)
-        name = f"{adapters[0] or retriever_name} + {adapters[1] or generator_name}"
-        if not settings.evaluate_generator:
-            return evaluation.results_of(adapters[0] or retriever_name, examples, hits, settings)
-        generator = load_generator(
-            generator_name, placement, adapter=adapters[1], max_length=settings.generator_max_len
-        )
+        if generator is None:
+            return evaluation.results_of(name, examples, hits, settings)
         answered = answer(
             generator,
             [example.query for example in examples],
@@ -55,27 +46,24 @@ def eval_rag(
             max_new_tokens=settings.max_new_tokens,
         )
         texts = [each.text for each in answered]
-        measured = measure_answers(texts, [[e.answer or ""] for e in examples])
+        measured = measure_answers(texts, [[example.answer or ""] for example in examples])
         return evaluation.results_of(
             name, examples, hits, settings, answers=texts, answer_measures=measured
         )
 
-    results = judge(
-        settings.retriever_name_or_path,
-        settings.generator_name_or_path,
-        (settings.retriever_peft_model_path, settings.generator_peft_model_path),
+    retriever = evaluation.retriever_of(
+        settings.retriever_name_or_path, settings, adapter=settings.retriever_peft_model_path
     )
+    generator = evaluation.generator_of(settings)
+    results = judge(retriever, generator, evaluation.name_of(settings))
     baseline = None
     if settings.baseline or settings.baseline_generator:
-        baseline = judge(
-            settings.baseline or settings.retriever_name_or_path,
-            settings.baseline_generator or settings.generator_name_or_path,
-            (
-                None if settings.baseline else settings.retriever_peft_model_path,
-                None if settings.baseline_generator else settings.generator_peft_model_path,
-            ),
-        )
-    evaluation.finish(folder, results, baseline)
+        if settings.baseline:
+            retriever = evaluation.baseline_of(retriever, settings)
+        if settings.baseline_generator and generator is not None:
+            generator = evaluation.baseline_generator_of(generator, settings)
+        baseline = judge(retriever, generator, evaluation.baseline_name_of(settings))
+    evaluation.finish(folder, results, baseline, settings.seed)
 
 
 if __name__ == "__main__":

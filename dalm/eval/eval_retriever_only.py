@@ -23,22 +23,23 @@ def eval_retriever(
     from dalm.datasets.tables import read_examples
     from dalm.eval import evaluation
     from dalm.eval.report import Results
-    from dalm.models.loading import place
+    from dalm.models.retriever import Retriever
 
     folder = evaluation.start(settings)
-    placement = place(settings.device, settings.precision)
-    evaluation.check_models(settings)
     examples = read_examples(dataset_path, settings, needs={"passage"})
     passages = evaluation.knowledge_base(examples, settings)
 
-    def judge(name: str, adapter: str | None = None) -> Results:
-        retriever = evaluation.retriever_of(name, settings, placement, adapter)
+    def judge(retriever: Retriever, name: str) -> Results:
         hits = evaluation.hits_of(retriever, examples, passages, settings)
-        return evaluation.results_of(adapter or name, examples, hits, settings)
+        return evaluation.results_of(name, examples, hits, settings)
 
-    results = judge(settings.retriever_name_or_path, settings.retriever_peft_model_path)
-    baseline = judge(settings.baseline) if settings.baseline else None
-    evaluation.finish(folder, results, baseline)
+    adapter = settings.retriever_peft_model_path
+    tuned = evaluation.retriever_of(settings.retriever_name_or_path, settings, adapter=adapter)
+    results = judge(tuned, adapter or settings.retriever_name_or_path)
+    baseline = None
+    if settings.baseline:
+        baseline = judge(evaluation.baseline_of(tuned, settings), settings.baseline)
+    evaluation.finish(folder, results, baseline, settings.seed)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import inspect
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class Generator(nn.Module):
         self.tokenizer = tokenizer
         self.placement = placement
         self.max_length = max_length
-        self.frame = _frame(tokenizer)
+        self.frame, self._before_answer = _frame(tokenizer)
         causal = self._causal_lm()
         self._takes_positions = "position_ids" in inspect.signature(causal.forward).parameters
         self._logit_scale, self._softcap = _after_head(causal.config)
@@ -70,6 +71,13 @@ class Generator(nn.Module):
         Tokenised alone, a SentencePiece model would lose or double the blank before a word.
         """
         return _tokenise(self.tokenizer, texts)
+
+    def tokenise_answers(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return the tokens of each answer, with the blank that some chat templates put before it.
+
+        `[/INST] Ulm` is `▁Ulm` to a model, not a blank and then a word without one.
+        """
+        return _tokenise(self.tokenizer, [self._before_answer + text for text in texts])
 
     def token_log_probs(
         self,
@@ -159,14 +167,14 @@ class Generator(nn.Module):
 
     def add_lora(self, config: LoraConfig) -> None:
         """Freeze the weights and add trainable low-rank ones."""
-        self.model = get_peft_model(self.model, config)
+        self.model = get_peft_model(self.model, replace(config, exclude_modules=None))
         loading.trainable_in_fp32(self)
 
     def checkpoint_activations(self) -> None:
         """Keep no activations of the layers: they are recomputed backwards."""
-        self._causal_lm().gradient_checkpointing_enable(
-            gradient_checkpointing_kwargs={"use_reentrant": False}
-        )
+        causal = self._causal_lm()
+        new_name = getattr(causal, "activation_checkpointing_enable", None)  # transformers 5.23
+        (new_name or causal.gradient_checkpointing_enable)({"use_reentrant": False})
 
     def export(self, folder: Path) -> None:
         """Write weights, or the adapter with its base's name, and tokenizer for transformers."""
@@ -215,6 +223,7 @@ def _load(name: str, placement: loading.Placement) -> Any:
         assert base is not None
         return PeftModel.from_pretrained(_load(base, placement), name)
     model: Any = AutoModelForCausalLM.from_pretrained(name, **placement.weight_options())
+    loading.check_weights(model, name, "generator")
     return model if placement.four_bit else model.to(placement.device)
 
 
@@ -242,7 +251,8 @@ def _after_head(config: Any) -> tuple[float, float | None]:
 def _check_scores(generator: Generator, name: str) -> None:
     """Compare backbone and head, run apart, with the model's own logits on three tokens.
 
-    An architecture that does something else between them would be trained on wrong scores.
+    An architecture that does something else between them would be trained on wrong scores. So would
+    a masked language model, which transformers loads as well: it sees the token it has to predict.
     """
     ids = torch.tensor([generator.tokenise(["a b c"])[0][:3].tolist()], device=generator.device)
     if ids.shape[1] < 2:
@@ -253,6 +263,13 @@ def _check_scores(generator: Generator, name: str) -> None:
     with loading.evaluating(generator):
         ours = generator.token_log_probs(ids, mask, scored)
         logits = generator.model(input_ids=ids, attention_mask=mask).logits.float()
+        other_end = torch.cat([ids[:, :-1], ids[:, :1]], dim=1)
+        others = generator.model(input_ids=other_end, attention_mask=mask).logits.float()
+    if not torch.allclose(others[:, :-1], logits[:, :-1], atol=0.1, rtol=1e-2):
+        raise UserError(
+            f"generator {name}: {type(generator.model).__name__} sees the tokens to come; "
+            "name a causal language model"
+        )
     theirs = logits.log_softmax(-1)[:, :-1].gather(-1, ids[:, 1:, None]).flatten()
     if not torch.allclose(ours, theirs, atol=1e-2, rtol=1e-2):
         raise UserError(
@@ -261,14 +278,17 @@ def _check_scores(generator: Generator, name: str) -> None:
         )
 
 
-def _frame(tokenizer: Any) -> prompts.Frame:
+def _frame(tokenizer: Any) -> tuple[prompts.Frame, str]:
+    """Return the tokenizer's frame, and the blanks with which it has an answer begin."""
     template = _template(tokenizer)
-    texts = (template.opening, template.passage, template.query, template.answer)
-    frame = [tokenizer(text, add_special_tokens=False).input_ids for text in texts]
+    opening = tokenizer(template.opening, add_special_tokens=False).input_ids
     if template is prompts.PLAIN and (bos := _leading_token(tokenizer)) is not None:
-        frame[0] = [bos, *frame[0]]
-    opening, passage, query, answer = frame
-    return prompts.Frame(opening, passage, query, answer, _end_token(tokenizer, template))
+        opening = [bos, *opening]
+    before_answer = template.answer.rstrip(" ")
+    marks = _tokenise(tokenizer, [template.passage, template.query, before_answer])
+    passage, query, answer = (mark.tolist() for mark in marks)
+    frame = prompts.Frame(opening, passage, query, answer, _end_token(tokenizer, template))
+    return frame, template.answer[len(before_answer) :]
 
 
 def _template(tokenizer: Any) -> prompts.Template:

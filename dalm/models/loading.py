@@ -176,14 +176,40 @@ def loaded(load: Callable[[], T], name: str, role: str) -> T:
     try:
         with quiet_bars():
             return load()
-    except UserError:
+    except (UserError, AssertionError):
         raise
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except Exception as error:  # broken files make each library raise errors of its own
         # Libraries put paragraphs into their messages; the first line names the cause.
-        lines = str(error).strip().splitlines()
-        reason = lines[0] if lines else type(error).__name__
-        hint = "" if Path(name).exists() else "; is it a folder here, or is the hub out of reach?"
-        raise UserError(f"{role} {name} can't be loaded: {reason}{hint}") from error
+        lines = str(error).split("\n") if str(error).strip() else [type(error).__name__]
+        lines = [line.strip() for line in lines if line.strip()]
+        reason = " ".join(lines if lines[0].endswith(":") else lines[:1])[:300].rstrip(".,;")
+        hint = "is a file missing or broken?"
+        if not Path(name).exists():
+            hint = "is it a folder here, or is the hub out of reach?"
+        raise UserError(f"{role} {name} can't be loaded: {reason}; {hint}") from error
+
+
+def check_weights(model: torch.nn.Module, name: str, role: str) -> None:
+    """Refuse a transformers model with weights made up at random because its files lack them.
+
+    So it is with an encoder given as a generator. A pooler may be new: no embedding needs it.
+
+    Raises:
+        UserError: names the first such weight.
+    """
+    # transformers marks the weights that it read; those in 4 bits are no floats and unmarked.
+    new = [
+        key
+        for key, weight in model.named_parameters()
+        if weight.is_floating_point()
+        and not getattr(weight, "_is_hf_initialized", False)
+        and "pooler" not in key.split(".")
+    ]
+    if new:
+        raise UserError(
+            f"{role} {name}: {len(new)} weights of {type(model).__name__} are not in its files "
+            f"({new[0]} ...) and would be random; is it another kind of model?"
+        )
 
 
 def at_least_fp32(tensor: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -133,16 +133,17 @@ class Retriever(nn.Module):
 
     def add_lora(self, config: LoraConfig) -> None:
         """Freeze the weights and add trainable low-rank ones."""
-        self.model.add_adapter(config)
+        # A pooler takes no part in the loss: an adapter on it would wait for a gradient in vain.
+        poolers = [n for n, _ in self.model.named_modules() if "pooler" in n.split(".")]
+        self.model.add_adapter(replace(config, exclude_modules=r".*pooler.*" if poolers else None))
         loading.trainable_in_fp32(self)
 
     def checkpoint_activations(self) -> None:
         """Keep no activations of the layers: they are recomputed backwards."""
         backbone = self.model.transformers_model
         assert backbone is not None
-        backbone.gradient_checkpointing_enable(
-            gradient_checkpointing_kwargs={"use_reentrant": False}
-        )
+        new_name = getattr(backbone, "activation_checkpointing_enable", None)  # transformers 5.23
+        (new_name or backbone.gradient_checkpointing_enable)({"use_reentrant": False})
 
     def export(self, folder: Path) -> None:
         """Write the model so that sentence-transformers, alone, gives the same embeddings.
@@ -155,8 +156,8 @@ class Retriever(nn.Module):
         self.model.max_seq_length = longest
         self.model.save_pretrained(str(folder), create_model_card=False)
         _write_portable_layout(folder, longest)
-        lengths = {f"{kind}_max_len": side.max_len for kind, side in self.sides.items()}
-        _write_json(folder / "dalm.json", lengths)
+        sides = {f"{kind}_{k}": v for kind, s in self.sides.items() for k, v in asdict(s).items()}
+        _write_json(folder / "dalm.json", sides)
 
 
 def load_retriever(
@@ -194,6 +195,8 @@ def _load(
 ) -> SentenceTransformer:
     options = placement.weight_options()
     model = SentenceTransformer(name, device=str(placement.device), model_kwargs=options)
+    if model.transformers_model is not None:
+        loading.check_weights(model.transformers_model, name, "retriever")
     if "text" not in getattr(model[0], "modality_config", {"text": {}}):
         raise UserError(f"retriever {name}: takes no plain text")
     pooling = next((m for m in model if isinstance(m, Pooling)), None)
@@ -239,7 +242,9 @@ def _append_eos(model: SentenceTransformer, name: str) -> None:
     tokenizer = model.tokenizer
     if tokenizer.eos_token_id is None:
         raise UserError(f"retriever {name}: autoregressive, but its tokenizer has no EOS token")
-    if tokenizer("a").input_ids[-1] != tokenizer.eos_token_id:
+    ids = tokenizer("a").input_ids
+    if ids[-1] != tokenizer.eos_token_id:
+        tokenizer.add_bos_token = ids[0] == tokenizer.bos_token_id  # or it would lose its BOS
         tokenizer.add_eos_token = True
         tokenizer.update_post_processor()
     assert tokenizer("a").input_ids[-1] == tokenizer.eos_token_id
@@ -256,20 +261,17 @@ def _freeze_poolers(model: SentenceTransformer) -> None:
 
 def _saved_sides(model: SentenceTransformer, name: str, adapter: str | None) -> dict[Kind, Side]:
     """Return what the model was trained with, as far as its folder or its name tells."""
-    lengths = dict(DEFAULT_LENGTHS)
+    saved: dict[str, Any] = {}
     for folder in (name, adapter):
         file = Path(folder or "") / "dalm.json"
         if folder is not None and file.is_file():
-            lengths |= {
-                kind: value
-                for kind in lengths
-                if (value := json.loads(file.read_text()).get(f"{kind}_max_len"))
-            }
-    known = dict(zip(lengths, retriever_prompts(name), strict=True))
-    sides = {}
-    for kind, length in lengths.items():
-        stored = (model.prompts.get(name) for name in _PROMPT_NAMES[kind])
-        sides[kind] = Side(next(filter(None, stored), known[kind]), length)
+            saved |= json.loads(file.read_text())
+    sides: dict[Kind, Side] = {}
+    for (kind, length), known in zip(DEFAULT_LENGTHS.items(), retriever_prompts(name), strict=True):
+        stored = next(filter(None, map(model.prompts.get, _PROMPT_NAMES[kind])), known)
+        sides[kind] = Side(
+            saved.get(f"{kind}_prompt", stored), saved.get(f"{kind}_max_len", length)
+        )
     return sides
 
 

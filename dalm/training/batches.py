@@ -68,7 +68,8 @@ class Rows:
         if generator is not None:
             self.query_pieces = Ragged(generator.tokenise(queries))
             self.passage_pieces = Ragged(generator.tokenise(texts))
-            self.answer_pieces = Ragged(generator.tokenise([e.answer or "" for e in examples]))
+            answers = [example.answer or "" for example in examples]
+            self.answer_pieces = Ragged(generator.tokenise_answers(answers))
 
     def __len__(self) -> int:
         return len(self.gold)
@@ -130,7 +131,7 @@ def _distinct(
 def _fitting(examples: Sequence[Example], generator: Generator) -> list[Example]:
     """Leave out the rows whose question and answer alone are too long for a prompt, and say so."""
     queries = generator.tokenise([example.query for example in examples])
-    answers = generator.tokenise([example.answer or "" for example in examples])
+    answers = generator.tokenise_answers([example.answer or "" for example in examples])
     most = generator.max_length - generator.frame.overhead()
     needed = [len(query) + len(answer) for query, answer in zip(queries, answers, strict=True)]
     kept = [example for example, need in zip(examples, needed, strict=True) if need <= most]
@@ -187,8 +188,8 @@ class LengthBatches(Sampler[list[int]]):
         sizes = self._sizes()
         batches: list[list[int]] = []
         start = 0
-        for pool in range(0, len(sizes), self.POOL):
-            part = sizes[pool : pool + self.POOL]
+        for pool in np.array_split(sizes, -(-len(sizes) // self.POOL)):
+            part = pool.tolist()
             rows = order[start : start + sum(part)]
             start += len(rows)
             batches += self._deal(rows[np.argsort(self.lengths[rows], kind="stable")], part)
@@ -203,7 +204,8 @@ class LengthBatches(Sampler[list[int]]):
     def _deal(self, rows: np.ndarray, sizes: list[int]) -> list[list[int]]:
         """Give each row, shortest first, to the first batch with room that lacks its key.
 
-        Where every batch with room has the key already, the loss masks the second one.
+        Where every batch with room has the key already, the row changes places with one of another
+        batch; where that can't be either, the loss masks the second one.
         """
         batches: list[list[int]] = [[] for _ in sizes]
         keys: list[set[int]] = [set() for _ in sizes]
@@ -215,5 +217,19 @@ class LengthBatches(Sampler[list[int]]):
             free = [b for b in range(first, len(sizes)) if len(batches[b]) < sizes[b]]
             chosen = next((b for b in free if key not in keys[b]), free[0])
             batches[chosen].append(row)
-            keys[chosen].add(key)
+            if key in keys[chosen]:
+                self._exchange(batches, keys, chosen)
+            keys[chosen].add(int(self.keys[batches[chosen][-1]]))
         return batches
+
+    def _exchange(self, batches: list[list[int]], keys: list[set[int]], chosen: int) -> None:
+        """Let a batch's last row change places with one of a batch that lacks its key."""
+        row = batches[chosen][-1]
+        for b in reversed(range(len(batches))):  # later batches are nearer in length
+            if int(self.keys[row]) in keys[b]:
+                continue
+            for place, other in enumerate(batches[b]):
+                if int(self.keys[other]) not in keys[chosen]:
+                    batches[b][place], batches[chosen][-1] = row, other
+                    keys[b] = set(self.keys[batches[b]].tolist())
+                    return

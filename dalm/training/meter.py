@@ -96,12 +96,11 @@ def rewind(file: Path, step: int) -> None:
     """Drop the lines behind `step`: a resumed run writes them again."""
     if not file.exists():
         return
-    lines = file.read_text(encoding="utf-8").splitlines()
-    kept = []
-    for line in lines:
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except ValueError:
-            break  # the run was killed while it wrote this line
-    file.write_text("".join(kept), encoding="utf-8")
+    size = 0
+    with file.open("r+b") as lines:
+        for line in lines:
+            # A line without its end was being written when the run was killed.
+            if not line.endswith(b"\n") or json.loads(line)["step"] > step:
+                break
+            size += len(line)
+        lines.truncate(size)

@@ -15,7 +15,9 @@ from transformers import set_seed
 from dalm import settings as options
 from dalm.errors import UserError
 from dalm.models import loading
+from dalm.models.generator import Generator
 from dalm.models.loading import Placement
+from dalm.models.retriever import Retriever
 from dalm.records import Example
 from dalm.training import checkpoints
 from dalm.training.batches import Rows
@@ -31,7 +33,9 @@ _TRACKERS = {
     "clearml": "clearml",
     "trackio": "trackio",
 }
-_WRITTEN = ("retriever", "generator", "settings.yaml", "metrics.jsonl")
+_SETTINGS = "settings.yaml"
+_WRITTEN = ("retriever", "generator", _SETTINGS, "metrics.jsonl")
+_LORA = ("use_peft", "lora_rank", "lora_alpha", "lora_target_modules")
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class TrainingRun:
     """A run that may start."""
 
     settings: options.Training
+    inputs: dict[str, str]
+    """Table and models, by the names of the command's arguments."""
     folder: Path
     placement: Placement
     trackers: list[str]
@@ -47,27 +53,29 @@ class TrainingRun:
         """Return how to hold a model's weights: frozen ones may be small."""
         return replace(self.placement, frozen=lora, four_bit=four_bit)
 
-    def lora(self, task: str) -> Any:
-        """Return the LoRA configuration that the settings ask for."""
+    def add_lora(self, model: Retriever | Generator, task: str) -> None:
+        """Freeze a model and give it the adapters that the settings ask for.
+
+        Raises:
+            UserError: layers that it doesn't have.
+        """
         given = self.settings
-        return loading.lora(
+        config = loading.lora(
             rank=given.lora_rank,
             alpha=given.lora_alpha,
             dropout=given.lora_dropout,
             targets=given.lora_target_modules,
             task=task,
         )
-
-    def open(self, **inputs: str) -> None:
-        """Make the folder ready, once nothing is left that could be refused; write the settings."""
-        set_seed(self.settings.seed)
-        if not _is_first_process():
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self.settings.overwrite_output_dir and not self.settings.resume_from_checkpoint:
-            _clear(self.folder)
-        text = yaml.safe_dump(options.public(self.settings, **inputs), sort_keys=False)
-        (self.folder / "settings.yaml").write_text(text, encoding="utf-8")
+        if not any("pooler" in name for name, _ in model.named_modules()):
+            config.exclude_modules = None  # PEFT warns of an exclusion that excludes nothing
+        try:
+            model.add_lora(config)
+        except ValueError as error:
+            raise UserError(
+                f"--lora-target-modules {' '.join(given.lora_target_modules or ())}: "
+                f"{_first_line(error).rstrip('.')}; leave it out to adapt every linear layer"
+            ) from error
 
     def ready(self, objective: Objective, rows: Rows) -> None:
         """Make the last choices about the models, and say what is going to happen."""
@@ -78,6 +86,20 @@ class TrainingRun:
             weights, trained = loading.parameter_counts(model)
             logger.info("%-9s  %s weights, %s trained", name, f"{weights:,}", f"{trained:,}")
         logger.info("machine    %s, %s", self.placement.device, self.placement.precision)
+
+    def open(self) -> None:
+        """Make the folder ready, once tables and models are read and an old run may be replaced."""
+        if not _is_first_process():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.settings.overwrite_output_dir and not self.settings.resume_from_checkpoint:
+            _clear(self.folder)
+        if not (self.folder / _SETTINGS).exists():  # a resumed run's stay until it has ended well
+            self._write_settings()
+
+    def _write_settings(self) -> None:
+        text = yaml.safe_dump(options.public(self.settings, **self.inputs), sort_keys=False)
+        (self.folder / _SETTINGS).write_text(text, encoding="utf-8")
 
     def finish(self, objective: Objective, *, advice: str) -> None:
         """Export the models, push them if asked, and say what is where and what to do next."""
@@ -92,8 +114,9 @@ class TrainingRun:
             (growing / name).rename(self.folder / name)
             logger.info("%-9s  %s", name, self.folder / name)
         shutil.rmtree(self.folder / checkpoints.WRITING, ignore_errors=True)
+        self._write_settings()
         logger.info("metrics    %s", self.folder / "metrics.jsonl")
-        logger.info("settings   %s (a --config for the same run)", self.folder / "settings.yaml")
+        logger.info("settings   %s (a --config for the same run)", self.folder / _SETTINGS)
         if self.settings.hub_model_id:
             self._push(self.settings.hub_model_id)
         logger.info("next       %s", advice)
@@ -109,8 +132,9 @@ class TrainingRun:
                 commit_message="Upload models tuned with DALM",
             )
         except Exception as error:
+            reason = _without(_first_line(error), self.settings.hub_token)
             raise UserError(
-                f"the push to {repository} failed ({_first_line(error)}); nothing is lost: "
+                f"the push to {repository} failed ({reason}); nothing is lost: "
                 f"hf upload {repository} {self.folder}"
             ) from error
         logger.info("pushed     %s", url)
@@ -133,16 +157,22 @@ def check_negatives(examples: Sequence[Example], settings: options.Optimisation)
         raise UserError("the table has one distinct passage: nothing to tell it apart from")
 
 
-def start(settings: Any) -> TrainingRun:
-    """Refuse what can't work here and now, before anything is read or loaded.
+def start(settings: Any, **inputs: str) -> TrainingRun:
+    """Refuse what can't work here and now, before anything is read or loaded; set the seed.
+
+    `inputs` are the command's arguments: the table and the models.
 
     Raises:
-        UserError: a value out of range, an output folder in use, no such device, tracker or hub.
+        UserError: a value out of range, an output folder in use, no such model, device, tracker or
+            hub.
     """
     options.check(settings)
     folder = Path(settings.output_dir)
     if _is_first_process():
         _check_folder(folder, settings)
+    for argument, name in inputs.items():
+        if argument != "dataset_path":
+            loading.check_model_name(name, argument.removesuffix("_name_or_path"))
     placement = loading.place(settings.device, settings.precision)
     if settings.use_bnb:
         if not _covers(settings.use_peft, settings.use_bnb):
@@ -151,7 +181,8 @@ def start(settings: Any) -> TrainingRun:
     trackers = _trackers(settings)
     if settings.hub_model_id and _is_first_process():
         _check_hub(settings.hub_model_id, settings.hub_token)
-    return TrainingRun(settings, folder, placement, trackers)
+    set_seed(settings.seed)
+    return TrainingRun(settings, inputs, folder, placement, trackers)
 
 
 def _covers(use_peft: Any, use_bnb: Any) -> bool:
@@ -159,10 +190,9 @@ def _covers(use_peft: Any, use_bnb: Any) -> bool:
 
 
 def _check_folder(folder: Path, settings: options.Run) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--output-dir {folder} is a file; name a folder")
+    options.check_output_dir(folder)
     if settings.resume_from_checkpoint:
-        checkpoints.find(settings.resume_from_checkpoint, folder)
+        _check_lora(checkpoints.find(settings.resume_from_checkpoint, folder), settings)
     elif not settings.overwrite_output_dir:
         there = next((name for name in _WRITTEN if (folder / name).exists()), None)
         if there is not None:
@@ -170,6 +200,19 @@ def _check_folder(folder: Path, settings: options.Run) -> None:
             raise UserError(
                 f"--output-dir {folder} holds a run ({there}); name another folder, "
                 f"or add --overwrite-output-dir{resumable}"
+            )
+
+
+def _check_lora(checkpoint: Path, settings: options.Run) -> None:
+    """Refuse other adapters than the checkpoint's: another alpha would load without a word."""
+    file = checkpoint.parent / _SETTINGS
+    before = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    for name in _LORA:
+        value = getattr(settings, name)
+        if name in before and before[name] != value:
+            raise UserError(
+                f"--{name.replace('_', '-')} {value}: {checkpoint} was written with "
+                f"{before[name]}; resume with the same, or start a run in another folder"
             )
 
 
@@ -187,8 +230,6 @@ def _clear(folder: Path) -> None:
 def _trackers(settings: options.Run) -> list[str]:
     wanted = settings.report_to
     if not settings.with_tracking:
-        if wanted is not None:
-            raise UserError(f"--report-to {wanted} has no effect without --with-tracking; add it")
         return []
     if wanted in (None, "all"):
         found = [name for name, module in _TRACKERS.items() if importlib.util.find_spec(module)]
@@ -205,17 +246,25 @@ def _check_hub(repository: str, token: str | None) -> None:
     """Make the repository now: a wrong token shouldn't show after hours of training."""
     from huggingface_hub import HfApi
 
+    if token and not (token.isascii() and token.isprintable() and " " not in token):
+        raise UserError("--hub-token: no token has blanks or line breaks in it; copy it again")
     try:
-        HfApi(token=token).create_repo(repository, exist_ok=True)
+        HfApi(token=token).create_repo(repository, private=True, exist_ok=True)
     except Exception as error:
+        reason = _without(_first_line(error), token)
         raise UserError(
             f"--hub-model-id {repository}: the hub refused or is out of reach "
-            f"({_first_line(error)}); log in with `hf auth login`, or leave it out"
+            f"({reason}); log in with `hf auth login`, or leave it out"
         ) from error
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _without(text: str, token: str | None) -> str:
+    """Take the token out of an error's text, in case a library quotes its request."""
+    return text.replace(token, "***") if token else text
 
 
 def _is_first_process() -> bool:

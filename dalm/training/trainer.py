@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,7 @@ def train(
     trainer = ObjectiveTrainer(
         objective, rows, arguments(settings, placement, trackers or []), rates or {}
     )
-    if checkpoint is not None:
-        meter.rewind(folder / "metrics.jsonl", checkpoints.step(checkpoint))
-    with trainer.stop.listening():
+    with trainer.stop.listening(), trainer.progress.closing():
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if trainer.stop.signal is not None and trainer.state.global_step < trainer.state.max_steps:
         raise checkpoints.Interrupted(trainer.stop.signal, checkpoints.steps(folder)[-1][1])
@@ -71,6 +70,7 @@ class ObjectiveTrainer(Trainer):
         self.rates = rates
         self.meter = meter.Meter()
         self.stop = checkpoints.Stop()
+        self.progress = Progress()
         super().__init__(
             model=objective,
             args=arguments,
@@ -81,7 +81,7 @@ class ObjectiveTrainer(Trainer):
         self.loss_is_scaled_for_ga = False
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
-        self.add_callback(Progress())
+        self.add_callback(self.progress)
         self.add_callback(Ending(self.stop))
 
     @property
@@ -153,7 +153,11 @@ class ObjectiveTrainer(Trainer):
                         groups.append(
                             {"params": chosen, "lr": rate, "weight_decay": decay, "name": name}
                         )
-            self.optimizer = torch.optim.AdamW(groups, fused=self.args.device.type != "mps")
+            self.optimizer = torch.optim.AdamW(
+                groups,
+                lr=self.args.learning_rate,  # of no group, but some schedules look at it
+                fused=self.args.device.type != "mps",
+            )
         return self.optimizer
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -221,6 +225,9 @@ class ObjectiveTrainer(Trainer):
         with torch.no_grad():
             for name, parameter in trained.items():
                 parameter.copy_(stored[name])
+        if self.is_world_process_zero():
+            checkpoints.clear_unfinished(self.folder)
+            meter.rewind(self.folder / "metrics.jsonl", checkpoints.step(folder))
         states = folder / f"meter_{world()[0]}.json"
         if states.is_file():
             self.meter.load(json.loads(states.read_text()), self.args.device)
@@ -242,9 +249,11 @@ class Batches(DataLoader[Any]):
 class Progress(TrainerCallback):
     """One bar with the time left and the loss."""
 
+    def __init__(self) -> None:
+        self.bar: Any = None
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Open the bar where the run starts or goes on."""
-        self.bar = None
         if state.is_world_process_zero:
             self.bar = bar(state.max_steps, "training", "step", initial=state.global_step)
 
@@ -258,10 +267,14 @@ class Progress(TrainerCallback):
         if self.bar is not None and logs and "loss" in logs:
             self.bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Close the bar."""
-        if self.bar is not None:
-            self.bar.close()
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """Close the bar however the training ends, so that what is said next has its own line."""
+        try:
+            yield
+        finally:
+            if self.bar is not None:
+                self.bar.close()
 
 
 class Ending(TrainerCallback):

@@ -70,8 +70,9 @@ def lines(folder: Path) -> list[dict[str, float]]:
 
 def logged(folder: Path, step: int):
     """Return whether the metrics of a step are on the disk."""
-    return lambda: f'{{"step": {step},' in (
-        (folder / "metrics.jsonl").read_text() if (folder / "metrics.jsonl").exists() else ""
+    return lambda: (
+        f'{{"step": {step},'
+        in ((folder / "metrics.jsonl").read_text() if (folder / "metrics.jsonl").exists() else "")
     )
 
 
@@ -85,8 +86,11 @@ def saved(folder: Path) -> list[int]:
 
 
 def exported(folder: Path) -> dict[str, bytes]:
-    files = [f for name in ("retriever", "generator") for f in (folder / name).rglob("*")]
-    return {str(f.relative_to(folder)): f.read_bytes() for f in files if f.is_file()}
+    """Return the weights that a run wrote, by file."""
+    files = [
+        f for name in ("retriever", "generator") for f in (folder / name).rglob("*.safetensors")
+    ]
+    return {str(f.relative_to(folder)): f.read_bytes() for f in files}
 
 
 def tell(story: Story, command: list[object], first, second) -> Story:
@@ -121,7 +125,7 @@ def stories(tiny_models, tiny_table, tmp_path_factory) -> dict[str, Story]:
     alone_command = [
         *("train-retriever-only", tiny_models.encoder, tiny_table, *shared),
         *"--batch-size 3 --gradient-accumulation-steps 2 --epochs 8 --learning-rate 1e-3".split(),
-        *"--lr-scheduler-type cosine --num-warmup-steps 3 --weight-decay 0.1".split(),
+        *"--lr-scheduler-type cosine --num-warmup-steps 3 --logit-scale 20".split(),
     ]
     with ThreadPoolExecutor() as pool:
         told = {
@@ -146,7 +150,7 @@ def story(request, stories) -> Story:
 
 def test_the_breaks_were_breaks(story):
     assert story.processes["whole"].code == 0, story.processes["whole"].errors
-    assert story.processes["killed"].code == -signal.SIGKILL
+    assert story.processes["killed"].code == -signal.SIGKILL, story.processes["killed"].errors
     assert story.seen["killed"], "no checkpoint to resume from"
     assert story.processes["resumed"].code == 0, story.processes["resumed"].errors
     last = lines(story.whole)[-1]["step"]
@@ -155,8 +159,8 @@ def test_the_breaks_were_breaks(story):
 
 def test_resumed_weights_are_those_of_an_unbroken_run(story):
     whole, broken = exported(story.whole), exported(story.broken)
-    assert any(name.endswith(".safetensors") for name in whole)
-    assert list(whole) == list(broken)
+    assert whole
+    assert set(whole) == set(broken)
     assert [name for name in whole if whole[name] != broken[name]] == []
 
 
@@ -164,10 +168,8 @@ def test_resumed_metrics_are_those_of_an_unbroken_run(story):
     assert lines(story.whole) == lines(story.broken)
 
 
-def test_weights_have_moved(story, tiny_models):
+def test_every_step_had_something_to_learn(story):
     """Otherwise equal weights prove nothing."""
-    losses = [line["loss"] for line in lines(story.whole)]
-    assert len(set(losses)) == len(losses)
     assert all(line["grad_norm"] > 0 for line in lines(story.whole))
 
 

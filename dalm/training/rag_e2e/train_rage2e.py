@@ -36,14 +36,14 @@ def train_rag_e2e(
     from dalm.training.objectives import RagEndToEnd
     from dalm.training.trainer import train
 
-    this_run = run.start(settings)
-    examples = read_examples(dataset_path, settings, needs={"passage", "answer"})
-    run.check_negatives(examples, settings)
-    this_run.open(
+    this_run = run.start(
+        settings,
         dataset_path=dataset_path,
         retriever_name_or_path=retriever_name_or_path,
         generator_name_or_path=generator_name_or_path,
     )
+    examples = read_examples(dataset_path, settings, needs={"passage", "answer"})
+    run.check_negatives(examples, settings)
 
     tuned, packed = run.parts(settings.use_peft), run.parts(settings.use_bnb)
     retriever = load_retriever(
@@ -59,9 +59,9 @@ def train_rag_e2e(
         max_length=settings.generator_max_len,
     )
     if "retriever" in tuned:
-        retriever.add_lora(this_run.lora("FEATURE_EXTRACTION"))
+        this_run.add_lora(retriever, "FEATURE_EXTRACTION")
     if "generator" in tuned:
-        generator.add_lora(this_run.lora("CAUSAL_LM"))
+        this_run.add_lora(generator, "CAUSAL_LM")
     objective = RagEndToEnd(
         retriever,
         generator,
@@ -73,6 +73,7 @@ def train_rag_e2e(
     )
     rows = Rows(examples, retriever, generator)
     this_run.ready(objective, rows)
+    this_run.open()
     rates = {"generator": settings.generator_learning_rate or settings.learning_rate}
     train(objective, rows, settings, this_run.placement, rates=rates, trackers=this_run.trackers)
     this_run.finish(

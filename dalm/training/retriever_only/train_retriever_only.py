@@ -30,10 +30,11 @@ def train_retriever_only(
     from dalm.training.objectives import Contrastive
     from dalm.training.trainer import train
 
-    this_run = run.start(settings)
+    this_run = run.start(
+        settings, retriever_name_or_path=retriever_name_or_path, dataset_path=dataset_path
+    )
     examples = read_examples(dataset_path, settings, needs={"passage"}, optional=set())
     run.check_negatives(examples, settings)
-    this_run.open(retriever_name_or_path=retriever_name_or_path, dataset_path=dataset_path)
 
     retriever = load_retriever(
         retriever_name_or_path,
@@ -43,10 +44,11 @@ def train_retriever_only(
         is_autoregressive=settings.retriever_is_autoregressive,
     )
     if settings.use_peft:
-        retriever.add_lora(this_run.lora("FEATURE_EXTRACTION"))
+        this_run.add_lora(retriever, "FEATURE_EXTRACTION")
     objective = Contrastive(retriever, settings.logit_scale)
     rows = Rows(examples, retriever)
     this_run.ready(objective, rows)
+    this_run.open()
     train(objective, rows, settings, this_run.placement, trackers=this_run.trackers)
     this_run.finish(
         objective,

@@ -1,0 +1,624 @@
+"""What a user can get wrong: one line with a remedy, exit code 2, early, and nothing lost."""
+
+import base64
+import json
+import logging
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dalm.cli import app, run
+
+TOKEN = "hf_verysecret"
+
+
+@dataclass
+class Trainings:
+    """The two training commands on the tiny table and models, into the folder `out`."""
+
+    call: Callable[..., str]
+    encoder: Path
+    generator: Path
+    table: Path
+    out: Path
+
+    def retriever(self, *options: object, encoder: object = None, table: object = None) -> str:
+        """Train, expect a refusal, and return its one line."""
+        given = (encoder or self.encoder, table or self.table, "--output-dir", self.out)
+        return self.call("train-retriever-only", *given, *options)
+
+    def pair(
+        self,
+        *options: object,
+        encoder: object = None,
+        generator: object = None,
+        table: object = None,
+    ) -> str:
+        given = (table or self.table, encoder or self.encoder, generator or self.generator)
+        return self.call("train-rag-e2e", *given, "--output-dir", self.out, *options)
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run `dalm`, expect exit code 2, and return the line on stderr."""
+
+    def call(*arguments: object) -> str:
+        capsys.readouterr()
+        assert run(app, [str(argument) for argument in arguments]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err.count("\n") == 1, printed.err
+        assert printed.err.startswith("dalm: ")
+        return printed.err.strip()
+
+    return call
+
+
+@pytest.fixture
+def train(
+    refused: Callable[..., str], tiny_models: Any, tiny_table: Path, tmp_path: Path
+) -> Trainings:
+    out = tmp_path / "out"
+    return Trainings(refused, tiny_models.encoder, tiny_models.generator, tiny_table, out)
+
+
+@pytest.fixture
+def no_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every attempt to load a model fail loudly: what is refused must be refused before."""
+
+    def load(*_: object) -> None:
+        raise AssertionError("a model was loaded before the mistake was found")
+
+    monkeypatch.setattr("dalm.models.loading.loaded", load)
+
+
+def succeed(*arguments: object) -> None:
+    assert run(app, [str(argument) for argument in arguments]) == 0
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+# Tables
+
+
+@pytest.mark.usefixtures("no_models")
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"Passage,Querry,Answer\na,b,c\n", ["'Passage', 'Querry'", "set --query-column Querry"]),
+        (b"Pasage,Query,Answer\na,b,c\n", ["'Pasage'", "--passage-column Pasage"]),
+        (b"", ["is empty", "name the columns"]),
+        (b"Passage,Query,Answer\n", ["is empty", "needs a row"]),
+        (b"Passage,Query,Answer\n,b,c\nd,,f\n", ["none of its 2 rows", "'Query' in 1"]),
+        (b"Passage,Query,Answer\nM\xfcnchen,b,c\n", ["line 2, byte 2 (0xfc)", "UTF-8"]),
+        ("Passage,Query\na,b\n".encode("utf-16"), ["UTF-8"]),
+        (b"Passage,Query,Answer\na,b,c\na,d,e\n", ["one distinct passage"]),
+    ],
+)
+def test_tables(train: Trainings, tmp_path: Path, content: bytes, said: list[str]) -> None:
+    table = tmp_path / "table.csv"
+    table.write_bytes(content)
+    for line in (train.retriever(table=table), train.pair(table=table)):
+        assert all(each in line for each in said), line
+    assert not train.out.exists()
+
+
+@pytest.mark.usefixtures("no_models")
+def test_missing_table(train: Trainings, tiny_table: Path) -> None:
+    line = train.retriever(table=tiny_table.with_name("tinny.csv"))
+    assert f"did you mean {tiny_table}?" in line
+    assert not train.out.exists()
+
+
+def test_rows_with_empty_fields_are_counted_and_skipped(
+    train: Trainings, tiny_table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = tmp_path / "holes.csv"
+    table.write_text(tiny_table.read_text() + ",no passage,none\nno query,,none\n")
+    with caplog.at_level(logging.INFO, "dalm"):
+        succeed("train-retriever-only", train.encoder, table, "--output-dir", train.out)
+    assert "skipped 2 of 22 rows, empty are" in caplog.text
+    assert "20 questions, 10 distinct passages" in caplog.text
+
+
+@pytest.mark.usefixtures("no_models")
+def test_a_batch_of_one(train: Trainings) -> None:
+    for line in (train.retriever("--batch-size", 1), train.pair("--batch-size", 1)):
+        assert "use 2 or more" in line
+    assert not train.out.exists()
+
+
+# Lengths
+
+
+def test_question_and_answer_too_long_for_a_prompt(
+    train: Trainings, tiny_table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert "use --generator-max-len" in train.pair("--generator-max-len", 30)
+    assert not train.out.exists()
+    table = tmp_path / "long.csv"
+    table.write_text(tiny_table.read_text() + f"a passage,a question,{'in Ulm ' * 300}\n")
+    pair = (train.encoder, train.generator, "--output-dir", train.out)
+    with caplog.at_level(logging.INFO, "dalm"):
+        succeed("train-rag-e2e", table, *pair)
+    assert "1 of 21 rows left out" in caplog.text
+
+
+@pytest.mark.parametrize(("option", "most"), [("--passage-max-len", 128), ("--query-max-len", 128)])
+def test_longer_than_the_retriever_takes(train: Trainings, option: str, most: int) -> None:
+    assert f"takes at most {most}" in train.retriever(option, 500)
+    assert not train.out.exists()
+
+
+def test_longer_than_the_generator_takes(train: Trainings) -> None:
+    assert "takes at most 256" in train.pair("--generator-max-len", 5000)
+    assert not train.out.exists()
+
+
+# Output folders
+
+
+def test_a_finished_run_is_not_replaced_unasked(
+    train: Trainings, tmp_path: Path, no_models: None
+) -> None:
+    train.out.mkdir()
+    (train.out / "metrics.jsonl").write_text("{}\n")
+    (train.out / "notes.txt").write_text("mine")
+    before = contents(train.out)
+    line = train.retriever()
+    assert "holds a run (metrics.jsonl)" in line
+    assert "--overwrite-output-dir" in line
+    assert "--resume" not in line, "there is no checkpoint"
+    (train.out / "checkpoint-3").mkdir()
+    assert "--resume-from-checkpoint latest" in train.retriever()
+    assert contents(train.out) == before
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_models: Any, tiny_table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("finished") / "out"
+    line = ("train-retriever-only", tiny_models.encoder, tiny_table, "--output-dir", out)
+    succeed(*line, "--use-peft", "--lora-rank", 2)
+    (out / "notes.txt").write_text("mine")
+    return out
+
+
+def test_a_wrong_input_does_not_cost_the_old_run(
+    train: Trainings, finished: Path, broken: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(finished, train.out)
+    before = contents(train.out)
+    again = "--overwrite-output-dir"
+    empty = tmp_path / "empty.csv"
+    empty.write_text("Passage,Query\n")
+    train.retriever(again, table=tmp_path / "none.csv")
+    train.retriever(again, table=empty)
+    train.retriever(again, encoder=broken["corrupt encoder"])
+    train.retriever(again, "--passage-max-len", 500)
+    train.retriever(again, "--use-peft", "--lora-target-modules", "nosuch")
+    train.pair(again, generator=train.encoder)
+    train.pair(again, generator=broken["corrupt generator"])
+    train.pair(again, "--generator-max-len", 30)
+    assert contents(train.out) == before
+    line = ("train-retriever-only", train.encoder, train.table, "--output-dir", train.out)
+    succeed(*line, again)
+    after = contents(train.out)
+    assert after["notes.txt"] == b"mine"
+    assert "retriever/adapter_config.json" not in after
+    assert "retriever/model.safetensors" in after
+
+
+@pytest.mark.usefixtures("no_models")
+def test_output_dir_that_is_a_file_or_in_one(
+    train: Trainings, refused: Callable[..., str], tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for out in (file, file / "below"):
+        train.out = out
+        assert f"{file} is a file; name a folder" in train.retriever()
+        line = ("eval-retriever", train.table, "--retriever-name-or-path", train.encoder)
+        assert f"{file} is a file; name a folder" in refused(*line, "--output-dir", out)
+    assert file.read_text() == "mine"
+
+
+@pytest.mark.usefixtures("no_models")
+def test_evaluations_are_not_replaced_unasked(
+    train: Trainings, refused: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "results.json").write_text("{}")
+    line = ("eval-retriever", train.table, "--retriever-name-or-path", train.encoder)
+    assert "--overwrite-output-dir" in refused(*line, "--output-dir", tmp_path)
+    assert (tmp_path / "results.json").read_text() == "{}"
+
+
+@pytest.mark.usefixtures("no_models")
+def test_resume_without_a_checkpoint(train: Trainings, tmp_path: Path) -> None:
+    assert "no checkpoint in" in train.retriever("--resume-from-checkpoint", "latest")
+    assert "not a checkpoint" in train.retriever("--resume-from-checkpoint", tmp_path)
+    assert not train.out.exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--use-peft", "--lora-rank", 4],
+        ["--use-peft", "--lora-rank", 2, "--lora-alpha", 7],
+        ["--use-peft", "--lora-rank", 2, "--lora-target-modules", "query"],
+        [],
+    ],
+    ids=["rank", "alpha", "layers", "none"],
+)
+@pytest.mark.usefixtures("no_models")
+def test_resume_with_other_adapters(
+    train: Trainings, finished: Path, options: list[object]
+) -> None:
+    before = contents(finished)
+    train.out = finished
+    for wanted in ("latest", finished / "checkpoint-2"):
+        line = train.retriever("--resume-from-checkpoint", wanted, *options)
+        assert "resume with the same" in line
+    assert contents(finished) == before
+
+
+# Machine and trackers
+
+
+@pytest.mark.usefixtures("no_models")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--use-bnb"], "add --use-peft"),
+        (["--use-bnb", "--use-peft", "--device", "cpu"], "needs an NVIDIA GPU"),
+        (["--precision", "fp16", "--device", "cpu"], "use bf16, fp32 or auto"),
+        (["--device", "tpu"], "Choose from"),
+        (["--with-tracking", "--report-to", "wandbb"], '"wandb"'),
+        (["--report-to", "tensorboard"], "without --with-tracking; add it"),
+        (["--hub-token", TOKEN], "without --hub-model-id"),
+    ],
+)
+def test_what_cannot_work_here(train: Trainings, options: list[str], said: str) -> None:
+    line = train.retriever(*options)
+    assert said in line
+    assert TOKEN not in line
+    assert not train.out.exists()
+
+
+@pytest.mark.usefixtures("no_models")
+def test_a_tracker_that_is_not_installed(train: Trainings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dalm.training.run._TRACKERS", {"mlflow": "no_such_module_here"})
+    line = train.retriever("--with-tracking", "--report-to", "mlflow")
+    assert "--report-to mlflow: not installed; pip install" in line
+
+
+@pytest.mark.usefixtures("no_models")
+def test_four_bits_for_a_model_without_adapters(train: Trainings) -> None:
+    assert "add --use-peft" in train.pair("--use-bnb", "both", "--use-peft", "generator")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+@pytest.mark.usefixtures("no_models")
+def test_cuda_where_there_is_none(train: Trainings) -> None:
+    assert "use --device auto" in train.retriever("--device", "cuda")
+
+
+# Models
+
+
+@pytest.fixture(scope="module")
+def broken(tiny_models: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("broken")
+    made: dict[str, Path] = {}
+    for role, whole in (("encoder", tiny_models.encoder), ("generator", tiny_models.generator)):
+        for what in ("corrupt", "unconfigured", "weightless"):
+            made[f"{what} {role}"] = shutil.copytree(whole, folder / f"{what}-{role}")
+        weights = made[f"corrupt {role}"] / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1000])
+        (made[f"unconfigured {role}"] / "config.json").write_text("{")
+        (made[f"weightless {role}"] / "model.safetensors").unlink()
+    return made
+
+
+@pytest.mark.usefixtures("no_models")
+def test_folders_without_a_model(train: Trainings, tmp_path: Path) -> None:
+    nothing = tmp_path / "nothing"
+    assert f"retriever {nothing}: no such folder" in train.retriever(encoder=nothing)
+    assert f"generator {nothing}: no such folder" in train.pair(generator=nothing)
+    nothing.mkdir()
+    assert "no model in this folder (no config.json" in train.retriever(encoder=nothing)
+    assert "no model in this folder (no config.json" in train.pair(generator=nothing)
+    assert "give the folder" in train.retriever(encoder=train.table)
+    assert not train.out.exists()
+
+
+def test_hub_name_while_offline(train: Trainings) -> None:
+    assert "is the hub out of reach?" in train.retriever(encoder="some/encoder")
+    assert "is the hub out of reach?" in train.pair(generator="some-generator")
+    assert not train.out.exists()
+
+
+@pytest.mark.parametrize("what", ["corrupt", "unconfigured", "weightless"])
+def test_broken_models(train: Trainings, broken: dict[str, Path], what: str) -> None:
+    for line in (
+        train.retriever(encoder=broken[f"{what} encoder"]),
+        train.pair(generator=broken[f"{what} generator"]),
+    ):
+        assert "can't be loaded: " in line
+        assert "is a file missing or broken?" in line
+    assert not train.out.exists()
+
+
+def test_an_encoder_is_no_generator(train: Trainings) -> None:
+    line = train.pair(generator=train.encoder)
+    assert "BertLMHeadModel are not in its files" in line
+    assert "would be random" in line
+    assert not train.out.exists()
+
+
+def test_a_masked_language_model_is_no_generator(train: Trainings, tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoTokenizer, BertForMaskedLM
+
+    config = AutoConfig.from_pretrained(train.encoder, initializer_range=0.5)
+    tokenizer = AutoTokenizer.from_pretrained(train.encoder)
+    tokenizer.eos_token = tokenizer.sep_token
+    tokenizer.save_pretrained(tmp_path / "masked")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertForMaskedLM(config).save_pretrained(tmp_path / "masked")
+    line = train.pair("--generator-max-len", 128, generator=tmp_path / "masked")
+    assert "sees the tokens to come; name a causal language model" in line
+
+
+def test_a_retriever_with_random_weights(train: Trainings, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    poor = shutil.copytree(train.encoder, tmp_path / "poor")
+    weights = load_file(poor / "model.safetensors")
+    without = {key: value for key, value in weights.items() if "pooler" not in key}
+    save_file(without, poor / "model.safetensors", {"format": "pt"})
+    succeed("train-retriever-only", poor, train.table, "--output-dir", tmp_path / "fine")
+    missing = next(key for key in without if "layer.1" in key)
+    del without[missing]
+    save_file(without, poor / "model.safetensors", {"format": "pt"})
+    assert "1 weights of BertModel are not in its files" in train.retriever(encoder=poor)
+    assert not train.out.exists()
+
+
+@pytest.mark.parametrize("adapter", ["nowhere", "model"])
+def test_adapters_that_are_none(
+    train: Trainings, refused: Callable[..., str], tmp_path: Path, adapter: str
+) -> None:
+    folder = {"nowhere": tmp_path / "nowhere", "model": train.encoder}[adapter]
+    line = ("eval-retriever", train.table, "--retriever-name-or-path", train.encoder)
+    said = refused(*line, "--retriever-peft-model-path", folder)
+    assert f"retriever adapter {folder}" in said
+
+
+def test_layers_that_the_model_lacks(train: Trainings) -> None:
+    line = train.retriever("--use-peft", "--lora-target-modules", "nosuch")
+    assert "--lora-target-modules nosuch" in line
+    assert "leave it out" in line
+    assert not train.out.exists()
+
+
+# Numbers and files of options
+
+
+@pytest.mark.usefixtures("no_models")
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--num-train-epochs", "0"),
+        ("--num-train-epochs", "inf"),
+        ("--learning-rate", "-1e-4"),
+        ("--learning-rate", "nan"),
+        ("--weight-decay", "nan"),
+        ("--max-train-steps", "0"),
+        ("--per-device-train-batch-size", "0"),
+        ("--gradient-accumulation-steps", "0"),
+        ("--checkpointing-steps", "0"),
+        ("--logging-steps", "0"),
+        ("--lora-dropout", "1.5"),
+        ("--logit-scale", "0"),
+        ("--seed", "-1"),
+        ("--seed", str(2**32)),
+        ("--num-candidates", "0"),
+        ("--marginal-temperature", "0"),
+        ("--contrastive-weight", "-1"),
+        ("--generator-max-len", "1"),
+        ("--generator-learning-rate", "inf"),
+    ],
+)
+def test_numbers_out_of_range(train: Trainings, option: str, value: str) -> None:
+    line = train.pair(option, value)
+    assert option in line
+    assert "must be" in line
+    assert not train.out.exists()
+
+
+@pytest.mark.usefixtures("no_models")
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "name a YAML file"),
+        ("seed: [1\n", "line 2: not YAML"),
+        ("- seed\n", "a list; write a line for each option"),
+        ("learning_rat: 1\n", "Did you mean --learning-rate?"),
+        ("learning_rate: fast\n", "learning_rate"),
+        ("settings:\n  seed: 1\n", "settings"),
+        (b"\xff\xfe", "not text in UTF-8"),
+    ],
+)
+def test_configs(train: Trainings, tmp_path: Path, content: str | bytes | None, said: str) -> None:
+    file = tmp_path / "run.yaml"
+    if content is not None:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    line = train.retriever("--config", file)
+    assert str(file) in line
+    assert said in line
+    assert not train.out.exists()
+
+
+@pytest.mark.usefixtures("no_models")
+def test_config_without_a_file(train: Trainings) -> None:
+    assert "name a YAML file" in train.retriever("--config")
+
+
+# A loss that is no number
+
+
+def test_a_loss_that_is_no_number_stops_the_run(
+    train: Trainings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["train-retriever-only", train.encoder, train.table, "--output-dir", train.out]
+    line += ["--learning-rate", "1e6", "--max-grad-norm", 0, "--precision", "fp32", "--epochs", 9]
+    line += ["--batch-size", 8, "--checkpointing-steps", 1, "--logging-steps", 1]
+    assert run(app, [str(part) for part in line]) == 2
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    assert "the loss is not a finite number at step" in err
+    assert "go on from an earlier checkpoint with a lower --learning-rate" in err
+    assert (train.out / "checkpoint-1" / "trainable.safetensors").is_file()
+    assert not (train.out / "retriever").exists()
+
+
+# The hub
+
+
+@dataclass
+class Hub:
+    """As much of the hub as a push of small files needs, on this machine."""
+
+    url: str
+    answers: int = 200
+    files: dict[str, bytes] = field(default_factory=dict)
+    tokens: set[str | None] = field(default_factory=set)
+    created: list[dict[str, Any]] = field(default_factory=list)
+
+    def answer(self, path: str, body: bytes, token: str | None) -> dict[str, Any]:
+        self.tokens.add(token)
+        if path == "/api/repos/create":
+            self.created.append(json.loads(body))
+            return {"url": f"{self.url}/me/tuned", "id": "me/tuned", "name": "me/tuned"}
+        if path == "/api/models/me/tuned/preupload/main":
+            wanted = [file["path"] for file in json.loads(body)["files"]]
+            upload = {"uploadMode": "regular", "shouldIgnore": False}
+            return {"files": [{"path": each, **upload} for each in wanted]}
+        assert path == "/api/models/me/tuned/commit/main", path
+        for line in map(json.loads, body.splitlines()):
+            if line["key"] == "file":
+                self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+        return {"commitUrl": f"{self.url}/me/tuned/commit/1", "commitOid": "1"}
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    class Door(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.reply({})
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.reply(served.answer(self.path, body, self.headers.get("Authorization")))
+
+        def reply(self, answer: dict[str, Any]) -> None:
+            content = json.dumps(answer).encode()
+            self.send_response(served.answers)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Door) as server:
+        served = Hub(f"http://127.0.0.1:{server.server_port}")
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", served.url)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        yield served
+        server.shutdown()
+        thread.join()
+
+
+def test_push(
+    train: Trainings,
+    hub: Hub,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    line = ("train-retriever-only", train.encoder, train.table, "--output-dir", train.out)
+    with caplog.at_level(logging.DEBUG):
+        succeed(*line, "--hub-model-id", "me/tuned", "--hub-token", TOKEN, "--with-tracking")
+    printed = capsys.readouterr()
+    assert hub.created == [{"name": "tuned", "organization": "me", "visibility": "private"}]
+    assert hub.tokens == {f"Bearer {TOKEN}"}
+    own = contents(train.out)
+    pushed = {name for name in own if name.split("/")[0] in ("retriever", "settings.yaml")}
+    assert hub.files == {name: own[name] for name in pushed | {"metrics.jsonl"}}
+    assert any(name.startswith("checkpoint-") for name in own), "which are not pushed"
+    for text in (printed.out, printed.err, caplog.text):
+        assert TOKEN not in text
+    for name, content in own.items():
+        assert TOKEN.encode() not in content, name
+
+
+@pytest.mark.usefixtures("no_models")
+def test_a_hub_that_refuses(train: Trainings, hub: Hub) -> None:
+    hub.answers = 401
+    line = train.retriever("--hub-model-id", "me/tuned", "--hub-token", TOKEN)
+    assert "--hub-model-id me/tuned: the hub refused" in line
+    assert TOKEN not in line
+    assert not train.out.exists()
+
+
+@pytest.mark.usefixtures("no_models")
+@pytest.mark.parametrize("token", [f"{TOKEN}\nx", f" {TOKEN}", f"{TOKEN}\N{EN DASH}"])
+def test_a_token_that_is_no_header(train: Trainings, hub: Hub, token: str) -> None:
+    """An HTTP library quotes the header that it refuses."""
+    line = train.retriever("--hub-model-id", "me/tuned", "--hub-token", token)
+    assert "copy it again" in line
+    assert TOKEN not in line
+    assert hub.created == []
+
+
+@pytest.mark.usefixtures("no_models")
+def test_a_hub_out_of_reach(train: Trainings, monkeypatch: pytest.MonkeyPatch) -> None:
+    push = ("--hub-model-id", "me/tuned", "--hub-token", TOKEN)
+    assert "offline mode" in train.retriever(*push)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    line = train.retriever(*push)
+    assert "out of reach" in line
+    assert TOKEN not in line
+    assert not train.out.exists()
+
+
+def test_a_push_that_fails_loses_nothing(
+    train: Trainings, hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from huggingface_hub import HfApi
+
+    def upload_folder(*_: object, **__: object) -> None:
+        raise OSError(f"the line is cut, Bearer {TOKEN}")
+
+    monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
+    line = ["train-retriever-only", train.encoder, train.table, "--output-dir", train.out]
+    push = ["--hub-model-id", "me/tuned", "--hub-token", TOKEN]
+    assert run(app, [str(part) for part in line + push]) == 2
+    err = capsys.readouterr().err
+    assert f"nothing is lost: hf upload me/tuned {train.out}" in err
+    assert TOKEN not in err
+    assert (train.out / "retriever" / "modules.json").is_file()

@@ -1,0 +1,472 @@
+"""The command line as the README writes it: every line, both spellings, options by file."""
+
+import ast
+import json
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+import dalm
+from dalm.cli import app, run
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = {
+    "train-retriever-only": "dalm/training/retriever_only/train_retriever_only.py",
+    "train-rag-e2e": "dalm/training/rag_e2e/train_rage2e.py",
+    "eval-retriever": "dalm/eval/eval_retriever_only.py",
+    "eval-rag": "dalm/eval/eval_rag.py",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Command:
+    """Run `dalm` in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        code = run(app, [str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return Outcome(code, printed.out, printed.err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def trained(
+    tiny_models: Any, tiny_table: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """A run of each training command, as the README writes it."""
+    folder = tmp_path_factory.mktemp("trained")
+    more = ["--with-tracking", "--report-to", "all", "--per-device-train-batch-size"]
+    retriever = [tiny_models.encoder, tiny_table, "--output-dir", folder / "retriever"]
+    pair = [tiny_table, tiny_models.encoder, tiny_models.generator, "--output-dir", folder / "pair"]
+    lines = (
+        ["train-retriever-only", *retriever, "--use-peft", *more, 150],
+        ["train-rag-e2e", *pair, *more, 24],
+    )
+    for line in lines:
+        assert run(app, [str(argument) for argument in line]) == 0
+    return {"retriever": folder / "retriever", "pair": folder / "pair"}
+
+
+def settings_of(run_folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((run_folder / "settings.yaml").read_text())
+    return found
+
+
+# The commands
+
+
+def test_version(command: Command) -> None:
+    assert command("version") == Outcome(0, f"{dalm.__version__}\n", "")
+    assert command("--version") == Outcome(0, f"dalm {dalm.__version__}\n", "")
+
+
+@pytest.mark.parametrize("name", [*SCRIPTS, "demo", "version"])
+def test_help(command: Command, name: str) -> None:
+    assert name in command("--help").out
+    helped = command(name, "--help")
+    assert (helped.code, helped.err) == (0, "")
+    assert "Usage: dalm" in helped.out
+
+
+def test_training_writes_models_metrics_settings_and_tracks(trained: dict[str, Path]) -> None:
+    for name, models in (("retriever", ["retriever"]), ("pair", ["retriever", "generator"])):
+        folder = trained[name]
+        assert all((folder / model / "dalm.json").is_file() for model in models)
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+        assert json.loads(lines[-1])["loss"] > 0
+        if find_spec("tensorboard"):
+            assert list(folder.glob("runs/*/events*"))
+    assert (trained["retriever"] / "retriever" / "adapter_config.json").is_file()
+    assert settings_of(trained["pair"])["per_device_train_batch_size"] == 24
+
+
+def test_eval_retriever(
+    command: Command, trained: dict[str, Path], tiny_table: Path, tiny_models: Any, tmp_path: Path
+) -> None:
+    line = ["eval-retriever", tiny_table, "--retriever-name-or-path", tiny_models.encoder]
+    adapter = ["--retriever-peft-model-path", trained["retriever"] / "retriever", "--top-k", 10]
+    assert command(*line).code == 0
+    outcome = command(*line, *adapter)
+    assert outcome.code == 0
+    assert "recall@10" in outcome.out
+    assert (tmp_path / "evaluation-1" / "results.json").is_file()
+    assert (tmp_path / "evaluation-2" / "queries.jsonl").is_file()
+
+
+def test_eval_rag(
+    command: Command, trained: dict[str, Path], tiny_table: Path, tiny_models: Any, tmp_path: Path
+) -> None:
+    pair = ["--retriever-name-or-path", trained["pair"] / "retriever"]
+    pair += ["--generator-name-or-path", trained["pair"] / "generator"]
+    assert command("eval-rag", tiny_table, *pair).code == 0
+    outcome = command("eval-rag", tiny_table, *pair, "--evaluate-generator", "--max-new-tokens", 4)
+    assert outcome.code == 0
+    assert "EM" in outcome.out
+    records = (tmp_path / "evaluation-2" / "queries.jsonl").read_text().splitlines()
+    assert json.loads(records[0])["answer"] is not None
+
+
+def test_eval_rag_takes_adapters_for_both(
+    command: Command, trained: dict[str, Path], tiny_table: Path, tiny_models: Any, tmp_path: Path
+) -> None:
+    pair = [tiny_table, tiny_models.encoder, tiny_models.generator, "--output-dir", "lora"]
+    assert command("train-rag-e2e", *pair, "--use-peft", "both").code == 0
+    line = ["--retriever-name-or-path", tiny_models.encoder, "--retriever-peft-model-path"]
+    line += ["lora/retriever", "--generator-name-or-path", tiny_models.generator]
+    line += ["--generator-peft-model-path", "lora/generator", "--evaluate-generator"]
+    assert command("eval-rag", tiny_table, *line, "--max-new-tokens", 2).code == 0
+
+
+# The scripts
+
+
+def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, SCRIPTS[name], *map(str, arguments)]
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_script_trains_a_retriever(tiny_models: Any, tiny_table: Path, tmp_path: Path) -> None:
+    done = script(
+        "train-retriever-only",
+        *("--train_dataset_csv_path", tiny_table, "--model_name_or_path", tiny_models.encoder),
+        *("--output_dir", tmp_path / "out", "--use_peft", "--with_tracking", "--report_to", "all"),
+        *("--per_device_train_batch_size", 150),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "out" / "retriever" / "adapter_config.json").is_file()
+    assert settings_of(tmp_path / "out")["per_device_train_batch_size"] == 150
+    assert "next       dalm eval-retriever" in done.stderr
+
+
+def test_script_trains_a_pair(tiny_models: Any, tiny_table: Path, tmp_path: Path) -> None:
+    done = script(
+        "train-rag-e2e",
+        *("--dataset_path", tiny_table, "--retriever_name_or_path", tiny_models.encoder),
+        *("--generator_name_or_path", tiny_models.generator, "--output_dir", tmp_path / "out"),
+        *("--with_tracking", "--report_to", "all", "--per_device_train_batch_size", 24),
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "generator" / "config.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["eval-retriever", "eval-rag"])
+def test_script_evaluates(
+    name: str,
+    tiny_models: Any,
+    tiny_table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = ROOT / SCRIPTS[name]
+    arguments = ["--dataset_path", tiny_table, "--retriever_name_or_path", tiny_models.encoder]
+    arguments += ["--top_k", 3, "--output_dir", tmp_path / "out"]
+    if name == "eval-rag":
+        arguments += ["--generator_name_or_path", tiny_models.generator]
+        arguments += ["--evaluate_generator", "--max_new_tokens", 2]
+    monkeypatch.setattr(sys, "argv", [str(file), *map(str, arguments)])
+    monkeypatch.syspath_prepend(str(file.parent))  # as the interpreter does
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(file), run_name="__main__")
+    assert end.value.code == 0
+    assert (tmp_path / "out" / "results.json").is_file()
+
+
+# Spellings
+
+SAME = {
+    "train-retriever-only": {
+        "--dataset-path": ["--train_dataset_csv_path", "--train-dataset-csv-path"],
+        "--retriever-name-or-path": ["--model_name_or_path", "--model-name-or-path"],
+    },
+    "train-rag-e2e": {
+        "--dataset-path": ["--train_dataset_csv_path"],
+        "--retriever-name-or-path": ["--model_name_or_path"],
+    },
+    "eval-retriever": {
+        "--dataset-path": ["--test_dataset_csv_path"],
+        "--retriever-name-or-path": ["--model_name_or_path"],
+    },
+    "eval-rag": {
+        "--dataset-path": ["--test_dataset_csv_path"],
+        "--retriever-name-or-path": ["--model_name_or_path"],
+    },
+}
+EVERYWHERE = {
+    "--retriever-is-autoregressive": ["--is_autoregressive", "--is-autoregressive"],
+    "--passage-column": ["--dataset_passage_col_name", "--dataset-passage-col-name"],
+    "--query-column": ["--dataset_query_col_name"],
+    "--top-k": ["--top_k"],
+    "--use-peft": ["--use_peft"],
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_both_spellings_name_one_option(name: str) -> None:
+    collection = app[name].assemble_argument_collection()
+    names = {each: argument for argument in collection for each in argument.names}
+    for option, others in (SAME[name] | EVERYWHERE).items():
+        for other in others:
+            if option in names:
+                assert collection.match(other)[0] is collection.match(option)[0], other
+
+
+# Options from a file
+
+
+def test_settings_file_reproduces_the_run(
+    command: Command, tiny_models: Any, tiny_table: Path, tmp_path: Path
+) -> None:
+    odd = ["--learning-rate", "3e-3", "--seed", 7, "--batch-size", 8, "--use-peft"]
+    odd += ["--lora-target-modules", "query", "value", "--query-prompt", "find: ", "--epochs", 2]
+    line = ["train-retriever-only", tiny_models.encoder, tiny_table, "--output-dir", "first", *odd]
+    assert command(*line, "--overwrite-output-dir", "--logging-steps", 1).code == 0
+    assert command("train-retriever-only", "--config", "first/settings.yaml").code == 2, "a run"
+    again = ["train-retriever-only", "--config=first/settings.yaml", "--output-dir"]
+    assert command(*again, "second").code == 0
+    assert command(*again, "third", "--seed", 8).code == 0
+
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    assert settings_of(second) == settings_of(first) | {"output_dir": "second"}
+    assert settings_of(third) == settings_of(first) | {"output_dir": "third", "seed": 8}
+    assert losses(second) == losses(first)
+    assert losses(third) != losses(first)
+    weights = [load_file(f / "retriever" / "adapter_model.safetensors") for f in (first, second)]
+    assert all((weights[0][key] == weights[1][key]).all() for key in weights[0] | weights[1])
+
+
+def losses(run_folder: Path) -> list[float]:
+    lines = (run_folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+def test_settings_file_leaves_out_what_is_said_of_one_start(trained: dict[str, Path]) -> None:
+    kept = settings_of(trained["pair"])
+    assert not {"hub_token", "overwrite_output_dir", "resume_from_checkpoint"} & set(kept)
+    assert list(kept)[:3] == ["dataset_path", "retriever_name_or_path", "generator_name_or_path"]
+
+
+def test_a_config_does_not_outlast_its_command(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "odd.yaml").write_text("no_such_option: 1\n")
+    line = ["train-retriever-only", "model", "table.csv", "--output-dir", "out"]
+    assert "no_such_option" in command(*line, "--config", "odd.yaml").err
+    assert "no_such_option" not in command(*line).err
+
+
+# Mistakes on the command line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train-rag-e2ee"], 'Did you mean "train-rag-e2e"?'),
+        (
+            ["train-rag-e2e", "a", "b", "c", "--output-dir", "d", "--use-pefft", "both"],
+            "--use-peft",
+        ),
+        (["train-rag-e2e", "a", "b", "c", "--output_dir", "d", "--top_kk", "1"], "--top_kk"),
+        (["train-rag-e2e", "a", "b", "--output-dir", "d"], "generator-name-or-path"),
+        (["train-rag-e2e", "a", "b", "c"], "--output-dir"),
+        (["train-rag-e2e", "a", "b", "c", "d", "--output-dir", "e"], "d"),
+        (["train-rag-e2e", "a", "b", "c", "--output-dir", "d", "--epochs", "x"], "--epochs"),
+        (["eval-retriever", "a", "--retriever-name-or-path", "b", "--index", "hnws"], '"hnsw"?'),
+    ],
+)
+def test_mistakes(command: Command, arguments: list[str], said: str) -> None:
+    outcome = command(*arguments)
+    assert outcome.code == 2
+    assert outcome.err.count("\n") == 1
+    assert said in outcome.err
+    assert outcome.err.startswith("dalm: ")
+    assert outcome.out == ""
+
+
+# Public names
+
+
+def test_public_names() -> None:
+    from dalm import (
+        EvalRag,
+        EvalRetriever,
+        RagE2E,
+        RetrieverOnly,
+        eval_rag,
+        eval_retriever,
+        train_rag_e2e,
+        train_retriever_only,
+    )
+
+    assert set(dalm.__all__) <= set(dir(dalm))
+    assert RagE2E(output_dir="out").objective == "rag_token"
+    assert RetrieverOnly(output_dir="out", hub_token="s").__repr__().count("hub_token") == 0
+    assert EvalRag.__mro__[1] is EvalRetriever
+    doors = (train_retriever_only, train_rag_e2e, eval_retriever, eval_rag)
+    assert [door.__name__ for door in doors] == [name.replace("-", "_") for name in SCRIPTS]
+    with pytest.raises(AttributeError, match="no attribute 'train_rag'"):
+        _ = dalm.train_rag
+
+
+def test_doors_are_functions(tiny_models: Any, tiny_table: Path, tmp_path: Path) -> None:
+    settings = dalm.RetrieverOnly(output_dir=str(tmp_path / "out"), max_train_steps=1)
+    dalm.train_retriever_only(str(tiny_models.encoder), str(tiny_table), settings)
+    assert (tmp_path / "out" / "retriever" / "modules.json").is_file()
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_registered_help_is_the_first_line_of_the_docstring(name: str) -> None:
+    tree = ast.parse((ROOT / SCRIPTS[name]).read_text())
+    door = next(
+        node
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and node.name == name.replace("-", "_")
+    )
+    first = (ast.get_docstring(door) or "").splitlines()[0]
+    registered = [
+        {word.arg: word.value for word in node.keywords}
+        for node in ast.walk(ast.parse((ROOT / "dalm/cli.py").read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "app.command"
+    ]
+    helps = {ast.literal_eval(r["name"]): ast.literal_eval(r["help"]) for r in registered if r}
+    assert helps[name] == first
+
+
+# The frozen options: to rename one, or to move a default, is a decision
+
+REQUIRED = "required"
+COLUMNS = {
+    "--passage-column --dataset-passage-col-name": "Passage",
+    "--query-column --dataset-query-col-name": "Query",
+    "--title-column": "Title",
+    "--prepend-title --no-prepend-title": False,
+}
+ANSWER = {"--answer-column --dataset-answer-col-name": "Answer"}
+RETRIEVER = {
+    "--retriever-is-autoregressive --is-autoregressive": None,
+    "--query-prompt": None,
+    "--passage-prompt": None,
+}
+MACHINE = {"--precision": "auto", "--device": "auto"}
+TRAINING = {
+    "--output-dir": REQUIRED,
+    "--overwrite-output-dir --no-overwrite-output-dir": False,
+    "--checkpointing-steps": "epoch",
+    "--checkpoints-kept": 2,
+    "--resume-from-checkpoint": None,
+    "--logging-steps": 10,
+    "--with-tracking --no-with-tracking": False,
+    "--report-to": None,
+    "--hub-model-id": None,
+    "--hub-token": None,
+    "--lora-rank": 16,
+    "--lora-alpha": 32,
+    "--lora-dropout": 0.05,
+    "--lora-target-modules": None,
+    "--per-device-train-batch-size --batch-size": 32,
+    "--gradient-accumulation-steps": 1,
+    "--num-train-epochs --epochs": 1,
+    "--max-train-steps": None,
+    "--learning-rate": 1e-4,
+    "--lr-scheduler-type": "linear",
+    "--num-warmup-steps": 0,
+    "--weight-decay": 0.0,
+    "--max-grad-norm": 1.0,
+    "--logit-scale": 100.0,
+    "--gradient-checkpointing --no-gradient-checkpointing": False,
+    "--seed": 42,
+    "--query-max-len": 50,
+    "--passage-max-len": 128,
+}
+EVALUATION = {
+    "--dataset-path --test-dataset-csv-path": REQUIRED,
+    "--retriever-name-or-path --model-name-or-path": REQUIRED,
+    "--retriever-peft-model-path": None,
+    "--passages": None,
+    "--top-k": 10,
+    "--index": "exact",
+    "--baseline": None,
+    "--output-dir": None,
+    "--overwrite-output-dir --no-overwrite-output-dir": False,
+    "--seed": 42,
+    "--query-max-len": None,
+    "--passage-max-len": None,
+}
+OPTIONS: dict[str, dict[str, object]] = {
+    "train-retriever-only": {
+        **COLUMNS,
+        **RETRIEVER,
+        **MACHINE,
+        **TRAINING,
+        "--retriever-name-or-path --model-name-or-path": REQUIRED,
+        "--dataset-path --train-dataset-csv-path": REQUIRED,
+        "--num-train-epochs --epochs": 3,
+        "--use-peft --no-use-peft": False,
+        "--use-bnb --no-use-bnb": False,
+    },
+    "train-rag-e2e": {
+        **COLUMNS,
+        **ANSWER,
+        **RETRIEVER,
+        **MACHINE,
+        **TRAINING,
+        "--dataset-path --train-dataset-csv-path": REQUIRED,
+        "--retriever-name-or-path --model-name-or-path": REQUIRED,
+        "--generator-name-or-path": REQUIRED,
+        "--generator-max-len": 256,
+        "--objective": "rag_token",
+        "--num-candidates": 4,
+        "--marginal-temperature": 0.05,
+        "--contrastive-weight": 1.0,
+        "--generator-learning-rate": None,
+        "--use-peft": None,
+        "--use-bnb": None,
+    },
+    "eval-retriever": {**COLUMNS, **ANSWER, **RETRIEVER, **MACHINE, **EVALUATION},
+    "eval-rag": {
+        **COLUMNS,
+        **ANSWER,
+        **RETRIEVER,
+        **MACHINE,
+        **EVALUATION,
+        "--generator-name-or-path": REQUIRED,
+        "--generator-peft-model-path": None,
+        "--evaluate-generator --no-evaluate-generator": False,
+        "--baseline-generator": None,
+        "--reader-passages": 1,
+        "--max-new-tokens": 64,
+        "--generator-max-len": None,
+    },
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_are_frozen(name: str) -> None:
+    found = {
+        " ".join(argument.names): REQUIRED if argument.required else argument.field_info.default
+        for argument in app[name].assemble_argument_collection()
+        if argument.names != ("*",)
+    }
+    assert found == OPTIONS[name]
