@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from dalm.prompts import PLAIN
 from dalm.settings import Columns, Demo, RagE2E
 
 if TYPE_CHECKING:
@@ -51,10 +52,16 @@ def _models(settings: Demo, folder: Path) -> tuple[str, str]:
     from dalm.models.tiny import build_encoder, build_generator
 
     rows = read_examples(TRAIN, Columns(), needs={"passage", "answer"})
-    passages = {e.passage.text: None for e in rows if e.passage}
-    texts = [*passages, *(example.query for example in rows)]
-    retriever = settings.retriever or build_encoder(texts, folder / "encoder", seed=settings.seed)
-    generator = settings.generator or build_generator(texts, folder / "decoder", seed=settings.seed)
+    passages = list({e.passage.text: None for e in rows if e.passage})
+    queries, answers = [e.query for e in rows], [e.answer or "" for e in rows]
+    # The prompt's frame stands in every prompt: its words are worth a token each.
+    frame = [PLAIN.opening, PLAIN.passage, PLAIN.query, PLAIN.answer] * len(rows)
+    retriever = settings.retriever or build_encoder(
+        [*passages, *queries], folder / "encoder", seed=settings.seed
+    )
+    generator = settings.generator or build_generator(
+        [*passages, *queries, *answers, *frame], folder / "decoder", seed=settings.seed
+    )
     return str(retriever), str(generator)
 
 
@@ -68,8 +75,8 @@ def _train(retriever: str, generator: str, settings: Demo) -> None:
         # Weights from nothing want higher rates and more steps than pretrained ones.
         options = replace(
             options,
-            num_train_epochs=6,
-            learning_rate=2e-3,
+            num_train_epochs=8,
+            learning_rate=1e-3,
             generator_learning_rate=1.5e-3,
             lr_scheduler_type="cosine",
             num_warmup_steps=40,

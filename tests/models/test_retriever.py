@@ -4,6 +4,7 @@ import shutil
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from dalm.errors import UserError
 from dalm.models import loading
@@ -103,6 +104,23 @@ def test_a_bare_decoder_pools_the_last_token_which_is_eos(decoder):
     with torch.no_grad():
         hidden = backbone(torch.tensor([tokens.tolist()])).last_hidden_state[0, -1]
     same(retriever.encode_passages(PASSAGES[:1])[0], hidden / hidden.norm())
+
+
+@pytest.mark.parametrize("scheme", ["first", "always"])
+def test_a_decoder_keeps_its_bos_where_eos_is_appended(sentencepiece, scheme, tmp_path):
+    tokenizer = sentencepiece(scheme)
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = LlamaConfig(vocab_size=len(tokenizer), intermediate_size=32, **shape)
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "bare")
+    tokenizer.save_pretrained(tmp_path / "bare")
+    retriever = load_retriever(str(tmp_path / "bare"), CPU)
+    retriever.export(tmp_path / "out")
+    for model in (retriever, load_retriever(str(tmp_path / "out"), CPU)):
+        for tokens in model.tokenise(PASSAGES, "passage"):
+            ids = tokens.tolist()
+            assert ids[0] == tokenizer.bos_token_id
+            assert ids[-1] == tokenizer.eos_token_id
+            assert (ids.count(ids[0]), ids.count(ids[-1])) == (1, 1)
 
 
 def test_a_bare_encoder_pools_the_mean(bert, tmp_path):

@@ -1,0 +1,57 @@
+"""The joint objective on a GPU in bf16."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from dalm.datasets.tables import read_examples
+from dalm.models.generator import load_generator
+from dalm.models.loading import place
+from dalm.models.retriever import load_retriever
+from dalm.settings import RagE2E
+from dalm.training.batches import Rows
+from dalm.training.objectives import RagEndToEnd
+from dalm.training.trainer import train
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_joint_objective_learns_in_bf16(tiny_models, tiny_table, tmp_path):
+    settings = RagE2E(
+        output_dir=str(tmp_path),
+        device="cuda",
+        precision="bf16",
+        per_device_train_batch_size=8,
+        gradient_accumulation_steps=2,
+        num_train_epochs=20,
+        learning_rate=1e-2,
+        logit_scale=20.0,
+        logging_steps=1,
+        checkpointing_steps=10,
+    )
+    placement = place(settings.device, settings.precision)
+    examples = read_examples(tiny_table, settings, needs={"passage", "answer"})
+    generator = load_generator(str(tiny_models.generator), placement, max_length=128)
+    objective = RagEndToEnd(
+        load_retriever(str(tiny_models.encoder), placement),
+        generator,
+        marginal="rag_token",
+        scale=settings.logit_scale,
+        num_candidates=3,
+        temperature=0.1,
+    )
+    before = {name: p.detach().clone() for name, p in objective.named_parameters()}
+    train(objective, Rows(examples, objective.retriever, generator), settings, placement)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert all(math.isfinite(line["loss"]) for line in lines)
+    assert lines[-1]["rag_token"] < lines[0]["rag_token"] - 0.5
+    for name, parameter in objective.named_parameters():
+        assert parameter.dtype == torch.float32
+        assert parameter.device.type == "cuda"
+        # A key's bias adds the same to every score of a query: softmax forgets it.
+        if parameter.requires_grad and not name.endswith(("key.bias", "k_proj.bias")):
+            assert not torch.equal(parameter, before[name].to(parameter.device)), name
+    embedded = objective.retriever.encode_queries([example.query for example in examples])
+    assert embedded.isfinite().all()
