@@ -17,7 +17,7 @@ from typing import Any
 
 from common import child, data, minilm, row, table
 
-BATCH, STEPS, VOCABULARY, ROUNDS = 24, 4, 32_000, 3
+BATCH, STEPS, VOCABULARY, ROUNDS = 24, 4, 32_000, 2
 
 
 def step_of(way: str, folder: str) -> Callable[[], Any]:

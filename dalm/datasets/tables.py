@@ -92,7 +92,7 @@ def _find_columns(
     named: dict[Role, str] = {
         "query": columns.query_column,
         "passage": columns.passage_column,
-        "answer": columns.answer_column if isinstance(columns, Columns) else "",
+        "answer": getattr(columns, "answer_column", Columns.answer_column),
     }
     found: dict[Role, str] = {}
     for role, name in named.items():

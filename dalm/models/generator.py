@@ -4,7 +4,6 @@ import inspect
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +166,7 @@ class Generator(nn.Module):
 
     def add_lora(self, config: LoraConfig) -> None:
         """Freeze the weights and add trainable low-rank ones."""
-        self.model = get_peft_model(self.model, replace(config, exclude_modules=None))
+        self.model = get_peft_model(self.model, config)
         loading.trainable_in_fp32(self)
 
     def checkpoint_activations(self) -> None:

@@ -119,16 +119,12 @@ def check_four_bit(device: torch.device) -> None:
 def lora(
     *, rank: int, alpha: float, dropout: float, targets: Sequence[str] | None, task: str
 ) -> LoraConfig:
-    """Return a LoRA configuration (arXiv:2106.09685); by default on every linear layer.
-
-    A pooler takes no part in the loss, so it gets no adapter: it would wait for a gradient in vain.
-    """
+    """Return a LoRA configuration (arXiv:2106.09685); by default on every linear layer."""
     return LoraConfig(
         r=rank,
         lora_alpha=alpha,  # type: ignore[arg-type]  # PEFT divides by the rank: any number will do
         lora_dropout=dropout,
         target_modules=list(targets) if targets else "all-linear",
-        exclude_modules=None if targets else r".*pooler.*",
         task_type=task,
     )
 

@@ -14,6 +14,10 @@ from peft import LoraConfig
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 from torch import Tensor, nn
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 
 from dalm.errors import UserError
 from dalm.models import loading
@@ -134,8 +138,9 @@ class Retriever(nn.Module):
     def add_lora(self, config: LoraConfig) -> None:
         """Freeze the weights and add trainable low-rank ones."""
         # A pooler takes no part in the loss: an adapter on it would wait for a gradient in vain.
-        poolers = [n for n, _ in self.model.named_modules() if "pooler" in n.split(".")]
-        self.model.add_adapter(replace(config, exclude_modules=r".*pooler.*" if poolers else None))
+        if any("pooler" in name.split(".") for name, _ in self.model.named_modules()):
+            config = replace(config, exclude_modules=r".*pooler.*")
+        self.model.add_adapter(config)
         loading.trainable_in_fp32(self)
 
     def checkpoint_activations(self) -> None:
@@ -199,24 +204,38 @@ def _load(
         loading.check_weights(model.transformers_model, name, "retriever")
     if "text" not in getattr(model[0], "modality_config", {"text": {}}):
         raise UserError(f"retriever {name}: takes no plain text")
-    pooling = next((m for m in model if isinstance(m, Pooling)), None)
-    assert pooling is not None or len(model) > 0
-    own_pooling = _has_own_modules(name)
-    if is_autoregressive is not None and pooling is not None:
-        wanted = "lasttoken" if is_autoregressive else "mean"
-        if not own_pooling:
-            pooling.pooling_mode = wanted
-        elif is_autoregressive != (pooling.pooling_mode == "lasttoken"):
-            raise UserError(
-                f"retriever {name} brings its own pooling, {pooling.pooling_mode}; "
-                "leave out --is-autoregressive"
-            )
-    if pooling is not None and pooling.pooling_mode == "lasttoken" and not own_pooling:
-        _append_eos(model, name)
+    _settle_pooling(model, name, is_autoregressive)
     if not any(isinstance(m, Normalize) for m in model):
         model.append(Normalize())
     _freeze_poolers(model)
     return model
+
+
+def _settle_pooling(model: SentenceTransformer, name: str, is_autoregressive: bool | None) -> None:
+    """Pool a bare decoder by its last token, which is EOS, and a bare encoder by the mean."""
+    pooling = next((module for module in model if isinstance(module, Pooling)), None)
+    if pooling is None:
+        return
+    if _has_own_modules(name):
+        if is_autoregressive not in (None, pooling.pooling_mode == "lasttoken"):
+            raise UserError(
+                f"retriever {name} brings its own pooling, {pooling.pooling_mode}; "
+                "leave out --is-autoregressive"
+            )
+        return
+    if is_autoregressive is None:
+        is_autoregressive = _is_decoder(model)
+    pooling.pooling_mode = "lasttoken" if is_autoregressive else "mean"
+    if is_autoregressive:
+        _append_eos(model, name)
+
+
+def _is_decoder(model: SentenceTransformer) -> bool:
+    """Whether the architecture is made for causal language modelling and for nothing masked."""
+    backbone = model.transformers_model
+    kind = None if backbone is None else backbone.config.model_type
+    causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return causal and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
 def _chosen(

@@ -67,8 +67,6 @@ class TrainingRun:
             targets=given.lora_target_modules,
             task=task,
         )
-        if not any("pooler" in name for name, _ in model.named_modules()):
-            config.exclude_modules = None  # PEFT warns of an exclusion that excludes nothing
         try:
             model.add_lora(config)
         except ValueError as error:
