@@ -1,9 +1,8 @@
-"""Joint training: memory and time of one step, beside the step done the plain way.
+"""Joint training: memory and time of one step, beside the same step done the plain way.
 
 Retriever all-MiniLM-L6-v2, generator a Llama of 4 layers of width 256 with a vocabulary of 32,000
-(random weights), batch 24, default lengths, fp32. The plain way pads every text to its maximum and
-takes the log-softmax of all [B, T, V] logits. For the marginal over K passages it keeps the
-activations of all K.
+(random weights), batch 24, default lengths, fp32. The plain way pads every text to its maximum,
+takes the log-softmax of all [B·K, T, V] logits and keeps the activations of all K passages.
 """
 
 import json
@@ -17,13 +16,12 @@ from typing import Any
 
 from common import child, data, minilm, row, table
 
-BATCH, STEPS, VOCABULARY, ROUNDS = 24, 4, 32_000, 2
+BATCH, STEPS, VOCABULARY = 24, 4, 32_000
 
 
 def step_of(way: str, folder: str) -> Callable[[], Any]:
     """Return a function that runs one forward and backward pass of a fixed batch."""
     import torch
-    import torch.nn.functional as F
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from dalm.datasets.tables import read_examples
@@ -31,9 +29,8 @@ def step_of(way: str, folder: str) -> Callable[[], Any]:
     from dalm.models.loading import place
     from dalm.models.retriever import load_retriever
     from dalm.models.tiny import build_generator
-    from dalm.models.tokens import pad
     from dalm.settings import RagE2E
-    from dalm.training import objectives, scoring
+    from dalm.training import objectives
     from dalm.training.batches import Rows
 
     torch.manual_seed(0)
@@ -54,57 +51,58 @@ def step_of(way: str, folder: str) -> Callable[[], Any]:
     placement = place("cpu", "fp32")
     retriever = load_retriever(minilm(), placement)
     generator = load_generator(folder, placement)
-    marginal, _, candidates = way.removeprefix("plain ").partition(" K=")
+    words = way.split()
     objective = objectives.RagEndToEnd(
         retriever,
         generator,
-        marginal=marginal,  # type: ignore[arg-type]
-        scale=100.0,
-        num_candidates=int(candidates or 1),
-        temperature=0.05,
+        marginal=words[0],  # type: ignore[arg-type]
+        scale=settings.logit_scale,
+        num_candidates=settings.num_candidates,
+        temperature=settings.marginal_temperature,
     )
     objective.train()
     batch = Rows(examples, retriever, generator).collate(range(BATCH))
+    if "checkpointing" in words:
+        for model in objective.models().values():
+            model.checkpoint_activations()
+    if "plain" in words:
+        batch["query"] = padded(batch["query"], settings.query_max_len)
+        batch["passage"] = padded(batch["passage"], settings.passage_max_len)
+        objectives.score_answers = plain_scores
+        objectives.score_candidates = plain_candidates
 
-    def ours() -> None:
+    def step() -> None:
         objective(batch).total.backward()
 
-    if not way.startswith("plain"):
-        return ours
-    if marginal != "dalm":
+    return step
 
-        def keep_all(generator: Any, prompts: Any, candidates: int) -> Any:
-            scores = scoring.score_answers(generator, prompts)
-            return scores.view(-1, candidates, scores.shape[1])
 
-        objectives.score_candidates = keep_all
-        return ours
+def padded(features: dict[str, Any], length: int) -> dict[str, Any]:
+    from torch.nn.functional import pad
 
-    longest = {"query": settings.query_max_len, "passage": settings.passage_max_len}
+    return {name: pad(value, (0, length - value.shape[1])) for name, value in features.items()}
 
-    def padded(side: str) -> dict[str, torch.Tensor]:
-        features = batch[side]  # type: ignore[literal-required]
-        missing = longest[side] - features["input_ids"].shape[1]
-        return {name: F.pad(value, (0, missing)) for name, value in features.items()}
 
-    def plain() -> None:
-        queries, passages = retriever.embed(padded("query")), retriever.embed(padded("passage"))
-        scores = 100 * queries @ passages.T
-        own = torch.arange(BATCH)
-        prompts = [objective._prompt(batch["pieces"], i, i) for i in range(BATCH)]
-        ids, mask = pad([p.tokens for p in prompts], generator.pad_token)
-        missing = settings.generator_max_len - ids.shape[1]
-        ids, mask = F.pad(ids, (0, missing)), F.pad(mask, (0, missing))
-        logits = generator.model(input_ids=ids, attention_mask=mask).logits
-        log_probs = logits.log_softmax(-1)[:, :-1].gather(2, ids[:, 1:, None])[..., 0]
-        answers = torch.arange(1, ids.shape[1]) >= torch.tensor([[p.answer_start] for p in prompts])
-        gold = scores.log_softmax(1).diagonal()[:, None]
-        real = mask[:, 1:]
-        separate = -((log_probs + answers * gold) * real).sum() / real.sum()
-        nce = (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)) / 2
-        (nce + separate).backward()
+def plain_scores(generator: Any, prompts: Any) -> Any:
+    """Score answers by the log-softmax of all logits of prompts padded to the maximum."""
+    import torch
+    from torch.nn.functional import pad as pad_more
 
-    return plain
+    from dalm.models.tokens import pad
+    from dalm.training.scoring import unflatten
+
+    ids, mask = pad([prompt.tokens for prompt in prompts], generator.pad_token)
+    ids, mask = (pad_more(t, (0, generator.max_length - t.shape[1])) for t in (ids, mask))
+    log_probs = generator.model(input_ids=ids, attention_mask=mask).logits.log_softmax(-1)
+    chosen = log_probs[:, :-1].gather(2, ids[:, 1:, None])[..., 0]
+    starts = torch.tensor([[prompt.answer_start] for prompt in prompts])
+    scored = (torch.arange(1, ids.shape[1]) >= starts) & mask[:, 1:].bool()
+    return unflatten(chosen[scored], scored.sum(1))
+
+
+def plain_candidates(generator: Any, prompts: Any, candidates: int) -> Any:
+    scores = plain_scores(generator, prompts)
+    return scores.view(-1, candidates, scores.shape[1])
 
 
 def measure(way: str) -> dict[str, float]:
@@ -129,21 +127,16 @@ def main() -> None:
     if len(sys.argv) > 1:
         print(json.dumps(measure(sys.argv[1])))
         return
-    pairs = [
-        ("dalm", "plain dalm"),
-        ("rag_token K=8", "plain rag_token K=8"),
-        ("rag_token K=1", "plain rag_token K=1"),
-    ]
     rows = []
-    for ours, theirs in pairs:
-        seen = [(child(Path(__file__), ours), child(Path(__file__), theirs)) for _ in range(ROUNDS)]
-        cells = []
-        for key in ("mb", "seconds"):
-            a, b = (statistics.median(pair[i][key] for pair in seen) for i in (0, 1))
-            ratio = statistics.median(pair[0][key] / pair[1][key] for pair in seen)
-            shown = "{:.0f}" if key == "mb" else "{:.2f}"
-            cells += [shown.format(a), shown.format(b), f"{ratio:.2f}"]
-        rows.append(row(ours, *cells))
+    for objective in ("rag_token", "dalm"):
+        plain = child(Path(__file__), f"{objective} plain")
+        for way in (objective, f"{objective} checkpointing"):
+            ours = child(Path(__file__), way)
+            cells = []
+            for key, shown in (("mb", "{:.0f}"), ("seconds", "{:.2f}")):
+                cells += [shown.format(ours[key]), shown.format(plain[key])]
+                cells.append(f"{ours[key] / plain[key]:.2f}")
+            rows.append(row(way, *cells))
     heading = ("step", "MB", "plain MB", "ratio", "s", "plain s", "ratio")
     table("Joint training, one step: peak memory above the weights, and time", heading, rows)
 
