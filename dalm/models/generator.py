@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from dalm import prompts
 from dalm.errors import UserError
 from dalm.models import loading
+from dalm.models.framing import frame_of, tokenise
 from dalm.models.tokens import by_length, pad
 from dalm.progress import track
 
@@ -48,7 +49,7 @@ class Generator(nn.Module):
         self.tokenizer = tokenizer
         self.placement = placement
         self.max_length = max_length
-        self.frame, self._before_answer = _frame(tokenizer)
+        self.frame, self._before_answer = frame_of(tokenizer)
         causal = self._causal_lm()
         self._takes_positions = "position_ids" in inspect.signature(causal.forward).parameters
         self._logit_scale, self._softcap = _after_head(causal.config)
@@ -69,14 +70,14 @@ class Generator(nn.Module):
 
         Tokenised alone, a SentencePiece model would lose or double the blank before a word.
         """
-        return _tokenise(self.tokenizer, texts)
+        return tokenise(self.tokenizer, texts)
 
     def tokenise_answers(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return the tokens of each answer, with the blank that some chat templates put before it.
 
         `[/INST] Ulm` is `▁Ulm` to a model, not a blank and then a word without one.
         """
-        return _tokenise(self.tokenizer, [self._before_answer + text for text in texts])
+        return tokenise(self.tokenizer, [self._before_answer + text for text in texts])
 
     def token_log_probs(
         self,
@@ -275,65 +276,3 @@ def _check_scores(generator: Generator, name: str) -> None:
             f"generator {name}: {type(generator.model).__name__} changes its logits in a way "
             "that this toolkit doesn't know; please report the model"
         )
-
-
-def _frame(tokenizer: Any) -> tuple[prompts.Frame, str]:
-    """Return the tokenizer's frame, and the blanks with which it has an answer begin."""
-    template = _template(tokenizer)
-    opening = tokenizer(template.opening, add_special_tokens=False).input_ids
-    if template is prompts.PLAIN and (bos := _leading_token(tokenizer)) is not None:
-        opening = [bos, *opening]
-    before_answer = template.answer.rstrip(" ")
-    marks = _tokenise(tokenizer, [template.passage, template.query, before_answer])
-    passage, query, answer = (mark.tolist() for mark in marks)
-    frame = prompts.Frame(opening, passage, query, answer, _end_token(tokenizer, template))
-    return frame, template.answer[len(before_answer) :]
-
-
-def _template(tokenizer: Any) -> prompts.Template:
-    if not getattr(tokenizer, "chat_template", None):
-        return prompts.PLAIN
-    try:
-        found = prompts.chat(
-            lambda messages: tokenizer.apply_chat_template(messages, tokenize=False)
-        )
-    except Exception as error:  # a template is a program of the model's makers
-        logger.warning("the model's chat template failed (%s): using the plain prompt", error)
-        return prompts.PLAIN
-    if found is None:
-        logger.warning("the model's chat template changes its messages: using the plain prompt")
-        return prompts.PLAIN
-    return found
-
-
-def _leading_token(tokenizer: Any) -> int | None:
-    """Return BOS if this tokenizer puts it before a text."""
-    ids = tokenizer("a").input_ids
-    return (
-        ids[0] if tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id else None
-    )
-
-
-def _end_token(tokenizer: Any, template: prompts.Template) -> int:
-    for token in tokenizer(template.end, add_special_tokens=False).input_ids:
-        if token in tokenizer.all_special_ids or token in tokenizer.added_tokens_decoder:
-            return int(token)
-    if tokenizer.eos_token_id is None:
-        raise UserError("the generator's tokenizer has no EOS token, so no answer could ever end")
-    return int(tokenizer.eos_token_id)
-
-
-def _tokenise(tokenizer: Any, texts: Sequence[str]) -> list[np.ndarray]:
-    if not texts:
-        return []
-    options = {"add_special_tokens": False, "return_attention_mask": False}
-    # The line break as an anchor; `verbose` silences "longer than the model": pieces are cut later.
-    anchor = tokenizer("\n", **options).input_ids
-    anchored = tokenizer([f"\n{text}" for text in texts], verbose=False, **options).input_ids
-    rows = []
-    for text, ids in zip(texts, anchored, strict=True):
-        if ids[: len(anchor)] == anchor:
-            rows.append(np.array(ids[len(anchor) :], np.int32))
-        else:  # the line break merged with the text, as in text that begins with one
-            rows.append(np.array(tokenizer(text, verbose=False, **options).input_ids, np.int32))
-    return rows

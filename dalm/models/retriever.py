@@ -21,6 +21,7 @@ from transformers.models.auto.modeling_auto import (
 
 from dalm.errors import UserError
 from dalm.models import loading
+from dalm.models.portable import write_json, write_portable_layout
 from dalm.models.tokens import by_length, pad
 from dalm.progress import track
 from dalm.prompts import retriever_prompts
@@ -160,9 +161,9 @@ class Retriever(nn.Module):
         longest = max(side.max_len for side in self.sides.values())
         self.model.max_seq_length = longest
         self.model.save_pretrained(str(folder), create_model_card=False)
-        _write_portable_layout(folder, longest)
+        write_portable_layout(folder, longest)
         sides = {f"{kind}_{k}": v for kind, s in self.sides.items() for k, v in asdict(s).items()}
-        _write_json(folder / "dalm.json", sides)
+        write_json(folder / "dalm.json", sides)
 
 
 def load_retriever(
@@ -312,45 +313,3 @@ def _tokens_to_fp32(_module: nn.Module, _inputs: Any, features: dict[str, Any]) 
     if "token_embeddings" in features:
         features["token_embeddings"] = loading.at_least_fp32(features["token_embeddings"])
     return features
-
-
-_OLD_MODULES = {"Transformer", "Pooling", "Normalize", "Dense", "LayerNorm"}
-_POOLING_KEYS = {
-    "cls": "pooling_mode_cls_token",
-    "mean": "pooling_mode_mean_tokens",
-    "max": "pooling_mode_max_tokens",
-    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
-    "weightedmean": "pooling_mode_weightedmean_tokens",
-    "lasttoken": "pooling_mode_lasttoken",
-}
-
-
-def _write_portable_layout(folder: Path, max_seq_length: int) -> None:
-    """Rewrite the three files whose layout changed with sentence-transformers 6."""
-    modules = json.loads((folder / "modules.json").read_text())
-    for module in modules:
-        kind = module["type"].rsplit(".", 1)[-1]
-        if kind in _OLD_MODULES:
-            module["type"] = f"sentence_transformers.models.{kind}"
-        if kind == "Transformer":
-            file = folder / module["path"] / "sentence_bert_config.json"
-            lower = json.loads(file.read_text()).get("do_lower_case", False)
-            _write_json(file, {"max_seq_length": max_seq_length, "do_lower_case": lower})
-        if kind == "Pooling":
-            file = folder / module["path"] / "config.json"
-            _write_json(file, _portable_pooling(json.loads(file.read_text())))
-    _write_json(folder / "modules.json", modules)
-
-
-def _portable_pooling(config: dict[str, Any]) -> dict[str, Any]:
-    modes = config["pooling_mode"]
-    active = {modes} if isinstance(modes, str) else set(modes)
-    return {
-        "word_embedding_dimension": config["embedding_dimension"],
-        **{key: mode in active for mode, key in _POOLING_KEYS.items()},
-        "include_prompt": config["include_prompt"],
-    }
-
-
-def _write_json(file: Path, content: Any) -> None:
-    file.write_text(json.dumps(content, indent=2) + "\n")
