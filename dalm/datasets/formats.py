@@ -5,8 +5,8 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -66,7 +66,7 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _lines(path: Path) -> Generator[str, None, None]:
     """Yield a file's lines with their ends as they are; a byte order mark is dropped."""
     try:
         with _open(path) as file, io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
@@ -104,10 +104,12 @@ def _encoding_error(path: Path) -> UserError:
 def _read_delimited(path: Path, delimiter: str) -> Table:
     limit = csv.field_size_limit(FIELD_LIMIT)
     try:
-        numbered = _numbered_rows(path, delimiter)
-        _, first = next(numbered, (0, []))
-        header = _header(path, first, delimiter)
-        rows = [_padded(path, line, row, len(header)) for line, row in numbered]
+        # Closed here and now: an error would keep the file open for as long as it is looked at.
+        with closing(_lines(path)) as lines:
+            numbered = _numbered_rows(path, lines, delimiter)
+            _, first = next(numbered, (0, []))
+            header = _header(path, first, delimiter)
+            rows = [_padded(path, line, row, len(header)) for line, row in numbered]
     finally:
         csv.field_size_limit(limit)  # the limit belongs to the process, not to this reader
     position = {name: place for place, name in enumerate(header)}
@@ -115,12 +117,14 @@ def _read_delimited(path: Path, delimiter: str) -> Table:
     return Table(str(path), names, len(rows), lambda name: [row[position[name]] for row in rows])
 
 
-def _numbered_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _numbered_rows(
+    path: Path, lines: Iterator[str], delimiter: str
+) -> Iterator[tuple[int, list[str]]]:
     """Yield each row with the line that it begins on; blank lines are no rows.
 
     Strict, for otherwise a quote that is never closed swallows the rest of the file in silence.
     """
-    reader = csv.reader(_lines(path), delimiter=delimiter, strict=True)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         line = reader.line_num + 1
         try:
