@@ -216,7 +216,8 @@ class RagE2E(Columns, RetrieverLengths, GeneratorLength, RetrieverKind, Training
     """rag_token, rag_sequence: marginal likelihood of the answer over the candidate passages, each
     token or the whole. dalm: the original toolkit's, which trains the two apart."""
     num_candidates: Annotated[int, Parameter(group="Objective")] = 4
-    """Passages K to marginalise over: the gold one and the best others of the batch."""
+    """Passages K to marginalise over: the gold one and the best others of the batch. 1: supervised
+    tuning on the gold passage beside the contrastive loss, the cheapest."""
     marginal_temperature: Annotated[float, Parameter(group="Objective")] = 0.05
     """Temperature of the prior softmax(cosine / temperature) over the candidates."""
     contrastive_weight: Annotated[float, Parameter(group="Objective")] = 1.0
