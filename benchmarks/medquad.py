@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import peer
 from common import child, data, minilm, row, table
 
-BATCH, RATE, LENGTH, SEED = 32, 1e-4, 128, 42
 SHOWN = ("R@1", "R@10", "RR@10")
 
 
@@ -26,33 +26,9 @@ def ours(folder: str) -> None:
 
 
 def theirs(folder: str) -> None:
-    from datasets import load_dataset
-    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
-    from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
-    from sentence_transformers.sentence_transformer.losses import (
-        MultipleNegativesSymmetricRankingLoss,
-    )
-
-    rows = load_dataset("csv", data_files=data("medquad_train.csv"), split="train")
-    rows = rows.select_columns(["Query", "Passage"])
-    model = SentenceTransformer(minilm(), device="cpu")
-    model.max_seq_length = LENGTH
-    arguments = Arguments(
-        output_dir=folder,
-        num_train_epochs=1,
-        per_device_train_batch_size=BATCH,
-        learning_rate=RATE,
-        seed=SEED,
-        batch_sampler="no_duplicates",
-        bf16=True,
-        use_cpu=True,
-        report_to=[],
-        save_strategy="no",
-        disable_tqdm=True,
-    )
-    loss = MultipleNegativesSymmetricRankingLoss(model, scale=100.0)
-    SentenceTransformerTrainer(model=model, args=arguments, train_dataset=rows, loss=loss).train()
-    model.save(f"{folder}/retriever")
+    trainer = peer.trainer(folder, bf16=True, num_train_epochs=1)
+    trainer.train()
+    trainer.model.save(f"{folder}/retriever")
 
 
 def evaluated(name: str, folder: str) -> dict[str, Any]:

@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import peer
 from common import child, data, minilm, row, table
 
-BATCH, LENGTH, WARM_UP, STEPS, ROUNDS = 32, 128, 4, 24, 3
+WARM_UP, STEPS, ROUNDS = 4, 24, 3
 
 
 def timer() -> Any:
@@ -27,7 +28,7 @@ def timer() -> Any:
             self.seconds = time.perf_counter() - getattr(self, "start", time.perf_counter())
 
         def samples_per_second(self) -> float:
-            return BATCH * (STEPS - WARM_UP) / self.seconds
+            return peer.BATCH * (STEPS - WARM_UP) / self.seconds
 
     return Timer()
 
@@ -47,7 +48,7 @@ def ours(precision: str) -> float:
         examples = read_examples(data("medquad_train.csv"), settings)
         retriever = load_retriever(minilm(), placement)
         trainer = ObjectiveTrainer(
-            Contrastive(retriever, 100.0),
+            Contrastive(retriever, peer.SCALE),
             Rows(examples, retriever),
             arguments(settings, placement, []),
             {},
@@ -60,37 +61,9 @@ def ours(precision: str) -> float:
 
 
 def theirs(precision: str) -> float:
-    from datasets import load_dataset
-    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
-    from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
-    from sentence_transformers.sentence_transformer.losses import (
-        MultipleNegativesSymmetricRankingLoss,
-    )
-
-    rows = load_dataset("csv", data_files=data("medquad_train.csv"), split="train")
-    rows = rows.select_columns(["Query", "Passage"])
-    model = SentenceTransformer(minilm(), device="cpu")
-    model.max_seq_length = LENGTH
     with tempfile.TemporaryDirectory() as folder:
         watch = timer()
-        SentenceTransformerTrainer(
-            model=model,
-            args=Arguments(
-                output_dir=folder,
-                max_steps=STEPS,
-                per_device_train_batch_size=BATCH,
-                learning_rate=1e-4,
-                batch_sampler="no_duplicates",
-                bf16=precision == "bf16",
-                use_cpu=True,
-                report_to=[],
-                save_strategy="no",
-                disable_tqdm=True,
-            ),
-            train_dataset=rows,
-            loss=MultipleNegativesSymmetricRankingLoss(model, scale=100.0),
-            callbacks=[watch],
-        ).train()
+        peer.trainer(folder, bf16=precision == "bf16", callbacks=[watch], max_steps=STEPS).train()
     return watch.samples_per_second()
 
 

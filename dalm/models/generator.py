@@ -22,6 +22,7 @@ from dalm.models import loading
 from dalm.models.framing import frame_of, tokenise
 from dalm.models.tokens import by_length, pad
 from dalm.progress import track
+from dalm.settings import GeneratorLength
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,6 @@ LOGIT_BYTES = 512 * 2**20
 """Logits up to this size are computed at once; more of them in chunks, recomputed backwards."""
 CHUNK = 1024
 """Tokens of such a chunk: at a vocabulary of 32,000, 128 MB of fp32 logits."""
-DEFAULT_MAX_LENGTH = 256
 GENERATE_TOKENS = 8_192
 """Tokens per batch when generating, prompt and answer counted."""
 
@@ -232,7 +232,7 @@ def _saved_length(name: str, adapter: str | None) -> int:
         file = Path(folder or "") / "dalm.json"
         if folder is not None and file.is_file():
             return int(json.loads(file.read_text())["generator_max_len"])
-    return DEFAULT_MAX_LENGTH
+    return GeneratorLength.generator_max_len
 
 
 def _after_head(config: Any) -> tuple[float, float | None]:

@@ -25,13 +25,17 @@ from dalm.models.portable import write_json, write_portable_layout
 from dalm.models.tokens import by_length, pad
 from dalm.progress import track
 from dalm.prompts import retriever_prompts
+from dalm.settings import RetrieverLengths
 
 Kind = Literal["query", "passage"]
 _PROMPT_NAMES: dict[Kind, tuple[str, ...]] = {
     "query": ("query",),
     "passage": ("document", "passage", "corpus"),
 }
-DEFAULT_LENGTHS: dict[Kind, int] = {"query": 50, "passage": 128}
+DEFAULT_LENGTHS: dict[Kind, int] = {
+    "query": RetrieverLengths.query_max_len,
+    "passage": RetrieverLengths.passage_max_len,
+}
 ENCODE_TOKENS = 16_384
 """Tokens per batch when encoding without gradient: enough to fill a GPU."""
 

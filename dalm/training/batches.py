@@ -14,7 +14,7 @@ from torch.utils.data import Sampler
 from dalm.errors import UserError
 from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
-from dalm.models.tokens import Ragged
+from dalm.models.tokens import Ragged, Sequences
 from dalm.records import Example, Passage
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,12 @@ class Rows:
         self.retriever = retriever
         self.generator = generator
         if generator is not None:
-            examples = _fitting(examples, generator)
+            asked = generator.tokenise([example.query for example in examples])
+            answers = generator.tokenise_answers([example.answer or "" for example in examples])
+            kept = _fitting(asked, answers, generator)
+            examples = [examples[row] for row in kept]
+            self.query_pieces = Ragged([asked[row] for row in kept])
+            self.answer_pieces = Ragged([answers[row] for row in kept])
         self.passages, self.gold, self.negatives = _distinct(examples)
         texts = [passage.text for passage in self.passages]
         queries = [example.query for example in examples]
@@ -66,10 +71,7 @@ class Rows:
         self.query_tokens = Ragged(retriever.tokenise(queries, "query"))
         self.passage_tokens = Ragged(retriever.tokenise(texts, "passage"))
         if generator is not None:
-            self.query_pieces = Ragged(generator.tokenise(queries))
             self.passage_pieces = Ragged(generator.tokenise(texts))
-            answers = [example.answer or "" for example in examples]
-            self.answer_pieces = Ragged(generator.tokenise_answers(answers))
 
     def __len__(self) -> int:
         return len(self.gold)
@@ -128,21 +130,22 @@ def _distinct(
     return passages, np.array(gold, np.int64), negatives
 
 
-def _fitting(examples: Sequence[Example], generator: Generator) -> list[Example]:
-    """Leave out the rows whose question and answer alone are too long for a prompt, and say so."""
-    queries = generator.tokenise([example.query for example in examples])
-    answers = generator.tokenise_answers([example.answer or "" for example in examples])
+def _fitting(queries: Sequences, answers: Sequences, generator: Generator) -> list[int]:
+    """Return the rows whose question and answer leave a prompt within its length.
+
+    Rows that are left out are counted in a warning.
+    """
     most = generator.max_length - generator.frame.overhead()
     needed = [len(query) + len(answer) for query, answer in zip(queries, answers, strict=True)]
-    kept = [example for example, need in zip(examples, needed, strict=True) if need <= most]
+    kept = [row for row, need in enumerate(needed) if need <= most]
     longest = generator.frame.overhead() + max(needed, default=0)
     remedy = f"use --generator-max-len {longest} to keep all"
     if not kept:
         raise UserError(f"no row's question and answer fit into the generator's length; {remedy}")
-    if len(kept) < len(examples):
+    if len(kept) < len(needed):
         logger.warning(
             "%d of %d rows left out: question and answer alone exceed --generator-max-len %d; %s",
-            *(len(examples) - len(kept), len(examples), generator.max_length, remedy),
+            *(len(needed) - len(kept), len(needed), generator.max_length, remedy),
         )
     return kept
 

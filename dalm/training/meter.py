@@ -12,7 +12,7 @@ from torch import Tensor
 from dalm.training.gathering import gather
 from dalm.training.objectives import Loss
 
-CLOCK = ("samples_per_second", "tokens_per_second", "peak_memory_mb", "seconds")
+CLOCK = ("samples_per_second", "tokens_per_second", "peak_memory_mb")
 """What two equal runs may differ in."""
 
 

@@ -25,14 +25,8 @@ from dalm.training.objectives import Objective
 
 logger = logging.getLogger(__name__)
 
-_TRACKERS = {
-    "tensorboard": "tensorboard",
-    "wandb": "wandb",
-    "mlflow": "mlflow",
-    "comet_ml": "comet_ml",
-    "clearml": "clearml",
-    "trackio": "trackio",
-}
+# Each is a module and a distribution of the same name.
+_TRACKERS = ("tensorboard", "wandb", "mlflow", "comet_ml", "clearml", "trackio")
 _SETTINGS = "settings.yaml"
 _WRITTEN = ("retriever", "generator", _SETTINGS, "metrics.jsonl")
 _LORA = ("use_peft", "lora_rank", "lora_alpha", "lora_target_modules")
@@ -230,13 +224,13 @@ def _trackers(settings: options.Run) -> list[str]:
     if not settings.with_tracking:
         return []
     if wanted in (None, "all"):
-        found = [name for name, module in _TRACKERS.items() if importlib.util.find_spec(module)]
+        found = [name for name in _TRACKERS if importlib.util.find_spec(name)]
         text = ", ".join(found) or "none is installed; metrics.jsonl is always written"
         logger.info("trackers: %s", text)
         return found
     assert wanted is not None
-    if importlib.util.find_spec(_TRACKERS[wanted]) is None:
-        raise UserError(f"--report-to {wanted}: not installed; pip install {_TRACKERS[wanted]}")
+    if importlib.util.find_spec(wanted) is None:
+        raise UserError(f"--report-to {wanted}: not installed; pip install {wanted}")
     return [wanted]
 
 
