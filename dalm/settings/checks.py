@@ -1,0 +1,83 @@
+"""What can be said of options before anything is read or loaded."""
+
+import os
+from collections.abc import Collection
+from dataclasses import Field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from dalm.errors import UserError
+
+
+def public(settings: object, **required: object) -> dict[str, object]:
+    """Return inputs and options as plain values, without secrets: what settings.yaml holds."""
+    assert is_dataclass(settings)
+    options = {
+        f.name: getattr(settings, f.name) for f in fields(settings) if f.metadata.get("kept", True)
+    }
+    return {**required, **options}
+
+
+def check(settings: object) -> None:
+    """Refuse numbers that mean nothing, and options that would have no effect.
+
+    Raises:
+        UserError: names the option, the value and the bound, or what it needs.
+    """
+    assert is_dataclass(settings)
+    for f in fields(settings):
+        value = getattr(settings, f.name)
+        if isinstance(value, int | float) and f.metadata:
+            _check_number(f, value)
+    for f in fields(settings):
+        if getattr(settings, f.name) != f.default:
+            _check_needs(f, settings)
+
+
+def _check_number(f: Field[Any], value: float) -> None:
+    option = f"{spelled(f.name)} {value}"
+    over, least, most = (f.metadata.get(name) for name in ("over", "least", "most"))
+    if over is not None and not over < value < float("inf"):
+        raise UserError(f"{option}: must be a number over {over}")
+    if least is not None and not least <= value < float("inf"):
+        raise UserError(f"{option}: must be a number of at least {least}")
+    if most is not None and value > most:
+        raise UserError(f"{option}: must be at most {most}")
+
+
+def _check_needs(f: Field[Any], settings: object) -> None:
+    """Refuse an option that was set although nothing that gives it an effect is."""
+    needs: dict[str, Any] = f.metadata.get("needs", {})
+    there = {name: getattr(settings, name) for name in needs if hasattr(settings, name)}
+    if not there or any(_has_effect(value, needs[name]) for name, value in there.items()):
+        return
+    remedies = [
+        spelled(name) if needs[name] is None else f"{spelled(name)} {' or '.join(needs[name])}"
+        for name in there
+    ]
+    raise UserError(
+        f"{spelled(f.name)} has no effect without {', or '.join(remedies)}; add it or leave out "
+        f"{spelled(f.name)}"
+    )
+
+
+def _has_effect(value: Any, values: Collection[Any] | None) -> bool:
+    return bool(value) if values is None else value in values
+
+
+def spelled(name: str) -> str:
+    """Return an option as it is written on the command line."""
+    return f"--{name.replace('_', '-')}"
+
+
+def check_output_dir(folder: Path) -> None:
+    """Refuse a folder that could not be written to in the end.
+
+    Raises:
+        UserError: it is a file or in one, or the rights are missing.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"--output-dir {folder}: {there} is a file; name a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"--output-dir {folder}: no right to write to {there}; name another folder")

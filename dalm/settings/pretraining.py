@@ -1,0 +1,95 @@
+"""Options of a generator's continued pretraining."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import wraps
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from cyclopts import Parameter
+
+from dalm.settings.declaring import option, panel
+from dalm.settings.training import Training
+
+T = TypeVar("T")
+
+Size = Literal["1m", "5m", "20m", "50m", "100m"]
+
+REPLAYS = {"replay": None}
+RATES: Mapping[str, float] = {"1m": 3e-3, "5m": 2e-3, "20m": 1e-3, "50m": 6e-4, "100m": 6e-4}
+"""Learning rates of new weights: many times those of pretrained ones, less for larger models."""
+
+
+@panel("Texts")
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """What is trained on, and what is measured on."""
+
+    text_column: str | None = None
+    """Column with the text, in JSON a path (`data.body`); by default passage, text, body, ..."""
+    title_column: str | None = None
+    """Column with the title, which holds a document's rows together; by default title."""
+    replay: str | None = None
+    """General texts, read likewise: some are mixed in against forgetting, some measured on."""
+    replay_ratio: float = option(0.1, least=0, most=0.9, needs=REPLAYS)
+    """Share of general tokens in what is trained on; 0: general texts are only measured on."""
+    held_out: str | None = None
+    """Domain texts to measure on; by default a share of the texts, which isn't trained on."""
+    held_out_share: float = option(0.05, over=0, most=0.5)
+    """Share of the documents to hold out, of the domain's and of the general ones."""
+    held_out_bytes: int = option(200_000, least=1)
+    """Bytes of held-out text, each of the domain's and the general, that the share keeps to."""
+
+
+@panel("Pretraining")
+@dataclass(frozen=True, kw_only=True)
+class ContinuedPretraining:
+    """What is trained, and when it is good."""
+
+    from_scratch: Size | None = None
+    """Make tokenizer and model of about so many weights from the texts, in place of GENERATOR."""
+    extend_vocabulary: int = option(0, least=0)
+    """New tokens for the domain's words, those that save most; byte-pair tokenizers alone."""
+    sequence_length: int = option(1024, least=16)
+    """Tokens of a packed row; longer documents are cut into windows of it."""
+    evaluation_steps: int | None = option(None, least=1)
+    """Measure held-out text every so many updates; by default ten times a run."""
+    max_general_loss: float = option(0.1, least=0, needs=REPLAYS)
+    """Share by which general text's bits per byte may rise in the weights that are kept."""
+    patience: int | None = option(None, least=1)
+    """End the run after so many measurements without a better one; by default it isn't ended."""
+
+
+def _with_rates(cls: type[T]) -> type[T]:
+    """Let `from_scratch` choose the default of the learning rate: what is given wins."""
+    plain = cls.__init__
+
+    @wraps(plain)
+    def init(self: T, **given: Any) -> None:
+        rate = RATES.get(given.get("from_scratch") or "")
+        plain(self, **{**({} if rate is None else {"learning_rate": rate}), **given})
+
+    cls.__init__ = init  # type: ignore[assignment, method-assign]
+    return cls
+
+
+@_with_rates
+@dataclass(frozen=True, kw_only=True)
+class Pretraining(Texts, ContinuedPretraining, Training):
+    """Options of `dalm pretrain`."""
+
+    command: ClassVar[str] = "pretrain"
+
+    per_device_train_batch_size: Annotated[
+        int, Parameter(alias="--batch-size", group="Optimisation")
+    ] = option(8, least=1)
+    """Packed rows per batch and device."""
+    gradient_accumulation_steps: Annotated[int, Parameter(group="Optimisation")] = option(
+        1, least=1
+    )
+    """Batches per update."""
+    learning_rate: Annotated[float, Parameter(group="Optimisation")] = option(5e-5, over=0)
+    """Highest learning rate; with --from-scratch 6e-4 (100m) to 3e-3 (1m) by default."""
+    use_peft: Annotated[bool, Parameter(group="LoRA")] = False
+    """Train LoRA adapters on frozen weights."""
+    use_bnb: Annotated[bool, Parameter(group="LoRA")] = False
+    """Hold the frozen weights in 4 bits; needs --use-peft, an NVIDIA GPU and bitsandbytes."""
