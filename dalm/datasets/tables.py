@@ -1,29 +1,32 @@
 """Turn tables into records: a source and its columns' names in, examples or passages out."""
 
 import logging
-import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from dalm.datasets.cells import texts_of
 from dalm.datasets.formats import Table
+from dalm.datasets.negatives import negative_columns, read_negatives
 from dalm.datasets.sources import read_table
 from dalm.errors import UserError
 from dalm.records import Example, Passage
-from dalm.settings import Columns, PairColumns
+from dalm.settings import Columns, NegativesColumn, PairColumns
 
 logger = logging.getLogger(__name__)
 
 Field = Literal["query", "passage", "answer"]
-Role = Literal["query", "passage", "answer", "title"]
+Role = Literal["query", "passage", "answer", "title", "negatives"]
 
 OLDER_NAMES: dict[Role, tuple[str, ...]] = {
     "passage": ("Abstract", "Context"),
     "query": ("Question",),
     "answer": (),
     "title": (),
+    "negatives": (),
 }
 
 
@@ -38,25 +41,38 @@ def read_examples(
 
     `needs` are the fields that a row must have to be used; other rows are counted in a warning and
     skipped. `optional` are the fields to take where they are found. A field in neither is not
-    looked for, whatever `columns` says of it. Rows with the same passage share one Passage.
+    looked for, whatever `columns` says of it. Rows with the same passage share one Passage. Hard
+    negatives are read if `columns` has a `negatives_column`, for rows with a passage.
 
     Raises UserError when the source can't be read, a column is missing or no row is left.
     """
+    return list(read_rows(read_table(source), columns, needs=needs, optional=optional).values())
+
+
+def read_rows(
+    table: Table,
+    columns: PairColumns,
+    *,
+    needs: Collection[Field] = ("query", "passage"),
+    optional: Collection[Field] = ("passage", "answer"),
+) -> dict[int, Example]:
+    """Return the examples that `read_examples` reads, each by its row's place, 0 first."""
     needed = {"query", *needs}
-    texts = _read_texts(read_table(source), columns, needed, needed.union(optional))
-    nothing = [""] * len(texts["query"])
+    kept, texts = _read_texts(table, columns, needed, needed.union(optional))
+    nothing = [""] * len(kept)
     passage = _passage_maker(columns.prepend_title)
-    rows = zip(
-        texts["query"],
-        texts.get("answer", nothing),
-        texts.get("passage", nothing),
-        texts.get("title", nothing),
-        strict=True,
-    )
-    return [
+    answers, golds, titles = (texts.get(r, nothing) for r in ("answer", "passage", "title"))
+    negatives = _negatives(table, columns, kept, {*zip(golds, titles, strict=True)}, passage)
+    examples = [
         Example(query, answer or None, passage(text, title) if text else None)
-        for query, answer, text, title in rows
+        for query, answer, text, title in zip(texts["query"], answers, golds, titles, strict=True)
     ]
+    if negatives is not None:
+        examples = [
+            replace(example, negatives=_apart(example, found))
+            for example, found in zip(examples, negatives, strict=True)
+        ]
+    return dict(zip(kept, examples, strict=True))
 
 
 def read_passages(source: str | Path, columns: PairColumns) -> list[Passage]:
@@ -64,7 +80,7 @@ def read_passages(source: str | Path, columns: PairColumns) -> list[Passage]:
 
     Raises UserError when the source can't be read, a column is missing or no passage is left.
     """
-    texts = _read_texts(read_table(source), columns, {"passage"}, {"passage"})
+    _, texts = _read_texts(read_table(source), columns, {"passage"}, {"passage"})
     titles = texts.get("title", [""] * len(texts["passage"]))
     passage = _passage_maker(columns.prepend_title)
     distinct: dict[str, Passage] = {}
@@ -81,6 +97,51 @@ def _passage_maker(prepend_title: bool) -> Callable[[str, str], Passage]:
         return Passage.of(f"{title}\n{text}" if prepend_title and title else text, title)
 
     return make
+
+
+# Hard negatives
+
+
+def _negatives(
+    table: Table,
+    columns: PairColumns,
+    kept: Sequence[int],
+    golds: Iterable[tuple[str, str]],
+    passage: Callable[[str, str], Passage],
+) -> list[list[Passage]] | None:
+    """Read the negatives of the rows that are kept; None if the table has none.
+
+    A table's own passage is known by its text, with its title before it or without: so it is one
+    passage, gold or negative, whether titles were prepended when negatives were mined or not.
+    """
+    name = getattr(columns, "negatives_column", "")
+    found = negative_columns(table, name, (columns.query_column, columns.passage_column))
+    if not found:
+        if name and name != NegativesColumn.negatives_column:
+            raise _missing(table, "negatives", name)
+        return None
+    known: dict[str, Passage] = {}
+    for text, title in golds:
+        for written in (text, f"{title}\n{text}"):
+            known.setdefault(written, passage(text, title))
+    texts = read_negatives(table, found)
+    negatives = [[known.get(text) or passage(text, "") for text in texts[row]] for row in kept]
+    count, rows = sum(map(len, negatives)), sum(map(bool, negatives))
+    logger.info("negatives  %d for %d of %d questions (%s)", count, rows, len(kept), _few(found))
+    return negatives
+
+
+def _apart(example: Example, negatives: Sequence[Passage]) -> tuple[Passage, ...]:
+    """Return a row's negatives once each, without its gold passage; none if it has no gold one."""
+    if example.passage is None:
+        return ()
+    distinct = {negative.id: negative for negative in negatives}
+    distinct.pop(example.passage.id, None)
+    return tuple(distinct.values())
+
+
+def _few(columns: Sequence[str]) -> str:
+    return columns[0] if len(columns) == 1 else f"{columns[0]} … {columns[-1]}"
 
 
 # Columns
@@ -140,10 +201,13 @@ def _missing(table: Table, role: Role, name: str) -> UserError:
 
 def _read_texts(
     table: Table, columns: PairColumns, needed: Collection[str], wanted: Collection[str]
-) -> dict[Role, list[str]]:
-    """Read the wanted columns, as far as they are there, of the rows that have all the needed."""
+) -> tuple[list[int], dict[Role, list[str]]]:
+    """Read the wanted columns, as far as they are there, of the rows that have all the needed.
+
+    Returns the places of these rows, 0 first, and their texts.
+    """
     found = _find_columns(table, columns, needed, wanted)
-    texts = {role: _texts(table, name) for role, name in found.items()}
+    texts = {role: texts_of(table, name) for role, name in found.items()}
     empty = {
         found[role]: {row for row, text in enumerate(cells, 1) if not text}
         for role, cells in texts.items()
@@ -151,12 +215,10 @@ def _read_texts(
     }
     skipped = set[int]().union(*empty.values())
     if not skipped:
-        return texts
+        return list(range(table.rows)), texts
     _report(table, empty, skipped)
-    return {
-        role: [text for row, text in enumerate(cells, 1) if row not in skipped]
-        for role, cells in texts.items()
-    }
+    kept = [row - 1 for row in range(1, table.rows + 1) if row not in skipped]
+    return kept, {role: [cells[row] for row in kept] for role, cells in texts.items()}
 
 
 def _report(table: Table, empty: dict[str, set[int]], skipped: set[int]) -> None:
@@ -172,34 +234,3 @@ def _report(table: Table, empty: dict[str, set[int]], skipped: set[int]) -> None
         "%s: skipped %d of %d rows, empty are %s (rows %s%s, counted from 1 without the header)",
         *(table.name, len(skipped), table.rows, counts, first, ", …" * (len(skipped) > 5)),
     )
-
-
-def _texts(table: Table, column: str) -> list[str]:
-    """Return a column's cells as texts; what is missing or blank becomes the empty text."""
-    texts = []
-    for row, cell in enumerate(table.column(column), 1):
-        try:
-            text = cell if type(cell) is str else _as_text(cell)
-            if not text.isascii():
-                text.encode()
-        except UnicodeEncodeError as error:
-            half = ascii(error.object[error.start])
-            raise _bad_cell(table, row, column, f"{half} is half a character; remove it") from None
-        except TypeError as error:
-            raise _bad_cell(table, row, column, f"{error}; write it as text first") from None
-        texts.append("" if text.isspace() else text)
-    return texts
-
-
-def _as_text(cell: object) -> str:
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
-        return ""
-    if isinstance(cell, bool):
-        return "true" if cell else "false"
-    if isinstance(cell, bytes | dict | list):
-        raise TypeError(f"a {type(cell).__name__}, not a text")
-    return str(cell)
-
-
-def _bad_cell(table: Table, row: int, column: str, problem: str) -> UserError:
-    return UserError(f"{table.name}, row {row}, column {column!r}: {problem}")

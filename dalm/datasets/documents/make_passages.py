@@ -1,0 +1,47 @@
+"""Make passages: folders and files of documents in, a file of passages out."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from dalm.settings import Passages
+
+
+def passages(
+    docs: Annotated[list[str], Parameter(consume_multiple=True, negative=())],
+    settings: Annotated[Passages, Parameter(name="*")],
+) -> None:
+    """Cut documents into passages for training, evaluation and search.
+
+    Read are txt, Markdown, HTML, docx and PDF, and the rows of csv, tsv, jsonl, json and parquet.
+    What can't be read is named and passed over. A second run over a folder that has grown adds
+    what is new to the file.
+
+    Parameters
+    ----------
+    docs
+        Folders, files, or tables with a column of texts.
+    """
+    from dalm.datasets.documents import run
+    from dalm.datasets.documents.cutting import cut_all
+    from dalm.datasets.documents.passage_file import PassageFile
+
+    output = run.start(settings)
+    files, unread = run.find(docs, output)
+    with PassageFile(output.passages, run.near_duplicates(settings)) as file:
+        run.keep(file, output)
+        with run.bar(sum(each.size for each in files), "passages") as advance:
+            for cut in cut_all(files, run.cutting(settings), settings.processes):
+                file.add(cut)
+                unread += cut.unread
+                advance(cut.size)
+        run.refuse_nothing(file.counts, unread)
+        output.write_beside(settings, docs, unread)
+        file.commit()
+    run.finish(output, file.counts, unread)
+
+
+if __name__ == "__main__":
+    from dalm.cli import run_door
+
+    run_door(passages)

@@ -1,0 +1,1 @@
+"""Passages in; questions with answers, and the quotes that support them, out."""

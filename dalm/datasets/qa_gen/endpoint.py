@@ -1,0 +1,120 @@
+"""A server of chat completions: its address and key in, what its responses mean out."""
+
+import os
+import re
+from dataclasses import dataclass, field
+
+import httpx2 as httpx
+
+from dalm.datasets.qa_gen.asking import Reply
+from dalm.datasets.qa_gen.waiting import retry_after
+from dalm.errors import UserError
+
+BUSY = {408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
+"""Answers that may be another one a little later."""
+
+
+_BROKEN = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+
+
+class BusyError(Exception):
+    """No answer this time: ask again, after `wait` seconds if the server said so."""
+
+    def __init__(self, reason: str, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+class RefusedError(Exception):
+    """The server won't answer this request, now or later."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a model is served, and how patiently to ask it."""
+
+    base_url: str
+    model: str
+    api_key: str | None = field(default=None, repr=False)
+    max_retries: int = 8
+    timeout: float = 300.0
+    first_wait: float = 0.5
+    """Seconds before the second try; the later ones wait longer."""
+
+    def check(self, response: httpx.Response) -> None:
+        """Raise BusyError, RefusedError, or UserError for what no other request would mend."""
+        code = response.status_code
+        if code == 200:
+            return
+        if code in BUSY or code > 500:
+            raise BusyError(self.reason(response), retry_after(response.headers.get("Retry-After")))
+        remedies = {
+            401: "set the key in the environment (--api-key-env names the variable)",
+            403: "the key has no right to this model",
+            404: "check --base-url (most end in /v1) and --model",
+        }
+        if code in remedies or code < 400:
+            remedy = remedies.get(code, "check --base-url")
+            raise UserError(f"{self.base_url}: {self.reason(response)}; {remedy}")
+        raise RefusedError(self.reason(response))
+
+    def read(self, response: httpx.Response, seconds: float) -> Reply:
+        """Return the answer in a chat completion, or raise BusyError for anything else."""
+        try:
+            body = response.json()
+            content = body["choices"][0]["message"].get("content") or ""
+            if isinstance(content, list):
+                content = "".join(part.get("text", "") for part in content)
+            used = body.get("usage") or {}
+            tokens_in = int(used.get("prompt_tokens") or 0)
+            tokens_out = int(used.get("completion_tokens") or 0)
+        except _BROKEN as error:
+            raise BusyError("a broken answer, no chat completion") from error
+        return Reply(self.without_key(str(content)), tokens_in, tokens_out, round(seconds, 3))
+
+    def reason(self, response: httpx.Response) -> str:
+        """Return what a server says of its refusal, as one line."""
+        said = " ".join(response.text.split())
+        try:
+            error = response.json()["error"]
+            said = str(error["message"] if isinstance(error, dict) else error)
+        except (ValueError, LookupError, TypeError):
+            pass
+        return f"{response.status_code} {self.without_key(said)[:300]}".strip()
+
+    def without_key(self, text: str) -> str:
+        """Take the key out of what a server or a library says: some quote it."""
+        return text.replace(self.api_key, "***") if self.api_key else text
+
+
+def server_of(base_url: str | None, model: str | None, key_variable: str) -> tuple[str, str | None]:
+    """Return the address for chat completions and the key from the environment.
+
+    Raises:
+        UserError: no model or address, one that is none, or a key that no header can carry.
+    """
+    if not base_url:
+        raise UserError(
+            "--backend http needs --base-url, the server's address, as in http://localhost:8000/v1"
+        )
+    if not model:
+        raise UserError(
+            "--backend http needs --model, the server's name for it (see GET /v1/models)"
+        )
+    try:
+        url = httpx.URL(base_url)
+    except (httpx.InvalidURL, ValueError):
+        url = httpx.URL("")
+    if url.userinfo or re.search(rb"key|token|secret", url.query, re.IGNORECASE):
+        raise UserError("--base-url: put no password or key into it; it goes to the environment")
+    if url.scheme not in ("http", "https") or not url.host:
+        raise UserError(f"--base-url {base_url}: no address; write it as http://localhost:8000/v1")
+    path = url.path.rstrip("/").removesuffix("/chat/completions") or "/v1"
+    return str(url.copy_with(path=f"{path}/chat/completions")), _key(key_variable)
+
+
+def _key(variable: str) -> str | None:
+    key = os.environ.get(variable, "").strip()
+    if key and not (key.isascii() and key.isprintable() and " " not in key):
+        raise UserError(f"${variable}: no key has blanks or line breaks in it; copy it again")
+    return key or None

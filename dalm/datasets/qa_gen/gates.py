@@ -1,0 +1,172 @@
+"""Turn bad questions away, by the cheapest test first: pairs in, those that pass out."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from dalm.datasets.qa_gen.pairs import Pair, Rejection
+from dalm.datasets.qa_gen.words import content_words, words
+
+SUPPORT = 0.6
+"""Share of an answer's words that its quotes must hold; numbers must all be there."""
+LONGEST_QUERY, LONGEST_ANSWER = 400, 1_500  # characters
+
+_MENTION = re.compile(
+    r"\b(?:according to|based on|as (?:stated|mentioned|described|given|shown|discussed) in|"
+    r"(?:stated|mentioned|described|given|discussed|listed|used) (?:in|by))\s+"
+    r"(?:the|this|these|that|our)\s+(?:\w+\s+)?"
+    r"(?:passage|text|article|document|context|excerpt|paragraph|section|authors?|paper|study|"
+    r"report|information|table|figure)s?\b"
+    r"|\b(?:the|this|that)\s+(?:given\s+|provided\s+|above\s+|following\s+)?"
+    r"(?:passage|text|excerpt|paragraph|authors?)\b"
+    r"|\b(?:laut|gemäß)\s+(?:dem\s+)?(?:text|abschnitt|artikel)\b"
+    r"|\bselon\s+(?:le|ce|l['’])\s*(?:texte|passage|article)\b"
+    r"|\bsegún\s+(?:el|este)\s+(?:texto|pasaje|artículo)\b",
+    re.IGNORECASE,
+)
+_NO_ANSWER = re.compile(
+    r"\b(?:not (?:mentioned|stated|specified|given|provided|known|clear)|no information|"
+    r"cannot be (?:determined|answered)|(?:does|did) not (?:say|mention|specify|state))\b",
+    re.IGNORECASE,
+)
+_POINTING = re.compile(
+    r"\b(?:th(?:is|ese|ose)|such|our|the (?:present|current|above|following|former|latter|same|"
+    r"other|second|first)) (?:\w+ )?(?:study|studies|paper|work|article|review|report|research|"
+    r"case|cases|method|methods|results?|findings?|data|section|approach|group|groups|patients?|"
+    r"experiments?|analysis|model|example|effect|finding|question|ones?)\b"
+    r"|\bthose\b(?! (?:\w+ )?(?:with|without|who|whose|of|that|which|in|at|on|from|where)\b)"
+    r"|\b(?:these|thereof|herein|hereby|aforementioned)\b|\babove\b(?! \d)"
+    r"|\b(?:figure|fig\.|table|section|appendix|chapter) (?:\d|(?-i:[A-Z])\b)",
+    re.IGNORECASE,
+)
+_PRONOUN = re.compile(r"\b(?:[Ii]t|[Tt]hey|[Tt]hem|[Hh]e|[Hh]im|[Ss]he|[Ww]e|us|[Oo]ur|[Tt]his)\b")
+_EMPTY_IT = re.compile(
+    r"\bit(?= (?:that|takes?|is|means?)\b|(?: [\w-]+){1,2} (?:for|to|that|when)\b)"
+)
+_ASKING = re.compile(r"[?？؟;]\s*$|____")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A test that a pair passes, perhaps amended, or is turned away from with a reason."""
+
+    name: str
+    judge: Callable[[Pair], Pair | str]
+
+
+def sift(pairs: Iterable[Pair], gates: Sequence[Gate], rejections: list[Rejection]) -> list[Pair]:
+    """Return the pairs that pass every gate; the others are added to `rejections`."""
+    passed = []
+    for pair in pairs:
+        for gate in gates:
+            judged = gate.judge(pair)
+            if isinstance(judged, str):
+                rejections.append(rejected(gate.name, judged, pair))
+                break
+            pair = judged  # noqa: PLW2901
+        else:
+            passed.append(pair)
+    return passed
+
+
+def rejected(gate: str, reason: str, pair: Pair) -> Rejection:
+    """Return the record of a pair that a gate turned away."""
+    return Rejection(gate, reason, pair.passage, pair.query, pair.answer, pair.quote)
+
+
+def _shape(pair: Pair) -> Pair | str:
+    """A question that asks something, and an answer that is one, both of a sound length."""
+    says_nothing = _NO_ANSWER.search(pair.answer) and not _NO_ANSWER.search(pair.passage.text)
+    faults = {
+        "no question mark": not _ASKING.search(pair.query),
+        "a question of fewer than three words": len(words(pair.query)) < 3,
+        f"a question of more than {LONGEST_QUERY} characters": len(pair.query) > LONGEST_QUERY,
+        "an answer without a word": not words(pair.answer),
+        f"an answer of more than {LONGEST_ANSWER} characters": len(pair.answer) > LONGEST_ANSWER,
+        "an answer that is none": says_nothing,
+    }
+    return next((fault for fault, there in faults.items() if there), pair)
+
+
+def _no_mention(pair: Pair) -> Pair | str:
+    """Nobody who searches speaks of "the passage"."""
+    found = _MENTION.search(pair.query)
+    return f"says {found[0]!r}" if found else pair
+
+
+def _quoted(pair: Pair) -> Pair | str:
+    """The quote stands in the passage; white space, case and kinds of quotation marks aside."""
+    span = find_quote(pair.quote, pair.passage.text)
+    if span is None:
+        return "no quote" if not pair.quote else "the quote isn't in the passage"
+    other_quote = pair.other_quote
+    if pair.other is not None:
+        second = find_quote(other_quote, pair.other.text)
+        if second is None:
+            return "the second quote isn't in the second passage"
+        other_quote = pair.other.text[slice(*second)]
+    quote = pair.passage.text[slice(*span)]
+    return replace(pair, quote=quote, start=span[0], end=span[1], other_quote=other_quote)
+
+
+def _supported(pair: Pair) -> Pair | str:
+    """The answer's words stand in the quote; yes and no say nothing that could."""
+    wanted = content_words(pair.answer) or words(pair.answer)
+    held = set(map(_stem, words(f"{pair.quote} {pair.other_quote}")))
+    missing = [word for word in wanted if _stem(word) not in held]
+    numbers = [word for word in missing if any(map(str.isdigit, word))]
+    if numbers:
+        return f"{numbers[0]} isn't in the quote"
+    if wanted[0] in ("yes", "no") or len(missing) <= (1 - SUPPORT) * len(wanted):
+        return pair
+    return f"{len(missing)} of the answer's {len(wanted)} words are not in the quote"
+
+
+def _stem(word: str) -> str:
+    """Return what a word's forms share, in many languages: its first five letters."""
+    return word if word.isdigit() else word[:5].rstrip("s")
+
+
+def _stands_alone(pair: Pair) -> Pair | str:
+    """The question names what it asks about."""
+    if found := _POINTING.search(pair.query):
+        return f"points to {found[0]!r}"
+    named = content_words(pair.query)
+    if sum(map(len, named)) < 6 and not re.search(r"\w[A-Z]|\d", pair.query):
+        return "names too little"
+    plain = _EMPTY_IT.sub(" ", pair.query)
+    first = _PRONOUN.search(plain)
+    if first and len(content_words(plain[: first.start()])) < 2:
+        return f"{first[0]!r} stands for nothing named"
+    return pair
+
+
+FIRST_GATES = (
+    Gate("shape", _shape),
+    Gate("no mention of the passage", _no_mention),
+    Gate("quote in the passage", _quoted),
+    Gate("answer in the quote", _supported),
+    Gate("question stands alone", _stands_alone),
+)
+
+
+def find_quote(quote: str, text: str) -> tuple[int, int] | None:
+    """Return where a quote stands in a text, or None.
+
+    To the letter if possible; else with any white space, case, dashes and quotation marks.
+    """
+    bare = quote.strip().strip("\"'“”‘’«»").strip()
+    if not bare:
+        return None
+    if (start := text.find(bare)) >= 0:
+        return start, start + len(bare)
+    pattern = r"\s+".join(map(_loosely, bare.rstrip(".…").split()))
+    found = re.search(pattern, text, re.IGNORECASE) if pattern else None
+    return found.span() if found else None
+
+
+def _loosely(word: str) -> str:
+    escaped = re.escape(word)
+    escaped = re.sub(r"[\"“”„«»]", '["“”„«»]', escaped)
+    escaped = re.sub(r"['‘’`]", "['‘’`]", escaped)
+    return re.sub(r"\\-|[–—‐‑]", "[-–—‐‑]", escaped)

@@ -1,0 +1,71 @@
+"""Tell what is nearly the same: questions or passages in, which of them repeat which out."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from math import ceil
+
+import numpy as np
+
+from dalm.datasets.documents.duplicates import signatures
+from dalm.datasets.qa_gen.words import words
+
+SAME_QUERY = 0.8
+"""Jaccard similarity |A ∩ B| / |A ∪ B| of two questions' words from which on they are one."""
+SAME_PASSAGE = 0.7
+"""The same of two passages' word triples, as MinHash estimates it."""
+
+
+def repeated(queries: Sequence[str]) -> list[int | None]:
+    """Return for each question the first one that it repeats, None if it repeats none.
+
+    A question that is repeated repeats no other one itself. Exact, without comparing all pairs:
+    two sets of similarity t share a word among the first ⌊(1 - t)·n⌋ + 1 of either's n words,
+    the rarest first (prefix filtering: Chaudhuri et al., 2006).
+    """
+    sets = [frozenset(words(query)) for query in queries]
+    counts = Counter(word for each in sets for word in each)
+    kept: defaultdict[str, list[int]] = defaultdict(list)
+    found: list[int | None] = []
+    for place, each in enumerate(sets):
+        rarest = sorted(each, key=lambda word: (counts[word], word))
+        first = rarest[: len(rarest) - ceil(SAME_QUERY * len(rarest)) + 1]
+        rivals = {rival for word in first for rival in kept[word]}
+        same = min((rival for rival in rivals if _jaccard(each, sets[rival])), default=None)
+        found.append(same)
+        if same is None:
+            for word in first:
+                kept[word].append(place)
+    return found
+
+
+def _jaccard(one: frozenset[str], other: frozenset[str]) -> bool:
+    shared = len(one & other)
+    return shared >= SAME_QUERY * (len(one) + len(other) - shared)
+
+
+def groups(texts: Sequence[str]) -> list[int]:
+    """Return for each passage the place of the first passage of its group of near duplicates.
+
+    Near is transitive here: a passage that resembles two others puts all three into one group.
+    """
+    if not texts:
+        return []
+    found = signatures(texts)  # (passages, 128)
+    bands = found.view(np.uint32)  # (passages, 32)
+    above = list(range(len(texts)))
+
+    def root(place: int) -> int:
+        while above[place] != place:
+            above[place] = above[above[place]]
+            place = above[place]
+        return place
+
+    for band in bands.T:
+        _, first, inverse = np.unique(band, return_index=True, return_inverse=True)
+        rivals = first[inverse]  # the first passage with the same bytes in this band
+        places = np.flatnonzero(rivals != np.arange(len(texts)))
+        same = (found[places] == found[rivals[places]]).mean(axis=1) >= SAME_PASSAGE
+        for place, rival in zip(places[same].tolist(), rivals[places[same]].tolist(), strict=True):
+            low, high = sorted((root(place), root(rival)))
+            above[high] = low
+    return [root(place) for place in range(len(texts))]

@@ -1,0 +1,150 @@
+"""A run of `dalm qa-gen` from the outside: what is refused, its progress, its last lines."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from dalm import progress
+from dalm.datasets.qa_gen import output
+from dalm.datasets.qa_gen.asking import Ask, Reply, Request
+from dalm.datasets.qa_gen.choosing import counted
+from dalm.datasets.qa_gen.journal import Journal
+from dalm.datasets.qa_gen.pairs import Pair, Rejection
+from dalm.datasets.qa_gen.wording import Wording
+from dalm.errors import UserError
+from dalm.settings import QaGen, check, check_output_dir, public
+from dalm.settings.qa_gen import SINGLE_KINDS
+
+logger = logging.getLogger(__name__)
+
+JOURNAL = "journal.jsonl"
+FORMS = ("csv", "jsonl", "dataset")
+SHOWN = 100  # characters of an example in the table of rejections
+
+
+def start(settings: QaGen) -> Path:
+    """Refuse what can't work, before anything is read or asked; return the folder to write to.
+
+    Raises:
+        UserError: a value out of range, a model that isn't named, or results in the folder.
+    """
+    check(settings)
+    folder = Path(settings.output_dir).expanduser()
+    if settings.backend == "transformers" and not settings.generator_name_or_path:
+        raise UserError("--backend transformers needs --model, a folder or a name on the hub")
+    if settings.dry_run and settings.limit:
+        raise UserError("--dry-run asks nothing, --limit tries some; leave out one of them")
+    check_output_dir(folder)
+    if settings.dry_run or settings.limit:
+        return folder
+    there = output.written(folder)
+    if there and not settings.overwrite_output_dir and not output.is_unfinished(folder):
+        raise UserError(
+            f"--output-dir {folder} holds results ({there[0].name}); name another folder, or add "
+            "--overwrite-output-dir (what a model answered is kept, and not asked again)"
+        )
+    return folder
+
+
+def wording(settings: QaGen) -> Wording:
+    """Return what is asked for of each passage."""
+    return Wording(settings.questions_per_passage, tuple(settings.kinds or SINGLE_KINDS))
+
+
+def ask_all(
+    requests: Sequence[Request], journal: Journal, ask: Ask, model: str
+) -> list[tuple[Request, Reply]]:
+    """Ask what the journal doesn't hold, and return all answers in the order of the requests."""
+    missing = [request for request in requests if request.key not in journal]
+    if len(missing) < len(requests):
+        logger.info("journal    %d requests were answered before", len(requests) - len(missing))
+    failures: Counter[str] = Counter()
+    began, tokens = time.perf_counter(), 0
+    done = len(requests) - len(missing)
+    with progress.bar(len(requests), "asking", "request", initial=done) as shown:
+
+        def answered(request: Request, reply: Reply) -> None:
+            nonlocal tokens
+            journal.add(request, reply, model)
+            tokens += reply.tokens_out
+            shown.set_postfix_str(f"{tokens / (time.perf_counter() - began):.0f} tokens/s", False)
+            shown.update()
+
+        def failed(request: Request, reason: str) -> None:  # noqa: ARG001
+            failures[reason] += 1
+            shown.update()
+
+        if missing:
+            ask(missing, answered, failed)
+    held = [request for request in requests if request.key in journal]
+    if failures:
+        reason, _ = failures.most_common(1)[0]
+        if not held:
+            raise UserError(f"no request was answered; most often: {reason}")
+        logger.warning(
+            "%d of %d requests have no answer (most often: %s); the same command with "
+            "--overwrite-output-dir asks them again, and nothing else",
+            *(failures.total(), len(requests), reason),
+        )
+    return [(request, journal.get(request.key)) for request in held]
+
+
+def report_rejections(passed: int, rejections: Sequence[Rejection]) -> None:
+    """Print what each gate turned away, with an example."""
+    logger.info("questions  %d passed the gates, %d did not", passed, len(rejections))
+    for gate, number, example in counted(rejections):
+        said = f"{example.query or example.answer!r} ({example.reason})"
+        logger.info("  %-27s%6d  %s", gate, number, _short(said))
+
+
+def write(
+    folder: Path,
+    settings: QaGen,
+    dataset_path: str,
+    sides: tuple[Sequence[Pair], Sequence[Pair]],
+    rejections: Sequence[Rejection],
+) -> None:
+    """Write the tables, the rejections and the settings, all or nothing, and say where.
+
+    Raises:
+        UserError: no question is left; the rejections are written even so.
+    """
+    train, test = sides
+    hard = [pair for pair in test if pair.rank is not None and pair.rank > 1]
+    tables = {"train": train, "test": test, "test_hard": hard}
+    forms = [form for form in FORMS if getattr(settings, f"as_{form}")] or ["csv"]
+    growing = output.start_writing(folder)
+    output.write_rejections(growing, rejections)
+    output.write_pairs(growing, {name: rows for name, rows in tables.items() if rows}, forms)
+    if train:
+        kept = yaml.safe_dump(public(settings, dataset_path=dataset_path), sort_keys=False)
+        (growing / output.SETTINGS).write_text(kept, encoding="utf-8")
+    output.put_in_place(folder)
+    if not train:
+        raise UserError(
+            f"no question passed the gates: {folder / output.REJECTIONS} says why; "
+            "try another model, or --round-trip-k 0"
+        )
+    _report_files(folder, tables, forms)
+
+
+def _report_files(folder: Path, tables: dict[str, Sequence[Pair]], forms: Sequence[str]) -> None:
+    names = {form: "" if form == "dataset" else f".{form}" for form in forms}
+    for name, rows in tables.items():
+        what = "found, but not at first" if name == "test_hard" else "questions"
+        for end in names.values() if rows else ():
+            path = folder / f"{output.TABLE}_{name}{end}"
+            logger.info("%-9s  %d %s: %s", name, len(rows), what, path)
+    logger.info("rejected   %s", folder / output.REJECTIONS)
+    logger.info("settings   %s (a --config for the same run)", folder / output.SETTINGS)
+    first = folder / f"{output.TABLE}_train{next(iter(names.values()))}"
+    logger.info("next       dalm train-rag-e2e %s RETRIEVER GENERATOR --output-dir DIR", first)
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN else f"{line[: SHOWN - 1]}…"

@@ -1,0 +1,174 @@
+"""Mine exercises: a passage's own sentences in, what can be asked about them out.
+
+Connectives tell how two statements are related, after the kinds of task of Cheng et al., 2023
+(arXiv:2309.09530, table 2); English alone.
+"""
+
+import itertools
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from dalm.datasets.documents.sentences import sentence_starts, word_list
+from dalm.records import Passage
+
+Kind = Literal[
+    "title",
+    "completion",
+    "entailment",
+    "contradiction",
+    "neutral",
+    "cause",
+    "effect",
+    "paraphrase",
+    "difference",
+    "definition",
+    "word-to-text",
+    "question",
+]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+FEWEST, MOST = 4, 60  # words of a statement that is worth asking about
+DOMAIN_WORDS = 3  # in a sentence to be written from them
+
+
+@dataclass(frozen=True, slots=True)
+class Exercise:
+    """A kind of task, and the two texts that its template puts into a question and an answer."""
+
+    kind: Kind
+    given: str
+    wanted: str
+
+
+# A sentence that begins so says how it is related to the one before it.
+_LINKING: tuple[tuple[Kind, str], ...] = (
+    (
+        "entailment",
+        r"Therefore|Thus|Hence|Accordingly|It follows that|This (?:shows|means) that",
+    ),
+    ("contradiction", r"However|On the contrary|Nevertheless|Nonetheless|Yet|Conversely"),
+    ("neutral", r"Moreover|Furthermore|Additionally|In addition"),
+    ("effect", r"As a (?:result|consequence)|Consequently|For (?:this|that) reason"),
+    ("paraphrase", r"In other words|That is(?: to say)?(?=,)|Put differently|To put it simply"),
+    ("difference", r"In contrast|By contrast|On the other hand|Unlike this"),
+)
+LINKS = tuple(
+    (kind, re.compile(rf"(?:{words}),?\s+(?P<rest>.+)", re.DOTALL)) for kind, words in _LINKING
+)
+# Within a sentence: what comes before and after, and which of the two is asked for.
+CAUSES = re.compile(
+    r"(?P<effect>.+?),?\s+(?:because(?: of)?|due to|owing to|as a result of)\s+(?P<cause>.+)",
+    re.DOTALL,
+)
+EFFECTS = re.compile(
+    r"(?P<cause>.+?)\s+(?:(?:can|may|might|could|will|would|often|usually|also)\s+)*"
+    r"(?:leads? to|results? in|gives? rise to|brings? about)\s+(?P<effect>.+)",
+    re.DOTALL,
+)
+DEFINITION = re.compile(
+    r"(?P<term>(?:An?\s+|The\s+)?[\w-]+(?:\s+[\w-]+){0,3}(?:\s+\([^)]{1,40}\))?)\s+"
+    r"(?:is|are)\s+(?:defined\s+as|an?\s+(?:type|kind|form|group|class)\s+of|known\s+as|called)\s+"
+    r"(?P<rest>.+)",
+    re.DOTALL,
+)
+REFERS = re.compile(
+    r"[\"“]?(?P<term>[\w-]+(?:\s+[\w-]+){0,3})[\"”]?\s+refers?\s+to\s+.+", re.DOTALL
+)
+CLOSED = re.compile(r"[.!?][\"”’)\]]*$")
+HANGING = re.compile(r"\b(?:which|that|who|and|or|to|not|only|mostly|mainly)$")
+POINTS_BACK = re.compile(r"(?:this|that|these|those|it|they|he|she|which|there)\b", re.IGNORECASE)
+
+
+def sentences_of(text: str) -> list[str]:
+    """Return a text's sentences, white space as single blanks."""
+    cuts = [0, *sentence_starts(text), len(text)]
+    found = (" ".join(text[a:b].split()) for a, b in itertools.pairwise(cuts))
+    return [sentence for sentence in found if sentence]
+
+
+def mine(passage: Passage, domain: Collection[str]) -> list[Exercise]:
+    """Return all exercises that a passage's sentences give, by kind; but for the completion."""
+    sentences = sentences_of(passage.text)
+    found = [Exercise("title", "", passage.title)] if passage.title else []
+    for miner in (_linked, _causes, _definitions):
+        found += miner(sentences)
+    found += _from_words(sentences, domain)
+    return found
+
+
+def split_for_completion(text: str) -> tuple[str, str] | None:
+    """Return a text's beginning and end, parted near the middle between sentences."""
+    starts = [at for at in sentence_starts(text) if 0 < at < len(text)]
+    if not starts:
+        return None
+    cut = min(starts, key=lambda at: abs(2 * at - len(text)))
+    beginning, end = text[:cut].rstrip(), text[cut:].strip()
+    enough = all(len(word_list(part)) >= 2 * FEWEST for part in (beginning, end))
+    return (beginning, end) if enough else None
+
+
+def _linked(sentences: Sequence[str]) -> Iterator[Exercise]:
+    for before, sentence in itertools.pairwise(sentences):
+        for kind, pattern in LINKS:
+            match = pattern.fullmatch(sentence)
+            if match and _whole(before) and _whole(sentence) and _fit(match["rest"]):
+                yield Exercise(kind, before, _capital(match["rest"]))
+
+
+def _causes(sentences: Sequence[str]) -> Iterator[Exercise]:
+    for sentence in sentences:
+        kinds: tuple[tuple[Kind, re.Pattern[str], str, str], ...] = (
+            ("cause", CAUSES, "effect", "cause"),
+            ("effect", EFFECTS, "cause", "effect"),
+        )
+        for kind, pattern, given, wanted in kinds:
+            match = pattern.fullmatch(sentence)
+            if not match or POINTS_BACK.match(match[given]) or not _whole(sentence):
+                continue
+            if HANGING.search(match[given]):
+                continue
+            if _fit(match[given]) and _fit(match[wanted], 2):
+                yield Exercise(kind, _closed(match[given]), _closed(match[wanted]))
+
+
+def _definitions(sentences: Sequence[str]) -> Iterator[Exercise]:
+    for sentence in sentences:
+        match = DEFINITION.fullmatch(sentence) or REFERS.fullmatch(sentence)
+        if match and _whole(sentence) and not POINTS_BACK.match(match["term"]):
+            term = re.sub(r"^(?:An?|The)\s+", "", match["term"])
+            yield Exercise("definition", term, sentence)
+
+
+def _from_words(sentences: Sequence[str], domain: Collection[str]) -> Iterator[Exercise]:
+    """Yield sentences with three and more words of the domain's vocabulary."""
+    if not domain:
+        return
+    for sentence in sentences:
+        words = dict.fromkeys(word for word in plain_words(sentence) if word in domain)
+        if len(words) >= DOMAIN_WORDS and _whole(sentence):
+            yield Exercise("word-to-text", ", ".join(words), sentence)
+
+
+def plain_words(text: str) -> list[str]:
+    """Return the words of letters and hyphens, in lower case."""
+    return [word.lower() for word in re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*", text)]
+
+
+def _fit(text: str, fewest: int = FEWEST) -> bool:
+    return fewest <= len(text.split()) <= MOST
+
+
+def _whole(sentence: str) -> bool:
+    """Tell whether a sentence has its beginning and end: a passage may be cut within one."""
+    return _fit(sentence) and not sentence[0].islower() and bool(CLOSED.search(sentence))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _closed(text: str) -> str:
+    """Return part of a sentence as a sentence."""
+    text = _capital(text.strip(" ,;"))
+    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -1,0 +1,113 @@
+"""Lexical search: passages in, an inverted index; queries in, hits out."""
+
+import re
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from dalm.progress import track
+from dalm.records import Hit, Passage
+
+K1 = 1.2  # how soon a word's repetitions stop to count
+B = 0.75  # how much a passage's length tells against it
+BLOCK_SCORES = 4 << 20  # scores held at once: 32 MB, whatever the number of queries
+
+Array = np.ndarray[Any, Any]
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text as they are compared: runs of letters and digits, case folded.
+
+    No stemming and no list of stop words, so that no language is preferred.
+    """
+    return re.findall(r"\w+", text.casefold())
+
+
+class BM25:
+    """Rank passages by the words that they share with a query.
+
+    score(q, p) = Σ_w in q  idf(w) · tf / (tf + k1 · (1 - b + b · |p| / mean |p|)), where tf is the
+    number of times w stands in p and idf(w) = ln(1 + (N - n + ½) / (n + ½)) for a word of n among
+    the N passages: never negative. A word that stands twice in the query counts twice.
+    Robertson and Zaragoza, 2009, in the form of Lucene (Kamphuis et al., 2020).
+    """
+
+    def __init__(self, passages: Sequence[Passage]) -> None:
+        self.passages = list(passages)
+        self.vocabulary: dict[str, int] = {}
+        self.weights = self._weighted(self._counts())  # (V, N), by word
+
+    def _counts(self) -> csr_array:
+        """Count each passage's words: (N, V)."""
+        columns, counts, ends = array("i"), array("f"), array("q", [0])
+        for passage in track(self.passages, len(self.passages), "counting words", "passage"):
+            found = Counter(words(passage.text))
+            columns.extend(self.vocabulary.setdefault(word, len(self.vocabulary)) for word in found)
+            counts.extend(found.values())
+            ends.append(len(columns))
+        return _matrix(counts, columns, ends, len(self.vocabulary))
+
+    def _weighted(self, counts: csr_array) -> csr_array:
+        lengths = counts.sum(axis=1)
+        norms = K1 * (1 - B + B * lengths / max(lengths.mean() if len(lengths) else 0.0, 1e-9))
+        by_word = counts.T.tocsr()  # rows ascend within a word
+        among = np.diff(by_word.indptr)
+        idf = np.log1p((len(self.passages) - among + 0.5) / (among + 0.5))
+        by_word.data /= by_word.data + norms[by_word.indices].astype(np.float32)
+        by_word.data *= np.repeat(idf, among).astype(np.float32)
+        return by_word
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """Return each query's min(k, N) best passages, best first.
+
+        Equal scores stand in the order of the passages. A passage without a word of the query is
+        no hit, so there may be fewer. Raises ValueError for k < 1.
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1, not {k}")
+        block = max(1, BLOCK_SCORES // max(1, len(self.passages)))
+        asked = self._asked(queries)
+        found: list[list[Hit]] = []
+        for query in track(range(len(queries)), len(queries), "searching words", "query"):
+            if query % block == 0:
+                scores = asked[query : query + block] @ self.weights  # (block, N), sparse
+            line = slice(*scores.indptr[query % block : query % block + 2])
+            best = _best(scores.data[line], scores.indices[line], k)
+            found.append([Hit(self.passages[row], score) for score, row in best])
+        return found
+
+    def _asked(self, queries: Sequence[str]) -> csr_array:
+        """Count each query's known words: (B, V)."""
+        columns, counts, ends = array("i"), array("f"), array("q", [0])
+        for query in queries:
+            known = (self.vocabulary[word] for word in words(query) if word in self.vocabulary)
+            found = Counter(known)
+            columns.extend(found)
+            counts.extend(found.values())
+            ends.append(len(columns))
+        return _matrix(counts, columns, ends, len(self.vocabulary))
+
+
+def _matrix(
+    counts: "array[float]", columns: "array[int]", ends: "array[int]", width: int
+) -> csr_array:
+    parts = (
+        np.frombuffer(counts, np.float32) if counts else np.empty(0, np.float32),
+        np.frombuffer(columns, np.int32) if columns else np.empty(0, np.int32),
+        np.frombuffer(ends, np.int64),
+    )
+    return csr_array(parts, shape=(len(ends) - 1, width))
+
+
+def _best(scores: Array, rows: Array, k: int) -> list[tuple[float, int]]:
+    """Return the k largest scores with their rows; of equal ones the first rows."""
+    if len(scores) > k:
+        border = np.partition(scores, -k)[-k]
+        kept = scores >= border  # with all that tie at the border: the sort below chooses
+        scores, rows = scores[kept], rows[kept]
+    order = np.lexsort((rows, -scores))[:k]
+    return list(zip(scores[order].tolist(), rows[order].tolist(), strict=True))

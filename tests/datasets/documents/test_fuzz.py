@@ -1,0 +1,160 @@
+"""Whatever a file holds: documents or a reason, never an exception, and no word lost in cutting."""
+
+import io
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dalm.datasets.documents.budget import WordBudget
+from dalm.datasets.documents.document import Document, Reading, Unread
+from dalm.datasets.documents.reading import File, read_documents
+from dalm.datasets.documents.splitting import Splitter
+
+LIMIT = 20_000
+few = settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+def check(path: Path, data: bytes) -> list[Document | Unread]:
+    path.write_bytes(data)
+    reading = Reading(max_bytes=LIMIT)
+    found = list(read_documents(File(path, path.name, len(data)), reading))
+    assert found, "nothing was read and nothing said"
+    for each in found:
+        if isinstance(each, Unread):
+            assert each.reason
+            assert each.source.startswith(path.name)
+            assert "it could not be read (" not in each.reason, "a reason that nobody thought of"
+        else:
+            cut(each)
+    return found
+
+
+def cut(document: Document) -> None:
+    document.id.encode()
+    json.dumps(document.title, ensure_ascii=False).encode()
+    passages = Splitter(WordBudget(12)).split(document)
+    joined = "".join(document.text[each.start : each.end] for each in passages)
+    assert re.sub(r"\s", "", joined) == re.sub(r"\s", "", document.text[document.begin :])
+
+
+MARKS = ["<", ">", "</", "<!--", "-->", "&", "&#", ";", '"', "'", "=", "[", "]", "{", "}", ",", ":"]
+MARKS += [
+    "#",
+    "---\n",
+    "```",
+    "\n",
+    "\r",
+    "\t",
+    "\\",
+    "\0",
+    "\ufeff",
+    "\ud7ff",
+    "é",
+    "漢",
+    " ",
+    "a",
+]
+MARKS += [
+    "text",
+    "title: x\n",
+    "null",
+    "1e999",
+    "\\ud800",
+    "<h1>",
+    "</h1>",
+    "<nav>",
+    "<pre>",
+    "<br>",
+]
+MARKS += ["<script>", "<svg>", "<![CDATA[", "<?xml", "<title>", "<td>", "</p>", "<meta charset=x>"]
+soup = st.lists(st.sampled_from(MARKS), max_size=60).map("".join).map(str.encode)
+anything = st.binary(max_size=200) | soup
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".md", ".html", ".docx", ".pdf"])
+@given(data=anything)
+@few
+def test_any_bytes_by_any_name(tmp_path, suffix, data):
+    check(tmp_path / f"a{suffix}", data)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".json"])
+@given(data=anything | soup.map(lambda soup: b'text,title\na,"b"\n' + soup))
+@few
+def test_any_bytes_as_a_table(tmp_path, suffix, data):
+    check(tmp_path / f"a{suffix}", data)
+
+
+@given(rows=st.lists(st.text(max_size=30), min_size=1, max_size=6), place=st.integers(0, 200))
+@few
+def test_a_stray_quote_loses_no_row_in_silence(tmp_path, rows, place):
+    lines = ["text,n"] + ['"' + row.replace('"', '""') + '",1' for row in rows]
+    whole = "\n".join(lines).encode(errors="replace") + b"\n"
+    broken = whole[: place % len(whole)] + b'"' + whole[place % len(whole) :]
+    found = check(tmp_path / "a.csv", broken)
+    if not any(isinstance(each, Unread) for each in found):
+        assert [each.text for each in found] == [
+            row.encode(errors="replace").decode() for row in rows
+        ]
+
+
+@given(place=st.integers(0, 2000), size=st.integers(0, 2000), byte=st.integers(0, 255))
+@few
+def test_word_files_cut_short_or_spoilt(tmp_path, make_docx, make_paragraph, place, size, byte):
+    whole = make_docx("".join(make_paragraph(f"text {n}") for n in range(20)))
+    spoilt = bytearray(whole)
+    spoilt[place % len(whole)] = byte
+    check(tmp_path / "a.docx", whole[: size % len(whole)])
+    check(tmp_path / "a.docx", bytes(spoilt))
+
+
+@given(place=st.integers(0, 2000), size=st.integers(0, 2000), byte=st.integers(0, 255))
+@few
+def test_pdfs_cut_short_or_spoilt(tmp_path, make_pdf, place, size, byte):
+    pytest.importorskip("pypdfium2")
+    whole = make_pdf(["one line", "and another"], ["a page"], title="t")
+    spoilt = bytearray(whole)
+    spoilt[place % len(whole)] = byte
+    check(tmp_path / "a.pdf", whole[: size % len(whole)])
+    check(tmp_path / "a.pdf", bytes(spoilt))
+
+
+@given(xml=soup)
+@few
+def test_word_files_of_any_xml(tmp_path, xml):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("word/document.xml", xml)
+        archive.writestr("word/styles.xml", xml)
+    check(tmp_path / "a.docx", packed.getvalue())
+
+
+@pytest.mark.parametrize(
+    "suffix", [".txt", ".md", ".html", ".docx", ".pdf", ".csv", ".jsonl", ".json"]
+)
+def test_empty_and_enormous_files(tmp_path, suffix):
+    [empty] = check(tmp_path / f"a{suffix}", b"")
+    assert empty.reason in ("it is empty", "it is empty; its first line must name the columns")
+    [large] = check(tmp_path / f"a{suffix}", b"x" * (LIMIT + 1))
+    assert "is over 0.02 MB" in large.reason
+
+
+@pytest.mark.parametrize(
+    "unit", ["<div>", "<b><p>", "<!--", "<", "</a>", "&", "<a b='", "<table><tr>", "<![CDATA["]
+)
+def test_html_that_repeats_is_read_in_a_moment(tmp_path, unit):
+    data = (unit * 300_000)[:1_000_000].encode()
+    path = tmp_path / "a.html"
+    path.write_bytes(data)
+    assert list(read_documents(File(path, "a.html", len(data)), Reading()))

@@ -1,0 +1,249 @@
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dalm.cli import app, run
+from dalm.datasets.documents.make_passages import passages
+from dalm.datasets.tables import read_passages
+from dalm.errors import UserError
+from dalm.records import Passage
+from dalm.settings import Columns, Passages
+
+TEXTS = {
+    "a.txt": "The first text has six words.\n\nIts second paragraph has six, too.",
+    "sub/b.md": "# Title\n\n## One\n\nSome words that are below a heading here.\n",
+    "c.html": "<title>Page</title><h1>Head</h1><p>What a page shows, in a paragraph of its own.",
+    "d.csv": 'Title,Passage\nRow,"A row of a table, with a text."\n,\n,short\n',
+}
+
+
+@pytest.fixture
+def docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name, text in TEXTS.items():
+        (tmp_path / "docs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "docs" / name).write_text(text)
+    return tmp_path / "docs"
+
+
+def make(*docs: object, output: str = "out/p.jsonl", **options: Any) -> list[dict[str, Any]]:
+    passages([str(each) for each in docs], Passages(output=output, **options))
+    return rows(output)
+
+
+def rows(output: str = "out/p.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(output).read_text().splitlines()]
+
+
+def refused(*docs: object, **options: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        make(*docs, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    caplog.set_level(logging.INFO)
+    return lambda: caplog.text
+
+
+def test_passages_of_a_folder_can_be_read_as_a_knowledge_base(docs, said):
+    found = make(docs)
+    assert [row["source"] for row in found] == [
+        "docs/a.txt",
+        "docs/c.html",
+        "docs/d.csv, line 2",
+        "docs/sub/b.md",
+    ]
+    assert [row["Title"] for row in found] == ["a", "Page", "Row", "Title"]
+    assert found[3]["headings"] == ["Title", "One"]
+    text = TEXTS["sub/b.md"]
+    assert all(text[r["start"] : r["end"]] == r["Passage"] for r in found[3:])
+    assert read_passages("out/p.jsonl", Columns()) == [
+        Passage(row["id"], row["Passage"], row["Title"]) for row in found
+    ]
+    for line in (
+        "documents  5 (1 shorter than --min-words, without a passage; besides 1 rows without a",
+        "passages   4: 4 new, 0 there before; left out 0 duplicates, 0 near duplicates",
+        "written    out/p.jsonl",
+        "next       dalm qa-gen out/p.jsonl --output-dir DIR",
+    ):
+        assert line in said()
+
+
+def test_a_grown_folder_adds_only_what_is_new(docs, said):
+    make(docs)
+    before = Path("out/p.jsonl").read_bytes()
+    make(docs)
+    assert Path("out/p.jsonl").read_bytes() == before
+    assert "4: 0 new, 4 there before; left out 4 duplicates" in said()
+    (docs / "0.txt").write_text("A new text that sorts before all of the others.")
+    (docs / "e.txt").write_text(TEXTS["a.txt"].upper())
+    (docs / "c.html").unlink()
+    make(docs)
+    after = Path("out/p.jsonl").read_bytes()
+    assert after.startswith(before)
+    assert [row["source"] for row in rows()[4:]] == ["docs/0.txt"]
+    assert "5: 1 new, 4 there before" in said()
+    assert "1 of those there before are in none of these documents" in said()
+    make(docs, overwrite_output=True)
+    assert next(row["source"] for row in rows()) == "docs/0.txt"
+    assert len(rows()) == 4
+
+
+def test_passages_cut_otherwise_are_not_mixed(docs):
+    make(docs)
+    text = refused(docs, max_words=50)
+    assert "was made with --max-words 100; name another --output, or add --overwrite-output" in text
+    Path("out/p.settings.yaml").unlink()
+    assert "without the p.settings.yaml of a run that made it" in refused(docs)
+    assert make(docs, max_words=50, overwrite_output=True)
+
+
+def test_settings_reproduce_the_run(docs):
+    make(docs, max_words=20, min_words=2)
+    kept = yaml.safe_load(Path("out/p.settings.yaml").read_text())
+    assert kept["docs"] == [str(docs)]
+    assert "overwrite_output" not in kept
+    first = Path("out/p.jsonl").read_bytes()
+    assert run(app, ["passages", "--config", "out/p.settings.yaml", "--output", "q.jsonl"]) == 0
+    assert Path("q.jsonl").read_bytes() == first
+
+
+def test_near_duplicates_are_left_out_unless_they_are_wanted(docs, said):
+    words = [f"word{n}" for n in range(90)]
+    (docs / "x.txt").write_text(" ".join(words))
+    (docs / "y.txt").write_text(" ".join([*words[:-1], "other"]))
+    assert len(make(docs)) == 5
+    assert "1 near duplicates" in said()
+    assert len(make(docs, output="all.jsonl", near_duplicates=1.0)) == 6
+    # what is there counts, too
+    (docs / "z.txt").write_text(" ".join(["other", *words[1:]]))
+    assert len(make(docs)) == 5
+
+
+def test_the_number_of_processes_changes_nothing(docs):
+    (docs / "bad.txt").write_bytes(b"\xff\xfe\x00")
+    with (docs / "many.jsonl").open("w") as file:
+        for n in range(12_000):
+            file.write(json.dumps({"text": f"Row {n} has a number, {n * n}, and this end."}) + "\n")
+    one = make(docs, output="one.jsonl", near_duplicates=0.9)
+    two = make(docs, output="two.jsonl", near_duplicates=0.9, processes=2)
+    assert one == two
+    assert Path("one.unread.tsv").read_text() == Path("two.unread.tsv").read_text()
+
+
+def test_what_cannot_be_read_is_named_and_counted(docs, said):
+    for name in ("bad1.txt", "bad2.txt"):
+        (docs / name).write_bytes(b"ok\n\xe9")
+    (docs / "image.png").write_bytes(b"x")
+    (docs / "e.docx").write_bytes(b"PK")
+    assert len(make(docs)) == 4
+    listed = Path("out/p.unread.tsv").read_text().splitlines()
+    assert listed[0] == "source\treason"
+    assert [line.split("\t")[0] for line in listed[1:]] == [
+        "docs/image.png",
+        "docs/bad1.txt",
+        "docs/bad2.txt",
+        "docs/e.docx",
+    ]
+    assert "unread     docs/bad1.txt: line 2, byte 1 (0xe9): not UTF-8" in said()
+    assert "4 in all: 2 not UTF-8, 1 of the kind .png, 1 no Word file, or cut short" in said()
+    for name in ("bad1.txt", "bad2.txt", "image.png", "e.docx"):
+        (docs / name).unlink()
+    make(docs)
+    assert not Path("out/p.unread.tsv").exists()
+
+
+def test_a_file_is_not_its_own_document(docs):
+    first = make(docs, output="docs/p.jsonl")
+    (docs / "image.png").write_bytes(b"x")
+    assert make(docs, output="docs/p.jsonl") == first
+
+
+def test_the_script_takes_several_documents(docs):
+    script = Path(__file__).parents[3] / "dalm/datasets/documents/make_passages.py"
+    line = [sys.executable, str(script), "docs/a.txt", "docs/d.csv", "--output", "p.jsonl"]
+    done = subprocess.run([*line, "--max_words", "8"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [row["source"] for row in rows("p.jsonl")] == ["a.txt", "a.txt", "d.csv, line 2"]
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"max_tokens": 64}, "--max-tokens has no effect without --tokenizer"),
+        ({"tokenizer": "x"}, "--tokenizer has no effect without --max-tokens"),
+        ({"overlap": 50}, "--overlap 50: must be under half a passage, 100"),
+        ({"min_words": 101}, "--min-words 101: must be at most --max-words 100"),
+        ({"near_duplicates": 0.4}, "--near-duplicates 0.4: must be a number of at least 0.5"),
+        ({"encoding": "no-such"}, "--encoding no-such: unknown"),
+        ({"output": "p.csv"}, "name a file that ends in .jsonl"),
+        ({"output": "docs/a.txt/p.jsonl"}, "no right to write"),
+        ({"processes": 0}, "--processes 0"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_before_anything_is_read(docs, options, part):
+    assert part in refused(docs, **options)
+    assert not Path("out").exists()
+
+
+def test_nothing_to_read_is_an_error_that_leaves_nothing(docs):
+    Path("empty").mkdir()
+    assert "no files in empty" in refused("empty")
+    (docs / "only.png").write_bytes(b"")
+    assert "nothing could be read: only.png: of the kind .png" in refused(docs / "only.png")
+    (docs / "blank.csv").write_text("text,x\n,1\n,2\n")
+    assert "none of 2 rows has a text" in refused(docs / "blank.csv")
+    assert "no file or folder 'gone'" in refused("gone")
+    assert not list(Path("out").glob("*"))
+
+
+def test_a_line_of_another_kind_in_the_file_is_refused(docs):
+    make(docs)
+    with Path("out/p.jsonl").open("a") as file:
+        file.write('{"Passage": "no id"}\n')
+    before = Path("out/p.jsonl").read_bytes()
+    assert "p.jsonl, line 5: no passage of this command's" in refused(docs)
+    assert Path("out/p.jsonl").read_bytes() == before
+
+
+def test_a_killed_run_leaves_the_file_as_it_was(docs):
+    make(docs)
+    before = Path("out/p.jsonl").read_bytes()
+    with (docs / "many.jsonl").open("w") as file:
+        for n in range(30_000):
+            file.write(json.dumps({"text": f"Row {n} has a number, {n * n}, and this end."}) + "\n")
+    line = [sys.executable, "-m", "dalm", "passages", "docs", "--output", "out/p.jsonl"]
+    partial = Path("out/.p.jsonl.partial")
+    started = subprocess.Popen(line, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 60
+    while not (partial.exists() and partial.stat().st_size > 2 * len(before)):
+        assert time.monotonic() < end
+        assert started.poll() is None
+        time.sleep(0.005)
+    os.kill(started.pid, signal.SIGKILL)
+    started.wait()
+    assert Path("out/p.jsonl").read_bytes() == before
+    assert len(make(docs, near_duplicates=1.0)) == 4 + 30_000
+    assert not partial.exists()
+
+
+def test_a_full_disk_is_one_line_and_changes_nothing(docs, monkeypatch):
+    def fsync(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert "out/p.jsonl: No space left on device; nothing was changed" in refused(docs)
+    assert not Path("out/p.jsonl").exists()

@@ -1,0 +1,99 @@
+import codecs
+
+import pytest
+
+TEXT = "Grüße.\n\nZwei.\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        TEXT.encode(),
+        TEXT.replace("\n", "\r\n").encode(),
+        TEXT.replace("\n", "\r").encode(),
+        codecs.BOM_UTF8 + TEXT.encode(),
+        TEXT.encode("utf-16"),
+        TEXT.encode("utf-32"),
+        codecs.BOM_UTF16_BE + TEXT.encode("utf-16-be"),
+    ],
+)
+def test_a_text_is_the_files_own(document, data):
+    found = document("a file.txt", data)
+    assert (found.text, found.title, found.source.split("/")[-1]) == (TEXT, "a file", "a file.txt")
+    assert not found.headings
+    assert len(found.id) == 16
+
+
+def test_another_encoding_has_to_be_named(document, unread):
+    data = TEXT.encode("cp1252")
+    assert "line 1, byte 3 (0xfc): not UTF-8; save it as UTF-8, or name its --encoding" in unread(
+        "a.txt", data
+    )
+    assert "line 2, byte 2 (0xe9)" in unread("a.txt", b"ab\nc\xe9")
+    assert document("a.txt", data, encoding="cp1252").text == TEXT
+
+
+@pytest.mark.parametrize("data", [b"", b" \n\t ", "\u2003\n".encode()])
+def test_an_empty_file_is_said_to_be_empty(unread, data):
+    assert unread("a.txt", data) in ("it is empty", "there is no text in it")
+
+
+def test_bytes_that_are_no_text_are_refused(unread):
+    assert "a NUL byte" in unread("a.txt", b"ab\0c")
+    assert "over 0.0001 MB; split it" in unread("a.txt", b"x" * 101, max_bytes=100)
+
+
+MARKDOWN = """intro
+
+# One #
+
+text *one*
+
+```python
+# no heading
+~~~
+```
+## Two
+### Three
+text
+
+Under
+=====
+text
+And
+---
+- item
+----
+#NoHeading
+#
+"""
+
+
+def test_markdown_headings_have_levels_and_places(document):
+    found = document("a.md", MARKDOWN)
+    assert found.text == MARKDOWN
+    assert [(h.level, h.text) for h in found.headings if h.text] == [
+        (1, "One"),
+        (2, "Two"),
+        (3, "Three"),
+        (1, "Under"),
+        (2, "And"),
+        (2, "- item"),
+    ]
+    places = [found.text[h.start : h.end] for h in found.headings]
+    assert places[0] == "# One #"
+    assert places[3] == "Under\n====="
+    assert found.title == "One"
+
+
+def test_front_matter_gives_the_title_and_is_no_text(document):
+    found = document("a.md", '---\ntitle: "The Title"\ndate: x\n---\n# Head\nbody\n')
+    assert found.title == "The Title"
+    assert found.text[found.begin :] == "# Head\nbody\n"
+    assert found.headings[0].start == found.begin
+    assert document("a.md", "---\nno end of it").begin == 0
+    assert document("b.md", "plain\n").title == "b"
+
+
+def test_a_paragraph_that_looks_like_a_heading_is_none(document):
+    assert not document("a.md", "# " + "word " * 100).headings

@@ -1,0 +1,140 @@
+import csv
+import json
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from dalm.datasets.documents.document import Unread
+
+ROWS = [
+    {"Title": "T", "Passage": "one, \n\n two", "n": 1},
+    {"Title": "", "Passage": 'a "quoted" NA', "n": 2},
+]
+TEXTS = [("one, \n\n two", "T"), ('a "quoted" NA', "")]
+
+
+def pairs(found) -> list[tuple[str, str]]:
+    return [each if isinstance(each, Unread) else (each.text, each.title) for each in found]
+
+
+def delimited(mark: str) -> str:
+    def cell(value: object) -> str:
+        return '"' + str(value).replace('"', '""') + '"'
+
+    return "\n".join(
+        mark.join(map(cell, row)) for row in [list(ROWS[0]), *(r.values() for r in ROWS)]
+    )
+
+
+def test_every_format_gives_the_same_documents(read, tmp_path):
+    parquet.write_table(pa.Table.from_pylist(ROWS), tmp_path / "made.parquet")
+    files = {
+        "a.csv": delimited(","),
+        "b.tsv": delimited("\t"),
+        "c.jsonl": "\n".join(map(json.dumps, ROWS)) + "\n\n",
+        "d.ndjson": "\ufeff" + "\n".join(map(json.dumps, ROWS)),
+        "e.json": json.dumps(ROWS, indent=1),
+        "f.json": "\n".join(map(json.dumps, ROWS)),
+        "g.parquet": (tmp_path / "made.parquet").read_bytes(),
+    }
+    for name, content in files.items():
+        assert pairs(read(name, content)) == TEXTS, name
+
+
+def test_a_row_says_where_it_stands(read):
+    found = read("a.csv", 'text\none\n\n"two\nlines"\n')
+    assert [each.source.split("/")[-1] for each in found] == ["a.csv, line 2", "a.csv, line 5"]
+    [first, second] = read("a.json", '["one", {"body": "two"}]')
+    assert (first.source.endswith("a.json, item 1"), second.text) == (True, "two")
+
+
+def test_columns_are_found_or_named(read, unread):
+    assert pairs(read("a.csv", "id,Body,TITLE\n1,b,t\n")) == [("b", "t")]
+    assert pairs(read("a.csv", "x,y\nb,t\n", text_column="x", title_column="y")) == [("b", "t")]
+    assert "no column of texts among 'x', 'y'; name it: --text-column NAME" in unread(
+        "a.csv", "x,y\nb,t\n"
+    )
+    assert "no column 'z', only 'x', 'y'; set --text-column" in unread(
+        "a.csv", "x,y\nb,t\n", text_column="z"
+    )
+    assert "set --title-column" in unread("a.csv", "x,y\nb,t\n", text_column="x", title_column="z")
+
+
+def test_a_path_leads_through_json(read):
+    squad = {
+        "data": [
+            {"title": "A", "paragraphs": [{"context": "one"}, {"context": "two"}]},
+            {"title": "B", "paragraphs": [{"context": "three", "title": "own"}]},
+        ]
+    }
+    found = read("a.json", json.dumps(squad), text_column="data.paragraphs.context")
+    assert pairs(found) == [("one", "A"), ("two", "A"), ("three", "own")]
+    lines = '{"a": {"b": "x"}}\n{"a": {"c": 1}}\n{"a.b": "y"}\n{"a": {"b": {}}}\n'
+    x, missing, y, no_text = read("a.jsonl", lines, text_column="a.b")
+    assert (x.text, y.text) == ("x", "y")
+    assert "no text at 'a.b'" in missing.reason
+    assert missing.source.endswith("line 2")
+    assert "an object, not a text" in no_text.reason
+
+
+def test_a_broken_line_of_json_is_passed_over_alone(read):
+    content = b'{"text": "a"}\n{"text": \n{"text": "\xff"}\n[1]\n{"text": "\\ud800"}\n{"text": "b"}'
+    a, *broken, b = read("a.jsonl", content)
+    assert (a.text, b.text) == ("a", "b")
+    reasons = [each.reason for each in broken]
+    assert "broken JSON" in reasons[0]
+    assert "not UTF-8" in reasons[1]
+    assert "a list, not an object" in reasons[2]
+    assert "half a character" in reasons[3]
+    assert [each.source.rsplit(" ", 1)[1] for each in broken] == ["2", "3", "4", "5"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "part"),
+    [
+        ("a.csv", 'text\na\n"b\nc\n', "quotes of a row from line 3"),
+        ("a.csv", 'text\na\n"b" c\n', "quotes"),
+        ("a.csv", "text,n\na,1\nb,2,3\n", "line 3: a row of 3 fields, the header has 2"),
+        ("a.csv", b"text\na\n\xe9\n", "line 3, byte 1 (0xe9)"),
+        ("a.csv", b"text\na\nb\0\n", "line 3: a NUL byte"),
+    ],
+)
+def test_a_broken_table_is_read_up_to_there(read, name, content, part):
+    first, rest = read(name, content)
+    assert first.text == "a"
+    assert part in rest.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "part"),
+    [
+        ("a.csv", "", "it is empty"),
+        ("a.csv", "\n\n", "it is empty"),
+        ("a.csv", "text,n\n", "it is empty"),
+        ("a.jsonl", "\n \n", "it is empty"),
+        ("a.json", "[]", "it is empty"),
+        ("a.csv", "text;n\na;1\n", "';'"),
+        ("a.csv", "text\na\n".encode("utf-16"), "UTF-16; save the table as UTF-8"),
+        ("a.json", "", "it is empty"),
+        ("a.json", '{"text": "a"', "broken JSON"),
+        ("a.json", '[{"text": "a"},', "broken JSON"),
+        ("a.json", "[" * 100_000, "broken JSON"),
+        ("a.json", '{"text": ' + "9" * 5000 + "}", "broken JSON"),
+        ("a.parquet", b"PAR1 no", "could not be read"),
+    ],
+)
+def test_a_table_that_cannot_be_read_says_why(unread, name, content, part):
+    assert part in unread(name, content)
+
+
+def test_a_line_over_the_limit_is_refused(read):
+    first, rest = read("a.csv", "text\na\n" + "x" * 200 + "\nb\n", max_bytes=100)
+    assert first.text == "a"
+    assert "line 3 is over" in rest.reason
+    assert csv.field_size_limit() < 2**31 - 1
+
+
+def test_cells_become_text(read):
+    found = read("a.jsonl", '{"text": 3}\n{"text": null}\n{"text": true}\n{"text": NaN}\n')
+    assert [each.text for each in found] == ["3", "", "true", ""]

@@ -1,0 +1,62 @@
+import pytest
+
+PAGE = """<!doctype html><html><head><title> A  page </title><style>p {}</style>
+<script>if (a < b) document.write("<p>no</p>")</script></head><body>
+<nav><ul><li>Home</li></ul><h2>Menu</h2></nav>
+<h1>First <em>head</em></h1><p>One&nbsp;two <b>th</b>ree<br>four &amp; five.
+<h2>Second</h2><ul><li>a</li><li>b</li></ul>
+<table><tr><td>x</td><td>y</td></tr><tr><td>z</td></tr></table>
+<pre>keep
+  this</pre><!-- no --><svg><text>no</text></svg>end</body></html>"""
+
+
+def test_a_page_is_what_it_shows(document):
+    found = document("a.html", PAGE)
+    assert found.title == "A page"
+    assert found.text == (
+        "First head\n\nOne two three\nfour & five.\n\nSecond\n\na\nb\n\nx\ty\nz\n\n"
+        "keep\n  this\n\nend"
+    )
+    assert [(h.level, h.text, found.text[h.start : h.end]) for h in found.headings] == [
+        (1, "First head", "First head"),
+        (2, "Second", "Second"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("soup", "text"),
+    [
+        ("a<p>b</i></div><b>c<td>d", "a\n\nbc\n\nd"),
+        ("<nav>never closed <p>text", "never closed\n\ntext"),
+        ("<h1>never closed <p>text", "never closed\n\ntext"),
+        ("just text", "just text"),
+        ("a < b & c &lt; &#x41; &nosuch;", "a < b & c < A &nosuch;"),
+        ("<p>a<!-- b <p>c --><p>d", "a\n\nd"),
+        ("<svg>never closed<p>text", "never closed\n\ntext"),
+    ],
+)
+def test_soup(document, soup, text):
+    assert document("a.html", soup).text == text
+
+
+def test_encodings_are_declared_or_given(document, unread):
+    text = "<p>Grüße</p>"
+    declared = '<meta charset="windows-1252">' + text
+    assert document("a.html", declared.encode("cp1252")).text == "Grüße"
+    http = '<meta http-equiv="Content-Type" content="text/html; charset=iso-8859-1">' + text
+    assert document("a.html", http.encode("latin-1")).text == "Grüße"
+    assert document("a.htm", text.encode("utf-16")).text == "Grüße"
+    assert document("a.htm", text.encode("cp1252"), encoding="cp1252").text == "Grüße"
+    assert "not UTF-8" in unread("a.html", text.encode("cp1252"))
+    assert "'no-such' is unknown" in unread("a.html", '<meta charset="no-such">x')
+
+
+def test_deep_nesting_loses_nothing(read):
+    depth = 100_000
+    [found] = read("a.html", "<div>" * depth + "deep" + "</div>" * depth + "after")
+    text = getattr(found, "text", "")
+    assert text == "deep\n\nafter" or "nest" in getattr(found, "reason", "").lower(), found
+
+
+def test_a_page_without_text_is_said(unread):
+    assert unread("a.html", "<html><script>x</script></html>") == "there is no text in it"

@@ -1,0 +1,122 @@
+from dataclasses import replace
+
+import pytest
+
+from dalm.datasets.qa_gen.choosing import choose, counted, split
+from dalm.datasets.qa_gen.pairs import Pair
+from dalm.datasets.qa_gen.round_trip import searched
+from dalm.records import Hit, Passage
+from dalm.retrieval.bm25 import BM25
+
+PASSAGES = [
+    Passage.of("The pump at Ulm holds 12 bar and is green.", "Ulm"),
+    Passage.of("Twelve valves of Bern are red. The boiler of Bern holds 3 bar.", "Bern"),
+    Passage.of("A note: the pump at Ulm holds 12 bar, as everybody knows by now.", "Note"),
+    Passage.of("Nothing here is of any use, but 12 bar are a lot.", "Else"),
+]
+
+
+def pair(place: int, query: str, answer: str) -> Pair:
+    text = PASSAGES[place].text
+    return Pair(PASSAGES[place], query, answer, text, "fact", "m", "1")
+
+
+ULM = pair(0, "What pressure does the pump at Ulm hold?", "12 bar")
+BERN = pair(1, "What pressure does the boiler of Bern hold?", "3 bar")
+
+
+def ranking(*places: int):
+    def search(queries, k):
+        return [[Hit(PASSAGES[p], -float(p)) for p in places][:k] for _ in queries]
+
+    return search
+
+
+@pytest.mark.parametrize(
+    ("searches", "k", "rank"),
+    [
+        ([ranking(0, 1)], 5, 1),
+        ([ranking(1, 2, 0)], 5, 3),
+        ([ranking(1, 2, 0)], 2, None),
+        ([ranking(1, 2, 0), ranking(3, 0)], 2, 2),
+        ([ranking(1), ranking()], 2, None),
+    ],
+)
+def test_the_rank_is_the_best_over_all_searches(searches, k, rank):
+    assert [found.rank for found in searched([ULM], searches, k)] == [rank]
+
+
+def test_other_passages_that_seem_to_answer_are_recorded():
+    [found] = searched([ULM], [ranking(3, 0), ranking(2, 1)], 4)
+    assert found.also == (PASSAGES[2].id,), "the answer alone, or the question alone, is too little"
+    [longer] = searched([replace(ULM, answer="holds 12 bar green at Ulm pump")], [ranking(2)], 4)
+    assert longer.also == (PASSAGES[2].id,), "of a long answer most words are enough"
+
+
+def test_gates_run_in_their_order_and_count():
+    asked = [
+        ULM,
+        replace(ULM, query="What pressure does the pump at Ulm hold, then?"),
+        replace(BERN, answer="4 bar"),
+        BERN,
+        pair(3, "Which use has nothing here of all?", "12 bar are a lot"),
+        replace(ULM, query="What pressure does it hold?"),
+    ]
+    rejections = []
+    kept = choose(asked, [ranking(0, 1)], 2, rejections)
+    assert [each.query for each in kept] == [ULM.query, BERN.query]
+    assert [each.rank for each in kept] == [1, 2]
+    table = [(gate, number, example.query) for gate, number, example in counted(rejections)]
+    assert table == [
+        ("answer in the quote", 1, BERN.query),
+        ("question stands alone", 1, "What pressure does it hold?"),
+        ("question is new", 1, asked[1].query),
+        ("round trip", 1, asked[4].query),
+    ]
+    assert choose(asked[:1], [], 0, []) == [replace(ULM, end=len(ULM.passage.text), start=0)]
+
+
+def test_bm25_finds_its_way_back():
+    found = choose([ULM, BERN], [BM25(PASSAGES).search], 20, [])
+    assert [each.rank for each in found] == [1, 1]
+
+
+def documents(number: int) -> list[Pair]:
+    passages = [
+        Passage.of(f"passage {part} of {n} " + f"w{n} x{part}{n} " * 20, f"title {n}")
+        for n in range(number)
+        for part in range(2)
+    ]
+    return [Pair(p, f"q {p.text[:14]}?", "a", "b", "fact", "m", "1") for p in passages]
+
+
+def test_no_document_and_no_near_duplicate_stands_on_both_sides():
+    pairs = documents(40)
+    copies = [
+        replace(each, passage=Passage.of(f"{each.passage.text} again", f"copy {n}"))
+        for n, each in enumerate(pairs)
+    ]
+    everything = pairs + copies
+    train, test = split(everything, [each.passage for each in everything], 0.3, 1)
+    assert len(train) + len(test) == 160
+    assert 8 <= len(test) / 4 <= 20
+    for name in ("title", "text"):
+        bare = [
+            {getattr(each.passage, name).removesuffix(" again") for each in side}
+            for side in (train, test)
+        ]
+        if name == "text":
+            assert not bare[0] & bare[1]
+    titles = [{each.passage.title for each in side} for side in (train, test)]
+    assert not titles[0] & titles[1]
+    place = {each.passage.title: n for n, side in enumerate((train, test)) for each in side}
+    assert all(place[f"copy {2 * n + p}"] == place[f"title {n}"] for n in range(40) for p in (0, 1))
+
+
+def test_the_split_stays_when_documents_are_added():
+    few, more = documents(20), documents(60)
+    sides = [split(each, [p.passage for p in each], 0.3, 5) for each in (few, more)]
+    assert set(sides[0][0]) <= set(sides[1][0])
+    assert set(sides[0][1]) <= set(sides[1][1])
+    other_seed = split(few, [p.passage for p in few], 0.3, 6)
+    assert set(other_seed[1]) != set(sides[0][1])

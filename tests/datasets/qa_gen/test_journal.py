@@ -1,0 +1,127 @@
+import json
+import os
+
+import pytest
+
+from dalm.datasets.qa_gen.asking import Reply, requests_of
+from dalm.datasets.qa_gen.journal import Journal
+from dalm.datasets.qa_gen.wording import Wording
+from dalm.errors import UserError
+from dalm.records import Passage
+
+PASSAGES = [Passage.of(f"text {n}", "t") for n in range(5)]
+REQUESTS = requests_of(PASSAGES, Wording(2, ("fact",)), "m", {"seed": 1})
+REPLIES = [Reply(f"answer {n}\n\u2028 ä {'x' * n * 9000}", n, 2 * n, n / 4) for n in range(5)]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "new" / "journal.jsonl"
+
+
+def fill(path, places) -> None:
+    with Journal(path) as journal:
+        for place in places:
+            journal.add(REQUESTS[place], REPLIES[place], "m")
+
+
+def held(path) -> dict[int, Reply]:
+    with Journal(path) as journal:
+        return {n: journal.get(r.key) for n, r in enumerate(REQUESTS) if r.key in journal}
+
+
+def test_answers_come_back_in_any_order(path):
+    fill(path, (3, 0))
+    fill(path, (4, 1))
+    assert held(path) == {n: REPLIES[n] for n in (0, 1, 3, 4)}
+    with Journal(path) as journal:
+        assert len(journal) == 4
+        assert (journal.replies.number, journal.replies.tokens_out) == (4, 16)
+
+
+def test_answers_can_be_read_while_others_are_written(path):
+    with Journal(path) as journal:
+        for place in (0, 4, 2):
+            journal.add(REQUESTS[place], REPLIES[place], "m")
+            assert journal.get(REQUESTS[0].key) == REPLIES[0]
+    assert held(path) == {n: REPLIES[n] for n in (0, 2, 4)}
+
+
+def test_cut_at_any_byte_only_the_last_answer_is_lost(path):
+    fill(path, (0, 1))
+    whole = path.read_bytes()
+    first = whole.index(b"\n") + 1
+    for cut in [*range(first - 3, first + 40), len(whole) - 1, len(whole)]:
+        path.write_bytes(whole[:cut])
+        kept = {0: REPLIES[0]} if cut >= first - 1 else {}
+        kept |= {1: REPLIES[1]} if cut >= len(whole) - 1 else {}
+        assert held(path) == kept, cut
+        fill(path, (2,))
+        assert held(path) == kept | {2: REPLIES[2]}, cut
+        assert path.read_bytes().startswith(whole[:cut]), "nothing that was written is changed"
+
+
+def test_foreign_lines_are_passed_over(path):
+    fill(path, (0,))
+    with path.open("ab") as file:
+        file.write(b"\xff\xfe\n[1]\n{}\nnull\n" + b"[" * 100_000 + b"\n")
+        file.write(b'{"key": "k", "text": "t", "tokens_in": Infinity}\n')
+        file.write(json.dumps({"key": "k", "text": "t", "tokens_in": {}}).encode() + b"\n\n")
+    fill(path, (1,))
+    assert held(path) == {0: REPLIES[0], 1: REPLIES[1]}
+
+
+def test_half_a_character_is_written_all_the_same(path):
+    with Journal(path) as journal:
+        journal.add(REQUESTS[0], Reply("\ud83d!"), "m")
+    assert held(path)[0].text == "?!"
+
+
+def test_one_run_at_a_time(path):
+    with Journal(path), pytest.raises(UserError, match="another run is writing there"):
+        Journal(path)
+    assert held(path) == {}
+
+
+def test_a_full_disk(path, monkeypatch):
+    with Journal(path) as journal:
+
+        def fsync(_: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        with pytest.raises(UserError, match=r"journal.jsonl can't be written: No space left"):
+            journal.add(REQUESTS[0], REPLIES[0], "m")
+
+
+def test_the_key_is_of_passage_prompt_model_and_parameters():
+    def key(passage=PASSAGES[0], wording=None, model="m", seed=1) -> str:
+        asked = wording or Wording(2, ("fact",))
+        return requests_of([passage], asked, model, {"seed": seed})[0].key
+
+    same = key()
+    assert same == REQUESTS[0].key
+    others = [
+        key(passage=PASSAGES[1]),
+        key(passage=Passage.of("text 0", "another title")),
+        key(wording=Wording(3, ("fact",))),
+        key(wording=Wording(2, ("why",))),
+        key(model="n"),
+        key(seed=2),
+    ]
+    assert len({same, *others}) == 7
+
+
+def test_multi_passage_requests_are_of_neighbours_in_a_document():
+    titles = ("a", "b", "a", "", "", "a")
+    passages = [Passage.of(f"text {n}", title) for n, title in enumerate(titles)]
+    asked = requests_of(passages, Wording(1, ("multi-passage",)), "m", {})
+    assert [(r.passage.text, r.other.text) for r in asked] == [
+        ("text 0", "text 2"),
+        ("text 2", "text 5"),
+    ]
+    both = requests_of(passages, Wording(1, ("why", "multi-passage")), "m", {})
+    assert len(both) == 8
+    assert "text 2" in both[1].messages[1]["content"]
+    assert "other_quote" in json.dumps(both[1].response_format)
+    assert "other_quote" not in json.dumps(both[0].response_format)

@@ -1,0 +1,35 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from dalm.datasets.qa_gen.waiting import backed_off, retry_after
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def test_waits_double_up_to_a_minute_and_are_spread():
+    assert [backed_off(tries, 0.5, 0.999999) for tries in (1, 2, 3, 4)] == pytest.approx(
+        [0.5, 1, 2, 4], rel=1e-5
+    )
+    assert backed_off(3, 0.5, 0.0) == 1.0
+    assert backed_off(5000, 0.5, 0.0) == 30.0
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, None),
+        ("7", 7.0),
+        ("0.5", 0.5),
+        ("-3", 0.0),
+        ("Fri, 02 Jan 2026 03:04:15 GMT", 10.0),
+        ("Fri, 02 Jan 2026 03:04:00 GMT", 0.0),
+        ("Fri, 02 Jan 2026 03:04:15 -0000", 10.0),
+        ("soon", None),
+        ("nan", None),
+        ("inf", None),
+        ("", None),
+    ],
+)
+def test_retry_after_is_a_number_or_a_date(header, seconds):
+    assert retry_after(header, NOW) == seconds
