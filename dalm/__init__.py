@@ -4,9 +4,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dalm.datasets.documents.make_passages import passages
+    from dalm.datasets.qa_gen.question_answer_generation import qa_gen
+    from dalm.datasets.reading_comprehension.make_reading_comprehension import (
+        reading_comprehension,
+    )
     from dalm.eval.eval_rag import eval_rag
     from dalm.eval.eval_retriever_only import eval_retriever
-    from dalm.settings import EvalRag, EvalRetriever, RagE2E, RetrieverOnly
+    from dalm.models.merge_adapter import merge
+    from dalm.retrieval.mine_negatives import mine_negatives
+    from dalm.settings import (
+        EvalRag,
+        EvalRetriever,
+        GeneratorOnly,
+        Merge,
+        MineNegatives,
+        Passages,
+        Pretraining,
+        QaGen,
+        RagE2E,
+        ReadingComprehension,
+        RetrieverOnly,
+    )
+    from dalm.training.generator_only.train_generator_only import train_generator_only
+    from dalm.training.pretrain.pretrain import pretrain
     from dalm.training.rag_e2e.train_rage2e import train_rag_e2e
     from dalm.training.retriever_only.train_retriever_only import train_retriever_only
 
@@ -15,11 +36,25 @@ __version__ = "0.1.0"
 __all__ = [
     "EvalRag",
     "EvalRetriever",
+    "GeneratorOnly",
+    "Merge",
+    "MineNegatives",
+    "Passages",
+    "Pretraining",
+    "QaGen",
     "RagE2E",
+    "ReadingComprehension",
     "RetrieverOnly",
     "__version__",
     "eval_rag",
     "eval_retriever",
+    "merge",
+    "mine_negatives",
+    "passages",
+    "pretrain",
+    "qa_gen",
+    "reading_comprehension",
+    "train_generator_only",
     "train_rag_e2e",
     "train_retriever_only",
 ]
@@ -27,10 +62,24 @@ __all__ = [
 _HOMES = {
     "EvalRag": "dalm.settings",
     "EvalRetriever": "dalm.settings",
+    "GeneratorOnly": "dalm.settings",
+    "Merge": "dalm.settings",
+    "MineNegatives": "dalm.settings",
+    "Passages": "dalm.settings",
+    "Pretraining": "dalm.settings",
+    "QaGen": "dalm.settings",
     "RagE2E": "dalm.settings",
+    "ReadingComprehension": "dalm.settings",
     "RetrieverOnly": "dalm.settings",
     "eval_rag": "dalm.eval.eval_rag",
     "eval_retriever": "dalm.eval.eval_retriever_only",
+    "merge": "dalm.models.merge_adapter",
+    "mine_negatives": "dalm.retrieval.mine_negatives",
+    "passages": "dalm.datasets.documents.make_passages",
+    "pretrain": "dalm.training.pretrain.pretrain",
+    "qa_gen": "dalm.datasets.qa_gen.question_answer_generation",
+    "reading_comprehension": ("dalm.datasets.reading_comprehension.make_reading_comprehension"),
+    "train_generator_only": "dalm.training.generator_only.train_generator_only",
     "train_rag_e2e": "dalm.training.rag_e2e.train_rage2e",
     "train_retriever_only": "dalm.training.retriever_only.train_retriever_only",
 }

@@ -4,6 +4,8 @@ A generator's prompt is a list of pieces: opening, (mark, passage) for each pass
 query, answer mark, answer, end. Every piece is tokenised once and apart, so that the prompt of
 training is the prompt of answering token for token, a truncation shortens the passages alone, and
 prompts for several candidate passages are joined without tokenising anything again.
+
+What a model is told to make questions stands in `dalm.datasets.qa_gen.wording`.
 """
 
 import re
@@ -14,6 +16,8 @@ Tokens = Sequence[int]
 Message = dict[str, str]
 
 INSTRUCTION = "Answer the question from the passage."
+STATE = "Write a statement that the passage supports."
+"""In place of a question, where a sentence of the knowledge base is to be written."""
 
 
 @dataclass(frozen=True, slots=True)

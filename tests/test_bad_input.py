@@ -437,12 +437,78 @@ def test_layers_that_the_model_lacks(train: Trainings) -> None:
         ("--contrastive-weight", "-1"),
         ("--generator-max-len", "1"),
         ("--generator-learning-rate", "inf"),
+        ("--target-temperature", "0"),
+        ("--target-temperature", "nan"),
+        ("--reader-passages", "0"),
+        ("--gold-probability", "1.5"),
+        ("--gold-probability", "-0.1"),
+        ("--reader-warmup", "1"),
+        ("--refresh-budget", "2"),
+        ("--refresh-budget", "-1"),
+        ("--over-retrieve", "0"),
+        ("--reconstruction-weight", "-1"),
     ],
 )
 def test_numbers_out_of_range(train: Trainings, option: str, value: str) -> None:
     line = train.pair(option, value)
     assert option in line
     assert "must be" in line
+    assert not train.out.exists()
+
+
+@pytest.mark.usefixtures("no_models")
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--passages", "table.csv"],
+        ["--refresh-budget", 0.5],
+        ["--over-retrieve", 4],
+        ["--write-back"],
+        ["--reconstruction-weight", 0.5],
+        ["--candidates", "index", "--objective", "dalm"],
+        ["--target-temperature", 0.1],
+        ["--reader-passages", 2],
+        ["--objective", "dalm", "--num-candidates", 3],
+        ["--objective", "dalm", "--marginal-temperature", 0.3],
+        ["--objective", "dalm", "--reader-warmup", 0.3],
+        ["--objective", "dalm", "--gold-probability", 0.3],
+        ["--objective", "emdr2", "--target-temperature", 0.1],
+        ["--train-encoders", "none", "--no-train-generator"],
+        ["--train-encoders", "none", "--reader-warmup", 0.3],
+        ["--train-encoders", "query", "--use-peft", "both"],
+        ["--candidates", "index", "--train-encoders", "none", "--over-retrieve", 4],
+        ["--no-train-generator", "--use-peft", "generator"],
+        ["--no-train-generator", "--generator-learning-rate", 1e-3],
+        ["--lora-rank", 4],
+        ["--preset", "nosuch"],
+        ["--objective", "rag_sentence"],
+        ["--target-temperature", "warm"],
+    ],
+    ids=lambda options: " ".join(map(str, options)),
+)
+def test_what_would_do_nothing_in_joint_training(train: Trainings, options: list[object]) -> None:
+    line = train.pair(*options)
+    named = [str(option) for option in options if str(option).startswith("--")]
+    named = [
+        name.replace("--no-train", "--train").replace("--no-write", "--write") for name in named
+    ]
+    assert any(name in line.replace("--no-train", "--train") for name in named), line
+    assert not train.out.exists()
+
+
+@pytest.mark.usefixtures("no_models")
+def test_a_knowledge_base_that_is_none(train: Trainings, tmp_path: Path) -> None:
+    table = tmp_path / "questions.csv"
+    table.write_text("Query,Answer\nWhere?,in Ulm\nWho?,Ada\n")
+    index = ("--candidates", "index")
+    assert "name tables of passages with --passages" in train.pair(*index, table=table)
+    assert "--passage-column" in train.pair(table=table), "candidates of the batch need passages"
+    assert "none.csv" in train.pair(*index, "--passages", tmp_path / "none.csv", table=table)
+    one = tmp_path / "one.csv"
+    one.write_text("Passage\nAda lives in Ulm.\n")
+    assert "has 1 passages" in train.pair(*index, "--passages", one, table=table)
+    given = (*index, "--passages", train.table, "--contrastive-weight", 0.5)
+    assert "table without gold passages" in train.pair(*given, table=table)
     assert not train.out.exists()
 
 
@@ -514,6 +580,9 @@ class Hub:
             wanted = [file["path"] for file in json.loads(body)["files"]]
             upload = {"uploadMode": "regular", "shouldIgnore": False}
             return {"files": [{"path": each, **upload} for each in wanted]}
+        if path == "/api/validate-yaml":
+            assert json.loads(body)["content"].startswith("---\nlicense: unknown\n")
+            return {"errors": [], "warnings": []}
         assert path == "/api/models/me/tuned/commit/main", path
         for line in map(json.loads, body.splitlines()):
             if line["key"] == "file":
@@ -567,6 +636,8 @@ def test_push(
     assert hub.tokens == {f"Bearer {TOKEN}"}
     own = contents(train.out)
     pushed = {name for name in own if name.split("/")[0] in ("retriever", "settings.yaml")}
+    card = hub.files.pop("README.md").decode()
+    assert "[retriever](retriever/README.md)" in card
     assert hub.files == {name: own[name] for name in pushed | {"metrics.jsonl"}}
     assert any(name.startswith("checkpoint-") for name in own), "which are not pushed"
     for text in (printed.out, printed.err, caplog.text):

@@ -22,8 +22,15 @@ ROOT = Path(__file__).parents[1]
 SCRIPTS = {
     "train-retriever-only": "dalm/training/retriever_only/train_retriever_only.py",
     "train-rag-e2e": "dalm/training/rag_e2e/train_rage2e.py",
+    "train-generator-only": "dalm/training/generator_only/train_generator_only.py",
+    "merge": "dalm/models/merge_adapter.py",
     "eval-retriever": "dalm/eval/eval_retriever_only.py",
     "eval-rag": "dalm/eval/eval_rag.py",
+    "mine-negatives": "dalm/retrieval/mine_negatives.py",
+    "passages": "dalm/datasets/documents/make_passages.py",
+    "qa-gen": "dalm/datasets/qa_gen/question_answer_generation.py",
+    "reading-comprehension": ("dalm/datasets/reading_comprehension/make_reading_comprehension.py"),
+    "pretrain": "dalm/training/pretrain/pretrain.py",
 }
 
 
@@ -141,6 +148,61 @@ def test_eval_rag_takes_adapters_for_both(
     assert command("eval-rag", tiny_table, *line, "--max-new-tokens", 2).code == 0
 
 
+@pytest.fixture
+def questions_alone(tiny_rows: list[dict[str, str]], tmp_path: Path) -> tuple[Path, list[Path]]:
+    """A table without a column of passages, and the passages in two others."""
+    table = tmp_path / "questions.jsonl"
+    asked = [{name: row[name] for name in ("Query", "Answer")} for row in tiny_rows]
+    table.write_text("".join(json.dumps(row) + "\n" for row in asked))
+    passages = []
+    for part in (0, 1):
+        passages.append(tmp_path / f"passages-{part}.jsonl")
+        rows = tiny_rows[part * 10 : (part + 1) * 10]
+        lines = [json.dumps({"Passage": row["Passage"]}) + "\n" for row in rows]
+        passages[-1].write_text("".join(lines))
+    return table, passages
+
+
+@pytest.mark.parametrize("spelling", ["-", "_"])
+def test_train_over_an_index_on_questions_and_answers_alone(
+    command: Command,
+    questions_alone: tuple[Path, list[Path]],
+    tiny_models: Any,
+    tiny_table: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    spelling: str,
+) -> None:
+    table, passages = questions_alone
+    options = {
+        "--candidates": "index",
+        "--passages": passages,
+        "--objective": "rag_token",
+        "--num-candidates": None,
+        "--refresh-budget": 0.1,
+        "--output-dir": "out",
+        "--batch-size": 10,
+        "--train-encoders": "query",
+        "--reconstruction-weight": 0.5,
+    }
+    line: list[object] = [table, tiny_models.encoder, tiny_models.generator]
+    for option, value in options.items():
+        line.append("--" + option[2:].replace("-", spelling))
+        line += value if isinstance(value, list) else [value]
+    line.append("--gold-probability=0.5" if spelling == "-" else "--gold_probability=0.5")
+    caplog.set_level("INFO")
+    outcome = command("train-rag-e2e", *line)
+    assert (outcome.code, outcome.out) == (0, ""), outcome.err
+    assert any("20 questions, 10 distinct passages" in said for said in caplog.messages)
+    assert settings_of(tmp_path / "out")["passages"] == [str(file) for file in passages]
+    last = json.loads((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"rag_token", "index_age", "distinct_passages", "gap_none", "gap_random"} < set(last)
+    assert last.get("info_nce", 0) == 0
+    # Another table, with passages, to look for them with the tuned query side.
+    tuned = ["--retriever-name-or-path", tmp_path / "out" / "retriever"]
+    assert command("eval-retriever", tiny_table, *tuned).code == 0
+
+
 # The scripts
 
 
@@ -207,6 +269,11 @@ SAME = {
         "--dataset-path": ["--train_dataset_csv_path"],
         "--retriever-name-or-path": ["--model_name_or_path"],
     },
+    "train-generator-only": {
+        "--dataset-path": ["--train_dataset_csv_path"],
+        "--generator-name-or-path": ["--model_name_or_path"],
+    },
+    "merge": {"--output-dir": ["--output_dir"]},
     "eval-retriever": {
         "--dataset-path": ["--test_dataset_csv_path"],
         "--retriever-name-or-path": ["--model_name_or_path"],
@@ -215,6 +282,14 @@ SAME = {
         "--dataset-path": ["--test_dataset_csv_path"],
         "--retriever-name-or-path": ["--model_name_or_path"],
     },
+    "mine-negatives": {
+        "--dataset-path": ["--train_dataset_csv_path"],
+        "--retriever-name-or-path": ["--model_name_or_path"],
+    },
+    "passages": {"--docs": ["--docs"]},
+    "qa-gen": {"--output-dir": ["--output_dir"], "--as-csv": ["--as_csv"]},
+    "reading-comprehension": {"--passage-column": ["--passage_column"]},
+    "pretrain": {"--from-scratch": ["--from_scratch"]},
 }
 EVERYWHERE = {
     "--retriever-is-autoregressive": ["--is_autoregressive", "--is-autoregressive"],
@@ -316,6 +391,13 @@ def test_public_names() -> None:
         RetrieverOnly,
         eval_rag,
         eval_retriever,
+        merge,
+        mine_negatives,
+        passages,
+        pretrain,
+        qa_gen,
+        reading_comprehension,
+        train_generator_only,
         train_rag_e2e,
         train_retriever_only,
     )
@@ -324,7 +406,19 @@ def test_public_names() -> None:
     assert RagE2E(output_dir="out").objective == "rag_token"
     assert RetrieverOnly(output_dir="out", hub_token="s").__repr__().count("hub_token") == 0
     assert EvalRag.__mro__[1] is EvalRetriever
-    doors = (train_retriever_only, train_rag_e2e, eval_retriever, eval_rag)
+    doors = (
+        train_retriever_only,
+        train_rag_e2e,
+        train_generator_only,
+        merge,
+        eval_retriever,
+        eval_rag,
+        mine_negatives,
+        passages,
+        qa_gen,
+        reading_comprehension,
+        pretrain,
+    )
     assert [door.__name__ for door in doors] == [name.replace("-", "_") for name in SCRIPTS]
     with pytest.raises(AttributeError, match="no attribute 'train_rag'"):
         _ = dalm.train_rag
@@ -371,11 +465,13 @@ RETRIEVER = {
 }
 MACHINE = {"--precision": "auto", "--device": "auto"}
 TRAINING = {
+    "--negatives-column": "Negatives",
     "--output-dir": REQUIRED,
     "--overwrite-output-dir --no-overwrite-output-dir": False,
     "--checkpointing-steps": "epoch",
     "--checkpoints-kept": 2,
     "--resume-from-checkpoint": None,
+    "--dry-run": False,
     "--logging-steps": 10,
     "--with-tracking --no-with-tracking": False,
     "--report-to": None,
@@ -400,6 +496,7 @@ TRAINING = {
     "--query-max-len": 50,
     "--passage-max-len": 128,
 }
+OF_RETRIEVERS = ("--negatives-column", "--logit-scale", "--query-max-len", "--passage-max-len")
 EVALUATION = {
     "--dataset-path --test-dataset-csv-path": REQUIRED,
     "--retriever-name-or-path --model-name-or-path": REQUIRED,
@@ -436,13 +533,58 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--retriever-name-or-path --model-name-or-path": REQUIRED,
         "--generator-name-or-path": REQUIRED,
         "--generator-max-len": 256,
+        "--preset": None,
         "--objective": "rag_token",
-        "--num-candidates": 4,
-        "--marginal-temperature": 0.05,
+        "--num-candidates": None,
+        "--marginal-temperature": 0.1,
+        "--target-temperature": "auto",
+        "--reader-passages": 1,
+        "--gold-probability": 1.0,
         "--contrastive-weight": 1.0,
+        "--train-encoders": "both",
+        "--train-generator --no-train-generator": True,
+        "--reader-warmup": 0.0,
+        "--candidates": "in-batch",
+        "--passages": None,
+        "--refresh-budget": 0.1,
+        "--over-retrieve": 2,
+        "--write-back --no-write-back": False,
+        "--reconstruction-weight": 0.0,
         "--generator-learning-rate": None,
         "--use-peft": None,
         "--use-bnb": None,
+    },
+    "train-generator-only": {
+        **COLUMNS,
+        **ANSWER,
+        **MACHINE,
+        **{
+            name: default
+            for name, default in TRAINING.items()
+            if name not in ("--negatives-column", "--logit-scale")
+        },
+        "--dataset-path --train-dataset-csv-path": REQUIRED,
+        "--generator-name-or-path --model-name-or-path": REQUIRED,
+        "--generator-max-len": 256,
+        "--reader-passages": None,
+        "--gold-probability": None,
+        "--retriever-name-or-path": None,
+        "--passages": None,
+        "--query-max-len": None,
+        "--passage-max-len": None,
+        "--query-prompt": None,
+        "--passage-prompt": None,
+        "--use-peft --no-use-peft": False,
+        "--use-bnb --no-use-bnb": False,
+    },
+    "merge": {
+        "--adapter": REQUIRED,
+        "--output-dir": REQUIRED,
+        "--overwrite-output-dir --no-overwrite-output-dir": False,
+        "--weight": 1.0,
+        "--base": None,
+        "--dtype": "auto",
+        "--device": "auto",
     },
     "eval-retriever": {**COLUMNS, **ANSWER, **RETRIEVER, **MACHINE, **EVALUATION},
     "eval-rag": {
@@ -455,9 +597,113 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--generator-peft-model-path": None,
         "--evaluate-generator --no-evaluate-generator": False,
         "--baseline-generator": None,
-        "--reader-passages": 1,
+        "--reader-passages": None,
         "--max-new-tokens": 64,
         "--generator-max-len": None,
+    },
+    "mine-negatives": {
+        **COLUMNS,
+        **RETRIEVER,
+        **MACHINE,
+        "--dataset-path --train-dataset-csv-path": REQUIRED,
+        "--retriever-name-or-path --model-name-or-path": REQUIRED,
+        "--retriever-peft-model-path": None,
+        "--output": REQUIRED,
+        "--overwrite-output --no-overwrite-output": False,
+        "--passages": None,
+        "--query-max-len": None,
+        "--passage-max-len": None,
+        "--cache --no-cache": True,
+        "--cache-dir": None,
+        "--bm25 --no-bm25": False,
+        "--num-negatives": 4,
+        "--first-rank": 1,
+        "--last-rank": 100,
+        "--max-share": 0.95,
+        "--margin": None,
+        "--skip-same-document --no-skip-same-document": True,
+        "--sampling": "best",
+        "--seed": 42,
+    },
+    "passages": {
+        "--docs": REQUIRED,
+        "--output": REQUIRED,
+        "--overwrite-output --no-overwrite-output": False,
+        "--max-words": 100,
+        "--max-tokens": None,
+        "--tokenizer": None,
+        "--overlap": 0,
+        "--min-words": 5,
+        "--near-duplicates": 0.8,
+        "--text-column": None,
+        "--title-column": None,
+        "--encoding": "utf-8",
+        "--max-megabytes": 64,
+        "--processes": 1,
+    },
+    "qa-gen": {
+        "--dataset-path": REQUIRED,
+        "--passage-column --passage-column-name --dataset-passage-col-name": "Passage",
+        "--title-column --title-column-name": "Title",
+        "--backend": "extractive",
+        "--generator-name-or-path --model": None,
+        "--base-url": None,
+        "--api-key-env": "OPENAI_API_KEY",
+        "--concurrency": 16,
+        "--max-retries": 8,
+        "--timeout": 300.0,
+        "--temperature": 0.0,
+        "--max-new-tokens": 1024,
+        "--questions-per-passage": 3,
+        "--kinds": None,
+        "--round-trip-k": 20,
+        "--retriever-name-or-path": None,
+        **MACHINE,
+        "--output-dir": "qa-gen",
+        "--overwrite-output-dir --no-overwrite-output-dir": False,
+        "--as-csv": False,
+        "--as-jsonl": False,
+        "--as-dataset": False,
+        "--test-share": 0.1,
+        "--seed": 42,
+        "--dry-run": False,
+        "--limit": None,
+    },
+    "reading-comprehension": {
+        "--dataset-path": REQUIRED,
+        "--output": REQUIRED,
+        "--overwrite-output --no-overwrite-output": False,
+        "--passage-column --passage-column-name --dataset-passage-col-name": "Passage",
+        "--title-column --title-column-name": "Title",
+        "--patterns --no-patterns": True,
+        "--questions": None,
+        "--general-vocabulary": None,
+        "--exercises-per-passage": 4,
+        "--seed": 42,
+    },
+    "pretrain": {
+        **MACHINE,
+        **{option: TRAINING[option] for option in TRAINING if option not in OF_RETRIEVERS},
+        "--dry-run": False,
+        "--dataset-path": REQUIRED,
+        "--generator-name-or-path": None,
+        "--per-device-train-batch-size --batch-size": 8,
+        "--learning-rate": 5e-5,
+        "--text-column": None,
+        "--title-column": None,
+        "--replay": None,
+        "--replay-ratio": 0.1,
+        "--held-out": None,
+        "--held-out-share": 0.05,
+        "--held-out-bytes": 200_000,
+        "--from-scratch": None,
+        "--extend-vocabulary": 0,
+        "--sequence-length": 1024,
+        "--evaluation-steps": None,
+        "--max-general-loss": 0.1,
+        "--patience": None,
+        "--use-peft --no-use-peft": False,
+        "--use-bnb --no-use-bnb": False,
     },
 }
 

@@ -25,8 +25,15 @@ FLOORS = (
 DOORS = {
     "dalm.training.retriever_only.train_retriever_only",
     "dalm.training.rag_e2e.train_rage2e",
+    "dalm.training.generator_only.train_generator_only",
+    "dalm.models.merge_adapter",
+    "dalm.training.pretrain.pretrain",
     "dalm.eval.eval_retriever_only",
     "dalm.eval.eval_rag",
+    "dalm.retrieval.mine_negatives",
+    "dalm.datasets.documents.make_passages",
+    "dalm.datasets.qa_gen.question_answer_generation",
+    "dalm.datasets.reading_comprehension.make_reading_comprehension",
 }
 RUNS_DOORS = {"dalm.demo"}
 """The demo runs a door from Python; `__init__` names them for whoever asks (PEP 562)."""
@@ -121,12 +128,16 @@ import sys
 import dalm
 from dalm import EvalRag, EvalRetriever, RagE2E, RetrieverOnly
 from dalm.cli import app, run
-commands = ("train-retriever-only", "train-rag-e2e", "eval-retriever", "eval-rag", "demo")
+commands = ("train-generator-only", "merge",
+    "train-retriever-only", "train-rag-e2e", "eval-retriever", "eval-rag", "demo",
+    "mine-negatives", "passages", "reading-comprehension", "qa-gen", "pretrain")
 for line in (["--help"], ["version"], *([name, "--help"] for name in commands)):
     assert run(app, line) == 0, line
 for line in ([name, "--no-such-option"] for name in commands):
     assert run(app, line) == 2, line
-from dalm import train_rag_e2e, train_retriever_only, eval_retriever, eval_rag
+from dalm import train_rag_e2e, train_retriever_only, eval_retriever, eval_rag, mine_negatives
+from dalm import QaGen, passages, qa_gen, reading_comprehension
+from dalm import Pretraining, pretrain
 heavy = {"torch", "transformers", "sentence_transformers", "datasets", "peft", "numpy"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """

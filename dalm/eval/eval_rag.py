@@ -42,7 +42,7 @@ def eval_rag(
             generator,
             [example.query for example in examples],
             hits,
-            reader_passages=settings.reader_passages,
+            reader_passages=settings.reader_passages or generator.reader_passages,
             max_new_tokens=settings.max_new_tokens,
         )
         texts = [each.text for each in answered]

@@ -16,7 +16,7 @@ def frame_of(tokenizer: Any) -> tuple[prompts.Frame, str]:
     """Return the tokenizer's frame, and the blanks with which it has an answer begin."""
     template = _template(tokenizer)
     opening = tokenizer(template.opening, add_special_tokens=False).input_ids
-    if template is prompts.PLAIN and (bos := _leading_token(tokenizer)) is not None:
+    if template is prompts.PLAIN and (bos := leading_token(tokenizer)) is not None:
         opening = [bos, *opening]
     before_answer = template.answer.rstrip(" ")
     marks = tokenise(tokenizer, [template.passage, template.query, before_answer])
@@ -41,7 +41,7 @@ def _template(tokenizer: Any) -> prompts.Template:
     return found
 
 
-def _leading_token(tokenizer: Any) -> int | None:
+def leading_token(tokenizer: Any) -> int | None:
     """Return BOS if this tokenizer puts it before a text."""
     ids = tokenizer("a").input_ids
     return (

@@ -49,9 +49,11 @@ class Generator(nn.Module):
         self.tokenizer = tokenizer
         self.placement = placement
         self.max_length = max_length
+        self.reader_passages = 1
+        """Passages in a prompt, as it was tuned."""
         self.frame, self._before_answer = frame_of(tokenizer)
         causal = self._causal_lm()
-        self._takes_positions = "position_ids" in inspect.signature(causal.forward).parameters
+        self.takes_positions = "position_ids" in inspect.signature(causal.forward).parameters
         self._logit_scale, self._softcap = _after_head(causal.config)
 
     @property
@@ -82,28 +84,31 @@ class Generator(nn.Module):
     def token_log_probs(
         self,
         ids: Int[Tensor, "rows length"],
-        mask: Int[Tensor, "rows length"],
+        mask: Tensor | None,
         scored: Bool[Tensor, "rows length"],
+        positions: Int[Tensor, "rows length"] | None = None,
     ) -> Float[Tensor, "scored"]:
         """Return log p(token | tokens before it) in fp32 for the scored positions, row by row.
 
         The head sees the scored positions only: of B prompts with T answer tokens each, B·T·V
         logits, never those of the prompts and the padding. A row's first token can't be scored.
+        `mask` is (rows, length), or whatever the architecture takes along with `positions`, as for
+        packed documents (see `dalm.models.isolation`).
         """
-        hidden = self._backbone(ids, mask)  # (rows, length, width)
+        hidden = self._backbone(ids, mask, positions)  # (rows, length, width)
         before = scored[:, 1:]
         return self._head_log_probs(hidden[:, :-1][before], ids[:, 1:][before])
 
     def _causal_lm(self) -> Any:
         return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
 
-    def _backbone(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def _backbone(self, ids: Tensor, mask: Tensor | None, positions: Tensor | None) -> Tensor:
         causal = self._causal_lm()
         backbone = getattr(causal, causal.base_model_prefix)
-        positions = {}
-        if self._takes_positions:
-            positions["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
-        out = backbone(input_ids=ids, attention_mask=mask, use_cache=False, **positions)
+        if positions is None and mask is not None:
+            positions = (mask.cumsum(1) - 1).clamp(min=0)
+        given = {"position_ids": positions} if self.takes_positions else {}
+        out = backbone(input_ids=ids, attention_mask=mask, use_cache=False, **given)
         return out[0]  # type: ignore[no-any-return]
 
     def _head_log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -180,7 +185,8 @@ class Generator(nn.Module):
         """Write weights, or the adapter with its base's name, and tokenizer for transformers."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        (folder / "dalm.json").write_text(json.dumps({"generator_max_len": self.max_length}) + "\n")
+        known = {"generator_max_len": self.max_length, "reader_passages": self.reader_passages}
+        (folder / "dalm.json").write_text(json.dumps(known) + "\n")
 
 
 def load_generator(
@@ -205,11 +211,13 @@ def load_generator(
         model = loading.loaded(
             lambda: PeftModel.from_pretrained(model, adapter), adapter, "generator adapter"
         )
-    length = max_length or _saved_length(name, adapter)
+    saved = _saved(name, adapter)
+    length = max_length or saved.get("generator_max_len", GeneratorLength.generator_max_len)
     most = model.config.get_text_config().to_dict().get("max_position_embeddings")
     if most is not None and length > most:
         raise UserError(f"--generator-max-len {length}: generator {name} takes at most {most}")
     generator = Generator(model, tokenizer, placement, length)
+    generator.reader_passages = saved.get("reader_passages", 1)
     _check_scores(generator, name)
     return generator
 
@@ -227,12 +235,14 @@ def _load(name: str, placement: loading.Placement) -> Any:
     return model if placement.four_bit else model.to(placement.device)
 
 
-def _saved_length(name: str, adapter: str | None) -> int:
+def _saved(name: str, adapter: str | None) -> dict[str, int]:
+    """Return what training wrote beside the model, or beside the adapter on top of it."""
     for folder in (adapter, name):
         file = Path(folder or "") / "dalm.json"
         if folder is not None and file.is_file():
-            return int(json.loads(file.read_text())["generator_max_len"])
-    return GeneratorLength.generator_max_len
+            known: dict[str, int] = json.loads(file.read_text())
+            return known
+    return {}
 
 
 def _after_head(config: Any) -> tuple[float, float | None]:

@@ -1,7 +1,9 @@
 """Retriever: a sentence-transformers model that embeds queries and passages."""
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from peft import LoraConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 from torch import Tensor, nn
@@ -26,6 +29,8 @@ from dalm.models.tokens import by_length, pad
 from dalm.progress import track
 from dalm.prompts import retriever_prompts
 from dalm.settings import RetrieverLengths
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal["query", "passage"]
 _PROMPT_NAMES: dict[Kind, tuple[str, ...]] = {
@@ -66,6 +71,7 @@ class Retriever(nn.Module):
         self.model = model
         self.placement = placement
         self.sides = dict(sides)
+        self.adapts_queries_alone = False
         self._prompt_tokens: dict[Kind, Any] = {}
         # A bf16 backbone must not round the pooled vector: pool in fp32.
         model[0].register_forward_hook(_tokens_to_fp32)
@@ -112,10 +118,40 @@ class Retriever(nn.Module):
             features["prompt_length"] = self._prompt_tokens[kind]  # some pool without the prompt
         return features
 
-    def embed(self, features: dict[str, Any]) -> Float[Tensor, "batch dim"]:
-        """Return unit vectors in fp32, with gradient."""
+    def here(self, features: dict[str, Any]) -> dict[str, Any]:
+        """Return features on the retriever's device."""
+        return {k: v.to(self.device) if torch.is_tensor(v) else v for k, v in features.items()}
+
+    def embed(self, features: dict[str, Any], kind: Kind) -> Float[Tensor, "batch dim"]:
+        """Return unit vectors in fp32, with gradient.
+
+        Passages are embedded by the base alone, without gradient, if only queries have adapters.
+        """
+        if kind == "passage" and self.adapts_queries_alone:
+            with torch.no_grad(), self._without_adapters():
+                return self._embed(features)
+        return self._embed(features)
+
+    def _embed(self, features: dict[str, Any]) -> Tensor:
         vectors = self.model(dict(features))["sentence_embedding"]
         return F.normalize(loading.at_least_fp32(vectors), dim=-1)
+
+    @contextmanager
+    def _without_adapters(self) -> Iterator[None]:
+        layers = [m for m in self.model.modules() if isinstance(m, BaseTunerLayer)]
+        for layer in layers:
+            layer.enable_adapters(False)
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.enable_adapters(True)
+
+    @property
+    def trains_passages(self) -> bool:
+        """Whether training changes the vectors of passages."""
+        trained = any(parameter.requires_grad for parameter in self.parameters())
+        return trained and not self.adapts_queries_alone
 
     def encode_queries(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
         """Return the unit vectors of queries, without gradient."""
@@ -126,7 +162,10 @@ class Retriever(nn.Module):
         return self._encode(texts, "passage")
 
     def _encode(self, texts: Sequence[str], kind: Kind) -> Tensor:
-        rows = self.tokenise(texts, kind)
+        return self.encode_tokens(self.tokenise(texts, kind), kind)
+
+    def encode_tokens(self, rows: Sequence[np.ndarray], kind: Kind) -> Float[Tensor, "texts dim"]:
+        """Return the unit vectors of texts in tokens, without gradient and without dropout."""
         lengths = np.array([len(row) for row in rows])
         vectors = torch.empty(len(rows), self.dim)
         groups = list(by_length(lengths, ENCODE_TOKENS, most=256))
@@ -134,14 +173,14 @@ class Retriever(nn.Module):
         with loading.evaluating(self), torch.no_grad(), self.placement.autocast():
             for group in track(groups, len(groups), f"encoding {what}", "batch"):
                 features = self.batch([rows[row] for row in group], kind)
-                moved = {
-                    k: v.to(self.device) if torch.is_tensor(v) else v for k, v in features.items()
-                }
-                vectors[torch.from_numpy(group)] = self.embed(moved).cpu()
+                vectors[torch.from_numpy(group)] = (
+                    self.embed(self.here(features), kind).float().cpu()
+                )
         return vectors
 
-    def add_lora(self, config: LoraConfig) -> None:
-        """Freeze the weights and add trainable low-rank ones."""
+    def add_lora(self, config: LoraConfig, *, queries_alone: bool = False) -> None:
+        """Freeze the weights and add trainable low-rank ones, for queries alone if asked."""
+        self.adapts_queries_alone = queries_alone
         # A pooler takes no part in the loss: an adapter on it would wait for a gradient in vain.
         if any("pooler" in name.split(".") for name, _ in self.model.named_modules()):
             config = replace(config, exclude_modules=r".*pooler.*")
@@ -167,7 +206,9 @@ class Retriever(nn.Module):
         self.model.save_pretrained(str(folder), create_model_card=False)
         write_portable_layout(folder, longest)
         sides = {f"{kind}_{k}": v for kind, s in self.sides.items() for k, v in asdict(s).items()}
-        write_json(folder / "dalm.json", sides)
+        write_json(
+            folder / "dalm.json", sides | {"adapts_queries_alone": self.adapts_queries_alone}
+        )
 
 
 def load_retriever(
@@ -193,11 +234,16 @@ def load_retriever(
     if adapter is not None:
         loading.check_model_name(adapter, "retriever adapter")
         loading.loaded(lambda: model.load_adapter(adapter), adapter, "retriever adapter")
-    saved = _saved_sides(model, name, adapter)
-    sides = {kind: _chosen(saved[kind], prompts, lengths, kind) for kind in saved}
+    saved = _saved(name, adapter)
+    known = _saved_sides(model, name, saved)
+    sides = {kind: _chosen(known[kind], prompts, lengths, kind) for kind in known}
     _check_lengths(model, name, sides)
     _remember_prompts(model, sides)
-    return Retriever(model, placement, sides)
+    retriever = Retriever(model, placement, sides)
+    retriever.adapts_queries_alone = bool(saved.get("adapts_queries_alone", False))
+    if passages_by := saved.get("passages_by"):
+        logger.warning("retriever %s embeds queries alone; its passages: %s", name, passages_by)
+    return retriever
 
 
 def _load(
@@ -283,13 +329,20 @@ def _freeze_poolers(model: SentenceTransformer) -> None:
             parameter.requires_grad_(False)
 
 
-def _saved_sides(model: SentenceTransformer, name: str, adapter: str | None) -> dict[Kind, Side]:
-    """Return what the model was trained with, as far as its folder or its name tells."""
+def _saved(name: str, adapter: str | None) -> dict[str, Any]:
+    """Return what training wrote beside the model, and beside the adapter on top of it."""
     saved: dict[str, Any] = {}
     for folder in (name, adapter):
         file = Path(folder or "") / "dalm.json"
         if folder is not None and file.is_file():
             saved |= json.loads(file.read_text())
+    return saved
+
+
+def _saved_sides(
+    model: SentenceTransformer, name: str, saved: Mapping[str, Any]
+) -> dict[Kind, Side]:
+    """Return what the model was trained with, as far as its folder or its name tells."""
     sides: dict[Kind, Side] = {}
     for (kind, length), known in zip(DEFAULT_LENGTHS.items(), retriever_prompts(name), strict=True):
         stored = next(filter(None, map(model.prompts.get, _PROMPT_NAMES[kind])), known)

@@ -29,6 +29,15 @@ from transformers import (
 
 EOS, PAD = "<eos>", "<pad>"
 
+SIZES: dict[str, dict[str, int]] = {
+    "1m": {"width": 128, "layers": 3, "heads": 4, "vocabulary": 3072},
+    "5m": {"width": 256, "layers": 4, "heads": 8, "vocabulary": 6144},
+    "20m": {"width": 384, "layers": 8, "heads": 6, "vocabulary": 12288},
+    "50m": {"width": 512, "layers": 12, "heads": 8, "vocabulary": 16384},
+    "100m": {"width": 768, "layers": 10, "heads": 12, "vocabulary": 32000},
+}
+"""Generators by their weights: about vocabulary · width + 13 · layers · width²."""
+
 
 def build_encoder(
     texts: Iterable[str],

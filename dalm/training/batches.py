@@ -1,20 +1,21 @@
-"""Batches: examples tokenised once, grouped by length, no passage twice as a gold one."""
+"""Batches: examples and passages tokenised once, put together when a step needs them."""
 
+import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.utils.data import Sampler
 
 from dalm.errors import UserError
 from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
 from dalm.models.tokens import Ragged, Sequences
+from dalm.prompts import Prompt
 from dalm.records import Example, Passage
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ class Pieces:
     """The tokens from which the generator's prompts are put together, for one batch."""
 
     passages: list[list[int]]
-    """Gold passages in the order of the queries, then hard negatives."""
+    """Gold passages in the order of the queries, then hard negatives; none if they are searched."""
     queries: list[list[int]]
     answers: list[list[int]]
 
@@ -42,36 +43,100 @@ class Batch(TypedDict, total=False):
     keys: Int[Tensor, "passages"]
     """A passage's content hash: equal keys are equal texts."""
     pieces: Pieces
+    gold: Int[Tensor, "queries"]
+    """Place of each query's gold passage in the knowledge base; -1: unknown."""
+    forced: Bool[Tensor, "queries"]
+    """Whether the gold passage is put among the candidates."""
+    hidden: Int[Tensor, "queries"]
+    """Place of the passage that may not be found for a query, a statement's own; -1: none."""
+    weights: Float[Tensor, "queries"]
+    """Weight of each query's answer."""
+    prompts: list[Prompt]
+    """Whole prompts with their answers, where no part of the model chooses what is read."""
     weighed_tokens: float
     """Set by the trainer: see `Objective.weighed_tokens`."""
+
+
+class KnowledgeBase:
+    """Distinct passages in tokens, for the retriever and, with a generator, for its prompts."""
+
+    def __init__(
+        self, passages: Sequence[Passage], retriever: Retriever, generator: Generator | None = None
+    ) -> None:
+        self.passages = passages
+        self.retriever = retriever
+        self.keys = np.array([int(p.id, 16) for p in passages], np.uint64).view(np.int64)
+        texts = [passage.text for passage in passages]
+        self.tokens = Ragged(retriever.tokenise(texts, "passage"))
+        self.pieces = Ragged([] if generator is None else generator.tokenise(texts))
+
+    def __len__(self) -> int:
+        return len(self.passages)
+
+    def features(self, places: Sequence[int] | np.ndarray) -> dict[str, Any]:
+        """Return what the retriever's `embed` takes for some of the passages."""
+        return self.retriever.batch([self.tokens[place] for place in places], "passage")
+
+    def identity(self) -> str:
+        """Return a hash of the passages in their order."""
+        return hashlib.blake2b(self.keys.tobytes(), digest_size=16).hexdigest()
+
+
+class TrainingRows(Protocol):
+    """What the trainer needs to know of training rows; a row stands for itself until collated."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int, /) -> int: ...
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose draws come next."""
+
+    def lengths(self) -> np.ndarray:
+        """Return about how many tokens each row costs."""
+
+    def gold_keys(self) -> np.ndarray:
+        """Return a key for each row; rows of one key don't meet in a batch."""
+
+    def collate(self, rows: Sequence[int]) -> Batch:
+        """Put rows together to a batch."""
+
+    def describe(self) -> str:
+        """Return in words how much there is."""
 
 
 class Rows:
     """Training examples in tokens; each distinct passage is tokenised and kept once.
 
-    With `generator` also the pieces of its prompts.
+    With `generator` also the pieces of its prompts. `more` are passages of the knowledge base
+    besides the examples' own. A row's gold passage is put among its candidates with
+    `gold_probability`, drawn anew in every epoch.
     """
 
     def __init__(
-        self, examples: Sequence[Example], retriever: Retriever, generator: Generator | None = None
+        self,
+        examples: Sequence[Example],
+        retriever: Retriever,
+        generator: Generator | None = None,
+        *,
+        more: Sequence[Passage] = (),
+        gold_probability: float = 1.0,
+        seed: int = 0,
     ) -> None:
         self.retriever = retriever
         self.generator = generator
+        self.gold_probability, self.seed, self.epoch = gold_probability, seed, 0
         if generator is not None:
             asked = generator.tokenise([example.query for example in examples])
             answers = generator.tokenise_answers([example.answer or "" for example in examples])
-            kept = _fitting(asked, answers, generator)
+            kept = fitting(asked, answers, generator)
             examples = [examples[row] for row in kept]
             self.query_pieces = Ragged([asked[row] for row in kept])
             self.answer_pieces = Ragged([answers[row] for row in kept])
-        self.passages, self.gold, self.negatives = _distinct(examples)
-        texts = [passage.text for passage in self.passages]
+        passages, self.gold, self.negatives = distinct(examples, more)
+        self.base = KnowledgeBase(passages, retriever, generator)
         queries = [example.query for example in examples]
-        self.keys = np.array([int(p.id, 16) for p in self.passages], np.uint64).view(np.int64)
         self.query_tokens = Ragged(retriever.tokenise(queries, "query"))
-        self.passage_tokens = Ragged(retriever.tokenise(texts, "passage"))
-        if generator is not None:
-            self.passage_pieces = Ragged(generator.tokenise(texts))
 
     def __len__(self) -> int:
         return len(self.gold)
@@ -79,40 +144,74 @@ class Rows:
     def __getitem__(self, row: int) -> int:
         return row
 
+    def describe(self) -> str:
+        """Return in words how much there is."""
+        return f"{len(self)} questions, {len(self.base)} distinct passages"
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose draws come next."""
+        self.epoch = epoch
+
     def lengths(self) -> np.ndarray:
         """Return about how many tokens each row costs."""
-        lengths: np.ndarray = self.query_tokens.lengths + self.passage_tokens.lengths[self.gold]
+        of_passages = self.base.tokens.lengths
+        lengths: np.ndarray = self.query_tokens.lengths + self._of_gold(of_passages, 0)
+        lengths = lengths + [int(of_passages[places].sum()) for places in self.negatives]
         if self.generator is not None:
-            lengths = lengths + self.passage_pieces.lengths[self.gold]
+            lengths = lengths + self._of_gold(self.base.pieces.lengths, 0)
             lengths = lengths + self.query_pieces.lengths + self.answer_pieces.lengths
         return lengths
 
     def gold_keys(self) -> np.ndarray:
-        """Return the key of each row's gold passage."""
-        return np.take(self.keys, self.gold)
+        """Return the key of each row's gold passage; one of its own for a row without."""
+        return self._of_gold(self.base.keys, -1 - np.arange(len(self)))
+
+    def _of_gold(self, values: np.ndarray, otherwise: np.ndarray | int) -> np.ndarray:
+        return np.where(self.gold < 0, otherwise, values[self.gold])
 
     def collate(self, rows: Sequence[int]) -> Batch:
         """Put rows together to a batch, padded to the longest of them."""
-        passages = [int(self.gold[row]) for row in rows]
-        passages += [passage for row in rows for passage in self.negatives[row]]
+        places = [int(self.gold[row]) for row in rows]
+        places += [place for row in rows for place in self.negatives[row]]
         batch: Batch = {
             "query": self.retriever.batch([self.query_tokens[row] for row in rows], "query"),
-            "passage": self.retriever.batch([self.passage_tokens[p] for p in passages], "passage"),
-            "keys": torch.from_numpy(self.keys[passages]),
+            "passage": self.base.features(places),
+            "keys": torch.from_numpy(self.base.keys[places]),
         }
         if self.generator is not None:
-            batch["pieces"] = Pieces(
-                [self.passage_pieces[passage].tolist() for passage in passages],
-                [self.query_pieces[row].tolist() for row in rows],
-                [self.answer_pieces[row].tolist() for row in rows],
-            )
+            passages = [self.base.pieces[place].tolist() for place in places]
+            batch["pieces"] = Pieces(passages, *self._pieces(rows))
+            batch["forced"] = self._forced(rows)
         return batch
 
+    def probe(self, size: int) -> Batch:
+        """Return some rows, the same in every run, to take figures on."""
+        return self.collate(probed(len(self), size))
 
-def _distinct(
-    examples: Sequence[Example],
+    def _pieces(self, rows: Sequence[int]) -> tuple[list[list[int]], list[list[int]]]:
+        return (
+            [self.query_pieces[row].tolist() for row in rows],
+            [self.answer_pieces[row].tolist() for row in rows],
+        )
+
+    def _forced(self, rows: Sequence[int]) -> Tensor:
+        chance = self._random(rows).random(len(rows))
+        return torch.from_numpy((chance < self.gold_probability) & (self.gold[list(rows)] >= 0))
+
+    def _random(self, rows: Sequence[int]) -> np.random.Generator:
+        """Return a source of chance from which a resumed run draws the same."""
+        return np.random.default_rng([self.seed, self.epoch, *rows])
+
+
+def probed(count: int, size: int) -> list[int]:
+    """Return the rows of a probe: spread over all of them."""
+    return [int(row) for row in np.linspace(0, count - 1, min(size, count))]
+
+
+def distinct(
+    examples: Sequence[Example], more: Sequence[Passage] = ()
 ) -> tuple[list[Passage], np.ndarray, list[list[int]]]:
-    """Return the distinct passages, each row's gold one, and each row's negatives, by place."""
+    """Return the distinct passages, each row's gold one (-1: none), its negatives, by place."""
     places: dict[str, int] = {}
     passages: list[Passage] = []
 
@@ -124,21 +223,25 @@ def _distinct(
 
     gold, negatives = [], []
     for example in examples:
-        assert example.passage is not None
-        gold.append(place(example.passage))
+        gold.append(-1 if example.passage is None else place(example.passage))
         negatives.append([place(negative) for negative in example.negatives])
+    for passage in more:
+        place(passage)
     return passages, np.array(gold, np.int64), negatives
 
 
-def _fitting(queries: Sequences, answers: Sequences, generator: Generator) -> list[int]:
-    """Return the rows whose question and answer leave a prompt within its length.
+def fitting(
+    queries: Sequences, answers: Sequences, generator: Generator, passages: int = 1
+) -> list[int]:
+    """Return the rows whose question and answer leave a prompt of passages within its length.
 
     Rows that are left out are counted in a warning.
     """
-    most = generator.max_length - generator.frame.overhead()
+    overhead = generator.frame.overhead(passages)
+    most = generator.max_length - overhead
     needed = [len(query) + len(answer) for query, answer in zip(queries, answers, strict=True)]
     kept = [row for row, need in enumerate(needed) if need <= most]
-    longest = generator.frame.overhead() + max(needed, default=0)
+    longest = overhead + max(needed, default=0)
     remedy = f"use --generator-max-len {longest} to keep all"
     if not kept:
         raise UserError(f"no row's question and answer fit into the generator's length; {remedy}")
@@ -148,91 +251,3 @@ def _fitting(queries: Sequences, answers: Sequences, generator: Generator) -> li
             *(len(needed) - len(kept), len(needed), generator.max_length, remedy),
         )
     return kept
-
-
-class LengthBatches(Sampler[list[int]]):
-    """Batches of similar length in random order, no key twice in one; this rank's share of them.
-
-    Rows are shuffled, taken `POOL` batches at a time, sorted by length and dealt out: padding
-    shrinks while every batch stays a fresh mixture. All batches are of one size, or of two sizes
-    that differ by one per rank, so none is too small for negatives. The plan depends on seed and
-    epoch alone: a resumed run meets the same batches.
-    """
-
-    POOL = 16
-
-    def __init__(
-        self,
-        lengths: np.ndarray,
-        keys: np.ndarray,
-        size: int,
-        seed: int,
-        *,
-        rank: int = 0,
-        ranks: int = 1,
-    ) -> None:
-        self.lengths, self.keys = lengths, keys
-        self.size, self.seed = size, seed
-        self.rank, self.ranks = rank, ranks
-        self.epoch = 0
-        self.rows = len(lengths) // ranks * ranks
-        self.batches = -(-self.rows // (size * ranks))
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose batches come next."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.batches
-
-    def __iter__(self) -> Iterator[list[int]]:
-        random = np.random.default_rng([self.seed, self.epoch])
-        order = random.permutation(len(self.lengths))[: self.rows]
-        sizes = self._sizes()
-        batches: list[list[int]] = []
-        start = 0
-        for pool in np.array_split(sizes, -(-len(sizes) // self.POOL)):
-            part = pool.tolist()
-            rows = order[start : start + sum(part)]
-            start += len(rows)
-            batches += self._deal(rows[np.argsort(self.lengths[rows], kind="stable")], part)
-        for batch in random.permutation(len(batches)):
-            yield batches[batch][self.rank :: self.ranks]
-
-    def _sizes(self) -> list[int]:
-        """Return the batches' sizes over all ranks: multiples of the ranks, as equal as can be."""
-        each, more = divmod(self.rows // self.ranks, self.batches)
-        return [(each + (batch < more)) * self.ranks for batch in range(self.batches)]
-
-    def _deal(self, rows: np.ndarray, sizes: list[int]) -> list[list[int]]:
-        """Give each row, shortest first, to the first batch with room that lacks its key.
-
-        Where every batch with room has the key already, the row changes places with one of another
-        batch; where that can't be either, the loss masks the second one.
-        """
-        batches: list[list[int]] = [[] for _ in sizes]
-        keys: list[set[int]] = [set() for _ in sizes]
-        first = 0
-        for row in rows.tolist():
-            key = int(self.keys[row])
-            while len(batches[first]) == sizes[first]:
-                first += 1
-            free = [b for b in range(first, len(sizes)) if len(batches[b]) < sizes[b]]
-            chosen = next((b for b in free if key not in keys[b]), free[0])
-            batches[chosen].append(row)
-            if key in keys[chosen]:
-                self._exchange(batches, keys, chosen)
-            keys[chosen].add(int(self.keys[batches[chosen][-1]]))
-        return batches
-
-    def _exchange(self, batches: list[list[int]], keys: list[set[int]], chosen: int) -> None:
-        """Let a batch's last row change places with one of a batch that lacks its key."""
-        row = batches[chosen][-1]
-        for b in reversed(range(len(batches))):  # later batches are nearer in length
-            if int(self.keys[row]) in keys[b]:
-                continue
-            for place, other in enumerate(batches[b]):
-                if int(self.keys[other]) not in keys[chosen]:
-                    batches[b][place], batches[chosen][-1] = row, other
-                    keys[b] = set(self.keys[batches[b]].tolist())
-                    return

@@ -8,9 +8,9 @@ import torch
 import torch.distributed as dist
 from transformers import TrainerCallback
 
+from dalm.models.gathering import world
 from dalm.progress import bar
 from dalm.training import checkpoints
-from dalm.training.gathering import world
 
 
 class Progress(TrainerCallback):

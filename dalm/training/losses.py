@@ -4,15 +4,12 @@ B queries, C passages, K candidates of one query, T answer tokens with the closi
 from the live encoders; log-probabilities are fp32 (or fp64) and 0 where `mask` is False.
 """
 
-from collections.abc import Callable
+import math
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-
-Marginal = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(log p, ℓ, mask) → loss per query."""
 
 
 def info_nce(
@@ -80,6 +77,48 @@ def separate(
     generator to the retriever: it is supervised tuning plus T·CE(s).
     """
     return -(log_probs.sum(-1) + answer_lengths * log_gold)
+
+
+def distil(
+    log_prior: Float[Tensor, "B K"], target_logits: Float[Tensor, "B K"]
+) -> Float[Tensor, "B"]:
+    """Return KL(softmax(target_logits) ‖ p) in nats per query; the target takes no gradient.
+
+    `pdist` has target logits ℓ̄/τ (Izacard et al. 2022, arXiv:2208.03299, perplexity distillation),
+    `lsr` has exp(ℓ̄)/τ (Shi et al. 2023, arXiv:2301.12652, eq. 4 with the mean over tokens), where
+    ℓ̄_k is the mean log-probability of the answer's tokens on passage k.
+    """
+    target = target_logits.detach().log_softmax(1)
+    return (target.exp() * (target - log_prior)).sum(1)
+
+
+def mean_log_probs(
+    log_probs: Float[Tensor, "B K T"], mask: Bool[Tensor, "B T"]
+) -> Float[Tensor, "B K"]:
+    """Return ℓ̄ = Σ_t ℓ_t / T."""
+    return (log_probs * mask[:, None, :]).sum(-1) / mask.sum(-1, keepdim=True)
+
+
+def temperature_for(logits: Float[Tensor, "N K"], effective: float) -> float:
+    """Return τ for which the targets softmax(logits/τ) have `effective` passages on average.
+
+    One τ for all queries: a query whose passages are all alike keeps its flat target, which a τ of
+    its own would sharpen into noise. By bisection on log τ; within [1e-4, 1e4].
+    """
+    if logits.shape[1] < 2:
+        return 1.0
+    logits = logits.detach().double().cpu()  # one copy, not a sync for each halving
+    low, high = math.log(1e-4), math.log(1e4)
+    for _ in range(40):
+        middle = (low + high) / 2
+        found = effective_passages(logits / math.exp(middle)).mean().item()
+        low, high = (middle, high) if found < effective else (low, middle)
+    return math.exp(high)
+
+
+def entropy(log_weights: Float[Tensor, "B K"]) -> Float[Tensor, "B"]:
+    """Return −Σ_k w_k log w_k of normalised log-weights, in nats."""
+    return -(log_weights.exp() * log_weights).nan_to_num().sum(1)
 
 
 def effective_passages(log_weights: Float[Tensor, "B K"]) -> Float[Tensor, "B"]:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dalm.training.gathering import gather
+from dalm.models.gathering import gather
 from dalm.training.objectives import Loss
 
-CLOCK = ("samples_per_second", "tokens_per_second", "peak_memory_mb")
+CLOCK = ("samples_per_second", "tokens_per_second", "peak_memory_mb", "refresh_seconds")
 """What two equal runs may differ in."""
 
 

@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from dalm.models.generator import Generator
 from dalm.models.loading import Placement
 from dalm.models.retriever import Retriever
 from dalm.records import Example
-from dalm.training import checkpoints
-from dalm.training.batches import Rows
+from dalm.training import card, checkpoints
+from dalm.training.batches import TrainingRows
 from dalm.training.objectives import Objective
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 # Each is a module and a distribution of the same name.
 _TRACKERS = ("tensorboard", "wandb", "mlflow", "comet_ml", "clearml", "trackio")
 _SETTINGS = "settings.yaml"
-_WRITTEN = ("retriever", "generator", _SETTINGS, "metrics.jsonl")
+_MODELS = ("retriever", "generator")
+_WRITTEN = (*_MODELS, _SETTINGS, "metrics.jsonl", "bits_per_byte.json")
 _LORA = ("use_peft", "lora_rank", "lora_alpha", "lora_target_modules")
 
 
@@ -42,12 +43,14 @@ class TrainingRun:
     folder: Path
     placement: Placement
     trackers: list[str]
+    said: dict[str, str] = field(default_factory=dict)
+    """What the model cards will say of the data."""
 
     def place(self, *, lora: bool, four_bit: bool) -> Placement:
         """Return how to hold a model's weights: frozen ones may be small."""
         return replace(self.placement, frozen=lora, four_bit=four_bit)
 
-    def add_lora(self, model: Retriever | Generator, task: str) -> None:
+    def add_lora(self, model: Retriever | Generator, task: str, **options: bool) -> None:
         """Freeze a model and give it the adapters that the settings ask for.
 
         Raises:
@@ -62,16 +65,17 @@ class TrainingRun:
             task=task,
         )
         try:
-            model.add_lora(config)
+            model.add_lora(config, **options)
         except ValueError as error:
             raise UserError(
                 f"--lora-target-modules {' '.join(given.lora_target_modules or ())}: "
                 f"{_first_line(error).rstrip('.')}; leave it out to adapt every linear layer"
             ) from error
 
-    def ready(self, objective: Objective, rows: Rows) -> None:
+    def ready(self, objective: Objective, rows: TrainingRows) -> None:
         """Make the last choices about the models, and say what is going to happen."""
-        logger.info("data       %d questions, %d distinct passages", len(rows), len(rows.passages))
+        self.said["data"] = rows.describe()
+        logger.info("data       %s", self.said["data"])
         for name, model in objective.models().items():
             if self.settings.gradient_checkpointing:
                 model.checkpoint_activations()
@@ -101,7 +105,8 @@ class TrainingRun:
         shutil.rmtree(growing, ignore_errors=True)
         with loading.quiet_bars():
             objective.export(growing)
-        for name in objective.models():
+        for name, model in objective.models().items():
+            self._write_card(growing / name, name, model)
             shutil.rmtree(self.folder / name, ignore_errors=True)
             (growing / name).rename(self.folder / name)
             logger.info("%-9s  %s", name, self.folder / name)
@@ -113,15 +118,34 @@ class TrainingRun:
             self._push(self.settings.hub_model_id)
         logger.info("next       %s", advice)
 
+    def _write_card(self, folder: Path, name: str, model: Retriever | Generator) -> None:
+        card.write(
+            folder,
+            "retriever" if name == "retriever" else "generator",
+            self.inputs.get(f"{name}_name_or_path", card.SCRATCH),
+            self.settings,
+            self.inputs,
+            data=self.said.get("data", ""),
+            weights=loading.parameter_counts(model),
+        )
+
     def _push(self, repository: str) -> None:
         from huggingface_hub import HfApi
 
         try:
-            url = HfApi(token=self.settings.hub_token).upload_folder(
+            hub = HfApi(token=self.settings.hub_token)
+            url = hub.upload_folder(
                 repo_id=repository,
                 folder_path=self.folder,
                 allow_patterns=[f"{name}*" for name in _WRITTEN],
                 commit_message="Upload models tuned with DALM",
+            )
+            models = [self.folder / name for name in _MODELS if (self.folder / name).is_dir()]
+            hub.upload_file(
+                repo_id=repository,
+                path_or_fileobj=card.of_repository(models).encode(),
+                path_in_repo=card.CARD,
+                commit_message="Say what is here",
             )
         except Exception as error:
             reason = _without(_first_line(error), self.settings.hub_token)
@@ -171,7 +195,7 @@ def start(settings: Any, **inputs: str) -> TrainingRun:
             raise UserError("--use-bnb: 4-bit weights can't be trained themselves; add --use-peft")
         loading.check_four_bit(placement.device)
     trackers = _trackers(settings)
-    if settings.hub_model_id and _is_first_process():
+    if settings.hub_model_id and not settings.dry_run and _is_first_process():
         _check_hub(settings.hub_model_id, settings.hub_token)
     set_seed(settings.seed)
     return TrainingRun(settings, inputs, folder, placement, trackers)

@@ -1,15 +1,6 @@
-"""Score the answers of many candidate prompts, exactly, at the memory of a few.
+"""Score answers: one prompt each, or many candidate prompts at the memory of a few."""
 
-A marginal loss needs ℓ of all B·K prompts at once, and keeping the activations of all of them for
-the backward pass costs K times the memory of one passage. But ∂loss/∂ℓ_bkt is known once ℓ is, and
-it is small for most passages: it is r_bkt, the responsibility of passage k for token t. So: score
-everything without gradient; when the loss sends its gradient back, run each prompt that matters
-once more, in micro-batches, and weight it by that gradient. The same gradient, K forward passes
-and as many forward-and-backward passes as there are passages of weight.
-"""
-
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -18,13 +9,9 @@ from torch import Tensor
 
 from dalm.models.generator import Generator
 from dalm.models.loading import evaluating
-from dalm.models.tokens import by_length, pad
+from dalm.models.tokens import pad
 from dalm.prompts import Prompt
-
-NEGLIGIBLE = 1e-3
-"""Prompts whose share of every token's gradient is under this are not run backwards."""
-
-Run = Callable[[np.ndarray], Tensor]
+from dalm.training import recompute
 
 
 def score_answers(generator: Generator, prompts: Sequence[Prompt]) -> Float[Tensor, "rows T"]:
@@ -54,76 +41,36 @@ def score_candidates(
 ) -> Float[Tensor, "B K T"]:
     """Return ℓ of B·K prompts, K of each query side by side, with gradient at little memory.
 
-    The scores are those without dropout; the gradient is taken with it, if there is any.
+    ∂loss/∂ℓ_bkt is r_bkt, the responsibility of passage k for token t, and small for most passages:
+    K forward passes, and as many ways back as there are passages of weight. The scores are those
+    without dropout; the gradient is taken with it, if there is any.
     """
-    if candidates == 1:
+    if candidates == 1 and torch.is_grad_enabled():
         return score_answers(generator, prompts)[:, None, :]
-    parameters = [p for p in generator.parameters() if p.requires_grad]
+    plan = _plan(generator, prompts, candidates)
+    table = recompute.recomputed(plan, list(generator.parameters()))
+    return table.view(-1, candidates, table.shape[1])
 
-    def run(rows: np.ndarray) -> Tensor:
+
+def judge(
+    generator: Generator, prompts: Sequence[Prompt], candidates: int = 1
+) -> Float[Tensor, "B K T"]:
+    """Return ℓ of B·K prompts without gradient and without dropout."""
+    table = recompute.without_gradient(_plan(generator, prompts, candidates))
+    return table.view(-1, candidates, table.shape[1])
+
+
+def _plan(generator: Generator, prompts: Sequence[Prompt], candidates: int) -> recompute.Plan:
+    def again(rows: np.ndarray) -> Tensor:
         return score_answers(generator, [prompts[row] for row in rows])
 
     def first(rows: np.ndarray) -> Tensor:
         with evaluating(generator):
-            return run(rows)
+            return again(rows)
+
+    def weigh(gradient: Tensor, log_probs: Tensor) -> Tensor:
+        # At the logits a token's gradient is that of ℓ times 1 − p: an easy token has none.
+        return (gradient.abs() * -torch.expm1(log_probs)).sum(1)
 
     lengths = np.array([prompt.length for prompt in prompts])
-    plan = _Plan(first, run, lengths, candidates)
-    return _Candidates.apply(plan, *parameters)  # type: ignore[no-any-return,no-untyped-call]
-
-
-def micro_batches(lengths: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Group rows of similar length: at most `size` rows, and the tokens of `size` longest rows."""
-    return by_length(lengths, size * int(lengths.max(initial=1)), size)
-
-
-class _Plan:
-    """How to score rows, without and with gradient, and of what length they are."""
-
-    def __init__(self, first: Run, again: Run, lengths: np.ndarray, candidates: int) -> None:
-        self.first, self.again = first, again
-        self.lengths, self.candidates = lengths, candidates
-
-
-class _Candidates(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, plan: _Plan, *parameters: Tensor) -> Tensor:
-        ctx.plan, ctx.parameters = plan, parameters
-        device = parameters[0].device.type
-        ctx.autocast = (
-            device,
-            torch.get_autocast_dtype(device),
-            torch.is_autocast_enabled(device),
-        )
-        groups = micro_batches(plan.lengths, len(plan.lengths) // plan.candidates)
-        scores = [(rows, plan.first(rows)) for rows in groups]
-        width = max(part.shape[1] for _, part in scores)
-        table = scores[0][1].new_zeros(len(plan.lengths), width)
-        for rows, part in scores:
-            table[torch.from_numpy(rows), : part.shape[1]] = part
-        return table.view(-1, plan.candidates, width)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        plan: _Plan = ctx.plan
-        sums: list[Tensor | None] = [None] * len(ctx.parameters)
-        device, dtype, enabled = ctx.autocast
-        flat = gradient.flatten(0, 1)  # (B·K, T)
-        weighty = _weighty(gradient)
-        for group in micro_batches(plan.lengths[weighty], len(gradient)):
-            rows = weighty[group]
-            with torch.enable_grad(), torch.autocast(device, dtype=dtype, enabled=enabled):
-                part = plan.again(rows)
-            weight = flat[torch.from_numpy(rows), : part.shape[1]]
-            parts = torch.autograd.grad(part, ctx.parameters, weight, allow_unused=True)
-            for place, new in enumerate(parts):
-                old = sums[place]
-                sums[place] = new if old is None else old if new is None else old.add_(new)
-        return None, *sums
-
-
-def _weighty(gradient: Float[Tensor, "B K T"]) -> np.ndarray:
-    """Return the rows, of B·K, that carry a share of some token's gradient worth a pass."""
-    size = gradient.abs()
-    share = size / size.sum(1, keepdim=True).clamp(min=torch.finfo(size.dtype).tiny)
-    return (share.amax(-1) >= NEGLIGIBLE).flatten().nonzero().flatten().cpu().numpy()
+    return recompute.Plan(first, again, lengths, len(prompts) // candidates, weigh)

@@ -1,8 +1,9 @@
 """One thin subclass of transformers.Trainer that trains any objective."""
 
 import json
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,33 +12,38 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from dalm.errors import UserError
+from dalm.models.gathering import total, world
 from dalm.models.loading import Placement
 from dalm.settings import Training
 from dalm.training import checkpoints, meter
-from dalm.training.batches import Batch, LengthBatches, Rows
+from dalm.training.batches import Batch, TrainingRows
 from dalm.training.callbacks import Ending, Progress
-from dalm.training.gathering import world
 from dalm.training.objectives import Loss, Objective
+from dalm.training.sampling import LengthBatches
+
+logger = logging.getLogger(__name__)
 
 WEIGHTS = "trainable.safetensors"
 
 
 def train(
     objective: Objective,
-    rows: Rows,
+    rows: TrainingRows,
     settings: Training,
     placement: Placement,
     *,
     rates: dict[str, float] | None = None,
     trackers: list[str] | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> None:
     """Train the objective to the end, from the start or from a checkpoint.
 
-    `rates` are learning rates for some of the objective's models, by name.
+    `rates` are learning rates for some of the objective's models, by name; `callbacks` are what is
+    to happen beside the steps.
 
     Raises:
         UserError: a checkpoint that doesn't fit.
@@ -49,6 +55,8 @@ def train(
     trainer = ObjectiveTrainer(
         objective, rows, arguments(settings, placement, trackers or []), rates or {}
     )
+    for callback in callbacks:
+        trainer.add_callback(callback)
     with trainer.stop.listening(), trainer.progress.closing():
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if trainer.stop.signal is not None and trainer.state.global_step < trainer.state.max_steps:
@@ -61,7 +69,7 @@ class ObjectiveTrainer(Trainer):
     def __init__(
         self,
         objective: Objective,
-        rows: Rows,
+        rows: TrainingRows,
         arguments: TrainingArguments,
         rates: dict[str, float],
     ) -> None:
@@ -70,6 +78,7 @@ class ObjectiveTrainer(Trainer):
         self.meter = meter.Meter()
         self.stop = checkpoints.Stop()
         self.progress = Progress()
+        self.told: set[str] = set()
         super().__init__(
             model=objective,
             args=arguments,
@@ -84,6 +93,11 @@ class ObjectiveTrainer(Trainer):
         self.add_callback(Ending(self.stop))
 
     @property
+    def trained(self) -> Objective:
+        """What is trained, without what accelerate and DDP put around it."""
+        return self.accelerator.unwrap_model(self.model)  # type: ignore[no-any-return]
+
+    @property
     def folder(self) -> Path:
         """The run's folder."""
         assert self.args.output_dir is not None
@@ -92,7 +106,8 @@ class ObjectiveTrainer(Trainer):
     def get_train_dataloader(self) -> "Batches":
         """Return the batches of this rank; the sampler shards, so accelerate must not."""
         rank, ranks = world()
-        sampler = LengthBatches(
+        sampler = Plan(
+            self.rows,
             self.rows.lengths(),
             self.rows.gold_keys(),
             self.args.per_device_train_batch_size,
@@ -115,16 +130,21 @@ class ObjectiveTrainer(Trainer):
         So that n accumulated batches, or n ranks, give the token mean of the one large batch.
         """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        objective = self.accelerator.unwrap_model(self.model)
-        tokens = sum(objective.weighed_tokens(batch) for batch in batches)
-        _, ranks = world()
-        if ranks > 1:
-            total = torch.tensor(tokens, device=device)
-            dist.all_reduce(total)
-            tokens = int(total)
+        if not batches:
+            return batches, None
+        self.trained.begin_update(self.state.global_step / self.state.max_steps)
+        tokens = total(sum(map(self.trained.weighed_tokens, batches)), device)
         for batch in batches:
-            batch["weighed_tokens"] = tokens / len(batches) / ranks
+            batch["weighed_tokens"] = tokens / len(batches) / world()[1]
         return batches, None
+
+    def training_step(self, model: nn.Module, inputs: Any, *rest: Any) -> Tensor:
+        """Run a batch both ways; a model that rests gets no gradient, so no step and no decay."""
+        loss = super().training_step(model, inputs, *rest)
+        models = self.trained.models()
+        for name in self.trained.resting():
+            models[name].zero_grad(set_to_none=True)
+        return loss
 
     def compute_loss(
         self,
@@ -135,15 +155,14 @@ class ObjectiveTrainer(Trainer):
     ) -> Any:
         """Return the objective's loss and count its parts in."""
         loss: Loss = model(inputs)
-        self.meter.add(loss, len(inputs["query"]["input_ids"]))
+        self.meter.add(loss, self.trained.rows(inputs))
         return loss.total
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Return AdamW with a group for each model, with weight decay on matrices alone."""
         if self.optimizer is None:
             groups = []
-            objective = self.accelerator.unwrap_model(self.model)
-            for name, part in objective.models().items():
+            for name, part in self.trained.models().items():
                 rate = self.rates.get(name, self.args.learning_rate)
                 trained = [p for p in part.parameters() if p.requires_grad]
                 for decay, matrices in ((self.args.weight_decay, True), (0.0, False)):
@@ -166,7 +185,8 @@ class ObjectiveTrainer(Trainer):
         line: dict[str, float] = {"step": self.state.global_step, "epoch": self.state.epoch or 0.0}
         self._check_loss()
         line |= self.meter.flush() | {"grad_norm": logs["grad_norm"]}
-        line |= self._learning_rates(logs["learning_rate"])
+        line |= self._learning_rates(logs["learning_rate"]) | self.trained.observe()
+        self._warn(line)
         if self.is_world_process_zero():
             meter.append(self.folder / "metrics.jsonl", line)
         super().log({k: v for k, v in line.items() if k not in ("step", "epoch")}, start_time)
@@ -177,6 +197,13 @@ class ObjectiveTrainer(Trainer):
         groups = self.optimizer.param_groups
         scale = first / groups[0]["initial_lr"]
         return {f"{g['name']}_learning_rate": scale * g["initial_lr"] for g in groups}
+
+    def _warn(self, line: dict[str, float]) -> None:
+        """Tell of a collapse, each kind once a run."""
+        for kind, text in self.trained.warnings(line).items():
+            if kind not in self.told and self.is_world_process_zero():
+                logger.warning("step %d: %s", self.state.global_step, text)
+            self.told.add(kind)
 
     def _check_loss(self) -> None:
         """Refuse to go on from a loss that is no number; looked at when a sync is due anyway."""
@@ -196,6 +223,7 @@ class ObjectiveTrainer(Trainer):
         written = self.folder / checkpoints.WRITING / f"checkpoint-{self.state.global_step}"
         rank, ranks = world()
         (written / f"meter_{rank}.json").write_text(json.dumps(self.meter.state()))
+        self.trained.save_state(written, rank)
         if ranks > 1:
             dist.barrier()
         if self.is_world_process_zero():
@@ -230,10 +258,27 @@ class ObjectiveTrainer(Trainer):
         states = folder / f"meter_{world()[0]}.json"
         if states.is_file():
             self.meter.load(json.loads(states.read_text()), self.args.device)
+        self.trained.load_state(folder, world()[0])
 
     def _trainable(self) -> dict[str, Tensor]:
-        objective = self.accelerator.unwrap_model(self.model)
-        return {name: p.data for name, p in objective.named_parameters() if p.requires_grad}
+        named = self.trained.named_parameters()
+        return {name: p.data for name, p in named if p.requires_grad}
+
+
+class Plan(LengthBatches):
+    """Batches whose rows learn of the epoch with them.
+
+    Of an epoch that is gone on with in its middle the sampler alone is told: the loader is another.
+    """
+
+    def __init__(self, rows: TrainingRows, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self.drawn = rows
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose batches and draws come next."""
+        super().set_epoch(epoch)
+        self.drawn.set_epoch(epoch)
 
 
 class Batches(DataLoader[Any]):
@@ -241,7 +286,7 @@ class Batches(DataLoader[Any]):
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose batches come next."""
-        assert isinstance(self.batch_sampler, LengthBatches)
+        assert isinstance(self.batch_sampler, Plan)
         self.batch_sampler.set_epoch(epoch)
 
 

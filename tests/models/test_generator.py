@@ -341,7 +341,10 @@ def test_an_export_loads_back_with_its_length_and_scores(tiny_models, lora, tmp_
         with_lora(generator)
     asked = prompts(generator)
     generator.export(tmp_path)
-    assert json.loads((tmp_path / "dalm.json").read_text()) == {"generator_max_len": 123}
+    assert json.loads((tmp_path / "dalm.json").read_text()) == {
+        "generator_max_len": 123,
+        "reader_passages": 1,
+    }
     again = [load_generator(str(tmp_path), CPU)]
     if lora:
         again.append(load_generator(str(tiny_models.generator), CPU, adapter=str(tmp_path)))

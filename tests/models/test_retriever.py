@@ -38,8 +38,8 @@ def folder(request):
     return request.getfixturevalue(request.param)
 
 
-def same(ours, theirs):
-    torch.testing.assert_close(ours, torch.as_tensor(theirs), rtol=0, atol=1e-5)
+def same(ours, theirs, atol=1e-5):
+    torch.testing.assert_close(ours, torch.as_tensor(theirs), rtol=0, atol=atol)
 
 
 def test_embeddings_are_unit_vectors_in_the_order_of_the_texts(folder):
@@ -54,7 +54,9 @@ def test_embeddings_are_unit_vectors_in_the_order_of_the_texts(folder):
 
 def test_embed_gives_the_same_with_gradient(folder):
     retriever = load_retriever(str(folder), CPU)
-    vectors = retriever.embed(retriever.batch(retriever.tokenise(QUERIES, "query"), "query"))
+    vectors = retriever.embed(
+        retriever.batch(retriever.tokenise(QUERIES, "query"), "query"), "query"
+    )
     same(vectors.detach(), retriever.encode_queries(QUERIES))
     vectors[0, 0].backward()
     assert any(p.grad is not None and p.grad.abs().max() > 0 for p in retriever.parameters())
@@ -72,7 +74,7 @@ def test_relative_positions_allow_padding_on_the_left(decoder):
     tokens = retriever.tokenise(PASSAGES, "passage")
     ids, mask = pad(tokens, retriever.pad_token, left=True)
     with torch.no_grad():
-        left = retriever.embed({"input_ids": ids, "attention_mask": mask})
+        left = retriever.embed({"input_ids": ids, "attention_mask": mask}, "passage")
     same(left, retriever.encode_passages(PASSAGES))
 
 
@@ -140,11 +142,11 @@ def test_is_autoregressive_forces_the_pooling_of_a_bare_model_alone(decoder, ber
         load_retriever(str(bert), CPU, is_autoregressive=True)
 
 
-def with_lora(folder, **options):
+def with_lora(folder, queries_alone=False, **options):
     """Return a retriever with adapters whose weights are not those of the start."""
     retriever = load_retriever(str(folder), CPU, **options)
     config = loading.lora(rank=2, alpha=4, dropout=0.1, targets=None, task="FEATURE_EXTRACTION")
-    retriever.add_lora(config)
+    retriever.add_lora(config, queries_alone=queries_alone)
     torch.manual_seed(0)
     with torch.no_grad():
         for name, parameter in retriever.named_parameters():
@@ -197,6 +199,61 @@ def test_lora_trains_adapters_alone_and_none_on_a_pooler(bert):
     assert all("lora_" in name and "pooler" not in name for name in trained)
 
 
+@pytest.fixture
+def query_side(folder):
+    return with_lora(folder, queries_alone=True)
+
+
+def test_an_adapter_for_queries_leaves_every_passage_vector_as_it_was(folder, query_side, tmp_path):
+    """To the bit: a vector store that is in production stays valid."""
+    plain = load_retriever(str(folder), CPU)
+    passages, queries = plain.encode_passages(PASSAGES), plain.encode_queries(QUERIES)
+    assert torch.equal(query_side.encode_passages(PASSAGES), passages)
+    tuned = query_side.encode_queries(QUERIES)
+    assert (tuned - queries).abs().max() > 1e-3
+    assert not query_side.trains_passages
+
+    query_side.export(tmp_path / "out")
+    for again in (
+        load_retriever(str(tmp_path / "out"), CPU),
+        load_retriever(str(folder), CPU, adapter=str(tmp_path / "out")),
+    ):
+        assert again.adapts_queries_alone
+        assert torch.equal(again.encode_passages(PASSAGES), passages)
+        same(again.encode_queries(QUERIES), tuned)
+        assert torch.equal(again.encode_passages(PASSAGES), passages), "after queries, too"
+    alone = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    same(tuned, alone.encode_query(QUERIES), atol=1e-4)  # another batch, another rounding
+
+
+def test_an_adapter_for_queries_gets_its_gradient_from_queries_alone(query_side):
+    query_side.train()
+    features = query_side.batch(query_side.tokenise(PASSAGES, "passage"), "passage")
+    assert not query_side.embed(features, "passage").requires_grad
+    adapters = [p for p in query_side.parameters() if p.requires_grad]
+    assert adapters
+    assert all("lora" in n for n, p in query_side.named_parameters() if p.requires_grad)
+    features = query_side.batch(query_side.tokenise(QUERIES, "query"), "query")
+    query_side.embed(features, "query")[:, 0].sum().backward()
+    assert any(p.grad is not None and p.grad.any() for p in adapters)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_other_training_moves_passages(folder, lora):
+    retriever = with_lora(folder) if lora else load_retriever(str(folder), CPU)
+    assert retriever.trains_passages
+    retriever.requires_grad_(False)
+    assert not retriever.trains_passages
+
+
+def test_double_precision_is_encoded_too(bert):
+    retriever = load_retriever(str(bert), CPU)
+    expected = retriever.encode_queries(QUERIES)
+    found = retriever.double().encode_queries(QUERIES)
+    assert found.dtype == torch.float32
+    same(found, expected)
+
+
 def test_an_export_has_the_layout_that_other_servers_read(bert, tmp_path):
     load_retriever(str(bert), CPU, lengths={"query": 16, "passage": 48}).export(tmp_path)
     modules = json.loads((tmp_path / "modules.json").read_text())
@@ -216,6 +273,7 @@ def test_an_export_has_the_layout_that_other_servers_read(bert, tmp_path):
         "query_max_len": 16,
         "passage_prompt": "",
         "passage_max_len": 48,
+        "adapts_queries_alone": False,
     }
 
 

@@ -1,42 +1,147 @@
-"""One of several processes: its share of a batch, through the objective and DDP.
+"""One of several processes: its share of batches, through objectives and DDP, and of an index.
 
-    torchrun --nproc-per-node 2 distributed_worker.py RETRIEVER BATCH RESULT
+    torchrun --nproc-per-node 2 distributed_worker.py RETRIEVER GENERATOR INPUTS RESULT
 
-The batch is what `torch.load(BATCH)` gives; rank 0 saves loss and mean gradients in RESULT.
+INPUTS is a JSON file of rows and cases; rank 0 saves what comes out in RESULT, by case. Without
+torchrun, `run` gives the same in one process.
 """
 
+import json
 import sys
+from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from dalm.models.gathering import gather, world
+from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
+from dalm.records import Example, Passage
+from dalm.retrieval.living import LivingIndex
+from dalm.training import recompute
+from dalm.training.batches import Rows
+from dalm.training.candidates import InBatch, Searched
+from dalm.training.joint import RagEndToEnd
 from dalm.training.objectives import Contrastive
+from dalm.training.searched_rows import SearchedRows
+
+CPU = place("cpu", "fp32")
 
 
-def main(retriever: str, batch_file: str, result: str) -> None:
-    dist.init_process_group("gloo")
-    rank, ranks = dist.get_rank(), dist.get_world_size()
-    batch = torch.load(batch_file)
-    objective = Contrastive(load_retriever(retriever, place("cpu", "fp32")), 20.0).double()
+def examples_of(given, without):
+    return [
+        Example(query, answer, None if row in without else Passage.of(passage))
+        for row, (query, answer, passage) in enumerate(given)
+    ]
+
+
+def share(count):
+    """Return this rank's rows of a batch."""
+    rank, ranks = world()
+    return range(count * rank // ranks, count * (rank + 1) // ranks)
+
+
+def measured(objective, batch):
+    """Return the mean loss and gradients over ranks."""
     objective.train()
-    size = len(batch["query"]["input_ids"]) // ranks
-    mine = slice(rank * size, (rank + 1) * size)
-    share = {
-        "query": {name: value[mine] for name, value in batch["query"].items()},
-        "passage": {name: value[mine] for name, value in batch["passage"].items()},
-        "keys": batch["keys"][mine],
-    }
-    parallel = DistributedDataParallel(objective)  # it must live on while gradients are averaged
-    loss = parallel(share).total
+    tokens = torch.tensor(objective.weighed_tokens(batch), dtype=torch.float64)
+    ranks = world()[1]
+    parallel = objective
+    if ranks > 1:
+        dist.all_reduce(tokens)
+        parallel = DistributedDataParallel(objective)
+    batch["weighed_tokens"] = tokens.item() / ranks
+    loss = parallel(batch).total
     loss.backward()
-    mean = loss.detach().clone()
-    dist.all_reduce(mean)
-    if rank == 0:
-        found = {n: p.grad for n, p in objective.named_parameters() if p.grad is not None}
-        torch.save({"loss": mean / ranks, "gradients": found}, result)
+    gradients = {n: p.grad for n, p in objective.named_parameters() if p.grad is not None}
+    return {"loss": gather(loss.detach()[None]).mean(), "gradients": gradients}
+
+
+def contrastive(retriever, _generator, rows, without, apart=False):
+    """`apart`: the same passage in two rows is taken for two."""
+    retriever = load_retriever(retriever, CPU)
+    mine = share(len(rows))
+    batch = Rows(examples_of(rows, without), retriever).collate(mine)
+    if apart:
+        batch["keys"] = torch.tensor(list(mine))
+    return measured(Contrastive(retriever, 20.0).double(), batch)
+
+
+def in_batch(retriever, generator, rows, without, joint, **options):
+    retriever = load_retriever(retriever, CPU)
+    generator = load_generator(generator, CPU, max_length=128)
+    made = Rows(examples_of(rows, without), retriever, generator)
+    source = InBatch(retriever, 4, 0.1)
+    objective = RagEndToEnd(retriever, generator, source, joint=joint, scale=20.0, **options)
+    return measured(objective.double(), made.collate(share(len(rows))))
+
+
+def searched(retriever, generator, rows, without, joint, **options):
+    retriever = load_retriever(retriever, CPU).double()
+    generator = load_generator(generator, CPU, max_length=128).double()
+    base = [Passage.of(passage) for _, _, passage in rows]
+    made = SearchedRows(examples_of(rows, without), retriever, generator, more=base)
+    index = LivingIndex(len(made.base), made.base.identity(), torch.device("cpu"))
+    source = Searched(
+        *(retriever, made.base, index),
+        **{"num_candidates": 3, "temperature": 0.1, "over_retrieve": 2, "write_back": True},
+    )
+    objective = RagEndToEnd(retriever, generator, source, joint=joint, scale=20.0, **options)
+    objective.begin_update(0.0)
+    index.vectors *= 1.01  # written back vectors can be told from these
+    found = measured(objective, made.collate(share(len(rows))))
+    return found | {"index": whole(index)}
+
+
+def whole(index):
+    return index.lookup(torch.arange(len(index))[None])[0]
+
+
+def index(_retriever, _generator, _rows):
+    """Search, look up and write rows of all shares; some vectors are equal, across shares too."""
+    made = torch.Generator().manual_seed(0)
+    vectors = torch.randint(-2, 3, (11, 3), generator=made).float()
+    vectors[[2, 9]] = vectors[5].clone()
+    living = LivingIndex(11, "eleven", torch.device("cpu"))
+    living.refresh(lambda places: vectors[torch.from_numpy(places)])
+    asked = torch.randint(-2, 3, (4, 3), generator=made).float()
+    asked[1] = vectors[5]
+    mine = list(share(4))
+    found = {}
+    for k in (1, 3, 8, 99):
+        scores, places = living.search(asked[mine], k)
+        found[f"scores {k}"], found[f"places {k}"] = gather(scores), gather(places)
+    looked_up = torch.tensor([[0, 10], [5, -1], [6, 6], [10, 0]])
+    found["lookup"] = gather(living.lookup(looked_up[mine]))
+    # Ranks write unlike many rows, of their own share and of others.
+    written = {4: [10, 0, 7], 2: [10, 0] if 0 in mine else [7]}[len(mine)]
+    written = torch.tensor(written)
+    living.write(written, written[:, None] * torch.ones(3))
+    found["written"] = whole(living)
+    return found
+
+
+def run(retriever, generator, inputs):
+    """Return what comes out of every case, in this process or, together, in all of them."""
+    cases = {"contrastive": contrastive, "in-batch": in_batch, "searched": searched}
+    cases["index"] = index
+    return {
+        name: cases[case["kind"]](
+            retriever, generator, inputs["rows"], **{k: v for k, v in case.items() if k != "kind"}
+        )
+        for name, case in inputs["cases"].items()
+    }
+
+
+def main(retriever, generator, inputs, result):
+    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    recompute.NEGLIGIBLE = 0.0  # exactly: what is light depends on the batch
+    found = run(retriever, generator, json.loads(Path(inputs).read_text()))
+    if dist.get_rank() == 0:
+        torch.save(found, result)
     dist.destroy_process_group()
 
 

@@ -2,7 +2,9 @@
 
 import json
 import math
+from copy import deepcopy
 from dataclasses import replace
+from itertools import pairwise
 from typing import get_args, get_type_hints
 
 import pytest
@@ -15,7 +17,8 @@ from dalm.models.retriever import load_retriever
 from dalm.records import Example, Passage
 from dalm.settings import Optimisation, RagE2E
 from dalm.training.batches import Rows
-from dalm.training.objectives import RagEndToEnd
+from dalm.training.candidates import InBatch
+from dalm.training.joint import RagEndToEnd, Separate
 from dalm.training.trainer import ObjectiveTrainer, arguments, train
 
 CPU = place("cpu", "fp32")
@@ -51,16 +54,15 @@ def prepare(tiny_models, examples, tmp_path):
             **{"output_dir": str(tmp_path), "learning_rate": RATE, "logging_steps": 1} | options
         )
         generator = load_generator(str(tiny_models.generator), CPU, max_length=128)
-        objective = RagEndToEnd(
-            load_retriever(str(tiny_models.encoder), CPU),
-            generator,
-            marginal=settings.objective,
-            scale=20.0,
-            num_candidates=settings.num_candidates,
-            temperature=0.1,
-            contrastive_weight=settings.contrastive_weight,
-        )
-        return objective.double(), Rows(examples, objective.retriever, generator), settings
+        retriever = load_retriever(str(tiny_models.encoder), CPU)
+        shared = {"scale": 20.0, "contrastive_weight": settings.contrastive_weight}
+        if settings.objective == "dalm":
+            objective = Separate(retriever, generator, **shared)
+        else:
+            source = InBatch(retriever, settings.num_candidates, 0.1)
+            shared |= {"joint": settings.objective, "reader_warmup": settings.reader_warmup}
+            objective = RagEndToEnd(retriever, generator, source, **shared)
+        return objective.double(), Rows(examples, retriever, generator), settings
 
     return prepare
 
@@ -120,6 +122,41 @@ def test_weight_decay_shrinks_matrices_and_nothing_else(prepare):
         decays = parameter.ndim > 1 and parameter.requires_grad
         factor = 1 - RATE * 0.5 if decays else 1.0
         torch.testing.assert_close(parameter.detach(), factor * before[name])
+
+
+class Weights(TrainerCallback):
+    """Keep every model's weights before the first update and after each."""
+
+    def __init__(self, objective):
+        self.models = objective.models()
+        self.kept = []
+
+    def on_train_begin(self, *args, **kwargs):
+        self.kept.append({k: deepcopy(m.state_dict()) for k, m in self.models.items()})
+
+    on_step_end = on_train_begin
+
+    def moved(self, name):
+        """Return in which updates a model moved at all."""
+        pairs = pairwise(kept[name] for kept in self.kept)
+        return [any(not torch.equal(old[k], new[k]) for k in old) for old, new in pairs]
+
+
+@pytest.mark.parametrize("joint", ["rag_token", "pdist"])
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_a_resting_retriever_stays_to_the_bit_under_weight_decay(prepare, joint, accumulated):
+    """Half of four updates warm the reader up; a momentum of before doesn't move it either."""
+    options = {"objective": joint, "reader_warmup": 0.5, "weight_decay": 0.5}
+    options |= {"contrastive_weight": 1.0, "num_candidates": 2, "max_train_steps": 4}
+    objective, rows, settings = prepare(
+        per_device_train_batch_size=2, gradient_accumulation_steps=accumulated, **options
+    )
+    trainer = ObjectiveTrainer(objective, rows, arguments(settings, CPU, []), {})
+    weights = Weights(objective)
+    trainer.add_callback(weights)
+    trainer.train()
+    assert weights.moved("retriever") == [False, False, True, True]
+    assert weights.moved("generator") == [True] * 4
 
 
 def test_every_trained_weight_is_in_one_group_with_its_models_rate(prepare):

@@ -12,7 +12,8 @@ from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
 from dalm.records import Example, Passage
-from dalm.training.batches import LengthBatches, Rows
+from dalm.training.batches import Rows
+from dalm.training.sampling import LengthBatches
 
 
 def plan(lengths, keys, size, seed=0, epoch=0, **shard):
@@ -137,7 +138,7 @@ def test_a_passage_is_tokenised_once(models, monkeypatch):
     monkeypatch.setattr(type(retriever), "tokenise", listening)
     rows = Rows(EXAMPLES, retriever, generator)
     assert len(rows) == 4
-    assert [passage.text for passage in rows.passages] == [ULM.text, BERN.text, GRAZ.text]
+    assert [passage.text for passage in rows.base.passages] == [ULM.text, BERN.text, GRAZ.text]
     assert sorted(seen) == sorted([e.query for e in EXAMPLES] + [p.text for p in (ULM, BERN, GRAZ)])
     rows.collate([0, 1, 2])
     assert len(seen) == 7, "collating tokenised again"

@@ -1,5 +1,7 @@
 """Two processes give what one gives on the same batch, and one set of files."""
 
+import csv
+import importlib.util
 import json
 import os
 import subprocess
@@ -10,12 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from safetensors.torch import load_file
 
-from dalm.models.loading import place
-from dalm.models.retriever import load_retriever
-from dalm.records import Example, Passage
-from dalm.training.batches import Rows
-from dalm.training.objectives import Contrastive
+from dalm.training import recompute
 
 pytestmark = pytest.mark.skipif(not dist.is_gloo_available(), reason="needs gloo")
 WORKER = Path(__file__).with_name("distributed_worker.py")
@@ -34,63 +33,129 @@ def torchrun(*arguments) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.fixture(scope="module")
-def examples(tiny_rows):
-    """Eight pairs; passages 1 and 5 are the same one, in the shares of different ranks."""
-    chosen = [Example(r["Query"], r["Answer"], Passage.of(r["Passage"])) for r in tiny_rows[::2]]
-    return [*chosen[:5], Example("Who is Bela?", "", chosen[1].passage), *chosen[6:8]]
+CASES = {
+    "contrastive": {"kind": "contrastive", "without": []},
+    "unmasked": {"kind": "contrastive", "without": [], "apart": True},
+    "index": {"kind": "index"},
+    # Gold passages in both shares, in one of them alone, and in none.
+    "rag_token": {"kind": "searched", "without": [1, 4], "joint": "rag_token"},
+    "rag_sequence": {"kind": "searched", "without": [4, 5, 6, 7], "joint": "rag_sequence"},
+    "emdr2": {"kind": "searched", "without": list(range(8)), "joint": "emdr2"},
+    "pdist": {"kind": "searched", "without": [0, 1, 2, 3], "joint": "pdist"},
+    "lsr": {"kind": "searched", "without": [1, 4], "joint": "lsr"},
+    "warm": {"kind": "searched", "without": [1], "joint": "pdist", "reader_warmup": 0.5},
+    # One passage stands twice in the first share: its queries have a candidate less.
+    "uneven": {"kind": "in-batch", "without": [], "joint": "pdist"},
+}
+SEARCHED = [name for name, case in CASES.items() if case["kind"] == "searched"]
 
 
 @pytest.fixture(scope="module")
-def batch(tiny_models, examples):
-    return Rows(examples, retriever(tiny_models)).collate(range(8))
-
-
-def retriever(tiny_models):
-    return load_retriever(str(tiny_models.encoder), place("cpu", "fp32"))
+def worker():
+    """Return the worker as a module: `run` gives in one process what two should give."""
+    spec = importlib.util.spec_from_file_location("distributed_worker", WORKER)
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
 
 
 @pytest.fixture(scope="module")
-def results(tiny_models, tiny_table, batch, tmp_path_factory):
-    """Run the worker on the batch and a whole training, side by side."""
+def inputs(tiny_rows):
+    """Eight rows; 1 and 5 have the same passage, in the shares of different ranks, and 2 and 3."""
+    rows = [[row["Query"], row["Answer"], row["Passage"]] for row in tiny_rows[::2]][:8]
+    rows[5][2] = rows[1][2]
+    rows[3][2] = rows[2][2]
+    return {"rows": rows, "cases": CASES}
+
+
+@pytest.fixture(scope="module")
+def one(worker, inputs, tiny_models):
+    """What comes out in one process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recompute, "NEGLIGIBLE", 0.0)
+        return worker.run(str(tiny_models.encoder), str(tiny_models.generator), inputs)
+
+
+@pytest.fixture(scope="module")
+def mixed_table(tiny_rows, tmp_path_factory):
+    """Half of the rows have no passage."""
+    file = tmp_path_factory.mktemp("mixed") / "mixed.csv"
+    with file.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.DictWriter(out, list(tiny_rows[0]))
+        writer.writeheader()
+        writer.writerows(r | {"Passage": r["Passage"] * (n % 2)} for n, r in enumerate(tiny_rows))
+    return file
+
+
+@pytest.fixture(scope="module")
+def results(tiny_models, tiny_table, mixed_table, inputs, tmp_path_factory):
+    """Run the worker and two whole trainings, side by side."""
     folder = tmp_path_factory.mktemp("distributed")
-    torch.save(batch, folder / "batch.pt")
-    worker = [WORKER, tiny_models.encoder, folder / "batch.pt", folder / "result.pt"]
-    training = [
-        *("-m", "dalm", "train-retriever-only", tiny_models.encoder, tiny_table),
-        *("--output-dir", folder / "run", *"--device cpu --precision fp32".split()),
-        *"--batch-size 4 --epochs 2 --checkpointing-steps 2 --logging-steps 1".split(),
+    (folder / "inputs.json").write_text(json.dumps(inputs))
+    models = (tiny_models.encoder, tiny_models.generator)
+    worker = [WORKER, *models, folder / "inputs.json", folder / "result.pt"]
+    shared = "--device cpu --precision fp32 --batch-size 4 --epochs 2 --logging-steps 1".split()
+    shared += ["--checkpointing-steps", 2, "--output-dir"]
+    alone = ["-m", "dalm", "train-retriever-only", tiny_models.encoder, tiny_table, *shared]
+    joint = [
+        *("-m", "dalm", "train-rag-e2e", mixed_table, *models, *shared, folder / "joint"),
+        *("--candidates", "index", "--passages", tiny_table, "--objective", "pdist"),
+        *"--reader-warmup 0.4 --refresh-budget 1 --reconstruction-weight 0.5".split(),
+        *"--generator-max-len 128 --learning-rate 1e-2 --gold-probability 0.5".split(),
     ]
     with ThreadPoolExecutor() as pool:
-        runs = [pool.submit(torchrun, *arguments) for arguments in (worker, training)]
+        commands = (worker, [*alone, folder / "run"], joint)
+        runs = [pool.submit(torchrun, *arguments) for arguments in commands]
         return folder, *(run.result() for run in runs)
 
 
-def test_two_processes_give_the_loss_and_the_gradients_of_one(tiny_models, batch, results):
-    folder, worker, _ = results
+@pytest.fixture
+def two(results):
+    """What comes out in two processes."""
+    folder, worker, *_ = results
     assert worker.returncode == 0, worker.stderr
-    found = torch.load(folder / "result.pt")
-    objective = Contrastive(retriever(tiny_models), 20.0).double()
-    loss = objective(batch).total
-    loss.backward()
-    torch.testing.assert_close(found["loss"], loss.detach(), rtol=0, atol=1e-10)
-    gradients = {n: p.grad for n, p in objective.named_parameters() if p.grad is not None}
+    return torch.load(folder / "result.pt")
+
+
+@pytest.mark.parametrize("case", ["contrastive", *SEARCHED])
+def test_two_processes_give_the_loss_and_the_gradients_of_one(one, two, case):
+    found, expected = two[case], one[case]
+    torch.testing.assert_close(found["loss"], expected["loss"], rtol=0, atol=1e-10)
+    gradients = expected["gradients"]
     assert max(gradient.abs().max() for gradient in gradients.values()) > 1e-2
     assert set(found["gradients"]) == set(gradients)
     for name, gradient in gradients.items():
-        torch.testing.assert_close(found["gradients"][name], gradient, rtol=0, atol=1e-10)
+        torch.testing.assert_close(found["gradients"][name], gradient, rtol=0, atol=1e-10, msg=name)
 
 
-def test_the_false_negative_matters_to_this_batch(tiny_models, batch):
+def test_the_false_negative_matters_to_this_batch(one):
     """Otherwise equal losses would not show that it is masked across processes."""
-    objective = Contrastive(retriever(tiny_models), 20.0).double()
-    masked = objective(batch).total
-    unmasked = objective(batch | {"keys": torch.arange(8)}).total
-    assert (unmasked - masked).abs() > 1e-3
+    assert (one["unmasked"]["loss"] - one["contrastive"]["loss"]).abs() > 1e-3
+
+
+@pytest.mark.parametrize("case", SEARCHED)
+def test_what_two_processes_write_back_is_what_one_does(one, two, case):
+    found, expected = two[case]["index"], one[case]["index"]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    written = (expected.norm(dim=1) - 1.01).abs() > 1e-3
+    assert written.any() or case == "warm"
+
+
+def test_two_shares_are_searched_as_one_index(one, two):
+    """Ties too; of 11 passages the shares have 5 and 6."""
+    assert two["index"].keys() == one["index"].keys()
+    for name, expected in one["index"].items():
+        assert torch.equal(two["index"][name], expected), name
+    ties = one["index"]["scores 8"]
+    assert (ties[:, 1:] == ties[:, :-1]).any()
+
+
+def test_processes_may_have_unlike_many_candidates(two):
+    assert two["uneven"]["loss"].isfinite()
 
 
 def test_a_run_of_two_processes_writes_one_set_of_files(results):
-    folder, _, training = results
+    folder, _, training, _ = results
     assert training.returncode == 0, training.stderr
     run = folder / "run"
     assert {path.name for path in run.iterdir()} == {
@@ -104,3 +169,20 @@ def test_a_run_of_two_processes_writes_one_set_of_files(results):
     assert lines[-1]["epoch"] == 2.0
     said = training.stderr.count("20 questions, 10 distinct passages")
     assert said == 1
+
+
+def test_two_processes_train_over_an_index(results):
+    folder, _, _, training = results
+    assert training.returncode == 0, training.stderr
+    run = folder / "joint"
+    assert (run / "retriever" / "modules.json").is_file()
+    assert (run / "generator" / "config.json").is_file()
+    shares = [load_file(run / "checkpoint-6" / f"index_{rank}.safetensors") for rank in (0, 1)]
+    assert [share["vectors"].shape[0] for share in shares] == [5, 5]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    warm, joint = lines[:3], lines[3:]  # 0.4 of 6 updates are 2.4: the third one is warm, too
+    assert [line["index_age"] for line in warm] == [0, 0, 0]
+    assert max(line["grad_norm"] for line in lines) > 0
+    assert joint[-1]["refreshes"] > 1
+    assert training.stderr.count("20 questions, 10 distinct passages") == 1

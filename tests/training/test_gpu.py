@@ -12,7 +12,8 @@ from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
 from dalm.settings import RagE2E
 from dalm.training.batches import Rows
-from dalm.training.objectives import RagEndToEnd
+from dalm.training.candidates import InBatch
+from dalm.training.joint import RagEndToEnd
 from dalm.training.trainer import train
 
 
@@ -34,13 +35,10 @@ def test_the_joint_objective_learns_in_bf16(tiny_models, tiny_table, tmp_path):
     placement = place(settings.device, settings.precision)
     examples = read_examples(tiny_table, settings, needs={"passage", "answer"})
     generator = load_generator(str(tiny_models.generator), placement, max_length=128)
+    retriever = load_retriever(str(tiny_models.encoder), placement)
+    source = InBatch(retriever, num_candidates=3, temperature=0.1)
     objective = RagEndToEnd(
-        load_retriever(str(tiny_models.encoder), placement),
-        generator,
-        marginal="rag_token",
-        scale=settings.logit_scale,
-        num_candidates=3,
-        temperature=0.1,
+        retriever, generator, source, joint="rag_token", scale=settings.logit_scale
     )
     before = {name: p.detach().clone() for name, p in objective.named_parameters()}
     train(objective, Rows(examples, objective.retriever, generator), settings, placement)

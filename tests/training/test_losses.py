@@ -1,6 +1,7 @@
 """The losses against arithmetic by hand and against their identities."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -71,7 +72,7 @@ def test_rag_token_and_sequence_differ_on_more_than_one_token() -> None:
 
 
 @pytest.mark.parametrize("loss", [losses.rag_sequence, losses.rag_token])
-def test_what_lies_behind_an_answer_does_not_count(loss: losses.Marginal) -> None:
+def test_what_lies_behind_an_answer_does_not_count(loss: Callable[..., torch.Tensor]) -> None:
     prior = _random(3, 4).log_softmax(1)
     log_probs = -_random(3, 4, 5).abs()
     mask = torch.tensor([[True] * 5, [True] * 2 + [False] * 3, [True] + [False] * 4])
@@ -81,7 +82,7 @@ def test_what_lies_behind_an_answer_does_not_count(loss: losses.Marginal) -> Non
 
 
 @pytest.mark.parametrize("loss", [losses.rag_sequence, losses.rag_token])
-def test_one_candidate_is_supervised_tuning(loss: losses.Marginal) -> None:
+def test_one_candidate_is_supervised_tuning(loss: Callable[..., torch.Tensor]) -> None:
     log_probs = -_random(3, 1, 5).abs()
     mask = torch.ones(3, 5, dtype=torch.bool)
     prior = torch.zeros(3, 1, dtype=DOUBLE)
@@ -106,7 +107,7 @@ def test_rag_sequence_pulls_the_prior_to_the_posterior() -> None:
 
 
 @pytest.mark.parametrize("loss", [losses.rag_sequence, losses.rag_token])
-def test_a_candidate_that_is_masked_out_has_no_part(loss: losses.Marginal) -> None:
+def test_a_candidate_that_is_masked_out_has_no_part(loss: Callable[..., torch.Tensor]) -> None:
     scores = _random(2, 3).requires_grad_()
     dropped = torch.tensor([[False, False, True], [False, False, False]])
     log_probs = (-_random(2, 3, 4, seed=1).abs()).requires_grad_()
@@ -143,3 +144,59 @@ def test_the_mixed_derivative_tells_joint_from_separate() -> None:
 def test_effective_passages() -> None:
     weights = torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.0, -1e9, -1e9, -1e9]], dtype=DOUBLE)
     assert losses.effective_passages(weights).tolist() == pytest.approx([4.0, 1.0])
+
+
+# Distillation
+
+
+def test_distil_by_hand() -> None:
+    # target (2/3, 1/3), p = (1/2, 1/2): KL = 2/3 ln 4/3 + 1/3 ln 2/3
+    prior = torch.tensor([[0.5, 0.5]], dtype=DOUBLE).log()
+    logits = torch.tensor([[math.log(2), 0.0]], dtype=DOUBLE)
+    expected = 2 / 3 * math.log(4 / 3) + 1 / 3 * math.log(2 / 3)
+    assert losses.distil(prior, logits).item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_distil_is_zero_at_its_target_and_pulls_to_it() -> None:
+    scores, logits = _random(3, 4).requires_grad_(), _random(3, 4, seed=1).requires_grad_()
+    losses.distil(scores.log_softmax(1), logits).sum().backward()
+    assert torch.allclose(scores.grad, scores.detach().softmax(1) - logits.detach().softmax(1))
+    assert logits.grad is None, "the target takes no gradient"
+    assert torch.allclose(losses.distil(logits.log_softmax(1), logits), torch.zeros(3).double())
+
+
+def test_a_constant_on_every_passage_changes_no_target() -> None:
+    """pdist: a generator that finds the answer easy or hard judges the passages the same."""
+    prior, log_probs = _random(3, 4).log_softmax(1), -_random(3, 4, 5).abs()
+    mask = torch.ones(3, 5, dtype=torch.bool)
+    plain, shifted = (losses.mean_log_probs(table, mask) for table in (log_probs, log_probs - 7))
+    found = losses.distil(prior, shifted / 0.3)
+    assert torch.allclose(found, losses.distil(prior, plain / 0.3), atol=1e-12)
+    assert not torch.allclose(  # of lsr it isn't true
+        losses.distil(prior, shifted.exp() / 0.3), losses.distil(prior, plain.exp() / 0.3)
+    )
+
+
+def test_mean_log_probs_are_over_an_answers_own_tokens() -> None:
+    log_probs = torch.tensor([[[-1.0, -3.0, 0.0], [-2.0, -4.0, -9.0]]], dtype=DOUBLE)
+    mask = torch.tensor([[True, True, False]])
+    assert losses.mean_log_probs(log_probs, mask).tolist() == [[-2.0, -3.0]]
+
+
+@pytest.mark.parametrize("effective", [1.2, 2.0, 3.5])
+@pytest.mark.parametrize("size", [1e-2, 1.0, 50.0])
+def test_the_temperature_that_leaves_so_many_passages(effective: float, size: float) -> None:
+    logits = size * _random(6, 5)
+    temperature = losses.temperature_for(logits, effective)
+    found = losses.effective_passages(logits / temperature).mean().item()
+    assert found == pytest.approx(effective, abs=1e-3)
+
+
+def test_the_temperature_where_there_is_no_choice() -> None:
+    assert losses.temperature_for(torch.zeros(3, 1), 1.0) == 1.0
+    assert math.isfinite(losses.temperature_for(torch.zeros(3, 4), 4 / 3))
+
+
+def test_entropy() -> None:
+    weights = torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]], dtype=DOUBLE)
+    assert losses.entropy(weights.log()).tolist() == pytest.approx([math.log(2), 0.0])

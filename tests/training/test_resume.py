@@ -1,7 +1,9 @@
 """A run that was killed, told to stop and resumed ends where one left alone ends, to the bit."""
 
 import json
+import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,11 +13,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
+from dalm.cli import app, run
 from dalm.errors import UserError
 from dalm.training import checkpoints, meter
 
-PATIENCE = 120.0
+PATIENCE = 600.0
+# A refresh of a tiny index is over before anyone could break it off: this one waits in the middle.
+PAUSED = """
+import os, time
+from pathlib import Path
+from dalm.cli import main
+from dalm.training.candidates import Searched
+
+encode = Searched._encode
+
+def pausing(self, places):
+    vectors = encode(self, places)
+    if self.index.refreshes == 4:
+        Path(os.environ["REFRESHING"]).touch()
+        time.sleep(120)
+    return vectors
+
+Searched._encode = pausing
+main()
+"""
 
 
 @dataclass(frozen=True)
@@ -37,12 +60,13 @@ class Story:
 
 
 class Process:
-    """`python -m dalm` in a process of its own."""
+    """`python -m dalm` in a process of its own; it waits in a refresh if a flag is given."""
 
-    def __init__(self, *arguments: object) -> None:
+    def __init__(self, *arguments: object, refreshing: Path | None = None) -> None:
+        start = ["-m", "dalm"] if refreshing is None else ["-c", PAUSED]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "dalm", *map(str, arguments)],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            [sys.executable, *start, *map(str, arguments)],
+            env=os.environ | {"OMP_NUM_THREADS": "1", "REFRESHING": str(refreshing)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -93,12 +117,24 @@ def exported(folder: Path) -> dict[str, bytes]:
     return {str(f.relative_to(folder)): f.read_bytes() for f in files}
 
 
-def tell(story: Story, command: list[object], *breaks) -> Story:
+def indices(folder: Path) -> dict[str, tuple[dict[str, str], bytes]]:
+    """Return the index of each checkpoint: what is said of it, in any order, and its vectors."""
+    found = {}
+    for file in folder.glob("checkpoint-*/index_0.safetensors"):
+        with safe_open(file, "np") as stored:
+            vectors = stored.get_tensor("vectors").tobytes()
+            found[file.parent.name] = (stored.metadata(), vectors)
+    return found
+
+
+def tell(story: Story, command: list[object], *breaks, refreshing: Path | None = None) -> Story:
     """Run a command whole; then break it off at each of `breaks`, and resume it each time."""
     story.processes["whole"] = Process(*command, "--output-dir", story.whole).end()
     again = [*command, "--output-dir", story.broken]
     for number, condition in breaks:
-        story.processes[number.name] = Process(*again).signal_when(number, condition)
+        process = Process(*again, refreshing=refreshing)
+        story.processes[number.name] = process.signal_when(number, condition)
+        refreshing = None
         story.seen[number.name] = saved(story.broken)
         again = [*command, "--output-dir", story.broken, "--resume-from-checkpoint", "latest"]
     half_written = story.broken / checkpoints.WRITING / "checkpoint-99"
@@ -108,6 +144,14 @@ def tell(story: Story, command: list[object], *breaks) -> Story:
         out.write('{"step": 99, "lo')
     story.processes["resumed"] = Process(*again).end()
     return story
+
+
+INDEX_OPTIONS = [
+    *"--candidates index --objective emdr2 --reader-passages 2 --num-candidates 3".split(),
+    *"--reconstruction-weight 0.5 --refresh-budget 0.02 --reader-warmup 0.2".split(),
+    *"--gold-probability 0.5 --batch-size 4 --epochs 6 --generator-max-len 200".split(),
+    *"--learning-rate 1e-2 --weight-decay 0.1".split(),
+]
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +170,20 @@ def stories(tiny_models, tiny_table, tmp_path_factory) -> dict[str, Story]:
         *"--batch-size 3 --gradient-accumulation-steps 2 --epochs 8 --learning-rate 1e-3".split(),
         *"--lr-scheduler-type cosine --num-warmup-steps 3 --logit-scale 20".split(),
     ]
+    index = Story(folder / "index", folder / "index-broken")
+    index_command = [
+        *("train-rag-e2e", tiny_table, tiny_models.encoder, tiny_models.generator, *shared),
+        *INDEX_OPTIONS,
+    ]
+    refreshing = folder / "refreshing"
     with ThreadPoolExecutor() as pool:
         told = {
+            "index": pool.submit(
+                *(tell, index, index_command),
+                (signal.SIGKILL, refreshing.exists),
+                (signal.SIGTERM, logged(index.broken, 22)),
+                refreshing=refreshing,
+            ),
             # Five updates an epoch: killed in the second epoch, behind checkpoint 6 or in it.
             "joint": pool.submit(
                 *(tell, joint, joint_command),
@@ -143,7 +199,7 @@ def stories(tiny_models, tiny_table, tmp_path_factory) -> dict[str, Story]:
         return {name: story.result() for name, story in told.items()}
 
 
-@pytest.fixture(params=["joint", "alone"])
+@pytest.fixture(params=["joint", "alone", "index"])
 def story(request, stories) -> Story:
     return stories[request.param]
 
@@ -158,10 +214,40 @@ def test_the_breaks_were_breaks(story):
     assert newest[-1] < last
 
 
-def test_a_kill_leaves_the_last_finished_checkpoint(stories):
-    killed = stories["joint"].processes["SIGKILL"]
+@pytest.mark.parametrize("name", ["joint", "index"])
+def test_a_kill_leaves_the_last_finished_checkpoint(stories, name):
+    killed = stories[name].processes["SIGKILL"]
     assert killed.code == -signal.SIGKILL, killed.errors
-    assert all(step % 3 == 0 for step in stories["joint"].seen["SIGKILL"])
+    assert all(step % 3 == 0 for step in stories[name].seen["SIGKILL"])
+
+
+def test_a_resumed_index_is_that_of_an_unbroken_run(stories):
+    """Also of a run that was killed while it made the index anew."""
+    story = stories["index"]
+    whole, broken = indices(story.whole), indices(story.broken)
+    assert len(whole) == 2
+    assert whole == broken
+    last = lines(story.whole)[-1]
+    assert last["refreshes"] > 5
+    assert len({line["index_age"] for line in lines(story.whole)}) > 2
+    said = story.processes["resumed"].errors
+    assert f"index      taken up from {story.broken}/checkpoint-" in said
+    assert "built again" not in said
+
+
+def test_a_run_without_its_index_makes_it_again_and_says_so(
+    stories, tiny_models, tiny_table, tmp_path, caplog
+):
+    folder = shutil.copytree(stories["index"].whole, tmp_path / "run")
+    (folder / "checkpoint-27" / "index_0.safetensors").unlink()
+    models = (tiny_models.encoder, tiny_models.generator)
+    line = ["train-rag-e2e", tiny_table, *models, "--output-dir", folder, *INDEX_OPTIONS]
+    line += "--device cpu --precision fp32 --checkpointing-steps 3 --logging-steps 2".split()
+    line += ["--resume-from-checkpoint", folder / "checkpoint-27"]
+    with caplog.at_level(logging.INFO):
+        assert run(app, [str(part) for part in line]) == 0
+    assert "index      built again: it is missing or broken" in caplog.messages
+    assert lines(folder)[-1]["step"] == 30
 
 
 def test_resumed_weights_are_those_of_an_unbroken_run(story):
@@ -185,7 +271,10 @@ def test_unfinished_checkpoints_are_gone_in_the_end(story):
     assert saved(story.broken) == saved(story.whole)
 
 
-@pytest.mark.parametrize(("name", "number"), [("joint", signal.SIGTERM), ("alone", signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("joint", signal.SIGTERM), ("alone", signal.SIGINT), ("index", signal.SIGTERM)],
+)
 def test_a_signal_writes_a_checkpoint_and_says_so_in_one_line(stories, name, number):
     stopped = stories[name].processes[number.name]
     assert stopped.code == 128 + number  # 143 for SIGTERM, 130 for Ctrl-C

@@ -1,6 +1,6 @@
 """Train retriever and generator jointly: questions, passages and answers in, a tuned pair out."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -31,24 +31,26 @@ def train_rag_e2e(
     from dalm.datasets.tables import read_examples
     from dalm.models.generator import load_generator
     from dalm.models.retriever import load_retriever
-    from dalm.training import run
-    from dalm.training.batches import Rows
-    from dalm.training.objectives import RagEndToEnd
+    from dalm.retrieval.living import LivingIndex
+    from dalm.training import assembly, dry_run, run, shown
     from dalm.training.trainer import train
 
+    assembly.check(settings)
     this_run = run.start(
         settings,
         dataset_path=dataset_path,
         retriever_name_or_path=retriever_name_or_path,
         generator_name_or_path=generator_name_or_path,
     )
-    examples = read_examples(dataset_path, settings, needs={"passage", "answer"})
-    run.check_negatives(examples, settings)
+    searched = settings.candidates == "index"
+    needs: set[Literal["passage", "answer"]] = {"answer"} if searched else {"passage", "answer"}
+    examples = read_examples(dataset_path, settings, needs=needs)
+    more = assembly.knowledge_base(examples, settings)
 
     tuned, packed = run.parts(settings.use_peft), run.parts(settings.use_bnb)
     retriever = load_retriever(
         retriever_name_or_path,
-        this_run.place(lora="retriever" in tuned, four_bit="retriever" in packed),
+        this_run.place(lora=assembly.adapts_retriever(settings), four_bit="retriever" in packed),
         lengths={"query": settings.query_max_len, "passage": settings.passage_max_len},
         prompts={"query": settings.query_prompt, "passage": settings.passage_prompt},
         is_autoregressive=settings.retriever_is_autoregressive,
@@ -58,21 +60,18 @@ def train_rag_e2e(
         this_run.place(lora="generator" in tuned, four_bit="generator" in packed),
         max_length=settings.generator_max_len,
     )
-    if "retriever" in tuned:
-        this_run.add_lora(retriever, "FEATURE_EXTRACTION")
-    if "generator" in tuned:
-        this_run.add_lora(generator, "CAUSAL_LM")
-    objective = RagEndToEnd(
-        retriever,
-        generator,
-        marginal=settings.objective,
-        scale=settings.logit_scale,
-        num_candidates=settings.num_candidates,
-        temperature=settings.marginal_temperature,
-        contrastive_weight=settings.contrastive_weight,
-    )
-    rows = Rows(examples, retriever, generator)
+    assembly.choose_trained(retriever, generator, this_run)
+    rows = assembly.rows_of(examples, more, retriever, generator, settings)
+    index = None
+    if searched:
+        index = LivingIndex(len(rows.base), rows.base.identity(), retriever.device)
+    objective = assembly.objective_of(rows, retriever, generator, settings, index)
     this_run.ready(objective, rows)
+    if settings.dry_run:
+        lines = shown.pair_of(rows, whole=settings.objective == "dalm")
+        few = not searched or len(rows.base) <= dry_run.FEW
+        dry_run.report(objective, rows, settings, this_run.placement, lines, measure=few)
+        return
     this_run.open()
     rates = {"generator": settings.generator_learning_rate or settings.learning_rate}
     train(objective, rows, settings, this_run.placement, rates=rates, trackers=this_run.trackers)

@@ -25,7 +25,7 @@ def train_retriever_only(
     """
     from dalm.datasets.tables import read_examples
     from dalm.models.retriever import load_retriever
-    from dalm.training import run
+    from dalm.training import dry_run, run, shown
     from dalm.training.batches import Rows
     from dalm.training.objectives import Contrastive
     from dalm.training.trainer import train
@@ -48,6 +48,10 @@ def train_retriever_only(
     objective = Contrastive(retriever, settings.logit_scale)
     rows = Rows(examples, retriever)
     this_run.ready(objective, rows)
+    if settings.dry_run:
+        lines = shown.texts_of(rows)
+        dry_run.report(objective, rows, settings, this_run.placement, lines)
+        return
     this_run.open()
     train(objective, rows, settings, this_run.placement, trackers=this_run.trackers)
     this_run.finish(

@@ -1,4 +1,4 @@
-"""Tensors of all ranks, with gradient: in-batch negatives reach across processes."""
+"""Tensors of all ranks: with gradient for the negatives, of any length for the index."""
 
 from typing import Any
 
@@ -40,3 +40,25 @@ def gather(rows: Tensor) -> Tensor:
     if world()[1] == 1:
         return rows
     return _Gather.apply(rows)  # type: ignore[no-any-return,no-untyped-call]
+
+
+@torch.no_grad()
+def gather_ragged(rows: Tensor) -> Tensor:
+    """Return the rows of all ranks, rank 0 first, without gradient; ranks may hold unlike many."""
+    ranks = world()[1]
+    if ranks == 1:
+        return rows
+    counts = gather(torch.tensor([len(rows)], device=rows.device)).tolist()
+    padded = rows.new_zeros(max(counts), *rows.shape[1:])
+    padded[: len(rows)] = rows
+    parts = gather(padded).chunk(ranks)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+def total(number: float, device: torch.device) -> float:
+    """Return the sum of every rank's number."""
+    if world()[1] == 1:
+        return number
+    summed = torch.tensor(number, dtype=torch.float64, device=device)
+    dist.all_reduce(summed)
+    return float(summed)

@@ -1,0 +1,94 @@
+"""Rows in, batches of similar length out: shuffled, no passage twice, this rank's share."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+class LengthBatches(Sampler[list[int]]):
+    """Batches of similar length in random order, no key twice in one; this rank's share of them.
+
+    Rows are shuffled, taken `POOL` batches at a time, sorted by length and dealt out: padding
+    shrinks while every batch stays a fresh mixture. All batches are of one size, or of two sizes
+    that differ by one per rank, so none is too small for negatives. The plan depends on seed and
+    epoch alone: a resumed run meets the same batches.
+    """
+
+    POOL = 16
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        keys: np.ndarray,
+        size: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        self.lengths, self.keys = lengths, keys
+        self.size, self.seed = size, seed
+        self.rank, self.ranks = rank, ranks
+        self.epoch = 0
+        self.rows = len(lengths) // ranks * ranks
+        self.batches = -(-self.rows // (size * ranks))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose batches come next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        random = np.random.default_rng([self.seed, self.epoch])
+        order = random.permutation(len(self.lengths))[: self.rows]
+        sizes = self._sizes()
+        batches: list[list[int]] = []
+        start = 0
+        for pool in np.array_split(sizes, -(-len(sizes) // self.POOL)):
+            part = pool.tolist()
+            rows = order[start : start + sum(part)]
+            start += len(rows)
+            batches += self._deal(rows[np.argsort(self.lengths[rows], kind="stable")], part)
+        for batch in random.permutation(len(batches)):
+            yield batches[batch][self.rank :: self.ranks]
+
+    def _sizes(self) -> list[int]:
+        """Return the batches' sizes over all ranks: multiples of the ranks, as equal as can be."""
+        each, more = divmod(self.rows // self.ranks, self.batches)
+        return [(each + (batch < more)) * self.ranks for batch in range(self.batches)]
+
+    def _deal(self, rows: np.ndarray, sizes: list[int]) -> list[list[int]]:
+        """Give each row, shortest first, to the first batch with room that lacks its key.
+
+        Where every batch with room has the key already, the row changes places with one of another
+        batch; where that can't be either, the loss masks the second one.
+        """
+        batches: list[list[int]] = [[] for _ in sizes]
+        keys: list[set[int]] = [set() for _ in sizes]
+        first = 0
+        for row in rows.tolist():
+            key = int(self.keys[row])
+            while len(batches[first]) == sizes[first]:
+                first += 1
+            free = [b for b in range(first, len(sizes)) if len(batches[b]) < sizes[b]]
+            chosen = next((b for b in free if key not in keys[b]), free[0])
+            batches[chosen].append(row)
+            if key in keys[chosen]:
+                self._exchange(batches, keys, chosen)
+            keys[chosen].add(int(self.keys[batches[chosen][-1]]))
+        return batches
+
+    def _exchange(self, batches: list[list[int]], keys: list[set[int]], chosen: int) -> None:
+        """Let a batch's last row change places with one of a batch that lacks its key."""
+        row = batches[chosen][-1]
+        for b in reversed(range(len(batches))):  # later batches are nearer in length
+            if int(self.keys[row]) in keys[b]:
+                continue
+            for place, other in enumerate(batches[b]):
+                if int(self.keys[other]) not in keys[chosen]:
+                    batches[b][place], batches[chosen][-1] = row, other
+                    keys[b] = set(self.keys[batches[b]].tolist())
+                    return

@@ -1,0 +1,188 @@
+"""A dry run shows what would be trained, counts it, and leaves nothing behind."""
+
+import logging
+import re
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+
+from dalm.cli import app, run
+from dalm.models.generator import load_generator
+from dalm.models.loading import place
+from dalm.records import Example, Passage
+from dalm.settings import GeneratorOnly
+from dalm.training import dry_run
+from dalm.training.objectives import Loss, Objective
+from dalm.training.reading import Reading
+from dalm.training.reading_rows import ReadingRows
+
+CPU = place("cpu", "fp32")
+
+
+@pytest.fixture
+def generator(tiny_models):
+    return load_generator(str(tiny_models.generator), CPU, max_length=200)
+
+
+@pytest.fixture
+def rows(generator, tiny_rows):
+    examples = [Example(r["Query"], r["Answer"], Passage.of(r["Passage"])) for r in tiny_rows]
+    return ReadingRows(examples, generator)
+
+
+def commands(tiny_models, tiny_table):
+    table, encoder, generator = map(str, (tiny_table, tiny_models.encoder, tiny_models.generator))
+    return {
+        "retriever": ["train-retriever-only", encoder, table],
+        "pair": ["train-rag-e2e", table, encoder, generator],
+        "dalm": ["train-rag-e2e", table, encoder, generator, "--objective", "dalm"],
+        "index": ["train-rag-e2e", table, encoder, generator, "--candidates", "index"],
+        "generator": ["train-generator-only", table, generator],
+        "searched": [
+            *("train-generator-only", table, generator, "--use-peft"),
+            *("--retriever-name-or-path", encoder),
+        ],
+    }
+
+
+@pytest.mark.parametrize("name", ["retriever", "pair", "dalm", "index", "generator", "searched"])
+def test_every_training_command(tiny_models, tiny_table, tmp_path, caplog, name):
+    line = [*commands(tiny_models, tiny_table)[name], "--output-dir", str(tmp_path / "out")]
+    line += "--dry-run --batch-size 4 --gradient-accumulation-steps 2 --epochs 2".split()
+    before = tiny_table.read_bytes()
+    with caplog.at_level(logging.INFO):
+        assert run(app, line) == 0
+    said = caplog.text
+    assert "6 updates of 8 rows, 2 epochs" in said
+    assert re.search(r"tokens     about [\d,]+ for the models to read", said)
+    assert re.search(r"memory     about [\d.]+ MB: weights [\d.]+ MB, gradients", said)
+    assert re.search(r"time       about \d+ seconds on cpu", said)
+    assert "nothing was written" in said
+    assert ("⟦<eos>⟧" in said) is (name != "retriever")
+    assert not list(tmp_path.iterdir())
+    assert tiny_table.read_bytes() == before
+
+
+def test_a_dry_run_asks_no_hub(tiny_models, tiny_table, tmp_path, monkeypatch):
+    def ask(*_):
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("dalm.training.run._check_hub", ask)
+    line = [*commands(tiny_models, tiny_table)["generator"], "--output-dir", str(tmp_path / "out")]
+    assert run(app, [*line, "--dry-run", "--hub-model-id", "a/b"]) == 0
+
+
+def test_a_dry_run_finds_what_the_run_would(tiny_models, tmp_path, capsys):
+    table = tmp_path / "t.csv"
+    table.write_text("Passage,Query\na,b\n")
+    line = ["train-generator-only", str(table), str(tiny_models.generator), "--dry-run"]
+    assert run(app, [*line, "--output-dir", str(tmp_path / "out")]) == 2
+    assert "'Answer'" in capsys.readouterr().err
+
+
+def test_an_index_of_many_passages_is_not_built(
+    tiny_models, tiny_table, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(dry_run, "FEW", 5)
+    line = [*commands(tiny_models, tiny_table)["index"], "--output-dir", str(tmp_path / "out")]
+    with caplog.at_level(logging.INFO):
+        assert run(app, [*line, "--dry-run"]) == 0
+    assert "time       not measured" in caplog.text
+
+
+# What is counted and measured
+
+
+def test_steps_by_hand(rows):
+    def count(**options):
+        return dry_run._count(rows, GeneratorOnly(output_dir="o", **options))
+
+    assert count(per_device_train_batch_size=8) == (8, 3, 1.0)
+    options = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 2}
+    assert count(**options, num_train_epochs=2.5) == (6, 10, 2.5)  # 7 batches, 4 updates
+    assert count(**options, max_train_steps=2) == (6, 2, 0.5)
+    assert count(per_device_train_batch_size=64) == (20, 1, 1.0)
+
+
+def test_weights_gradients_and_moments_by_hand(rows, generator):
+    objective = Reading.of(rows)
+    count = sum(p.numel() for p in generator.parameters())
+    assert dry_run._fixed_bytes(objective) == (4 * count, 4 * count, 8 * count)
+    for parameter in generator.parameters():
+        parameter.requires_grad_(parameter.ndim == 1)
+    few = sum(p.numel() for p in generator.parameters() if p.ndim == 1)
+    assert dry_run._fixed_bytes(objective) == (4 * count, 4 * few, 8 * few)
+
+
+@dataclass
+class Squares:
+    """Rows of which each is a number of 1,000 copies."""
+
+    seen: list[list[int]] = field(default_factory=list)
+
+    def collate(self, chosen):
+        self.seen.append(list(chosen))
+        return {"prompts": [torch.ones(1000) for _ in chosen]}
+
+    def lengths(self):
+        return torch.tensor([10, 20, 30, 40]).numpy()
+
+    def gold_keys(self):
+        return torch.arange(4).numpy()
+
+
+class Square(Objective):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def models(self):
+        return {}
+
+    def forward(self, batch):
+        rows = torch.stack(batch["prompts"]) * 1.0
+        # The product keeps its input for the weight's gradient, and no more.
+        total = (rows * self.weight).sum()
+        return Loss(total, {}, len(rows) * 7, len(rows) * 7)
+
+
+def test_activations_are_what_is_kept_for_the_way_back():
+    objective, rows = Square(), Squares()
+    ran = dry_run._run(objective, rows, [0, 2, 3], CPU, 100)
+    assert ran.kept == 3 * 1000 * 4
+    assert (ran.rows, ran.tokens, ran.length, ran.share) == (3, 21, 80, 0.8)
+    assert objective.weight.grad is None
+    assert objective.weight.item() == 1
+
+
+def test_a_slow_batch_is_measured_on_two_rows(monkeypatch):
+    settings = GeneratorOnly(output_dir="o", per_device_train_batch_size=4)
+    rows = Squares()
+    assert dry_run._measured(Square(), rows, settings, CPU).share == 1
+    monkeypatch.setattr(dry_run, "PATIENCE", 0.0)
+    ran = dry_run._measured(Square(), rows, settings, CPU)
+    assert ran.rows == 2
+    assert ran.share < 1
+    assert [len(chosen) for chosen in rows.seen] == [2, 4, 2, 2]
+
+
+def test_a_measured_batch_leaves_the_random_state(rows):
+    objective = Reading.of(rows)
+    torch.manual_seed(3)
+    first = torch.rand(1)
+    torch.manual_seed(3)
+    dry_run._run(objective, rows, [0, 1], CPU, 100)
+    assert torch.equal(torch.rand(1), first)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(3, "3 seconds"), (150, "2.5 minutes"), (9000, "2.5 hours")]
+)
+def test_durations(seconds, said):
+    assert dry_run._duration(seconds) == said
+
+
+def test_sizes():
+    assert dry_run._size(5 * 2**19) == "2.5 MB"
+    assert dry_run._size(3 * 2**29) == "1.5 GB"
