@@ -3,7 +3,7 @@
 from invoke.context import Context
 from invoke.tasks import task
 
-PACKAGE = "dalm tests benchmarks tasks.py"
+PACKAGE = "dalm tests benchmarks experiments tasks.py"
 
 
 @task
@@ -49,5 +49,23 @@ def docs(c: Context) -> None:
 @task
 def bench(c: Context) -> None:
     """Measure speed, memory and gain; needs the `bench` extra and the data (see docs)."""
-    for name in ("retriever_training", "joint_training", "search", "medquad"):
+    for name in (
+        "retriever_training",
+        "joint_training",
+        "pretraining",
+        "search",
+        "medquad",
+        "passages",
+    ):
         c.run(f"python benchmarks/{name}.py")
+
+
+@task
+def experiments(c: Context) -> None:
+    """Run what docs/experiments.md reports, as far as it has no result yet, and write its tables.
+
+    Hours on two cores; needs the `bench` extra and the data. Delete a line of
+    experiments/results to run its cell again.
+    """
+    for name in ("toy_without_gold", "toy_with_gold", "covidqa", "pretraining", "tables"):
+        c.run(f"python experiments/{name}.py")

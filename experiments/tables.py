@@ -1,0 +1,56 @@
+"""Results in, the tables of docs/experiments.md out: `python tables.py` writes them in place."""
+
+import re
+import statistics
+from collections import defaultdict
+from typing import Any
+
+from common import HERE, over_seeds, results
+
+PAGE = HERE.parent / "docs" / "experiments.md"
+MEASURES = {
+    "R@1": "recall@1",
+    "R@5": "recall@5",
+    "R@20": "recall@20",
+    "RR@10": "MRR@10",
+    "EM found": "EM",
+    "F1 found": "F1",
+    "EM gold": "EM gold",
+    "NLL found": "NLL",
+    "NLL gold": "NLL gold",
+    "gap": "gap",
+}
+
+
+def main() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for name in re.findall(r"<!-- table (\w+) -->", page):
+        pattern = rf"(<!-- table {name} -->\n).*?(<!-- end -->)"
+        text = table(name)
+        page = re.sub(pattern, lambda m, text=text: m[1] + text + m[2], page, flags=re.DOTALL)
+    PAGE.write_text(page, encoding="utf-8")
+
+
+def table(experiment: str) -> str:
+    """Return a Markdown table: a row for each arm, mean and 95 % interval over its seeds."""
+    arms: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for result in results(experiment):
+        arms[result["name"]].append(result)
+    heading = ["", "seeds", *MEASURES.values(), "Mtokens", "s", "MB"]
+    lines = [heading, ["---"] * len(heading)]
+    for name, found in arms.items():
+        cells = [over_seeds([each[measure] for each in found]) for measure in MEASURES]
+        lines.append([name, str(len(found)), *cells, *_costs(found)])
+    return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
+
+
+def _costs(found: list[dict[str, Any]]) -> list[str]:
+    if "seconds" not in found[0]:
+        return ["", "", ""]
+    median = {k: statistics.median(e[k] for e in found) for k in ("prompt_tokens", "seconds", "mb")}
+    tokens = f"{median['prompt_tokens'] / 1e6:.2f}" if median["prompt_tokens"] else ""
+    return [tokens, f"{median['seconds']:.0f}", f"{median['mb']:.0f}"]
+
+
+if __name__ == "__main__":
+    main()

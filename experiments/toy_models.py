@@ -1,0 +1,90 @@
+"""The pairs that the toy experiments start from, made once for each seed and kept.
+
+The misaligned retriever has learnt places and the wrong jargon: it was trained by contrast on
+questions in which every kind of device is called by another one's name, so it finds the right place
+and there the wrong device. The reader has learnt to read on half of the places.
+"""
+
+import re
+import sys
+
+from common import TOY, WORK, columns
+
+from dalm import RagE2E, RetrieverOnly, train_rag_e2e, train_retriever_only
+from dalm.datasets.toy import KINDS
+
+RATES = {
+    "learning_rate": 1e-3,
+    "generator_learning_rate": 1.5e-3,
+    "lr_scheduler_type": "cosine",
+    "num_warmup_steps": 40,
+    "logit_scale": 20.0,
+    "precision": "fp32",
+    "per_device_train_batch_size": 16,
+    "logging_steps": 20,
+}
+TRAIN, TEST = str(TOY / "toy_data_train.csv"), str(TOY / "toy_data_test.csv")
+
+
+def fresh(seed: int) -> tuple[str, str]:
+    """Return an untrained retriever and generator whose tokenizers know the domain's words."""
+    from dalm.demo import _models
+    from dalm.settings import Demo
+
+    folder = WORK / f"fresh-{seed}"
+    if not folder.exists():
+        _models(Demo(seed=seed), folder)
+    return str(folder / "encoder"), str(folder / "decoder")
+
+
+def halves() -> tuple[str, str, str]:
+    """Return tables of the first half of the places, and of the second without and with gold."""
+    both, alone = ("Query", "Passage", "Answer"), ("Query", "Answer")
+    return (
+        columns(TRAIN, WORK / "toy_first.csv", both, lambda rows: rows[: len(rows) // 2]),
+        columns(TRAIN, WORK / "toy_second.csv", alone, lambda rows: rows[len(rows) // 2 :]),
+        columns(TRAIN, WORK / "toy_second_gold.csv", both, lambda rows: rows[len(rows) // 2 :]),
+    )
+
+
+def misaligned(seed: int) -> str:
+    """Return a retriever that has learnt the places, and the wrong names of the devices."""
+    folder = WORK / f"misaligned-{seed}"
+    if not (folder / "retriever").exists():
+        file = columns(TRAIN, WORK / "toy_misnamed.csv", ("Query", "Passage"), _misname)
+        options = {**RATES, "per_device_train_batch_size": 32, "max_train_steps": 300}
+        del options["generator_learning_rate"]
+        settings = RetrieverOnly(
+            output_dir=str(folder), overwrite_output_dir=True, seed=seed, **options
+        )
+        train_retriever_only(fresh(seed)[0], file, settings)
+    return str(folder / "retriever")
+
+
+def reader(seed: int) -> str:
+    """Return a generator that can read, as any pretrained one can: it was tuned on other places."""
+    folder = WORK / f"reader-{seed}"
+    if not (folder / "generator").exists():
+        options = {**RATES, "per_device_train_batch_size": 32, "max_train_steps": 700}
+        settings = RagE2E(
+            output_dir=str(folder),
+            overwrite_output_dir=True,
+            seed=seed,
+            train_encoders="none",
+            num_candidates=1,
+            **options,
+        )
+        train_rag_e2e(halves()[0], misaligned(seed), fresh(seed)[1], settings)
+    return str(folder / "generator")
+
+
+def _misname(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    kinds = list(KINDS)
+    other = dict(zip(kinds, kinds[1:] + kinds[:1], strict=True))
+    named = re.compile(rf"\b({'|'.join(kinds)})\b")
+    return [row | {"Query": named.sub(lambda match: other[match[1]], row["Query"])} for row in rows]
+
+
+if __name__ == "__main__":
+    for seed in map(int, sys.argv[1:]):
+        print(misaligned(seed), reader(seed))
