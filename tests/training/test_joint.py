@@ -449,16 +449,19 @@ def test_a_judge_is_tuned_as_a_reader_alone(in_batch, rows, joint, gradients):
 def test_the_probability_of_the_best_passage_rises_where_the_generator_likes_it(
     searched, gradients, joint
 ):
-    """One small step against the gradient lowers the loss."""
-    objective, rows = searched(joint, without=tuple(ALL), target_temperature=0.3)
+    """One small step of the retriever against the gradient lowers the joint loss.
+
+    All ten passages are candidates: which passages are chosen is then no matter of the step.
+    """
+    objective, rows = searched(joint, without=tuple(ALL), num_candidates=10, target_temperature=0.3)
     batch = rows.collate(ALL)
-    before = objective(batch).total
-    found = gradients(objective, before)
+    before = objective(batch)
+    found = gradients(objective, before.total)
     with torch.no_grad():
         for name, parameter in objective.retriever.named_parameters():
             if f"retriever.{name}" in found:
-                parameter.sub_(1e-3 * found[f"retriever.{name}"])
-    assert objective(batch).total < before - 1e-7
+                parameter.sub_(1e-4 * found[f"retriever.{name}"])
+    assert objective(batch).parts[joint] < before.parts[joint]
 
 
 # What is told
