@@ -4,48 +4,95 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from common import child, row, table
 
-PASSAGES, QUERIES, DIM, K, ROUNDS = 1_000_000, 1_000, 384, 10, 3
+QUICK = "--quick" in sys.argv
+PASSAGES, DIM, ROUNDS = (100_000 if QUICK else 1_000_000), 384, (1 if QUICK else 3)
+SHAPES = ((1_000, 10), (1_000, 100)) if QUICK else ((10_000, 10), (1_000, 10), (1_000, 100))
+"""Queries and k."""
 
 
-def measure(who: str) -> dict[str, float]:
+def measure(who: str, queries: int, k: int) -> dict[str, float]:
     import numpy as np
 
     random = np.random.default_rng(0)
     vectors = random.standard_normal((PASSAGES, DIM), dtype=np.float32)
-    queries = random.standard_normal((QUERIES, DIM), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    asked = random.standard_normal((queries, DIM), dtype=np.float32)
     if who == "faiss":
         import faiss
 
         index = faiss.IndexFlatIP(DIM)
         index.add(vectors)
-        start = time.perf_counter()
-        _, rows = index.search(queries, K)
+        del vectors
+        found = timed(lambda: index.search(asked, k)[1])
     else:
         import torch
 
         from dalm.retrieval.topk import top_k
 
-        passages, asked = torch.from_numpy(vectors), torch.from_numpy(queries)
-        start = time.perf_counter()
-        rows = top_k(asked, passages, K)[1].numpy()
-    return {"seconds": time.perf_counter() - start, "check": int(rows[:, 0].sum())}
+        passages, those = torch.from_numpy(vectors), torch.from_numpy(asked)
+        if who == "product":  # the floor: the products alone, in fp32
+            found = timed(lambda: products(passages, those))
+        else:
+            found = timed(lambda: top_k(those, passages, k)[1].numpy())  # noqa: PLW0108
+    return found
+
+
+def products(passages: Any, queries: Any) -> Any:
+    import torch
+
+    out = torch.empty(512, 8192)
+    for start in range(0, len(passages) - 8191, 8192):
+        for part in queries.split(512):
+            torch.mm(part, passages[start : start + 8192].T, out=out[: len(part)])
+    return out[:1].long().numpy()
+
+
+def peak_mb() -> float:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def timed(search: Callable[[], Any]) -> dict[str, float]:
+    before = peak_mb()
+    wall, cpu = time.perf_counter(), time.process_time()
+    rows = search()
+    return {
+        "seconds": time.perf_counter() - wall,
+        "cpu": time.process_time() - cpu,
+        "mb": peak_mb() - before,
+        "check": int(rows[:, 0].sum()),
+    }
 
 
 def main() -> None:
-    if len(sys.argv) > 1:
-        print(json.dumps(measure(sys.argv[1])))
+    arguments = [x for x in sys.argv[1:] if x != "--quick"]
+    if arguments:
+        print(json.dumps(measure(arguments[0], *map(int, arguments[1:]))))
         return
-    seen = [(child(Path(__file__), "dalm"), child(Path(__file__), "faiss")) for _ in range(ROUNDS)]
-    assert all(a["check"] == b["check"] for a, b in seen), "the two found different passages"
-    ours, theirs = (statistics.median(pair[i]["seconds"] for pair in seen) for i in (0, 1))
-    ratio = statistics.median(pair[0]["seconds"] / pair[1]["seconds"] for pair in seen)
-    shape = f"{PASSAGES:,} x {DIM}, {QUERIES:,} queries, k = {K}"
-    heading = ("search", "dalm, s", "faiss flat, s", "ratio")
-    rows = [row(shape, f"{ours:.1f}", f"{theirs:.1f}", f"{ratio:.2f}")]
+    rows = []
+    quick = ["--quick"] * QUICK
+    for queries, k in SHAPES:
+        who = ("dalm", "faiss", "product")
+        asked = [str(queries), str(k), *quick]
+        seen = [[child(Path(__file__), name, *asked) for name in who] for _ in range(ROUNDS)]
+        assert all(a["check"] == b["check"] for a, b, _ in seen), "they found different passages"
+        middle = [statistics.median(turn[i]["seconds"] for turn in seen) for i in range(3)]
+        ratios = [
+            statistics.median(turn[0][unit] / turn[1][unit] for turn in seen)
+            for unit in ("seconds", "cpu")
+        ]
+        shape = f"{PASSAGES:,} x {DIM}, {queries:,} queries, k = {k}"
+        cells = [f"{s:.1f}" for s in middle] + [f"{r:.2f}" for r in ratios]
+        rows.append(row(shape, *cells, *(f"{turn['mb']:.0f}" for turn in seen[0][:2])))
+    heading = ("search", "dalm, s", "faiss flat, s", "fp32 products alone, s", "ratio by the clock")
+    heading += ("ratio of CPU time", "dalm, MB above the vectors", "faiss, MB")
     table("Exact search", heading, rows)
 
 

@@ -59,10 +59,10 @@ def place(device: str, precision: Precision) -> Placement:
     """
     found = _device(device)
     if precision == "auto":
-        return Placement(found, "bf16" if _has_bf16(found) else "fp32")
+        return Placement(found, "bf16" if has_bf16(found) else "fp32")
     if precision == "fp16" and found.type == "cpu":
         raise UserError("--precision fp16 needs a GPU; on this CPU use bf16, fp32 or auto")
-    if precision == "bf16" and found.type == "cuda" and not _has_bf16(found):
+    if precision == "bf16" and found.type == "cuda" and not has_bf16(found):
         raise UserError("--precision bf16: this GPU has no bf16 arithmetic; use fp16, fp32 or auto")
     return Placement(found, precision)
 
@@ -87,7 +87,7 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _has_bf16(device: torch.device) -> bool:
+def has_bf16(device: torch.device) -> bool:
     """Whether bf16 products run in hardware: emulated ones are slower than fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

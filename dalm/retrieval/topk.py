@@ -4,10 +4,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-# Wide blocks, so that choosing the best costs a fifth of the product before it (two CPU cores,
-# 384 dimensions); a GPU wants more work per launch.
-BLOCK_PASSAGES = {"cpu": 32_768, "cuda": 262_144}
-BLOCK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
+from dalm.retrieval.screening import Found, Rough, above
+
+# On a CPU a block's scores stay in the cache; a GPU wants more work per launch.
+BLOCK_PASSAGES = {"cpu": 8_192, "cuda": 262_144}
+BLOCK_BYTES = {"cpu": 16 << 20, "cuda": 1 << 30}
+SCREENED_QUERIES = 64  # from as many on a CPU's first pass in low precision pays
+
+Best = tuple[Tensor, Tensor]
+"""Scores and rows, (B, K) each, best first."""
 
 
 @torch.no_grad()
@@ -23,17 +28,30 @@ def top_k(
     result it needs one block of scores and one of fp32 passages, whatever B and N. `block` is the
     number of queries and of passages in one product; by default it follows the device.
 
+    On a CPU with many queries a block behind the first is screened in low precision for what may
+    exceed the k-th best score so far (see `dalm.retrieval.screening`).
+
     The same arguments give the same result. Two equal vectors may still score differently in the
     last bit, as in any fp32 product, since a matrix product rounds by a column's place in it.
     """
     rows_per_block, columns = block or _block(queries, len(passages))
-    scores = queries.new_empty(rows_per_block * columns, dtype=torch.float32)
     parts = torch.split(queries.float(), rows_per_block)
+    scores = queries.new_empty(rows_per_block * columns, dtype=torch.float32)
+    screens = queries.device.type == "cpu" and len(queries) >= SCREENED_QUERIES
+    rough = [Rough.of(part) for part in parts] if screens else []
+    room = torch.empty(0)
+    if screens:
+        room = torch.empty(rows_per_block * (columns + 64), dtype=rough[0].low.dtype)
     best = [_nothing(part) for part in parts]
     for start in range(0, len(passages), columns):
         # Passages outermost: a half-precision block is widened once, not once for every query.
         candidates = passages[start : start + columns].float()
+        screened = Rough.of(candidates) if screens and start >= k else None
         for i, part in enumerate(parts):
+            found = screened and above(rough[i], screened, best[i][0][:, -1], room)
+            if found is not None:
+                best[i] = _insert(best[i], found, start, k)
+                continue
             shape = len(part), len(candidates)
             product = scores[: shape[0] * shape[1]].view(shape)
             torch.mm(part, candidates.T, out=product)
@@ -48,11 +66,11 @@ def _block(queries: Tensor, count: int) -> tuple[int, int]:
     return max(1, min(len(queries), BLOCK_BYTES[device] // (4 * columns))), columns
 
 
-def _nothing(queries: Tensor) -> tuple[Tensor, Tensor]:
+def _nothing(queries: Tensor) -> Best:
     return queries.new_empty(len(queries), 0), queries.new_empty(len(queries), 0, dtype=torch.long)
 
 
-def _largest(scores: Float[Tensor, "B C"], k: int) -> tuple[Tensor, Tensor]:
+def _largest(scores: Float[Tensor, "B C"], k: int) -> Best:
     """Return the k largest of each line and their columns, columns ascending.
 
     `torch.topk` doesn't say which of several equal scores it takes, so one more than k is asked
@@ -75,18 +93,36 @@ def _first_of_equals(
 ) -> Int[Tensor, "B k"]:
     """Return the columns above the border and, up to k, the first of those that equal it."""
     equal = scores == border
-    above = ~(scores <= border)  # not `>`: NaN counts as the largest, as it does for topk
-    wanted = k - above.sum(1, keepdim=True)
-    taken = above | (equal & (equal.cumsum(1, dtype=torch.int32) <= wanted))
+    above_border = ~(scores <= border)  # not `>`: NaN counts as the largest, as it does for topk
+    wanted = k - above_border.sum(1, keepdim=True)
+    taken = above_border | (equal & (equal.cumsum(1, dtype=torch.int32) <= wanted))
     return taken.nonzero()[:, 1].view(len(scores), k)
 
 
-def _merge(
-    best: tuple[Tensor, Tensor], found: tuple[Tensor, Tensor], start: int, k: int
-) -> tuple[Tensor, Tensor]:
+def _merge(best: Best, found: Best, start: int, k: int) -> Best:
     """Join the best so far with a later block's, whose columns begin at row `start`."""
     scores = torch.cat([best[0], found[0]], dim=1)
     rows = torch.cat([best[1], found[1] + start], dim=1)
     # Stable: among equal scores the lower rows stand first already.
     scores, order = scores.sort(dim=1, descending=True, stable=True)
     return scores[:, :k], rows.gather(1, order[:, :k])
+
+
+def _insert(best: Best, found: Found, start: int, k: int) -> Best:
+    """Join the best so far with the entries that screening found in a later block.
+
+    Only lines with entries are touched; theirs are laid side by side, filled up with −∞.
+    """
+    if not len(found.lines):
+        return best
+    lines, counts = torch.unique_consecutive(found.lines, return_counts=True)
+    places = torch.arange(len(lines)).repeat_interleave(counts)
+    within = torch.arange(len(found.lines)) - (counts.cumsum(0) - counts)[places]
+    scores = best[0].new_full((len(lines), int(counts.max())), -torch.inf)
+    columns = torch.zeros(scores.shape, dtype=torch.long)
+    scores[places, within] = found.scores
+    columns[places, within] = found.columns
+    joined = _merge((best[0][lines], best[1][lines]), (scores, columns), start, k)
+    for whole, part in zip(best, joined, strict=True):
+        whole[lines] = part
+    return best
