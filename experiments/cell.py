@@ -95,7 +95,9 @@ def measure(cell: dict[str, Any], retriever_name: str, generator_name: str) -> d
         base |= {passage.id: passage for passage in read_passages(source, Columns())}
     queries = [example.query for example in examples]
     hits = find(retriever, queries, build_index(retriever, list(base.values())), 20)
-    found = means(measure_retrieval(hits, [{passage.id} for passage in gold], [1, 5, 10, 20]))
+    found = means(
+        measure_retrieval(hits, [{passage.id} for passage in gold], ["R@1", "R@5", "R@20", "RR@10"])
+    )
     figures = {name: found[name] for name in ("R@1", "R@5", "R@20", "RR@10")}
     # Every second question for the generator: answering is most of the time.
     queries, hits, gold, examples = (x[::2] for x in (queries, hits, gold, examples))

@@ -34,8 +34,10 @@ ARMS = {
     "lsr": {"objective": "lsr"},
 }
 STILL = {"refresh_budget": 0.0, "write_back": False}
+QUERY = {"train_encoders": "query", "learning_rate": 3e-3}
 VARIANTS = {
-    "query encoder alone": {"train_encoders": "query", "learning_rate": 3e-3},
+    "query encoder alone": QUERY,
+    "query encoder alone, twice as long": QUERY | {"max_train_steps": 240},
     "no refresh": STILL,
     "re-rank alone": STILL | {"over_retrieve": 2},
     "full refresh alone": STILL | {"refresh_budget": 0.1},
