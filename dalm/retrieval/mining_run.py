@@ -13,7 +13,7 @@ from dalm.errors import UserError
 from dalm.models.loading import check_model_name
 from dalm.records import Example, Passage
 from dalm.retrieval.mining import Mined, Reason, Rules
-from dalm.retrieval.vector_cache import default_folder
+from dalm.retrieval.vector_cache import folder_of
 from dalm.settings import MineNegatives, check
 
 logger = logging.getLogger(__name__)
@@ -34,8 +34,7 @@ def start(settings: MineNegatives) -> Path:
             "swap them"
         )
     check_model_name(settings.retriever_name_or_path, "retriever")
-    if settings.cache_dir and Path(settings.cache_dir).is_file():
-        raise UserError(f"--cache-dir {settings.cache_dir}: a file; name a folder")
+    cache_folder(settings)
     output = Path(settings.output).expanduser()
     check_output_file(output, settings.overwrite_output)
     return output
@@ -65,9 +64,7 @@ def knowledge_base(examples: Iterable[Example], settings: MineNegatives) -> list
 
 def cache_folder(settings: MineNegatives) -> Path | None:
     """Return the folder of the vectors that are kept; None: none are."""
-    if not settings.cache:
-        return None
-    return Path(settings.cache_dir).expanduser() if settings.cache_dir else default_folder()
+    return folder_of(settings.cache, settings.cache_dir)
 
 
 def rules(settings: MineNegatives) -> Rules:

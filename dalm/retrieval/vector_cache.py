@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from dalm.errors import UserError
 from dalm.models.retriever import Retriever
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,19 @@ def default_folder() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("dalm", appauthor=False) / "vectors"
+
+
+def folder_of(cache: bool, folder: str | None) -> Path | None:
+    """Return where vectors are kept by `--cache` and `--cache-dir`; None: nowhere.
+
+    Raises:
+        UserError: the folder is a file.
+    """
+    if not cache:
+        return None
+    if folder and Path(folder).is_file():
+        raise UserError(f"--cache-dir {folder}: a file; name a folder")
+    return Path(folder).expanduser() if folder else default_folder()
 
 
 def encode_passages_cached(
@@ -69,6 +83,19 @@ def encode_passages_cached(
         *(len(set(keys)), len(set(keys)) - len(missing), len(missing), folder),
     )
     return vectors
+
+
+class CachedEncoder:
+    """A retriever whose passages' vectors are kept in a folder; None: nowhere."""
+
+    def __init__(self, retriever: Retriever, folder: Path | None) -> None:
+        self.retriever = retriever
+        self.folder = folder
+        self.encode_queries = retriever.encode_queries
+
+    def encode_passages(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
+        """Return the unit vectors of passages, as `encode_passages_cached` does."""
+        return encode_passages_cached(self.retriever, texts, self.folder)
 
 
 def fingerprint(retriever: Retriever) -> str:

@@ -45,6 +45,10 @@ class FoundDistractors:
     """Text before every query; by default the model's own, or what its family was trained with."""
     passage_prompt: str | None = option(None, needs=SEARCHES)
     """Text before every passage; likewise."""
+    cache: bool = option(True, needs=SEARCHES)
+    """--no-cache: encode all passages, also when a run goes on, and keep nothing."""
+    cache_dir: str | None = option(None, needs=SEARCHES)
+    """Folder for the passages' vectors; by default in the user's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)

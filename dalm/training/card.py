@@ -6,7 +6,7 @@ dashes, words for people below. The lineage of a base with a card of its own goe
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -186,8 +186,9 @@ def _figures(line: Mapping[str, float]) -> str:
     """Return the last logged step's figures as a table; they are of training, not of a test."""
     if not line:
         return "None were logged."
-    rows: Iterable[tuple[str, float]] = ((k, v) for k, v in line.items() if k not in _QUIET)
-    table = "\n".join(f"| {name} | {value:.6g} |" for name, value in rows)
+    # Bits per byte are of held-out texts; the data section tells them.
+    shown = {k: v for k, v in line.items() if k not in _QUIET and not k.endswith("_bits_per_byte")}
+    table = "\n".join(f"| {name} | {value:.6g} |" for name, value in shown.items())
     return (
         f"Of the last logged step, on the training data:\n\n| figure | value |\n|---|---|\n{table}"
     )

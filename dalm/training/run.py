@@ -163,10 +163,12 @@ def parts(choice: options.Part | None) -> set[str]:
 
 def check_negatives(examples: Sequence[Example], settings: options.Optimisation) -> None:
     """Refuse what would leave a question without a negative."""
+    if all(example.negatives for example in examples):
+        return
     if settings.per_device_train_batch_size < 2:
         raise UserError(
             "--per-device-train-batch-size 1: the negatives are the batch's other passages; "
-            "use 2 or more"
+            "use 2 or more, or give every question negatives of its own (dalm mine-negatives)"
         )
     distinct = {example.passage.id for example in examples if example.passage}
     if len(distinct) < 2:

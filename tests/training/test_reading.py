@@ -13,7 +13,6 @@ from dalm.errors import UserError
 from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.records import Example, Passage
-from dalm.serving.answering import _lists
 from dalm.settings import GeneratorOnly
 from dalm.training import meter, reading_setup
 from dalm.training.reading import Reading
@@ -35,6 +34,10 @@ def examples(tiny_rows):
 @pytest.fixture
 def passages(examples):
     return list({e.passage.id: e.passage for e in examples}.values())
+
+
+def tokens(generator, texts):
+    return [row.tolist() for row in generator.tokenise(texts)]
 
 
 def read(rows, prompt):
@@ -63,8 +66,8 @@ def test_the_prompt_is_that_of_answering_token_for_token(generator, examples):
     prompt = rows.collate([3])["prompts"][0]
     texts = [p.text for p in dict.fromkeys(e.passage for e in examples)]
     asked = generator.frame.join(
-        _lists(generator, [texts[place] for place in read(rows, prompt)]),
-        *_lists(generator, [examples[3].query]),
+        tokens(generator, [texts[place] for place in read(rows, prompt)]),
+        *tokens(generator, [examples[3].query]),
         None,
         200,
     )
@@ -85,7 +88,7 @@ def test_distractors_are_the_best_found_that_are_not_the_gold_passage(
         expected = [p for p in found[row] if p.id != examples[row].passage.id][:2]
         expected.append(examples[row].passage)
         texts = [rows.passages[p].tolist() for p in read(rows, prompts[row])]
-        assert sorted(texts) == sorted(_lists(generator, [p.text for p in expected]))
+        assert sorted(texts) == sorted(tokens(generator, [p.text for p in expected]))
     assert len(places) == 10
 
 

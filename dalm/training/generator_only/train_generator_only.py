@@ -29,6 +29,7 @@ def train_generator_only(
     from dalm.models.generator import load_generator
     from dalm.models.retriever import load_retriever
     from dalm.retrieval.search import build_index, find
+    from dalm.retrieval.vector_cache import CachedEncoder, folder_of
     from dalm.training import dry_run, reading_setup, run, shown
     from dalm.training.reading import Reading
     from dalm.training.reading_rows import ReadingRows
@@ -40,6 +41,7 @@ def train_generator_only(
         generator_name_or_path=generator_name_or_path,
     )
     reading_setup.check(settings)
+    cache = folder_of(settings.cache, settings.cache_dir)
     searched = settings.retriever_name_or_path
     needs: set[Literal["passage", "answer"]] = {"answer"} if searched else {"passage", "answer"}
     examples = read_examples(dataset_path, settings, needs=needs)
@@ -53,11 +55,12 @@ def train_generator_only(
             lengths={"query": settings.query_max_len, "passage": settings.passage_max_len},
             prompts={"query": settings.query_prompt, "passage": settings.passage_prompt},
         )
-        index = build_index(retriever, dry_run.few(passages) if settings.dry_run else passages)
+        encoder = CachedEncoder(retriever, cache)
+        index = build_index(encoder, dry_run.few(passages) if settings.dry_run else passages)
         queries = [example.query for example in examples]
         hits = find(retriever, queries, index, settings.reads() + 1)
         found = [[hit.passage for hit in row] for row in hits]
-        del retriever, index  # the generator needs the room
+        del retriever, encoder, index  # the generator needs the room
     generator = load_generator(
         generator_name_or_path,
         this_run.place(lora=settings.use_peft, four_bit=settings.use_bnb),
