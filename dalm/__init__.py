@@ -9,11 +9,13 @@ if TYPE_CHECKING:
     from dalm.datasets.reading_comprehension.make_reading_comprehension import (
         reading_comprehension,
     )
+    from dalm.eval.compare_runs import compare
     from dalm.eval.eval_rag import eval_rag
     from dalm.eval.eval_retriever_only import eval_retriever
     from dalm.models.merge_adapter import merge
     from dalm.retrieval.mine_negatives import mine_negatives
     from dalm.settings import (
+        CompareRuns,
         EvalRag,
         EvalRetriever,
         GeneratorOnly,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CompareRuns",
     "EvalRag",
     "EvalRetriever",
     "GeneratorOnly",
@@ -46,6 +49,7 @@ __all__ = [
     "ReadingComprehension",
     "RetrieverOnly",
     "__version__",
+    "compare",
     "eval_rag",
     "eval_retriever",
     "merge",
@@ -60,6 +64,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CompareRuns": "dalm.settings",
     "EvalRag": "dalm.settings",
     "EvalRetriever": "dalm.settings",
     "GeneratorOnly": "dalm.settings",
@@ -71,6 +76,7 @@ _HOMES = {
     "RagE2E": "dalm.settings",
     "ReadingComprehension": "dalm.settings",
     "RetrieverOnly": "dalm.settings",
+    "compare": "dalm.eval.compare_runs",
     "eval_rag": "dalm.eval.eval_rag",
     "eval_retriever": "dalm.eval.eval_retriever_only",
     "merge": "dalm.models.merge_adapter",

@@ -55,12 +55,17 @@ app.command(
 app.command(
     "dalm.eval.eval_retriever_only:eval_retriever",
     name="eval-retriever",
-    help="Measure how well a retriever finds the passages of a table's questions.",
+    help="Measure how well a retriever finds the passages of a dataset's questions.",
 )
 app.command(
     "dalm.eval.eval_rag:eval_rag",
     name="eval-rag",
     help="Measure a retriever and the answers of a generator that reads what it finds.",
+)
+app.command(
+    "dalm.eval.compare_runs:compare",
+    name="compare",
+    help="Compare evaluations that were run before, or TREC run files.",
 )
 app.command(
     "dalm.datasets.documents.make_passages:passages",

@@ -99,7 +99,9 @@ def _measure(retriever_name: str, generator_name: str, examples: "list[Example]"
     queries = [example.query for example in examples]
     gold = [example.passage for example in examples if example.passage]
     hits = find(retriever, queries, index, 10)
-    found = means(measure_retrieval(hits, [{passage.id} for passage in gold], [1, 10]))
+    found = means(
+        measure_retrieval(hits, [{passage.id} for passage in gold], ["R@1", "R@10", "RR@10"])
+    )
     exact = []
     none: list[list[Hit]] = [[] for _ in gold]
     for read in (hits, [[Hit(passage, 1.0)] for passage in gold], none):

@@ -1,8 +1,9 @@
-"""The records that flow through every stage: Passage, Example, Hit, Answer."""
+"""The records that flow through every stage: Passage, Example, JudgedQuery, Hit, Answer."""
 
 import hashlib
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 def normalise(text: str) -> str:
@@ -44,6 +45,29 @@ class Example:
     answer: str | None = None
     passage: Passage | None = None
     negatives: tuple[Passage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedQuery:
+    """A query with what is known about it, before any system has seen it.
+
+    `relevant` are the grades of its judged passages by their ids, relevant from 1 on. `group` is
+    what it shares its difficulty with: the document, for intervals. `answerable` is None where the
+    data doesn't say.
+    """
+
+    id: str
+    query: str
+    relevant: Mapping[str, int] = field(default_factory=dict)
+    references: tuple[str, ...] = ()
+    answerable: bool | None = None
+    group: str = ""
+
+    @property
+    def gold(self) -> list[str]:
+        """The ids of the relevant passages, best grade first."""
+        found = [(grade, passage) for passage, grade in self.relevant.items() if grade >= 1]
+        return [passage for _, passage in sorted(found, key=lambda each: -each[0])]
 
 
 @dataclass(frozen=True, slots=True)

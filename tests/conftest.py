@@ -18,6 +18,12 @@ TOWNS = ("Ulm", "Bern", "Graz", "Linz", "Kiel", "Trier", "Basel", "Essen", "Hall
 PETS = ("a dog", "two cats", "one owl", "a red fox", "an old horse")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep vectors of the tests' models out of the user's cache."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def tiny_rows() -> list[dict[str, str]]:
     """Twenty questions, two for each of ten passages."""

@@ -138,6 +138,19 @@ def test_a_batch_of_one(train: Trainings) -> None:
     assert not train.out.exists()
 
 
+def test_a_batch_of_one_whose_questions_bring_their_negatives(
+    train: Trainings, tiny_rows: list[dict[str, str]], tmp_path: Path
+) -> None:
+    table = tmp_path / "mined.jsonl"
+    others = [row["Passage"] for row in tiny_rows[2:] + tiny_rows[:2]]
+    rows = [row | {"Negatives": [other]} for row, other in zip(tiny_rows, others, strict=True)]
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    line = ["--output-dir", train.out, "--batch-size", 1, "--max-train-steps", 2]
+    succeed("train-retriever-only", train.encoder, table, *line, "--logging-steps", 1)
+    lines = (train.out / "metrics.jsonl").read_text().splitlines()
+    assert all(json.loads(logged)["info_nce"] > 0 for logged in lines)
+
+
 # Lengths
 
 

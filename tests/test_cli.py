@@ -26,6 +26,7 @@ SCRIPTS = {
     "merge": "dalm/models/merge_adapter.py",
     "eval-retriever": "dalm/eval/eval_retriever_only.py",
     "eval-rag": "dalm/eval/eval_rag.py",
+    "compare": "dalm/eval/compare_runs.py",
     "mine-negatives": "dalm/retrieval/mine_negatives.py",
     "passages": "dalm/datasets/documents/make_passages.py",
     "qa-gen": "dalm/datasets/qa_gen/question_answer_generation.py",
@@ -134,7 +135,10 @@ def test_eval_rag(
     assert outcome.code == 0
     assert "EM" in outcome.out
     records = (tmp_path / "evaluation-2" / "queries.jsonl").read_text().splitlines()
-    assert json.loads(records[0])["answer"] is not None
+    record = json.loads(records[0])
+    assert set(record["answers"]) == {"found", "gold", "random", "none"}
+    assert {"EM", "NLL", "EM[none]", "NLL[gold]", "grounding"} <= set(record["measures"])
+    assert "no passage" in outcome.out
 
 
 def test_eval_rag_takes_adapters_for_both(
@@ -282,6 +286,7 @@ SAME = {
         "--dataset-path": ["--test_dataset_csv_path"],
         "--retriever-name-or-path": ["--model_name_or_path"],
     },
+    "compare": {"--fail-below": ["--fail_below"]},
     "mine-negatives": {
         "--dataset-path": ["--train_dataset_csv_path"],
         "--retriever-name-or-path": ["--model_name_or_path"],
@@ -389,6 +394,7 @@ def test_public_names() -> None:
         EvalRetriever,
         RagE2E,
         RetrieverOnly,
+        compare,
         eval_rag,
         eval_retriever,
         merge,
@@ -413,6 +419,7 @@ def test_public_names() -> None:
         merge,
         eval_retriever,
         eval_rag,
+        compare,
         mine_negatives,
         passages,
         qa_gen,
@@ -503,11 +510,19 @@ EVALUATION = {
     "--retriever-peft-model-path": None,
     "--passages": None,
     "--top-k": 10,
+    "--measures": None,
     "--index": "exact",
     "--baseline": None,
     "--output-dir": None,
     "--overwrite-output-dir --no-overwrite-output-dir": False,
+    "--report": None,
     "--seed": 42,
+    "--fail-below": None,
+    "--fail-on-regression --no-fail-on-regression": False,
+    "--guard": None,
+    "--guard-margin": 0.02,
+    "--cache --no-cache": True,
+    "--cache-dir": None,
     "--query-max-len": None,
     "--passage-max-len": None,
 }
@@ -574,6 +589,8 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--passage-max-len": None,
         "--query-prompt": None,
         "--passage-prompt": None,
+        "--cache --no-cache": True,
+        "--cache-dir": None,
         "--use-peft --no-use-peft": False,
         "--use-bnb --no-use-bnb": False,
     },
@@ -595,11 +612,23 @@ OPTIONS: dict[str, dict[str, object]] = {
         **EVALUATION,
         "--generator-name-or-path": REQUIRED,
         "--generator-peft-model-path": None,
+        "--answerable-column": "Answerable",
         "--evaluate-generator --no-evaluate-generator": False,
+        "--bounds --no-bounds": True,
         "--baseline-generator": None,
         "--reader-passages": None,
         "--max-new-tokens": 64,
         "--generator-max-len": None,
+    },
+    "compare": {
+        "--runs": REQUIRED,
+        "--qrels": None,
+        "--measures": None,
+        "--report": None,
+        "--overwrite-report --no-overwrite-report": False,
+        "--seed": 42,
+        "--fail-below": None,
+        "--fail-on-regression --no-fail-on-regression": False,
     },
     "mine-negatives": {
         **COLUMNS,

@@ -30,6 +30,7 @@ DOORS = {
     "dalm.training.pretrain.pretrain",
     "dalm.eval.eval_retriever_only",
     "dalm.eval.eval_rag",
+    "dalm.eval.compare_runs",
     "dalm.retrieval.mine_negatives",
     "dalm.datasets.documents.make_passages",
     "dalm.datasets.qa_gen.question_answer_generation",

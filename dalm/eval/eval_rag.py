@@ -21,49 +21,35 @@ def eval_rag(
         Table with questions, passages and answers: csv, tsv, jsonl, parquet, a saved dataset, a hub
         name.
     """
-    from dalm.datasets.tables import Field, read_examples
     from dalm.eval import evaluation
-    from dalm.eval.answers import measure_answers
-    from dalm.eval.report import Results
+    from dalm.eval.finishing import finish
+    from dalm.eval.results import Results
+    from dalm.eval.stopwatch import Stopwatch
     from dalm.models.generator import Generator
     from dalm.models.retriever import Retriever
-    from dalm.serving.answering import answer
 
     folder = evaluation.start(settings)
-    needs: set[Field] = {"passage", "answer"} if settings.evaluate_generator else {"passage"}
-    examples = read_examples(dataset_path, settings, needs=needs)
-    passages = evaluation.knowledge_base(examples, settings)
+    sets = evaluation.sets_of(dataset_path, settings, evaluation.needs_of(settings))
+    watch = Stopwatch()
 
-    def judge(retriever: Retriever, generator: Generator | None, name: str) -> Results:
-        hits = evaluation.hits_of(retriever, examples, passages, settings)
+    def measured(retriever: Retriever, generator: Generator | None, name: str) -> list[Results]:
+        found = evaluation.searched(retriever, sets, settings, name, watch)
         if generator is None:
-            return evaluation.results_of(name, examples, hits, settings)
-        answered = answer(
-            generator,
-            [example.query for example in examples],
-            hits,
-            reader_passages=settings.reader_passages or generator.reader_passages,
-            max_new_tokens=settings.max_new_tokens,
-        )
-        texts = [each.text for each in answered]
-        measured = measure_answers(texts, [[example.answer or ""] for example in examples])
-        return evaluation.results_of(
-            name, examples, hits, settings, answers=texts, answer_measures=measured
-        )
+            return found
+        return evaluation.answered(generator, found, sets, settings, watch)
 
-    retriever = evaluation.retriever_of(
-        settings.retriever_name_or_path, settings, adapter=settings.retriever_peft_model_path
-    )
+    adapter = settings.retriever_peft_model_path
+    retriever = evaluation.retriever_of(settings.retriever_name_or_path, settings, adapter=adapter)
     generator = evaluation.generator_of(settings)
-    results = judge(retriever, generator, evaluation.name_of(settings))
-    baseline = None
+    systems = measured(retriever, generator, evaluation.name_of(settings))
+    baselines: list[Results] = []
     if settings.baseline or settings.baseline_generator:
         if settings.baseline:
             retriever = evaluation.baseline_of(retriever, settings)
         if settings.baseline_generator and generator is not None:
             generator = evaluation.baseline_generator_of(generator, settings)
-        baseline = judge(retriever, generator, evaluation.baseline_name_of(settings))
-    evaluation.finish(folder, results, baseline, settings.seed)
+        baselines = measured(retriever, generator, evaluation.baseline_name_of(settings))
+    finish(folder, settings, sets=sets, systems=systems, baselines=baselines, watch=watch)
 
 
 if __name__ == "__main__":

@@ -11,35 +11,33 @@ def eval_retriever(
     dataset_path: Annotated[str, Parameter(alias="--test-dataset-csv-path")],
     settings: Annotated[EvalRetriever, Parameter(name="*")],
 ) -> None:
-    """Measure how well a retriever finds the passages of a table's questions.
+    """Measure how well a retriever finds the passages of a dataset's questions.
 
-    Every distinct passage of the table, and of `--passages`, is searched.
+    Every distinct passage of the dataset, and of `--passages`, is searched.
 
     Parameters
     ----------
     dataset_path
-        Table with questions and passages: csv, tsv, jsonl, parquet, a saved dataset, a hub name.
+        Table with questions and passages (csv, tsv, jsonl, parquet, a saved dataset, a hub name),
+        or a folder in BEIR's layout: `folder`, `folder:dev`.
     """
-    from dalm.datasets.tables import read_examples
     from dalm.eval import evaluation
-    from dalm.eval.report import Results
-    from dalm.models.retriever import Retriever
+    from dalm.eval.finishing import finish
+    from dalm.eval.results import Results
+    from dalm.eval.stopwatch import Stopwatch
 
     folder = evaluation.start(settings)
-    examples = read_examples(dataset_path, settings, needs={"passage"})
-    passages = evaluation.knowledge_base(examples, settings)
-
-    def judge(retriever: Retriever, name: str) -> Results:
-        hits = evaluation.hits_of(retriever, examples, passages, settings)
-        return evaluation.results_of(name, examples, hits, settings)
+    sets = evaluation.sets_of(dataset_path, settings, {"passage"})
+    watch = Stopwatch()
 
     adapter = settings.retriever_peft_model_path
     tuned = evaluation.retriever_of(settings.retriever_name_or_path, settings, adapter=adapter)
-    results = judge(tuned, adapter or settings.retriever_name_or_path)
-    baseline = None
+    systems = evaluation.searched(tuned, sets, settings, evaluation.name_of(settings), watch)
+    baselines: list[Results] = []
     if settings.baseline:
-        baseline = judge(evaluation.baseline_of(tuned, settings), settings.baseline)
-    evaluation.finish(folder, results, baseline, settings.seed)
+        retriever = evaluation.baseline_of(tuned, settings)
+        baselines = evaluation.searched(retriever, sets, settings, settings.baseline, watch)
+    finish(folder, settings, sets=sets, systems=systems, baselines=baselines, watch=watch)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,26 @@
-"""What both evaluations share: models by their settings, hits, results and where they go."""
+"""What both evaluations share: what is refused, the datasets, models by their settings, names."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dalm.datasets.tables import read_passages
+from dalm.datasets.evaluation_set import EvaluationSet, read_evaluation_set
+from dalm.datasets.tables import Field
 from dalm.errors import UserError
-from dalm.eval import report
-from dalm.eval.measures import measure_retrieval
+from dalm.eval import ranks
+from dalm.eval.gates import thresholds_of
+from dalm.eval.reading import read_and_answer
+from dalm.eval.results import SUMMARY, Results
+from dalm.eval.searching import measures_of, search
+from dalm.eval.stopwatch import Stopwatch
 from dalm.models.generator import Generator, load_generator
 from dalm.models.loading import Placement, check_model_name, place
 from dalm.models.retriever import Kind, Retriever, load_retriever
-from dalm.records import Example, Hit, Passage
-from dalm.retrieval.search import build_index, find
+from dalm.retrieval.vector_cache import folder_of
 from dalm.settings import EvalRag, EvalRetriever, check, check_output_dir
 
 logger = logging.getLogger(__name__)
-
-CUTOFFS = (1, 5, 10, 20, 50, 100)
 
 
 def start(settings: EvalRetriever) -> Path:
@@ -28,18 +30,37 @@ def start(settings: EvalRetriever) -> Path:
         UserError: a value out of range, no such model, or results in the folder already.
     """
     check(settings)
+    measures_of(settings.measures, settings.top_k)
+    thresholds_of(settings.fail_below)
+    folder_of(settings.cache, settings.cache_dir)
     _check_models(settings)
+    ranks.join()
+    if settings.report:
+        check_report(Path(settings.report), settings.overwrite_output_dir, "--overwrite-output-dir")
     if settings.output_dir is None:
         numbers = (Path(f"evaluation-{number}") for number in range(1, 100_000))
         return next(folder for folder in numbers if not folder.exists())
     folder = Path(settings.output_dir)
     check_output_dir(folder)
-    if (folder / "results.json").exists() and not settings.overwrite_output_dir:
+    if (folder / SUMMARY).exists() and not settings.overwrite_output_dir:
         raise UserError(
             f"--output-dir {folder} holds results; name another folder, or add "
             "--overwrite-output-dir"
         )
     return folder
+
+
+def check_report(file: Path, overwrite: bool, option: str) -> None:
+    """Refuse a page that couldn't be written in the end.
+
+    Raises:
+        UserError: another ending, a folder, or a file that is there.
+    """
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"--report {file}: the page is HTML; name it {file.with_suffix('.html')}")
+    if file.is_dir() or (file.exists() and not overwrite):
+        raise UserError(f"--report {file} exists; name another file, or add {option}")
+    check_output_dir(file.absolute().parent)
 
 
 def _check_models(settings: EvalRetriever) -> None:
@@ -54,19 +75,73 @@ def _check_models(settings: EvalRetriever) -> None:
                 check_model_name(name, role)
 
 
-def knowledge_base(examples: Iterable[Example], settings: EvalRetriever) -> list[Passage]:
-    """Return the distinct passages to search: the questions' own and those of `--passages`."""
-    found = {passage.id: passage for passage in map(_passage, examples)}
-    for source in settings.passages or ():
-        for passage in read_passages(source, settings):
-            found.setdefault(passage.id, passage)
-    logger.info("searching  %d passages", len(found))
-    return list(found.values())
+def needs_of(settings: EvalRag) -> set[Field]:
+    """Return what a row needs: a gold passage unless there is a knowledge base, and an answer."""
+    if not settings.evaluate_generator:
+        return {"passage"}
+    return {"answer"} if settings.passages else {"passage", "answer"}
 
 
-def _passage(example: Example) -> Passage:
-    assert example.passage is not None
-    return example.passage
+def sets_of(dataset: str, settings: EvalRetriever, needs: Collection[Field]) -> list[EvaluationSet]:
+    """Read what is asked: the dataset, and the guard's if there is one."""
+    column = settings.answerable_column if isinstance(settings, EvalRag) else "Answerable"
+
+    def read(source: str, passages: Sequence[str]) -> EvaluationSet:
+        return read_evaluation_set(
+            source, settings, needs=needs, answerable_column=column, knowledge_base=passages
+        )
+
+    found = [read(dataset, settings.passages or ())]
+    return [*found, read(settings.guard, ())] if settings.guard else found
+
+
+def searched(
+    retriever: Retriever,
+    sets: Iterable[EvaluationSet],
+    settings: EvalRetriever,
+    name: str,
+    watch: Stopwatch,
+) -> list[Results]:
+    """Return what a retriever finds in each set, under the system's name."""
+    found = [
+        search(
+            retriever,
+            asked,
+            measures_of(settings.measures, settings.top_k),
+            top_k=settings.top_k,
+            index=settings.index,
+            cache=folder_of(settings.cache, settings.cache_dir),
+            watch=watch,
+        )
+        for asked in sets
+    ]
+    return [replace(results, name=name) for results in found]
+
+
+def answered(
+    generator: Generator,
+    found: Iterable[Results],
+    sets: Iterable[EvaluationSet],
+    settings: EvalRag,
+    watch: Stopwatch,
+) -> list[Results]:
+    """Return the results with the answers from what was found; the guard needs no bounds."""
+    return [
+        read_and_answer(
+            generator,
+            results,
+            asked,
+            reader_passages=settings.reader_passages or generator.reader_passages,
+            max_new_tokens=settings.max_new_tokens,
+            bounds=settings.bounds and place == 0,
+            seed=settings.seed,
+            watch=watch,
+        )
+        for place, (results, asked) in enumerate(zip(found, sets, strict=True))
+    ]
+
+
+# Models
 
 
 def retriever_of(
@@ -119,67 +194,17 @@ def _reading(settings: EvalRag) -> Placement:
     return replace(place(settings.device, settings.precision), frozen=True)
 
 
-def name_of(settings: EvalRag) -> str:
+def name_of(settings: EvalRetriever) -> str:
     """Return what the evaluated system is called in the results."""
     retriever = settings.retriever_peft_model_path or settings.retriever_name_or_path
-    generator = settings.generator_peft_model_path or settings.generator_name_or_path
-    return f"{retriever} + {generator}" if settings.evaluate_generator else retriever
+    if not (isinstance(settings, EvalRag) and settings.evaluate_generator):
+        return retriever
+    return f"{retriever} + {settings.generator_peft_model_path or settings.generator_name_or_path}"
 
 
-def baseline_name_of(settings: EvalRag) -> str:
+def baseline_name_of(settings: EvalRetriever) -> str:
     """Return what the baseline is called in the results."""
     retriever = settings.baseline or settings.retriever_name_or_path
-    generator = settings.baseline_generator or settings.generator_name_or_path
-    return f"{retriever} + {generator}" if settings.evaluate_generator else retriever
-
-
-def hits_of(
-    retriever: Retriever,
-    examples: Sequence[Example],
-    passages: Sequence[Passage],
-    settings: EvalRetriever,
-) -> list[list[Hit]]:
-    """Return the best passages of every question."""
-    index = build_index(retriever, passages, settings.index)
-    return find(retriever, [example.query for example in examples], index, settings.top_k)
-
-
-def results_of(
-    name: str,
-    examples: Sequence[Example],
-    hits: Sequence[Sequence[Hit]],
-    settings: EvalRetriever | EvalRag,
-    *,
-    answers: Sequence[str] | None = None,
-    answer_measures: dict[str, list[float]] | None = None,
-) -> report.Results:
-    """Measure the hits, and put them together with what is known of the answers."""
-    gold = [_passage(example) for example in examples]
-    cutoffs = sorted({k for k in CUTOFFS if k < settings.top_k} | {settings.top_k})
-    measures = measure_retrieval(hits, [{passage.id} for passage in gold], cutoffs)
-    written = answers if answers is not None else [None] * len(examples)
-    judged = [
-        report.Judged(
-            query=example.query,
-            gold=(passage,),
-            hits=tuple(found),
-            answer=answer,
-            references=(example.answer,) if example.answer else (),
-        )
-        for example, passage, found, answer in zip(examples, gold, hits, written, strict=True)
-    ]
-    clusters = [passage.title or passage.id for passage in gold]
-    return report.Results(
-        name=name, queries=judged, measures=measures | (answer_measures or {}), clusters=clusters
-    )
-
-
-def finish(
-    folder: Path, results: report.Results, baseline: report.Results | None, seed: int
-) -> None:
-    """Print the table, and say what was written where."""
-    logger.info("")
-    lines = report.write(folder, results, baseline, seed=seed)
-    report.show(lines, results.name, baseline.name if baseline else None)
-    logger.info("results    %s", folder / "results.json")
-    logger.info("queries    %s", folder / "queries.jsonl")
+    if not (isinstance(settings, EvalRag) and settings.evaluate_generator):
+        return retriever
+    return f"{retriever} + {settings.baseline_generator or settings.generator_name_or_path}"

@@ -1,28 +1,73 @@
 """Rankings and relevant passages in, retrieval measures out. Computed by ir_measures.
 
-A measure is written as papers write it: `R@10`. In words:
+A measure is a value that is read from and written in the literature's notation, `R@10`:
 
     R@k        recall@k     share of the relevant passages that stand among the first k
     P@k        precision@k  share of the first k places that hold a relevant passage
     Success@k  hit rate@k   1 if a relevant passage stands among the first k, else 0
     RR@k       MRR@k        1 / rank of the first relevant passage, 0 beyond k; MRR is its mean
-    nDCG@k     nDCG@k       discounted gain 1 / log2(rank + 1), over that of the best ranking
+    AP@k       MAP@k        mean over the relevant passages of the precision at their ranks
+    nDCG@k     nDCG@k       discounted gain grade / log2(rank + 1), over that of the best ranking
+    Rprec      R-precision  precision at as many places as there are relevant passages
+
+RR, AP and nDCG may stand without a cutoff. `R(rel=2)@10` counts grades from 2 on as relevant.
 """
 
 import ctypes
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import ir_measures
-from ir_measures import RR, Measure, P, R, Success, nDCG
+from ir_measures import AP, RR, Measure, P, R, Rprec, Success, nDCG
 
 from dalm.errors import UserError
 from dalm.records import Hit
 
-FAMILIES = (R, P, Success, RR, nDCG)
-WORDS = {"R": "recall", "P": "precision", "Success": "hit rate", "RR": "MRR", "nDCG": "nDCG"}
+FAMILIES = {str(family): family for family in (R, P, Success, RR, AP, nDCG, Rprec)}
+WORDS = {
+    "R": "recall",
+    "P": "precision",
+    "Success": "hit rate",
+    "RR": "MRR",
+    "AP": "MAP",
+    "Rprec": "R-precision",
+}
+_ALIASES = {name.lower(): name for name in FAMILIES}
+_ALIASES |= {words.lower(): name for name, words in WORDS.items()}
+_ALIASES |= {"hits": "Success", "hit": "Success", "hit_rate": "Success", "hit-rate": "Success"}
 
 Relevant = Collection[str] | Mapping[str, int]
+Column = list[float | None]
+"""A value per query; None where a measure isn't defined for it."""
+
+
+def parse_measure(text: str) -> Measure:
+    """Read a measure: `nDCG@10`, `R@5`, `RR`, or by its name in words, `recall@5`, `MRR@10`.
+
+    Raises:
+        UserError: an unknown name, or a cutoff that is missing or no number from 1 on.
+    """
+    match = re.fullmatch(r"\s*([\w -]+?)\s*(\([^)]*\))?\s*(?:@\s*(\d+))?\s*", text)
+    name = _ALIASES.get(match[1].lower()) if match else None
+    if match is None or name is None:
+        raise UserError(f"no measure {text!r}; known are {', '.join(FAMILIES)}, as in nDCG@10")
+    if name in ("R", "P", "Success") and match[3] is None:
+        raise UserError(f"measure {text!r} needs a cutoff, as in {name}@10")
+    if match[3] is not None and (name == "Rprec" or int(match[3]) < 1):
+        raise UserError(f"measure {text!r}: a cutoff is a number from 1 on, and Rprec has none")
+    try:
+        return ir_measures.parse_measure(
+            f"{name}{match[2] or ''}" + (f"@{int(match[3])}" if match[3] else "")
+        )
+    except Exception as error:  # a parser of its own, which raises whatever it meets
+        raise UserError(f"measure {text!r} can't be read; write it as R(rel=2)@10") from error
+
+
+def cutoff(measure: Measure) -> int | None:
+    """Return the rank beyond which a measure doesn't look; None: all that was found."""
+    found: int | None = measure.params.get("cutoff")
+    return found
 
 
 def in_words(measure: str) -> str:
@@ -42,50 +87,49 @@ def in_rank_order(hits: Iterable[Hit]) -> list[Hit]:
 
 
 def measure_retrieval(
-    hits: Sequence[Sequence[Hit]], relevant: Sequence[Relevant], ks: Sequence[int]
-) -> dict[str, list[float]]:
-    """Return recall, precision, hit rate, MRR and nDCG at each k, one value per query.
+    hits: Sequence[Sequence[Hit]],
+    relevant: Sequence[Relevant],
+    measures: Sequence[Measure | str],
+) -> dict[str, Column]:
+    """Return each measure's values, one per query, in the queries' order.
 
     `relevant` holds each query's relevant passage ids, or their grades (id → grade, relevant from
-    1 on; only nDCG sees the difference). A query without hits counts as 0, and places that were
-    not filled count as irrelevant in P@k. Queries are told apart by position, so the same question
-    may stand in several rows; the lists returned follow the order of the queries.
+    1 on). A query without hits counts as 0, one without relevant passages as None, and places that
+    were not filled count as irrelevant in P@k. Queries are told apart by position.
 
-    Raises UserError for a query without a relevant passage, for which recall isn't defined, and
-    ValueError for a passage that stands twice in one ranking and for a score that is NaN.
+    Raises ValueError for a passage that stands twice in one ranking and for a score that is NaN.
     """
     if len(hits) != len(relevant):
         raise ValueError(f"{len(hits)} rankings, but relevant passages for {len(relevant)} queries")
-    if not ks or min(ks) < 1:
-        raise ValueError(f"the cutoffs must be 1 or more, not {list(ks)}")
-    measures: list[Measure] = [family @ k for family in FAMILIES for k in sorted(set(ks))]
-    values = {str(measure): [0.0] * len(hits) for measure in measures}
-    if not hits:
+    wanted = [parse_measure(each) if isinstance(each, str) else each for each in measures]
+    grades = [dict(ids) if isinstance(ids, Mapping) else dict.fromkeys(ids, 1) for ids in relevant]
+    qrels = {str(query): each for query, each in enumerate(grades) if max([0, *each.values()]) >= 1}
+    run = {str(query): _places(query, ranking) for query, ranking in enumerate(hits)}
+    values: dict[str, Column] = {
+        str(measure): [0.0 if str(query) in qrels else None for query in range(len(hits))]
+        for measure in wanted
+    }
+    found = {query: places for query, places in run.items() if places and query in qrels}
+    if not found:
         return values
-    qrels = {str(query): _grades(query, ids) for query, ids in enumerate(relevant)}
-    run = {str(query): _places(query, ranking) for query, ranking in enumerate(hits) if ranking}
-    for metric in ir_measures.iter_calc(measures, qrels, run):
+    for metric in ir_measures.iter_calc(wanted, qrels, found):
         values[str(metric.measure)][int(metric.query_id)] = float(metric.value)
     return values
 
 
-def means(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Return each measure's mean over the queries."""
-    return {measure: math.fsum(column) / len(column) for measure, column in values.items()}
+def means(values: Mapping[str, Sequence[float | None]]) -> dict[str, float]:
+    """Return each measure's mean over the queries for which it is defined; NaN for none."""
+    return {measure: mean(column) for measure, column in values.items()}
+
+
+def mean(column: Iterable[float | None]) -> float:
+    """Return the mean of the values that are defined; NaN if none is."""
+    defined = [value for value in column if value is not None]
+    return math.fsum(defined) / len(defined) if defined else math.nan
 
 
 def _fp32(score: float) -> float:
     return ctypes.c_float(score).value
-
-
-def _grades(query: int, ids: Relevant) -> dict[str, int]:
-    grades = dict(ids) if isinstance(ids, Mapping) else dict.fromkeys(ids, 1)
-    if not any(grade >= 1 for grade in grades.values()):
-        raise UserError(
-            f"query {query} (counted from 0) has no relevant passage: leave it out of the "
-            "retrieval measures, or give its gold passage"
-        )
-    return grades
 
 
 def _places(query: int, ranking: Sequence[Hit]) -> dict[str, float]:

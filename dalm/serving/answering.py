@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from dalm.errors import UserError
 from dalm.models.generator import Generator
 from dalm.prompts import Prompt
@@ -25,29 +27,47 @@ def answer(
         UserError: a question that leaves no room for an answer.
     """
     read = [tuple(found[:reader_passages]) for found in hits]
-    distinct = {hit.passage.id: hit.passage.text for found in read for hit in found}
-    passages = dict(zip(distinct, _lists(generator, list(distinct.values())), strict=True))
-    pieces = _lists(generator, queries)
     room = generator.max_length - max_new_tokens
     prompts = []
-    for query, piece, found in zip(queries, pieces, read, strict=True):
-        parts = [passages[hit.passage.id] for hit in found]
-        prompts.append(_prompt(generator, query, piece, parts, room))
+    for query, prompt in zip(queries, prompts_of(generator, queries, read, room), strict=True):
+        if prompt is None:
+            raise UserError(
+                f'the question "{query[:60]}" leaves no room for an answer: its prompt without any '
+                f"passage is longer than {room} tokens; raise --generator-max-len or lower "
+                "--max-new-tokens"
+            )
+        prompts.append(prompt)
     texts = generator.generate(prompts, max_new_tokens)
     return [Answer(*answered) for answered in zip(queries, texts, read, strict=True)]
 
 
-def _lists(generator: Generator, texts: Sequence[str]) -> list[list[int]]:
-    return [row.tolist() for row in generator.tokenise(texts)]
+def prompts_of(
+    generator: Generator,
+    queries: Sequence[str],
+    read: Sequence[Sequence[Hit]],
+    room: int,
+    references: Sequence[str] | None = None,
+) -> list[Prompt | None]:
+    """Return each question's prompt in at most `room` tokens, ended by its reference if given.
+
+    Passages are cut to fit; None where the prompt doesn't fit without them. Each text is
+    tokenised once.
+    """
+    distinct = {hit.passage.id: hit.passage.text for found in read for hit in found}
+    passages = dict(zip(distinct, _lists(generator.tokenise(list(distinct.values()))), strict=True))
+    endings: Sequence[list[int] | None] = [None] * len(queries)
+    if references is not None:
+        endings = _lists(generator.tokenise_answers(references))
+    prompts: list[Prompt | None] = []
+    pieces = _lists(generator.tokenise(queries))
+    for piece, found, ending in zip(pieces, read, endings, strict=True):
+        parts = [passages[hit.passage.id] for hit in found]
+        try:
+            prompts.append(generator.frame.join(parts, piece, ending, room))
+        except ValueError:
+            prompts.append(None)
+    return prompts
 
 
-def _prompt(
-    generator: Generator, query: str, piece: list[int], passages: list[list[int]], room: int
-) -> Prompt:
-    try:
-        return generator.frame.join(passages, piece, None, room)
-    except ValueError as error:
-        raise UserError(
-            f'the question "{query[:60]}" leaves no room for an answer: {error}, and there is room '
-            f"for {room}; raise --generator-max-len or lower --max-new-tokens"
-        ) from error
+def _lists(rows: Sequence[np.ndarray]) -> list[list[int]]:
+    return [row.tolist() for row in rows]

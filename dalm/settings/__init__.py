@@ -7,7 +7,7 @@ Standard library and cyclopts only: `dalm --help` imports nothing heavier.
 """
 
 from dalm.settings.checks import check, check_output_dir, public
-from dalm.settings.evaluation import EvalRag, EvalRetriever
+from dalm.settings.evaluation import CompareRuns, EvalRag, EvalRetriever
 from dalm.settings.generator_only import GeneratorOnly
 from dalm.settings.merging import Merge
 from dalm.settings.mining import MineNegatives
@@ -39,6 +39,7 @@ from dalm.settings.training import (
 
 __all__ = [
     "Columns",
+    "CompareRuns",
     "Contrast",
     "Demo",
     "EvalRag",

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from dalm.settings.declaring import option, panel
-from dalm.settings.shared import Columns, Machine, RetrieverKind
+from dalm.settings.shared import Columns, Machine, RetrieverKind, VectorCache
+
+Several = Parameter(consume_multiple=True, negative=())
 
 
 @panel("Lengths")
@@ -23,31 +25,76 @@ class TunedRetrieverLengths:
 @panel("Evaluation")
 @dataclass(frozen=True, kw_only=True)
 class RetrieverEvaluation:
-    """What is evaluated, against what, and where the results go."""
+    """What is evaluated, and against what."""
 
     retriever_name_or_path: Annotated[str, Parameter(alias="--model-name-or-path")]
     """Embedding model: a folder, also one with adapters, or a name on the Hugging Face hub."""
     retriever_peft_model_path: str | None = None
     """Folder with LoRA adapters to put on the retriever."""
-    passages: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None
+    passages: Annotated[list[str] | None, Several] = None
     """More tables of passages to search besides the dataset's own: a whole knowledge base."""
     top_k: int = option(10, least=1)
-    """Passages to find for each question; measures are taken at 1, 5, 10, ... up to it."""
+    """Passages to find for each question."""
+    measures: Annotated[list[str] | None, Several] = None
+    """Retrieval measures, as in `nDCG@10 R@5 RR@10 Success@1 P@1 AP`, the one to go by first; by
+    default nDCG, RR, P and Success at the deepest of 10, R at 1, 5, 10 ... up to --top-k."""
     index: Literal["exact", "hnsw"] = "exact"
     """exact: every passage is compared. hnsw: a graph, approximate, for many millions."""
     baseline: str | None = None
     """Embedding model to compare with, such as the untuned one."""
+
+
+@panel("Results")
+@dataclass(frozen=True, kw_only=True)
+class ResultsFiles:
+    """Where the results go."""
+
     output_dir: str | None = None
-    """Folder for results.json and queries.jsonl; by default the next free `evaluation-N`."""
+    """Folder for the run: figures, hits and answers; by default the next free `evaluation-N`."""
     overwrite_output_dir: bool = False
     """Replace the results that are there."""
+    report: str | None = None
+    """HTML file to write: one page with figures, curves and every query; opens from disk."""
     seed: int = option(42, least=0, most=2**32 - 1)
-    """Seed of the intervals' resampling."""
+    """Seed of the intervals' resampling, and of random passages."""
+
+
+@panel("What has to hold")
+@dataclass(frozen=True, kw_only=True)
+class Gates:
+    """When an evaluation fails, with exit code 1: for CI."""
+
+    fail_below: Annotated[list[str] | None, Several] = None
+    """Measures with the least that they may be, as in `R@10=0.8 EM=0.4`."""
+    fail_on_regression: bool = option(False, needs={"baseline": None, "baseline_generator": None})
+    """Fail if a measure fell below the baseline's by more than chance may do, or the guard did."""
+    guard: str | None = option(None, needs={"baseline": None, "baseline_generator": None})
+    """A second, general dataset: what did it get worse at? Takes the same column names."""
+    guard_margin: float = option(0.02, least=0, most=1, needs={"guard": None})
+    """How far the first measure, and F1 of the answers, may fall there."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalRetriever(Columns, TunedRetrieverLengths, RetrieverKind, Machine, RetrieverEvaluation):
+class EvalRetriever(
+    Columns,
+    TunedRetrieverLengths,
+    RetrieverKind,
+    Machine,
+    VectorCache,
+    RetrieverEvaluation,
+    ResultsFiles,
+    Gates,
+):
     """Options of `dalm eval-retriever`."""
+
+
+@panel("Columns")
+@dataclass(frozen=True, kw_only=True)
+class AnswerableColumn:
+    """Name of the column that marks questions without an answer."""
+
+    answerable_column: str = "Answerable"
+    """Column that says true or false: can it be answered from the passages? Used if it is there."""
 
 
 @panel("Generator")
@@ -61,6 +108,8 @@ class GeneratorEvaluation:
     """Folder with LoRA adapters to put on the generator."""
     evaluate_generator: bool = False
     """Let the generator answer from the passages found, and compare with the table's answers."""
+    bounds: bool = option(True, needs={"evaluate_generator": None})
+    """Answer from the gold passage, a random one and none too: what retrieval can be worth."""
     baseline_generator: str | None = option(None, needs={"evaluate_generator": None})
     """Generator to compare with; by default the same one, behind the baseline's retriever."""
     reader_passages: int | None = option(None, least=1, needs={"evaluate_generator": None})
@@ -72,5 +121,26 @@ class GeneratorEvaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalRag(EvalRetriever, GeneratorEvaluation):
+class EvalRag(EvalRetriever, AnswerableColumn, GeneratorEvaluation):
     """Options of `dalm eval-rag`."""
+
+
+@panel("Results")
+@dataclass(frozen=True, kw_only=True)
+class CompareRuns:
+    """Options of `dalm compare`."""
+
+    qrels: str | None = None
+    """TREC file of relevance judgements, for runs that are TREC files."""
+    measures: Annotated[list[str] | None, Several] = None
+    """Retrieval measures to take of TREC files; by default nDCG@10, RR@10, R at 1, 5, 10, 100."""
+    report: str | None = None
+    """HTML file to write: one page with figures, curves and every query; opens from disk."""
+    overwrite_report: bool = option(False, needs={"report": None})
+    """Replace the page that is there."""
+    seed: int = option(42, least=0, most=2**32 - 1)
+    """Seed of the intervals' resampling."""
+    fail_below: Annotated[list[str] | None, Several] = None
+    """Measures with the least that the last run may have, as in `R@10=0.8 EM=0.4`."""
+    fail_on_regression: bool = False
+    """Fail if a run is worse than the first by more than chance may do."""

@@ -6,6 +6,7 @@ import pytest
 from dalm.eval.confidence import (
     bootstrap_interval,
     bootstrap_intervals,
+    holm,
     paired_interval,
     sign_flip_p,
     sign_flip_ps,
@@ -109,3 +110,25 @@ def test_what_cannot_be_estimated_is_refused():
         bootstrap_interval([1, 2, 3], ["a", "b"], seed=0)
     with pytest.raises(ValueError, match="level"):
         bootstrap_interval([1, 2], ["a", "b"], seed=0, level=95)
+
+
+def test_holm_by_hand():
+    # In order: 4 x 0.005, 3 x 0.01, 2 x 0.03, then 0.04 rises to what stands before it.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([0.2]) == [0.2]
+    assert holm([]) == []
+
+
+def test_the_order_of_the_queries_plays_no_part():
+    random = np.random.default_rng(3)
+    values, clusters = random.normal(size=60), [f"c{i % 7}" for i in range(60)]
+    order = random.permutation(60)
+    shuffled = values[order], [clusters[i] for i in order]
+    assert bootstrap_interval(*shuffled, seed=5) == pytest.approx(
+        bootstrap_interval(values, clusters, seed=5), abs=1e-12
+    )
+    zeros = np.zeros(60)
+    assert sign_flip_p(shuffled[0], zeros, shuffled[1], seed=5) == sign_flip_p(
+        values, zeros, clusters, seed=5
+    )

@@ -1,0 +1,229 @@
+"""Values of one system, or of two on the same queries, in; means, intervals and p-values out."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from dalm.errors import UserError
+from dalm.eval.confidence import Interval, bootstrap_intervals, holm, sign_flip_ps
+from dalm.eval.measures import Column, in_words, mean
+from dalm.eval.results import Results
+
+LEVEL, SAMPLES, FLIPS = 0.95, 2000, 10_000
+CHANCE = 0.05
+"""An adjusted p below it is taken for more than chance."""
+LOWER_IS_BETTER = ("NLL", "false abstention")
+BOUNDS = {"gold": "gold passage", "random": "random passage", "none": "no passage"}
+"""What a generator may be given to read instead of what was found, as `EM[gold]` is written."""
+
+
+def lower_is_better(measure: str) -> bool:
+    """Tell whether a smaller value is the better one, as for NLL."""
+    return measure.partition("[")[0] in LOWER_IS_BETTER
+
+
+def is_bound(measure: str) -> bool:
+    """Tell whether a measure is of answers from other passages than those that were found."""
+    return measure.endswith("]")
+
+
+def spoken(measure: str) -> str:
+    """Return a measure's name in words: `recall@10`, `EM, gold passage`."""
+    name, _, read = measure.partition("[")
+    return f"{name}, {BOUNDS.get(read[:-1], read[:-1])}" if read else in_words(name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """How far a system lies above a baseline on the queries for which both have a value.
+
+    `p` is of a paired sign-flip test, `p_holm` the same adjusted for the number of measures; a
+    bound has none, for nobody decides by it. `better` and `worse` count queries.
+    """
+
+    baseline: float
+    difference: float
+    interval: Interval | None
+    p: float
+    p_holm: float | None
+    better: int
+    worse: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One measure: its mean over `count` queries, its interval, its lead over a baseline.
+
+    There is no interval if all queries stem from one document.
+    """
+
+    measure: str
+    mean: float
+    count: int
+    interval: Interval | None
+    against: Difference | None = None
+
+    @property
+    def verdict(self) -> str:
+        """`better` or `worse` than the baseline beyond chance, else `even`."""
+        other = self.against
+        if other is None or other.p_holm is None or other.p_holm >= CHANCE or not other.difference:
+            return "even"
+        return "better" if (other.difference > 0) != lower_is_better(self.measure) else "worse"
+
+
+def compare(results: Results, baseline: Results | None = None, *, seed: int = 0) -> list[Line]:
+    """Return a line per measure of `results`, with 95 % intervals clustered by `results.groups`.
+
+    Queries of the baseline are matched by their ids. A measure without any value is left out.
+
+    Raises:
+        UserError: the two were not asked the same queries.
+    """
+    groups = results.groups
+    mine = {name: column for name, column in results.measures.items() if _count(column)}
+    intervals = _intervals(mine, groups, seed)
+    against = _differences(mine, _aligned(results, baseline), groups, seed) if baseline else {}
+    return [
+        Line(
+            measure=name,
+            mean=mean(column),
+            count=_count(column),
+            interval=intervals[name],
+            against=against.get(name),
+        )
+        for name, column in mine.items()
+    ]
+
+
+def sentence(line: Line) -> str:
+    """Say a line in words; with a baseline, whether it moved and how many queries got worse."""
+    name, other = spoken(line.measure), line.against
+    if other is None:
+        ends = f" (95 % interval {_range(line.interval)})" if line.interval else ""
+        return f"{name} is {line.mean:.3f}{ends} over {line.count} queries"
+    ends = f"95 % interval of the difference {_range(other.interval)}, " if other.interval else ""
+    p = other.p if other.p_holm is None else other.p_holm
+    proof = f"{ends}{'p < 0.001' if p < 0.001 else f'p = {p:.3f}'}"
+    counts = f"{_queries(other.better)} got better, {other.worse} worse"
+    if not other.better and not other.worse:
+        return f"{name} is {line.mean:.3f} for both, on every query"
+    if line.verdict == "even":
+        return (
+            f"{name} is {line.mean:.3f} against {other.baseline:.3f}, no more than chance may do "
+            f"({proof}); {counts}"
+        )
+    moved = "rose" if other.difference > 0 else "fell"
+    return f"{name} {moved} from {other.baseline:.3f} to {line.mean:.3f} ({proof}); {counts}"
+
+
+def changes(results: Results, baseline: Results, measure: str) -> list[tuple[int, float]]:
+    """Return the place of every query with how much better it got by `measure`, worst first."""
+    theirs = _aligned(results, baseline)[measure]
+    sign = -1 if lower_is_better(measure) else 1
+    pairs = zip(results.measures[measure], theirs, strict=True)
+    found = [
+        (place, sign * (mine - other))
+        for place, (mine, other) in enumerate(pairs)
+        if mine is not None and other is not None
+    ]
+    return sorted(found, key=lambda each: (each[1], each[0]))
+
+
+def aligned(results: Results, baseline: Results) -> list[int]:
+    """Return for each query of `results` its place in `baseline`.
+
+    Raises:
+        UserError: the two were not asked the same queries.
+    """
+    places = {query.id: place for place, query in enumerate(baseline.queries)}
+    missing = [query for query in results.queries if query.id not in places]
+    if missing or len(places) != len(results.queries):
+        count = len(missing) or len(places) - len(results.queries)
+        example = f", such as {missing[0].query[:60]!r}" if missing else ""
+        which = (results.name, baseline.name) if missing else (baseline.name, results.name)
+        raise UserError(
+            f"{which[0]} was asked {count} queries that {which[1]} was not{example}; compare runs "
+            "of the same dataset"
+        )
+    return [places[query.id] for query in results.queries]
+
+
+def _aligned(results: Results, baseline: Results) -> dict[str, Column]:
+    places = aligned(results, baseline)
+    return {name: [column[p] for p in places] for name, column in baseline.measures.items()}
+
+
+def _differences(
+    mine: Mapping[str, Column], theirs: Mapping[str, Column], groups: Sequence[str], seed: int
+) -> dict[str, Difference]:
+    pairs = {name: _both(column, theirs[name]) for name, column in mine.items() if name in theirs}
+    gaps: dict[str, Column] = {
+        name: [None if pair is None else pair[0] - pair[1] for pair in column]
+        for name, column in pairs.items()
+        if any(column)
+    }
+    intervals, ps = _intervals(gaps, groups, seed), _ps(gaps, groups, seed)
+    asked = [name for name in gaps if not is_bound(name)]
+    adjusted = dict(zip(asked, holm([ps[name] for name in asked]), strict=True))
+    found = {}
+    for name, gap in gaps.items():
+        gains = [-x if lower_is_better(name) else x for x in gap if x is not None]
+        found[name] = Difference(
+            baseline=mean(None if pair is None else pair[1] for pair in pairs[name]),
+            difference=mean(gap),
+            interval=intervals[name],
+            p=ps[name],
+            p_holm=adjusted.get(name),
+            better=sum(gain > 0 for gain in gains),
+            worse=sum(gain < 0 for gain in gains),
+        )
+    return found
+
+
+def _both(mine: Column, theirs: Column) -> list[tuple[float, float] | None]:
+    pairs = zip(mine, theirs, strict=True)
+    return [None if a is None or b is None else (a, b) for a, b in pairs]
+
+
+def _count(column: Column) -> int:
+    return sum(value is not None for value in column)
+
+
+def _intervals(
+    columns: Mapping[str, Column], groups: Sequence[str], seed: int
+) -> dict[str, Interval | None]:
+    found: dict[str, Interval | None] = dict.fromkeys(columns)
+    for names, values, clusters in _alike(columns, groups):
+        if len(set(clusters)) > 1:
+            made = bootstrap_intervals(values, clusters, seed=seed, samples=SAMPLES, level=LEVEL)
+            found |= dict(zip(names, made, strict=True))
+    return found
+
+
+def _ps(columns: Mapping[str, Column], groups: Sequence[str], seed: int) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for names, values, clusters in _alike(columns, groups):
+        ps = sign_flip_ps(values, clusters, seed=seed, samples=FLIPS)
+        found |= dict(zip(names, ps, strict=True))
+    return found
+
+
+def _alike(
+    columns: Mapping[str, Column], groups: Sequence[str]
+) -> Iterator[tuple[list[str], list[list[float]], list[str]]]:
+    """Put columns together that are defined for the same queries: resampled once, for all."""
+    together: dict[tuple[int, ...], list[str]] = {}
+    for name, column in columns.items():
+        rows = tuple(row for row, value in enumerate(column) if value is not None)
+        together.setdefault(rows, []).append(name)
+    for rows, names in together.items():
+        values = [[value for value in columns[name] if value is not None] for name in names]
+        yield names, values, [groups[row] for row in rows]
+
+
+def _range(interval: Interval | None) -> str:
+    return f"{interval.low:.3f} to {interval.high:.3f}" if interval else "unknown"
+
+
+def _queries(count: int) -> str:
+    return "1 query" if count == 1 else f"{count} queries"

@@ -1,0 +1,106 @@
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from dalm.datasets.trec import read_qrels, read_run
+from dalm.errors import UserError
+from dalm.eval.results import Results, load, save
+from dalm.records import JudgedQuery
+from tests.eval.made import TUNED, results
+
+
+def test_a_run_is_loaded_as_it_was_saved(tmp_path):
+    held = results(values=(1.0, None, 0.25, 0.0), facts={"seed": 3, "seconds": {"searching": 1.5}})
+    save(tmp_path / "new" / "run", held, {"seed": 3})
+    loaded = load(tmp_path / "new" / "run")
+    assert loaded.queries == held.queries
+    assert loaded.measures == held.measures
+    assert loaded.answers == held.answers
+    assert [list(hits) for hits in loaded.hits] == [list(hits) for hits in held.hits]
+    assert loaded.facts == held.facts
+    assert loaded.gold == held.gold
+
+
+def test_the_files_say_what_was_measured(tmp_path):
+    save(tmp_path, TUNED, {"seed": 3})
+    summary = json.loads((tmp_path / "results.json").read_text("utf-8"))
+    assert (summary["name"], summary["queries"], summary["seed"]) == ("tuned", 4, 3)
+    record = json.loads((tmp_path / "queries.jsonl").read_text("utf-8").splitlines()[2])
+    assert record == {
+        "id": "q2",
+        "query": "question 2",
+        "relevant": {"g": 1},
+        "references": ["e", "é"],
+        "answerable": None,
+        "group": "b",
+        "rank": 2,
+        "hits": [{"id": "o", "score": 0.75}, {"id": "g", "score": 0.5}],
+        "answers": {"found": "é"},
+        "measures": {"R@10": 1.0, "nDCG@10": 0.5},
+    }
+    assert read_run(tmp_path / "run.trec")["q2"] == {"o": 0.75, "g": 0.5}
+    assert read_qrels(tmp_path / "qrels.trec")["q2"] == {"g": 1}
+
+
+def test_hits_stand_in_the_order_in_which_they_were_measured(tmp_path):
+    backwards = replace(TUNED, hits=[hits[::-1] for hits in TUNED.hits])
+    save(tmp_path, backwards, {})
+    assert [hit.passage.id for hit in load(tmp_path).hits[0]] == ["o", "g"]
+    assert backwards.rank(0) == 2
+
+
+def test_what_does_not_fit_together_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="R@10: 3 for 4"):
+        replace(TUNED, measures={"R@10": [1.0, 0.0, 1.0]})
+    with pytest.raises(ValueError, match="hits: 1 for 4"):
+        replace(TUNED, hits=[()])
+    with pytest.raises(UserError, match="no queries"):
+        Results(name="x", queries=[], hits=[], measures={})
+    with pytest.raises(ValueError, match="JSON"):
+        save(tmp_path, replace(TUNED, measures={"F1": [math.nan] * 4}), {})
+
+
+def test_the_group_of_a_query_without_one_is_itself():
+    alone = Results(name="x", queries=[JudgedQuery(id="7", query="q")], hits=[()], measures={})
+    assert (alone.groups, alone.rank(0)) == (["7"], None)
+
+
+def broken(folder, file, change):
+    save(folder, TUNED, {})
+    path = folder / file
+    path.write_text(change(path.read_text("utf-8")), "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("results.json", lambda text: text[:20], r"results\.json is broken"),
+        ("results.json", lambda _: "[]", r"results\.json is broken"),
+        ("queries.jsonl", lambda text: text[:-30], r"queries\.jsonl, line 4 is broken"),
+        ("queries.jsonl", lambda _: "", "is empty"),
+        ("queries.jsonl", lambda text: text + text, "two lines"),
+        ("queries.jsonl", lambda t: t.replace("0.75", "NaN", 1), r"line 1 .*no finite number"),
+        (
+            "queries.jsonl",
+            lambda t: t.replace('"R@10": 1.0', '"R@10": Infinity'),
+            "line 1 .*finite",
+        ),
+        ("queries.jsonl", lambda t: t.replace('"id": "g"', '"id": "o"', 1), "line 1 .*twice"),
+        ("queries.jsonl", lambda t: t.replace('"hits"', '"hit"', 1), "line 1 is broken"),
+        ("passages.jsonl", lambda t: t.replace("text", "body"), r"passages\.jsonl, line 1"),
+    ],
+)
+def test_a_broken_run_is_named_with_its_line(tmp_path, file, change, said):
+    broken(tmp_path, file, change)
+    with pytest.raises(UserError, match=said):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["results.json", "queries.jsonl", "passages.jsonl"])
+def test_a_folder_that_is_no_run_is_refused(tmp_path, file):
+    save(tmp_path, TUNED, {})
+    (tmp_path / file).unlink()
+    with pytest.raises(UserError, match=f"has no {file}"):
+        load(tmp_path)
