@@ -13,9 +13,10 @@ from dalm.training import run
 from dalm.training.batches import Rows
 from dalm.training.candidates import InBatch, Searched, VectorIndex
 from dalm.training.collapse import PROBE
-from dalm.training.joint import RagEndToEnd, Separate
+from dalm.training.joint import RagEndToEnd
 from dalm.training.objectives import Objective
 from dalm.training.searched_rows import SearchedRows
+from dalm.training.separate import Separate
 
 
 def check(settings: RagE2E) -> None:
@@ -155,12 +156,14 @@ def objective_of(
 ) -> Objective:
     """Return what is trained, on the batch's passages or on those of an index."""
     if settings.objective == "dalm":
-        return Separate(
+        apart = Separate(
             retriever,
             generator,
             scale=settings.logit_scale,
             contrastive_weight=settings.contrastive_weight,
         )
+        apart.probe = rows.probe(PROBE)
+        return apart
     source: InBatch | Searched = InBatch(
         retriever, candidates_of(settings), settings.marginal_temperature
     )

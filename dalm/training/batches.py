@@ -203,6 +203,15 @@ class Rows:
         return np.random.default_rng([self.seed, self.epoch, *rows])
 
 
+def on(batch: Any, device: torch.device) -> Any:
+    """Return a batch with its tensors on a device."""
+    if torch.is_tensor(batch):
+        return batch.to(device)
+    if isinstance(batch, dict):
+        return {name: on(value, device) for name, value in batch.items()}
+    return batch
+
+
 def probed(count: int, size: int) -> list[int]:
     """Return the rows of a probe: spread over all of them."""
     return [int(row) for row in np.linspace(0, count - 1, min(size, count))]

@@ -19,7 +19,9 @@ from dalm.models.loading import evaluating
 from dalm.models.retriever import Retriever
 from dalm.training import recompute
 from dalm.training.batches import Batch, KnowledgeBase
+from dalm.training.collapse import Reach
 from dalm.training.pairs import MASKED, Pairs, embed_pairs
+from dalm.training.probed import Seen, look_in_batch
 
 logger = logging.getLogger(__name__)
 
@@ -107,9 +109,9 @@ class InBatch:
             sum(side.numel() for side in sides),
         )
 
-    def observe(self, batch: Batch) -> tuple[list[list[int]], dict[str, float]]:
-        """Return the gold passage of each query."""
-        return batch["pieces"].passages[: len(batch["pieces"].queries)], {}
+    def look(self, batch: Batch) -> Seen:
+        """Return what the batch's questions find among its passages."""
+        return look_in_batch(self.retriever, batch)
 
 
 class Searched:
@@ -213,7 +215,7 @@ class Searched:
         )
 
     @torch.no_grad()
-    def observe(self, batch: Batch) -> tuple[list[list[int]], dict[str, float]]:
+    def look(self, batch: Batch) -> Seen:
         """Return each query's gold or best passage, and how the index does on these queries."""
         queries = self.retriever.embed(batch["query"], "query")
         _, pool = self.index.search(queries, self.num_candidates * max(2, self.over_retrieve))
@@ -223,12 +225,14 @@ class Searched:
             similarity = torch.einsum("bd,bpd->bp", queries, self._live(pool, keep=False))
             best = pool.gather(1, similarity.topk(stale.shape[1], dim=1).indices)
         first = torch.where(batch["gold"] < 0, best[:, 0], batch["gold"])
-        return [self.base.pieces[place].tolist() for place in first.tolist()], {
+        figures = {
             "distinct_passages": float(len(stale.unique())),
             "stale_overlap": overlap(stale, best).item(),
             "refreshes": float(self.index.refreshes),
             "refresh_seconds": self.index.seconds,
         }
+        reach = Reach(len(stale), stale.shape[1], min(len(self.base), stale.numel()))
+        return [self.base.pieces[place].tolist() for place in first.tolist()], figures, reach
 
     def _usable(self, places: Tensor, forced: Tensor, hidden: Tensor) -> Bool[Tensor, "B P"]:
         """Mark the gold passage if it is forced, else where it was found, and what isn't hidden."""

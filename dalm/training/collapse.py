@@ -1,5 +1,7 @@
 """A line of the log in; what has collapsed, in words, with what to try, out."""
 
+from typing import NamedTuple
+
 PROBE = 16
 """Questions on which a log line's figures are taken."""
 
@@ -9,7 +11,19 @@ ONE_HOT = 1.01
 """Effective passages of a prior that considers one alone."""
 
 
-def collapses(line: dict[str, float], candidates: int) -> dict[str, str]:
+class Reach(NamedTuple):
+    """How much a probe could find."""
+
+    questions: int
+    each: int
+    """Passages that a question finds."""
+    most: int
+    """Distinct passages that all of them could find."""
+
+
+def collapses(
+    line: dict[str, float], candidates: int, reach: Reach | None = None
+) -> dict[str, str]:
     """Return the collapses by kind.
 
     - `same_passages`: the probe's questions find hardly more passages than one of them would.
@@ -17,10 +31,13 @@ def collapses(line: dict[str, float], candidates: int) -> dict[str, str]:
     - `one_hot_prior`: no other passage than the first is considered, so nothing can be learnt.
     """
     found = {}
-    if line.get("distinct_passages", PROBE * candidates) <= 1.5 * candidates:
+    distinct = line.get("distinct_passages")
+    # Of few passages every question finds the same ones.
+    tells = reach is not None and reach.most >= 3 * reach.each
+    if reach is not None and distinct is not None and tells and distinct <= 1.5 * reach.each:
         found["same_passages"] = (
-            f"the {PROBE} questions of the probe find {line['distinct_passages']:.0f} distinct "
-            "passages: the retriever gives the same ones to every question; try a lower "
+            f"the {reach.questions} questions of the probe find {distinct:.0f} distinct passages, "
+            f"{reach.each} each: the retriever gives the same ones to every question; try a lower "
             "--learning-rate, --contrastive-weight on rows with gold passages, or --train-encoders "
             "query"
         )

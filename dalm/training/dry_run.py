@@ -6,14 +6,13 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from dalm.models.loading import Placement
 from dalm.records import Passage
 from dalm.settings import Training
-from dalm.training.batches import TrainingRows
+from dalm.training.batches import TrainingRows, on
 from dalm.training.objectives import Objective
 from dalm.training.sampling import LengthBatches
 from dalm.training.shown import Shown, show
@@ -120,7 +119,7 @@ def _run(
 ) -> _Ran:
     """Run a batch both ways and leave no trace; `whole` is the length of a whole batch."""
     state = torch.random.get_rng_state()
-    batch = _on(rows.collate(chosen), placement.device)
+    batch = on(rows.collate(chosen), placement.device)
     kept: dict[int, int] = {}
     weights = {p.untyped_storage().data_ptr() for p in objective.parameters()}
 
@@ -142,15 +141,6 @@ def _run(
     torch.random.set_rng_state(state)
     length = int(rows.lengths()[list(chosen)].sum())
     return _Ran(len(chosen), length / whole, length, loss.tokens, seconds, sum(kept.values()))
-
-
-def _on(batch: Any, device: torch.device) -> Any:
-    """Return a batch with its tensors on a device."""
-    if torch.is_tensor(batch):
-        return batch.to(device)
-    if isinstance(batch, dict):
-        return {name: _on(value, device) for name, value in batch.items()}
-    return batch
 
 
 def _report_measured(

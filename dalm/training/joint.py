@@ -1,6 +1,5 @@
-"""Objectives that train retriever and generator together."""
+"""The objective that trains retriever and generator together."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +10,6 @@ from torch import Tensor
 
 from dalm.models.gathering import gather
 from dalm.models.generator import Generator
-from dalm.models.loading import evaluating
 from dalm.models.retriever import Retriever
 from dalm.prompts import Prompt
 from dalm.training import losses
@@ -24,18 +22,24 @@ from dalm.training.candidates import (
     Searched,
     worked_weights,
 )
-from dalm.training.collapse import collapses
-from dalm.training.objectives import Loss, Objective
-from dalm.training.pairs import contrast, embed_pairs
+from dalm.training.objectives import Loss
+from dalm.training.pairs import contrast
+from dalm.training.probed import Probed, Seen
 from dalm.training.recompute import micro_batches
-from dalm.training.scoring import answer_mask, judge, score_answers, score_candidates
+from dalm.training.scoring import (
+    answer_mask,
+    candidate_prompts,
+    judge,
+    score_answers,
+    score_candidates,
+)
 
 Joint = Literal["rag_token", "rag_sequence", "emdr2", "pdist", "lsr"]
 MARGINAL = ("rag_token", "rag_sequence")
 DISTILLED = ("pdist", "lsr")
 
 
-class RagEndToEnd(Objective):
+class RagEndToEnd(Probed):
     """Train retriever and generator jointly: the generator's likelihoods reach both encoders.
 
     total = contrastive_weight · info_nce + joint, with the prior p over the K candidates of a query
@@ -66,25 +70,16 @@ class RagEndToEnd(Objective):
         reader_passages: int = 1,
         reader_warmup: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.retriever = retriever
-        self.generator = generator
+        super().__init__(retriever, generator, scale=scale, contrastive_weight=contrastive_weight)
         self.source = source
         self.joint = joint
-        self.scale = scale
-        self.contrastive_weight = contrastive_weight
         self.target_temperature = target_temperature
         self.reader_passages = reader_passages
         self.reader_warmup = reader_warmup
         self.warming = False
-        self.probe: Batch | None = None
         self.worked_weights = worked_weights(generator)
         self.trains_generator = any(p.requires_grad for p in generator.parameters())
         self.trains_retriever = any(p.requires_grad for p in retriever.parameters())
-
-    def models(self) -> Mapping[str, Retriever | Generator]:
-        """Return the retriever and the generator."""
-        return {"retriever": self.retriever, "generator": self.generator}
 
     def weighed_tokens(self, batch: Batch) -> float:
         """Return the answers' tokens, each times its row's weight."""
@@ -119,7 +114,7 @@ class RagEndToEnd(Objective):
             total = total + 0 * sum(p.sum() for p in self.retriever.parameters() if p.requires_grad)
         lengths = [prompt.length for prompt in prompts]
         parts["prompt_tokens"] = torch.tensor(float(sum(lengths)), device=total.device)
-        return Loss(total, parts, found.read + sum(lengths), found.slots + _padded(lengths, batch))
+        return Loss(total, parts, found.read + sum(lengths), found.slots + padded(lengths, batch))
 
     def _find(self, batch: Batch) -> Candidates:
         if isinstance(self.source, InBatch):
@@ -157,11 +152,9 @@ class RagEndToEnd(Objective):
             terms["reader"] = -(weights[:, None] * read).sum() / tokens
         parts = {name: term.detach() for name, term in terms.items()} | {
             "best_nll": -log_probs.detach()[:, 0].sum() / mask.sum(),
-            "prior_entropy": losses.entropy(log_prior.detach()).mean(),
-            "prior_passages": losses.effective_passages(log_prior.detach()).mean(),
             "target_passages": losses.effective_passages(target).mean(),
         }
-        return terms, parts
+        return terms, parts | prior_parts(log_prior)
 
     def _count_work(self, tokens: int, candidates: int) -> None:
         if isinstance(self.source, Searched):
@@ -190,39 +183,15 @@ class RagEndToEnd(Objective):
         return self._prompts(batch, chosen)
 
     def _prompts(self, batch: Batch, passages: list[list[list[int]]]) -> list[Prompt]:
-        """Return the prompts of each query's lists of passages, as many for every query."""
-        pieces, frame = batch["pieces"], self.generator.frame
-        each, longest = len(passages) // len(pieces.queries), self.generator.max_length
-        return [
-            frame.join(some, pieces.queries[i // each], pieces.answers[i // each], longest)
-            for i, some in enumerate(passages)
-        ]
+        return candidate_prompts(self.generator, batch["pieces"], passages)
 
-    def observe(self) -> dict[str, float]:
-        """Return, on the probe's questions, the worth of a passage and the state of the index.
+    def look(self, batch: Batch) -> Seen:
+        """Return what some questions find, and the state of the index."""
+        return self.source.look(batch)
 
-        `gap_none` and `gap_random`: the mean log-probability per answer token with the gold (or
-        the best) passage, less that with no passage and with one of another question, in nats.
-        """
-        if self.probe is None:
-            return {}
-        with evaluating(self), torch.no_grad(), self.retriever.placement.autocast():
-            batch = self.probe
-            passages, figures = self.source.observe(batch)
-            others = passages[1:] + passages[:1]
-            with_it = self._mean_log_prob(batch, [[passage] for passage in passages])
-            without = self._mean_log_prob(batch, [[] for _ in passages])
-            with_other = self._mean_log_prob(batch, [[passage] for passage in others])
-        gaps = {"gap_none": with_it - without, "gap_random": with_it - with_other}
-        return gaps | figures
-
-    def _mean_log_prob(self, batch: Batch, passages: list[list[list[int]]]) -> float:
-        log_probs = judge(self.generator, self._prompts(batch, passages))
-        return float(log_probs.sum() / sum(batch["pieces"].answer_lengths()))
-
-    def warnings(self, line: dict[str, float]) -> dict[str, str]:
-        """Return the collapses that a line shows, with what to try."""
-        return collapses(line, self.source.num_candidates)
+    def candidates(self) -> int:
+        """Return how many passages the prior is over."""
+        return self.source.num_candidates
 
     def save_state(self, folder: Path, rank: int) -> None:
         """Write this rank's share of the index."""
@@ -235,64 +204,16 @@ class RagEndToEnd(Objective):
             self.source.load(folder / f"index_{rank}.safetensors")
 
 
-class Separate(Objective):
-    """Train the two side by side with the original toolkit's loss, `dalm`.
-
-    total = contrastive_weight · info_nce + `losses.separate` / tokens: no gradient passes from the
-    generator to the retriever.
-    """
-
-    def __init__(
-        self,
-        retriever: Retriever,
-        generator: Generator,
-        *,
-        scale: float,
-        contrastive_weight: float = 1.0,
-    ) -> None:
-        super().__init__()
-        self.retriever = retriever
-        self.generator = generator
-        self.scale = scale
-        self.contrastive_weight = contrastive_weight
-
-    def models(self) -> Mapping[str, Retriever | Generator]:
-        """Return the retriever and the generator."""
-        return {"retriever": self.retriever, "generator": self.generator}
-
-    def weighed_tokens(self, batch: Batch) -> float:
-        """Return the tokens of prompts and answers, but for each row's first."""
-        return float(sum(prompt.length - 1 for prompt in self._prompts(batch)))
-
-    def forward(self, batch: Batch) -> Loss:
-        """Return the loss of the batch."""
-        pairs = embed_pairs(self.retriever, batch)
-        contrasted = contrast(pairs, self.scale)
-        prompts = self._prompts(batch)
-        tokens = batch.get("weighed_tokens") or self.weighed_tokens(batch)
-        log_probs = score_answers(self.generator, [Prompt(p.tokens, 1) for p in prompts])
-        log_gold = pairs.scores(self.scale).log_softmax(1)
-        log_gold = log_gold.gather(1, pairs.gold_columns()[:, None]).squeeze(1)
-        lengths = torch.tensor(batch["pieces"].answer_lengths(), device=log_gold.device)
-        apart = losses.separate(log_gold, log_probs, lengths).sum() / tokens
-        parts = {name: part.detach() for name, part in contrasted.items()}
-        masks = [batch["query"]["attention_mask"], batch["passage"]["attention_mask"]]
-        sizes = [prompt.length for prompt in prompts]
-        parts["prompt_tokens"] = torch.tensor(float(sum(sizes)), device=apart.device)
-        return Loss(
-            self.contrastive_weight * contrasted["info_nce"] + apart,
-            parts | {"dalm": apart.detach()},
-            sum(int(mask.sum()) for mask in masks) + sum(sizes),
-            sum(mask.numel() for mask in masks) + _padded(sizes, batch),
-        )
-
-    def _prompts(self, batch: Batch) -> list[Prompt]:
-        pieces, frame = batch["pieces"], self.generator.frame
-        rows = zip(pieces.passages, pieces.queries, pieces.answers, strict=False)
-        return [frame.join([p], q, a, self.generator.max_length) for p, q, a in rows]
+def prior_parts(log_prior: Float[Tensor, "B K"]) -> dict[str, Tensor]:
+    """Return what is logged of the prior: its entropy in nats, and 1/Σp²."""
+    log_prior = log_prior.detach()
+    return {
+        "prior_entropy": losses.entropy(log_prior).mean(),
+        "prior_passages": losses.effective_passages(log_prior).mean(),
+    }
 
 
-def _padded(lengths: list[int], batch: Batch) -> int:
+def padded(lengths: list[int], batch: Batch) -> int:
     """Return the tokens of prompts in micro-batches, with their padding."""
     sizes = torch.tensor(lengths).numpy()
     groups = micro_batches(sizes, len(batch["query"]["input_ids"]))

@@ -12,6 +12,19 @@ from dalm.models.loading import evaluating
 from dalm.models.tokens import pad
 from dalm.prompts import Prompt
 from dalm.training import recompute
+from dalm.training.batches import Pieces
+
+
+def candidate_prompts(
+    generator: Generator, pieces: Pieces, passages: Sequence[Sequence[Sequence[int]]]
+) -> list[Prompt]:
+    """Return the prompts of each query's lists of passages, as many for every query."""
+    frame, longest = generator.frame, generator.max_length
+    each = len(passages) // len(pieces.queries)
+    return [
+        frame.join(some, pieces.queries[i // each], pieces.answers[i // each], longest)
+        for i, some in enumerate(passages)
+    ]
 
 
 def score_answers(generator: Generator, prompts: Sequence[Prompt]) -> Float[Tensor, "rows T"]:

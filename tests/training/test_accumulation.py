@@ -18,7 +18,8 @@ from dalm.records import Example, Passage
 from dalm.settings import Optimisation, RagE2E
 from dalm.training.batches import Rows
 from dalm.training.candidates import InBatch
-from dalm.training.joint import RagEndToEnd, Separate
+from dalm.training.joint import RagEndToEnd
+from dalm.training.separate import Separate
 from dalm.training.trainer import ObjectiveTrainer, arguments, train
 
 CPU = place("cpu", "fp32")

@@ -8,8 +8,9 @@ from dalm.records import Example, Passage
 from dalm.settings import RagE2E, check
 from dalm.training import assembly
 from dalm.training.candidates import InBatch, Searched
-from dalm.training.joint import RagEndToEnd, Separate
+from dalm.training.joint import RagEndToEnd
 from dalm.training.searched_rows import SearchedRows
+from dalm.training.separate import Separate
 
 # What nothing in the rest of a run would make use of; each needs what it needs, or is refused.
 REFUSED = [

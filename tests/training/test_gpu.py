@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from dalm.cli import app, run
 from dalm.datasets.tables import read_examples
 from dalm.models.generator import load_generator
 from dalm.models.loading import place
@@ -40,10 +41,12 @@ def test_the_joint_objective_learns_in_bf16(tiny_models, tiny_table, tmp_path):
     objective = RagEndToEnd(
         retriever, generator, source, joint="rag_token", scale=settings.logit_scale
     )
+    rows = Rows(examples, retriever, generator)
+    objective.probe = rows.probe(4)
     before = {name: p.detach().clone() for name, p in objective.named_parameters()}
-    train(objective, Rows(examples, objective.retriever, generator), settings, placement)
+    train(objective, rows, settings, placement)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert all(math.isfinite(line["loss"]) for line in lines)
+    assert all(math.isfinite(line["loss"] + line["gap_random"]) for line in lines)
     assert lines[-1]["rag_token"] < lines[0]["rag_token"] - 0.5
     for name, parameter in objective.named_parameters():
         assert parameter.dtype == torch.float32
@@ -53,3 +56,20 @@ def test_the_joint_objective_learns_in_bf16(tiny_models, tiny_table, tmp_path):
             assert not torch.equal(parameter, before[name].to(parameter.device)), name
     embedded = objective.retriever.encode_queries([example.query for example in examples])
     assert embedded.isfinite().all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_run_over_an_index_refreshes_and_resumes(tiny_models, tiny_table, tmp_path):
+    line = ["train-rag-e2e", tiny_table, tiny_models.encoder, tiny_models.generator]
+    line += ["--output-dir", tmp_path, "--device", "cuda", "--precision", "bf16"]
+    line += "--candidates index --num-candidates 3 --refresh-budget 1 --write-back".split()
+    line += "--reconstruction-weight 0.5 --objective pdist --logging-steps 1".split()
+    line += "--batch-size 4 --generator-max-len 128 --checkpointing-steps 2".split()
+    for more in (["--max-train-steps", 4], ["--max-train-steps", 6]):
+        assert run(app, [str(part) for part in line + more]) == 0
+        line += ["--resume-from-checkpoint", "latest"]
+    lines = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [each["step"] for each in lines] == [1, 2, 3, 4, 5, 6]
+    assert lines[-1]["refreshes"] > 1
+    assert all(math.isfinite(each["gap_random"] + each["stale_overlap"]) for each in lines)

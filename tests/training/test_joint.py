@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from dalm.prompts import Prompt
-from dalm.training import losses, recompute, scoring
-from dalm.training.joint import Separate
+from dalm.training import losses, probed, recompute, scoring
+from dalm.training.batches import on
 from dalm.training.pairs import contrast, embed_pairs
+from dalm.training.separate import Separate
 
 JOINT = ("rag_token", "rag_sequence", "emdr2", "pdist", "lsr")
 ALL = range(5)
@@ -514,6 +515,97 @@ def test_the_probe_tells_what_a_passage_is_worth(in_batch, searched, rows, sourc
     assert line["gap_random"] == pytest.approx(mean(gold) - mean(gold[1:] + gold[:1]), abs=1e-9)
     if source == "index":
         assert {"distinct_passages", "stale_overlap", "refreshes", "refresh_seconds"} < set(line)
+
+
+def test_dalm_is_watched_like_the_others(models, rows):
+    """Its prior is over the batch; there is no target."""
+    objective, batch = separate(models), rows.collate(ALL)
+    parts = objective(batch).parts
+    q, p = embedded(models[0], batch)
+    prior = (20 * q @ p.T).softmax(1)
+    assert parts["prior_passages"].item() == pytest.approx(
+        (1 / prior.square().sum(1)).mean().item()
+    )
+    entropy = -(prior * prior.log()).sum(1).mean()
+    assert parts["prior_entropy"].item() == pytest.approx(entropy.item())
+    assert not any(value.requires_grad for value in parts.values())
+    pieces = batch["pieces"]
+    read = []
+    for gold, query, answer in zip(pieces.passages, pieces.queries, pieces.answers, strict=True):
+        prompt = models[1].frame.join([gold], query, answer, 256)
+        read.append(token_log_probs(models[1], prompt)[prompt.answer_start - 1 :])
+    assert parts["best_nll"].item() == pytest.approx(-torch.cat(read).mean().item(), abs=1e-9)
+
+    assert objective.observe() == {}
+    objective.probe = rows.probe(5)
+    beside = separate(models)
+    beside.probe = rows.probe(5)
+    line = objective.observe()
+    assert line == beside.observe()
+    assert {"gap_none", "gap_random", "distinct_passages"} == set(line)
+
+
+@pytest.mark.parametrize("collapsed", [False, True])
+def test_questions_that_all_find_the_same_passages_of_the_probe(
+    in_batch, rows, monkeypatch, collapsed
+):
+    """Each of five finds one passage of five; the same text twice is one passage."""
+    objective = in_batch("rag_token")
+    objective.probe = rows.probe(5)
+    embed = objective.retriever.embed
+
+    def turned(features, kind):
+        vectors = torch.eye(5, objective.retriever.dim).double()
+        return vectors[[2, 2, 2, 2, 2]] if collapsed and kind == "query" else vectors
+
+    monkeypatch.setattr(objective.retriever, "embed", turned)
+    line = objective.observe()
+    assert line["distinct_passages"] == (1 if collapsed else 5)
+    assert ("same_passages" in objective.warnings(line)) is collapsed
+    objective.probe["keys"][3] = objective.probe["keys"][1]
+    assert objective.observe()["distinct_passages"] == (1 if collapsed else 4)
+    monkeypatch.setattr(objective.retriever, "embed", embed)
+
+
+@pytest.mark.parametrize("source", ["in-batch", "index", "dalm"])
+def test_the_probe_is_put_where_the_models_are(
+    models, in_batch, searched, rows, monkeypatch, source
+):
+    """The trainer moves the batches of its loader, and no others."""
+    objective = separate(models) if source == "dalm" else in_batch("rag_token")
+    if source == "index":
+        objective, rows = searched("rag_token")
+    objective.probe = rows.probe(5)
+    moved = {}
+
+    def watched(batch, device):
+        moved["device"] = device
+        moved["batch"] = on(batch, device)
+        return moved["batch"]
+
+    monkeypatch.setattr(probed, "on", watched)
+    seen = []
+    embed = objective.retriever.embed
+
+    def embedding(features, kind):
+        if kind == "query":
+            seen.append(features["input_ids"])
+        return embed(features, kind)
+
+    monkeypatch.setattr(objective.retriever, "embed", embedding)
+    objective.observe()
+    assert moved["device"] == objective.retriever.device
+    assert [ids is moved["batch"]["query"]["input_ids"] for ids in seen] == [True]
+
+
+def test_a_batch_is_moved_whole(rows):
+    batch = rows.collate(ALL)
+    there = on(batch, torch.device("meta"))
+    assert there.keys() == batch.keys()
+    for name in ("query", "passage"):
+        assert {x.device.type for x in there[name].values() if torch.is_tensor(x)} == {"meta"}
+    assert there["keys"].device.type == there["forced"].device.type == "meta"
+    assert there["pieces"] is batch["pieces"]
 
 
 def test_looking_changes_nothing(searched):
