@@ -14,6 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     {"errors"},
     {"progress", "records", "settings", "prompts"},
+    {"asking"},
     {"datasets", "models"},
     {"retrieval", "training"},
     {"serving"},

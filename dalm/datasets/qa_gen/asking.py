@@ -1,11 +1,10 @@
-"""What is asked of a model: passages in, requests out; answers go to the journal."""
+"""What is asked of a model: passages in, requests out."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
+from dalm.asking.request import key_of
 from dalm.datasets.qa_gen.wording import Wording, schema
 from dalm.prompts import Message
 from dalm.records import Passage
@@ -25,6 +24,11 @@ class Request:
     wording: Wording
 
     @property
+    def about(self) -> dict[str, str]:
+        """The passage, for whoever reads the journal."""
+        return {"passage": self.passage.id}
+
+    @property
     def messages(self) -> list[Message]:
         """The prompt; it is written when it is needed, a million of them would fill the memory."""
         return self.wording.messages(self.passage, self.other)
@@ -35,31 +39,14 @@ class Request:
         return schema(self.wording.kinds, two=self.other is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A model's answer; tokens are 0 where the server doesn't count them."""
-
-    text: str
-    tokens_in: int = 0
-    tokens_out: int = 0
-    seconds: float = 0.0
-
-
-Answered = Callable[[Request, Reply], None]
-Failed = Callable[[Request, str], None]
-Ask = Callable[[Sequence[Request], Answered, Failed], None]
-"""Put requests to a model; calls back with each answer, or with the reason why there is none."""
-
-
 def requests_of(
     passages: Sequence[Passage], wording: Wording, model: str, parameters: Mapping[str, Any]
 ) -> list[Request]:
     """Return a request for each passage, and for each with the next of its document if wanted."""
 
     def request(passage: Passage, other: Passage | None) -> Request:
-        asked = [passage.id, wording.messages(passage, other), model, dict(parameters)]
-        text = json.dumps(asked, sort_keys=True, ensure_ascii=False)
-        key = blake2b(text.encode(), digest_size=16).hexdigest()
+        messages = wording.messages(passage, other)
+        key = key_of(passage.id, messages, model, dict(parameters))
         return Request(key, passage, other, wording)
 
     single = any(kind != "multi-passage" for kind in wording.kinds)

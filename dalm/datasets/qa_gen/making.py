@@ -7,19 +7,29 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from dalm.asking.journal import Journal, Totals
+from dalm.asking.once import ask_once
+from dalm.asking.over_http import Asker
+from dalm.asking.request import Ask
+from dalm.asking.server import Options, Server, server_of
 from dalm.datasets.qa_gen import run, trial
-from dalm.datasets.qa_gen.asking import Ask, requests_of, spread
+from dalm.datasets.qa_gen.asking import requests_of, spread
 from dalm.datasets.qa_gen.choosing import read_reply
-from dalm.datasets.qa_gen.endpoint import Server, server_of
 from dalm.datasets.qa_gen.extractive import extract
-from dalm.datasets.qa_gen.journal import Journal, Totals
-from dalm.datasets.qa_gen.over_http import Asker
 from dalm.datasets.qa_gen.pairs import Pair, Rejection
 from dalm.progress import track
 from dalm.records import Passage
 from dalm.settings import QaGen
 
 logger = logging.getLogger(__name__)
+
+OPTIONS = Options(
+    asks="--backend http",
+    address="--base-url",
+    model="--model",
+    key="--api-key-env",
+    timeout="--timeout",
+)
 
 
 @dataclass(frozen=True)
@@ -43,14 +53,14 @@ def served(settings: QaGen) -> Model:
         UserError: no address, or no model named.
     """
     name = settings.generator_name_or_path
-    url, key = server_of(settings.base_url, name, settings.api_key_env)
+    url, key = server_of(settings.base_url, name, settings.api_key_env, OPTIONS)
     assert name is not None
     parameters = {
         "temperature": settings.temperature,
         "max_tokens": settings.max_new_tokens,
         "seed": settings.seed,
     }
-    server = Server(url, name, key, settings.max_retries, settings.timeout)
+    server = Server(url, name, OPTIONS, key, settings.max_retries, settings.timeout)
     asker = Asker(server, settings.concurrency, parameters)
     return Model(name, asker.ask, name, parameters, settings.concurrency)
 
@@ -78,7 +88,7 @@ def make(
         return list(chain.from_iterable(extract(passage, number) for passage in shown))
     requests = requests_of(asked, run.wording(settings), model.identity, model.parameters)
     with Journal(folder / run.JOURNAL) as journal:
-        answers = run.ask_all(requests, journal, model.ask, model.name)
+        answers = ask_once(requests, journal, model.ask, model.name)
     return [
         pair
         for request, reply in answers

@@ -10,7 +10,8 @@ from dalm.settings import PairColumns, QaGen
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from dalm.datasets.qa_gen.asking import Answered, Failed, Request
+    from dalm.asking.request import Answered, Failed
+    from dalm.datasets.qa_gen.asking import Request
     from dalm.datasets.qa_gen.making import Model
     from dalm.datasets.qa_gen.pairs import Rejection
     from dalm.datasets.qa_gen.round_trip import Search
@@ -61,8 +62,8 @@ def qa_gen(
 
 def _model(settings: QaGen) -> "Model | None":
     """Return the model to ask, if one is."""
+    from dalm.asking.request import Reply
     from dalm.datasets.qa_gen import making
-    from dalm.datasets.qa_gen.asking import Reply
 
     if settings.backend == "extractive":
         return None

@@ -1,18 +1,13 @@
-"""A run of `dalm qa-gen` from the outside: what is refused, its progress, its last lines."""
+"""A run of `dalm qa-gen` from the outside: what is refused, its last lines."""
 
 import logging
-import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
-from dalm import progress
 from dalm.datasets.qa_gen import output
-from dalm.datasets.qa_gen.asking import Ask, Reply, Request
 from dalm.datasets.qa_gen.choosing import counted
-from dalm.datasets.qa_gen.journal import Journal
 from dalm.datasets.qa_gen.pairs import Pair, Rejection
 from dalm.datasets.qa_gen.wording import Wording
 from dalm.errors import UserError
@@ -53,44 +48,6 @@ def start(settings: QaGen) -> Path:
 def wording(settings: QaGen) -> Wording:
     """Return what is asked for of each passage."""
     return Wording(settings.questions_per_passage, tuple(settings.kinds or SINGLE_KINDS))
-
-
-def ask_all(
-    requests: Sequence[Request], journal: Journal, ask: Ask, model: str
-) -> list[tuple[Request, Reply]]:
-    """Ask what the journal doesn't hold, and return all answers in the order of the requests."""
-    missing = [request for request in requests if request.key not in journal]
-    if len(missing) < len(requests):
-        logger.info("journal    %d requests were answered before", len(requests) - len(missing))
-    failures: Counter[str] = Counter()
-    began, tokens = time.perf_counter(), 0
-    done = len(requests) - len(missing)
-    with progress.bar(len(requests), "asking", "request", initial=done) as shown:
-
-        def answered(request: Request, reply: Reply) -> None:
-            nonlocal tokens
-            journal.add(request, reply, model)
-            tokens += reply.tokens_out
-            shown.set_postfix_str(f"{tokens / (time.perf_counter() - began):.0f} tokens/s", False)
-            shown.update()
-
-        def failed(request: Request, reason: str) -> None:  # noqa: ARG001
-            failures[reason] += 1
-            shown.update()
-
-        if missing:
-            ask(missing, answered, failed)
-    held = [request for request in requests if request.key in journal]
-    if failures:
-        reason, _ = failures.most_common(1)[0]
-        if not held:
-            raise UserError(f"no request was answered; most often: {reason}")
-        logger.warning(
-            "%d of %d requests have no answer (most often: %s); the same command with "
-            "--overwrite-output-dir asks them again, and nothing else",
-            *(failures.total(), len(requests), reason),
-        )
-    return [(request, journal.get(request.key)) for request in held]
 
 
 def report_rejections(passed: int, rejections: Sequence[Rejection]) -> None:

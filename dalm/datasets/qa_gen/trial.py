@@ -3,9 +3,9 @@
 import time
 from collections.abc import Iterable, Sequence
 
+from dalm.asking.journal import Totals
 from dalm.datasets.qa_gen.asking import Request
 from dalm.datasets.qa_gen.extractive import extract
-from dalm.datasets.qa_gen.journal import Totals
 from dalm.datasets.qa_gen.pairs import Pair, Rejection
 from dalm.records import Passage
 

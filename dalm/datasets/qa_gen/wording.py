@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+from dalm.asking.request import object_of, response_format
 from dalm.prompts import Message
 from dalm.records import Passage
 from dalm.settings.qa_gen import Kind
@@ -100,22 +101,10 @@ def schema(kinds: Sequence[Kind], *, two: bool) -> dict[str, Any]:
     fields: dict[str, Any] = dict.fromkeys(_shape(two=two), text)
     allowed = ["multi-passage"] if two else [kind for kind in kinds if kind != "multi-passage"]
     fields["kind"] = text | {"enum": allowed}
-    item = _object(fields)
-    questions = _object({"questions": {"type": "array", "items": item}})
-    return {
-        "type": "json_schema",
-        "json_schema": {"name": "questions", "strict": True, "schema": questions},
-    }
+    item = object_of(fields)
+    questions = {"questions": {"type": "array", "items": item}}
+    return response_format("questions", object_of(questions))
 
 
 def _shape(*, two: bool) -> dict[str, Any]:
     return SHAPE | {"other_quote": "..."} if two else SHAPE
-
-
-def _object(fields: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": fields,
-        "required": list(fields),
-        "additionalProperties": False,
-    }

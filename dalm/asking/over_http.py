@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx2 as httpx
 
-from dalm.datasets.qa_gen.asking import Answered, Failed, Reply, Request
-from dalm.datasets.qa_gen.endpoint import BusyError, RefusedError, Server
-from dalm.datasets.qa_gen.waiting import backed_off
+from dalm.asking.request import Answered, Failed, Reply, Request
+from dalm.asking.server import BusyError, RefusedError, Server
+from dalm.asking.waiting import backed_off
 from dalm.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,6 @@ _UNKNOWN: dict[str, tuple[str, str | None]] = {
     "seed": ("seed", None),
 }
 """Parameters, the words by which a server says that it has none, and the other name to try."""
-KEPT = "what was answered is kept, the same command goes on from there"
 
 
 class Asker:
@@ -98,7 +97,8 @@ class Asker:
         if many and (isinstance(error, BusyError) or not self._answered):
             raise UserError(
                 f"{self.server.base_url} gave {self._failures_in_a_row} times in a row no answer, "
-                f"at last: {error}; check the server and the model's name; {KEPT}"
+                f"at last: {error}; check the server and the model's name; "
+                f"{self.server.options.kept}"
             )
 
     async def _patiently(self, client: httpx.AsyncClient, request: Request) -> Reply:
@@ -121,7 +121,7 @@ class Asker:
         if wait > LONGEST_WAIT:
             raise UserError(
                 f"{self.server.base_url} asks to come back in {wait / 60:.0f} minutes ({reason}); "
-                f"{KEPT}"
+                f"{self.server.options.kept}"
             )
         self._quiet_until = max(self._quiet_until, time.monotonic() + wait)
 
@@ -148,7 +148,8 @@ class Asker:
         try:
             return await client.post(self.server.base_url, json=body)
         except httpx.TimeoutException as error:
-            raise BusyError(f"no answer in {self.server.timeout:g} s (--timeout)") from error
+            option = self.server.options.timeout
+            raise BusyError(f"no answer in {self.server.timeout:g} s ({option})") from error
         except httpx.TransportError as error:
             reason = self.server.without_key(str(error)) or type(error).__name__
             raise BusyError(f"the connection failed ({reason})") from error

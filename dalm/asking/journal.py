@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from dalm.datasets.qa_gen.asking import Reply, Request
+from dalm.asking.request import Reply, Request
 from dalm.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Journal:
             self._file = path.open("a+b", buffering=0)
         except Timeout:
             raise UserError(
-                f"{path.parent}: another run is writing there; wait for it, or name another folder"
+                f"{path}: another run is writing there; wait for it, or name another folder"
             ) from None
         except OSError as error:
             raise self._broken(error) from error
@@ -62,7 +62,7 @@ class Journal:
 
     def add(self, request: Request, reply: Reply, model: str) -> None:
         """Write an answer down."""
-        line = {"key": request.key, "passage": request.passage.id, "model": model}
+        line: dict[str, Any] = {"key": request.key, **request.about, "model": model}
         line |= {name: getattr(reply, name) for name in Reply.__slots__}
         text = json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
         try:

@@ -3,14 +3,12 @@ import os
 
 import pytest
 
-from dalm.datasets.qa_gen.asking import Reply, requests_of
-from dalm.datasets.qa_gen.journal import Journal
-from dalm.datasets.qa_gen.wording import Wording
+from dalm.asking.journal import Journal
+from dalm.asking.request import Reply
 from dalm.errors import UserError
-from dalm.records import Passage
+from tests.asking.made import asked
 
-PASSAGES = [Passage.of(f"text {n}", "t") for n in range(5)]
-REQUESTS = requests_of(PASSAGES, Wording(2, ("fact",)), "m", {"seed": 1})
+REQUESTS = asked(5)
 REPLIES = [Reply(f"answer {n}\n\u2028 ä {'x' * n * 9000}", n, 2 * n, n / 4) for n in range(5)]
 
 
@@ -94,34 +92,8 @@ def test_a_full_disk(path, monkeypatch):
             journal.add(REQUESTS[0], REPLIES[0], "m")
 
 
-def test_the_key_is_of_passage_prompt_model_and_parameters():
-    def key(passage=PASSAGES[0], wording=None, model="m", seed=1) -> str:
-        asked = wording or Wording(2, ("fact",))
-        return requests_of([passage], asked, model, {"seed": seed})[0].key
-
-    same = key()
-    assert same == REQUESTS[0].key
-    others = [
-        key(passage=PASSAGES[1]),
-        key(passage=Passage.of("text 0", "another title")),
-        key(wording=Wording(3, ("fact",))),
-        key(wording=Wording(2, ("why",))),
-        key(model="n"),
-        key(seed=2),
-    ]
-    assert len({same, *others}) == 7
-
-
-def test_multi_passage_requests_are_of_neighbours_in_a_document():
-    titles = ("a", "b", "a", "", "", "a")
-    passages = [Passage.of(f"text {n}", title) for n, title in enumerate(titles)]
-    asked = requests_of(passages, Wording(1, ("multi-passage",)), "m", {})
-    assert [(r.passage.text, r.other.text) for r in asked] == [
-        ("text 0", "text 2"),
-        ("text 2", "text 5"),
-    ]
-    both = requests_of(passages, Wording(1, ("why", "multi-passage")), "m", {})
-    assert len(both) == 8
-    assert "text 2" in both[1].messages[1]["content"]
-    assert "other_quote" in json.dumps(both[1].response_format)
-    assert "other_quote" not in json.dumps(both[0].response_format)
+def test_a_line_says_what_was_asked_and_whom(path):
+    fill(path, (1,))
+    line = json.loads(path.read_text())
+    assert list(line) == ["key", "thing", "model", "text", "tokens_in", "tokens_out", "seconds"]
+    assert (line["key"], line["thing"], line["model"]) == (REQUESTS[1].key, "question 1", "m")

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dalm.datasets.qa_gen.waiting import backed_off, retry_after
+from dalm.asking.waiting import backed_off, retry_after
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import httpx2 as httpx
 
-from dalm.datasets.qa_gen.asking import Reply
-from dalm.datasets.qa_gen.waiting import retry_after
+from dalm.asking.request import Reply
+from dalm.asking.waiting import retry_after
 from dalm.errors import UserError
 
 BUSY = {408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
@@ -29,12 +29,32 @@ class RefusedError(Exception):
     """The server won't answer this request, now or later."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a command spells what its user may have to change, for the remedies in errors."""
+
+    asks: str
+    """What makes the command ask a server."""
+    address: str
+    model: str
+    key: str
+    timeout: str
+    again: str = "the same command"
+    """What goes on where an interrupted run stopped."""
+
+    @property
+    def kept(self) -> str:
+        """Say that nothing is lost when asking has to end."""
+        return f"what was answered is kept, {self.again} goes on from there"
+
+
 @dataclass(frozen=True)
 class Server:
     """Where a model is served, and how patiently to ask it."""
 
     base_url: str
     model: str
+    options: Options
     api_key: str | None = field(default=None, repr=False)
     max_retries: int = 8
     timeout: float = 300.0
@@ -49,12 +69,12 @@ class Server:
         if code in BUSY or code > 500:
             raise BusyError(self.reason(response), retry_after(response.headers.get("Retry-After")))
         remedies = {
-            401: "set the key in the environment (--api-key-env names the variable)",
+            401: f"set the key in the environment ({self.options.key} names the variable)",
             403: "the key has no right to this model",
-            404: "check --base-url (most end in /v1) and --model",
+            404: f"check {self.options.address} (most end in /v1) and {self.options.model}",
         }
         if code in remedies or code < 400:
-            remedy = remedies.get(code, "check --base-url")
+            remedy = remedies.get(code, f"check {self.options.address}")
             raise UserError(f"{self.base_url}: {self.reason(response)}; {remedy}")
         raise RefusedError(self.reason(response))
 
@@ -87,7 +107,9 @@ class Server:
         return text.replace(self.api_key, "***") if self.api_key else text
 
 
-def server_of(base_url: str | None, model: str | None, key_variable: str) -> tuple[str, str | None]:
+def server_of(
+    base_url: str | None, model: str | None, key_variable: str, options: Options
+) -> tuple[str, str | None]:
     """Return the address for chat completions and the key from the environment.
 
     Raises:
@@ -95,20 +117,25 @@ def server_of(base_url: str | None, model: str | None, key_variable: str) -> tup
     """
     if not base_url:
         raise UserError(
-            "--backend http needs --base-url, the server's address, as in http://localhost:8000/v1"
+            f"{options.asks} needs {options.address}, the server's address, as in "
+            "http://localhost:8000/v1"
         )
     if not model:
         raise UserError(
-            "--backend http needs --model, the server's name for it (see GET /v1/models)"
+            f"{options.asks} needs {options.model}, the server's name for it (see GET /v1/models)"
         )
     try:
         url = httpx.URL(base_url)
     except (httpx.InvalidURL, ValueError):
         url = httpx.URL("")
     if url.userinfo or re.search(rb"key|token|secret", url.query, re.IGNORECASE):
-        raise UserError("--base-url: put no password or key into it; it goes to the environment")
+        raise UserError(
+            f"{options.address}: put no password or key into it; it goes to the environment"
+        )
     if url.scheme not in ("http", "https") or not url.host:
-        raise UserError(f"--base-url {base_url}: no address; write it as http://localhost:8000/v1")
+        raise UserError(
+            f"{options.address} {base_url}: no address; write it as http://localhost:8000/v1"
+        )
     path = url.path.rstrip("/").removesuffix("/chat/completions") or "/v1"
     return str(url.copy_with(path=f"{path}/chat/completions")), _key(key_variable)
 

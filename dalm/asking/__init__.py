@@ -1,0 +1,1 @@
+"""Requests in, a model's replies out, each of them kept."""

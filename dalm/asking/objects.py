@@ -1,0 +1,96 @@
+"""Read what a model wrote: a reply that should be JSON in, the objects in it out; never fails."""
+
+import ast
+import json
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+MOST_CHARACTERS = 200_000  # of a reply that are looked at
+MOST_TRIES = 2_000  # braces at which an object may begin
+
+_THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?(</\1>|\Z)", re.DOTALL)
+_TRAILING_COMMA = re.compile(r",(\s*[}\]])")
+
+Object = dict[str, Any]
+
+
+def without_thoughts(text: str) -> str:
+    """Return a reply without what the model thought aloud before it."""
+    return _THOUGHT.sub("", text[:MOST_CHARACTERS])
+
+
+def objects(text: str, wanted: Callable[[Object], bool]) -> Iterator[Object]:
+    """Yield the objects that are wanted, outermost first, wherever in the text they begin.
+
+    Markdown fences and words around the JSON are passed over. Of JSON that is cut short the whole
+    objects are found. Python's quotes and trailing commas are understood as well.
+    """
+    place, tries = text.find("{"), 0
+    while place >= 0 and tries < MOST_TRIES:
+        tries += 1
+        value, end = _decode(text, place)
+        if value is not None:
+            yield from _within(value, wanted)
+            place = text.find("{", end)
+        else:
+            place = text.find("{", place + 1)
+
+
+def by_name(found: Object) -> Object:
+    """Return an object with its names in lower case and without blanks around them."""
+    return {str(name).lower().strip(): value for name, value in found.items()}
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line, and as one that can be written to a file.
+
+    Half a character (a lone surrogate, `"\\ud83d"` in JSON) can't be, and becomes a question mark.
+    """
+    return " ".join(text.encode("utf-8", "replace").decode().split())
+
+
+def _within(value: Any, wanted: Callable[[Object], bool]) -> Iterator[Object]:
+    waiting = [value]
+    while waiting:
+        found = waiting.pop(0)
+        if isinstance(found, dict):
+            if wanted(found):
+                yield found
+            else:
+                waiting = [*found.values(), *waiting]
+        elif isinstance(found, list):
+            waiting = [*found, *waiting]
+
+
+def _decode(text: str, place: int) -> tuple[Any, int]:
+    """Return the object that begins at `place` and its end, or None where there is no whole one."""
+    try:
+        return json.JSONDecoder(strict=False).raw_decode(text, place)
+    except (ValueError, RecursionError):
+        pass
+    # Small repairs are worth a try on an object without another in it: it ends at the next brace.
+    end = text.find("}", place) + 1
+    inner = text[place:end]
+    if not end or "{" in inner[1:]:
+        return None, place
+    mended = _TRAILING_COMMA.sub(r"\1", inner)
+    for read, written in ((_loads, mended), (_python, inner)):
+        try:
+            value = read(written)
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(value, dict):
+            return value, end
+    return None, place
+
+
+def _loads(text: str) -> Any:
+    return json.loads(text, strict=False)
+
+
+def _python(text: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a backslash that means nothing in Python
+        return ast.literal_eval(text)

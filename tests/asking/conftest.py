@@ -1,0 +1,13 @@
+"""A server to ask."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.asking.stub import Stub, serving
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    with serving() as served:
+        yield served
