@@ -1,6 +1,7 @@
 """What the experiments share: where data and weights are, cells run once and kept, tables."""
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -50,10 +51,20 @@ def columns(
 def run(experiment: str, cells: Iterable[dict[str, Any]], *, at_once: int = 2) -> None:
     """Run the cells that have no result yet, and add each result to the experiment's file."""
     file = RESULTS / f"{experiment}.jsonl"
-    done = {(r["name"], r["seed"]) for r in results(experiment)}
+    earlier = results(experiment)
+    done = {(r["name"], r["seed"]) for r in earlier}
     wanted = [cell for cell in cells if (cell["name"], cell["seed"]) not in done]
+    started = {name: weights for r in earlier for name, weights in r.get("start", {}).items()}
 
     def one(cell: dict[str, Any]) -> None:
+        start = start_of(cell)
+        if changed := [name for name in start if started.get(name, start[name]) != start[name]]:
+            print(
+                f"{cell['name']} {cell['seed']}: {changed} is another model than that of the "
+                f"results so far (another machine?); delete {file} to run all of it from the same",
+                file=sys.stderr,
+            )
+            return
         child = subprocess.run(
             [sys.executable, str(HERE / "cell.py"), json.dumps(cell)],
             capture_output=True,
@@ -65,7 +76,11 @@ def run(experiment: str, cells: Iterable[dict[str, Any]], *, at_once: int = 2) -
             print(f"{cell['name']} {cell['seed']} failed:\n{child.stderr[-2000:]}", file=sys.stderr)
             return
         found = json.loads(child.stdout.strip().splitlines()[-1])
-        line = {"name": cell["name"], "seed": cell["seed"], "options": cell.get("options")} | found
+        options = dict(cell.get("options") or {})
+        if "passages" in options:
+            options["passages"] = [Path(each).name for each in options["passages"]]
+        line = {"name": cell["name"], "seed": cell["seed"], "options": options or None}
+        line |= {"start": start} | found
         with file.open("a", encoding="utf-8") as out:
             out.write(json.dumps(line) + "\n")
         shown = {k: round(v, 3) for k, v in found.items() if isinstance(v, float)}
@@ -74,6 +89,23 @@ def run(experiment: str, cells: Iterable[dict[str, Any]], *, at_once: int = 2) -
     RESULTS.mkdir(exist_ok=True)
     with ThreadPoolExecutor(at_once) as pool:
         list(pool.map(one, wanted))
+
+
+def start_of(cell: dict[str, Any]) -> dict[str, str]:
+    """Return a hash of the weights that a cell starts from, by model.
+
+    Models that are made here come out a little different on another machine, or with other threads:
+    cells that are compared have to start from the same.
+    """
+    found = {}
+    for model in (cell["retriever"], cell["generator"]):
+        folder = Path(model)
+        name = str(folder.relative_to(WORK)) if folder.is_relative_to(WORK) else folder.name
+        digest = hashlib.blake2b(digest_size=6)
+        for file in sorted(folder.rglob("*.safetensors")):
+            digest.update(file.read_bytes())
+        found[name] = digest.hexdigest()
+    return found
 
 
 def results(experiment: str) -> list[dict[str, Any]]:

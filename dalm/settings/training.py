@@ -154,8 +154,17 @@ class JointObjective:
     """What retriever and generator are trained on together."""
 
     preset: Preset | None = None
-    """Settings of a published method, which your own options override: see docs/joint-training.md.
-    dalm, rag-end2end, atlas, replug, ra-dit, independent, two-phase."""
+    """Settings of a published method; your own options override them.
+    dalm: the original toolkit's loss, which trains the two apart.
+    rag-end2end (Siriwardhana et al. 2023, TACL): both encoders by the marginal likelihood over an
+    index, statements of the knowledge base written too.
+    atlas (Izacard et al. 2022): the retriever learns the generator's judgement, which reads 4
+    passages.
+    replug (Shi et al. 2023): the same from a generator that is left as it is.
+    ra-dit (Lin et al. 2023): the query encoder alone learns the judgement of a generator that is
+    tuned.
+    independent: contrast, and tuning on the gold passage.
+    two-phase: first the generator, then both."""
     objective: Literal["dalm", Marginal, Distilling] = "rag_token"
     """rag_token, rag_sequence: marginal likelihood of the answer over the candidate passages, each
     token or the whole. emdr2, pdist, lsr: the retriever learns the generator's judgement of the

@@ -1,13 +1,14 @@
 """Published methods as groups of settings: what is given wins, wherever it is given."""
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Annotated, get_args
 
 import pytest
 import yaml
 from cyclopts import App, Parameter
 
-from dalm.cli import run
+from dalm.cli import app, run
 from dalm.settings import RagE2E, check
 from dalm.settings.presets import PRESETS, Preset
 from dalm.training import assembly
@@ -22,6 +23,28 @@ def test_every_preset_has_its_settings_and_its_place_in_the_help():
     names = {f.name for f in fields(RagE2E)}
     for settings in PRESETS.values():
         assert set(settings) <= names
+
+
+PAPERS = {
+    "rag-end2end": ("Siriwardhana et al. 2023", "2210.02627"),
+    "atlas": ("Izacard et al. 2022", "2208.03299"),
+    "replug": ("Shi et al. 2023", "2301.12652"),
+    "ra-dit": ("Lin et al. 2023", "2310.01352"),
+}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_help_and_the_page_explain_each_preset_with_its_paper(name, capsys):
+    assert run(app, ["train-rag-e2e", "--help"]) == 0
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    told = told[told.index("--preset") :]
+    page = (Path(__file__).parents[2] / "docs" / "joint-training.md").read_text()
+    page = page.split("## Presets")[1].split("## ")[0]
+    [row] = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+    authors, number = PAPERS.get(name, ("", ""))
+    assert f"{name} ({authors}" in told if authors else f"{name}: " in told
+    assert authors in row
+    assert number in row
 
 
 @pytest.mark.parametrize("name", PRESETS)

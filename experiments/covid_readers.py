@@ -1,0 +1,92 @@
+"""Generators that can read texts like COVID-QA's, made from nothing, one for each seed and kept.
+
+No expert question is among what they learn from, and no passage that one of them needs is marked:
+they are tuned, with gold passages, on questions that `dalm qa-gen` makes by patterns, without a
+model, of MedQuAD's passages and of COVID-QA's knowledge base, and on XQuAD's, which people asked
+about Wikipedia. The answers of all three stand in their passages, anywhere.
+
+    python covid_readers.py SEED ...    make them
+"""
+
+import csv
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from common import DATA, WORK
+
+from dalm import GeneratorOnly, QaGen, qa_gen, train_generator_only
+
+SIZE = {"width": 192, "layers": 4, "heads": 6, "vocabulary": 4096, "max_length": 512}
+"""2.7 million weights."""
+ASKED_BY_PATTERNS = ("medquad_train.csv", "covidqa_passages.csv")
+ASKED_BY_PEOPLE = "xquad_en_train.csv"
+COLUMNS = ("Query", "Passage", "Answer")
+TUNING = {
+    "per_device_train_batch_size": 16,
+    "max_train_steps": 900,
+    "learning_rate": 2e-3,
+    "lr_scheduler_type": "cosine",
+    "num_warmup_steps": 50,
+    "precision": "bf16",
+    "logging_steps": 50,
+    "generator_max_len": 288,
+    "reader_passages": 1,
+}
+
+
+@cache
+def questions() -> str:
+    """Write all questions, with their passages and answers, to one table, and return it."""
+    file = WORK / "covid-reading.csv"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        rows = [row for source in _tables() for row in _rows(source)]
+        with file.open("w", encoding="utf-8", newline="") as out:
+            writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    return str(file)
+
+
+def _tables() -> Iterator[Path]:
+    for name in ASKED_BY_PATTERNS:
+        folder = WORK / f"questions-{name.removesuffix('.csv')}"
+        qa_gen(str(DATA / name), QaGen(output_dir=str(folder), overwrite_output_dir=True))
+        yield folder / "question_answer_pairs_train.csv"
+    yield DATA / ASKED_BY_PEOPLE
+
+
+def _rows(source: Path) -> list[dict[str, str]]:
+    with source.open(encoding="utf-8", newline="") as table:
+        return list(csv.DictReader(table))
+
+
+def fresh(seed: int) -> str:
+    """Return an untrained generator whose tokenizer knows the passages' and questions' words."""
+    from dalm.models.tiny import build_generator
+    from dalm.prompts import PLAIN
+
+    folder = WORK / f"covid-fresh-{seed}"
+    if not folder.exists():
+        texts = [row[name] for row in _rows(Path(questions())) for name in COLUMNS]
+        texts += [PLAIN.opening, PLAIN.passage, PLAIN.query, PLAIN.answer] * (len(texts) // 3)
+        build_generator(texts, folder, **SIZE, seed=seed)
+    return str(folder)
+
+
+def reader(seed: int) -> str:
+    """Return a generator that can read, as any pretrained one can."""
+    folder = WORK / f"covid-reader-{seed}"
+    if not (folder / "generator").exists():
+        settings = GeneratorOnly(
+            output_dir=str(folder), overwrite_output_dir=True, seed=seed, **TUNING
+        )
+        train_generator_only(questions(), fresh(seed), settings)
+    return str(folder / "generator")
+
+
+if __name__ == "__main__":
+    for seed in map(int, sys.argv[1:]):
+        print(reader(seed))
