@@ -131,6 +131,15 @@ def test_another_knowledge_base_is_refused(index, tmp_path, count, identity):
     assert other.vectors is None
 
 
+def test_a_share_of_another_number_of_processes_is_refused(index, tmp_path, monkeypatch):
+    index.save(tmp_path / "index.safetensors")
+    monkeypatch.setattr("dalm.retrieval.living.world", lambda: (0, 2))
+    half = LivingIndex(30, "passages", CPU)
+    said = half.load(tmp_path / "index.safetensors")
+    assert said == "the knowledge base or the number of processes is another"
+    assert (half.start, half.end, half.vectors) == (0, 15, None)
+
+
 def cut(file):
     file.write_bytes(file.read_bytes()[:-50])
 

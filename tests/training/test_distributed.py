@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -87,6 +88,19 @@ def mixed_table(tiny_rows, tmp_path_factory):
     return file
 
 
+SHARED = "--device cpu --precision fp32 --batch-size 4 --epochs 2 --logging-steps 1".split()
+
+
+def over_an_index(models, passages, table, folder) -> list:
+    return [
+        *("-m", "dalm", "train-rag-e2e", table, models.encoder, models.generator, *SHARED),
+        *("--checkpointing-steps", 2, "--output-dir", folder),
+        *("--candidates", "index", "--passages", passages, "--objective", "pdist"),
+        *"--reader-warmup 0.4 --refresh-budget 1 --reconstruction-weight 0.5".split(),
+        *"--generator-max-len 128 --learning-rate 1e-2 --gold-probability 0.5".split(),
+    ]
+
+
 @pytest.fixture(scope="module")
 def results(tiny_models, tiny_table, mixed_table, inputs, tmp_path_factory):
     """Run the worker and two whole trainings, side by side."""
@@ -94,15 +108,9 @@ def results(tiny_models, tiny_table, mixed_table, inputs, tmp_path_factory):
     (folder / "inputs.json").write_text(json.dumps(inputs))
     models = (tiny_models.encoder, tiny_models.generator)
     worker = [WORKER, *models, folder / "inputs.json", folder / "result.pt"]
-    shared = "--device cpu --precision fp32 --batch-size 4 --epochs 2 --logging-steps 1".split()
-    shared += ["--checkpointing-steps", 2, "--output-dir"]
-    alone = ["-m", "dalm", "train-retriever-only", tiny_models.encoder, tiny_table, *shared]
-    joint = [
-        *("-m", "dalm", "train-rag-e2e", mixed_table, *models, *shared, folder / "joint"),
-        *("--candidates", "index", "--passages", tiny_table, "--objective", "pdist"),
-        *"--reader-warmup 0.4 --refresh-budget 1 --reconstruction-weight 0.5".split(),
-        *"--generator-max-len 128 --learning-rate 1e-2 --gold-probability 0.5".split(),
-    ]
+    alone = ["-m", "dalm", "train-retriever-only", tiny_models.encoder, tiny_table, *SHARED]
+    alone += ["--checkpointing-steps", 2, "--output-dir"]
+    joint = over_an_index(tiny_models, tiny_table, mixed_table, folder / "joint")
     with ThreadPoolExecutor() as pool:
         commands = (worker, [*alone, folder / "run"], joint)
         runs = [pool.submit(torchrun, *arguments) for arguments in commands]
@@ -186,3 +194,25 @@ def test_two_processes_train_over_an_index(results):
     assert max(line["grad_norm"] for line in lines) > 0
     assert joint[-1]["refreshes"] > 1
     assert training.stderr.count("20 questions, 10 distinct passages") == 1
+
+
+def test_two_processes_go_on_with_their_shares_of_the_index(
+    results, tiny_models, tiny_table, mixed_table, tmp_path
+):
+    """From the checkpoint of update 4 on, as if they had never stopped."""
+    folder, _, _, training = results
+    assert training.returncode == 0, training.stderr
+    run = shutil.copytree(folder / "joint", tmp_path / "joint")
+    for name in ("checkpoint-6", "retriever", "generator"):
+        shutil.rmtree(run / name)
+    line = over_an_index(tiny_models, tiny_table, mixed_table, run)
+    resumed = torchrun(*line, "--resume-from-checkpoint", "latest")
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"index      taken up from {run}/checkpoint-4/index_0" in resumed.stderr
+    assert "built again" not in resumed.stderr
+    files = ["retriever/model.safetensors", "generator/model.safetensors"]
+    files += [f"checkpoint-6/index_{rank}.safetensors" for rank in (0, 1)]
+    for name in files:
+        found, expected = load_file(run / name), load_file(folder / "joint" / name)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[key], expected[key]) for key in found), name
