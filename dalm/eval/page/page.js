@@ -1,0 +1,234 @@
+"use strict";
+// The table of questions: sorts, filters, turns pages, opens a question. Texts go in by
+// `textContent` alone, so that nothing in them can become markup.
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const PAGE = 50;
+const names = Object.keys(data.measures);
+const base = data.baseline ? data.systems[0] : null;
+const readings = {found: "found passages", gold: "gold passage", random: "random passage", none: "no passage"};
+const state = {
+  search: "", show: "all", measure: names[0], system: base ? 1 : 0,
+  sort: base ? "change" : "value", down: false, page: 0, open: new Set(),
+};
+
+const system = () => data.systems[state.system];
+const value = (who, query, measure = state.measure) => who?.measures[measure]?.[query] ?? null;
+
+function change(query, measure = state.measure) {
+  const now = value(system(), query, measure), then = value(base, query, measure);
+  if (now === null || then === null) return null;
+  return data.measures[measure].lower ? then - now : now - then;
+}
+
+// What is in the table
+
+const answered = "found" in data.systems.at(-1).answers;
+const columns = [
+  {key: "place", name: "#", of: query => query + 1},
+  {key: "text", name: "question", of: query => data.queries[query].text},
+  base && {key: "then", name: "rank before", of: query => base.ranks[query] ?? Infinity},
+  {key: "rank", name: base ? "rank" : "rank of first relevant", of: query => system().ranks[query] ?? Infinity},
+  {key: "value", name: () => data.measures[state.measure].words, of: query => goodness(query)},
+  base && {key: "change", name: "change", of: query => change(query)},
+  answered && {key: "answer", name: "answer", of: query => system().answers.found[query]},
+].filter(Boolean);
+
+function goodness(query) {
+  const found = value(system(), query);
+  return found !== null && data.measures[state.measure].lower ? -found : found;
+}
+
+const filters = {
+  all: ["all questions", () => true],
+  worse: base && ["got worse", query => change(query) < 0],
+  better: base && ["got better", query => change(query) > 0],
+  moved: base && ["changed", query => change(query)],
+  lost: ["relevant passage not found", query => judged(query) && system().ranks[query] === null],
+  first: ["relevant passage first", query => system().ranks[query] === 1],
+  wrong: names.includes("EM") && ["answered wrongly", query => value(system(), query, "EM") === 0],
+  declined: names.includes("abstention") && ["wrongly declined", query => value(system(), query, "false abstention") === 1],
+  unanswerable: names.includes("abstention") && ["unanswerable", query => data.queries[query].answerable === false],
+  unjudged: data.queries.some((_, query) => !judged(query)) && ["without a relevant passage", query => !judged(query)],
+};
+
+function judged(query) {
+  return Object.values(data.queries[query].relevant).some(grade => grade >= 1);
+}
+
+const haystacks = data.queries.map((query, place) => [
+  query.id, query.text, query.group, ...query.references,
+  ...data.systems.map(each => each.answers.found?.[place] ?? ""),
+].join("\n").toLowerCase());
+
+function wanted() {
+  const words = state.search.toLowerCase().split(/\s+/).filter(Boolean);
+  const holds = filters[state.show][1];
+  const column = columns.find(each => each.key === state.sort);
+  const rows = [...data.queries.keys()].filter(
+    query => holds(query) && words.every(word => haystacks[query].includes(word)));
+  const keys = new Map(rows.map(query => [query, column.of(query)]));
+  const sign = state.down ? -1 : 1;
+  return rows.sort((a, b) => compare(keys.get(a), keys.get(b), sign) || a - b);
+}
+
+function compare(a, b, sign) {
+  if (a === null || b === null) return (a === null) - (b === null);  // undefined ones last
+  if (a === b) return 0;
+  return sign * (typeof a === "string" ? a.localeCompare(b) : a - b);
+}
+
+// Drawing
+
+function make(tag, fields = {}, ...inside) {
+  const made = Object.assign(document.createElement(tag), fields);
+  made.append(...inside.filter(each => each !== null));
+  return made;
+}
+
+const fixed = number => number === null ? "" : number.toFixed(3);
+const signed = number => number === null ? "" : (number > 0 ? "+" : "") + number.toFixed(3);
+const ranked = rank => rank === Infinity ? "–" : String(rank);
+
+function draw() {
+  const rows = wanted();
+  const last = Math.max(0, Math.ceil(rows.length / PAGE) - 1);
+  state.page = Math.min(state.page, last);
+  const from = state.page * PAGE, shown = rows.slice(from, from + PAGE);
+  document.querySelector("#table thead").replaceChildren(heading());
+  document.querySelector("#table tbody").replaceChildren(...shown.flatMap(drawn));
+  document.getElementById("count").textContent = rows.length
+    ? `${from + 1} to ${from + shown.length} of ${rows.length} questions`
+    : "no question";
+  document.getElementById("before").disabled = state.page === 0;
+  document.getElementById("after").disabled = state.page === last;
+}
+
+function heading() {
+  return make("tr", {}, ...columns.map(column => {
+    const name = typeof column.name === "function" ? column.name() : column.name;
+    const sorted = state.sort === column.key;
+    const arrow = sorted ? (state.down ? " ↓" : " ↑") : "";
+    const button = make("button", {type: "button", textContent: name + arrow, onclick: () => sortBy(column.key)});
+    const cell = make("th", {scope: "col", className: column.key}, button);
+    if (sorted) cell.setAttribute("aria-sort", state.down ? "descending" : "ascending");
+    return cell;
+  }));
+}
+
+function sortBy(key) {
+  state.down = state.sort === key ? !state.down : false;
+  state.sort = key;
+  state.page = 0;
+  draw();
+}
+
+function drawn(query) {
+  const moved = change(query), open = state.open.has(query);
+  const cells = columns.map(({key, of}) => cell(key, of(query), query, moved));
+  const row = make("tr", {className: moved > 0 ? "better" : moved < 0 ? "worse" : ""}, ...cells);
+  return open ? [row, detail(query)] : [row];
+}
+
+function cell(key, found, query, moved) {
+  if (key === "text") return make("td", {}, opener(query, found));
+  if (key === "answer") return make("td", {className: "answer", textContent: found});
+  const text = {
+    place: () => String(found), then: () => ranked(found), rank: () => ranked(found),
+    value: () => fixed(value(system(), query)), change: () => signed(moved),
+  }[key]();
+  return make("td", {className: `number ${key}`, textContent: text});
+}
+
+function opener(query, text) {
+  const button = make("button", {type: "button", className: "open", textContent: text});
+  button.setAttribute("aria-expanded", String(state.open.has(query)));
+  button.onclick = () => {
+    if (!state.open.delete(query)) state.open.add(query);
+    draw();
+    document.querySelectorAll("#table .open").forEach(each => each.textContent === text && each.focus());
+  };
+  return button;
+}
+
+function detail(query) {
+  const facts = make("dl");
+  const add = (name, text) => facts.append(make("dt", {textContent: name}), make("dd", {textContent: text}));
+  const {id, group, references, answerable} = data.queries[query];
+  add("id", id);
+  if (group) add("document", group);
+  if (answerable === false) add("answerable", "no");
+  if (references.length) add("expected", references.join(" | "));
+  const sides = make("div", {className: "sides"}, ...compared().map(each => side(each, query)), missing(query));
+  const inside = make("div", {className: "inside"}, facts, answers(query), sides);
+  return make("tr", {className: "detail"}, make("td", {colSpan: columns.length}, inside));
+}
+
+function answers(query) {
+  if (!answered) return null;
+  const row = (tag, name, texts) => make("tr", {},
+    make("th", {textContent: name}), ...texts.map(text => make(tag, {textContent: text})));
+  const reads = Object.keys(readings).filter(read => read in system().answers);
+  return make("table", {},
+    row("th", "answer from", compared().map(each => each.name)),
+    ...reads.map(read => row("td", readings[read], compared().map(each => each.answers[read]?.[query] ?? ""))));
+}
+
+const compared = () => base ? [base, system()] : [system()];
+
+function side(each, query) {
+  const hits = each.hits[query].map(([rank, id, score]) => hit(id, query, `${rank}. score ${score}`));
+  if (!hits.length) hits.push(make("p", {className: "quiet", textContent: "nothing was found"}));
+  return make("div", {}, make("h4", {textContent: each.name}), ...hits);
+}
+
+function missing(query) {
+  const found = new Set(compared().flatMap(each => each.hits[query].map(([, id]) => id)));
+  const relevant = Object.entries(data.queries[query].relevant);
+  const lost = relevant.filter(([id, grade]) => grade >= 1 && !found.has(id));
+  if (!lost.length) return null;
+  return make("div", {}, make("h4", {textContent: "relevant, not found"}), ...lost.map(([id]) => hit(id, query, "")));
+}
+
+function hit(id, query, place) {
+  const [title, text] = data.passages[id] ?? ["", ""];
+  const grade = data.queries[query].relevant[id] ?? 0;
+  const mark = grade >= 1 ? `relevant${grade > 1 ? `, grade ${grade}` : ""}` : "";
+  const head = [place, mark, title, text ? "" : id].filter(Boolean).join(" · ");
+  return make("div", {className: grade >= 1 ? "hit relevant" : "hit"},
+    make("div", {className: "head", textContent: head}),
+    text ? make("p", {textContent: text}) : null);
+}
+
+// Controls
+
+function fill(id, options) {
+  const select = document.getElementById(id);
+  select.append(...options.map(([key, name]) => make("option", {value: key, textContent: name})));
+  select.value = state[id];
+  select.onchange = () => {
+    state[id] = id === "system" ? Number(select.value) : select.value;
+    state.page = 0;
+    draw();
+  };
+}
+
+function turn(by) {
+  state.page += by;
+  draw();
+  document.getElementById("questions").scrollIntoView();
+}
+
+fill("show", Object.entries(filters).filter(([, filter]) => filter).map(([key, [name]]) => [key, name]));
+fill("measure", names.map(name => [name, data.measures[name].words]));
+fill("system", data.systems.map((each, place) => [place, each.name]).slice(base ? 1 : 0));
+document.getElementById("system-label").hidden = data.systems.length - (base ? 1 : 0) < 2;
+document.getElementById("search").oninput = event => {
+  state.search = event.target.value;
+  state.page = 0;
+  draw();
+};
+document.querySelector("form.controls").onsubmit = event => event.preventDefault();
+document.getElementById("before").onclick = () => turn(-1);
+document.getElementById("after").onclick = () => turn(1);
+draw();
