@@ -67,5 +67,13 @@ def experiments(c: Context) -> None:
     Hours on two cores; needs the `bench` extra and the data. Delete a line of
     experiments/results to run its cell again.
     """
-    for name in ("toy_without_gold", "toy_with_gold", "covidqa", "pretraining", "tables"):
+    for name in (
+        "toy_without_gold",
+        "toy_with_gold",
+        "toy_with_gold_index",
+        "covidqa",
+        "covidqa_with_reader",
+        "pretraining",
+        "tables",
+    ):
         c.run(f"python experiments/{name}.py")

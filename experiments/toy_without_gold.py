@@ -21,8 +21,6 @@ SHARED = {
     "passages": [TRAIN],
     "num_candidates": 8,
     "marginal_temperature": 0.1,
-    "over_retrieve": 1,
-    "write_back": True,
 }
 ARMS = {
     "before": None,
@@ -33,7 +31,7 @@ ARMS = {
     "pdist": {"objective": "pdist"},
     "lsr": {"objective": "lsr"},
 }
-STILL = {"refresh_budget": 0.0, "write_back": False}
+STILL = {"refresh_budget": 0.0, "over_retrieve": 1}
 QUERY = {"train_encoders": "query", "learning_rate": 3e-3}
 VARIANTS = {
     "query encoder alone": QUERY,
@@ -42,11 +40,12 @@ VARIANTS = {
     "re-rank alone": STILL | {"over_retrieve": 2},
     "full refresh alone": STILL | {"refresh_budget": 0.1},
     "write-back alone": STILL | {"write_back": True},
+    "all three": {"write_back": True},
     "K = 2": {"num_candidates": 2},
     "K = 4": {"num_candidates": 4},
     "K = 16": {"num_candidates": 16},
 }
-"""Of rag_sequence, one thing changed in each."""
+"""Of rag_sequence, which has a full refresh and re-ranking, one thing changed in each."""
 
 
 def cells(arms: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -18,6 +18,9 @@ from dalm.training.objectives import Objective
 from dalm.training.searched_rows import SearchedRows
 from dalm.training.separate import Separate
 
+OFF = {"over_retrieve": 1}
+"""What switches an option off, if it isn't 0."""
+
 
 def check(settings: RagE2E) -> None:
     """Refuse combinations of options that can't work or would do nothing.
@@ -65,7 +68,7 @@ def _check_idle(settings: RagE2E) -> None:
         idle[generator] = ["reader_warmup", "generator_learning_rate"]
     for reason, names in idle.items():
         for name in names:
-            if getattr(settings, name) not in (getattr(RagE2E, name), 0):
+            if getattr(settings, name) not in (getattr(RagE2E, name), OFF.get(name, 0)):
                 raise UserError(f"{spelled(name)} has no effect with {reason}; leave one out")
 
 

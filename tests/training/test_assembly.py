@@ -58,6 +58,12 @@ def test_what_can_work_is_not(objective, encoders):
     refuse(RagE2E(output_dir="out", objective=objective, train_encoders=encoders))
 
 
+@pytest.mark.parametrize("encoders", ["query", "none"])
+def test_what_keeps_an_index_fresh_may_be_switched_off_where_it_never_grows_old(encoders):
+    off = {"refresh_budget": 0.0, "over_retrieve": 1, "write_back": False}
+    refuse(RagE2E(output_dir="out", candidates="index", train_encoders=encoders, **off))
+
+
 # The knowledge base
 
 A, B, C = (Passage.of(text) for text in ("One passage.", "Two passages.", "Three passages."))
