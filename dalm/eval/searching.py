@@ -57,11 +57,11 @@ def search(
         mine = ranks.own([passage.text for passage in passages])
         vectors = encode_passages_cached(retriever, mine, cache)
         whole = torch.stack(ranks.gathered(list(vectors))) if ranks.count() > 1 else vectors
-    watch.count("encoding passages", len(passages))
+    watch.count("encoding passages", len(passages), "passages")
     with watch.stage("searching"):
         made = index_kind(index)(passages, whole)
         hits = find(retriever, [query.query for query in asked.queries], made, top_k)
-    watch.count("searching", len(hits))
+    watch.count("searching", len(hits), "questions")
     relevant = [query.relevant for query in asked.queries]
     return Results(
         name="",

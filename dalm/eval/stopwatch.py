@@ -11,6 +11,7 @@ class Stopwatch:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._done: dict[str, int] = {}
+        self._units: dict[str, str] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -21,20 +22,26 @@ class Stopwatch:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
-    def count(self, name: str, done: int) -> None:
+    def count(self, name: str, done: int, unit: str) -> None:
         """Say how many things a stage has worked through."""
         self._done[name] = self._done.get(name, 0) + done
+        self._units[name] = unit
 
     @property
-    def speed(self) -> dict[str, float]:
-        """Things per second of each stage that counts something."""
+    def speed(self) -> dict[str, dict[str, float]]:
+        """Each stage's things per second, by what they are."""
         return {
-            name: done / self.seconds[name]
+            name: {self._units[name]: done / self.seconds[name]}
             for name, done in self._done.items()
             if self.seconds.get(name)
         }
 
     def __str__(self) -> str:
         total = sum(self.seconds.values()) or 1.0
-        shares = (f"{name} {s:.1f} s ({s / total:.0%})" for name, s in self.seconds.items())
-        return ", ".join(shares)
+        said = []
+        for name, seconds in self.seconds.items():
+            speeds = (
+                f", {speed:,.0f} {unit}/s" for unit, speed in self.speed.get(name, {}).items()
+            )
+            said.append(f"{name} {seconds:.1f} s ({seconds / total:.0%}{''.join(speeds)})")
+        return ", ".join(said)
