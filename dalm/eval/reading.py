@@ -58,8 +58,10 @@ def read_and_answer(
         stage = "answering" if name == "found" else "bounds"
         with watch.stage(stage):
             answers[name] = _answers(generator, asked.queries, read, max_new_tokens)
+        with watch.stage("scoring answers"):
             nll = _nll(generator, asked.queries, read)
-        watch.count(stage, sum(map(len, generator.tokenise(answers[name]))))
+        tokens = sum(map(len, generator.tokenise(answers[name])))
+        watch.count(stage, tokens, "tokens")
         references = [query.references for query in asked.queries]
         columns = {**measure_answers(answers[name], references), "NLL": nll}
         if name == "gold":  # a query without a gold passage has read nothing
@@ -68,7 +70,8 @@ def read_and_answer(
         measures |= {f"{key}{suffix}": column for key, column in columns.items()}
         if name == "found":
             measures |= _from_passages(answers[name], read) | _declined(asked, answers[name])
-    return replace(results, answers=answers, measures=measures)
+    facts = {**results.facts, "reader_passages": reader_passages}
+    return replace(results, answers=answers, measures=measures, facts=facts)
 
 
 def _answers(
