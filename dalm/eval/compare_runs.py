@@ -26,7 +26,7 @@ def compare(
     from dalm.eval.comparison import compare as lines_of
     from dalm.eval.evaluation import check_report
     from dalm.eval.finishing import settle, tell
-    from dalm.eval.gates import regression_gate, threshold_gates, thresholds_of
+    from dalm.eval.gates import check_thresholds, regression_gate, threshold_gates, thresholds_of
     from dalm.eval.saved_runs import read_runs
     from dalm.settings import check
 
@@ -40,6 +40,7 @@ def compare(
     lines = [lines_of(results, baseline, seed=settings.seed) for results in systems]
     for results, its_lines in zip(systems, lines, strict=True):
         tell(its_lines, results, baseline)
+    check_thresholds(least, [line.measure for line in lines[-1]], answers=False)
     gates = threshold_gates(lines[-1], least)
     if settings.fail_on_regression:
         gates += [regression_gate(its_lines) for its_lines in lines]

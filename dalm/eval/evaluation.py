@@ -9,7 +9,7 @@ from dalm.datasets.evaluation_set import EvaluationSet, read_evaluation_set
 from dalm.datasets.tables import Field
 from dalm.errors import UserError
 from dalm.eval import ranks
-from dalm.eval.gates import thresholds_of
+from dalm.eval.gates import check_thresholds, thresholds_of
 from dalm.eval.reading import read_and_answer
 from dalm.eval.results import SUMMARY, Results
 from dalm.eval.searching import measures_of, search
@@ -30,8 +30,11 @@ def start(settings: EvalRetriever) -> Path:
         UserError: a value out of range, no such model, or results in the folder already.
     """
     check(settings)
-    measures_of(settings.measures, settings.top_k)
-    thresholds_of(settings.fail_below)
+    check_thresholds(
+        thresholds_of(settings.fail_below),
+        [str(each) for each in measures_of(settings.measures, settings.top_k)],
+        answers=isinstance(settings, EvalRag) and settings.evaluate_generator,
+    )
     folder_of(settings.cache, settings.cache_dir)
     _check_models(settings)
     ranks.join()

@@ -1,8 +1,7 @@
 """What has to hold for an evaluation to pass: thresholds, no regression, nothing lost elsewhere."""
 
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from dalm.errors import UserError
@@ -47,29 +46,48 @@ def thresholds_of(asked: Sequence[str] | None) -> dict[str, float]:
 
 def _written(measure: str) -> str:
     """Return a retrieval measure in its own notation; another name stays as it is."""
-    with suppress(UserError):
-        return str(parse_measure(measure))
-    return measure
+    return str(parse_measure(measure)) if _is_of_retrieval(measure) else measure
+
+
+def _is_of_retrieval(measure: str) -> bool:
+    try:
+        parse_measure(measure)
+    except UserError:
+        return False
+    return True
+
+
+def check_thresholds(
+    least: Mapping[str, float], measured: Collection[str], *, answers: bool
+) -> None:
+    """Refuse thresholds on what will not be measured; `answers`: those of a generator will be.
+
+    Raises:
+        UserError: a retrieval measure that isn't among `measured`, or there are no answers.
+    """
+    for measure in least:
+        if measure not in measured and (not answers or _is_of_retrieval(measure)):
+            raise UserError(
+                f"--fail-below {measure}: not measured; measured are {', '.join(measured)}"
+            )
 
 
 def threshold_gates(lines: Sequence[Line], least: Mapping[str, float]) -> list[Gate]:
     """Hold each measure's mean to the least that it may be; for NLL, the most.
 
-    Raises:
-        UserError: a measure that was not taken.
+    A measure without any value doesn't pass.
     """
     means = {line.measure: line.mean for line in lines}
-    gates = []
-    for measure, bound in least.items():
-        if measure not in means:
-            raise UserError(
-                f"--fail-below {measure}: not measured; measured are {', '.join(means)}"
-            )
-        value, word = means[measure], "most" if lower_is_better(measure) else "least"
-        passed = value <= bound if lower_is_better(measure) else value >= bound
-        text = f"{spoken(measure)} is {value:.3f}; it has to be at {word} {bound:g}"
-        gates.append(Gate(text, passed))
-    return gates
+    return [_threshold(measure, bound, means.get(measure)) for measure, bound in least.items()]
+
+
+def _threshold(measure: str, bound: float, value: float | None) -> Gate:
+    word = "most" if lower_is_better(measure) else "least"
+    has_to = f"it has to be at {word} {bound:g}"
+    if value is None:
+        return Gate(f"{spoken(measure)} was not measured; {has_to}", False)
+    passed = value <= bound if lower_is_better(measure) else value >= bound
+    return Gate(f"{spoken(measure)} is {value:.3f}; {has_to}", passed)
 
 
 def regression_gate(lines: Sequence[Line]) -> Gate:

@@ -206,6 +206,8 @@ def test_runs_are_compared_afterwards(tmp_path, plain, tiny_table, pair, capsys)
         (["--measures", "R@20"], "looks at 20 passages, and --top-k 10"),
         (["--measures", "foo@3"], "no measure 'foo@3'"),
         (["--fail-below", "R@10"], "--fail-below R@10"),
+        (["--fail-below", "R@3=1"], "--fail-below R@3: not measured; measured are nDCG@10"),
+        (["--fail-below", "EM=1"], "--fail-below EM: not measured"),
         (["--report", "page.pdf"], "the page is HTML; name it page.html"),
         (["--guard", "x.csv"], "--guard has no effect without --baseline"),
         (["--fail-on-regression"], "has no effect without --baseline"),

@@ -2,7 +2,13 @@ import pytest
 
 from dalm.errors import UserError
 from dalm.eval.comparison import compare
-from dalm.eval.gates import guard_gate, regression_gate, threshold_gates, thresholds_of
+from dalm.eval.gates import (
+    check_thresholds,
+    guard_gate,
+    regression_gate,
+    threshold_gates,
+    thresholds_of,
+)
 from tests.eval.made import BASE, TUNED, results
 
 
@@ -22,8 +28,25 @@ def test_a_mean_is_held_to_its_least():
     passed, failed = (threshold_gates(lines, {"R@10": bound})[0] for bound in (0.625, 0.626))
     assert (passed.passed, failed.passed) == (True, False)
     assert failed.text == "recall@10 is 0.625; it has to be at least 0.626"
-    with pytest.raises(UserError, match="not measured; measured are R@10, nDCG@10"):
-        threshold_gates(lines, {"R@5": 0.1})
+    (missing,) = threshold_gates(lines, {"abstention": 0.1})
+    assert not missing.passed
+    assert missing.text == "abstention was not measured; it has to be at least 0.1"
+
+
+@pytest.mark.parametrize(
+    ("measure", "answers", "refused"),
+    [
+        *(("R@5", True, True), ("EM", False, True), ("nonsense", False, True)),
+        *(("R@10", False, False), ("EM", True, False), ("abstention", True, False)),
+    ],
+)
+def test_a_threshold_on_what_will_not_be_measured_is_refused(measure, answers, refused):
+    measured = ["nDCG@10", "R@10"]
+    if not refused:
+        check_thresholds({measure: 0.1}, measured, answers=answers)
+        return
+    with pytest.raises(UserError, match=f"{measure}: not measured; measured are nDCG@10, R@10"):
+        check_thresholds({measure: 0.1}, measured, answers=answers)
 
 
 def test_nll_is_held_to_its_most():
