@@ -256,6 +256,31 @@ def test_evaluations_are_not_replaced_unasked(
 
 
 @pytest.mark.usefixtures("no_models")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--judge", "http://localhost:9"], "--judge needs --judge-model, the server's name"),
+        (["--judge", "localhost", "--judge-model", "m"], "--judge localhost: no address; write it"),
+        (["--judge", "http://h/v1?key=x", "--judge-model", "m"], "put no password or key into it"),
+        (["--judge-model", "m"], "--judge-model has no effect without --judge"),
+        (["--judge-timeout", "1"], "--judge-timeout has no effect without --judge"),
+        (["--judge", "http://h", "--judge-concurrency", "0"], "--judge-concurrency 0: must be"),
+        (["--judge", "http://h", "--judge-timeout", "0"], "--judge-timeout 0.0: must be"),
+        (["--judge", "http://h", "--judge-max-new-tokens", "1"], "must be a number of at least 16"),
+    ],
+)
+def test_a_judge_that_cannot_be_asked(
+    train: Trainings, refused: Callable[..., str], options: list[str], said: str
+) -> None:
+    line = ("eval-rag", train.table, "--retriever-name-or-path", train.encoder)
+    line += ("--generator-name-or-path", train.generator, "--evaluate-generator")
+    assert said in refused(*line, *options)
+    assert "has no effect without --evaluate-generator" in refused(
+        *line[:-1], "--judge", "http://h"
+    )
+
+
+@pytest.mark.usefixtures("no_models")
 def test_resume_without_a_checkpoint(train: Trainings, tmp_path: Path) -> None:
     assert "no checkpoint in" in train.retriever("--resume-from-checkpoint", "latest")
     assert "not a checkpoint" in train.retriever("--resume-from-checkpoint", tmp_path)

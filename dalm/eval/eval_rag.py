@@ -23,12 +23,15 @@ def eval_rag(
     """
     from dalm.eval import evaluation
     from dalm.eval.finishing import finish
+    from dalm.eval.judging.judge import judge_of
+    from dalm.eval.judging.judging import judge_answers
     from dalm.eval.results import Results
     from dalm.eval.stopwatch import Stopwatch
     from dalm.models.generator import Generator
     from dalm.models.retriever import Retriever
 
     folder = evaluation.start(settings)
+    judge = judge_of(settings, folder)
     sets = evaluation.sets_of(dataset_path, settings, evaluation.needs_of(settings))
     watch = Stopwatch()
 
@@ -49,6 +52,8 @@ def eval_rag(
         if settings.baseline_generator and generator is not None:
             generator = evaluation.baseline_generator_of(generator, settings)
         baselines = measured(retriever, generator, evaluation.baseline_name_of(settings))
+    if judge is not None:
+        systems, baselines = judge_answers(judge, folder, systems, baselines, watch)
     finish(folder, settings, sets=sets, systems=systems, baselines=baselines, watch=watch)
 
 

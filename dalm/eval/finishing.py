@@ -23,6 +23,7 @@ from dalm.eval.gates import (
     threshold_gates,
     thresholds_of,
 )
+from dalm.eval.judging.said import said_of_judge
 from dalm.eval.results import Results, save
 from dalm.eval.shown import bounds_table, show, table
 from dalm.eval.stopwatch import Stopwatch
@@ -52,8 +53,10 @@ def finish(
     if not ranks.first():
         return
     facts = _facts(sets[0], settings, watch)
-    results = replace(systems[0], facts=facts)
-    baseline = replace(baselines[0], facts=facts) if baselines else None
+    results, *others = (
+        replace(each, facts={**facts, **each.facts}) for each in (*systems[:1], *baselines[:1])
+    )
+    baseline = others[0] if others else None
     lines = compare(results, baseline, seed=settings.seed)
     gates = _gates(lines, sets, systems, baselines, settings)
     save(folder, results, summary(lines, baseline, gates, settings.seed))
@@ -88,6 +91,9 @@ def tell(lines: Sequence[Line], results: Results, baseline: Results | None) -> N
         print()
         for line in [line for line in lines if line.against and not is_bound(line.measure)][:SAID]:
             print(sentence(line))
+    if judged := list(said_of_judge(results.facts.get("judge"))):
+        print()
+        print("\n".join(judged))
 
 
 def settle(gates: Sequence[Gate]) -> None:

@@ -5,6 +5,7 @@ A run folder holds
     results.json    name, facts (settings, versions, seconds …), means with their intervals
     queries.jsonl   a line per query: what is relevant, hits with scores, answers, measures
     passages.jsonl  the texts of the passages that were found or are relevant
+    verdicts.jsonl  a line per verdict of a judge, if there was one, with its reasons
     run.trec, qrels.trec   the same for trec_eval and whatever else reads it
 """
 
@@ -21,7 +22,7 @@ from dalm.eval.measures import Column, in_rank_order
 from dalm.records import Hit, JudgedQuery, Passage
 
 SUMMARY, QUERIES, PASSAGES = "results.json", "queries.jsonl", "passages.jsonl"
-RUN, QRELS = "run.trec", "qrels.trec"
+VERDICTS, RUN, QRELS = "verdicts.jsonl", "run.trec", "qrels.trec"
 FORMAT = 1
 
 
@@ -30,8 +31,9 @@ class Results:
     """A system's hits, answers and values, each column in the order of `queries`.
 
     `answers` are by what was read: `found` passages, or one of the bounds (`gold`, `random`,
-    `none`). `gold` are the relevant passages by id, as far as their texts are known. `facts` is
-    whatever explains the figures: settings, versions, seconds.
+    `none`). `gold` are the relevant passages by id, as far as their texts are known. `verdicts` are
+    a judge's, with its reasons. `facts` is whatever explains the figures: settings, versions,
+    seconds.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Results:
     measures: Mapping[str, Column]
     answers: Mapping[str, Sequence[str]] = field(default_factory=dict)
     gold: Mapping[str, Passage] = field(default_factory=dict, repr=False)
+    verdicts: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -68,6 +71,10 @@ def save(folder: Path, results: Results, summary: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _write_lines(folder / QUERIES, _records(results))
     _write_lines(folder / PASSAGES, (asdict(passage) for passage in _passages(results).values()))
+    if results.verdicts:
+        _write_lines(folder / VERDICTS, results.verdicts)
+    else:  # those of an earlier run there are of other answers
+        (folder / VERDICTS).unlink(missing_ok=True)
     if any(results.hits):
         rankings = zip(results.queries, results.hits, strict=True)
         ordered = {query.id: in_rank_order(hits) for query, hits in rankings}
@@ -112,6 +119,7 @@ def load(folder: Path) -> Results:
         measures=measures,
         answers=answers,
         gold={p: passages[p] for query in queries for p in query.gold if p in passages},
+        verdicts=list(_parsed(folder / VERDICTS, dict)) if (folder / VERDICTS).is_file() else (),
         facts=facts,
     )
 

@@ -120,8 +120,34 @@ class GeneratorEvaluation:
     """Longest prompt with its answer; by default as it was trained, else 256."""
 
 
+@panel("Judge")
 @dataclass(frozen=True, kw_only=True)
-class EvalRag(EvalRetriever, AnswerableColumn, GeneratorEvaluation):
+class Judging:
+    """Who gives an opinion on the answers, beside the measures."""
+
+    judge: str | None = option(None, needs={"evaluate_generator": None})
+    """An OpenAI-compatible server whose model judges the answers from the passages found, as in
+    http://localhost:8000/v1: are they supported by the passages, and do they mean the same as a
+    reference? With a baseline also: whose answer is better? Everything is asked in two orders."""
+    judge_model: str | None = option(None, needs={"judge": None})
+    """The server's name for its model."""
+    judge_api_key_env: str = option("OPENAI_API_KEY", needs={"judge": None})
+    """Environment variable with the server's key, if it wants one. The key is written nowhere."""
+    judge_concurrency: int = option(16, least=1, most=1024, needs={"judge": None})
+    """Requests under way at once."""
+    judge_max_retries: int = option(8, least=0, needs={"judge": None})
+    """How often to ask again when the server is busy, broken or gone, waiting longer each time."""
+    judge_timeout: float = option(300.0, over=0, needs={"judge": None})
+    """Seconds to wait for a verdict."""
+    judge_max_new_tokens: int = option(1024, least=16, needs={"judge": None})
+    """Longest reply, in the judge's tokens."""
+    judge_journal: str | None = option(None, needs={"judge": None})
+    """File that keeps every reply, so that nothing is asked twice; by default `judge.jsonl` in
+    --output-dir, or `evaluation-judge.jsonl` beside the numbered folders. Runs may share one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalRag(EvalRetriever, AnswerableColumn, GeneratorEvaluation, Judging):
     """Options of `dalm eval-rag`."""
 
 

@@ -68,7 +68,7 @@ def test_the_group_of_a_query_without_one_is_itself():
 
 
 def broken(folder, file, change):
-    save(folder, TUNED, {})
+    save(folder, replace(TUNED, verdicts=[{"query": "q0", "asked": "correctness"}]), {})
     path = folder / file
     path.write_text(change(path.read_text("utf-8")), "utf-8")
 
@@ -90,6 +90,7 @@ def broken(folder, file, change):
         ("queries.jsonl", lambda t: t.replace('"id": "g"', '"id": "o"', 1), "line 1 .*twice"),
         ("queries.jsonl", lambda t: t.replace('"hits"', '"hit"', 1), "line 1 is broken"),
         ("passages.jsonl", lambda t: t.replace("text", "body"), r"passages\.jsonl, line 1"),
+        ("verdicts.jsonl", lambda text: text[:-9], r"verdicts\.jsonl, line 1 is broken"),
     ],
 )
 def test_a_broken_run_is_named_with_its_line(tmp_path, file, change, said):

@@ -1,0 +1,1 @@
+"""Answers and what they were read from in, a judge's verdicts out."""
