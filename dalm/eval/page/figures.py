@@ -48,7 +48,8 @@ def recall_over_k(results: Results, depth: int, *, seed: int | None = None) -> C
         return Curve(results.name, [], [])
     rows = [_recalls(results, place, depths) for place in judged]
     columns = list(zip(*rows, strict=True))
-    groups = [results.groups[place] for place in judged]
+    known = results.groups
+    groups = [known[place] for place in judged]
     band: Sequence[Interval] = ()
     if seed is not None and len(set(groups)) > 1:
         band = bootstrap_intervals(columns, groups, seed=seed, samples=SAMPLES, level=LEVEL)
