@@ -5,6 +5,8 @@ from typing import NamedTuple
 PROBE = 16
 """Questions on which a log line's figures are taken."""
 
+SAME = 0.1
+"""Of the way from what one question finds to all finding others, what is hardly any."""
 FLAT = 0.97
 """Share of the candidates that a target of no opinion spreads over."""
 ONE_HOT = 1.01
@@ -32,9 +34,7 @@ def collapses(
     """
     found = {}
     distinct = line.get("distinct_passages")
-    # Of few passages every question finds the same ones.
-    tells = reach is not None and reach.most >= 3 * reach.each
-    if reach is not None and distinct is not None and tells and distinct <= 1.5 * reach.each:
+    if reach is not None and distinct is not None and _same(distinct, reach):
         found["same_passages"] = (
             f"the {reach.questions} questions of the probe find {distinct:.0f} distinct passages, "
             f"{reach.each} each: the retriever gives the same ones to every question; try a lower "
@@ -56,3 +56,9 @@ def collapses(
             "higher --marginal-temperature"
         )
     return found
+
+
+def _same(distinct: float, reach: Reach) -> bool:
+    """Whether questions that find the same passages might as well find others."""
+    some = reach.most >= 3 * reach.each  # of few passages every question finds the same ones
+    return some and distinct <= reach.each + SAME * (reach.most - reach.each)
