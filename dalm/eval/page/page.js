@@ -160,7 +160,7 @@ function detail(query) {
   if (answerable === false) add("answerable", "no");
   if (references.length) add("expected", references.join(" | "));
   const sides = make("div", {className: "sides"}, ...compared().map(each => side(each, query)), missing(query));
-  const inside = make("div", {className: "inside"}, facts, answers(query), sides);
+  const inside = make("div", {className: "inside"}, facts, answers(query), ...verdicts(id), sides);
   return make("tr", {className: "detail"}, make("td", {colSpan: columns.length}, inside));
 }
 
@@ -172,6 +172,11 @@ function answers(query) {
   return make("table", {},
     row("th", "answer from", compared().map(each => each.name)),
     ...reads.map(read => row("td", readings[read], compared().map(each => each.answers[read]?.[query] ?? ""))));
+}
+
+function verdicts(id) {
+  return compared().flatMap(each => (each.verdicts[id] ?? []).map(([asked, , words, reason]) =>
+    make("p", {className: "quiet", textContent: `judge on ${asked} of ${each.name}: ${words}. ${reason}`})));
 }
 
 const compared = () => base ? [base, system()] : [system()];

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from dalm.eval import shown
 from dalm.eval.comparison import BOUNDS, Line, is_bound, sentence, spoken
 from dalm.eval.gates import Gate
+from dalm.eval.judging.said import said_of_judge
 from dalm.eval.page import figures, pictures, questions
 from dalm.eval.results import Results
 
@@ -106,6 +107,7 @@ def _compared(results: Results, lines: Sequence[Line]) -> dict[str, Any]:
         "headlines": leading if len(leading) > 2 else plain[:4],
         "rows": [(line, pictures.interval_picture(line, highest[line.measure])) for line in plain],
         "said": [sentence(line) for line in plain if line.against],
+        "judge": list(said_of_judge(results.facts.get("judge"))),
         "readings": {
             name: [means.get(key) for key in (name, *(f"{name}[{b}]" for b in BOUNDS))]
             for name in means

@@ -66,7 +66,20 @@ def _system(results: Results, order: Sequence[int], names: Sequence[str]) -> dic
         "answers": {
             read: [texts[place] for place in order] for read, texts in results.answers.items()
         },
+        "verdicts": _verdicts(results),
     }
+
+
+def _verdicts(results: Results) -> dict[str, list[list[Any]]]:
+    """Return by query what a judge said: what was asked, the value, both orders' words, reason."""
+    said: dict[str, list[list[Any]]] = {}
+    for verdict in results.verdicts:
+        orders = [verdict[order] for order in ("first", "swapped") if verdict[order]]
+        words = " / ".join(order["word"] for order in orders)
+        reason = orders[0]["reason"] if orders else ""
+        line = [verdict["asked"], _short(verdict["value"]), words, reason]
+        said.setdefault(verdict["query"], []).append(line)
+    return said
 
 
 def as_script(data: Mapping[str, Any]) -> Markup:

@@ -33,6 +33,12 @@ def page(tmp_path_factory):
         fields = {"queries": queries, "hits": hits, "gold": {p.id: p for p in passages}}
         answers = {"found": [f"answer {HOSTILE}"] * COUNT}
         measures = {"RR@10": values, "NLL": [1 - v for v in values]}
+        fields["verdicts"] = [
+            {
+                **{"query": "q0", "asked": "faithfulness", "value": 0.5},
+                **{"first": {"word": "yes", "reason": f"as {HOSTILE} says"}, "swapped": None},
+            }
+        ]
         return results(name, measures=measures, answers=answers, **fields)
 
     worse = [round(-(60 - i) / 100, 2) for i in range(60)]
@@ -83,6 +89,8 @@ def test_texts_never_become_markup(browser, page):
     click(browser, "#table .open")
     assert browser.run("return document.querySelectorAll('img, b, main script').length") == 0
     assert HOSTILE in browser.run("return document.querySelector('.hit p').textContent")
+    judged = browser.run("return document.querySelector('.inside p').textContent")
+    assert judged == f"judge on faithfulness of base: yes. as {HOSTILE} says"
     assert browser.complaints() == []
 
 

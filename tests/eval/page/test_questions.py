@@ -54,6 +54,17 @@ def test_where_there_is_no_room_the_questions_that_moved_keep_their_passages(mon
     assert table_data([mine], base)["passages"]["p1"] == ["", "passage 1 …"]
 
 
+def test_a_judges_verdicts_stand_with_their_query():
+    verdict = {"asked": "correctness", "first": {"word": "yes", "reason": "it <b>is</b>"}}
+    both = verdict | {"query": "q2", "value": 0.5, "swapped": {"word": "no", "reason": "other"}}
+    none = verdict | {"query": "q1", "value": None, "first": None, "swapped": None}
+    (system,) = table_data([results(verdicts=[both, none])], None)["systems"]
+    assert system["verdicts"] == {
+        "q2": [["correctness", 0.5, "yes / no", "it <b>is</b>"]],
+        "q1": [["correctness", None, "", ""]],
+    }
+
+
 def test_no_text_can_end_the_script_element():
     data = {"text": "</script><!-- & \u2028 “é”"}
     text = as_script(data)
