@@ -16,6 +16,11 @@ Tokens = Sequence[int]
 Message = dict[str, str]
 
 INSTRUCTION = "Answer the question from the passage."
+CITE = (
+    "Answer the question from the passages. After each statement give the numbers of the passages "
+    "that support it, as in [1]."
+)
+"""In place of the instruction, where citations are asked for; no model is trained with it."""
 STATE = "Write a statement that the passage supports."
 """In place of a question, where a sentence of the knowledge base is to be written."""
 
@@ -35,24 +40,35 @@ class Template:
     """After the answer, as a chat template closes a turn; the end-of-text token if empty."""
 
 
-PLAIN = Template(INSTRUCTION, "\n\nPassage:\n", "\n\nQuestion:\n", "\n\nAnswer:\n")
+def plain(instruction: str) -> Template:
+    """Return the template of a model that has none of its own."""
+    return Template(instruction, "\n\nPassage:\n", "\n\nQuestion:\n", "\n\nAnswer:\n")
 
 
-def chat(render: Callable[[list[Message]], str]) -> Template | None:
+PLAIN = plain(INSTRUCTION)
+
+
+def chat(render: Callable[[list[Message]], str], plain: Template = PLAIN) -> Template | None:
     """Return the template of a chat model, or None if its rendering loses or doubles a piece.
 
     `render` turns a user's and an assistant's message into text by the model's own chat template.
+    What the user says is in the words of `plain`.
     """
     markers = [f"<<<{name}>>>" for name in ("passage", "query", "answer")]
     passage, query, answer = markers
-    asked = f"{PLAIN.opening}{PLAIN.passage}{passage}{PLAIN.query}{query}"
+    asked = f"{plain.opening}{plain.passage}{passage}{plain.query}{query}"
     messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
-    pattern = f"(.*){re.escape(PLAIN.passage + passage + PLAIN.query + query)}(.*){answer}(.*)"
+    pattern = f"(.*){re.escape(plain.passage + passage + plain.query + query)}(.*){answer}(.*)"
     match = re.fullmatch(pattern, render(messages), re.DOTALL)
     if match is None or any(marker in "".join(match.groups()) for marker in markers):
         return None
     opening, turn, end = match.groups()
-    return Template(opening, PLAIN.passage, PLAIN.query, turn, end)
+    return Template(opening, plain.passage, plain.query, turn, end)
+
+
+def numbered(texts: Sequence[str]) -> list[str]:
+    """Return a prompt's passages with their numbers, from 1, as citations name them."""
+    return [f"[{number}] {text}" for number, text in enumerate(texts, start=1)]
 
 
 @dataclass(frozen=True, slots=True)

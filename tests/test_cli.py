@@ -617,6 +617,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--bounds --no-bounds": True,
         "--baseline-generator": None,
         "--reader-passages": None,
+        "--citations --no-citations": False,
         "--max-new-tokens": 64,
         "--generator-max-len": None,
         "--judge": None,

@@ -1,10 +1,22 @@
 """Prompts put together from hand-made tokens, and chat templates that keep or lose a piece."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from dalm.prompts import INSTRUCTION, PLAIN, Frame, Message, chat, retriever_prompts, shares
+from dalm.prompts import (
+    CITE,
+    INSTRUCTION,
+    PLAIN,
+    Frame,
+    Message,
+    chat,
+    numbered,
+    plain,
+    retriever_prompts,
+    shares,
+)
 
 FRAME = Frame(opening=[1, 2], passage=[3], query=[4, 5], answer=[6], end=9)
 QUERY, ANSWER = [40, 41], [60, 61, 62]
@@ -103,6 +115,22 @@ def test_a_faithful_chat_template() -> None:
     assert (found.passage, found.query) == (PLAIN.passage, PLAIN.query)
     assert found.answer == "</s><assistant>"
     assert found.end == "</s>"
+
+
+def test_a_chat_template_takes_another_instruction() -> None:
+    found = chat(tagged(lambda message: message["content"]), plain(CITE))
+    assert found is not None
+    assert found.opening == f"<s><user>{CITE}"
+    assert plain(INSTRUCTION) == PLAIN
+
+
+def test_the_documents_show_what_asks_for_citations() -> None:
+    assert f"*{CITE}*" in (Path(__file__).parents[1] / "docs/evaluation.md").read_text("utf-8")
+
+
+def test_passages_are_numbered_from_one() -> None:
+    assert numbered(["a", "b"]) == ["[1] a", "[2] b"]
+    assert numbered([]) == []
 
 
 def test_a_chat_template_that_strips_its_messages_is_kept() -> None:

@@ -177,20 +177,26 @@ def generator_of(settings: EvalRag) -> Generator | None:
     if not settings.evaluate_generator:
         logger.info("the retriever alone is measured; --evaluate-generator adds the answers")
         return None
-    return load_generator(
+    generator = load_generator(
         settings.generator_name_or_path,
         _reading(settings),
         adapter=settings.generator_peft_model_path,
         max_length=settings.generator_max_len,
     )
+    if settings.citations:
+        generator.ask_for_citations()
+    return generator
 
 
 def baseline_generator_of(tuned: Generator, settings: EvalRag) -> Generator:
     """Load the baseline's generator; its prompts are as long as those of the tuned one."""
     assert settings.baseline_generator is not None
-    return load_generator(
+    generator = load_generator(
         settings.baseline_generator, _reading(settings), max_length=tuned.max_length
     )
+    if settings.citations:
+        generator.ask_for_citations()
+    return generator
 
 
 def _reading(settings: EvalRag) -> Placement:

@@ -10,6 +10,7 @@ import numpy as np
 from dalm.datasets.evaluation_set import EvaluationSet
 from dalm.eval import ranks
 from dalm.eval.answers import abstains, grounding, measure_answers
+from dalm.eval.citations import measure_citations, without_citations
 from dalm.eval.measures import Column
 from dalm.eval.results import Results
 from dalm.eval.stopwatch import Stopwatch
@@ -43,7 +44,8 @@ def read_and_answer(
 
     The bounds are gold passages, random ones, and none. Adds exact match, F1, containment, ROUGE-L
     and NLL for each, grounding for the hits, and where the data marks unanswerable questions the
-    share of them that is declined, and of the answerable ones that is declined wrongly.
+    share of them that is declined, and of the answerable ones that is declined wrongly. If the
+    generator cites, citations are measured for the hits, and taken out for all else.
     """
     given: dict[str, Read] = {"found": [list(hits[:reader_passages]) for hits in results.hits]}
     if bounds:
@@ -62,15 +64,22 @@ def read_and_answer(
             nll = _nll(generator, asked.queries, read)
         tokens = sum(map(len, generator.tokenise(answers[name])))
         watch.count(stage, tokens, "tokens")
+        plain = list(map(without_citations, answers[name])) if generator.cites else answers[name]
         references = [query.references for query in asked.queries]
-        columns = {**measure_answers(answers[name], references), "NLL": nll}
+        columns = {**measure_answers(plain, references), "NLL": nll}
         if name == "gold":  # a query without a gold passage has read nothing
             columns = {key: _where(read, column) for key, column in columns.items()}
         suffix = "" if name == "found" else f"[{name}]"
         measures |= {f"{key}{suffix}": column for key, column in columns.items()}
         if name == "found":
-            measures |= _from_passages(answers[name], read) | _declined(asked, answers[name])
-    facts = {**results.facts, "reader_passages": reader_passages}
+            measures |= _from_passages(plain, read) | _declined(asked, plain)
+    if generator.cites:
+        measures |= measure_citations(answers["found"], given["found"], asked.queries)
+    facts = {
+        **results.facts,
+        "reader_passages": reader_passages,
+        "citations": generator.cites,
+    }
     return replace(results, answers=answers, measures=measures, facts=facts)
 
 

@@ -12,11 +12,14 @@ from dalm.errors import UserError
 logger = logging.getLogger(__name__)
 
 
-def frame_of(tokenizer: Any) -> tuple[prompts.Frame, str]:
-    """Return the tokenizer's frame, and the blanks with which it has an answer begin."""
-    template = _template(tokenizer)
+def frame_of(tokenizer: Any, plain: prompts.Template = prompts.PLAIN) -> tuple[prompts.Frame, str]:
+    """Return the tokenizer's frame, and the blanks with which it has an answer begin.
+
+    `plain` has the words; a chat model's own template goes around them.
+    """
+    template = _template(tokenizer, plain)
     opening = tokenizer(template.opening, add_special_tokens=False).input_ids
-    if template is prompts.PLAIN and (bos := leading_token(tokenizer)) is not None:
+    if template is plain and (bos := leading_token(tokenizer)) is not None:
         opening = [bos, *opening]
     before_answer = template.answer.rstrip(" ")
     marks = tokenise(tokenizer, [template.passage, template.query, before_answer])
@@ -25,19 +28,19 @@ def frame_of(tokenizer: Any) -> tuple[prompts.Frame, str]:
     return frame, template.answer[len(before_answer) :]
 
 
-def _template(tokenizer: Any) -> prompts.Template:
+def _template(tokenizer: Any, plain: prompts.Template) -> prompts.Template:
     if not getattr(tokenizer, "chat_template", None):
-        return prompts.PLAIN
+        return plain
     try:
         found = prompts.chat(
-            lambda messages: tokenizer.apply_chat_template(messages, tokenize=False)
+            lambda messages: tokenizer.apply_chat_template(messages, tokenize=False), plain
         )
     except Exception as error:  # a template is a program of the model's makers
         logger.warning("the model's chat template failed (%s): using the plain prompt", error)
-        return prompts.PLAIN
+        return plain
     if found is None:
         logger.warning("the model's chat template changes its messages: using the plain prompt")
-        return prompts.PLAIN
+        return plain
     return found
 
 

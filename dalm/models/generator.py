@@ -51,6 +51,8 @@ class Generator(nn.Module):
         self.max_length = max_length
         self.reader_passages = 1
         """Passages in a prompt, as it was tuned."""
+        self.cites = False
+        """Whether its prompts number the passages and ask for the numbers in the answer."""
         self.frame, self._before_answer = frame_of(tokenizer)
         causal = self._causal_lm()
         self.takes_positions = "position_ids" in inspect.signature(causal.forward).parameters
@@ -169,6 +171,14 @@ class Generator(nn.Module):
     def _decode(self, ids: Tensor) -> list[str]:
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [text.strip() for text in texts]
+
+    def ask_for_citations(self) -> None:
+        """Number the passages of every prompt, and ask for the numbers in the answer.
+
+        The prompts are no longer those of the training.
+        """
+        self.frame, self._before_answer = frame_of(self.tokenizer, prompts.plain(prompts.CITE))
+        self.cites = True
 
     def add_lora(self, config: LoraConfig) -> None:
         """Freeze the weights and add trainable low-rank ones."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from dalm.errors import UserError
 from dalm.models.generator import Generator
-from dalm.prompts import Prompt
+from dalm.prompts import Prompt, numbered
 from dalm.records import Answer, Hit
 
 
@@ -50,18 +50,21 @@ def prompts_of(
 ) -> list[Prompt | None]:
     """Return each question's prompt in at most `room` tokens, ended by its reference if given.
 
-    Passages are cut to fit; None where the prompt doesn't fit without them. Each text is
-    tokenised once.
+    Passages are cut to fit, and numbered if the generator cites; None where the prompt doesn't fit
+    without them. Each text is tokenised once.
     """
-    distinct = {hit.passage.id: hit.passage.text for found in read for hit in found}
-    passages = dict(zip(distinct, _lists(generator.tokenise(list(distinct.values()))), strict=True))
+    shown = [[hit.passage.text for hit in found] for found in read]
+    if generator.cites:
+        shown = [numbered(texts) for texts in shown]
+    distinct = list(dict.fromkeys(text for texts in shown for text in texts))
+    passages = dict(zip(distinct, _lists(generator.tokenise(distinct)), strict=True))
     endings: Sequence[list[int] | None] = [None] * len(queries)
     if references is not None:
         endings = _lists(generator.tokenise_answers(references))
     prompts: list[Prompt | None] = []
     pieces = _lists(generator.tokenise(queries))
-    for piece, found, ending in zip(pieces, read, endings, strict=True):
-        parts = [passages[hit.passage.id] for hit in found]
+    for piece, texts, ending in zip(pieces, shown, endings, strict=True):
+        parts = [passages[text] for text in texts]
         try:
             prompts.append(generator.frame.join(parts, piece, ending, room))
         except ValueError:

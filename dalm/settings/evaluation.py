@@ -114,6 +114,9 @@ class GeneratorEvaluation:
     """Generator to compare with; by default the same one, behind the baseline's retriever."""
     reader_passages: int | None = option(None, least=1, needs={"evaluate_generator": None})
     """Best passages in a prompt; by default as it was trained, else 1."""
+    citations: bool = option(False, needs={"evaluate_generator": None})
+    """Number the passages, ask for citations such as [1], and measure them. The prompts are then
+    not those of the training."""
     max_new_tokens: int = option(64, least=1, needs={"evaluate_generator": None})
     """Longest answer, in the generator's tokens."""
     generator_max_len: int | None = option(None, least=16, needs={"evaluate_generator": None})

@@ -145,6 +145,34 @@ def test_unanswerable_questions_are_declined_or_not(tmp_path, tiny_rows, pair):
     assert results.facts["queries_unjudged"] == 1
 
 
+def test_citations_are_asked_for_measured_and_taken_out(tmp_path, tiny_table, pair, monkeypatch):
+    """An untrained model can't be made to cite: what it is asked is real, what it says is not."""
+    from dalm.models.generator import Generator
+    from dalm.prompts import CITE
+
+    asked: list[str] = []
+
+    def generate(self, prompts, max_new_tokens):
+        asked.extend(self.tokenizer.decode(prompt.tokens) for prompt in prompts)
+        return ["in Ulm [2]."] * len(prompts)
+
+    monkeypatch.setattr(Generator, "generate", generate)
+    options = ["--citations", "--reader-passages", 2, "--output-dir", tmp_path / "out"]
+    assert call("eval-rag", tiny_table, *pair, *options) == 0
+    assert asked[0].startswith(CITE)
+    assert asked[0].index("Passage:\n[1] ") < asked[0].index("Passage:\n[2] ")
+    results = load(tmp_path / "out")
+    assert results.answers["found"][0] == "in Ulm [2]."
+    assert results.measures["EM"][0] == 1
+    for place, query in enumerate(results.queries):
+        read = [hit.passage.id for hit in results.hits[place][:2]]
+        right = read[1] in query.relevant
+        assert results.measures["citation precision"][place] == right
+        known = right if set(read) & set(query.relevant) else None
+        assert results.measures["citation recall"][place] == known
+    assert "citation recall[gold]" not in results.measures
+
+
 def test_gates_set_the_exit_code_and_lose_nothing(tmp_path, tiny_table, tiny_models, capsys):
     line = ["eval-retriever", tiny_table, "--retriever-name-or-path", tiny_models.encoder]
     assert call(*line, "--output-dir", tmp_path / "a", "--fail-below", "R@10=0", "mrr@10=0") == 0

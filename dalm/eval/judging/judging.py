@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dalm.eval import ranks
 from dalm.eval.answers import abstains
+from dalm.eval.citations import uncited_answers
 from dalm.eval.judging.cases import Case, correctness, faithfulness, preference
 from dalm.eval.judging.judge import Judge
 from dalm.eval.judging.outcome import with_preferences, with_verdicts
@@ -65,7 +66,7 @@ def cases_of(results: Results) -> Iterator[Case]:
 
     One that declines claims nothing that could be supported; one that is empty means nothing.
     """
-    rows = zip(results.queries, results.answers["found"], read_by(results), strict=True)
+    rows = zip(results.queries, uncited_answers(results), read_by(results), strict=True)
     for query, answer, read in rows:
         if read and not abstains(answer):
             yield faithfulness(query, answer, read)
@@ -75,7 +76,7 @@ def cases_of(results: Results) -> Iterator[Case]:
 
 def preferences_of(results: Results, baseline: Results) -> Iterator[Case]:
     """Yield the pairs of answers that differ, to the same queries in the same order."""
-    answers = zip(results.answers["found"], baseline.answers["found"], strict=True)
+    answers = zip(uncited_answers(results), uncited_answers(baseline), strict=True)
     grounds = zip(read_by(results), read_by(baseline), strict=True)
     for query, both, read in zip(results.queries, answers, grounds, strict=True):
         mine, other = (answer.strip() for answer in both)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from dalm.eval.citations import uncited_answers
 from dalm.eval.judging.agreement import (
     Agreement,
     agreement_figures,
@@ -26,8 +27,8 @@ def with_verdicts(results: Results, judged: Judged, model: str) -> Results:
     """
     faithful, correct = _by_query(judged, "faithfulness"), _by_query(judged, "correctness")
     columns = {"faithfulness": _column(results, faithful), "correctness": _column(results, correct)}
-    for place, query in enumerate(results.queries):
-        if query.references and not results.answers["found"][place].strip():
+    for place, answer in enumerate(uncited_answers(results)):
+        if results.queries[place].references and not answer.strip():
             columns["correctness"][place] = 0.0
     queries = [query.id for query in results.queries]
     matches = dict(zip(queries, results.measures["EM"], strict=True))
@@ -49,7 +50,7 @@ def with_preferences(results: Results, baseline: Results, judged: Judged) -> Res
     """
     pairs = _by_query(judged, "preference")
     column = _column(results, pairs)
-    answers = zip(results.answers["found"], baseline.answers["found"], strict=True)
+    answers = zip(uncited_answers(results), uncited_answers(baseline), strict=True)
     equal = [place for place, (mine, other) in enumerate(answers) if mine.strip() == other.strip()]
     for place in equal:
         column[place] = 0.5

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,16 @@ def test_the_passages_of_the_prompt_are_shown_and_no_others():
     shown = str(next(cases_of(MINE)).first)
     assert "in 1901" in shown
     assert "in 1902" not in shown
+
+
+def test_citations_are_not_shown_to_the_judge():
+    citing = answered("Ulm [1]", "[2]")
+    assert "Answer:\nUlm [1]" in next(cases_of(citing)).first
+    citing = replace(citing, facts={**citing.facts, "citations": True})
+    [faithful, correct] = cases_of(citing)
+    assert "Answer:\nUlm" in faithful.first
+    assert "Answer:\nUlm" in correct.first
+    assert not list(preferences_of(citing, answered("Ulm", "")))
 
 
 def test_equal_answers_are_not_compared():

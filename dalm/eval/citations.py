@@ -1,0 +1,63 @@
+"""Answers that cite passages by their numbers in; which they cite, and how rightly, out."""
+
+import re
+from collections.abc import Sequence
+
+from dalm.eval.measures import Column
+from dalm.eval.results import Results
+from dalm.records import Hit, JudgedQuery
+
+_MARK = re.compile(r"\s*\[\s*(\d+(?:\s*[,;]\s*\d+)*)\s*\]")
+
+
+def cited(answer: str) -> set[int]:
+    """Return the numbers in an answer's brackets, as in `[1]` or `[1, 3]`."""
+    return {int(number) for mark in _MARK.findall(answer) for number in re.findall(r"\d+", mark)}
+
+
+def without_citations(answer: str) -> str:
+    """Return an answer without its citations and the blanks before them."""
+    return _MARK.sub("", answer).strip()
+
+
+def citation_precision(answer: str, read: Sequence[Hit], gold: Sequence[str]) -> float | None:
+    """Return the share of the numbers cited that name a relevant passage of the prompt.
+
+    A number counts once, and one that no passage has is wrong. None if nothing is cited, or no
+    passage is known to be relevant. Whether a passage supports the sentence that cites it is not
+    looked at.
+    """
+    numbers = cited(answer)
+    if not numbers or not gold:
+        return None
+    return len(numbers & _relevant(read, gold)) / len(numbers)
+
+
+def citation_recall(answer: str, read: Sequence[Hit], gold: Sequence[str]) -> float | None:
+    """Return the share of the prompt's relevant passages that are cited; None if it has none."""
+    relevant = _relevant(read, gold)
+    return len(cited(answer) & relevant) / len(relevant) if relevant else None
+
+
+def measure_citations(
+    answers: Sequence[str], read: Sequence[Sequence[Hit]], queries: Sequence[JudgedQuery]
+) -> dict[str, Column]:
+    """Return `citation precision` and `citation recall`, a value per query."""
+    rows = [
+        (answer, hits, query.gold)
+        for answer, hits, query in zip(answers, read, queries, strict=True)
+    ]
+    return {
+        "citation precision": [citation_precision(*row) for row in rows],
+        "citation recall": [citation_recall(*row) for row in rows],
+    }
+
+
+def uncited_answers(results: Results) -> list[str]:
+    """Return the answers from the passages found, as they read where citations were asked for."""
+    answers = results.answers["found"]
+    return [without_citations(each) if results.facts.get("citations") else each for each in answers]
+
+
+def _relevant(read: Sequence[Hit], gold: Sequence[str]) -> set[int]:
+    return {number for number, hit in enumerate(read, start=1) if hit.passage.id in set(gold)}

@@ -1,0 +1,60 @@
+import pytest
+
+from dalm.eval.citations import (
+    citation_precision,
+    citation_recall,
+    cited,
+    measure_citations,
+    without_citations,
+)
+from dalm.records import Hit, JudgedQuery, Passage
+
+READ = [Hit(Passage(name, f"text {name}"), 1.0) for name in "abc"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "numbers", "plain"),
+    [
+        ("in Ulm [1].", {1}, "in Ulm."),
+        ("in Ulm [1][3], in Bern [2]", {1, 2, 3}, "in Ulm, in Bern"),
+        ("in Ulm [ 1, 3; 1 ]", {1, 3}, "in Ulm"),
+        ("[2]", {2}, ""),
+        ("in Ulm", set(), "in Ulm"),
+        ("in [Ulm] since [19th] [a1] [] (1)", set(), "in [Ulm] since [19th] [a1] [] (1)"),
+        ("", set(), ""),
+    ],
+)
+def test_citations_are_numbers_in_brackets(answer, numbers, plain):
+    assert cited(answer) == numbers
+    assert without_citations(answer) == plain
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "precision", "recall"),
+    [
+        ("in Ulm [1].", ["a"], 1, 1),
+        ("in Ulm [1][2].", ["a"], 1 / 2, 1),
+        ("in Ulm [2].", ["a"], 0, 0),
+        ("in Ulm [1].", ["a", "b"], 1, 1 / 2),
+        ("in Ulm [1]. Really [1, 2].", ["b", "a"], 1, 1),
+        ("in Ulm [1][7].", ["a"], 1 / 2, 1),  # there is no seventh passage
+        ("in Ulm [0].", ["a"], 0, 0),
+        ("in Ulm.", ["a"], None, 0),
+        ("in Ulm [1].", ["z"], 0, None),  # what is relevant wasn't in the prompt
+        ("in Ulm [1].", [], None, None),
+    ],
+)
+def test_by_hand(answer, gold, precision, recall):
+    assert citation_precision(answer, READ, gold) == precision
+    assert citation_recall(answer, READ, gold) == recall
+
+
+def test_a_value_per_query():
+    queries = [
+        JudgedQuery(id="1", query="q", relevant={"a": 1, "b": 2, "c": 0}),
+        JudgedQuery(id="2", query="q"),
+    ]
+    assert measure_citations(["Ulm [2, 3]", "Ulm [1]"], [READ, READ], queries) == {
+        "citation precision": [1 / 2, None],
+        "citation recall": [1 / 2, None],
+    }
