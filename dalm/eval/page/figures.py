@@ -14,8 +14,10 @@ from dalm.training.meter import CLOCK
 
 DEPTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000)
 """Where recall over k is taken, as far as the ranking goes."""
-BORDERS = (0, 1, 2, 3, 5, 10, 20, 50, 100, 1000)
-"""Ranks are counted together beyond one border up to the next."""
+BORDERS = (0, 1, 2, 3, 5, 10, 20, 50, 100)
+DEEP_BORDERS = (0, 1, 3, 10, 30, 100, 300, 1000)
+"""Ranks are counted together beyond one border up to the next; these for longer rankings."""
+NOT_FOUND = "none"
 LEARNING_RATE = "learning_rate"
 QUIET = {*CLOCK, "step", "epoch", "grad_norm", "padding", "prompt_tokens"}
 """What a line of metrics.jsonl says of the run rather than of the model."""
@@ -66,12 +68,13 @@ def _recalls(results: Results, place: int, depths: Sequence[int]) -> list[float]
 def rank_shares(results: Results, depth: int) -> dict[str, float]:
     """Return the share of queries whose first relevant passage stands at each rank, or at none."""
     ranks = [results.rank(place) for place, query in enumerate(results.queries) if query.gold]
-    borders = [border for border in BORDERS if border < depth] + [depth]
+    wanted = BORDERS if depth <= BORDERS[-1] else DEEP_BORDERS
+    borders = [border for border in wanted if border < depth] + [depth]
     shares = {}
     for low, high in pairwise(borders):
         name = str(high) if high == low + 1 else f"{low + 1}–{high}"
         shares[name] = sum(rank is not None and low < rank <= high for rank in ranks)
-    shares[f"not in {depth}"] = ranks.count(None)
+    shares[NOT_FOUND] = ranks.count(None)
     return {name: count / max(1, len(ranks)) for name, count in shares.items()}
 
 

@@ -129,7 +129,7 @@ def _pictures(report: Report) -> dict[str, Markup]:
     shares = [(place, figures.rank_shares(results, depth)) for place, results in everybody]
     return {
         "Recall over k": pictures.recall_picture(curves),
-        "Rank of the first relevant passage": pictures.rank_picture(shares),
+        "Rank of the first relevant passage": pictures.rank_picture(shares, depth),
     }
 
 

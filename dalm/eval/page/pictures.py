@@ -6,7 +6,7 @@ from markupsafe import Markup, escape
 
 from dalm.eval.comparison import Line, lower_is_better
 from dalm.eval.page.axes import Axis, label
-from dalm.eval.page.figures import Curve
+from dalm.eval.page.figures import NOT_FOUND, Curve
 
 COLOURS = 6
 """Systems that are told apart; a seventh looks like the second again."""
@@ -37,7 +37,7 @@ def recall_picture(curves: Sequence[tuple[int, Curve]]) -> Markup:
     return _svg(WIDTH, HEIGHT, "Recall over k", marks)
 
 
-def rank_picture(shares: Sequence[tuple[int, Mapping[str, float]]]) -> Markup:
+def rank_picture(shares: Sequence[tuple[int, Mapping[str, float]]], depth: int) -> Markup:
     """Draw bars of what share of the queries has its first relevant passage at which rank."""
     names = list(shares[0][1])
     y = Axis(0, _ceiling(max(max(each.values()) for _, each in shares)), HEIGHT - BOTTOM, TOP)
@@ -57,7 +57,9 @@ def rank_picture(shares: Sequence[tuple[int, Mapping[str, float]]]) -> Markup:
                 f"<title>{title}</title></rect>"
             )
     middle = (LEFT + WIDTH - RIGHT) / 2
-    marks.append(f'<text class="x" x="{middle}" y="{HEIGHT - 3}">rank</text>')
+    marks.append(
+        f'<text class="x" x="{middle}" y="{HEIGHT - 3}">rank ({NOT_FOUND}: not in {depth})</text>'
+    )
     return _svg(WIDTH, HEIGHT, "Rank of the first relevant passage", marks)
 
 

@@ -47,12 +47,24 @@ def test_nothing_judged_is_no_curve(found):
 
 def test_every_judged_query_is_counted_at_one_rank(found):
     assert rank_shares(found, 4) == pytest.approx(
-        {"1": 1 / 3, "2": 1 / 3, "3": 0, "4": 0, "not in 4": 1 / 3}
+        {"1": 1 / 3, "2": 1 / 3, "3": 0, "4": 0, "none": 1 / 3}
     )
     many = ranked(range(12), range(12)[::-1], (9,), (3,))
     shares = rank_shares(many, 12)
-    assert list(shares) == ["1", "2", "3", "4–5", "6–10", "11–12", "not in 12"]
+    assert list(shares) == ["1", "2", "3", "4–5", "6–10", "11–12", "none"]
     assert [shares[name] for name in ("1", "6–10")] == pytest.approx([2 / 3, 1 / 3])
+
+
+def test_long_rankings_are_counted_more_coarsely(found):
+    assert list(rank_shares(found, 250)) == [
+        "1",
+        "2–3",
+        "4–10",
+        "11–30",
+        "31–100",
+        "101–250",
+        "none",
+    ]
 
 
 def test_what_moved_in_training_is_drawn_the_loss_first():

@@ -28,13 +28,13 @@ def test_recall_is_drawn_for_every_system_in_its_colour():
 
 
 def test_bars_are_as_high_as_their_shares():
-    shares = [(0, {"1": 0.5, "not in 2": 0.5}), (1, {"1": 0.75, "not in 2": 0.25})]
-    bars = marks(pictures.rank_picture(shares), "rect")
+    shares = [(0, {"1": 0.5, "none": 0.5}), (1, {"1": 0.75, "none": 0.25})]
+    bars = marks(pictures.rank_picture(shares, 2), "rect")
     heights = [float(bar.get("height")) for bar in bars]
     assert heights[1] / heights[0] == pytest.approx(1.5, abs=0.01)
     assert sum(heights[::2]) == pytest.approx(sum(heights[1::2]), abs=0.2)
-    texts = [text.text for text in marks(pictures.rank_picture(shares), "text")]
-    assert {"1", "not in 2", "rank", "0%", "20%"} <= set(texts)
+    texts = [text.text for text in marks(pictures.rank_picture(shares, 2), "text")]
+    assert {"1", "none", "rank (none: not in 2)", "0%", "20%"} <= set(texts)
 
 
 def test_an_interval_holds_its_mean():
