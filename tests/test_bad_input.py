@@ -442,6 +442,44 @@ def test_adapters_that_are_none(
     assert f"retriever adapter {folder}" in said
 
 
+@pytest.mark.usefixtures("no_models")
+@pytest.mark.parametrize("options", [[], ["--use-peft"]])
+def test_adapters_are_not_trained_further(
+    train: Trainings, refused: Callable[..., str], tmp_path: Path, options: list[str]
+) -> None:
+    """Their base is frozen: nothing would be trained, or adapters stacked on adapters."""
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    both = [*options, "both"] if options else []
+    for line in (
+        train.retriever(*options, encoder=adapter),
+        train.pair(*both, encoder=adapter),
+        train.pair(*both, generator=adapter),
+        refused("train-generator-only", train.table, adapter, "--output-dir", train.out, *options),
+        refused("pretrain", train.table, adapter, "--output-dir", train.out, *options),
+    ):
+        assert f"{adapter} is a LoRA adapter" in line
+        assert f"dalm merge {adapter}" in line
+    assert not train.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("role", "options"),
+    [("retriever", ["--train-encoders", "none"]), ("generator", ["--no-train-generator"])],
+)
+def test_adapters_that_rest_are_taken(
+    train: Trainings, tmp_path: Path, role: str, options: list[str]
+) -> None:
+    pair = ("train-rag-e2e", train.table)
+    few = ("--max-train-steps", 1, "--batch-size", 4, "--output-dir")
+    adapted = tmp_path / "adapted"
+    succeed(*pair, train.encoder, train.generator, "--use-peft", "both", *few, adapted)
+    given = {"retriever": train.encoder, "generator": train.generator, role: adapted / role}
+    extra = ("--candidates", "index", *options) if role == "retriever" else options
+    succeed(*pair, given["retriever"], given["generator"], *extra, *few, train.out)
+
+
 def test_layers_that_the_model_lacks(train: Trainings) -> None:
     line = train.retriever("--use-peft", "--lora-target-modules", "nosuch")
     assert "--lora-target-modules nosuch" in line

@@ -12,6 +12,7 @@ import torch
 from huggingface_hub.utils import enable_progress_bars
 from peft import LoraConfig
 from transformers import BitsAndBytesConfig
+from transformers.utils import find_adapter_config_file
 from transformers.utils import logging as transformers_logging
 
 from dalm.errors import UserError
@@ -152,6 +153,23 @@ def check_model_name(name: str, role: str) -> None:
         raise UserError(f"{role} {name}: no model in this folder (no {', no '.join(known)})")
     if not path.exists() and (name.count("/") > 1 or name.startswith((".", "/", "~"))):
         raise UserError(f"{role} {name}: no such folder")
+
+
+def check_no_adapter(name: str, role: str) -> None:
+    """Refuse LoRA adapters where weights are to be trained: those of the base lie frozen below.
+
+    Raises:
+        UserError: names the command that folds them in.
+    """
+    try:
+        found = find_adapter_config_file(name)
+    except (OSError, ValueError):  # no such model: loading it says so better
+        return
+    if found is not None:
+        raise UserError(
+            f"{role} {name} is a LoRA adapter, which can't be trained further; fold it into its "
+            f"base first: dalm merge {name} --output-dir MERGED"
+        )
 
 
 @contextmanager

@@ -190,7 +190,10 @@ def start(settings: Any, **inputs: str) -> TrainingRun:
         _check_folder(folder, settings)
     for argument, name in inputs.items():
         if argument != "dataset_path":
-            loading.check_model_name(name, argument.removesuffix("_name_or_path"))
+            role = argument.removesuffix("_name_or_path")
+            loading.check_model_name(name, role)
+            if _trains(role, settings):
+                loading.check_no_adapter(name, role)
     placement = loading.place(settings.device, settings.precision)
     if settings.use_bnb:
         if not _covers(settings.use_peft, settings.use_bnb):
@@ -201,6 +204,12 @@ def start(settings: Any, **inputs: str) -> TrainingRun:
         _check_hub(settings.hub_model_id, settings.hub_token)
     set_seed(settings.seed)
     return TrainingRun(settings, inputs, folder, placement, trackers)
+
+
+def _trains(role: str, settings: Any) -> bool:
+    if role == "generator":
+        return bool(getattr(settings, "train_generator", True))
+    return getattr(settings, "train_encoders", "both") != "none"
 
 
 def _covers(use_peft: Any, use_bnb: Any) -> bool:
