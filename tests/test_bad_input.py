@@ -722,6 +722,19 @@ def test_push(
         assert TOKEN.encode() not in content, name
 
 
+def test_push_of_a_pretrained_generator(train: Trainings, hub: Hub) -> None:
+    """Its figures go with it."""
+    line = ("pretrain", train.table, train.generator, "--output-dir", train.out)
+    few = ("--sequence-length", 64, "--max-train-steps", 1)
+    succeed(*line, *few, "--hub-model-id", "me/tuned", "--hub-token", TOKEN)
+    own = contents(train.out)
+    assert "[generator](generator/README.md)" in hub.files.pop("README.md").decode()
+    alone = {"bits_per_byte.json", "metrics.jsonl", "settings.yaml"}
+    pushed = {name for name in own if name in alone or name.startswith("generator/")}
+    assert hub.files == {name: own[name] for name in pushed}
+    assert {"bits_per_byte.json", "generator/README.md"} <= set(hub.files)
+
+
 @pytest.mark.usefixtures("no_models")
 def test_a_hub_that_refuses(train: Trainings, hub: Hub) -> None:
     hub.answers = 401

@@ -86,18 +86,25 @@ def _write(
     base: str | None = None,
 ) -> None:
     """Write a card whose lineage goes on from that of the model before."""
-    lineage = [*_lineage(before), dict(step)]
-    first = base or lineage[0]["model"]
+    known = _lineage(before)
+    lineage = [*known, dict(step)]
+    first = known[0]["model"] if known else base or before
     licence = licence_of(first)
     front = _front(folder, role, first, licence, lineage)
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n",
         f"# {role.capitalize()} tuned with DALM\n",
         "## Lineage\n\n" + "\n".join(f"{n}. {_told(s)}" for n, s in enumerate(lineage, 1)) + "\n",
-        f"## Licence\n\nOf the base, `{first}`: {licence}.\n",
+        f"## Licence\n\n{_licence_told(first, licence)}\n",
         *(f"## {name}\n\n{text}\n" for name, text in sections.items()),
     ]
     (folder / CARD).write_text("\n".join(parts), encoding="utf-8")
+
+
+def _licence_told(base: str, licence: str) -> str:
+    if base == SCRATCH:
+        return "No base: that of the texts it was made from holds; check."
+    return f"Of the base, `{base}`: {licence}."
 
 
 def _told(step: Mapping[str, str]) -> str:

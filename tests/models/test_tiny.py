@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from dalm.models.tiny import build_encoder, build_generator
+from dalm.models.tiny import SIZES, build_encoder, build_generator
 
 TEXTS = [
     f"The skerrow at Dul{end} stands in hall {i}. It runs at velt {head}{end}.\n\nWhich pump?"
@@ -47,6 +47,24 @@ def test_an_encoder_does_not_mind_its_neighbours_padding(encoder: Path) -> None:
     alone = model.encode(["Which pump?"], convert_to_tensor=True)
     beside = model.encode(["Which pump?", TEXTS[0] * 3], convert_to_tensor=True)
     assert torch.allclose(alone[0], beside[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_weigh_what_they_are_called(name: str) -> None:
+    size = SIZES[name]
+    config = LlamaConfig(
+        vocab_size=size["vocabulary"],
+        hidden_size=size["width"],
+        num_hidden_layers=size["layers"],
+        num_attention_heads=size["heads"],
+        intermediate_size=3 * size["width"],
+        tie_word_embeddings=True,
+    )
+    with torch.device("meta"):
+        weights = sum(p.numel() for p in LlamaForCausalLM(config).parameters())
+    assert weights == pytest.approx(int(name.removesuffix("m")) * 1e6, rel=0.05)
+    formula = size["vocabulary"] * size["width"] + 13 * size["layers"] * size["width"] ** 2
+    assert weights == pytest.approx(formula, rel=0.01)
 
 
 def test_a_generator_loads_with_its_own_end_and_padding(generator: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from dalm.cli import app, run
-from dalm.settings import GeneratorOnly, RetrieverOnly
+from dalm.settings import GeneratorOnly, Merge, RetrieverOnly
 from dalm.training import card
 
 
@@ -120,6 +120,7 @@ def test_lineage_goes_on(folder, tmp_path, no_hub):
 def test_a_model_made_from_nothing(folder):
     text = write(folder, base=card.SCRATCH)
     assert "none: made from nothing" in text
+    assert "No base: that of the texts it was made from holds; check." in text
     assert "base_model" not in front(folder)
 
 
@@ -140,6 +141,56 @@ def test_every_training_command_writes_cards(tiny_models, tiny_table, tmp_path):
             text = (out / name / "README.md").read_text()
             assert "20 questions" in text
             assert "| loss |" in text
+
+
+def test_lineage_from_texts_to_a_pair(tiny_models, tiny_table, tmp_path):
+    """From nothing over pretraining, adapters, merging and reading to joint training."""
+    table, encoder = str(tiny_table), str(tiny_models.encoder)
+    more = ["--max-train-steps", "1", "--batch-size", "4", "--output-dir"]
+    names = ("pretrained", "found", "adapted", "merged", "pair")
+    pretrained, found, adapted, merged, pair = (str(tmp_path / name) for name in names)
+    scratch = ["pretrain", table, "--from-scratch", "1m", "--sequence-length", "64"]
+    generator, retriever = f"{pretrained}/generator", f"{found}/retriever"
+    for line in (
+        [*scratch, *more, pretrained],
+        ["train-retriever-only", encoder, table, *more, found],
+        ["train-generator-only", table, generator, "--use-peft", *more, adapted],
+        ["merge", f"{adapted}/generator", "--weight", "0.7", "--output-dir", merged],
+        ["train-rag-e2e", table, retriever, merged, *more, pair],
+    ):
+        assert run(app, line) == 0
+    assert front(tmp_path / "pair" / "retriever")["lineage"] == [
+        {"model": encoder, "by": "dalm train-retriever-only", "data": table},
+        {"model": retriever, "by": "dalm train-rag-e2e", "data": table},
+    ]
+    steps = front(tmp_path / "pair" / "generator")["lineage"]
+    assert [(step["model"], step["by"]) for step in steps] == [
+        (card.SCRATCH, "dalm pretrain"),
+        (generator, "dalm train-generator-only"),
+        (f"{adapted}/generator", "dalm merge"),
+        (merged, "dalm train-rag-e2e"),
+    ]
+    text = (tmp_path / "pretrained" / "generator" / "README.md").read_text()
+    figures = text.split("## Figures")[1].split("## Settings")[0]
+    assert "| loss |" in figures
+    assert "bits_per_byte" not in figures, "which is of held-out text"
+    assert "held-out domain text" in text.split("## Data")[1].split("## Weights")[0]
+
+
+def test_a_merged_models_base_is_where_it_began(folder, tmp_path, no_hub):
+    """Not the folder that its adapter was trained on."""
+    no_hub["org/base", "README.md"] = "---\nlicense: mit\n---\n"
+    write(folder)
+    merged = tmp_path / "merged"
+    merged.mkdir()
+    between = str(tmp_path / "between")
+    card.write_merged(merged, "generator", str(folder), between, Merge(output_dir=str(merged)))
+    assert front(merged)["base_model"] == "org/base"
+    assert front(merged)["license"] == "mit"
+    unknown = tmp_path / "unknown"
+    unknown.mkdir()
+    card.write_merged(merged, "generator", str(unknown), "org/base", Merge(output_dir="o"))
+    assert front(merged)["license"] == "mit", "of --base, where nothing else is known"
 
 
 def test_a_repositorys_card_points_to_its_models(folder, no_hub):

@@ -43,6 +43,8 @@ def commands(tiny_models, tiny_table):
             *("train-generator-only", table, generator, "--use-peft"),
             *("--retriever-name-or-path", encoder),
         ],
+        "texts": ["pretrain", table, generator, "--sequence-length", "64"],
+        "nothing": ["pretrain", table, "--from-scratch", "1m", "--sequence-length", "64"],
     }
 
 
@@ -62,6 +64,25 @@ def test_every_training_command(tiny_models, tiny_table, tmp_path, caplog, name)
     assert ("⟦<eos>⟧" in said) is (name != "retriever")
     assert not list(tmp_path.iterdir())
     assert tiny_table.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["texts", "nothing"])
+def test_pretraining_too(tiny_models, tiny_table, tmp_path, caplog, name):
+    line = [*commands(tiny_models, tiny_table)[name], "--output-dir", str(tmp_path / "out")]
+    with caplog.at_level(logging.INFO):
+        assert run(app, [*line, *"--dry-run --batch-size 1 --epochs 2".split()]) == 0
+    said = caplog.text
+    packed = re.search(r"([\d,]+) tokens to learn, packed into (\d+) rows of \d+", said)
+    assert packed
+    assert f"{2 * int(packed[2])} updates of 1 rows, 2 epochs" in said
+    read = re.search(r"tokens     about ([\d,]+) for the models to read", said)
+    assert int(read[1].replace(",", "")) > 2 * int(packed[1].replace(",", ""))
+    [shown] = re.findall(r"(\d+) of them in the loss", said)
+    assert said.count("⟦") - 1 == int(shown), "and once where the marks are explained"
+    assert "⟦<eos>⟧" in said
+    assert re.search(r"memory     about [\d.]+ MB: weights [\d.]+ MB, gradients", said)
+    assert re.search(r"time       about \d+ seconds on cpu", said)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_dry_run_asks_no_hub(tiny_models, tiny_table, tmp_path, monkeypatch):
