@@ -20,13 +20,17 @@ MEASURES = {
     "NLL gold": "NLL gold",
     "gap": "gap",
 }
+RETRIEVAL = ("R@1", "R@5", "R@20", "RR@10")
+LEFT_OUT = {"pretraining": RETRIEVAL}
+"""Measures that are the same in each of an experiment's arms."""
+BITS = ("before", "best")
 
 
 def main() -> None:
     page = PAGE.read_text(encoding="utf-8")
     for name in re.findall(r"<!-- table (\w+) -->", page):
         pattern = rf"(<!-- table {name} -->\n).*?(<!-- end -->)"
-        text = table(name)
+        text = bits(name) if name.endswith("_bits") else table(name)
         page = re.sub(pattern, lambda m, text=text: m[1] + text + m[2], page, flags=re.DOTALL)
     PAGE.write_text(page, encoding="utf-8")
 
@@ -36,11 +40,31 @@ def table(experiment: str) -> str:
     arms: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for result in results(experiment):
         arms[result["name"]].append(result)
-    heading = ["", "seeds", *MEASURES.values(), "Mtokens", "s", "MB"]
-    lines = [heading, ["---"] * len(heading)]
+    shown = {k: v for k, v in MEASURES.items() if k not in LEFT_OUT.get(experiment, ())}
+    lines = [["", "seeds", *shown.values(), "Mtokens", "s", "MB"]]
     for name, found in arms.items():
-        cells = [over_seeds([each[measure] for each in found]) for measure in MEASURES]
+        cells = [over_seeds([each[measure] for each in found]) for measure in shown]
         lines.append([name, str(len(found)), *cells, *_costs(found)])
+    return _markdown(lines)
+
+
+def bits(experiment: str) -> str:
+    """Return a Markdown table of bits per byte of held-out text, and of the updates it took."""
+    arms: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for result in results(experiment):
+        arms[result["name"]].append(result)
+    lines = [["", "seeds", *BITS, "updates"]]
+    for name, found in arms.items():
+        cells = [
+            over_seeds([each[when]["domain_bits_per_byte"] for each in found]) for when in BITS
+        ]
+        updates = statistics.median(each["last"]["step"] for each in found)
+        lines.append([name, str(len(found)), *cells, f"{updates:.0f}"])
+    return _markdown(lines)
+
+
+def _markdown(lines: list[list[str]]) -> str:
+    lines = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
     return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
 
 
