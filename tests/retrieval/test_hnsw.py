@@ -34,6 +34,12 @@ def test_it_finds_nearly_all_that_exact_search_finds(pair):
     torch.testing.assert_close(scores[first, 0], expected_scores[first, 0], rtol=0, atol=1e-6)
 
 
+def test_the_same_vectors_make_the_same_graph(pair):
+    _, graph = pair
+    again = index_kind("hnsw")(passages(2000), graph.vectors)
+    assert again.graph.save() == graph.graph.save()
+
+
 def test_one_query_and_none(pair):
     _, graph = pair
     scores, rows = graph.search(graph.vectors[7:8], 1)
