@@ -102,8 +102,8 @@ def sentence(line: Line) -> str:
         ends = f" (95 % interval {_range(line.interval)})" if line.interval else ""
         return f"{name} is {line.mean:.3f}{ends} over {line.count} queries"
     ends = f"95 % interval of the difference {_range(other.interval)}, " if other.interval else ""
-    p = other.p if other.p_holm is None else other.p_holm
-    proof = f"{ends}{'p < 0.001' if p < 0.001 else f'p = {p:.3f}'}"
+    p, name_of_p = (other.p, "p") if other.p_holm is None else (other.p_holm, "adjusted p")
+    proof = f"{ends}{name_of_p} {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
     counts = f"{_queries(other.better)} got better, {other.worse} worse"
     if not other.better and not other.worse:
         return f"{name} is {line.mean:.3f} for both, on every query"

@@ -87,7 +87,7 @@ def _parts(report: Report) -> dict[str, Any]:
         },
         "data": questions.as_script(data),
         "textless": _textless(data),
-        "origins": [_origin(results) for _, results in report.everybody],
+        "origins": _origins([results for _, results in report.everybody]),
     }
 
 
@@ -139,13 +139,20 @@ def _textless(data: Mapping[str, Any]) -> bool:
     return bool(data["passages"]) and not named <= data["passages"].keys()
 
 
-def _origin(results: Results) -> dict[str, Any]:
-    """Return how a system's figures were made, in the order in which people look for it."""
-    facts = dict(results.facts)
-    settings = facts.pop("settings", None)
-    return {
-        "name": results.name,
-        "command": facts.pop("command", None),
-        "facts": yaml.safe_dump(facts, sort_keys=False, allow_unicode=True) if facts else "",
-        "settings": yaml.safe_dump(settings, sort_keys=False) if settings else "",
-    }
+def _origins(everybody: Sequence[Results]) -> list[dict[str, str]]:
+    """Return how the figures were made, once for the systems of one evaluation."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for results in everybody:
+        facts = dict(results.facts)
+        command, settings = facts.pop("command", ""), facts.pop("settings", None)
+        key = (command, _yaml(facts), _yaml(settings))
+        if any(key):
+            found.setdefault(key, []).append(results.name)
+    return [
+        {"names": ", ".join(names), "command": command, "facts": facts, "settings": settings}
+        for (command, facts, settings), names in found.items()
+    ]
+
+
+def _yaml(values: Any) -> str:
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True) if values else ""
