@@ -21,6 +21,7 @@ app = App(
     "Every command takes its options from a file, too: --config run.yaml; flags win over it.",
     version=f"dalm {dalm.__version__}",
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # `run` says that it stopped
 )
 app.command(
     "dalm.training.retriever_only.train_retriever_only:train_retriever_only",
@@ -102,7 +103,11 @@ def main() -> NoReturn:
 
 def run_door(door: Callable[..., Any]) -> NoReturn:
     """Run one command as a script, with the same options."""
-    script = App(name=Path(sys.argv[0]).name, result_action="return_value")
+    script = App(
+        name=Path(sys.argv[0]).name,
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+    )
     script.default(door)
     sys.exit(run(script, sys.argv[1:]))
 

@@ -388,6 +388,17 @@ def test_mistakes(command: Command, arguments: list[str], said: str) -> None:
 # Public names
 
 
+def test_control_c_is_said_and_has_its_code(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dalm.eval.saved_runs.read_runs", interrupted)
+    outcome = command("compare", "run")
+    assert (outcome.code, outcome.err) == (130, "dalm: stopped\n")
+
+
 def test_public_names() -> None:
     from dalm import (
         EvalRag,
