@@ -4,7 +4,8 @@
 
 A process of its own, so that peak memory is the cell's. `options` are those of `RagE2E`, of
 `RetrieverOnly` if there is no generator to train ("alone": true), or of `GeneratorOnly` if there is
-no retriever to train ("reader": true); none: measure without training.
+no retriever to train ("reader": true); none: measure without training. `encodes_in` is the
+precision in which the passages to search are encoded, fp32 unless it is given.
 """
 
 import json
@@ -85,9 +86,8 @@ def measure(cell: dict[str, Any], retriever_name: str, generator_name: str) -> d
     from dalm.serving.answering import answer
     from dalm.settings import Columns
 
-    here = place("cpu", "fp32")
-    retriever = load_retriever(retriever_name, here)
-    generator = load_generator(generator_name, here)
+    retriever = load_retriever(retriever_name, place("cpu", cell.get("encodes_in", "fp32")))
+    generator = load_generator(generator_name, place("cpu", "fp32"))
     examples = read_examples(cell["test"], Columns(), needs={"passage", "answer"})
     gold = [example.passage for example in examples if example.passage]
     base = {passage.id: passage for passage in gold}

@@ -13,12 +13,12 @@ from covid_readers import reader
 
 TRAIN, TEST, BASE = (str(DATA / f"covidqa_{x}.csv") for x in ("train", "test", "passages"))
 SHARED = {
-    "max_train_steps": 90,
+    "max_train_steps": 60,
     "per_device_train_batch_size": 8,
     "learning_rate": 5e-5,
     "generator_learning_rate": 3e-4,
     "precision": "bf16",
-    "num_warmup_steps": 9,
+    "num_warmup_steps": 6,
     "logging_steps": 10,
     "generator_max_len": 288,
 }
@@ -59,6 +59,7 @@ def cells() -> Iterator[dict[str, Any]]:
                 "base": [BASE],
                 "retriever": minilm(),
                 "generator": reader(seed),
+                "encodes_in": "bf16",
                 "options": None,
             }
             if given is not None:

@@ -20,7 +20,7 @@ from dalm.models.retriever import Retriever
 from dalm.training import recompute
 from dalm.training.batches import Batch, KnowledgeBase
 from dalm.training.collapse import Reach
-from dalm.training.pairs import MASKED, Pairs, embed_pairs
+from dalm.training.pairs import MASKED, Pairs, cosines, embed_pairs
 from dalm.training.probed import Seen, look_in_batch
 
 logger = logging.getLogger(__name__)
@@ -196,7 +196,7 @@ class Searched:
         places = torch.cat([gold[:, None], found], 1)  # (B, P): gold, then found
         live = self.retriever.trains_passages and not resting
         vectors = self._live(places) if live else self.index.lookup(places)
-        similarity = torch.einsum("bd,bpd->bp", queries, vectors.to(queries.dtype))
+        similarity = cosines(queries, vectors.to(queries.dtype))
         usable = self._usable(places, batch["forced"], batch["hidden"])
         scores = (similarity / self.temperature).masked_fill(~usable, MASKED)
         columns = choose(scores, torch.zeros_like(gold), batch["forced"], self.num_candidates)
@@ -222,7 +222,7 @@ class Searched:
         stale = pool[:, : self.num_candidates]
         best = stale
         if self.retriever.trains_passages:
-            similarity = torch.einsum("bd,bpd->bp", queries, self._live(pool, keep=False))
+            similarity = cosines(queries, self._live(pool, keep=False))
             best = pool.gather(1, similarity.topk(stale.shape[1], dim=1).indices)
         first = torch.where(batch["gold"] < 0, best[:, 0], batch["gold"])
         figures = {

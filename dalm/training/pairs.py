@@ -45,18 +45,18 @@ class Pairs:
         """Return scale · cosine of this rank's queries with all gold passages and own negatives."""
         columns = torch.cat([self.all_gold, self.passages[self.size :]])
         keys = torch.cat([self.all_keys, self.keys[self.size :]])
-        return self._masked(scale * self.queries @ columns.T, keys)
+        return self._masked(scale * cosines(self.queries, columns), keys)
 
     def scores_by_passage(self, scale: float) -> Float[Tensor, "B Q"]:
         """Return scale · cosine of this rank's gold passages with all queries."""
-        scores = scale * self.passages[: self.size] @ self.all_queries.T
+        scores = scale * cosines(self.passages[: self.size], self.all_queries)
         return self._masked(scores, self.all_keys)
 
     def local_scores(self, scale: float) -> Float[Tensor, "B C"]:
         """Return scale · cosine of this rank's queries with this rank's passages."""
         own = torch.arange(self.size, device=self.queries.device)
         wrong = losses.false_negatives(self.keys[: self.size], self.keys, own)
-        return (scale * self.queries @ self.passages.T).masked_fill(wrong, MASKED)
+        return (scale * cosines(self.queries, self.passages)).masked_fill(wrong, MASKED)
 
     def share(self) -> float:
         """Return by what this rank's mean over known queries is to be multiplied.
@@ -74,6 +74,20 @@ class Pairs:
         if self.all_known is not None:
             wrong[:, : len(self.all_known)] |= ~self.all_known
         return scores.masked_fill(wrong, MASKED)
+
+
+def cosines(
+    queries: Float[Tensor, "B dim"], passages: Float[Tensor, "*B C dim"]
+) -> Float[Tensor, "B C"]:
+    """Return the products of unit vectors, of all queries with all passages or of each with its C.
+
+    Not under autocast: a cosine rounded to bf16 is off by up to 0.002, and the scale or the
+    temperature makes tenths of a nat of it.
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        if passages.ndim == 2:
+            return queries @ passages.T
+        return torch.einsum("bd,bpd->bp", queries, passages)
 
 
 def embed_pairs(retriever: Retriever, batch: Batch) -> Pairs:

@@ -13,6 +13,7 @@ from dalm.models.retriever import Retriever
 from dalm.training.batches import Batch, Pieces, on
 from dalm.training.collapse import Reach, collapses
 from dalm.training.objectives import Objective
+from dalm.training.pairs import cosines
 from dalm.training.scoring import candidate_prompts, judge
 
 Seen = tuple[list[list[int]], dict[str, float], Reach]
@@ -92,7 +93,7 @@ def look_in_batch(retriever: Retriever, batch: Batch) -> Seen:
     columns = _first_of_each(batch["keys"])
     vectors = retriever.embed(batch["passage"], "passage")[columns]
     each = max(1, min(EACH, len(columns) // EACH))
-    found = (queries @ vectors.T).topk(each).indices
+    found = cosines(queries, vectors).topk(each).indices
     figures = {"distinct_passages": float(len(found.unique()))}
     reach = Reach(len(queries), each, min(len(columns), each * len(queries)))
     return batch["pieces"].passages[: len(queries)], figures, reach

@@ -179,6 +179,30 @@ def test_the_live_encoder_corrects_a_stale_order(searched, over_retrieve, correc
     assert row == (best[:3] if corrected else wrong[:3])
 
 
+@pytest.mark.parametrize("source", ["in-batch", "index"])
+def test_scores_are_not_rounded_by_autocast(in_batch, searched, rows, monkeypatch, source):
+    """The encoders may compute in bf16; what they say of each other is compared in fp32."""
+    objective, batch = in_batch("rag_token"), rows.collate(ALL)
+    if source == "index":
+        objective, rows = searched("rag_token")
+        batch = rows.collate(ALL)
+    retriever = objective.retriever.float()
+
+    def embed(features, kind):
+        angles = features["input_ids"].sum(1, keepdim=True) * torch.arange(1, retriever.dim + 1)
+        return torch.nn.functional.normalize((0.37 * angles).sin(), dim=1)
+
+    monkeypatch.setattr(retriever, "embed", embed)
+    plain = objective.source(batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = objective.source(batch)
+        scores = found.pairs.scores(20.0), found.pairs.scores_by_passage(20.0)
+    assert found.log_prior.dtype == torch.float32
+    assert torch.equal(found.log_prior, plain.log_prior)
+    assert torch.equal(scores[0], plain.pairs.scores(20.0))
+    assert torch.equal(scores[1], plain.pairs.scores_by_passage(20.0))
+
+
 def test_frozen_passages_are_looked_up_not_encoded(searched, train_only, monkeypatch):
     train_only("query", True)
     objective, rows = searched(num_candidates=3)
