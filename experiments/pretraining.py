@@ -22,7 +22,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,24 +64,28 @@ ARMS = {
 PLACE = WORK / ("smoke" if SMOKE else "pretraining")
 
 
-@cache
 def texts() -> str:
-    """Write the distinct passages of both domains to one file, and return it."""
+    """Return the file of the distinct passages of both domains."""
     from dalm.datasets.texts import read_texts
 
+    file = PLACE / "texts.jsonl"
+    if file.exists():
+        return str(file)
     found = [
         text
         for name in ("medquad_train.csv", "covidqa_passages.csv")
         for text in read_texts(str(DATA / name))
     ]
-    return lines("texts", ({"Title": t.title, "Passage": t.text} for t in found[:: 40**SMOKE]))
+    return lines(file.stem, ({"Title": t.title, "Passage": t.text} for t in found[:: 40**SMOKE]))
 
 
 def lines(name: str, rows: Any) -> str:
-    """Write a file of rows, and return it."""
+    """Write a file of rows, and return it; it is there once it is whole."""
     file = PLACE / f"{name}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    growing = file.with_suffix(".part")
+    growing.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    growing.replace(file)
     return str(file)
 
 
@@ -201,6 +204,7 @@ def main() -> None:
         for domain in STEPS
         if (f"{domain}: {arm}", seed) not in done
     ]
+    texts()  # before several processes ask for it
     for form in dict.fromkeys(ARMS[arm][0] for _, arm, _ in wanted):
         if form == "exercises":
             exercises()
