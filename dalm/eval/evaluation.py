@@ -15,7 +15,7 @@ from dalm.eval.results import SUMMARY, Results
 from dalm.eval.searching import measures_of, search
 from dalm.eval.stopwatch import Stopwatch
 from dalm.models.generator import Generator, load_generator
-from dalm.models.loading import Placement, check_model_name, place
+from dalm.models.loading import Placement, check_model_is_there, place
 from dalm.models.retriever import Kind, Retriever, load_retriever
 from dalm.retrieval.vector_cache import folder_of
 from dalm.settings import EvalRag, EvalRetriever, check, check_output_dir
@@ -36,10 +36,15 @@ def start(settings: EvalRetriever) -> Path:
         answers=isinstance(settings, EvalRag) and settings.evaluate_generator,
     )
     folder_of(settings.cache, settings.cache_dir)
-    _check_models(settings)
-    ranks.join()
     if settings.report:
         check_report(Path(settings.report), settings.overwrite_output_dir, "--overwrite-output-dir")
+    folder = _results_folder(settings)
+    _check_models(settings)
+    ranks.join()
+    return folder
+
+
+def _results_folder(settings: EvalRetriever) -> Path:
     if settings.output_dir is None:
         numbers = (Path(f"evaluation-{number}") for number in range(1, 100_000))
         return next(folder for folder in numbers if not folder.exists())
@@ -67,15 +72,15 @@ def check_report(file: Path, overwrite: bool, option: str) -> None:
 
 
 def _check_models(settings: EvalRetriever) -> None:
-    """Refuse models that are plainly not there, before the first one loads."""
+    """Refuse models that can't be had, before the first one loads."""
     retrievers = (settings.retriever_name_or_path, settings.baseline)
     generators: tuple[str | None, ...] = ()
-    if isinstance(settings, EvalRag):
+    if isinstance(settings, EvalRag) and settings.evaluate_generator:
         generators = (settings.generator_name_or_path, settings.baseline_generator)
     for role, names in (("retriever", retrievers), ("generator", generators)):
         for name in names:
             if name is not None:
-                check_model_name(name, role)
+                check_model_is_there(name, role)
 
 
 def needs_of(settings: EvalRag) -> set[Field]:

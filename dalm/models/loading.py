@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
+from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.utils import enable_progress_bars
 from peft import LoraConfig
 from transformers import BitsAndBytesConfig
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+_CONFIGS = ("config.json", "modules.json", "adapter_config.json")
+"""Files of which a model's folder holds one at the least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +151,25 @@ def check_model_name(name: str, role: str) -> None:
         raise UserError(f"the {role}'s name is empty; give a folder or a hub name")
     if path.is_file():
         raise UserError(f"{role} {name}: a file; give the folder that holds the model")
-    known = ("config.json", "modules.json", "adapter_config.json")
-    if path.is_dir() and not any((path / file).exists() for file in known):
-        raise UserError(f"{role} {name}: no model in this folder (no {', no '.join(known)})")
+    if path.is_dir() and not any((path / file).exists() for file in _CONFIGS):
+        raise UserError(f"{role} {name}: no model in this folder (no {', no '.join(_CONFIGS)})")
     if not path.exists() and (name.count("/") > 1 or name.startswith((".", "/", "~"))):
         raise UserError(f"{role} {name}: no such folder")
+
+
+def check_model_is_there(name: str, role: str) -> None:
+    """Refuse a model that can't be had, where hours may pass before it is loaded.
+
+    A name that is neither a folder nor in the hub's cache is asked for at the hub.
+
+    Raises:
+        UserError: as `check_model_name`, or the hub has no such model or is out of reach.
+    """
+    check_model_name(name, role)
+    if Path(name).expanduser().is_dir():
+        return
+    if not any(isinstance(try_to_load_from_cache(name, file), str) for file in _CONFIGS):
+        loaded(lambda: HfApi().model_info(name), name, role)
 
 
 def check_no_adapter(name: str, role: str) -> None:

@@ -228,6 +228,18 @@ def test_runs_are_compared_afterwards(tmp_path, plain, tiny_table, pair, capsys)
     assert f"nDCG@5   {mean:.3f}" in capsys.readouterr().out
 
 
+def test_a_baseline_that_is_nowhere_is_refused_before_anything_is_computed(
+    tiny_table, pair, tmp_path, capsys
+):
+    line = ["eval-rag", tiny_table, *pair, "--output-dir", tmp_path / "out"]
+    for option in ("--baseline", "--baseline-generator"):
+        assert call(*line, option, "no/such-model") == 2
+        said = capsys.readouterr().err
+        assert "no/such-model can't be loaded" in said
+        assert "encoding" not in said
+        assert "searching" not in said
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
