@@ -29,6 +29,7 @@ WITHOUT_GOLD = {
     "passages": [BASE],
     "num_candidates": 8,
     "marginal_temperature": 0.05,
+    "over_retrieve": 1,
 }
 ARMS: dict[str, dict[str, Any] | None] = {
     "zero-shot": None,
