@@ -25,7 +25,7 @@ def eval_rag(
     from dalm.eval.finishing import finish
     from dalm.eval.judging.judge import judge_of
     from dalm.eval.judging.judging import judge_answers
-    from dalm.eval.results import Results
+    from dalm.eval.results import BASELINE, Results
     from dalm.eval.stopwatch import Stopwatch
     from dalm.models.generator import Generator
     from dalm.models.retriever import Retriever
@@ -45,6 +45,7 @@ def eval_rag(
     retriever = evaluation.retriever_of(settings.retriever_name_or_path, settings, adapter=adapter)
     generator = evaluation.generator_of(settings)
     systems = measured(retriever, generator, evaluation.name_of(settings))
+    evaluation.keep(folder, systems)
     baselines: list[Results] = []
     if settings.baseline or settings.baseline_generator:
         if settings.baseline:
@@ -52,8 +53,9 @@ def eval_rag(
         if settings.baseline_generator and generator is not None:
             generator = evaluation.baseline_generator_of(generator, settings)
         baselines = measured(retriever, generator, evaluation.baseline_name_of(settings))
+        evaluation.keep(folder / BASELINE, baselines)
     if judge is not None:
-        systems, baselines = judge_answers(judge, folder, systems, baselines, watch)
+        systems, baselines = judge_answers(judge, systems, baselines, watch)
     finish(folder, settings, sets=sets, systems=systems, baselines=baselines, watch=watch)
 
 

@@ -33,6 +33,7 @@ def eval_retriever(
     adapter = settings.retriever_peft_model_path
     tuned = evaluation.retriever_of(settings.retriever_name_or_path, settings, adapter=adapter)
     systems = evaluation.searched(tuned, sets, settings, evaluation.name_of(settings), watch)
+    evaluation.keep(folder, systems)
     baselines: list[Results] = []
     if settings.baseline:
         retriever = evaluation.baseline_of(tuned, settings)

@@ -11,7 +11,7 @@ from dalm.errors import UserError
 from dalm.eval import ranks
 from dalm.eval.gates import check_thresholds, thresholds_of
 from dalm.eval.reading import read_and_answer
-from dalm.eval.results import SUMMARY, Results
+from dalm.eval.results import BASELINE, SUMMARY, Results, discard, save
 from dalm.eval.searching import measures_of, search
 from dalm.eval.stopwatch import Stopwatch
 from dalm.models.generator import Generator, load_generator
@@ -124,6 +124,16 @@ def searched(
         for asked in sets
     ]
     return [replace(results, name=name) for results in found]
+
+
+def keep(folder: Path, systems: Sequence[Results]) -> None:
+    """Write what the first system found and answered: it outlasts whatever fails behind it.
+
+    An earlier run's baseline goes from the folder, as its other files do.
+    """
+    if ranks.first():
+        discard(folder / BASELINE)
+        save(folder, systems[0], {})
 
 
 def answered(

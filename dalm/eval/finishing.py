@@ -24,7 +24,7 @@ from dalm.eval.gates import (
     thresholds_of,
 )
 from dalm.eval.judging.said import said_of_judge
-from dalm.eval.results import Results, save
+from dalm.eval.results import BASELINE, Results, save
 from dalm.eval.shown import bounds_table, show, table
 from dalm.eval.stopwatch import Stopwatch
 from dalm.settings import EvalRetriever, public
@@ -63,7 +63,7 @@ def finish(
     written = [("run", folder)]
     if baseline:
         alone = compare(baseline, seed=settings.seed)
-        save(folder / "baseline", baseline, summary(alone, None, (), settings.seed))
+        save(folder / BASELINE, baseline, summary(alone, None, (), settings.seed))
     if settings.report:
         from dalm.eval.page.page import Report, write_page
 

@@ -23,6 +23,8 @@ from dalm.records import Hit, JudgedQuery, Passage
 
 SUMMARY, QUERIES, PASSAGES = "results.json", "queries.jsonl", "passages.jsonl"
 VERDICTS, RUN, QRELS = "verdicts.jsonl", "run.trec", "qrels.trec"
+BASELINE = "baseline"
+"""The folder of a baseline's run within the other's."""
 FORMAT = 1
 
 
@@ -67,14 +69,13 @@ class Results:
 
 
 def save(folder: Path, results: Results, summary: Mapping[str, Any]) -> None:
-    """Write the run folder; `summary` joins name and facts in results.json."""
+    """Write the run folder anew; `summary` joins name and facts in results.json."""
     folder.mkdir(parents=True, exist_ok=True)
+    discard(folder)
     _write_lines(folder / QUERIES, _records(results))
     _write_lines(folder / PASSAGES, (asdict(passage) for passage in _passages(results).values()))
     if results.verdicts:
         _write_lines(folder / VERDICTS, results.verdicts)
-    else:  # those of an earlier run there are of other answers
-        (folder / VERDICTS).unlink(missing_ok=True)
     if any(results.hits):
         rankings = zip(results.queries, results.hits, strict=True)
         ordered = {query.id: in_rank_order(hits) for query, hits in rankings}
@@ -84,6 +85,12 @@ def save(folder: Path, results: Results, summary: Mapping[str, Any]) -> None:
     known = {**head, **summary, "facts": results.facts}
     text = json.dumps(known, ensure_ascii=False, allow_nan=False, indent=2)
     (folder / SUMMARY).write_text(text + "\n", "utf-8")
+
+
+def discard(folder: Path) -> None:
+    """Remove a run's files from a folder: those of an earlier run would be taken for a later's."""
+    for name in (SUMMARY, QUERIES, PASSAGES, VERDICTS, RUN, QRELS):
+        (folder / name).unlink(missing_ok=True)
 
 
 def load(folder: Path) -> Results:

@@ -240,6 +240,21 @@ def test_a_baseline_that_is_nowhere_is_refused_before_anything_is_computed(
         assert "searching" not in said
 
 
+def test_answers_outlast_a_baseline_that_fails(tmp_path, tiny_table, tiny_models, pair, capsys):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text("{")
+    folder = tmp_path / "out"
+    line = ["eval-rag", tiny_table, *pair, "--output-dir", folder]
+    assert call(*line, "--baseline-generator", broken) == 2
+    assert "broken can't be loaded" in capsys.readouterr().err
+    assert len(load(folder).answers["found"]) == 20
+    assert call(*line, "--baseline", tiny_models.encoder, "--overwrite-output-dir") == 0
+    assert load(folder / "baseline").answers == load(folder).answers
+    assert call(*line, "--overwrite-output-dir") == 0
+    assert list((folder / "baseline").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

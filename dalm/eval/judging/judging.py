@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from dalm.eval import ranks
 from dalm.eval.answers import abstains
@@ -10,7 +9,7 @@ from dalm.eval.citations import uncited_answers
 from dalm.eval.judging.cases import Case, correctness, faithfulness, preference
 from dalm.eval.judging.judge import Judge
 from dalm.eval.judging.outcome import with_preferences, with_verdicts
-from dalm.eval.results import Results, save
+from dalm.eval.results import Results
 from dalm.eval.stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
@@ -18,22 +17,17 @@ logger = logging.getLogger(__name__)
 
 def judge_answers(
     judge: Judge,
-    folder: Path,
     systems: Sequence[Results],
     baselines: Sequence[Results],
     watch: Stopwatch,
 ) -> tuple[list[Results], list[Results]]:
     """Return systems and baselines, the first of each with verdicts; a guard's answers get none.
 
-    What was generated is written to `folder` before, so that it outlasts a judge that fails. The
-    first process alone asks, and it alone has the verdicts.
+    The first process alone asks, and it alone has the verdicts.
     """
     if not ranks.first():
         return list(systems), list(baselines)
     asked = [*systems[:1], *baselines[:1]]
-    for place, results in zip((folder, folder / "baseline"), asked, strict=False):
-        save(place, results, {})
-    logger.info("answers    %s; now the judge is asked about them", folder)
     with watch.stage("judging"):
         mine, *others = _judged(judge, asked)
     return [mine, *systems[1:]], [*others, *baselines[1:]]
