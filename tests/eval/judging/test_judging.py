@@ -226,5 +226,7 @@ def test_of_two_processes_one_asks(line, stub, tmp_path):
     with started(*command, "--output-dir", "run") as process:
         _, said = process.communicate()
     assert process.returncode == 0, said[-2000:]
-    assert len(stub.bodies) == 1 + kept_in(tmp_path / "run" / "judge.jsonl")
-    assert len(load(tmp_path / "run").verdicts) == (len(stub.bodies) - 1) / 2
+    kept = kept_in(tmp_path / "run" / "judge.jsonl")
+    # Where the machine is busy a connection may break, and its request is put again.
+    assert 1 + kept <= len(stub.bodies) < 1.5 * kept
+    assert len(load(tmp_path / "run").verdicts) == kept / 2
