@@ -36,8 +36,9 @@ def generator(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory):
+    """Texts as `dalm reading-comprehension` writes them."""
     file = tmp_path_factory.mktemp("texts") / "texts.jsonl"
-    rows = [{"title": f"Case {n}", "text": text} for n, text in enumerate(TEXTS)]
+    rows = [{"Title": f"Case {n}", "Text": text} for n, text in enumerate(TEXTS)]
     file.write_text("\n".join(map(json.dumps, rows)))
     return file
 
