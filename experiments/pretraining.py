@@ -1,4 +1,4 @@
-"""Experiment 4: does a domain's text help a generator that was made from nothing?
+"""Experiment 5: does a domain's text help a generator that was made from nothing?
 
 A Llama of one million weights and its tokenizer are made of MedQuAD's passages and COVID-QA's
 knowledge base, and pretrained on them; its bits per byte on held-out texts are taken before and
