@@ -19,7 +19,7 @@ from common import child, data, row, table
 
 QUICK = "--quick" in sys.argv
 SIZE, LENGTH, BATCH, DOCUMENTS = ("1m", 256, 4, 300) if QUICK else ("5m", 512, 8, 2000)
-STEPS, WARM_UP = (7, 2) if QUICK else (24, 4)
+STEPS, WARM_UP = (7, 2) if QUICK else (8, 2)
 SPEEDS = ("tokens/s", "tokens per CPU s")
 """By the clock, and by the processor's time: the same on a machine that nobody else uses."""
 
