@@ -69,6 +69,7 @@ def experiments(c: Context) -> None:
     """
     for name in (
         "toy_without_gold",
+        "toy_query_encoder",
         "toy_with_gold",
         "toy_with_gold_index",
         "covidqa",

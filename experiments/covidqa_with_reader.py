@@ -1,8 +1,8 @@
-"""Experiment 4: COVID-QA once more, with a generator that can read.
+"""Experiment 3: COVID-QA with a generator that can read.
 
-The retriever, the questions and the passages of experiment 3. The generator was made from nothing,
-too, but has learnt to read on other questions (`covid_readers.py`), as any pretrained one has. With
-gold passages candidates come from the batch; without, from the index of the knowledge base.
+The retriever, the questions and the passages of `covidqa.py`, its control. The generator was made
+from nothing, too, but has learnt to read on other questions (`covid_readers.py`), as any pretrained
+one has. With gold passages candidates come from the batch; without, from the index.
 """
 
 from collections.abc import Iterator

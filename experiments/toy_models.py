@@ -3,11 +3,15 @@
 The misaligned retriever has learnt places and the wrong jargon: it was trained by contrast on
 questions in which every kind of device is called by another one's name, so it finds the right place
 and there the wrong device. The reader has learnt to read on half of the places.
+
+One thread makes them: with two, each sum is rounded in another order, and hundreds of updates later
+the pair is another one. Made so, a pair came out the same to the last digit on two machines.
 """
 
 import re
 import sys
 
+import torch
 from common import TOY, WORK, columns
 
 from dalm import RagE2E, RetrieverOnly, train_rag_e2e, train_retriever_only
@@ -23,6 +27,7 @@ RATES = {
     "per_device_train_batch_size": 16,
     "logging_steps": 20,
 }
+torch.set_num_threads(1)
 TRAIN, TEST = str(TOY / "toy_data_train.csv"), str(TOY / "toy_data_test.csv")
 
 

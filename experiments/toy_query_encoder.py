@@ -1,0 +1,39 @@
+"""Experiment 1 once more, with the defaults of an index: a full refresh, and re-ranking.
+
+Is the query encoder alone enough, and does it need longer? Pairs of its own: those of
+`toy_without_gold.py` were made by two threads, and come out the same nowhere else.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from common import SEEDS, run
+from toy_models import TEST, halves, misaligned, reader
+from toy_without_gold import SHARED
+
+DEFAULTS = {k: v for k, v in SHARED.items() if k != "over_retrieve"} | {"objective": "rag_sequence"}
+QUERY = DEFAULTS | {"train_encoders": "query", "learning_rate": 3e-3}
+ARMS: dict[str, dict[str, Any] | None] = {
+    "before": None,
+    "rag_sequence": DEFAULTS,
+    "query encoder alone": QUERY,
+    "query encoder alone, twice as long": QUERY | {"max_train_steps": 240},
+}
+
+
+def cells() -> Iterator[dict[str, Any]]:
+    for seed in SEEDS:
+        for name, options in ARMS.items():
+            yield {
+                "name": name,
+                "seed": seed,
+                "table": halves()[1],
+                "test": TEST,
+                "retriever": misaligned(seed),
+                "generator": reader(seed),
+                "options": options,
+            }
+
+
+if __name__ == "__main__":
+    run("toy_query_encoder", cells())
