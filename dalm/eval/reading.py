@@ -2,6 +2,7 @@
 
 import logging
 import random
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -49,9 +50,13 @@ def read_and_answer(
     """
     given: dict[str, Read] = {"found": [list(hits[:reader_passages]) for hits in results.hits]}
     if bounds:
+        names = sorted(asked.passages)
         given |= {
             "gold": [_gold(query, asked.passages, reader_passages) for query in asked.queries],
-            "random": [_random(q, asked.passages, reader_passages, seed) for q in asked.queries],
+            "random": [
+                _random(query, names, asked.passages, reader_passages, seed)
+                for query in asked.queries
+            ],
             "none": [[] for _ in asked.queries],
         }
     answers: dict[str, list[str]] = {}
@@ -102,13 +107,24 @@ def _gold(query: JudgedQuery, passages: Mapping[str, Passage], count: int) -> li
 
 
 def _random(
-    query: JudgedQuery, passages: Mapping[str, Passage], count: int, seed: int
+    query: JudgedQuery, names: Sequence[str], passages: Mapping[str, Passage], count: int, seed: int
 ) -> list[Hit]:
-    """Draw passages that aren't relevant; the same ones for a query wherever it stands."""
-    relevant = set(query.gold)
-    names = [name for name in sorted(passages) if name not in relevant]
-    drawn = random.Random(f"{seed} {query.id}").sample(names, min(count, len(names)))
-    return [Hit(passages[name], 1.0) for name in drawn]
+    """Draw passages that aren't relevant; the same ones for a query wherever it stands.
+
+    `names` are all passages' in order: places are drawn among those that are left when the
+    relevant ones are not there, so that a large knowledge base isn't gone through for each query.
+    """
+    taken = sorted(bisect_left(names, each) for each in query.gold if each in passages)
+    left = range(len(names) - len(taken))
+    drawn = random.Random(f"{seed} {query.id}").sample(left, min(count, len(left)))
+    return [Hit(passages[names[_beyond(taken, place)]], 1.0) for place in drawn]
+
+
+def _beyond(taken: Sequence[int], place: int) -> int:
+    """Return where the `place`-th of those is that are not taken."""
+    for each in taken:
+        place += each <= place
+    return place
 
 
 # Measures

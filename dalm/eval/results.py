@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +57,21 @@ class Results:
         if not self.queries:
             raise UserError("there are no queries to report on: the test set is empty")
 
-    @property
+    @cached_property
     def groups(self) -> list[str]:
         """What each query shares its difficulty with, for the intervals."""
         return [query.group or query.id for query in self.queries]
 
+    @cached_property
+    def rankings(self) -> list[list[Hit]]:
+        """Each query's hits in the order in which they are measured."""
+        return [in_rank_order(hits) for hits in self.hits]
+
     def rank(self, place: int) -> int | None:
         """Return the rank of the first relevant passage of the query in this place, if found."""
         relevant = set(self.queries[place].gold)
-        hits = in_rank_order(self.hits[place])
-        return next((r for r, hit in enumerate(hits, start=1) if hit.passage.id in relevant), None)
+        ranking = enumerate(self.rankings[place], start=1)
+        return next((rank for rank, hit in ranking if hit.passage.id in relevant), None)
 
 
 def save(folder: Path, results: Results, summary: Mapping[str, Any]) -> None:
@@ -77,9 +83,8 @@ def save(folder: Path, results: Results, summary: Mapping[str, Any]) -> None:
     if results.verdicts:
         _write_lines(folder / VERDICTS, results.verdicts)
     if any(results.hits):
-        rankings = zip(results.queries, results.hits, strict=True)
-        ordered = {query.id: in_rank_order(hits) for query, hits in rankings}
-        write_run(folder / RUN, results.name, ordered)
+        names = [query.id for query in results.queries]
+        write_run(folder / RUN, results.name, dict(zip(names, results.rankings, strict=True)))
         write_qrels(folder / QRELS, {query.id: query.relevant for query in results.queries})
     head = {"format": FORMAT, "name": results.name, "queries": len(results.queries)}
     known = {**head, **summary, "facts": results.facts}
@@ -143,9 +148,7 @@ def _records(results: Results) -> Iterator[dict[str, Any]]:
             **asdict(query),
             "relevant": dict(query.relevant),
             "rank": results.rank(i),
-            "hits": [
-                {"id": hit.passage.id, "score": hit.score} for hit in in_rank_order(results.hits[i])
-            ],
+            "hits": [{"id": hit.passage.id, "score": hit.score} for hit in results.rankings[i]],
             "answers": {read: texts[i] for read, texts in results.answers.items()},
             "measures": {name: column[i] for name, column in results.measures.items()},
         }

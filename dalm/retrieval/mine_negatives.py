@@ -30,7 +30,7 @@ def mine_negatives(
     from dalm.retrieval.bm25 import BM25
     from dalm.retrieval.index import Index
     from dalm.retrieval.neighbours import mine_examples
-    from dalm.retrieval.vector_cache import encode_passages_cached
+    from dalm.retrieval.vector_cache import encode_passages_cached, folder_of
 
     output = mining_run.start(settings)
     table = read_table(dataset_path)
@@ -45,7 +45,8 @@ def mine_negatives(
         is_autoregressive=settings.retriever_is_autoregressive,
     )
     texts = [passage.text for passage in passages]
-    vectors = encode_passages_cached(retriever, texts, mining_run.cache_folder(settings))
+    cache = folder_of(settings.cache, settings.cache_dir)
+    vectors = encode_passages_cached(retriever, texts, cache)
     mined = mine_examples(
         list(rows.values()),
         retriever,

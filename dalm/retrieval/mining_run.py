@@ -34,7 +34,7 @@ def start(settings: MineNegatives) -> Path:
             "swap them"
         )
     check_model_name(settings.retriever_name_or_path, "retriever")
-    cache_folder(settings)
+    folder_of(settings.cache, settings.cache_dir)
     output = Path(settings.output).expanduser()
     check_output_file(output, settings.overwrite_output)
     return output
@@ -60,11 +60,6 @@ def knowledge_base(examples: Iterable[Example], settings: MineNegatives) -> list
         )
     logger.info("searching  %d passages", len(found))
     return list(found.values())
-
-
-def cache_folder(settings: MineNegatives) -> Path | None:
-    """Return the folder of the vectors that are kept; None: none are."""
-    return folder_of(settings.cache, settings.cache_dir)
 
 
 def rules(settings: MineNegatives) -> Rules:

@@ -8,7 +8,6 @@ from typing import Any
 
 from dalm.eval.comparison import LEVEL, SAMPLES
 from dalm.eval.confidence import Interval, bootstrap_intervals
-from dalm.eval.measures import in_rank_order
 from dalm.eval.results import Results
 from dalm.training.meter import CLOCK
 
@@ -50,8 +49,7 @@ def recall_over_k(results: Results, depth: int, *, seed: int | None = None) -> C
         return Curve(results.name, [], [])
     rows = [_recalls(results, place, depths) for place in judged]
     columns = list(zip(*rows, strict=True))
-    known = results.groups
-    groups = [known[place] for place in judged]
+    groups = [results.groups[place] for place in judged]
     band: Sequence[Interval] = ()
     if seed is not None and len(set(groups)) > 1:
         band = bootstrap_intervals(columns, groups, seed=seed, samples=SAMPLES, level=LEVEL)
@@ -60,7 +58,7 @@ def recall_over_k(results: Results, depth: int, *, seed: int | None = None) -> C
 
 def _recalls(results: Results, place: int, depths: Sequence[int]) -> list[float]:
     relevant = set(results.queries[place].gold)
-    ranking = in_rank_order(results.hits[place])
+    ranking = results.rankings[place]
     found = [0, *accumulate(hit.passage.id in relevant for hit in ranking)]
     return [found[min(k, len(ranking))] / len(relevant) for k in depths]
 

@@ -7,7 +7,6 @@ from typing import Any
 from markupsafe import Markup
 
 from dalm.eval.comparison import aligned, changes, is_bound, lower_is_better, spoken
-from dalm.eval.measures import in_rank_order
 from dalm.eval.results import Results
 from dalm.records import JudgedQuery, Passage
 
@@ -95,7 +94,7 @@ def _hits(results: Results, order: Sequence[int]) -> list[list[list[Any]]]:
     shown = []
     for place in order:
         relevant = set(results.queries[place].gold)
-        ranking = enumerate(in_rank_order(results.hits[place]), start=1)
+        ranking = enumerate(results.rankings[place], start=1)
         shown.append(
             [
                 [rank, hit.passage.id, float(f"{hit.score:.6g}")]
