@@ -5,7 +5,7 @@ apart. The generator (4 layers, width 192) has seen no other text: whether it te
 the question.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from common import DATA, SEEDS, WORK, columns, minilm, run
@@ -57,9 +57,16 @@ def generator(seed: int) -> str:
     return str(folder)
 
 
-def cells() -> Iterator[dict[str, Any]]:
+def cells(
+    arms: dict[str, dict[str, Any] | None],
+    shared: dict[str, Any],
+    made: Callable[[int], str],
+    **more: Any,
+) -> Iterator[dict[str, Any]]:
+    """Yield a cell for each seed and arm, with the generator that is made for the seed."""
+    without_gold = columns(TRAIN, WORK / "covid_alone.csv", ("Query", "Answer"))
     for seed in SEEDS:
-        for name, given in ARMS.items():
+        for name, given in arms.items():
             cell = {
                 "name": name,
                 "seed": seed,
@@ -67,14 +74,15 @@ def cells() -> Iterator[dict[str, Any]]:
                 "test": TEST,
                 "base": [BASE],
                 "retriever": minilm(),
-                "generator": generator(seed),
+                "generator": made(seed),
                 "options": None,
+                **more,
             }
             if given is not None:
-                options = SHARED | given
+                options = shared | given
                 cell["alone"] = options.pop("alone", False)
                 if options.pop("without_gold", False):
-                    cell["table"] = columns(TRAIN, WORK / "covid_alone.csv", ("Query", "Answer"))
+                    cell["table"] = without_gold
                 if cell["alone"]:
                     del options["generator_learning_rate"], options["generator_max_len"]
                 cell["options"] = options
@@ -82,4 +90,4 @@ def cells() -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    run("covidqa", cells())
+    run("covidqa", cells(ARMS, SHARED, generator))

@@ -5,24 +5,14 @@ from nothing, too, but has learnt to read on other questions (`covid_readers.py`
 one has. With gold passages candidates come from the batch; without, from the index.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
-from common import DATA, SEEDS, WORK, columns, minilm, run
+import covidqa
+from common import run
 from covid_readers import reader
+from covidqa import BASE, JOINT, cells
 
-TRAIN, TEST, BASE = (str(DATA / f"covidqa_{x}.csv") for x in ("train", "test", "passages"))
-SHARED = {
-    "max_train_steps": 60,
-    "per_device_train_batch_size": 8,
-    "learning_rate": 5e-5,
-    "generator_learning_rate": 3e-4,
-    "precision": "bf16",
-    "num_warmup_steps": 6,
-    "logging_steps": 10,
-    "generator_max_len": 288,
-}
-JOINT = {"num_candidates": 4, "marginal_temperature": 0.05}
+SHARED = covidqa.SHARED | {"generator_learning_rate": 3e-4, "precision": "bf16"}
 WITHOUT_GOLD = {
     "objective": "rag_sequence",
     "candidates": "index",
@@ -30,6 +20,7 @@ WITHOUT_GOLD = {
     "num_candidates": 8,
     "marginal_temperature": 0.05,
     "over_retrieve": 1,
+    "without_gold": True,
 }
 ARMS: dict[str, dict[str, Any] | None] = {
     "zero-shot": None,
@@ -48,29 +39,5 @@ ARMS: dict[str, dict[str, Any] | None] = {
 }
 
 
-def cells() -> Iterator[dict[str, Any]]:
-    alone = columns(TRAIN, WORK / "covid_alone.csv", ("Query", "Answer"))
-    for seed in SEEDS:
-        for name, given in ARMS.items():
-            cell = {
-                "name": name,
-                "seed": seed,
-                "table": alone if name.startswith("no gold") else TRAIN,
-                "test": TEST,
-                "base": [BASE],
-                "retriever": minilm(),
-                "generator": reader(seed),
-                "encodes_in": "bf16",
-                "options": None,
-            }
-            if given is not None:
-                options = SHARED | given
-                cell["alone"] = options.pop("alone", False)
-                if cell["alone"]:
-                    del options["generator_learning_rate"], options["generator_max_len"]
-                cell["options"] = options
-            yield cell
-
-
 if __name__ == "__main__":
-    run("covidqa_with_reader", cells())
+    run("covidqa_with_reader", cells(ARMS, SHARED, reader, encodes_in="bf16"))

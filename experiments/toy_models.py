@@ -10,9 +10,11 @@ the pair is another one. Made so, a pair came out the same to the last digit on 
 
 import re
 import sys
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
-from common import TOY, WORK, columns
+from common import SEEDS, TOY, WORK, columns
 
 from dalm import RagE2E, RetrieverOnly, train_rag_e2e, train_retriever_only
 from dalm.datasets.toy import KINDS
@@ -81,6 +83,26 @@ def reader(seed: int) -> str:
         )
         train_rag_e2e(halves()[0], misaligned(seed), fresh(seed)[1], settings)
     return str(folder / "generator")
+
+
+def cells(
+    arms: dict[str, dict[str, Any] | None],
+    shared: dict[str, Any],
+    table: str,
+    retriever: Callable[[int], str],
+) -> Iterator[dict[str, Any]]:
+    """Yield a cell for each seed and arm; an arm's options win, and None is measured untrained."""
+    for seed in SEEDS:
+        for name, given in arms.items():
+            yield {
+                "name": name,
+                "seed": seed,
+                "table": table,
+                "test": TEST,
+                "retriever": retriever(seed),
+                "generator": reader(seed),
+                "options": None if given is None else shared | given,
+            }
 
 
 def _misname(rows: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -4,36 +4,21 @@ Is the query encoder alone enough, and does it need longer? Pairs of its own: th
 `toy_without_gold.py` were made by two threads, and come out the same nowhere else.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
-from common import SEEDS, run
-from toy_models import TEST, halves, misaligned, reader
+from common import run
+from toy_models import cells, halves, misaligned
 from toy_without_gold import SHARED
 
 DEFAULTS = {k: v for k, v in SHARED.items() if k != "over_retrieve"} | {"objective": "rag_sequence"}
-QUERY = DEFAULTS | {"train_encoders": "query", "learning_rate": 3e-3}
+QUERY = {"train_encoders": "query", "learning_rate": 3e-3}
 ARMS: dict[str, dict[str, Any] | None] = {
     "before": None,
-    "rag_sequence": DEFAULTS,
+    "rag_sequence": {},
     "query encoder alone": QUERY,
     "query encoder alone, twice as long": QUERY | {"max_train_steps": 240},
 }
 
 
-def cells() -> Iterator[dict[str, Any]]:
-    for seed in SEEDS:
-        for name, options in ARMS.items():
-            yield {
-                "name": name,
-                "seed": seed,
-                "table": halves()[1],
-                "test": TEST,
-                "retriever": misaligned(seed),
-                "generator": reader(seed),
-                "options": options,
-            }
-
-
 if __name__ == "__main__":
-    run("toy_query_encoder", cells())
+    run("toy_query_encoder", cells(ARMS, DEFAULTS, halves()[1], misaligned))

@@ -7,8 +7,8 @@ their passages; candidates come from the batch.
 from collections.abc import Iterator
 from typing import Any
 
-from common import SEEDS, run
-from toy_models import RATES, TEST, fresh, halves, reader
+from common import run
+from toy_models import RATES, cells, fresh, halves
 
 SHARED = {
     **RATES,
@@ -17,9 +17,10 @@ SHARED = {
     "marginal_temperature": 0.1,
     "num_candidates": 4,
 }
+ALONE = "contrastive only"
 ARMS: dict[str, dict[str, Any] | None] = {
     "zero-shot": None,
-    "contrastive only": {"alone": True},
+    ALONE: {},
     "generator only": {"train_encoders": "none", "num_candidates": 1},
     "independent": {"num_candidates": 1},
     "two-phase": {"reader_warmup": 0.3},
@@ -30,31 +31,18 @@ ARMS: dict[str, dict[str, Any] | None] = {
     "pdist": {"objective": "pdist"},
     "lsr": {"objective": "lsr"},
 }
-JOINT_ALONE = ("generator_learning_rate", "marginal_temperature", "num_candidates")
+IDLE = {  # options that would have no effect in an arm
+    ALONE: ("generator_learning_rate", "marginal_temperature", "num_candidates"),
+    "dalm": ("marginal_temperature", "num_candidates"),
+}
 
 
-def cells() -> Iterator[dict[str, Any]]:
-    for seed in SEEDS:
-        for name, given in ARMS.items():
-            cell = {
-                "name": name,
-                "seed": seed,
-                "table": halves()[2],
-                "test": TEST,
-                "retriever": fresh(seed)[0],
-                "generator": reader(seed),
-                "options": None,
-            }
-            if given is not None:
-                options = SHARED | given
-                cell["alone"] = options.pop("alone", False)
-                if cell["alone"]:
-                    options = {k: v for k, v in options.items() if k not in JOINT_ALONE}
-                if name == "dalm":
-                    del options["marginal_temperature"], options["num_candidates"]
-                cell["options"] = options
-            yield cell
+def all_cells() -> Iterator[dict[str, Any]]:
+    for cell in cells(ARMS, SHARED, halves()[2], lambda seed: fresh(seed)[0]):
+        for option in IDLE.get(cell["name"], ()):
+            del cell["options"][option]
+        yield cell | {"alone": cell["name"] == ALONE}
 
 
 if __name__ == "__main__":
-    run("toy_with_gold", cells())
+    run("toy_with_gold", all_cells())

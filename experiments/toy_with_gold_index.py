@@ -5,11 +5,10 @@ each question is put among its K candidates, the others are found in an index. W
 many candidates, how the index is kept fresh, and whether the query encoder alone is enough.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
-from common import SEEDS, run
-from toy_models import RATES, TEST, TRAIN, fresh, halves, reader
+from common import run
+from toy_models import RATES, TRAIN, cells, fresh, halves
 
 SHARED = {
     **RATES,
@@ -39,19 +38,5 @@ ARMS: dict[str, dict[str, Any] | None] = {
 }
 
 
-def cells() -> Iterator[dict[str, Any]]:
-    for seed in SEEDS:
-        for name, given in ARMS.items():
-            yield {
-                "name": name,
-                "seed": seed,
-                "table": halves()[2],
-                "test": TEST,
-                "retriever": fresh(seed)[0],
-                "generator": reader(seed),
-                "options": None if given is None else SHARED | given,
-            }
-
-
 if __name__ == "__main__":
-    run("toy_with_gold_index", cells())
+    run("toy_with_gold_index", cells(ARMS, SHARED, halves()[2], lambda seed: fresh(seed)[0]))
