@@ -14,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -322,12 +323,29 @@ def killed_after(seconds: float, processes: Any, arguments: dict[str, Any]) -> b
     running = process.is_alive()
     if running:
         assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
+        running = stopped(process.pid)
+        if running:
+            os.kill(process.pid, signal.SIGKILL)
     process.join()
     code = process.exitcode
     process.close()
     assert code == (-signal.SIGKILL if running else 0)
     return running
+
+
+def stopped(pid: int) -> bool:
+    """Stop a process and tell whether it was still running.
+
+    Its fork server tells of its end a little later than it ends; a stopped one can't end meanwhile.
+    """
+    try:
+        os.kill(pid, signal.SIGSTOP)
+        process = psutil.Process(pid)
+        while (status := process.status()) not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
+            time.sleep(0.001)
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return False
+    return status == psutil.STATUS_STOPPED
 
 
 @pytest.mark.parametrize("step", range(5))
