@@ -22,6 +22,7 @@ WITHOUT_GOLD = {
     "over_retrieve": 1,
     "without_gold": True,
 }
+QUERY = WITHOUT_GOLD | {"train_encoders": "query"}
 ARMS: dict[str, dict[str, Any] | None] = {
     "zero-shot": None,
     "contrastive only": {"alone": True},
@@ -34,8 +35,9 @@ ARMS: dict[str, dict[str, Any] | None] = {
         for name in ("rag_sequence", "rag_token", "emdr2", "pdist", "lsr")
     },
     "no gold, rag_sequence": WITHOUT_GOLD,
-    "no gold, rag_sequence, query encoder alone": WITHOUT_GOLD
-    | {"train_encoders": "query", "learning_rate": 3e-4},
+    "no gold, rag_sequence, query encoder alone": QUERY | {"learning_rate": 3e-4},
+    "no gold, rag_sequence, query encoder alone, 1e-3": QUERY | {"learning_rate": 1e-3},
+    "no gold, rag_sequence, query encoder alone, 3e-3": QUERY | {"learning_rate": 3e-3},
 }
 
 

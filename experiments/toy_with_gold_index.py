@@ -26,6 +26,7 @@ STILL = {"refresh_budget": 0.0, "over_retrieve": 1}
 ARMS: dict[str, dict[str, Any] | None] = {
     "zero-shot": None,
     "independent": {"num_candidates": 1},
+    "independent, seven times as long": {"num_candidates": 1, "max_train_steps": 840},
     "K = 2": INDEX | {"num_candidates": 2},
     "K = 4": INDEX | {"num_candidates": 4},
     "K = 8": INDEX,

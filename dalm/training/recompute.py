@@ -9,7 +9,9 @@ part of it. The same gradient, one more forward pass of the rows that matter.
 Source: gradient caching, Gao et al. 2021 (arXiv:2101.06983), here with the light rows left out.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,15 +99,34 @@ class _Recomputed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         plan: Plan = ctx.plan
-        sums: list[Tensor | None] = [None] * len(ctx.parameters)
         device, dtype, enabled = ctx.autocast
         (values,) = ctx.saved_tensors
-        for rows in plan.groups(heavy(plan.weigh(gradient, values))):
-            with torch.enable_grad(), torch.autocast(device, dtype=dtype, enabled=enabled):
-                part = plan.again(rows)
-            weight = gradient[torch.from_numpy(rows), : part.shape[1]]
-            parts = torch.autograd.grad(part, ctx.parameters, weight, allow_unused=True)
-            for place, new in enumerate(parts):
-                old = sums[place]
-                sums[place] = new if old is None else old if new is None else old.add_(new)
+        with _summed(ctx.parameters) as sums:
+            for rows in plan.groups(heavy(plan.weigh(gradient, values))):
+                with torch.enable_grad(), torch.autocast(device, dtype=dtype, enabled=enabled):
+                    part = plan.again(rows)
+                weight = gradient[torch.from_numpy(rows), : part.shape[1]]
+                torch.autograd.grad(part, ctx.parameters, weight, allow_unused=True)
         return None, *sums
+
+
+@contextmanager
+def _summed(parameters: Sequence[Tensor]) -> Iterator[list[Tensor | None]]:
+    """Add up what each parameter gets of every backward pass within, as soon as it is there.
+
+    So there is one gradient of all weights, and never a second one beside it to be added. It isn't
+    `backward`, which would add to `.grad` itself: DDP takes a weight that got something for ready.
+    """
+    sums: list[Tensor | None] = [None] * len(parameters)
+
+    def take(place: int, new: Tensor) -> Tensor:
+        old = sums[place]
+        sums[place] = new.clone() if old is None else old.add_(new)  # `new` may be another's, too
+        return new.new_zeros(()).expand_as(new)
+
+    hooks = [p.register_hook(partial(take, place)) for place, p in enumerate(parameters)]
+    try:
+        yield sums
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from dalm.training import recompute
 from dalm.training.recompute import Plan, heavy, micro_batches, recomputed, without_gradient
@@ -90,6 +91,33 @@ def test_some_frozen_weights_get_nothing(layer):
     loss_of(recomputed(plan(layer), list(layer.parameters()))).backward()
     assert layer.weight.grad.any()
     assert layer.bias.grad is None
+
+
+def test_one_gradient_at_a_time_stands_beside_the_sum():
+    layers = torch.nn.Sequential(*(torch.nn.Linear(4, 4, bias=False) for _ in range(5)))
+    given, standing = [], []
+
+    def watch(gradient):
+        given.append(StorageWeakRef(gradient.untyped_storage()))
+        standing.append(sum(not each.expired() for each in given))
+
+    parameters = list(layers.parameters())
+    for parameter in parameters:
+        parameter.register_hook(watch)
+    made = plan(lambda row: layers(row.float() @ torch.ones(2, 4)).sum(1))
+    loss_of(recomputed(made, parameters)).backward()
+    *by_group, _ = np.reshape(standing, (-1, len(parameters)))  # the last are the sums
+    assert len(by_group) > 2
+    assert np.max(by_group) == 1
+
+
+def test_weights_whose_gradient_is_one_and_the_same_tensor():
+    a, b = (torch.zeros(4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    made = plan(lambda row: (a + b)[: len(row)], size=1)
+    found = torch.autograd.grad(loss_of(recomputed(made, [a, b])), [a, b])
+    plain = torch.nn.utils.rnn.pad_sequence([(a + b)[:n] for n in LENGTHS], batch_first=True)
+    expected = torch.autograd.grad(loss_of(plain.tanh()), [a, b])
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
 def test_the_backward_pass_computes_in_the_precision_of_the_forward_pass():
