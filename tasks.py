@@ -74,6 +74,7 @@ def experiments(c: Context) -> None:
         "toy_with_gold_index",
         "covidqa",
         "covidqa_with_reader",
+        "covidqa_with_gold_index",
         "pretraining",
         "tables",
     ):

@@ -1,0 +1,38 @@
+"""Experiment 3, over an index: COVID-QA's gold passages known, candidates from all 2,341.
+
+What `toy_with_gold_index.py` asks of the toy domain, with the generators of
+`covidqa_with_reader.py`, whose `independent` is the row to compare with. Its 60 updates hold too
+little arithmetic for a refresh within a tenth of it, so that the full refresh has a larger share.
+"""
+
+from typing import Any
+
+from common import run
+from covid_readers import reader
+from covidqa import BASE, cells
+from covidqa_with_reader import SHARED
+
+INDEX = {
+    "objective": "rag_sequence",
+    "candidates": "index",
+    "passages": [BASE],
+    "num_candidates": 8,
+    "marginal_temperature": 0.05,
+}
+STILL = {"refresh_budget": 0.0, "over_retrieve": 1}
+RERANKED = INDEX | {"refresh_budget": 0.0, "over_retrieve": 2}
+ARMS: dict[str, dict[str, Any] | None] = {
+    "query encoder alone": INDEX | {"train_encoders": "query", "learning_rate": 3e-4},
+    "query encoder alone, 1e-3": INDEX | {"train_encoders": "query", "learning_rate": 1e-3},
+    "K = 2": RERANKED | {"num_candidates": 2},
+    "K = 4": RERANKED | {"num_candidates": 4},
+    "K = 8": RERANKED,
+    "K = 16": RERANKED | {"num_candidates": 16},
+    "no refresh": INDEX | STILL,
+    "full refresh alone": INDEX | STILL | {"refresh_budget": 0.5},
+    "write-back alone": INDEX | STILL | {"write_back": True},
+}
+
+
+if __name__ == "__main__":
+    run("covidqa_with_gold_index", cells(ARMS, SHARED, reader, encodes_in="bf16"))
