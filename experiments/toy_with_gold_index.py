@@ -29,6 +29,7 @@ ARMS: dict[str, dict[str, Any] | None] = {
     "independent, seven times as long": {"num_candidates": 1, "max_train_steps": 840},
     "K = 2": INDEX | {"num_candidates": 2},
     "K = 4": INDEX | {"num_candidates": 4},
+    "K = 4, seven times as long": INDEX | {"num_candidates": 4, "max_train_steps": 840},
     "K = 8": INDEX,
     "K = 16": INDEX | {"num_candidates": 16},
     "query encoder alone": INDEX | {"train_encoders": "query", "learning_rate": 3e-3},
