@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from dalm.prompts import PLAIN
+from dalm.prompts import MARKS
 from dalm.settings import Columns, Demo, RagE2E
 
 if TYPE_CHECKING:
@@ -54,13 +54,11 @@ def _models(settings: Demo, folder: Path) -> tuple[str, str]:
     rows = read_examples(TRAIN, Columns(), needs={"passage", "answer"})
     passages = list({e.passage.text: None for e in rows if e.passage})
     queries, answers = [e.query for e in rows], [e.answer or "" for e in rows]
-    # The prompt's frame stands in every prompt: its words are worth a token each.
-    frame = [PLAIN.opening, PLAIN.passage, PLAIN.query, PLAIN.answer] * len(rows)
     retriever = settings.retriever or build_encoder(
         [*passages, *queries], folder / "encoder", seed=settings.seed
     )
     generator = settings.generator or build_generator(
-        [*passages, *queries, *answers, *frame], folder / "decoder", seed=settings.seed
+        [*passages, *queries, *answers, *MARKS * len(rows)], folder / "decoder", seed=settings.seed
     )
     return str(retriever), str(generator)
 

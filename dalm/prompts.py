@@ -46,6 +46,9 @@ def plain(instruction: str) -> Template:
 
 
 PLAIN = plain(INSTRUCTION)
+MARKS = (PLAIN.opening, PLAIN.passage, PLAIN.query, PLAIN.answer)
+"""They stand in every prompt: a tokenizer made from texts reads them with each one, so that their
+words are worth a token each."""
 
 
 def chat(render: Callable[[list[Message]], str], plain: Template = PLAIN) -> Template | None:

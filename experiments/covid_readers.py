@@ -68,12 +68,12 @@ def _rows(source: Path) -> list[dict[str, str]]:
 def fresh(seed: int) -> str:
     """Return an untrained generator whose tokenizer knows the passages' and questions' words."""
     from dalm.models.tiny import build_generator
-    from dalm.prompts import PLAIN
+    from dalm.prompts import MARKS
 
     folder = WORK / f"covid-fresh-{seed}"
     if not folder.exists():
         texts = [row[name] for row in _rows(Path(questions())) for name in COLUMNS]
-        texts += [PLAIN.opening, PLAIN.passage, PLAIN.query, PLAIN.answer] * (len(texts) // 3)
+        texts += MARKS * (len(texts) // len(COLUMNS))
         build_generator(texts, folder, **SIZE, seed=seed)
     return str(folder)
 

@@ -46,13 +46,13 @@ def generator(seed: int) -> str:
     """Return an untrained generator whose tokenizer knows the passages' words."""
     from dalm.datasets.tables import read_passages
     from dalm.models.tiny import build_generator
-    from dalm.prompts import PLAIN
+    from dalm.prompts import MARKS
     from dalm.settings import Columns
 
     folder = WORK / f"covid-generator-{seed}"
     if not folder.exists():
         texts = [passage.text for passage in read_passages(BASE, Columns())]
-        texts += [PLAIN.opening, PLAIN.passage, PLAIN.query, PLAIN.answer] * len(texts)
+        texts += MARKS * len(texts)
         build_generator(texts, folder, width=192, layers=4, heads=6, vocabulary=4096, seed=seed)
     return str(folder)
 

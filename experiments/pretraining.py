@@ -122,12 +122,12 @@ def fresh(seed: int) -> str:
     """Return an untrained generator whose tokenizer knows the texts' words."""
     from dalm.datasets.texts import read_texts
     from dalm.models.tiny import SIZES, build_generator
-    from dalm.prompts import PLAIN
+    from dalm.prompts import MARKS
 
     folder = PLACE / f"fresh-{seed}"
     if not folder.exists():
         known = [text.text for text in read_texts(texts())]
-        known += [PLAIN.opening, PLAIN.passage, PLAIN.query, PLAIN.answer] * len(known)
+        known += MARKS * len(known)
         build_generator(known, folder, **SIZES[SIZE], max_length=1024, seed=seed)
     return str(folder)
 

@@ -10,7 +10,7 @@ from dalm.errors import UserError
 from dalm.models.generator import Generator, load_generator
 from dalm.models.tiny import SIZES, build_generator
 from dalm.models.vocabulary import extended
-from dalm.prompts import PLAIN
+from dalm.prompts import MARKS
 from dalm.settings import GeneratorLength, Pretraining
 from dalm.training.best import Best, Figures
 from dalm.training.causal_lm import CausalLM
@@ -89,11 +89,9 @@ def generator_of(name: str | None, corpus: Corpus, this_run: TrainingRun) -> Gen
 def make(folder: str, texts: list[str], settings: Pretraining) -> None:
     """Make a generator of the size that is asked for."""
     assert settings.from_scratch is not None
-    # The prompt's frame stands in every prompt to come: its words are worth a token each.
-    frame = [PLAIN.opening, PLAIN.passage, PLAIN.query, PLAIN.answer] * len(texts)
     length = max(settings.sequence_length, 1024)  # rotary positions cost nothing
     build_generator(
-        [*texts, *frame],
+        [*texts, *MARKS * len(texts)],
         folder,
         **SIZES[settings.from_scratch],
         max_length=length,
