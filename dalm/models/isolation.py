@@ -62,10 +62,12 @@ def block_diagonal(
 def _apart(generator: Generator, tokens: Tensor, positions: Tensor, scored: Tensor) -> Tensor:
     """Give each document a row of its own; documents of like length go together."""
     flat, marked = tokens.flatten(), scored.flatten()
-    starts = (positions.flatten() == 0).nonzero().flatten()
+    begins = positions.flatten() == 0
+    starts = begins.nonzero().flatten()
     sizes = torch.diff(starts, append=starts.new_tensor([flat.numel()]))
-    kept = torch.tensor([bool(part.any()) for part in marked.split(sizes.tolist())])
-    starts, sizes = starts[kept.to(starts.device)], sizes[kept.to(starts.device)]
+    document = begins.cumsum(0) - 1
+    kept = document[marked].bincount(minlength=len(starts)) > 0
+    starts, sizes = starts[kept], sizes[kept]
     places, values = [], []
     for group in by_length(sizes.cpu().numpy(), flat.numel(), len(sizes)):
         chosen = torch.from_numpy(group).to(starts.device)
