@@ -27,6 +27,7 @@ ARMS: dict[str, dict[str, Any] | None] = {
     "zero-shot": None,
     "independent": {"num_candidates": 1},
     "independent, seven times as long": {"num_candidates": 1, "max_train_steps": 840},
+    "independent, twenty times as long": {"num_candidates": 1, "max_train_steps": 2400},
     "K = 2": INDEX | {"num_candidates": 2},
     "K = 4": INDEX | {"num_candidates": 4},
     "K = 4, seven times as long": INDEX | {"num_candidates": 4, "max_train_steps": 840},
