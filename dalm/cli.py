@@ -98,7 +98,7 @@ def version() -> None:
 
 def main() -> NoReturn:
     """Run the `dalm` command."""
-    sys.exit(run(app, sys.argv[1:]))
+    sys.exit(_run_and_leave(app))
 
 
 def run_door(door: Callable[..., Any]) -> NoReturn:
@@ -109,7 +109,20 @@ def run_door(door: Callable[..., Any]) -> NoReturn:
         suppress_keyboard_interrupt=False,
     )
     script.default(door)
-    sys.exit(run(script, sys.argv[1:]))
+    sys.exit(_run_and_leave(script))
+
+
+def _run_and_leave(application: App) -> int:
+    """Run this process's command and leave the others that torchrun started, if there are any.
+
+    Their group has threads of its own; one that is still about when the interpreter ends aborts the
+    process, and torchrun takes its end for a failure and stops the others.
+    """
+    code = run(application, sys.argv[1:])
+    dist = sys.modules.get("torch.distributed")
+    if dist is not None and dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+    return code
 
 
 def run(application: App, arguments: Sequence[str]) -> int:

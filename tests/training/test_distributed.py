@@ -216,3 +216,30 @@ def test_two_processes_go_on_with_their_shares_of_the_index(
         found, expected = load_file(run / name), load_file(folder / "joint" / name)
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[key], expected[key]) for key in found), name
+
+
+LEAVES = """
+import os, sys
+from pathlib import Path
+from dalm import cli
+
+try:
+    cli.main()
+finally:
+    names = [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]
+    print("left", os.environ["RANK"], any("gloo" in name for name in names), flush=True)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="Linux names its threads there")
+def test_no_thread_of_the_group_is_left_when_a_process_ends(tiny_models, tiny_table, tmp_path):
+    """One that was took the process down as it ended, and torchrun the others."""
+    script = tmp_path / "leaves.py"
+    script.write_text(LEAVES)
+    named = ["--retriever-name-or-path", tiny_models.encoder, "--output-dir", tmp_path / "run"]
+    done = torchrun(script, "eval-retriever", tiny_table, *named)
+    assert done.returncode == 0, done.stderr
+    assert sorted(x for x in done.stdout.splitlines() if x.startswith("left")) == [
+        "left 0 False",
+        "left 1 False",
+    ]
