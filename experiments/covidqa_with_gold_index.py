@@ -9,18 +9,11 @@ from typing import Any
 
 from common import run
 from covid_readers import reader
-from covidqa import BASE, cells
-from covidqa_with_reader import SHARED
+from covidqa import cells
+from covidqa_with_reader import INDEX, SHARED
 
-INDEX = {
-    "objective": "rag_sequence",
-    "candidates": "index",
-    "passages": [BASE],
-    "num_candidates": 8,
-    "marginal_temperature": 0.05,
-}
 STILL = {"refresh_budget": 0.0, "over_retrieve": 1}
-RERANKED = INDEX | {"refresh_budget": 0.0, "over_retrieve": 2}
+RERANKED = INDEX | STILL | {"over_retrieve": 2}
 ARMS: dict[str, dict[str, Any] | None] = {
     "query encoder alone": INDEX | {"train_encoders": "query", "learning_rate": 3e-4},
     "query encoder alone, 1e-3": INDEX | {"train_encoders": "query", "learning_rate": 1e-3},

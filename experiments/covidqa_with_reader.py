@@ -13,15 +13,14 @@ from covid_readers import reader
 from covidqa import BASE, JOINT, cells
 
 SHARED = covidqa.SHARED | {"generator_learning_rate": 3e-4, "precision": "bf16"}
-WITHOUT_GOLD = {
+INDEX = {
     "objective": "rag_sequence",
     "candidates": "index",
     "passages": [BASE],
     "num_candidates": 8,
     "marginal_temperature": 0.05,
-    "over_retrieve": 1,
-    "without_gold": True,
 }
+WITHOUT_GOLD = INDEX | {"over_retrieve": 1, "without_gold": True}
 QUERY = WITHOUT_GOLD | {"train_encoders": "query"}
 ARMS: dict[str, dict[str, Any] | None] = {
     "zero-shot": None,

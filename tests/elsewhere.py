@@ -44,9 +44,6 @@ class Elsewhere(Tensor):
     def tolist(self) -> Any:
         return self.held.tolist()
 
-    def new_tensor(self, data: Any, **options: Any) -> Tensor:
-        return torch.tensor(data, **{"dtype": self.dtype, "device": DEVICE} | options)
-
     def numpy(self, **_: Any) -> Any:
         raise TypeError(f"can't convert {DEVICE} device type tensor to numpy")
 
@@ -108,7 +105,7 @@ def _compute(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     found = function(*held_args, **held_kwargs)
     if not (_is_there(wanted) if wanted is not None else there):
         return found
-    if copies and function is _aten.copy_.default:
+    if function is _aten.copy_.default:
         return args[0]
     found = tree_map(lambda each: Elsewhere(each) if isinstance(each, Tensor) else each, found)
     return return_and_correct_aliasing(function, args, kwargs, found) if there else found

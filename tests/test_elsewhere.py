@@ -90,9 +90,11 @@ def same(make, models):
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-5, nan_ok=True)
 
 
-@pytest.mark.parametrize("source", [{}, INDEX], ids=["batch", "index"])
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_the_joint_objectives(models, examples, objective, source):
+@pytest.mark.parametrize(
+    ("objective", "source"),
+    [("dalm", {}), *((name, source) for name in OBJECTIVES for source in ({}, INDEX))],
+)
+def test_the_objectives(models, examples, objective, source):
     def make(models):
         made, rows = joint(models, examples, objective=objective, **source)
         return made, rows.collate(range(4))
@@ -106,14 +108,6 @@ def test_statements_and_rows_without_a_gold_passage(models, examples):
     def make(models):
         made, rows = joint(models, examples, reconstruction_weight=0.5, **INDEX)
         return made, rows.collate([*range(4), len(rows) - 1])
-
-    same(make, models)
-
-
-def test_the_original_objective(models, examples):
-    def make(models):
-        made, rows = joint(models, examples, objective="dalm")
-        return made, rows.collate(range(4))
 
     same(make, models)
 

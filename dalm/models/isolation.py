@@ -64,9 +64,9 @@ def _apart(generator: Generator, tokens: Tensor, positions: Tensor, scored: Tens
     flat, marked = tokens.flatten(), scored.flatten()
     begins = positions.flatten() == 0
     starts = begins.nonzero().flatten()
-    sizes = torch.diff(starts, append=starts.new_tensor([flat.numel()]))
     document = begins.cumsum(0) - 1
-    kept = document[marked].bincount(minlength=len(starts)) > 0
+    sizes = document.bincount()
+    kept = document[marked].bincount(minlength=len(sizes)) > 0
     starts, sizes = starts[kept], sizes[kept]
     places, values = [], []
     for group in by_length(sizes.cpu().numpy(), flat.numel(), len(sizes)):
