@@ -5,10 +5,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from dalm import distributed
 from dalm.datasets.evaluation_set import EvaluationSet, read_evaluation_set
 from dalm.datasets.tables import Field
 from dalm.errors import UserError
-from dalm.eval import ranks
 from dalm.eval.gates import check_thresholds, thresholds_of
 from dalm.eval.reading import read_and_answer
 from dalm.eval.results import BASELINE, SUMMARY, Results, discard, save
@@ -40,7 +40,7 @@ def start(settings: EvalRetriever) -> Path:
         check_report(Path(settings.report), settings.overwrite_output_dir, "--overwrite-output-dir")
     folder = _results_folder(settings)
     _check_models(settings)
-    ranks.join()
+    distributed.join()
     return folder
 
 
@@ -131,7 +131,7 @@ def keep(folder: Path, systems: Sequence[Results]) -> None:
 
     An earlier run's baseline goes from the folder, as its other files do.
     """
-    if ranks.first():
+    if distributed.first():
         discard(folder / BASELINE)
         save(folder, systems[0], {})
 

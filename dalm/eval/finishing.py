@@ -12,8 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from dalm import distributed
 from dalm.datasets.evaluation_set import EvaluationSet
-from dalm.eval import ranks
 from dalm.eval.comparison import FLIPS, LEVEL, SAMPLES, Line, compare, is_bound, sentence, spoken
 from dalm.eval.gates import (
     Gate,
@@ -50,7 +50,7 @@ def finish(
     Raises:
         GateError: a gate that was asked for doesn't hold. Everything is written nevertheless.
     """
-    if not ranks.first():
+    if not distributed.first():
         return
     facts = _facts(sets[0], settings, watch)
     results, *others = (
@@ -170,7 +170,7 @@ def _facts(asked: EvaluationSet, settings: EvalRetriever, watch: Stopwatch) -> d
         "passages": len(asked.passages),
         "queries_unjudged": asked.unjudged,
         "index": settings.index,
-        "processes": ranks.count(),
+        "processes": distributed.count(),
         "settings": public(settings),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
         "seconds": watch.seconds,

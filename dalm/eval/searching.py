@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from ir_measures import Measure
 
+from dalm import distributed
 from dalm.datasets.evaluation_set import EvaluationSet
 from dalm.errors import UserError
-from dalm.eval import ranks
 from dalm.eval.measures import cutoff, measure_retrieval, parse_measure
 from dalm.eval.results import Results
 from dalm.eval.stopwatch import Stopwatch
@@ -54,9 +54,11 @@ def search(
     """Find the best passages of every query, and measure them."""
     passages = list(asked.passages.values())
     with watch.stage("encoding passages"):
-        mine = ranks.own([passage.text for passage in passages])
+        mine = distributed.own([passage.text for passage in passages])
         vectors = encode_passages_cached(retriever, mine, cache)
-        whole = torch.stack(ranks.gathered(list(vectors))) if ranks.count() > 1 else vectors
+        whole = (
+            torch.stack(distributed.gathered(list(vectors))) if distributed.count() > 1 else vectors
+        )
     watch.count("encoding passages", len(passages), "passages")
     with watch.stage("searching"):
         made = index_kind(index)(passages, whole)

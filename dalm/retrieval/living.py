@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dalm.models.gathering import gather, gather_ragged, world
+from dalm.distributed import gather, gather_ragged, world
 from dalm.retrieval.topk import top_k
 
 Encode = Callable[[np.ndarray], Float[Tensor, "rows dim"]]

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from transformers import TrainerCallback
 
-from dalm.models.gathering import world
+from dalm.distributed import world
 from dalm.progress import bar
 from dalm.training import checkpoints
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from dalm.datasets.texts import hold_out, read_texts
 from dalm.errors import UserError
-from dalm.models.framing import leading_token
 from dalm.models.generator import Generator
 from dalm.progress import track
+from dalm.prompts import leading_token
 from dalm.records import Passage
 from dalm.settings import Pretraining
 from dalm.training.heldout import HeldOut

@@ -11,7 +11,7 @@ from typing import cast
 
 import torch
 
-from dalm.models.gathering import total, world
+from dalm.distributed import total, world
 from dalm.models.generator import Generator
 from dalm.models.isolation import Way, packed_log_probs
 from dalm.models.loading import evaluating

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dalm.models.gathering import gather
+from dalm.distributed import gather
 from dalm.training.objectives import Loss
 
 CLOCK = ("samples_per_second", "tokens_per_second", "peak_memory_mb", "refresh_seconds")

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from dalm.models.gathering import gather, total, world
+from dalm.distributed import gather, total, world
 from dalm.models.retriever import Retriever
 from dalm.training import losses
 from dalm.training.batches import Batch

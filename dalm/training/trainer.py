@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from dalm.distributed import total, world
 from dalm.errors import UserError
-from dalm.models.gathering import total, world
 from dalm.models.loading import Placement
 from dalm.settings import Training
 from dalm.training import checkpoints, meter

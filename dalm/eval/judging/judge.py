@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dalm import distributed
 from dalm.asking.journal import Journal
 from dalm.asking.once import ask_once
 from dalm.asking.over_http import Asker
 from dalm.asking.request import Reply
 from dalm.asking.server import Options, Server, server_of
 from dalm.errors import UserError
-from dalm.eval import ranks
 from dalm.eval.judging.cases import Case, correctness
 from dalm.eval.judging.verdicts import Pair, read_verdict
 from dalm.records import JudgedQuery
@@ -115,7 +115,7 @@ def judge_of(settings: EvalRag, folder: Path) -> Judge | None:
     server = Server(url, name, options, key, settings.judge_max_retries, settings.judge_timeout)
     journal = _journal(settings, folder)
     judge = Judge(server, settings.judge_max_new_tokens, settings.judge_concurrency, journal)
-    if ranks.first():
+    if distributed.first():
         judge.attempt()
         with Journal(journal):  # can it be written? Later, all answers would wait for that
             pass

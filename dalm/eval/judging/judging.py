@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 
-from dalm.eval import ranks
+from dalm import distributed
 from dalm.eval.answers import abstains
 from dalm.eval.citations import uncited_answers
 from dalm.eval.judging.cases import Case, correctness, faithfulness, preference
@@ -25,7 +25,7 @@ def judge_answers(
 
     The first process alone asks, and it alone has the verdicts.
     """
-    if not ranks.first():
+    if not distributed.first():
         return list(systems), list(baselines)
     asked = [*systems[:1], *baselines[:1]]
     with watch.stage("judging"):
