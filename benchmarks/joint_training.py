@@ -36,12 +36,12 @@ def objective_of(way: str, folder: str) -> tuple[Any, Any]:
     """Return an objective and a batch. `way` is its name, and words: K=8, B=8, index, plain ..."""
     import torch
 
+    from dalm.config import RagE2E
     from dalm.datasets.tables import read_examples
     from dalm.models.generator import load_generator
     from dalm.models.loading import place
     from dalm.models.retriever import load_retriever
     from dalm.retrieval.living import LivingIndex
-    from dalm.settings import RagE2E
     from dalm.training import assembly
 
     torch.manual_seed(0)

@@ -56,9 +56,9 @@ def start(folder: str) -> str:
 
 
 def ours(model: str, precision: str) -> dict[str, float]:
+    from dalm.config import Pretraining
     from dalm.models.generator import load_generator
     from dalm.models.loading import place
-    from dalm.settings import Pretraining
     from dalm.training.causal_lm import CausalLM
     from dalm.training.corpus import documents
     from dalm.training.packing import PackedRows

@@ -34,10 +34,10 @@ def timer() -> Any:
 
 
 def ours(precision: str) -> float:
+    from dalm.config import RetrieverOnly
     from dalm.datasets.tables import read_examples
     from dalm.models.loading import place
     from dalm.models.retriever import load_retriever
-    from dalm.settings import RetrieverOnly
     from dalm.training.batches import Rows
     from dalm.training.objectives import Contrastive
     from dalm.training.trainer import ObjectiveTrainer, arguments

@@ -4,17 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dalm.datasets.documents.make_passages import passages
-    from dalm.datasets.qa_gen.question_answer_generation import qa_gen
-    from dalm.datasets.reading_comprehension.make_reading_comprehension import (
-        reading_comprehension,
-    )
-    from dalm.eval.compare_runs import compare
-    from dalm.eval.eval_rag import eval_rag
-    from dalm.eval.eval_retriever_only import eval_retriever
-    from dalm.models.merge_adapter import merge
-    from dalm.retrieval.mine_negatives import mine_negatives
-    from dalm.settings import (
+    from dalm.config import (
         CompareRuns,
         EvalRag,
         EvalRetriever,
@@ -28,6 +18,16 @@ if TYPE_CHECKING:
         ReadingComprehension,
         RetrieverOnly,
     )
+    from dalm.datasets.documents.make_passages import passages
+    from dalm.datasets.qa_gen.question_answer_generation import qa_gen
+    from dalm.datasets.reading_comprehension.make_reading_comprehension import (
+        reading_comprehension,
+    )
+    from dalm.eval.compare_runs import compare
+    from dalm.eval.eval_rag import eval_rag
+    from dalm.eval.eval_retriever_only import eval_retriever
+    from dalm.models.merge_adapter import merge
+    from dalm.retrieval.mine_negatives import mine_negatives
     from dalm.training.generator_only.train_generator_only import train_generator_only
     from dalm.training.pretrain.pretrain import pretrain
     from dalm.training.rag_e2e.train_rage2e import train_rag_e2e
@@ -64,18 +64,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CompareRuns": "dalm.settings",
-    "EvalRag": "dalm.settings",
-    "EvalRetriever": "dalm.settings",
-    "GeneratorOnly": "dalm.settings",
-    "Merge": "dalm.settings",
-    "MineNegatives": "dalm.settings",
-    "Passages": "dalm.settings",
-    "Pretraining": "dalm.settings",
-    "QaGen": "dalm.settings",
-    "RagE2E": "dalm.settings",
-    "ReadingComprehension": "dalm.settings",
-    "RetrieverOnly": "dalm.settings",
+    "CompareRuns": "dalm.config",
+    "EvalRag": "dalm.config",
+    "EvalRetriever": "dalm.config",
+    "GeneratorOnly": "dalm.config",
+    "Merge": "dalm.config",
+    "MineNegatives": "dalm.config",
+    "Passages": "dalm.config",
+    "Pretraining": "dalm.config",
+    "QaGen": "dalm.config",
+    "RagE2E": "dalm.config",
+    "ReadingComprehension": "dalm.config",
+    "RetrieverOnly": "dalm.config",
     "compare": "dalm.eval.compare_runs",
     "eval_rag": "dalm.eval.eval_rag",
     "eval_retriever": "dalm.eval.eval_retriever_only",

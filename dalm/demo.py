@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from dalm.config import Columns, Demo, RagE2E
 from dalm.prompts import MARKS
-from dalm.settings import Columns, Demo, RagE2E
 
 if TYPE_CHECKING:
     from dalm.models.generator import Generator

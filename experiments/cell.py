@@ -75,6 +75,7 @@ def _sum(lines: list[dict[str, Any]], name: str) -> float:
 
 def measure(cell: dict[str, Any], retriever_name: str, generator_name: str) -> dict[str, float]:
     """Return recall, MRR, exact match, F1, NLL of the answer, and the gold passage's gap."""
+    from dalm.config import Columns
     from dalm.datasets.tables import read_examples, read_passages
     from dalm.eval.answers import measure_answers
     from dalm.eval.measures import means, measure_retrieval
@@ -84,7 +85,6 @@ def measure(cell: dict[str, Any], retriever_name: str, generator_name: str) -> d
     from dalm.records import Hit
     from dalm.retrieval.search import build_index, find
     from dalm.serving.answering import answer
-    from dalm.settings import Columns
 
     retriever = load_retriever(retriever_name, place("cpu", cell.get("encodes_in", "fp32")))
     generator = load_generator(generator_name, place("cpu", "fp32"))

@@ -44,10 +44,10 @@ ARMS: dict[str, dict[str, Any] | None] = {
 
 def generator(seed: int) -> str:
     """Return an untrained generator whose tokenizer knows the passages' words."""
+    from dalm.config import Columns
     from dalm.datasets.tables import read_passages
     from dalm.models.tiny import build_generator
     from dalm.prompts import MARKS
-    from dalm.settings import Columns
 
     folder = WORK / f"covid-generator-{seed}"
     if not folder.exists():

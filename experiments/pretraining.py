@@ -103,8 +103,8 @@ def exercises() -> str:
 
 def read(form: str, seed: int) -> dict[str, str]:
     """Return what is trained on and what is measured on; no exercise is of a passage held out."""
+    from dalm.config import Pretraining
     from dalm.datasets.texts import hold_out, read_texts
-    from dalm.settings import Pretraining
 
     if form == "texts":
         return {"trained": texts()}

@@ -35,8 +35,8 @@ TRAIN, TEST = str(TOY / "toy_data_train.csv"), str(TOY / "toy_data_test.csv")
 
 def fresh(seed: int) -> tuple[str, str]:
     """Return an untrained retriever and generator whose tokenizers know the domain's words."""
+    from dalm.config import Demo
     from dalm.demo import _models
-    from dalm.settings import Demo
 
     folder = WORK / f"fresh-{seed}"
     if not folder.exists():

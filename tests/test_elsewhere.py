@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from dalm.config import RagE2E
 from dalm.datasets.tables import read_examples
 from dalm.models.generator import load_generator
 from dalm.models.loading import lora, place
@@ -16,7 +17,6 @@ from dalm.models.retriever import load_retriever
 from dalm.retrieval.living import LivingIndex
 from dalm.retrieval.search import build_index, find
 from dalm.serving.answering import answer
-from dalm.settings import RagE2E
 from dalm.training import assembly, probed
 from dalm.training.batches import Rows, on
 from dalm.training.causal_lm import CausalLM

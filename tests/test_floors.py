@@ -98,7 +98,7 @@ def test_a_door_imports_heavy_things_inside_its_function() -> None:
                     names.add(node.module or "")
                 elif isinstance(node, ast.Import):
                     names |= {alias.name for alias in node.names}
-            light = {"dalm.settings", "dalm.errors", "dalm.prompts", "cyclopts"}
+            light = {"dalm.config", "dalm.errors", "dalm.prompts", "cyclopts"}
             light |= sys.stdlib_module_names
             assert names <= light, file
 

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from dalm.config import Columns
 from dalm.datasets.cells import bad_cell, texts_of
 from dalm.datasets.formats import Table
 from dalm.datasets.sources import read_table
@@ -12,7 +13,6 @@ from dalm.datasets.tables import Field, read_passages, read_rows
 from dalm.datasets.trec import read_qrels
 from dalm.errors import UserError
 from dalm.records import Example, JudgedQuery, Passage, passage_id
-from dalm.settings import Columns
 
 logger = logging.getLogger(__name__)
 

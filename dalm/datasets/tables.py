@@ -8,13 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from dalm.config import Columns, NegativesColumn, PairColumns
 from dalm.datasets.cells import texts_of
 from dalm.datasets.formats import Table
 from dalm.datasets.negatives import negative_columns, read_negatives
 from dalm.datasets.sources import read_table
 from dalm.errors import UserError
 from dalm.records import Example, Passage
-from dalm.settings import Columns, NegativesColumn, PairColumns
 
 logger = logging.getLogger(__name__)
 

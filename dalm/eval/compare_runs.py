@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from dalm.settings import CompareRuns
+from dalm.config import CompareRuns
 
 
 def compare(
@@ -23,12 +23,12 @@ def compare(
     """
     from pathlib import Path
 
+    from dalm.config import check
     from dalm.eval.comparison import compare as lines_of
     from dalm.eval.evaluation import check_report
     from dalm.eval.finishing import settle, tell
     from dalm.eval.gates import check_thresholds, regression_gate, threshold_gates, thresholds_of
     from dalm.eval.saved_runs import read_runs
-    from dalm.settings import check
 
     check(settings)
     least = thresholds_of(settings.fail_below)

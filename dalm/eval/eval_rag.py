@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from dalm.settings import EvalRag
+from dalm.config import EvalRag
 
 
 def eval_rag(

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from dalm.settings import EvalRetriever
+from dalm.config import EvalRetriever
 
 
 def eval_retriever(

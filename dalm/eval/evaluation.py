@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dalm import distributed
+from dalm.config import EvalRag, EvalRetriever, check, check_output_dir
 from dalm.datasets.evaluation_set import EvaluationSet, read_evaluation_set
 from dalm.datasets.tables import Field
 from dalm.errors import UserError
@@ -18,7 +19,6 @@ from dalm.models.generator import Generator, load_generator
 from dalm.models.loading import Placement, check_model_is_there, place
 from dalm.models.retriever import Kind, Retriever, load_retriever
 from dalm.retrieval.vector_cache import folder_of
-from dalm.settings import EvalRag, EvalRetriever, check, check_output_dir
 
 logger = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from dalm import prompts
+from dalm.config import GeneratorLength
 from dalm.errors import UserError
 from dalm.models import loading
 from dalm.models.tokens import by_length, pad
 from dalm.progress import track
 from dalm.prompts import frame_of, tokenise
-from dalm.settings import GeneratorLength
 
 logger = logging.getLogger(__name__)
 

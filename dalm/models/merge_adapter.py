@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from dalm.settings import Merge
+from dalm.config import Merge
 
 
 def merge(adapter: str, settings: Annotated[Merge, Parameter(name="*")]) -> None:
@@ -21,9 +21,9 @@ def merge(adapter: str, settings: Annotated[Merge, Parameter(name="*")]) -> None
     import logging
     from pathlib import Path
 
+    from dalm.config import check
     from dalm.models import loading, merging
     from dalm.models import merge_folders as folders
-    from dalm.settings import check
     from dalm.training import card
 
     logger = logging.getLogger("dalm.models.merging")

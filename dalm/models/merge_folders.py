@@ -9,9 +9,9 @@ import torch
 from peft import PeftConfig
 from transformers import AutoConfig
 
+from dalm.config import check_output_dir
 from dalm.errors import UserError
 from dalm.models import loading
-from dalm.settings import check_output_dir
 
 Role = Literal["retriever", "generator"]
 ADAPTER = "adapter_config.json"

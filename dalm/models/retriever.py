@@ -22,13 +22,13 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
+from dalm.config import RetrieverLengths
 from dalm.errors import UserError
 from dalm.models import loading
 from dalm.models.portable import write_json, write_portable_layout
 from dalm.models.tokens import by_length, pad
 from dalm.progress import track
 from dalm.prompts import retriever_prompts
-from dalm.settings import RetrieverLengths
 
 logger = logging.getLogger(__name__)
 

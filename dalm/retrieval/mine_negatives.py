@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from dalm.settings import MineNegatives
+from dalm.config import MineNegatives
 
 
 def mine_negatives(

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from dalm.config import MineNegatives, check
 from dalm.datasets.formats import Table, kind
 from dalm.datasets.negatives import layout
 from dalm.datasets.tables import read_passages
@@ -14,7 +15,6 @@ from dalm.models.loading import check_model_name
 from dalm.records import Example, Passage
 from dalm.retrieval.mining import Mined, Reason, Rules
 from dalm.retrieval.vector_cache import folder_of
-from dalm.settings import MineNegatives, check
 
 logger = logging.getLogger(__name__)
 

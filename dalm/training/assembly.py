@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
+from dalm.config import RagE2E
+from dalm.config.options import spelled
 from dalm.datasets.tables import read_passages
 from dalm.errors import UserError
 from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
 from dalm.records import Example, Passage
-from dalm.settings import RagE2E
-from dalm.settings.checks import spelled
 from dalm.training import run
 from dalm.training.batches import Rows
 from dalm.training.candidates import InBatch, Searched, VectorIndex

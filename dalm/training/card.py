@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
-from dalm import settings as options
+from dalm import config as options
 from dalm.training import meter
 
 Role = Literal["retriever", "generator"]

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dalm.config import Pretraining
 from dalm.datasets.texts import hold_out, read_texts
 from dalm.errors import UserError
 from dalm.models.generator import Generator
 from dalm.progress import track
 from dalm.prompts import leading_token
 from dalm.records import Passage
-from dalm.settings import Pretraining
 from dalm.training.heldout import HeldOut
 from dalm.training.packing import PackedRows, replayed
 

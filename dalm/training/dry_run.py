@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
+from dalm.config import Training
 from dalm.models.loading import Placement
 from dalm.records import Passage
-from dalm.settings import Training
 from dalm.training.batches import TrainingRows, on
 from dalm.training.objectives import Objective
 from dalm.training.sampling import LengthBatches

@@ -6,12 +6,12 @@ import os
 from tempfile import TemporaryDirectory
 from typing import cast
 
+from dalm.config import GeneratorLength, Pretraining
 from dalm.errors import UserError
 from dalm.models.generator import Generator, load_generator
 from dalm.models.tiny import SIZES, build_generator
 from dalm.models.vocabulary import extended
 from dalm.prompts import MARKS
-from dalm.settings import GeneratorLength, Pretraining
 from dalm.training.best import Best, Figures
 from dalm.training.causal_lm import CausalLM
 from dalm.training.corpus import Corpus

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from dalm.config import GeneratorOnly
 from dalm.datasets.tables import read_passages
 from dalm.errors import UserError
 from dalm.models import loading
 from dalm.records import Example, Passage
-from dalm.settings import GeneratorOnly
 
 
 def check(settings: GeneratorOnly) -> None:

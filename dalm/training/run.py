@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from transformers import set_seed
 
-from dalm import settings as options
+from dalm import config as options
 from dalm.errors import UserError
 from dalm.models import loading
 from dalm.models.generator import Generator

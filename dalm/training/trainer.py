@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from dalm.config import Training
 from dalm.distributed import total, world
 from dalm.errors import UserError
 from dalm.models.loading import Placement
-from dalm.settings import Training
 from dalm.training import checkpoints, meter
 from dalm.training.batches import Batch, TrainingRows
 from dalm.training.callbacks import Ending, Progress

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
+from dalm.config import Columns
 from dalm.datasets.evaluation_set import read_evaluation_set
 from dalm.errors import UserError
 from dalm.records import passage_id
-from dalm.settings import Columns
 
 
 def table(tmp_path, rows, name="rows.jsonl"):

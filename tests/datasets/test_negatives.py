@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from dalm.config import Columns, RagE2E, RetrieverOnly
 from dalm.datasets.formats import Table, read_file
 from dalm.datasets.negatives import layout, negative_columns, read_negatives
 from dalm.datasets.tables import read_examples, read_rows
 from dalm.datasets.writing import write_table
 from dalm.errors import UserError
 from dalm.records import passage_id
-from dalm.settings import Columns, RagE2E, RetrieverOnly
 
 TRAINING = RetrieverOnly(output_dir="out")
 

@@ -8,10 +8,10 @@ import pytest
 from pyarrow import parquet
 
 import dalm.records
+from dalm.config import Columns
 from dalm.datasets.tables import read_examples, read_passages
 from dalm.errors import UserError
 from dalm.records import Example, Passage
-from dalm.settings import Columns
 
 ALL = ("query", "passage", "answer")
 ROWS = [

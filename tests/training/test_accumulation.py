@@ -11,11 +11,11 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+from dalm.config import Optimisation, RagE2E
 from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
 from dalm.records import Example, Passage
-from dalm.settings import Optimisation, RagE2E
 from dalm.training.batches import Rows
 from dalm.training.candidates import InBatch
 from dalm.training.joint import RagEndToEnd

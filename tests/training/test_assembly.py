@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from dalm.config import RagE2E, check
 from dalm.errors import UserError
 from dalm.records import Example, Passage
-from dalm.settings import RagE2E, check
 from dalm.training import assembly
 from dalm.training.candidates import InBatch, Searched
 from dalm.training.joint import RagEndToEnd

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from dalm.cli import app, run
-from dalm.settings import GeneratorOnly, Merge, RetrieverOnly
+from dalm.config import GeneratorOnly, Merge, RetrieverOnly
 from dalm.training import card
 
 

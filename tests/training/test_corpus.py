@@ -5,10 +5,10 @@ import json
 import pytest
 from tokenizers.processors import TemplateProcessing
 
+from dalm.config import Pretraining
 from dalm.errors import UserError
 from dalm.models.generator import load_generator
 from dalm.models.loading import place
-from dalm.settings import Pretraining
 from dalm.training.corpus import documents, read_corpus, training_rows
 
 

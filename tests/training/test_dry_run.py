@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from dalm.cli import app, run
+from dalm.config import GeneratorOnly
 from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.records import Example, Passage
-from dalm.settings import GeneratorOnly
 from dalm.training import dry_run
 from dalm.training.objectives import Loss, Objective
 from dalm.training.reading import Reading

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from dalm.cli import app, run
+from dalm.config import RagE2E
 from dalm.datasets.tables import read_examples
 from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
-from dalm.settings import RagE2E
 from dalm.training.batches import Rows
 from dalm.training.candidates import InBatch
 from dalm.training.joint import RagEndToEnd

@@ -9,11 +9,11 @@ import yaml
 from safetensors.torch import load_file
 
 from dalm.cli import app, run
+from dalm.config import GeneratorOnly
 from dalm.errors import UserError
 from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.records import Example, Passage
-from dalm.settings import GeneratorOnly
 from dalm.training import meter, reading_setup
 from dalm.training.reading import Reading
 from dalm.training.reading_rows import ReadingRows

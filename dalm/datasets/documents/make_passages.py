@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from dalm.settings import Passages
+from dalm.config import Passages
 
 
 def passages(

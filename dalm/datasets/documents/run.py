@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import yaml
 
 from dalm import progress
+from dalm.config import Passages, check, public
 from dalm.datasets.documents.cutting import Cutting
 from dalm.datasets.documents.document import MEGABYTE, Reading, Unread
 from dalm.datasets.documents.passage_file import Counts, PassageFile
 from dalm.datasets.documents.reading import File, find_files
 from dalm.errors import UserError
-from dalm.settings import Passages, check, public
 
 if TYPE_CHECKING:
     from dalm.datasets.documents.duplicates import NearDuplicates

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from dalm.config.data import KINDS, Kind
 from dalm.datasets.qa_gen.asking import Request
 from dalm.datasets.qa_gen.gates import FIRST_GATES, rejected, sift
 from dalm.datasets.qa_gen.likeness import groups, repeated
@@ -12,7 +13,6 @@ from dalm.datasets.qa_gen.round_trip import Search, searched
 from dalm.datasets.qa_gen.wording import VERSION
 from dalm.datasets.splits import split_by_document
 from dalm.records import Example, Passage
-from dalm.settings.qa_gen import KINDS, Kind
 
 READABLE, ASKED_FOR = "answer readable", "no more than asked for"
 REPEATED, ROUND_TRIP = "question is new", "round trip"

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dalm.config.data import Kind
 from dalm.datasets.qa_gen.words import content_words, words
-from dalm.settings.qa_gen import Kind
 
 
 @dataclass(frozen=True, slots=True)

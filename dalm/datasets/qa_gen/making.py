@@ -12,6 +12,7 @@ from dalm.asking.once import ask_once
 from dalm.asking.over_http import Asker
 from dalm.asking.request import Ask
 from dalm.asking.server import Options, Server, server_of
+from dalm.config import QaGen
 from dalm.datasets.qa_gen import run, trial
 from dalm.datasets.qa_gen.asking import requests_of, spread
 from dalm.datasets.qa_gen.choosing import read_reply
@@ -19,7 +20,6 @@ from dalm.datasets.qa_gen.extractive import extract
 from dalm.datasets.qa_gen.pairs import Pair, Rejection
 from dalm.progress import track
 from dalm.records import Passage
-from dalm.settings import QaGen
 
 logger = logging.getLogger(__name__)
 

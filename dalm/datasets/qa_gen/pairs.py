@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from dalm.config.data import Kind
 from dalm.records import Passage
-from dalm.settings.qa_gen import Kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from dalm.settings import PairColumns, QaGen
+from dalm.config import PairColumns, QaGen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import yaml
 
+from dalm.config import QaGen, check, check_output_dir, public
+from dalm.config.data import SINGLE_KINDS
 from dalm.datasets.qa_gen import output
 from dalm.datasets.qa_gen.choosing import counted
 from dalm.datasets.qa_gen.pairs import Pair, Rejection
 from dalm.datasets.qa_gen.wording import Wording
 from dalm.errors import UserError
-from dalm.settings import QaGen, check, check_output_dir, public
-from dalm.settings.qa_gen import SINGLE_KINDS
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from hashlib import blake2b
 from typing import Any
 
 from dalm.asking.request import object_of, response_format
+from dalm.config.data import Kind
 from dalm.prompts import Message
 from dalm.records import Passage
-from dalm.settings.qa_gen import Kind
 
 SYSTEM = """\
 You write the questions of an examination of a search engine. A question is put by somebody who \

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from dalm.settings import ReadingComprehension
+from dalm.config import ReadingComprehension
 
 
 def reading_comprehension(

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dalm.config import Columns, PairColumns, ReadingComprehension, check
 from dalm.datasets.reading_comprehension.exercises import KINDS
 from dalm.datasets.reading_comprehension.texts import ComprehensionText
 from dalm.datasets.reading_comprehension.vocabulary import domain_words, general_words
@@ -12,7 +13,6 @@ from dalm.datasets.tables import read_examples
 from dalm.datasets.writing import check_output_file, write_table
 from dalm.errors import UserError
 from dalm.records import Passage
-from dalm.settings import Columns, PairColumns, ReadingComprehension, check
 
 logger = logging.getLogger(__name__)
 

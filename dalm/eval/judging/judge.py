@@ -11,11 +11,11 @@ from dalm.asking.once import ask_once
 from dalm.asking.over_http import Asker
 from dalm.asking.request import Reply
 from dalm.asking.server import Options, Server, server_of
+from dalm.config import EvalRag
 from dalm.errors import UserError
 from dalm.eval.judging.cases import Case, correctness
 from dalm.eval.judging.verdicts import Pair, read_verdict
 from dalm.records import JudgedQuery
-from dalm.settings import EvalRag
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from dalm.settings import GeneratorOnly
+from dalm.config import GeneratorOnly
 
 
 def train_generator_only(

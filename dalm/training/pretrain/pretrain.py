@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from dalm.settings import Pretraining
+from dalm.config import Pretraining
 
 
 def pretrain(

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from dalm.settings import RagE2E
+from dalm.config import RagE2E
 
 
 def train_rag_e2e(

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from dalm.settings import RetrieverOnly
+from dalm.config import RetrieverOnly
 
 
 def train_retriever_only(

@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from dalm.cli import app, run
+from dalm.config import Columns, Passages
 from dalm.datasets.documents.make_passages import passages
 from dalm.datasets.tables import read_passages
 from dalm.errors import UserError
 from dalm.records import Passage
-from dalm.settings import Columns, Passages
 
 TEXTS = {
     "a.txt": "The first text has six words.\n\nIts second paragraph has six, too.",

@@ -19,9 +19,9 @@ import pytest
 import yaml
 
 from dalm.cli import app, run
+from dalm.config import Columns, QaGen
 from dalm.datasets.qa_gen.question_answer_generation import qa_gen
 from dalm.datasets.tables import read_examples
-from dalm.settings import Columns, QaGen
 
 ROOT = Path(__file__).parents[3]
 TOY = ROOT / "dalm/datasets/toy_data_test.csv"

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from dalm.cli import app, run
+from dalm.config import ReadingComprehension
 from dalm.datasets.reading_comprehension.make_reading_comprehension import reading_comprehension
 from dalm.errors import UserError
-from dalm.settings import ReadingComprehension
 
 PASSAGE = (
     "The main pump at Ulm stopped because the seal was worn out. "

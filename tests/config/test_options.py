@@ -4,9 +4,9 @@ from dataclasses import dataclass, fields
 
 import pytest
 
+from dalm.config import RagE2E, RetrieverOnly, check, public
+from dalm.config.options import option
 from dalm.errors import UserError
-from dalm.settings import RagE2E, RetrieverOnly, check, public
-from dalm.settings.declaring import option
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from dalm.settings.declaring import option, panel
+from dalm.config.options import option, panel
 
 
 @panel("Columns")

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from dalm.settings.declaring import option, panel
-from dalm.settings.shared import Columns, Machine, RetrieverKind, VectorCache
+from dalm.config.options import option, panel
+from dalm.config.shared import Columns, Machine, RetrieverKind, VectorCache
 
 Several = Parameter(consume_multiple=True, negative=())
 

@@ -5,9 +5,9 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from cyclopts import Parameter
 
-from dalm.settings.declaring import option, panel
-from dalm.settings.presets import Preset, with_presets
-from dalm.settings.shared import (
+from dalm.config.options import option, panel
+from dalm.config.presets import Preset, with_presets
+from dalm.config.shared import (
     Columns,
     GeneratorLength,
     Machine,

@@ -9,8 +9,8 @@ import yaml
 from cyclopts import App, Parameter
 
 from dalm.cli import app, run
-from dalm.settings import RagE2E, check
-from dalm.settings.presets import PRESETS, Preset
+from dalm.config import RagE2E, check
+from dalm.config.presets import PRESETS, Preset
 from dalm.training import assembly
 
 

@@ -1,12 +1,54 @@
-"""What can be said of options before anything is read or loaded."""
+"""How an option is declared: its default, the numbers that mean something, what it needs."""
 
 import os
-from collections.abc import Collection
-from dataclasses import Field, fields, is_dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import Field, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+from cyclopts import Parameter
 
 from dalm.errors import UserError
+
+T = TypeVar("T")
+
+
+def panel(title: str) -> Callable[[type[T]], type[T]]:
+    """Group the options of a class under `title` in the help."""
+
+    def group(cls: type[T]) -> type[T]:
+        hints = cls.__annotations__
+        hints.update(
+            {name: Annotated[hint, Parameter(group=title)] for name, hint in hints.items()}
+        )
+        return cls
+
+    return group
+
+
+def option(
+    default: Any,
+    *,
+    least: float | None = None,
+    over: float | None = None,
+    most: float | None = None,
+    needs: Mapping[str, Collection[Any] | None] | None = None,
+    kept: bool = True,
+) -> Any:
+    """Declare an option's default and what `check` holds it to.
+
+    A number is at least `least`, more than `over`, at most `most`. `needs` names options without
+    which this one has no effect, each with the values that give it one; None: any that is set.
+    `kept=False` leaves it out of settings.yaml: a secret, or what is said about one start of a run.
+    """
+    return field(
+        default=default,
+        repr=kept,
+        metadata={"least": least, "over": over, "most": most, "needs": needs or {}, "kept": kept},
+    )
+
+
+# FOLDED checks.py: What can be said of options before anything is read or loaded.
 
 
 def public(settings: object, **required: object) -> dict[str, object]:

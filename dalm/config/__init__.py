@@ -6,16 +6,11 @@ command line, in a YAML config, and in Python: `RagE2E(output_dir="out", learnin
 Standard library and cyclopts only: `dalm --help` imports nothing heavier.
 """
 
-from dalm.settings.checks import check, check_output_dir, public
-from dalm.settings.evaluation import CompareRuns, EvalRag, EvalRetriever
-from dalm.settings.generator_only import GeneratorOnly
-from dalm.settings.merging import Merge
-from dalm.settings.mining import MineNegatives
-from dalm.settings.passages import Passages
-from dalm.settings.pretraining import Pretraining
-from dalm.settings.qa_gen import QaGen
-from dalm.settings.reading_comprehension import ReadingComprehension
-from dalm.settings.shared import (
+from dalm.config.data import MineNegatives, Passages, QaGen, ReadingComprehension
+from dalm.config.evaluation import CompareRuns, EvalRag, EvalRetriever
+from dalm.config.generator_training import GeneratorOnly, Merge, Pretraining
+from dalm.config.options import check, check_output_dir, public
+from dalm.config.shared import (
     Columns,
     GeneratorLength,
     Machine,
@@ -25,7 +20,7 @@ from dalm.settings.shared import (
     RetrieverLengths,
     VectorCache,
 )
-from dalm.settings.training import (
+from dalm.config.training import (
     Contrast,
     Demo,
     Lora,
