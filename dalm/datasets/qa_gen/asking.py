@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dalm.asking.request import key_of
 from dalm.datasets.qa_gen.wording import Wording, schema
+from dalm.llm.language_model import key_of
 from dalm.prompts import Message
 from dalm.records import Passage
 

@@ -7,17 +7,16 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from dalm.asking.journal import Journal, Totals
-from dalm.asking.once import ask_once
-from dalm.asking.over_http import Asker
-from dalm.asking.request import Ask
-from dalm.asking.server import Options, Server, server_of
 from dalm.config import QaGen
 from dalm.datasets.qa_gen import run, trial
 from dalm.datasets.qa_gen.asking import requests_of, spread
 from dalm.datasets.qa_gen.choosing import read_reply
 from dalm.datasets.qa_gen.extractive import extract
 from dalm.datasets.qa_gen.pairs import Pair, Rejection
+from dalm.llm.chat_completions import Options, Server, server_of
+from dalm.llm.language_model import Ask
+from dalm.llm.openai_client import Asker
+from dalm.llm.response_cache import Journal, Totals, ask_once
 from dalm.progress import track
 from dalm.records import Passage
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dalm.asking.objects import Object, by_name, objects, one_line, without_thoughts
+from dalm.llm.json_replies import Object, by_name, objects, one_line, without_thoughts
 
 NAMES = {  # models choose names of their own, too
     "question": ("question", "query", "q"),

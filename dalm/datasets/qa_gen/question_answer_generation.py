@@ -10,11 +10,11 @@ from dalm.config import PairColumns, QaGen
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from dalm.asking.request import Answered, Failed
     from dalm.datasets.qa_gen.asking import Request
     from dalm.datasets.qa_gen.making import Model
     from dalm.datasets.qa_gen.pairs import Rejection
     from dalm.datasets.qa_gen.round_trip import Search
+    from dalm.llm.language_model import Answered, Failed
     from dalm.records import Passage
 
 
@@ -62,14 +62,14 @@ def qa_gen(
 
 def _model(settings: QaGen) -> "Model | None":
     """Return the model to ask, if one is."""
-    from dalm.asking.request import Reply
     from dalm.datasets.qa_gen import making
+    from dalm.llm.language_model import Reply
 
     if settings.backend == "extractive":
         return None
     if settings.backend == "http":
         return making.served(settings)
-    from dalm.models.chat import load_chat
+    from dalm.llm.local_model import load_chat
     from dalm.models.loading import place
 
     assert settings.generator_name_or_path is not None

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Iterable, Sequence
 
-from dalm.asking.journal import Totals
 from dalm.datasets.qa_gen.asking import Request
 from dalm.datasets.qa_gen.extractive import extract
 from dalm.datasets.qa_gen.pairs import Pair, Rejection
+from dalm.llm.response_cache import Totals
 from dalm.records import Passage
 
 BYTES_PER_TOKEN = 4  # of UTF-8, roughly, for any language; used until a server has counted

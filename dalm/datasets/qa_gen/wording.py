@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from dalm.asking.request import object_of, response_format
 from dalm.config.data import Kind
+from dalm.llm.language_model import object_of, response_format
 from dalm.prompts import Message
 from dalm.records import Passage
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dalm.asking.request import key_of
 from dalm.eval.judging import wording
 from dalm.eval.judging.wording import Kind
+from dalm.llm.language_model import key_of
 from dalm.prompts import Message
 from dalm.records import JudgedQuery
 

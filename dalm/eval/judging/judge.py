@@ -6,15 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dalm import distributed
-from dalm.asking.journal import Journal
-from dalm.asking.once import ask_once
-from dalm.asking.over_http import Asker
-from dalm.asking.request import Reply
-from dalm.asking.server import Options, Server, server_of
 from dalm.config import EvalRag
 from dalm.errors import UserError
 from dalm.eval.judging.cases import Case, correctness
 from dalm.eval.judging.verdicts import Pair, read_verdict
+from dalm.llm.chat_completions import Options, Server, server_of
+from dalm.llm.language_model import Reply
+from dalm.llm.openai_client import Asker
+from dalm.llm.response_cache import Journal, ask_once
 from dalm.records import JudgedQuery
 
 logger = logging.getLogger(__name__)

@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from dalm.asking.objects import Object, by_name, objects, one_line, without_thoughts
 from dalm.eval.judging.wording import VERDICTS, Kind
+from dalm.llm.json_replies import Object, by_name, objects, one_line, without_thoughts
 
 NAMES = {  # models choose names of their own, too
     "verdict": ("verdict", "judgement", "judgment", "label", "decision", "rating"),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, Literal
 
-from dalm.asking.request import object_of, response_format
+from dalm.llm.language_model import object_of, response_format
 from dalm.prompts import Message
 
 Kind = Literal["faithfulness", "correctness", "preference"]

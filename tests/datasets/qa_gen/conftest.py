@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.asking.stub import Stub, serving
+from tests.llm.stub_server import Stub, serving
 
 TOWNS = ("Ulm", "Bern", "Graz", "Linz", "Kiel", "Trier", "Basel", "Essen", "Halle", "Mainz")
 FUELS = ("peat", "coal", "wood", "gas", "straw", "tallow", "hay")

@@ -1,9 +1,9 @@
 import json
 
-from dalm.asking.journal import Journal
-from dalm.asking.request import Reply
 from dalm.datasets.qa_gen.asking import requests_of
 from dalm.datasets.qa_gen.wording import Wording
+from dalm.llm.language_model import Reply
+from dalm.llm.response_cache import Journal
 from dalm.records import Passage
 
 PASSAGES = [Passage.of(f"text {n}", "t") for n in range(5)]

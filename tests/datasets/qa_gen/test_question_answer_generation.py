@@ -437,7 +437,7 @@ def answered_prompts(folder: Path, stub: Any) -> set[str]:
 def test_a_local_model_and_a_retriever(tmp_path, tiny_models, engines, stub, monkeypatch):
     from transformers import AutoTokenizer
 
-    from dalm.models.chat import ChatModel
+    from dalm.llm.local_model import ChatModel
 
     folder = shutil.copytree(tiny_models.generator, tmp_path / "chat")
     tokenizer = AutoTokenizer.from_pretrained(folder)

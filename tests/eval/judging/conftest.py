@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.asking.stub import Stub, serving
+from tests.llm.stub_server import Stub, serving
 
 
 @dataclass

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from dalm.asking.server import Options, Server
 from dalm.eval.judging.judge import Judge
 from dalm.eval.results import Results
+from dalm.llm.chat_completions import Options, Server
 from dalm.records import Hit, JudgedQuery, Passage
 
 OPTIONS = Options(

@@ -3,10 +3,10 @@ import logging
 
 import pytest
 
-from dalm.asking.over_http import Asker
-from dalm.asking.server import Server
 from dalm.errors import UserError
-from tests.asking.made import OPTIONS, asked
+from dalm.llm.chat_completions import Server
+from dalm.llm.openai_client import Asker
+from tests.llm.requests import OPTIONS, asked
 
 KEY = "sk-very-secret-1234"
 PARAMETERS = {"temperature": 0.0, "max_tokens": 200, "seed": 1}

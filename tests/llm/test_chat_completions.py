@@ -1,8 +1,8 @@
 import pytest
 
-from dalm.asking.server import Server, server_of
 from dalm.errors import UserError
-from tests.asking.made import OPTIONS
+from dalm.llm.chat_completions import Server, server_of
+from tests.llm.requests import OPTIONS
 
 KEY = "sk-very-secret-1234"
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.asking.stub import Stub, serving
+from tests.llm.stub_server import Stub, serving
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dalm.asking.waiting import backed_off, retry_after
+from dalm.llm.chat_completions import backed_off, retry_after
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

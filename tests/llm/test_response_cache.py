@@ -3,10 +3,10 @@ import os
 
 import pytest
 
-from dalm.asking.journal import Journal
-from dalm.asking.request import Reply
 from dalm.errors import UserError
-from tests.asking.made import asked
+from dalm.llm.language_model import Reply
+from dalm.llm.response_cache import Journal
+from tests.llm.requests import asked
 
 REQUESTS = asked(5)
 REPLIES = [Reply(f"answer {n}\n\u2028 ä {'x' * n * 9000}", n, 2 * n, n / 4) for n in range(5)]

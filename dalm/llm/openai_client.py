@@ -11,10 +11,9 @@ from typing import Any
 
 import httpx2 as httpx
 
-from dalm.asking.request import Answered, Failed, Reply, Request
-from dalm.asking.server import BusyError, RefusedError, Server
-from dalm.asking.waiting import backed_off
 from dalm.errors import UserError
+from dalm.llm.chat_completions import BusyError, RefusedError, Server, backed_off
+from dalm.llm.language_model import Answered, Failed, Reply, Request
 
 logger = logging.getLogger(__name__)
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from dalm.asking.request import key_of, object_of, response_format
-from dalm.asking.server import Options
+from dalm.llm.chat_completions import Options
+from dalm.llm.language_model import key_of, object_of, response_format
 from dalm.prompts import Message
 
 OPTIONS = Options(asks="--ask", address="--where", model="--who", key="--key-env", timeout="--wait")

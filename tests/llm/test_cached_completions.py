@@ -2,11 +2,10 @@ import logging
 
 import pytest
 
-from dalm.asking.journal import Journal
-from dalm.asking.once import ask_once
-from dalm.asking.request import Reply
 from dalm.errors import UserError
-from tests.asking.made import Asked, asked
+from dalm.llm.language_model import Reply
+from dalm.llm.response_cache import Journal, ask_once
+from tests.llm.requests import Asked, asked
 
 
 class Model:

@@ -3,7 +3,7 @@ import torch
 from transformers import AutoTokenizer
 
 from dalm.errors import UserError
-from dalm.models.chat import ChatModel, load_chat
+from dalm.llm.local_model import ChatModel, load_chat
 from dalm.models.loading import place
 
 TEMPLATE = (

@@ -1,4 +1,4 @@
-from dalm.asking.request import key_of, object_of, response_format
+from dalm.llm.language_model import key_of, object_of, response_format
 
 
 def test_a_key_is_of_all_parts_whatever_the_order_of_their_names():

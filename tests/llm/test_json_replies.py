@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dalm.asking.objects import by_name, objects, one_line, without_thoughts
+from dalm.llm.json_replies import by_name, objects, one_line, without_thoughts
 
 
 def named(text: str) -> list[str]:

@@ -1,1 +1,0 @@
-"""Requests in, a model's replies out, each of them kept."""
