@@ -37,7 +37,7 @@ def objective_of(way: str, folder: str) -> tuple[Any, Any]:
     import torch
 
     from dalm.config import RagE2E
-    from dalm.datasets.tables import read_examples
+    from dalm.io.examples import read_examples
     from dalm.models.generator import load_generator
     from dalm.models.loading import place
     from dalm.models.retriever import load_retriever

@@ -35,7 +35,7 @@ def timer() -> Any:
 
 def ours(precision: str) -> float:
     from dalm.config import RetrieverOnly
-    from dalm.datasets.tables import read_examples
+    from dalm.io.examples import read_examples
     from dalm.models.loading import place
     from dalm.models.retriever import load_retriever
     from dalm.training.batches import Rows

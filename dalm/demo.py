@@ -27,7 +27,7 @@ def demo(settings: Annotated[Demo, Parameter(name="*")] = Demo()) -> None:  # no
     The domain has its own jargon, which no model has seen. Retriever and generator are made from
     its training texts, trained jointly, and evaluated on documents that they haven't met.
     """
-    from dalm.datasets.tables import read_examples
+    from dalm.io.examples import read_examples
 
     start = time.perf_counter()
     folder = Path(settings.output_dir)
@@ -48,7 +48,7 @@ def demo(settings: Annotated[Demo, Parameter(name="*")] = Demo()) -> None:  # no
 
 def _models(settings: Demo, folder: Path) -> tuple[str, str]:
     """Return the models to tune; the small ones are made from the training texts."""
-    from dalm.datasets.tables import read_examples
+    from dalm.io.examples import read_examples
     from dalm.models.tiny import build_encoder, build_generator
 
     rows = read_examples(TRAIN, Columns(), needs={"passage", "answer"})

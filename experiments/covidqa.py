@@ -45,7 +45,7 @@ ARMS: dict[str, dict[str, Any] | None] = {
 def generator(seed: int) -> str:
     """Return an untrained generator whose tokenizer knows the passages' words."""
     from dalm.config import Columns
-    from dalm.datasets.tables import read_passages
+    from dalm.io.examples import read_passages
     from dalm.models.tiny import build_generator
     from dalm.prompts import MARKS
 

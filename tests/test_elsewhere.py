@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dalm.config import RagE2E
-from dalm.datasets.tables import read_examples
+from dalm.io.examples import read_examples
 from dalm.models.generator import load_generator
 from dalm.models.loading import lora, place
 from dalm.models.retriever import load_retriever

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from dalm import distributed
 from dalm.config import EvalRag, EvalRetriever, check, check_output_dir
-from dalm.datasets.evaluation_set import EvaluationSet, read_evaluation_set
-from dalm.datasets.tables import Field
 from dalm.errors import UserError
 from dalm.eval.gates import check_thresholds, thresholds_of
 from dalm.eval.reading import read_and_answer
 from dalm.eval.results import BASELINE, SUMMARY, Results, discard, save
 from dalm.eval.searching import measures_of, search
 from dalm.eval.stopwatch import Stopwatch
+from dalm.io.evaluation_set import EvaluationSet, read_evaluation_set
+from dalm.io.examples import Field
 from dalm.models.generator import Generator, load_generator
 from dalm.models.loading import Placement, check_model_is_there, place
 from dalm.models.retriever import Kind, Retriever, load_retriever

@@ -14,7 +14,6 @@ from typing import Any
 
 from dalm import distributed
 from dalm.config import EvalRetriever, public
-from dalm.datasets.evaluation_set import EvaluationSet
 from dalm.eval.comparison import FLIPS, LEVEL, SAMPLES, Line, compare, is_bound, sentence, spoken
 from dalm.eval.gates import (
     Gate,
@@ -28,6 +27,7 @@ from dalm.eval.judging.said import said_of_judge
 from dalm.eval.results import BASELINE, Results, save
 from dalm.eval.shown import bounds_table, show, table
 from dalm.eval.stopwatch import Stopwatch
+from dalm.io.evaluation_set import EvaluationSet
 
 logger = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 
 from dalm import distributed
-from dalm.datasets.evaluation_set import EvaluationSet
 from dalm.eval.answers import abstains, grounding, measure_answers
 from dalm.eval.citations import measure_citations, without_citations
 from dalm.eval.measures import Column
 from dalm.eval.results import Results
 from dalm.eval.stopwatch import Stopwatch
+from dalm.io.evaluation_set import EvaluationSet
 from dalm.models.generator import Generator
 from dalm.models.tokens import by_length
 from dalm.progress import track

@@ -17,9 +17,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dalm.datasets.trec import write_qrels, write_run
 from dalm.errors import UserError
 from dalm.eval.measures import Column, in_rank_order
+from dalm.io.trec import write_qrels, write_run
 from dalm.records import Hit, JudgedQuery, Passage
 
 SUMMARY, QUERIES, PASSAGES = "results.json", "queries.jsonl", "passages.jsonl"

@@ -7,11 +7,11 @@ import torch
 from ir_measures import Measure
 
 from dalm import distributed
-from dalm.datasets.evaluation_set import EvaluationSet
 from dalm.errors import UserError
 from dalm.eval.measures import cutoff, measure_retrieval, parse_measure
 from dalm.eval.results import Results
 from dalm.eval.stopwatch import Stopwatch
+from dalm.io.evaluation_set import EvaluationSet
 from dalm.models.retriever import Retriever
 from dalm.retrieval.index import index_kind
 from dalm.retrieval.search import find

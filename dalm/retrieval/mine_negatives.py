@@ -22,8 +22,8 @@ def mine_negatives(
     dataset_path
         Table with questions and passages: csv, tsv, jsonl, parquet, a saved dataset, a hub name.
     """
-    from dalm.datasets.sources import read_table
-    from dalm.datasets.tables import read_rows
+    from dalm.io.examples import read_rows
+    from dalm.io.tables import read_table
     from dalm.models.loading import place
     from dalm.models.retriever import load_retriever
     from dalm.retrieval import mining_run

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from dalm.config import MineNegatives, check
-from dalm.datasets.formats import Table, kind
-from dalm.datasets.negatives import layout
-from dalm.datasets.tables import read_passages
-from dalm.datasets.writing import check_output_file, write_table
 from dalm.errors import UserError
+from dalm.io.examples import read_passages
+from dalm.io.negative_columns import layout
+from dalm.io.tables import Table, kind
+from dalm.io.writers import check_output_file, write_table
 from dalm.models.loading import check_model_name
 from dalm.records import Example, Passage
 from dalm.retrieval.mining import Mined, Reason, Rules

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from dalm.config import RagE2E
 from dalm.config.options import spelled
-from dalm.datasets.tables import read_passages
 from dalm.errors import UserError
+from dalm.io.examples import read_passages
 from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
 from dalm.records import Example, Passage

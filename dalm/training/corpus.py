@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dalm.config import Pretraining
-from dalm.datasets.texts import hold_out, read_texts
 from dalm.errors import UserError
+from dalm.io.texts import hold_out, read_texts
 from dalm.models.generator import Generator
 from dalm.progress import track
 from dalm.prompts import leading_token

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from dalm.config import GeneratorOnly
-from dalm.datasets.tables import read_passages
 from dalm.errors import UserError
+from dalm.io.examples import read_passages
 from dalm.models import loading
 from dalm.records import Example, Passage
 

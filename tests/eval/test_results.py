@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from dalm.datasets.trec import read_qrels, read_run
 from dalm.errors import UserError
 from dalm.eval.results import Results, load, save
+from dalm.io.trec import read_qrels, read_run
 from dalm.records import JudgedQuery
 from tests.eval.made import TUNED, results
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dalm.cli import app, run
-from dalm.datasets.formats import read_file
+from dalm.io.tables import read_file
 from dalm.records import normalise
 
 

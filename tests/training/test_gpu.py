@@ -8,7 +8,7 @@ import torch
 
 from dalm.cli import app, run
 from dalm.config import RagE2E
-from dalm.datasets.tables import read_examples
+from dalm.io.examples import read_examples
 from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.models.retriever import load_retriever

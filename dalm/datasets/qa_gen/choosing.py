@@ -11,7 +11,7 @@ from dalm.datasets.qa_gen.pairs import Pair, Rejection
 from dalm.datasets.qa_gen.parsing import Draft, is_empty_list, parse
 from dalm.datasets.qa_gen.round_trip import Search, searched
 from dalm.datasets.qa_gen.wording import VERSION
-from dalm.datasets.splits import split_by_document
+from dalm.io.splits import split_by_document
 from dalm.records import Example, Passage
 
 READABLE, ASKED_FOR = "answer readable", "no more than asked for"

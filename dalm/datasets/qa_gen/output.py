@@ -4,10 +4,10 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from dalm.datasets.formats import one_line
 from dalm.datasets.qa_gen.pairs import Pair, Rejection
-from dalm.datasets.writing import Columns, write_table
 from dalm.errors import UserError
+from dalm.io.tables import one_line
+from dalm.io.writers import Columns, write_table
 
 TABLE = "question_answer_pairs"
 NAMES = ("train", "test", "test_hard")

@@ -37,7 +37,7 @@ def qa_gen(
     """
     from dalm.datasets.qa_gen import making, run
     from dalm.datasets.qa_gen.choosing import choose, split
-    from dalm.datasets.tables import read_passages
+    from dalm.io.examples import read_passages
 
     folder = run.start(settings)
     model = _model(settings)

@@ -23,7 +23,7 @@ def reading_comprehension(
     """
     from dalm.datasets.reading_comprehension import run
     from dalm.datasets.reading_comprehension.texts import Writer
-    from dalm.datasets.tables import read_passages
+    from dalm.io.examples import read_passages
     from dalm.progress import track
 
     output = run.start(settings)

@@ -9,9 +9,9 @@ from dalm.config import Columns, PairColumns, ReadingComprehension, check
 from dalm.datasets.reading_comprehension.exercises import KINDS
 from dalm.datasets.reading_comprehension.texts import ComprehensionText
 from dalm.datasets.reading_comprehension.vocabulary import domain_words, general_words
-from dalm.datasets.tables import read_examples
-from dalm.datasets.writing import check_output_file, write_table
 from dalm.errors import UserError
+from dalm.io.examples import read_examples
+from dalm.io.writers import check_output_file, write_table
 from dalm.records import Passage
 
 logger = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ def train_rag_e2e(
     generator_name_or_path
         Causal language model: a folder, or a name on the Hugging Face hub.
     """
-    from dalm.datasets.tables import read_examples
+    from dalm.io.examples import read_examples
     from dalm.models.generator import load_generator
     from dalm.models.retriever import load_retriever
     from dalm.retrieval.living import LivingIndex

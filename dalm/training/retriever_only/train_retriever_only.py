@@ -23,7 +23,7 @@ def train_retriever_only(
     dataset_path
         Table with questions and passages: csv, tsv, jsonl, parquet, a saved dataset, a hub name.
     """
-    from dalm.datasets.tables import read_examples
+    from dalm.io.examples import read_examples
     from dalm.models.retriever import load_retriever
     from dalm.training import dry_run, run, shown
     from dalm.training.batches import Rows

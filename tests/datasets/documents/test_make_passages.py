@@ -15,8 +15,8 @@ import yaml
 from dalm.cli import app, run
 from dalm.config import Columns, Passages
 from dalm.datasets.documents.make_passages import passages
-from dalm.datasets.tables import read_passages
 from dalm.errors import UserError
+from dalm.io.examples import read_passages
 from dalm.records import Passage
 
 TEXTS = {

@@ -21,7 +21,7 @@ import yaml
 from dalm.cli import app, run
 from dalm.config import Columns, QaGen
 from dalm.datasets.qa_gen.question_answer_generation import qa_gen
-from dalm.datasets.tables import read_examples
+from dalm.io.examples import read_examples
 
 ROOT = Path(__file__).parents[3]
 TOY = ROOT / "dalm/datasets/toy_data_test.csv"
@@ -375,7 +375,7 @@ def test_killed_twenty_times_it_asks_nothing_twice_and_ends_alike(tmp_path, stub
     # Processes forked from a server that has imported everything: a run takes no second.
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(
-        ["dalm.datasets.qa_gen.making", "dalm.datasets.tables", "dalm.retrieval.bm25"]
+        ["dalm.datasets.qa_gen.making", "dalm.io.examples", "dalm.retrieval.bm25"]
     )
     stub.delay = 0.02
     assert not killed_after(600, processes, over_http(stub, engines, tmp_path / "warm"))

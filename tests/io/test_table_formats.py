@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from dalm.datasets.formats import read_file
 from dalm.errors import UserError
+from dalm.io.tables import read_file
 
 
 @pytest.fixture

@@ -4,14 +4,14 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dalm.datasets.cells import texts_of
 from dalm.datasets.documents.cells import find_columns
 from dalm.datasets.documents.document import Document, Reading, Unread
 from dalm.datasets.documents.reading import TEXTS, File, find_files, read_documents
 from dalm.datasets.documents.rows import READERS
-from dalm.datasets.sources import read_table
-from dalm.datasets.splits import split_by_document
 from dalm.errors import UserError
+from dalm.io.cell_values import texts_of
+from dalm.io.splits import split_by_document
+from dalm.io.tables import read_table
 from dalm.progress import track
 from dalm.records import Example, Passage
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from dalm.config import Columns, NegativesColumn, PairColumns
-from dalm.datasets.cells import texts_of
-from dalm.datasets.formats import Table
-from dalm.datasets.negatives import negative_columns, read_negatives
-from dalm.datasets.sources import read_table
 from dalm.errors import UserError
+from dalm.io.cell_values import texts_of
+from dalm.io.negative_columns import negative_columns, read_negatives
+from dalm.io.tables import Table, read_table
 from dalm.records import Example, Passage
 
 logger = logging.getLogger(__name__)

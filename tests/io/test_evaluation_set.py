@@ -3,8 +3,8 @@ import json
 import pytest
 
 from dalm.config import Columns
-from dalm.datasets.evaluation_set import read_evaluation_set
 from dalm.errors import UserError
+from dalm.io.evaluation_set import read_evaluation_set
 from dalm.records import passage_id
 
 

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dalm.config import Columns
-from dalm.datasets.cells import bad_cell, texts_of
-from dalm.datasets.formats import Table
-from dalm.datasets.sources import read_table
-from dalm.datasets.tables import Field, read_passages, read_rows
-from dalm.datasets.trec import read_qrels
 from dalm.errors import UserError
+from dalm.io.cell_values import bad_cell, texts_of
+from dalm.io.examples import Field, read_passages, read_rows
+from dalm.io.tables import Table, read_table
+from dalm.io.trec import read_qrels
 from dalm.records import Example, JudgedQuery, Passage, passage_id
 
 logger = logging.getLogger(__name__)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from dalm.datasets.cells import texts_of
-from dalm.datasets.formats import Table
 from dalm.errors import UserError
+from dalm.io.cell_values import texts_of
+from dalm.io.tables import Table
 
 
 def table(*cells: object) -> Table:

@@ -2,8 +2,8 @@ import random
 
 import pytest
 
-from dalm.datasets.splits import split_by_document
 from dalm.errors import UserError
+from dalm.io.splits import split_by_document
 from dalm.records import Example, Passage
 
 

@@ -2,8 +2,8 @@
 
 import math
 
-from dalm.datasets.formats import Table
 from dalm.errors import UserError
+from dalm.io.tables import Table
 
 
 def texts_of(table: Table, column: str) -> list[str]:

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from dalm.datasets.texts import hold_out, read_texts
 from dalm.errors import UserError
+from dalm.io.texts import hold_out, read_texts
 from dalm.records import Passage
 
 

@@ -9,8 +9,8 @@ from pyarrow import parquet
 
 import dalm.records
 from dalm.config import Columns
-from dalm.datasets.tables import read_examples, read_passages
 from dalm.errors import UserError
+from dalm.io.examples import read_examples, read_passages
 from dalm.records import Example, Passage
 
 ALL = ("query", "passage", "answer")

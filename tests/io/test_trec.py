@@ -1,7 +1,7 @@
 import pytest
 
-from dalm.datasets.trec import read_qrels, read_run, write_qrels, write_run
 from dalm.errors import UserError
+from dalm.io.trec import read_qrels, read_run, write_qrels, write_run
 from dalm.records import Hit, Passage
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dalm.datasets.formats import read_file
-from dalm.datasets.writing import check_output_file, write_table
 from dalm.errors import UserError
+from dalm.io.tables import read_file
+from dalm.io.writers import check_output_file, write_table
 
 COLUMNS = {
     "text": ["a", "", 'x "y", z\nw\r\n', "日本 NA"],

@@ -5,8 +5,8 @@ import math
 import re
 from collections.abc import Collection, Sequence
 
-from dalm.datasets.cells import bad_cell, cell_text
-from dalm.datasets.formats import Table
+from dalm.io.cell_values import bad_cell, cell_text
+from dalm.io.tables import Table
 
 LISTED = "Negatives"
 NUMBERED = "Negative {}"

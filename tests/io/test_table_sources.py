@@ -3,8 +3,8 @@ import huggingface_hub
 import pytest
 from datasets import Dataset, DatasetDict
 
-from dalm.datasets.sources import read_table
 from dalm.errors import UserError
+from dalm.io.tables import read_table
 
 
 @pytest.fixture(autouse=True)

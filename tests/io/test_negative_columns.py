@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from dalm.config import Columns, RagE2E, RetrieverOnly
-from dalm.datasets.formats import Table, read_file
-from dalm.datasets.negatives import layout, negative_columns, read_negatives
-from dalm.datasets.tables import read_examples, read_rows
-from dalm.datasets.writing import write_table
 from dalm.errors import UserError
+from dalm.io.examples import read_examples, read_rows
+from dalm.io.negative_columns import layout, negative_columns, read_negatives
+from dalm.io.tables import Table, read_file
+from dalm.io.writers import write_table
 from dalm.records import passage_id
 
 TRAINING = RetrieverOnly(output_dir="out")

@@ -1,0 +1,1 @@
+"""Read tables, benchmarks and runs into records, and write them."""
