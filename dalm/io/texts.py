@@ -4,11 +4,11 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dalm.datasets.documents.cells import find_columns
-from dalm.datasets.documents.document import Document, Reading, Unread
-from dalm.datasets.documents.reading import TEXTS, File, find_files, read_documents
-from dalm.datasets.documents.rows import READERS
 from dalm.errors import UserError
+from dalm.ingest.document import Document, Reading, Unread
+from dalm.ingest.loaders import TEXTS, File, find_files, read_documents
+from dalm.ingest.loaders.table_cells import find_columns
+from dalm.ingest.loaders.table_rows import READERS
 from dalm.io.cell_values import texts_of
 from dalm.io.splits import split_by_document
 from dalm.io.tables import read_table

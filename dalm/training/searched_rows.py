@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from dalm.datasets.documents.sentences import sentence_starts, word_list
 from dalm.errors import UserError
+from dalm.ingest.sentences import sentence_starts, word_list
 from dalm.prompts import STATE
 from dalm.training.batches import Batch, Pieces, Rows, probed
 

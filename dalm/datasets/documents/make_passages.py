@@ -22,23 +22,23 @@ def passages(
     docs
         Folders, files, or tables with a column of texts.
     """
-    from dalm.datasets.documents import run
-    from dalm.datasets.documents.cutting import cut_all
-    from dalm.datasets.documents.passage_file import PassageFile
+    from dalm.ingest import passages_run
+    from dalm.ingest.ingestion import cut_all
+    from dalm.ingest.passage_file import PassageFile
 
-    output = run.start(settings)
-    files, unread = run.find(docs, output)
-    with PassageFile(output.passages, run.near_duplicates(settings)) as file:
-        run.keep(file, output)
-        with run.bar(sum(each.size for each in files), "passages") as advance:
-            for cut in cut_all(files, run.cutting(settings), settings.processes):
+    output = passages_run.start(settings)
+    files, unread = passages_run.find(docs, output)
+    with PassageFile(output.passages, passages_run.near_duplicates(settings)) as file:
+        passages_run.keep(file, output)
+        with passages_run.bar(sum(each.size for each in files), "passages") as advance:
+            for cut in cut_all(files, passages_run.cutting(settings), settings.processes):
                 file.add(cut)
                 unread += cut.unread
                 advance(cut.size)
-        run.refuse_nothing(file.counts, unread)
+        passages_run.refuse_nothing(file.counts, unread)
         output.write_beside(settings, docs, unread)
         file.commit()
-    run.finish(output, file.counts, unread)
+    passages_run.finish(output, file.counts, unread)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from dalm.datasets.qa_gen.forms import Question, tidy, without_opening
-from dalm.datasets.qa_gen.words import FUNCTION_WORDS, words
+from dalm.ingest.words import FUNCTION_WORDS, words
 
 BLANK = "____"
 MOST_WORDS = 24  # around the blank; a longer cloze is no question any more

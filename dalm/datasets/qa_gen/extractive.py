@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from dalm.datasets.documents.sentences import paragraph_starts, sentence_starts
 from dalm.datasets.qa_gen.cloze import cloze
 from dalm.datasets.qa_gen.forms import Question, questions_of
 from dalm.datasets.qa_gen.pairs import Pair
-from dalm.datasets.qa_gen.words import content_words, words
+from dalm.ingest.sentences import paragraph_starts, sentence_starts
+from dalm.ingest.words import content_words, words
 from dalm.records import Passage
 
 GENERATOR, VERSION = "extractive", "1"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dalm.config.data import Kind
-from dalm.datasets.qa_gen.words import content_words, words
+from dalm.ingest.words import content_words, words
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from math import ceil
 
 import numpy as np
 
-from dalm.datasets.documents.duplicates import signatures
-from dalm.datasets.qa_gen.words import words
+from dalm.ingest.near_duplicates import signatures
+from dalm.ingest.words import words
 
 SAME_QUERY = 0.8
 """Jaccard similarity |A ∩ B| / |A ∪ B| of two questions' words from which on they are one."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from dalm.datasets.qa_gen.gates import SUPPORT
 from dalm.datasets.qa_gen.pairs import Pair
-from dalm.datasets.qa_gen.words import content_words, words
+from dalm.ingest.words import content_words, words
 from dalm.progress import track
 from dalm.records import Hit, Passage
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from dalm.datasets.documents.sentences import sentence_starts, word_list
+from dalm.ingest.sentences import sentence_starts, word_list
 from dalm.records import Passage
 
 Kind = Literal[

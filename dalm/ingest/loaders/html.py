@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from dalm.datasets.documents.document import Document, Heading, UnreadableError
-from dalm.datasets.documents.plain import LONGEST_HEADING, MARKS, decode
+from dalm.ingest.document import Document, Heading, UnreadableError
+from dalm.ingest.loaders.text import LONGEST_HEADING, MARKS, decode
 
 DECLARED = re.compile(
     rb"""<(?:meta|\?xml)[^>]{0,200}?(?:charset|encoding)\s*=\s*["']?([\w.:-]+)""", re.I

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dalm.datasets.documents.sentences import word_list
+from dalm.ingest.sentences import word_list
 from dalm.records import normalise
 
 FUNCTIONS = 128

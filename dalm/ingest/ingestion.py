@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
-from dalm.datasets.documents.budget import Budget, TokenBudget, WordBudget
-from dalm.datasets.documents.document import Document, Reading, Unread
-from dalm.datasets.documents.reading import File, read_documents
-from dalm.datasets.documents.splitting import PlacedPassage, Splitter
 from dalm.errors import UserError
+from dalm.ingest.chunking import PlacedPassage, Splitter
+from dalm.ingest.document import Document, Reading, Unread
+from dalm.ingest.length_limit import Budget, TokenBudget, WordBudget
+from dalm.ingest.loaders import File, read_documents
 
 if TYPE_CHECKING:
-    from dalm.datasets.documents.duplicates import Signatures
+    from dalm.ingest.near_duplicates import Signatures
 
 BATCH, ROWS = 1_000_000, 10_000  # characters and rows that are cut together, at most
 WAITING = 3  # tasks per process that may be under way
@@ -100,7 +100,7 @@ class Cutter:
             else:
                 texts += self._cut(found, cut)
         if self.cutting.near_duplicates:
-            from dalm.datasets.documents.duplicates import signatures
+            from dalm.ingest.near_duplicates import signatures
 
             cut.signatures = signatures(texts)
         return cut

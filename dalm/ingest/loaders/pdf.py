@@ -4,7 +4,7 @@ import re
 from pathlib import PurePath
 from typing import Any
 
-from dalm.datasets.documents.document import Document, UnreadableError, too_large
+from dalm.ingest.document import Document, UnreadableError, too_large
 
 # PDFium writes U+FFFE, or U+0002, for the hyphen at a line's end that parts a word.
 PARTED = re.compile("[\ufffe\x02][ \t]*\r?\n?")

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from dalm.datasets.documents import sentences
-from dalm.datasets.documents.budget import Budget
-from dalm.datasets.documents.document import Document, Heading
+from dalm.ingest import sentences
+from dalm.ingest.document import Document, Heading
+from dalm.ingest.length_limit import Budget
 from dalm.records import Passage
 
 Headings = tuple[str, ...]

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dalm.datasets.documents.cells import decode_line, find_columns, lines_of, row_document
-from dalm.datasets.documents.document import Document, Reading, Unread, UnreadableError
-from dalm.datasets.documents.nested import read_json, read_json_lines
+from dalm.ingest.document import Document, Reading, Unread, UnreadableError
+from dalm.ingest.loaders.json_fields import read_json, read_json_lines
+from dalm.ingest.loaders.table_cells import decode_line, find_columns, lines_of, row_document
 
 FIELD_LIMIT = 2**31 - 1  # characters in a csv field; the largest that every platform's long holds
 BATCH = 1024  # rows of a parquet file at once

@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from dalm.datasets.documents.budget import TokenBudget, WordBudget
-from dalm.datasets.documents.document import Document, Heading
-from dalm.datasets.documents.plain import read_markdown
-from dalm.datasets.documents.sentences import paragraph_starts, sentence_starts, word_list
-from dalm.datasets.documents.splitting import Splitter
+from dalm.ingest.chunking import Splitter
+from dalm.ingest.document import Document, Heading
+from dalm.ingest.length_limit import TokenBudget, WordBudget
+from dalm.ingest.loaders.text import read_markdown
+from dalm.ingest.sentences import paragraph_starts, sentence_starts, word_list
 from dalm.records import passage_id
 
 

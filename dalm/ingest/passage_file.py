@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from dalm.datasets.documents.cutting import Cut
 from dalm.errors import UserError
+from dalm.ingest.ingestion import Cut
 
 if TYPE_CHECKING:
-    from dalm.datasets.documents.duplicates import NearDuplicates
+    from dalm.ingest.near_duplicates import NearDuplicates
 
 BLOCK = 1024  # lines whose signatures are computed together
 
@@ -91,7 +91,7 @@ class PassageFile:
             self._before.add(key)
             texts.append(text)
         if self.near:
-            from dalm.datasets.documents.duplicates import signatures
+            from dalm.ingest.near_duplicates import signatures
 
             self.near.add(signatures(texts))
         self._write(lines)

@@ -13,14 +13,14 @@ import yaml
 
 from dalm import progress
 from dalm.config import Passages, check, public
-from dalm.datasets.documents.cutting import Cutting
-from dalm.datasets.documents.document import MEGABYTE, Reading, Unread
-from dalm.datasets.documents.passage_file import Counts, PassageFile
-from dalm.datasets.documents.reading import File, find_files
 from dalm.errors import UserError
+from dalm.ingest.document import MEGABYTE, Reading, Unread
+from dalm.ingest.ingestion import Cutting
+from dalm.ingest.loaders import File, find_files
+from dalm.ingest.passage_file import Counts, PassageFile
 
 if TYPE_CHECKING:
-    from dalm.datasets.documents.duplicates import NearDuplicates
+    from dalm.ingest.near_duplicates import NearDuplicates
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def near_duplicates(settings: Passages) -> "NearDuplicates | None":
     """Return what tells near duplicates, unless it is switched off."""
     if settings.near_duplicates >= 1:
         return None
-    from dalm.datasets.documents.duplicates import NearDuplicates
+    from dalm.ingest.near_duplicates import NearDuplicates
 
     return NearDuplicates(settings.near_duplicates)
 

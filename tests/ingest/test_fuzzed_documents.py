@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dalm.datasets.documents.budget import WordBudget
-from dalm.datasets.documents.document import Document, Reading, Unread
-from dalm.datasets.documents.reading import File, read_documents
-from dalm.datasets.documents.splitting import Splitter
+from dalm.ingest.chunking import Splitter
+from dalm.ingest.document import Document, Reading, Unread
+from dalm.ingest.length_limit import WordBudget
+from dalm.ingest.loaders import File, read_documents
 
 LIMIT = 20_000
 few = settings(

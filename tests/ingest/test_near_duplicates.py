@@ -3,7 +3,7 @@ import random
 import numpy as np
 import pytest
 
-from dalm.datasets.documents.duplicates import CHANCE, FUNCTIONS, NearDuplicates, signatures
+from dalm.ingest.near_duplicates import CHANCE, FUNCTIONS, NearDuplicates, signatures
 
 WORDS = [f"w{n}" for n in range(5000)]
 

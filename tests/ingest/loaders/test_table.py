@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from dalm.datasets.documents.document import Unread
+from dalm.ingest.document import Unread
 
 ROWS = [
     {"Title": "T", "Passage": "one, \n\n two", "n": 1},

@@ -6,21 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dalm.datasets.documents.document import (
-    Document,
-    Reading,
-    Unread,
-    UnreadableError,
-    check_text,
-    too_large,
-)
-from dalm.datasets.documents.pdf import read_pdf
-from dalm.datasets.documents.plain import read_markdown, read_text
-from dalm.datasets.documents.rows import READERS as TABLES
-from dalm.datasets.documents.rows import read_rows
-from dalm.datasets.documents.web import read_html
-from dalm.datasets.documents.word import read_docx
 from dalm.errors import UserError
+from dalm.ingest.document import Document, Reading, Unread, UnreadableError, check_text, too_large
+from dalm.ingest.loaders.docx import read_docx
+from dalm.ingest.loaders.html import read_html
+from dalm.ingest.loaders.pdf import read_pdf
+from dalm.ingest.loaders.table_rows import READERS as TABLES
+from dalm.ingest.loaders.table_rows import read_rows
+from dalm.ingest.loaders.text import read_markdown, read_text
 
 Reader = Callable[[bytes, str, Reading], Document]
 

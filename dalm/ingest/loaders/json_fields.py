@@ -5,8 +5,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dalm.datasets.documents.cells import decode_line, find_columns, kind_of, lines_of, row_document
-from dalm.datasets.documents.document import Document, Reading, Unread, UnreadableError, too_large
+from dalm.ingest.document import Document, Reading, Unread, UnreadableError, too_large
+from dalm.ingest.loaders.table_cells import (
+    decode_line,
+    find_columns,
+    kind_of,
+    lines_of,
+    row_document,
+)
 
 
 def read_json_lines(path: Path, source: str, reading: Reading) -> Iterator[Document | Unread]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dalm.datasets.documents.document import Document, Reading, Unread
-from dalm.datasets.documents.reading import find_files, read_documents
+from dalm.ingest.document import Document, Reading, Unread
+from dalm.ingest.loaders import find_files, read_documents
 
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 

@@ -2,9 +2,9 @@ import os
 
 import pytest
 
-from dalm.datasets.documents.document import Reading, Unread
-from dalm.datasets.documents.reading import find_files, read_documents
 from dalm.errors import UserError
+from dalm.ingest.document import Reading, Unread
+from dalm.ingest.loaders import find_files, read_documents
 
 
 def test_a_folder_is_searched_in_order_and_what_it_leaves_out_is_named(tmp_path):

@@ -2,8 +2,8 @@ import sys
 
 import pytest
 
-from dalm.datasets.documents.document import UnreadableError
-from dalm.datasets.documents.pdf import read_pdf
+from dalm.ingest.document import UnreadableError
+from dalm.ingest.loaders.pdf import read_pdf
 
 pytest.importorskip("pypdfium2")
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import PurePath
 from xml.parsers import expat
 
-from dalm.datasets.documents.document import Document, Heading, UnreadableError, too_large
-from dalm.datasets.documents.plain import LONGEST_HEADING
+from dalm.ingest.document import Document, Heading, UnreadableError, too_large
+from dalm.ingest.loaders.text import LONGEST_HEADING
 
 W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 STRICT = "http://purl.oclc.org/ooxml/wordprocessingml/main"

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from dalm.datasets.documents.document import Document, Heading, UnreadableError
+from dalm.ingest.document import Document, Heading, UnreadableError
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),

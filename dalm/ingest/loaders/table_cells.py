@@ -5,14 +5,8 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
-from dalm.datasets.documents.document import (
-    Document,
-    Reading,
-    UnreadableError,
-    check_text,
-    too_large,
-)
-from dalm.datasets.documents.plain import MARKS
+from dalm.ingest.document import Document, Reading, UnreadableError, check_text, too_large
+from dalm.ingest.loaders.text import MARKS
 
 TEXT_COLUMNS = (
     *("passage", "text", "body", "content", "contents", "abstract", "context", "document"),

@@ -1,0 +1,1 @@
+"""Read documents and cut them into passages."""
