@@ -5,7 +5,7 @@ query, answer mark, answer, end. Every piece is tokenised once and apart, so tha
 training is the prompt of answering token for token, a truncation shortens the passages alone, and
 prompts for several candidate passages are joined without tokenising anything again.
 
-What a model is told to make questions stands in `dalm.datasets.qa_gen.wording`.
+What a model is told to make questions stands in `dalm.synth.question_prompts`.
 """
 
 import logging

@@ -10,12 +10,12 @@ from dalm.config import PairColumns, QaGen
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from dalm.datasets.qa_gen.asking import Request
-    from dalm.datasets.qa_gen.making import Model
-    from dalm.datasets.qa_gen.pairs import Rejection
-    from dalm.datasets.qa_gen.round_trip import Search
     from dalm.llm.language_model import Answered, Failed
     from dalm.records import Passage
+    from dalm.synth.generation import Model
+    from dalm.synth.pairs import Rejection
+    from dalm.synth.question_prompts import Request
+    from dalm.synth.round_trip import Search
 
 
 DEFAULTS = QaGen()
@@ -35,40 +35,40 @@ def qa_gen(
     dataset_path
         Table with passages: csv, tsv, jsonl, parquet, a saved dataset, a hub name.
     """
-    from dalm.datasets.qa_gen import making, run
-    from dalm.datasets.qa_gen.choosing import choose, split
     from dalm.io.examples import read_passages
+    from dalm.synth import generation, qa_run
+    from dalm.synth.selection import choose, split
 
-    folder = run.start(settings)
+    folder = qa_run.start(settings)
     model = _model(settings)
     columns = PairColumns(
         passage_column=settings.passage_column, title_column=settings.title_column
     )
     passages = read_passages(dataset_path, columns)
     if settings.dry_run:
-        making.show_estimate(folder, model, passages, settings)
+        generation.show_estimate(folder, model, passages, settings)
         return
     searches = list(_searches(passages, settings))
     rejections: list[Rejection] = []
-    made = making.make(folder, model, passages, settings, rejections)
+    made = generation.make(folder, model, passages, settings, rejections)
     pairs = choose(made, searches, settings.round_trip_k, rejections)
     if settings.limit:
-        making.show_trial(pairs, rejections)
+        generation.show_trial(pairs, rejections)
         return
-    run.report_rejections(len(pairs), rejections)
+    qa_run.report_rejections(len(pairs), rejections)
     sides = split(pairs, passages, settings.test_share, settings.seed)
-    run.write(folder, settings, dataset_path, sides, rejections)
+    qa_run.write(folder, settings, dataset_path, sides, rejections)
 
 
 def _model(settings: QaGen) -> "Model | None":
     """Return the model to ask, if one is."""
-    from dalm.datasets.qa_gen import making
     from dalm.llm.language_model import Reply
+    from dalm.synth import generation
 
     if settings.backend == "extractive":
         return None
     if settings.backend == "http":
-        return making.served(settings)
+        return generation.served(settings)
     from dalm.llm.local_model import load_chat
     from dalm.models.loading import place
 
@@ -84,7 +84,7 @@ def _model(settings: QaGen) -> "Model | None":
             lambda row: failed(requests[row], "the prompt leaves no room for an answer"),
         )
 
-    return making.local(settings, chat.fingerprint(), ask)
+    return generation.local(settings, chat.fingerprint(), ask)
 
 
 def _searches(passages: "Sequence[Passage]", settings: QaGen) -> "Iterator[Search]":

@@ -21,25 +21,25 @@ def reading_comprehension(
     dataset_path
         Table with passages: csv, tsv, jsonl, parquet, a saved dataset, a hub name.
     """
-    from dalm.datasets.reading_comprehension import run
-    from dalm.datasets.reading_comprehension.texts import Writer
     from dalm.io.examples import read_passages
     from dalm.progress import track
+    from dalm.synth import comprehension_run
+    from dalm.synth.exercise_texts import Writer
 
-    output = run.start(settings)
-    passages = read_passages(dataset_path, run.columns(settings))
-    questions = run.questions(settings, passages)
+    output = comprehension_run.start(settings)
+    passages = read_passages(dataset_path, comprehension_run.columns(settings))
+    questions = comprehension_run.questions(settings, passages)
     writer = Writer(
         most=settings.exercises_per_passage,
         seed=settings.seed,
         patterns=settings.patterns,
-        domain=run.domain(settings, passages),
+        domain=comprehension_run.domain(settings, passages),
     )
     texts = [
         writer.write(passage, questions.get(passage.id, ()))
         for passage in track(passages, len(passages), "texts", "passage")
     ]
-    run.finish(output, texts)
+    comprehension_run.finish(output, texts)
 
 
 if __name__ == "__main__":

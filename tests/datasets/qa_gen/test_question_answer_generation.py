@@ -375,7 +375,7 @@ def test_killed_twenty_times_it_asks_nothing_twice_and_ends_alike(tmp_path, stub
     # Processes forked from a server that has imported everything: a run takes no second.
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(
-        ["dalm.datasets.qa_gen.making", "dalm.io.examples", "dalm.retrieval.bm25"]
+        ["dalm.synth.generation", "dalm.io.examples", "dalm.retrieval.bm25"]
     )
     stub.delay = 0.02
     assert not killed_after(600, processes, over_http(stub, engines, tmp_path / "warm"))

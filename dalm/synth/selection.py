@@ -4,15 +4,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from dalm.config.data import KINDS, Kind
-from dalm.datasets.qa_gen.asking import Request
-from dalm.datasets.qa_gen.gates import FIRST_GATES, rejected, sift
-from dalm.datasets.qa_gen.likeness import groups, repeated
-from dalm.datasets.qa_gen.pairs import Pair, Rejection
-from dalm.datasets.qa_gen.parsing import Draft, is_empty_list, parse
-from dalm.datasets.qa_gen.round_trip import Search, searched
-from dalm.datasets.qa_gen.wording import VERSION
 from dalm.io.splits import split_by_document
 from dalm.records import Example, Passage
+from dalm.synth.filters import FIRST_GATES, rejected, sift
+from dalm.synth.pairs import Pair, Rejection
+from dalm.synth.question_prompts import VERSION, Request
+from dalm.synth.question_replies import Draft, is_empty_list, parse
+from dalm.synth.repeated_questions import groups, repeated
+from dalm.synth.round_trip import Search, searched
 
 READABLE, ASKED_FOR = "answer readable", "no more than asked for"
 REPEATED, ROUND_TRIP = "question is new", "round trip"

@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dalm.datasets.qa_gen.cloze import BLANK
-from dalm.datasets.qa_gen.extractive import extract
 from dalm.records import Passage
+from dalm.synth.cloze import BLANK
+from dalm.synth.extractive import extract
 
 
 def asked(text: str, number: int = 3) -> list[tuple[str, str]]:

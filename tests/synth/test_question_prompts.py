@@ -1,10 +1,9 @@
 import json
 
-from dalm.datasets.qa_gen.asking import requests_of
-from dalm.datasets.qa_gen.wording import Wording
 from dalm.llm.language_model import Reply
 from dalm.llm.response_cache import Journal
 from dalm.records import Passage
+from dalm.synth.question_prompts import Wording, requests_of
 
 PASSAGES = [Passage.of(f"text {n}", "t") for n in range(5)]
 REQUESTS = requests_of(PASSAGES, Wording(2, ("fact",)), "m", {"seed": 1})

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dalm.config import Columns, PairColumns, ReadingComprehension, check
-from dalm.datasets.reading_comprehension.exercises import KINDS
-from dalm.datasets.reading_comprehension.texts import ComprehensionText
-from dalm.datasets.reading_comprehension.vocabulary import domain_words, general_words
 from dalm.errors import UserError
 from dalm.io.examples import read_examples
 from dalm.io.writers import check_output_file, write_table
 from dalm.records import Passage
+from dalm.synth.domain_words import domain_words, general_words
+from dalm.synth.exercise_texts import ComprehensionText
+from dalm.synth.exercises import KINDS
 
 logger = logging.getLogger(__name__)
 

@@ -1,14 +1,8 @@
 import pytest
 
-from dalm.datasets.reading_comprehension.exercises import (
-    KINDS,
-    Exercise,
-    mine,
-    sentences_of,
-    split_for_completion,
-)
-from dalm.datasets.reading_comprehension.wording import TEMPLATES
 from dalm.records import Passage
+from dalm.synth.exercise_texts import TEMPLATES
+from dalm.synth.exercises import KINDS, Exercise, mine, sentences_of, split_for_completion
 
 FIRST = "The pump runs at full speed."
 

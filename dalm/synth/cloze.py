@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from dalm.datasets.qa_gen.forms import Question, tidy, without_opening
 from dalm.ingest.words import FUNCTION_WORDS, words
+from dalm.synth.question_forms import Question, tidy, without_opening
 
 BLANK = "____"
 MOST_WORDS = 24  # around the blank; a longer cloze is no question any more

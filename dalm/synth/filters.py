@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from dalm.datasets.qa_gen.pairs import Pair, Rejection
 from dalm.ingest.words import content_words, words
+from dalm.synth.pairs import Pair, Rejection
 
 SUPPORT = 0.6
 """Share of an answer's words that its quotes must hold; numbers must all be there."""

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from dalm.datasets.reading_comprehension.exercises import plain_words
 from dalm.errors import UserError
+from dalm.synth.exercises import plain_words
 
 SHORTEST = 5  # letters
 PASSAGES = 3  # that hold the word

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from dalm.config import QaGen
-from dalm.datasets.qa_gen import run, trial
-from dalm.datasets.qa_gen.asking import requests_of, spread
-from dalm.datasets.qa_gen.choosing import read_reply
-from dalm.datasets.qa_gen.extractive import extract
-from dalm.datasets.qa_gen.pairs import Pair, Rejection
 from dalm.llm.chat_completions import Options, Server, server_of
 from dalm.llm.language_model import Ask
 from dalm.llm.openai_client import Asker
 from dalm.llm.response_cache import Journal, Totals, ask_once
 from dalm.progress import track
 from dalm.records import Passage
+from dalm.synth import estimate, qa_run
+from dalm.synth.extractive import extract
+from dalm.synth.pairs import Pair, Rejection
+from dalm.synth.question_prompts import requests_of, spread
+from dalm.synth.selection import read_reply
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +85,8 @@ def make(
     if model is None:
         shown = track(asked, len(asked), "making questions", "passage")
         return list(chain.from_iterable(extract(passage, number) for passage in shown))
-    requests = requests_of(asked, run.wording(settings), model.identity, model.parameters)
-    with Journal(folder / run.JOURNAL) as journal:
+    requests = requests_of(asked, qa_run.wording(settings), model.identity, model.parameters)
+    with Journal(folder / qa_run.JOURNAL) as journal:
         answers = ask_once(requests, journal, model.ask, model.name)
     return [
         pair
@@ -101,19 +101,19 @@ def show_estimate(
     """Print what making the questions would take."""
     print(f"passages    {len(passages)}")
     if model is None:
-        lines = trial.estimate_extraction(passages, settings.questions_per_passage)
+        lines = estimate.estimate_extraction(passages, settings.questions_per_passage)
     else:
-        requests = requests_of(passages, run.wording(settings), model.identity, model.parameters)
+        requests = requests_of(passages, qa_run.wording(settings), model.identity, model.parameters)
         known, answered = Totals(), 0
-        if (folder / run.JOURNAL).exists():
-            with Journal(folder / run.JOURNAL) as journal:
+        if (folder / qa_run.JOURNAL).exists():
+            with Journal(folder / qa_run.JOURNAL) as journal:
                 known, answered = journal.replies, sum(r.key in journal for r in requests)
-        lines = trial.estimate(requests, answered, known, model.at_once)
+        lines = estimate.estimate(requests, answered, known, model.at_once)
     for line in lines:
         print(line)
 
 
 def show_trial(pairs: Sequence[Pair], rejections: Sequence[Rejection]) -> None:
     """Print the questions of a few passages, and what became of them."""
-    for line in trial.look(pairs, rejections):
+    for line in estimate.look(pairs, rejections):
         print(line)

@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import pytest
 
-from dalm.datasets.qa_gen.choosing import choose, counted, split
-from dalm.datasets.qa_gen.pairs import Pair
-from dalm.datasets.qa_gen.round_trip import searched
 from dalm.records import Hit, Passage
 from dalm.retrieval.bm25 import BM25
+from dalm.synth.pairs import Pair
+from dalm.synth.round_trip import searched
+from dalm.synth.selection import choose, counted, split
 
 PASSAGES = [
     Passage.of("The pump at Ulm holds 12 bar and is green.", "Ulm"),

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from dalm.datasets.qa_gen.cloze import cloze
-from dalm.datasets.qa_gen.forms import Question, questions_of
-from dalm.datasets.qa_gen.pairs import Pair
 from dalm.ingest.sentences import paragraph_starts, sentence_starts
 from dalm.ingest.words import content_words, words
 from dalm.records import Passage
+from dalm.synth.cloze import cloze
+from dalm.synth.pairs import Pair
+from dalm.synth.question_forms import Question, questions_of
 
 GENERATOR, VERSION = "extractive", "1"
 

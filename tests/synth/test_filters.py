@@ -1,8 +1,8 @@
 import pytest
 
-from dalm.datasets.qa_gen.gates import FIRST_GATES, find_quote, sift
-from dalm.datasets.qa_gen.pairs import Pair
 from dalm.records import Passage
+from dalm.synth.filters import FIRST_GATES, find_quote, sift
+from dalm.synth.pairs import Pair
 
 TEXT = (
     "The pump at Ulm, built in 1874, holds 12 bar. It's called the “Iron Maid”\nby the keepers — "

@@ -1,7 +1,7 @@
 import random
 
-from dalm.datasets.qa_gen.likeness import SAME_QUERY, groups, repeated
 from dalm.ingest.words import words
+from dalm.synth.repeated_questions import SAME_QUERY, groups, repeated
 
 
 def test_a_question_repeats_the_first_that_says_the_same():

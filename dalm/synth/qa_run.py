@@ -8,11 +8,11 @@ import yaml
 
 from dalm.config import QaGen, check, check_output_dir, public
 from dalm.config.data import SINGLE_KINDS
-from dalm.datasets.qa_gen import output
-from dalm.datasets.qa_gen.choosing import counted
-from dalm.datasets.qa_gen.pairs import Pair, Rejection
-from dalm.datasets.qa_gen.wording import Wording
 from dalm.errors import UserError
+from dalm.synth import pairs
+from dalm.synth.pairs import Pair, Rejection
+from dalm.synth.question_prompts import Wording
+from dalm.synth.selection import counted
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +36,8 @@ def start(settings: QaGen) -> Path:
     check_output_dir(folder)
     if settings.dry_run or settings.limit:
         return folder
-    there = output.written(folder)
-    if there and not settings.overwrite_output_dir and not output.is_unfinished(folder):
+    there = pairs.written(folder)
+    if there and not settings.overwrite_output_dir and not pairs.is_unfinished(folder):
         raise UserError(
             f"--output-dir {folder} holds results ({there[0].name}); name another folder, or add "
             "--overwrite-output-dir (what a model answered is kept, and not asked again)"
@@ -74,16 +74,16 @@ def write(
     hard = [pair for pair in test if pair.rank is not None and pair.rank > 1]
     tables = {"train": train, "test": test, "test_hard": hard}
     forms = [form for form in FORMS if getattr(settings, f"as_{form}")] or ["csv"]
-    growing = output.start_writing(folder)
-    output.write_rejections(growing, rejections)
-    output.write_pairs(growing, {name: rows for name, rows in tables.items() if rows}, forms)
+    growing = pairs.start_writing(folder)
+    pairs.write_rejections(growing, rejections)
+    pairs.write_pairs(growing, {name: rows for name, rows in tables.items() if rows}, forms)
     if train:
         kept = yaml.safe_dump(public(settings, dataset_path=dataset_path), sort_keys=False)
-        (growing / output.SETTINGS).write_text(kept, encoding="utf-8")
-    output.put_in_place(folder)
+        (growing / pairs.SETTINGS).write_text(kept, encoding="utf-8")
+    pairs.put_in_place(folder)
     if not train:
         raise UserError(
-            f"no question passed the gates: {folder / output.REJECTIONS} says why; "
+            f"no question passed the gates: {folder / pairs.REJECTIONS} says why; "
             "try another model, or --round-trip-k 0"
         )
     _report_files(folder, tables, forms)
@@ -94,11 +94,11 @@ def _report_files(folder: Path, tables: dict[str, Sequence[Pair]], forms: Sequen
     for name, rows in tables.items():
         what = "found, but not at first" if name == "test_hard" else "questions"
         for end in names.values() if rows else ():
-            path = folder / f"{output.TABLE}_{name}{end}"
+            path = folder / f"{pairs.TABLE}_{name}{end}"
             logger.info("%-9s  %d %s: %s", name, len(rows), what, path)
-    logger.info("rejected   %s", folder / output.REJECTIONS)
-    logger.info("settings   %s (a --config for the same run)", folder / output.SETTINGS)
-    first = folder / f"{output.TABLE}_train{next(iter(names.values()))}"
+    logger.info("rejected   %s", folder / pairs.REJECTIONS)
+    logger.info("settings   %s (a --config for the same run)", folder / pairs.SETTINGS)
+    first = folder / f"{pairs.TABLE}_train{next(iter(names.values()))}"
     logger.info("next       dalm train-rag-e2e %s RETRIEVER GENERATOR --output-dir DIR", first)
 
 

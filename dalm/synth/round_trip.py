@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from dalm.datasets.qa_gen.gates import SUPPORT
-from dalm.datasets.qa_gen.pairs import Pair
 from dalm.ingest.words import content_words, words
 from dalm.progress import track
 from dalm.records import Hit, Passage
+from dalm.synth.filters import SUPPORT
+from dalm.synth.pairs import Pair
 
 Search = Callable[[Sequence[str], int], list[list[Hit]]]
 """Return each query's best passages, best first: BM25's, or an embedding model's."""

@@ -3,11 +3,11 @@
 import time
 from collections.abc import Iterable, Sequence
 
-from dalm.datasets.qa_gen.asking import Request
-from dalm.datasets.qa_gen.extractive import extract
-from dalm.datasets.qa_gen.pairs import Pair, Rejection
 from dalm.llm.response_cache import Totals
 from dalm.records import Passage
+from dalm.synth.extractive import extract
+from dalm.synth.pairs import Pair, Rejection
+from dalm.synth.question_prompts import Request
 
 BYTES_PER_TOKEN = 4  # of UTF-8, roughly, for any language; used until a server has counted
 TOKENS_PER_QUESTION = 90  # of JSON with question, answer and quote; likewise

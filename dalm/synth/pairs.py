@@ -1,13 +1,54 @@
-"""Write what was made: pairs and rejections in, tables that training reads out."""
+"""The record that flows through the making of questions."""
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from dalm.datasets.qa_gen.pairs import Pair, Rejection
+from dalm.config.data import Kind
 from dalm.errors import UserError
 from dalm.io.tables import one_line
 from dalm.io.writers import Columns, write_table
+from dalm.records import Passage
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A question and its answer, with the words of the passage that support it.
+
+    `passage.text[start:end]` is the quote once it was found there. A multi-passage pair has a
+    second passage and the quote from it. `rank` is the best place of the passage among what the
+    question finds, 1 first; `also` are ids of passages found that seem to answer it as well.
+    """
+
+    passage: Passage
+    query: str
+    answer: str
+    quote: str
+    kind: Kind
+    generator: str
+    prompt_version: str
+    start: int = -1
+    end: int = -1
+    other: Passage | None = None
+    other_quote: str = ""
+    rank: int | None = None
+    also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """What a gate turned away, and why."""
+
+    gate: str
+    reason: str
+    passage: Passage
+    query: str = ""
+    answer: str = ""
+    quote: str = ""
+
+
+# FOLDED output.py: Write what was made: pairs and rejections in, tables that training reads out.
 
 TABLE = "question_answer_pairs"
 NAMES = ("train", "test", "test_hard")

@@ -1,1 +1,0 @@
-"""Passages in; questions with answers, and the quotes that support them, out."""

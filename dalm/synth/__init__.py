@@ -1,0 +1,1 @@
+"""Make questions, answers and exercises from passages."""
