@@ -123,7 +123,7 @@ def plain_scores(generator: Any, prompts: Any) -> Any:
     import torch
     from torch.nn.functional import pad as pad_more
 
-    from dalm.models.tokens import pad
+    from dalm.models.batching import pad
     from dalm.training.scoring import unflatten
 
     ids, mask = pad([prompt.tokens for prompt in prompts], generator.pad_token)

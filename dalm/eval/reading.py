@@ -15,8 +15,8 @@ from dalm.eval.measures import Column
 from dalm.eval.results import Results
 from dalm.eval.stopwatch import Stopwatch
 from dalm.io.evaluation_set import EvaluationSet
+from dalm.models.batching import by_length
 from dalm.models.generator import Generator
-from dalm.models.tokens import by_length
 from dalm.progress import track
 from dalm.records import Hit, JudgedQuery, Passage
 from dalm.serving.answering import answer, prompts_of

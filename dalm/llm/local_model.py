@@ -11,8 +11,8 @@ from transformers import GenerationConfig
 
 from dalm.errors import UserError
 from dalm.models import loading
+from dalm.models.batching import by_length, pad
 from dalm.models.generator import GENERATE_TOKENS, Generator, load_generator
-from dalm.models.tokens import by_length, pad
 from dalm.prompts import Message
 
 Answered = Callable[[int, str, int, int, float], None]

@@ -20,7 +20,7 @@ from dalm import prompts
 from dalm.config import GeneratorLength
 from dalm.errors import UserError
 from dalm.models import loading
-from dalm.models.tokens import by_length, pad
+from dalm.models.batching import by_length, pad
 from dalm.progress import track
 from dalm.prompts import frame_of, tokenise
 
@@ -95,7 +95,7 @@ class Generator(nn.Module):
         The head sees the scored positions only: of B prompts with T answer tokens each, B·T·V
         logits, never those of the prompts and the padding. A row's first token can't be scored.
         `mask` is (rows, length), or whatever the architecture takes along with `positions`, as for
-        packed documents (see `dalm.models.isolation`).
+        packed documents (see `dalm.models.packed_attention`).
         """
         hidden = self._backbone(ids, mask, positions)  # (rows, length, width)
         before = scored[:, 1:]

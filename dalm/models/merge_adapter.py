@@ -22,11 +22,11 @@ def merge(adapter: str, settings: Annotated[Merge, Parameter(name="*")]) -> None
     from pathlib import Path
 
     from dalm.config import check
-    from dalm.models import loading, merging
-    from dalm.models import merge_folders as folders
+    from dalm.models import loading, model_merging
+    from dalm.models import model_merging as folders
     from dalm.training import card
 
-    logger = logging.getLogger("dalm.models.merging")
+    logger = logging.getLogger("dalm.models.model_merging")
     check(settings)
     tuned, output = Path(adapter).expanduser(), Path(settings.output_dir).expanduser()
     role = folders.role_of(tuned)
@@ -36,26 +36,26 @@ def merge(adapter: str, settings: Annotated[Merge, Parameter(name="*")]) -> None
     placement = loading.place(settings.device, "fp32")
     folds = (tuned / folders.ADAPTER).is_file()
     name, lora = (base, str(tuned)) if folds else (str(tuned), None)
-    model = merging.load(role, name, placement, lora)
+    model = model_merging.load(role, name, placement, lora)
     alone = bool(getattr(model, "adapts_queries_alone", False))
     if folds:
-        merging.scale(model, settings.weight)
+        model_merging.scale(model, settings.weight)
     else:
-        merging.interpolate(model, merging.load(role, base, placement), settings.weight)
-    before = merging.outputs(model, queries_alone=alone)
+        model_merging.interpolate(model, model_merging.load(role, base, placement), settings.weight)
+    before = model_merging.outputs(model, queries_alone=alone)
     if folds:
-        model = merging.fold(model, base)
+        model = model_merging.fold(model, base)
     dtype = folders.dtype_of(base, settings.dtype)
-    difference, rounding = merging.write(model, growing, dtype, before)
+    difference, rounding = model_merging.write(model, growing, dtype, before)
     if alone:
-        merging.mark_query_encoder(growing, base)
+        model_merging.mark_query_encoder(growing, base)
     card.write_merged(growing, role, adapter, base, settings)
     folders.publish(growing, output)
 
     logger.info("%-9s  %s: %g of %s on %s", role, output, settings.weight, adapter, base)
     logger.info(
         "outputs    differ by at most %.1e (over %g is refused); rounded to %s, by %.1e",
-        *(difference, merging.TOLERANCE, str(dtype).removeprefix("torch."), rounding),
+        *(difference, model_merging.TOLERANCE, str(dtype).removeprefix("torch."), rounding),
     )
     if alone:
         logger.info("queries    it embeds queries alone; passages are embedded by %s", base)

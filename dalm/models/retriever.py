@@ -25,8 +25,8 @@ from transformers.models.auto.modeling_auto import (
 from dalm.config import RetrieverLengths
 from dalm.errors import UserError
 from dalm.models import loading
-from dalm.models.portable import write_json, write_portable_layout
-from dalm.models.tokens import by_length, pad
+from dalm.models.batching import by_length, pad
+from dalm.models.export import write_json, write_portable_layout
 from dalm.progress import track
 from dalm.prompts import retriever_prompts
 

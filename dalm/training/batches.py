@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dalm.errors import UserError
+from dalm.models.batching import Ragged, Sequences
 from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
-from dalm.models.tokens import Ragged, Sequences
 from dalm.prompts import Prompt
 from dalm.records import Example, Passage
 

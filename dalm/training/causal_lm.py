@@ -7,7 +7,7 @@ from typing import cast
 
 from dalm.errors import UserError
 from dalm.models.generator import Generator
-from dalm.models.isolation import Way, find_way, packed_log_probs
+from dalm.models.packed_attention import Way, find_way, packed_log_probs
 from dalm.models.retriever import Retriever
 from dalm.training.batches import Batch
 from dalm.training.best import Best

@@ -13,8 +13,8 @@ import torch
 
 from dalm.distributed import total, world
 from dalm.models.generator import Generator
-from dalm.models.isolation import Way, packed_log_probs
 from dalm.models.loading import evaluating
+from dalm.models.packed_attention import Way, packed_log_probs
 from dalm.progress import track
 from dalm.training.packing import PackedBatch, PackedRows
 

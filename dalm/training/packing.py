@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from dalm.models.tokens import Ragged, Sequences, pad
+from dalm.models.batching import Ragged, Sequences, pad
 from dalm.training.batches import Batch
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from dalm.errors import UserError
+from dalm.models.batching import Ragged
 from dalm.models.generator import Generator
-from dalm.models.tokens import Ragged
 from dalm.prompts import Prompt
 from dalm.records import Example, Passage
 from dalm.training.batches import Batch, distinct, fitting, probed

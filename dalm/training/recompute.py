@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dalm.models.tokens import by_length
+from dalm.models.batching import by_length
 
 NEGLIGIBLE = 0.01
 """The lightest rows, which together hold at most this share of the gradient, are left out."""

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from dalm.models.batching import pad
 from dalm.models.generator import Generator
 from dalm.models.loading import evaluating
-from dalm.models.tokens import pad
 from dalm.prompts import Prompt
 from dalm.training import recompute
 from dalm.training.batches import Pieces

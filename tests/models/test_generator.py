@@ -16,8 +16,8 @@ from transformers import (
 from dalm.errors import UserError
 from dalm.models import generator as module
 from dalm.models import loading
+from dalm.models.batching import pad
 from dalm.models.generator import Generator, load_generator
-from dalm.models.tokens import pad
 from dalm.prompts import INSTRUCTION
 
 CPU = loading.place("cpu", "fp32")

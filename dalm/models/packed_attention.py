@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dalm.models import loading
+from dalm.models.batching import by_length
 from dalm.models.generator import Generator
-from dalm.models.tokens import by_length
 
 Way = Literal["positions", "mask", "apart"]
 """positions: they start again with each document. mask: a block-diagonal one besides. apart: each

@@ -16,8 +16,8 @@ from transformers import (
 )
 
 from dalm.models.generator import Generator
-from dalm.models.isolation import block_diagonal, find_way, packed_log_probs
 from dalm.models.loading import place
+from dalm.models.packed_attention import block_diagonal, find_way, packed_log_probs
 
 IDS = {"bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0, "vocab_size": 320}
 SIZE = {

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dalm.models.tokens import Ragged, by_length, pad
+from dalm.models.batching import Ragged, by_length, pad
 
 SEQUENCES = [[5, 6, 7], [], [8], np.array([9, 10], np.int32)]
 
