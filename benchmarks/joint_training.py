@@ -41,7 +41,7 @@ def objective_of(way: str, folder: str) -> tuple[Any, Any]:
     from dalm.models.generator import load_generator
     from dalm.models.loading import place
     from dalm.models.retriever import load_retriever
-    from dalm.retrieval.living import LivingIndex
+    from dalm.retrieval.training_index import LivingIndex
     from dalm.training import assembly
 
     torch.manual_seed(0)

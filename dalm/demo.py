@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dalm.models.generator import Generator
     from dalm.models.retriever import Retriever
     from dalm.records import Example
-    from dalm.retrieval.index import Index
+    from dalm.retrieval.exact import Index
 
 DATA = Path(__file__).parent / "datasets"
 TRAIN, TEST = DATA / "toy_data_train.csv", DATA / "toy_data_test.csv"
@@ -90,7 +90,7 @@ def _measure(retriever_name: str, generator_name: str, examples: "list[Example]"
     from dalm.eval.answers import exact_match
     from dalm.eval.measures import means, measure_retrieval
     from dalm.records import Hit
-    from dalm.retrieval.search import find
+    from dalm.retrieval.base import find
     from dalm.serving.answering import answer
 
     retriever, generator, index = _load(retriever_name, generator_name, examples)
@@ -116,7 +116,7 @@ def _load(
     from dalm.models.generator import load_generator
     from dalm.models.loading import place
     from dalm.models.retriever import load_retriever
-    from dalm.retrieval.search import build_index
+    from dalm.retrieval.base import build_index
 
     placement = place("auto", "auto")
     retriever = load_retriever(retriever_name, placement)
@@ -153,7 +153,7 @@ def _show(before: list[float], after: list[float], examples: "list[Example]") ->
 
 def _answer(retriever_name: str, generator_name: str, examples: "list[Example]") -> None:
     """Answer three questions, the first of three documents, and show what was read."""
-    from dalm.retrieval.search import find
+    from dalm.retrieval.base import find
     from dalm.serving.answering import answer
 
     retriever, generator, index = _load(retriever_name, generator_name, examples)

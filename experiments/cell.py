@@ -83,7 +83,7 @@ def measure(cell: dict[str, Any], retriever_name: str, generator_name: str) -> d
     from dalm.models.loading import place
     from dalm.models.retriever import load_retriever
     from dalm.records import Hit
-    from dalm.retrieval.search import build_index, find
+    from dalm.retrieval.base import build_index, find
     from dalm.serving.answering import answer
 
     retriever = load_retriever(retriever_name, place("cpu", cell.get("encodes_in", "fp32")))

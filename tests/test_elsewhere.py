@@ -14,8 +14,8 @@ from dalm.io.examples import read_examples
 from dalm.models.generator import load_generator
 from dalm.models.loading import lora, place
 from dalm.models.retriever import load_retriever
-from dalm.retrieval.living import LivingIndex
-from dalm.retrieval.search import build_index, find
+from dalm.retrieval.base import build_index, find
+from dalm.retrieval.training_index import LivingIndex
 from dalm.serving.answering import answer
 from dalm.training import assembly, probed
 from dalm.training.batches import Rows, on

@@ -18,7 +18,7 @@ from dalm.io.examples import Field
 from dalm.models.generator import Generator, load_generator
 from dalm.models.loading import Placement, check_model_is_there, place
 from dalm.models.retriever import Kind, Retriever, load_retriever
-from dalm.retrieval.vector_cache import folder_of
+from dalm.retrieval.embedding_cache import folder_of
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from dalm.eval.results import Results
 from dalm.eval.stopwatch import Stopwatch
 from dalm.io.evaluation_set import EvaluationSet
 from dalm.models.retriever import Retriever
-from dalm.retrieval.index import index_kind
-from dalm.retrieval.search import find
-from dalm.retrieval.vector_cache import encode_passages_cached
+from dalm.retrieval.base import find
+from dalm.retrieval.embedding_cache import encode_passages_cached
+from dalm.retrieval.exact import index_kind
 
 CUTOFFS = (1, 5, 10, 20, 50, 100)
 

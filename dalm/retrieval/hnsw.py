@@ -12,7 +12,7 @@ from torch import Tensor
 from dalm.errors import UserError
 from dalm.progress import track
 from dalm.records import Passage
-from dalm.retrieval.index import Index
+from dalm.retrieval.exact import Index
 from dalm.retrieval.topk import top_k
 
 GRAPH = "graph.usearch"

@@ -28,9 +28,9 @@ def mine_negatives(
     from dalm.models.retriever import load_retriever
     from dalm.retrieval import mining_run
     from dalm.retrieval.bm25 import BM25
-    from dalm.retrieval.index import Index
-    from dalm.retrieval.neighbours import mine_examples
-    from dalm.retrieval.vector_cache import encode_passages_cached, folder_of
+    from dalm.retrieval.embedding_cache import encode_passages_cached, folder_of
+    from dalm.retrieval.exact import Index
+    from dalm.retrieval.negatives import mine_examples
 
     output = mining_run.start(settings)
     table = read_table(dataset_path)

@@ -13,8 +13,8 @@ from dalm.io.tables import Table, kind
 from dalm.io.writers import check_output_file, write_table
 from dalm.models.loading import check_model_name
 from dalm.records import Example, Passage
-from dalm.retrieval.mining import Mined, Reason, Rules
-from dalm.retrieval.vector_cache import folder_of
+from dalm.retrieval.embedding_cache import folder_of
+from dalm.retrieval.negatives import Mined, Reason, Rules
 
 logger = logging.getLogger(__name__)
 

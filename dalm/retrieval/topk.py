@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dalm.retrieval.screening import Found, Rough, above
+from dalm.retrieval.bf16_prefilter import Found, Rough, above
 
 # On a CPU a block's scores stay in the cache; a GPU wants more work per launch.
 BLOCK_PASSAGES = {"cpu": 8_192, "cuda": 262_144}
@@ -29,7 +29,7 @@ def top_k(
     number of queries and of passages in one product; by default it follows the device.
 
     On a CPU with many queries a block behind the first is screened in low precision for what may
-    exceed the k-th best score so far (see `dalm.retrieval.screening`).
+    exceed the k-th best score so far (see `dalm.retrieval.bf16_prefilter`).
 
     The same arguments give the same result. Two equal vectors may still score differently in the
     last bit, as in any fp32 product, since a matrix product rounds by a column's place in it.

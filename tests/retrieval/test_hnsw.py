@@ -6,7 +6,7 @@ from torch.nn.functional import normalize
 
 from dalm.errors import UserError
 from dalm.records import Passage
-from dalm.retrieval.index import Index, index_kind
+from dalm.retrieval.exact import Index, index_kind
 
 
 def passages(count):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dalm.retrieval import screening, topk
+from dalm.retrieval import bf16_prefilter, topk
 from dalm.retrieval.topk import top_k
 
 
@@ -24,7 +24,7 @@ def way(request, monkeypatch):
     """Screen however few the queries are; or never; or as where there is no bfloat16."""
     monkeypatch.setattr(topk, "SCREENED_QUERIES", 10**9 if request.param == "plain" else 1)
     if request.param == "fp32":
-        monkeypatch.setattr(screening, "has_bf16", lambda _: False)
+        monkeypatch.setattr(bf16_prefilter, "has_bf16", lambda _: False)
     return request.param
 
 
@@ -70,7 +70,7 @@ def test_few_come_through_the_first_pass(way, monkeypatch):
     seen = []
 
     def counted(queries, passages, bound, room):
-        found = screening.above(queries, passages, bound, room)
+        found = bf16_prefilter.above(queries, passages, bound, room)
         seen.append(None if found is None else len(found.lines))
         return found
 

@@ -13,7 +13,7 @@ from dalm.models.loading import lora, place
 from dalm.models.retriever import Retriever, load_retriever
 from dalm.models.tiny import build_encoder, build_generator
 from dalm.records import Example, Passage
-from dalm.retrieval.living import LivingIndex
+from dalm.retrieval.training_index import LivingIndex
 from dalm.training.batches import Rows
 from dalm.training.candidates import InBatch, Searched
 from dalm.training.joint import RagEndToEnd

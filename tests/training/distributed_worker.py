@@ -20,7 +20,7 @@ from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
 from dalm.records import Example, Passage
-from dalm.retrieval.living import LivingIndex
+from dalm.retrieval.training_index import LivingIndex
 from dalm.training import recompute
 from dalm.training.batches import Rows
 from dalm.training.candidates import InBatch, Searched

@@ -28,8 +28,8 @@ def train_generator_only(
     from dalm.io.examples import read_examples
     from dalm.models.generator import load_generator
     from dalm.models.retriever import load_retriever
-    from dalm.retrieval.search import build_index, find
-    from dalm.retrieval.vector_cache import CachedEncoder, folder_of
+    from dalm.retrieval.base import build_index, find
+    from dalm.retrieval.embedding_cache import CachedEncoder, folder_of
     from dalm.training import dry_run, reading_setup, run, shown
     from dalm.training.reading import Reading
     from dalm.training.reading_rows import ReadingRows

@@ -31,7 +31,7 @@ def train_rag_e2e(
     from dalm.io.examples import read_examples
     from dalm.models.generator import load_generator
     from dalm.models.retriever import load_retriever
-    from dalm.retrieval.living import LivingIndex
+    from dalm.retrieval.training_index import LivingIndex
     from dalm.training import assembly, dry_run, run, shown
     from dalm.training.trainer import train
 

@@ -3,7 +3,7 @@ import torch
 
 from dalm.errors import UserError
 from dalm.records import Hit, Passage
-from dalm.retrieval.search import build_index, find
+from dalm.retrieval.base import build_index, find
 
 
 class Letters:

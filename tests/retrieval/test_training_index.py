@@ -5,8 +5,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dalm.retrieval.living import LivingIndex
 from dalm.retrieval.topk import top_k
+from dalm.retrieval.training_index import LivingIndex
 
 CPU = torch.device("cpu")
 
@@ -133,7 +133,7 @@ def test_another_knowledge_base_is_refused(index, tmp_path, count, identity):
 
 def test_a_share_of_another_number_of_processes_is_refused(index, tmp_path, monkeypatch):
     index.save(tmp_path / "index.safetensors")
-    monkeypatch.setattr("dalm.retrieval.living.world", lambda: (0, 2))
+    monkeypatch.setattr("dalm.retrieval.training_index.world", lambda: (0, 2))
     half = LivingIndex(30, "passages", CPU)
     said = half.load(tmp_path / "index.safetensors")
     assert said == "the knowledge base or the number of processes is another"

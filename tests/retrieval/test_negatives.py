@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dalm.records import Hit, Passage
-from dalm.retrieval.mining import Rules, mine, text_key
+from dalm.retrieval.negatives import Rules, mine, text_key
 
 GOLD = Passage.of("gold", "Doc")
 EVERYTHING = Rules(num_negatives=99, max_share=None, skip_same_document=False)

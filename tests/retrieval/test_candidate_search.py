@@ -6,12 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-import dalm.retrieval.neighbours as module
+import dalm.retrieval.negatives as module
 from dalm.records import Example, Passage
 from dalm.retrieval.bm25 import BM25
-from dalm.retrieval.index import Index
-from dalm.retrieval.mining import Rules
-from dalm.retrieval.neighbours import mine_examples
+from dalm.retrieval.exact import Index
+from dalm.retrieval.negatives import Rules, mine_examples
 
 
 class Written:

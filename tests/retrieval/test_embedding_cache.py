@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-import dalm.retrieval.vector_cache as module
+import dalm.retrieval.embedding_cache as module
 from dalm.models import loading
 from dalm.models.loading import place
 from dalm.models.retriever import Retriever, load_retriever
-from dalm.retrieval.vector_cache import default_folder, encode_passages_cached, fingerprint
+from dalm.retrieval.embedding_cache import default_folder, encode_passages_cached, fingerprint
 
 TEXTS = ["Ada lives in Ulm.", "Bela lives in Bern.", "Cyrus keeps one owl.", "ada lives in ulm."]
 

@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 
 from dalm.errors import UserError
 from dalm.records import Passage
-from dalm.retrieval.index import Index
+from dalm.retrieval.exact import Index
 from dalm.retrieval.topk import _block, top_k
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dalm.errors import UserError
 from dalm.records import Hit, Passage
-from dalm.retrieval.index import Index, index_kind
+from dalm.retrieval.exact import Index, index_kind
 
 
 class Encoder(Protocol):
