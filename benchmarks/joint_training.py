@@ -42,7 +42,7 @@ def objective_of(way: str, folder: str) -> tuple[Any, Any]:
     from dalm.models.loading import place
     from dalm.models.retriever import load_retriever
     from dalm.retrieval.training_index import LivingIndex
-    from dalm.training import assembly
+    from dalm.training import joint_training
 
     torch.manual_seed(0)
     name, *words = way.split()
@@ -59,9 +59,9 @@ def objective_of(way: str, folder: str) -> tuple[Any, Any]:
     placement = place("cpu", "fp32")
     retriever, generator = load_retriever(minilm(), placement), load_generator(folder, placement)
     more = list({e.passage.id: e.passage for e in read}.values())[: PASSAGES if searched else 0]
-    rows = assembly.rows_of(examples, more, retriever, generator, settings)
+    rows = joint_training.rows_of(examples, more, retriever, generator, settings)
     index = LivingIndex(len(rows.base), "benchmark", retriever.device) if searched else None
-    objective = assembly.objective_of(rows, retriever, generator, settings, index)
+    objective = joint_training.objective_of(rows, retriever, generator, settings, index)
     objective.begin_update(0.0)
     objective.train()
     batch = rows.collate(range(size))
@@ -93,16 +93,17 @@ def build_models(texts: list[str], folder: str) -> None:
 
 def be_plain(batch: Any, settings: Any) -> None:
     """Pad to the maxima, and keep every row's activations."""
-    from dalm.training import joint, recompute, separate
+    from dalm.training import gradient_cache
+    from dalm.training.objectives import dalm_loss, joint
 
     batch["query"] = padded(batch["query"], settings.query_max_len)
     if "passage" in batch:
         batch["passage"] = padded(batch["passage"], settings.passage_max_len)
     joint.score_answers = plain_scores  # type: ignore[assignment]
-    separate.score_answers = plain_scores  # type: ignore[assignment]
+    dalm_loss.score_answers = plain_scores  # type: ignore[assignment]
     joint.score_candidates = plain_candidates  # type: ignore[assignment]
     joint.judge = judged  # type: ignore[assignment]
-    recompute.recomputed = kept  # type: ignore[assignment]
+    gradient_cache.recomputed = kept  # type: ignore[assignment]
 
 
 def padded(features: dict[str, Any], length: int) -> dict[str, Any]:

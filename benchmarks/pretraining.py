@@ -59,9 +59,9 @@ def ours(model: str, precision: str) -> dict[str, float]:
     from dalm.config import Pretraining
     from dalm.models.generator import load_generator
     from dalm.models.loading import place
-    from dalm.training.causal_lm import CausalLM
-    from dalm.training.corpus import documents
-    from dalm.training.packing import PackedRows
+    from dalm.training.data.corpus import documents
+    from dalm.training.data.packing import PackedRows
+    from dalm.training.objectives.causal_lm import CausalLM
     from dalm.training.trainer import ObjectiveTrainer, arguments
 
     placement = place("cpu", precision)  # type: ignore[arg-type]

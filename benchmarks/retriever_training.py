@@ -38,8 +38,8 @@ def ours(precision: str) -> float:
     from dalm.io.examples import read_examples
     from dalm.models.loading import place
     from dalm.models.retriever import load_retriever
-    from dalm.training.batches import Rows
-    from dalm.training.objectives import Contrastive
+    from dalm.training.data.batches import Rows
+    from dalm.training.objectives.objective import Contrastive
     from dalm.training.trainer import ObjectiveTrainer, arguments
 
     with tempfile.TemporaryDirectory() as folder:

@@ -17,13 +17,14 @@ from dalm.models.retriever import load_retriever
 from dalm.retrieval.base import build_index, find
 from dalm.retrieval.training_index import LivingIndex
 from dalm.serving.answering import answer
-from dalm.training import assembly, probed
-from dalm.training.batches import Rows, on
-from dalm.training.causal_lm import CausalLM
-from dalm.training.objectives import Contrastive
-from dalm.training.packing import PackedRows
-from dalm.training.reading import Reading
-from dalm.training.reading_rows import ReadingRows
+from dalm.training import joint_training
+from dalm.training.data.batches import Rows, on
+from dalm.training.data.packing import PackedRows
+from dalm.training.data.sft_rows import ReadingRows
+from dalm.training.objectives import diagnostics
+from dalm.training.objectives.causal_lm import CausalLM
+from dalm.training.objectives.objective import Contrastive
+from dalm.training.objectives.sft import Reading
 from tests.elsewhere import DEVICE, Elsewhere, elsewhere
 
 OBJECTIVES = ("rag_token", "rag_sequence", "emdr2", "pdist", "lsr")
@@ -57,11 +58,11 @@ def moved(*models):
 def joint(models, examples, **options):
     """Return a joint objective as the command puts it together, and its rows."""
     settings = RagE2E(output_dir="unused", **options)
-    rows = assembly.rows_of(examples, [], *models, settings)
+    rows = joint_training.rows_of(examples, [], *models, settings)
     index = None
     if settings.candidates == "index":
         index = LivingIndex(len(rows.base), "", models[0].device)
-    return assembly.objective_of(rows, *models, settings, index), rows
+    return joint_training.objective_of(rows, *models, settings, index), rows
 
 
 def stepped(objective, batch):
@@ -172,7 +173,7 @@ def test_a_forgotten_tensor_is_refused(models, examples, monkeypatch):
     with elsewhere():
         moved(*models)
         objective, rows = joint(models, examples, **INDEX)
-        monkeypatch.setattr(probed, "on", lambda batch, device: batch)
+        monkeypatch.setattr(diagnostics, "on", lambda batch, device: batch)
         with pytest.raises(RuntimeError, match="not all tensors are on cuda:0"):
             stepped(objective, rows.collate(range(4)))
 

@@ -24,7 +24,7 @@ def merge(adapter: str, settings: Annotated[Merge, Parameter(name="*")]) -> None
     from dalm.config import check
     from dalm.models import loading, model_merging
     from dalm.models import model_merging as folders
-    from dalm.training import card
+    from dalm.training import model_card
 
     logger = logging.getLogger("dalm.models.model_merging")
     check(settings)
@@ -49,7 +49,7 @@ def merge(adapter: str, settings: Annotated[Merge, Parameter(name="*")]) -> None
     difference, rounding = model_merging.write(model, growing, dtype, before)
     if alone:
         model_merging.mark_query_encoder(growing, base)
-    card.write_merged(growing, role, adapter, base, settings)
+    model_card.write_merged(growing, role, adapter, base, settings)
     folders.publish(growing, output)
 
     logger.info("%-9s  %s: %g of %s on %s", role, output, settings.weight, adapter, base)

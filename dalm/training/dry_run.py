@@ -12,10 +12,10 @@ import torch
 from dalm.config import Training
 from dalm.models.loading import Placement
 from dalm.records import Passage
-from dalm.training.batches import TrainingRows, on
-from dalm.training.objectives import Objective
-from dalm.training.sampling import LengthBatches
-from dalm.training.shown import Shown, show
+from dalm.training.data.batches import TrainingRows, on
+from dalm.training.data.sampler import LengthBatches
+from dalm.training.objectives.objective import Objective
+from dalm.training.preview import Shown, show
 
 logger = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ from dalm.models.generator import Generator, load_generator
 from dalm.models.tiny import SIZES, build_generator
 from dalm.models.vocabulary import extended
 from dalm.prompts import MARKS
-from dalm.training.best import Best, Figures
-from dalm.training.causal_lm import CausalLM
-from dalm.training.corpus import Corpus
-from dalm.training.heldout import HeldOut
-from dalm.training.packing import PackedBatch, PackedRows
+from dalm.training.best_weights import Best, Figures
+from dalm.training.bits_per_byte import HeldOut
+from dalm.training.data.corpus import Corpus
+from dalm.training.data.packing import PackedBatch, PackedRows
+from dalm.training.objectives.causal_lm import CausalLM
+from dalm.training.preview import Shown
 from dalm.training.run import TrainingRun
-from dalm.training.shown import Shown
 
 logger = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from dalm.models.generator import Generator
 from dalm.models.loading import Placement
 from dalm.models.retriever import Retriever
 from dalm.records import Example
-from dalm.training import card, checkpoints
-from dalm.training.batches import TrainingRows
-from dalm.training.objectives import Objective
+from dalm.training import checkpoints, model_card
+from dalm.training.data.batches import TrainingRows
+from dalm.training.objectives.objective import Objective
 
 logger = logging.getLogger(__name__)
 
@@ -119,10 +119,10 @@ class TrainingRun:
         logger.info("next       %s", advice)
 
     def _write_card(self, folder: Path, name: str, model: Retriever | Generator) -> None:
-        card.write(
+        model_card.write(
             folder,
             "retriever" if name == "retriever" else "generator",
-            self.inputs.get(f"{name}_name_or_path", card.SCRATCH),
+            self.inputs.get(f"{name}_name_or_path", model_card.SCRATCH),
             self.settings,
             self.inputs,
             data=self.said.get("data", ""),
@@ -143,8 +143,8 @@ class TrainingRun:
             models = [self.folder / name for name in _MODELS if (self.folder / name).is_dir()]
             hub.upload_file(
                 repo_id=repository,
-                path_or_fileobj=card.of_repository(models).encode(),
-                path_in_repo=card.CARD,
+                path_or_fileobj=model_card.of_repository(models).encode(),
+                path_in_repo=model_card.CARD,
                 commit_message="Say what is here",
             )
         except Exception as error:

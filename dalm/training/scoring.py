@@ -11,8 +11,8 @@ from dalm.models.batching import pad
 from dalm.models.generator import Generator
 from dalm.models.loading import evaluating
 from dalm.prompts import Prompt
-from dalm.training import recompute
-from dalm.training.batches import Pieces
+from dalm.training import gradient_cache
+from dalm.training.data.batches import Pieces
 
 
 def candidate_prompts(
@@ -61,7 +61,7 @@ def score_candidates(
     if candidates == 1 and torch.is_grad_enabled():
         return score_answers(generator, prompts)[:, None, :]
     plan = _plan(generator, prompts, candidates)
-    table = recompute.recomputed(plan, list(generator.parameters()))
+    table = gradient_cache.recomputed(plan, list(generator.parameters()))
     return table.view(-1, candidates, table.shape[1])
 
 
@@ -69,11 +69,11 @@ def judge(
     generator: Generator, prompts: Sequence[Prompt], candidates: int = 1
 ) -> Float[Tensor, "B K T"]:
     """Return ℓ of B·K prompts without gradient and without dropout."""
-    table = recompute.without_gradient(_plan(generator, prompts, candidates))
+    table = gradient_cache.without_gradient(_plan(generator, prompts, candidates))
     return table.view(-1, candidates, table.shape[1])
 
 
-def _plan(generator: Generator, prompts: Sequence[Prompt], candidates: int) -> recompute.Plan:
+def _plan(generator: Generator, prompts: Sequence[Prompt], candidates: int) -> gradient_cache.Plan:
     def again(rows: np.ndarray) -> Tensor:
         return score_answers(generator, [prompts[row] for row in rows])
 
@@ -86,4 +86,4 @@ def _plan(generator: Generator, prompts: Sequence[Prompt], candidates: int) -> r
         return (gradient.abs() * -torch.expm1(log_probs)).sum(1)
 
     lengths = np.array([prompt.length for prompt in prompts])
-    return recompute.Plan(first, again, lengths, len(prompts) // candidates, weigh)
+    return gradient_cache.Plan(first, again, lengths, len(prompts) // candidates, weigh)

@@ -19,11 +19,11 @@ from dalm.config import Training
 from dalm.distributed import total, world
 from dalm.errors import UserError
 from dalm.models.loading import Placement
-from dalm.training import checkpoints, meter
-from dalm.training.batches import Batch, TrainingRows
+from dalm.training import checkpoints, metrics_log
 from dalm.training.callbacks import Ending, Progress
-from dalm.training.objectives import Loss, Objective
-from dalm.training.sampling import LengthBatches
+from dalm.training.data.batches import Batch, TrainingRows
+from dalm.training.data.sampler import LengthBatches
+from dalm.training.objectives.objective import Loss, Objective
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class ObjectiveTrainer(Trainer):
     ) -> None:
         self.rows = rows
         self.rates = rates
-        self.meter = meter.Meter()
+        self.meter = metrics_log.Meter()
         self.stop = checkpoints.Stop()
         self.progress = Progress()
         self.told: set[str] = set()
@@ -188,7 +188,7 @@ class ObjectiveTrainer(Trainer):
         line |= self._learning_rates(logs["learning_rate"]) | self.trained.observe()
         self._warn(line)
         if self.is_world_process_zero():
-            meter.append(self.folder / "metrics.jsonl", line)
+            metrics_log.append(self.folder / "metrics.jsonl", line)
         super().log({k: v for k, v in line.items() if k not in ("step", "epoch")}, start_time)
 
     def _learning_rates(self, first: float) -> dict[str, float]:
@@ -254,7 +254,7 @@ class ObjectiveTrainer(Trainer):
                 parameter.copy_(stored[name])
         if self.is_world_process_zero():
             checkpoints.clear_unfinished(self.folder)
-            meter.rewind(self.folder / "metrics.jsonl", checkpoints.step(folder))
+            metrics_log.rewind(self.folder / "metrics.jsonl", checkpoints.step(folder))
         states = folder / f"meter_{world()[0]}.json"
         if states.is_file():
             self.meter.load(json.loads(states.read_text()), self.args.device)

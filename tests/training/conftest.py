@@ -14,10 +14,10 @@ from dalm.models.retriever import Retriever, load_retriever
 from dalm.models.tiny import build_encoder, build_generator
 from dalm.records import Example, Passage
 from dalm.retrieval.training_index import LivingIndex
-from dalm.training.batches import Rows
-from dalm.training.candidates import InBatch, Searched
-from dalm.training.joint import RagEndToEnd
-from dalm.training.searched_rows import SearchedRows
+from dalm.training.data.batches import Rows
+from dalm.training.data.retrieved_rows import SearchedRows
+from dalm.training.objectives.candidates import InBatch, Searched
+from dalm.training.objectives.joint import RagEndToEnd
 
 GOLD = [
     "The velt of a skerrow stands at nine bars when the gate is shut.",

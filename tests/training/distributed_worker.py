@@ -21,12 +21,12 @@ from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
 from dalm.records import Example, Passage
 from dalm.retrieval.training_index import LivingIndex
-from dalm.training import recompute
-from dalm.training.batches import Rows
-from dalm.training.candidates import InBatch, Searched
-from dalm.training.joint import RagEndToEnd
-from dalm.training.objectives import Contrastive
-from dalm.training.searched_rows import SearchedRows
+from dalm.training import gradient_cache
+from dalm.training.data.batches import Rows
+from dalm.training.data.retrieved_rows import SearchedRows
+from dalm.training.objectives.candidates import InBatch, Searched
+from dalm.training.objectives.joint import RagEndToEnd
+from dalm.training.objectives.objective import Contrastive
 
 CPU = place("cpu", "fp32")
 
@@ -138,7 +138,7 @@ def run(retriever, generator, inputs):
 
 def main(retriever, generator, inputs, result):
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
-    recompute.NEGLIGIBLE = 0.0  # exactly: what is light depends on the batch
+    gradient_cache.NEGLIGIBLE = 0.0  # exactly: what is light depends on the batch
     found = run(retriever, generator, json.loads(Path(inputs).read_text()))
     if dist.get_rank() == 0:
         torch.save(found, result)

@@ -16,10 +16,10 @@ from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
 from dalm.records import Example, Passage
-from dalm.training.batches import Rows
-from dalm.training.candidates import InBatch
-from dalm.training.joint import RagEndToEnd
-from dalm.training.separate import Separate
+from dalm.training.data.batches import Rows
+from dalm.training.objectives.candidates import InBatch
+from dalm.training.objectives.dalm_loss import Separate
+from dalm.training.objectives.joint import RagEndToEnd
 from dalm.training.trainer import ObjectiveTrainer, arguments, train
 
 CPU = place("cpu", "fp32")

@@ -13,9 +13,9 @@ from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.records import Example, Passage
 from dalm.training import dry_run
-from dalm.training.objectives import Loss, Objective
-from dalm.training.reading import Reading
-from dalm.training.reading_rows import ReadingRows
+from dalm.training.data.sft_rows import ReadingRows
+from dalm.training.objectives.objective import Loss, Objective
+from dalm.training.objectives.sft import Reading
 
 CPU = place("cpu", "fp32")
 

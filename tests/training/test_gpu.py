@@ -12,9 +12,9 @@ from dalm.io.examples import read_examples
 from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
-from dalm.training.batches import Rows
-from dalm.training.candidates import InBatch
-from dalm.training.joint import RagEndToEnd
+from dalm.training.data.batches import Rows
+from dalm.training.objectives.candidates import InBatch
+from dalm.training.objectives.joint import RagEndToEnd
 from dalm.training.trainer import train
 
 

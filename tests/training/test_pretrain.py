@@ -17,7 +17,7 @@ from dalm.cli import app, run
 from dalm.io.texts import hold_out, read_texts
 from dalm.models.generator import load_generator
 from dalm.models.loading import place
-from dalm.training import checkpoints, meter
+from dalm.training import checkpoints, metrics_log
 
 CPU = "--device cpu --precision fp32".split()
 SHORT = [*CPU, *"--sequence-length 48 --batch-size 2 --logging-steps 3".split()]
@@ -66,7 +66,7 @@ def whole(command, texts, tmp_path_factory):
 
 def lines(folder) -> list[dict[str, float]]:
     read = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    return [{k: v for k, v in line.items() if k not in meter.CLOCK} for line in read]
+    return [{k: v for k, v in line.items() if k not in metrics_log.CLOCK} for line in read]
 
 
 def weights(folder) -> dict[str, torch.Tensor]:

@@ -17,7 +17,7 @@ from safetensors import safe_open
 
 from dalm.cli import app, run
 from dalm.errors import UserError
-from dalm.training import checkpoints, meter
+from dalm.training import checkpoints, metrics_log
 
 PATIENCE = 600.0
 # A refresh of a tiny index is over before anyone could break it off: this one waits in the middle.
@@ -89,7 +89,7 @@ def lines(folder: Path) -> list[dict[str, float]]:
     """Return the metrics without what two equal runs may differ in."""
     file = folder / "metrics.jsonl"
     read = map(json.loads, file.read_text().splitlines()) if file.exists() else ()
-    return [{k: v for k, v in line.items() if k not in meter.CLOCK} for line in read]
+    return [{k: v for k, v in line.items() if k not in metrics_log.CLOCK} for line in read]
 
 
 def logged(folder: Path, step: int):
@@ -346,9 +346,9 @@ def test_a_checkpoint_is_never_seen_half_deleted(tmp_path, monkeypatch):
 def test_rewinding_drops_the_lines_behind_a_step_and_a_torn_one(tmp_path):
     file = tmp_path / "metrics.jsonl"
     file.write_text('{"step": 1}\n{"step": 4}\n{"step": 6}\n{"st')
-    meter.rewind(file, 4)
+    metrics_log.rewind(file, 4)
     assert file.read_text() == '{"step": 1}\n{"step": 4}\n'
-    meter.rewind(tmp_path / "none.jsonl", 4)
+    metrics_log.rewind(tmp_path / "none.jsonl", 4)
 
 
 def test_a_second_interrupt_ends_at_once():

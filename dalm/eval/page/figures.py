@@ -9,7 +9,7 @@ from typing import Any
 from dalm.eval.comparison import LEVEL, SAMPLES
 from dalm.eval.confidence import Interval, bootstrap_intervals
 from dalm.eval.results import Results
-from dalm.training.meter import CLOCK
+from dalm.training.metrics_log import CLOCK
 
 DEPTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000)
 """Where recall over k is taken, as far as the ranking goes."""

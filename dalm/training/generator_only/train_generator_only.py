@@ -30,9 +30,9 @@ def train_generator_only(
     from dalm.models.retriever import load_retriever
     from dalm.retrieval.base import build_index, find
     from dalm.retrieval.embedding_cache import CachedEncoder, folder_of
-    from dalm.training import dry_run, reading_setup, run, shown
-    from dalm.training.reading import Reading
-    from dalm.training.reading_rows import ReadingRows
+    from dalm.training import dry_run, generator_setup, preview, run
+    from dalm.training.data.sft_rows import ReadingRows
+    from dalm.training.objectives.sft import Reading
     from dalm.training.trainer import train
 
     this_run = run.start(
@@ -40,12 +40,12 @@ def train_generator_only(
         dataset_path=dataset_path,
         generator_name_or_path=generator_name_or_path,
     )
-    reading_setup.check(settings)
+    generator_setup.check(settings)
     cache = folder_of(settings.cache, settings.cache_dir)
     searched = settings.retriever_name_or_path
     needs: set[Literal["passage", "answer"]] = {"answer"} if searched else {"passage", "answer"}
     examples = read_examples(dataset_path, settings, needs=needs)
-    passages = reading_setup.knowledge_base(examples, settings)
+    passages = generator_setup.knowledge_base(examples, settings)
 
     found = None
     if searched is not None:
@@ -79,7 +79,7 @@ def train_generator_only(
     objective = Reading.of(rows)
     this_run.ready(objective, rows)
     if settings.dry_run:
-        row = shown.prompt(generator, rows.collate([0])["prompts"][0])
+        row = preview.prompt(generator, rows.collate([0])["prompts"][0])
         dry_run.report(objective, rows, settings, this_run.placement, [row])
         return
     this_run.open()

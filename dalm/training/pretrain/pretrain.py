@@ -26,9 +26,10 @@ def pretrain(
     generator_name_or_path
         Causal language model: a folder, or a name on the Hugging Face hub.
     """
-    from dalm.training import corpus, dry_run, pretraining, run
-    from dalm.training.causal_lm import CausalLM
-    from dalm.training.measuring import Measuring
+    from dalm.training import dry_run, pretraining, run
+    from dalm.training.callbacks import Measuring
+    from dalm.training.data import corpus
+    from dalm.training.objectives.causal_lm import CausalLM
     from dalm.training.trainer import train
 
     pretraining.check(settings, generator_name_or_path)

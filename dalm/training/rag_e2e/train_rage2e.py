@@ -32,10 +32,10 @@ def train_rag_e2e(
     from dalm.models.generator import load_generator
     from dalm.models.retriever import load_retriever
     from dalm.retrieval.training_index import LivingIndex
-    from dalm.training import assembly, dry_run, run, shown
+    from dalm.training import dry_run, joint_training, preview, run
     from dalm.training.trainer import train
 
-    assembly.check(settings)
+    joint_training.check(settings)
     this_run = run.start(
         settings,
         dataset_path=dataset_path,
@@ -45,12 +45,14 @@ def train_rag_e2e(
     searched = settings.candidates == "index"
     needs: set[Literal["passage", "answer"]] = {"answer"} if searched else {"passage", "answer"}
     examples = read_examples(dataset_path, settings, needs=needs)
-    more = assembly.knowledge_base(examples, settings)
+    more = joint_training.knowledge_base(examples, settings)
 
     tuned, packed = run.parts(settings.use_peft), run.parts(settings.use_bnb)
     retriever = load_retriever(
         retriever_name_or_path,
-        this_run.place(lora=assembly.adapts_retriever(settings), four_bit="retriever" in packed),
+        this_run.place(
+            lora=joint_training.adapts_retriever(settings), four_bit="retriever" in packed
+        ),
         lengths={"query": settings.query_max_len, "passage": settings.passage_max_len},
         prompts={"query": settings.query_prompt, "passage": settings.passage_prompt},
         is_autoregressive=settings.retriever_is_autoregressive,
@@ -60,15 +62,15 @@ def train_rag_e2e(
         this_run.place(lora="generator" in tuned, four_bit="generator" in packed),
         max_length=settings.generator_max_len,
     )
-    assembly.choose_trained(retriever, generator, this_run)
-    rows = assembly.rows_of(examples, more, retriever, generator, settings)
+    joint_training.choose_trained(retriever, generator, this_run)
+    rows = joint_training.rows_of(examples, more, retriever, generator, settings)
     index = None
     if searched:
         index = LivingIndex(len(rows.base), rows.base.identity(), retriever.device)
-    objective = assembly.objective_of(rows, retriever, generator, settings, index)
+    objective = joint_training.objective_of(rows, retriever, generator, settings, index)
     this_run.ready(objective, rows)
     if settings.dry_run:
-        lines = shown.pair_of(rows, whole=settings.objective == "dalm")
+        lines = preview.pair_of(rows, whole=settings.objective == "dalm")
         few = not searched or len(rows.base) <= dry_run.FEW
         dry_run.report(objective, rows, settings, this_run.placement, lines, measure=few)
         return

@@ -25,9 +25,9 @@ def train_retriever_only(
     """
     from dalm.io.examples import read_examples
     from dalm.models.retriever import load_retriever
-    from dalm.training import dry_run, run, shown
-    from dalm.training.batches import Rows
-    from dalm.training.objectives import Contrastive
+    from dalm.training import dry_run, preview, run
+    from dalm.training.data.batches import Rows
+    from dalm.training.objectives.objective import Contrastive
     from dalm.training.trainer import train
 
     this_run = run.start(
@@ -49,7 +49,7 @@ def train_retriever_only(
     rows = Rows(examples, retriever)
     this_run.ready(objective, rows)
     if settings.dry_run:
-        lines = shown.texts_of(rows)
+        lines = preview.texts_of(rows)
         dry_run.report(objective, rows, settings, this_run.placement, lines)
         return
     this_run.open()

@@ -1,0 +1,1 @@
+"""Turn examples and texts into batches."""

@@ -1,0 +1,142 @@
+"""Texts of a domain and general ones in; rows to train on, and rows held out to measure on, out."""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dalm.config import Pretraining
+from dalm.errors import UserError
+from dalm.io.texts import hold_out, read_texts
+from dalm.models.generator import Generator
+from dalm.progress import track
+from dalm.prompts import leading_token
+from dalm.records import Passage
+from dalm.training.bits_per_byte import HeldOut
+from dalm.training.data.packing import PackedRows, replayed
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 256
+"""Texts that are tokenised at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Texts to train on, and texts to measure on; no text is both."""
+
+    domain: list[str]
+    general: list[str]
+    measured_domain: list[str]
+    measured_general: list[str]
+
+    def trained(self, ratio: float) -> list[str]:
+        """Return the texts that new words are learnt from."""
+        return [*self.domain, *(self.general if ratio else [])]
+
+
+def read_corpus(source: str, settings: Pretraining) -> Corpus:
+    """Read the texts, and hold some of them out.
+
+    Raises:
+        UserError: nothing to read, nothing to hold out, or nothing left to train on.
+    """
+    domain, measured = _read(source, settings, settings.held_out)
+    general: list[Passage] = []
+    measured_general: list[Passage] = []
+    if settings.replay is not None:
+        general, measured_general = _read(settings.replay, settings, None)
+    held = {text.id for text in (*measured, *measured_general)}
+    return Corpus(
+        _without(held, domain, source),
+        _without(held, general, settings.replay),
+        [text.text for text in measured],
+        [text.text for text in measured_general],
+    )
+
+
+def _without(held: set[str], texts: list[Passage], name: str | None) -> list[str]:
+    """Leave out what is measured on, wherever it was found."""
+    left = [text.text for text in texts if text.id not in held]
+    if len(left) < len(texts):
+        logger.info("texts      %d of %s are measured on, left out", len(texts) - len(left), name)
+    if texts and not left:
+        raise UserError(f"every text of {name} is held out; name others with --held-out")
+    return left
+
+
+def _read(
+    source: str, settings: Pretraining, held_out: str | None
+) -> tuple[list[Passage], list[Passage]]:
+    columns = {"text_column": settings.text_column, "title_column": settings.title_column}
+    texts = read_texts(source, **columns)
+    if held_out is not None:
+        return texts, read_texts(held_out, **columns)
+    return hold_out(texts, settings.held_out_share, settings.held_out_bytes, settings.seed)
+
+
+def documents(generator: Generator, texts: Sequence[str], *, ends: bool) -> list[np.ndarray]:
+    """Return each text in tokens, behind a start token; with `ends` its end token follows.
+
+    The start is BOS where the tokenizer begins with it, else EOS, which stood between documents
+    when the model was trained first. So a text's first token has something to be predicted from.
+    """
+    tokenizer = generator.tokenizer
+    end = tokenizer.eos_token_id
+    end = generator.frame.end if end is None else end
+    bos = leading_token(tokenizer)
+    start = end if bos is None else bos
+    found: list[np.ndarray] = []
+    for first in track(range(0, len(texts), CHUNK), -(-len(texts) // CHUNK), "tokens", "chunk"):
+        chunk = list(texts[first : first + CHUNK])
+        given = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
+        for ids in tokenizer(chunk, **given).input_ids:
+            found.append(np.array([start, *ids, *([end] if ends else [])], np.int32))
+    return found
+
+
+def training_rows(generator: Generator, corpus: Corpus, settings: Pretraining) -> PackedRows:
+    """Return the domain's texts packed into rows, with the share of general ones that is asked for.
+
+    The share is one of scored tokens, exact to the token: the last general text is cut.
+    """
+    found = documents(generator, corpus.domain, ends=True)
+    ratio = settings.replay_ratio
+    if corpus.general and ratio:
+        there = documents(generator, corpus.general, ends=True)
+        tokens = round(_scored(found) * ratio / (1 - ratio))
+        logger.info("replay     %s tokens out of %s", f"{tokens:,}", f"{_scored(there):,}")
+        found += replayed(there, tokens, settings.seed)
+    return PackedRows(
+        found,
+        settings.sequence_length,
+        pad_token=generator.pad_token,
+        ranks=int(os.environ.get("WORLD_SIZE", "1")),
+    )
+
+
+def held_out(generator: Generator, corpus: Corpus, length: int) -> list[HeldOut]:
+    """Return the texts to measure on: the domain's, then general ones if there are any."""
+    named = {"domain": corpus.measured_domain, "general": corpus.measured_general}
+    return [_held_out(name, generator, texts, length) for name, texts in named.items() if texts]
+
+
+def _held_out(name: str, generator: Generator, texts: Sequence[str], length: int) -> HeldOut:
+    found = documents(generator, texts, ends=False)
+    tokenizer = generator.tokenizer
+    unknown = tokenizer.unk_token_id
+    if unknown is not None and unknown != tokenizer.eos_token_id:
+        lost = sum(int((document == unknown).sum()) for document in found)
+        if lost:
+            logger.warning(
+                "%s: the tokenizer doesn't know %d signs of the held-out text; bits per byte leave "
+                "out what they stand for",
+                *(name, lost),
+            )
+    return HeldOut(name, PackedRows(found, length, pad_token=generator.pad_token), texts)
+
+
+def _scored(found: Sequence[np.ndarray]) -> int:
+    return sum(len(document) - 1 for document in found)

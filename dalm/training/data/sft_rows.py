@@ -1,0 +1,155 @@
+"""Questions with passages in; prompts to learn to answer from, drawn anew in every epoch, out."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from dalm.errors import UserError
+from dalm.models.batching import Ragged
+from dalm.models.generator import Generator
+from dalm.prompts import Prompt
+from dalm.records import Example, Passage
+from dalm.training.data.batches import Batch, distinct, fitting, probed
+
+logger = logging.getLogger(__name__)
+
+
+class ReadingRows:
+    """Questions with `reader_passages` passages each, put together to prompts when asked for.
+
+    A share of the rows, `gold_probability`, has its gold passage among them, the others distractors
+    alone, so that the generator learns to read past what doesn't help (RAFT, Zhang et al. 2024,
+    arXiv:2403.10131, section 3). `found` are each row's passages, best first: the distractors are
+    the best of them that aren't the gold one. Without `found` they are drawn from the rows' own
+    passages. Which rows have their gold passage, the draws and the order are new in every epoch.
+
+    Raises:
+        UserError: too few passages for a prompt, or no row that fits into one.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        generator: Generator,
+        *,
+        reader_passages: int = 1,
+        gold_probability: float = 1.0,
+        found: Sequence[Sequence[Passage]] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.generator = generator
+        self.reader_passages, self.gold_probability = reader_passages, gold_probability
+        self.seed, self.epoch = seed, 0
+        self.searched = found is not None
+        if found is not None:
+            examples = [_with(*pair) for pair in zip(examples, found, strict=True)]
+        asked = generator.tokenise([example.query for example in examples])
+        answers = generator.tokenise_answers([example.answer or "" for example in examples])
+        kept = fitting(asked, answers, generator, reader_passages)
+        self.queries = Ragged([asked[row] for row in kept])
+        self.answers = Ragged([answers[row] for row in kept])
+        passages, self.gold, self.distractors = distinct([examples[row] for row in kept])
+        self.passages = Ragged(generator.tokenise([passage.text for passage in passages]))
+        self._check()
+
+    def __len__(self) -> int:
+        return len(self.gold)
+
+    def __getitem__(self, row: int) -> int:
+        return row
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose draws come next."""
+        self.epoch = epoch
+
+    def describe(self) -> str:
+        """Return in words how much there is."""
+        return (
+            f"{len(self)} questions, {int((self.gold >= 0).sum())} of them with a gold passage, "
+            f"{len(self.passages)} distinct passages, {self.reader_passages} in a prompt"
+        )
+
+    def lengths(self) -> np.ndarray:
+        """Return about how many tokens each row's prompt has, its answer included."""
+        lengths: np.ndarray = np.minimum(self._whole_lengths(), self.generator.max_length)
+        return lengths
+
+    def gold_keys(self) -> np.ndarray:
+        """Return a key of its own for each row: equal passages may meet in a batch."""
+        return np.arange(len(self))
+
+    def collate(self, rows: Sequence[int]) -> Batch:
+        """Put prompts together."""
+        random = np.random.default_rng([self.seed, self.epoch, *rows])
+        return {"prompts": [self._prompt(row, self._drawn(row, random)) for row in rows]}
+
+    def probe(self, size: int) -> tuple[list[Prompt], list[Prompt]]:
+        """Return some rows' prompts, the same in every run, with passages and without any."""
+        rows = probed(len(self), size)
+        best = [self._best(row)[: self.reader_passages] for row in rows]
+        with_passages = [self._prompt(*pair) for pair in zip(rows, best, strict=True)]
+        return with_passages, [self._prompt(row, []) for row in rows]
+
+    def _best(self, row: int) -> list[int]:
+        """Return the places of a row's passages: the gold one, then what was found."""
+        gold = int(self.gold[row])
+        return [gold] * (gold >= 0) + self.distractors[row]
+
+    def _drawn(self, row: int, random: np.random.Generator) -> list[int]:
+        """Return the places of a row's passages, in random order."""
+        gold = int(self.gold[row])
+        has_gold = bool(random.random() < self.gold_probability) and gold >= 0
+        count = self.reader_passages - has_gold
+        if self.searched:
+            others = self.distractors[row][:count]
+        else:
+            places = random.choice(len(self.passages) - 1, count, replace=False)
+            others = (places + (places >= gold)).tolist()
+        drawn: list[int] = random.permutation([gold] * has_gold + others).tolist()
+        return drawn
+
+    def _prompt(self, row: int, places: Sequence[int]) -> Prompt:
+        return self.generator.frame.join(
+            [self.passages[place].tolist() for place in places],
+            self.queries[row].tolist(),
+            self.answers[row].tolist(),
+            self.generator.max_length,
+        )
+
+    def _whole_lengths(self) -> np.ndarray:
+        """Return the lengths of prompts that nothing is cut from."""
+        of_passages = self.passages.lengths
+        typical = 0 if self.searched else int(of_passages.mean())
+        read = []
+        for row in range(len(self)):
+            best = self._best(row)[: self.reader_passages]
+            missing = self.reader_passages - len(best)
+            read.append(int(of_passages[best].sum()) + typical * missing)
+        overhead = self.generator.frame.overhead(self.reader_passages)
+        whole: np.ndarray = overhead + self.queries.lengths + self.answers.lengths + np.array(read)
+        return whole
+
+    def _check(self) -> None:
+        """Refuse prompts for which there are too few passages; tell of those that are cut."""
+        alone = self.gold_probability < 1 and bool((self.gold >= 0).any())
+        needed, there = self.reader_passages + alone, len(self.passages)
+        if there < needed:
+            raise UserError(
+                f"--reader-passages {self.reader_passages} needs {needed} distinct passages, and "
+                f"there are {there}; lower it" + (" or set --gold-probability 1" if alone else "")
+            )
+        whole, longest = self._whole_lengths(), self.generator.max_length
+        if (cut := int((whole > longest).sum())) > 0:
+            logger.warning(
+                "in %d of %d prompts passages are cut: they exceed --generator-max-len %d; %d "
+                "holds nine in ten",
+                *(cut, len(self), longest, int(np.quantile(whole, 0.9))),
+            )
+
+
+def _with(example: Example, found: Sequence[Passage]) -> Example:
+    """Return the example with its distractors in place of hard negatives."""
+    gold = example.passage.id if example.passage else None
+    return replace(example, negatives=tuple(p for p in found if p.id != gold))

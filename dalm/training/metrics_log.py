@@ -1,0 +1,106 @@
+"""What is logged of a run: one line of metrics.jsonl per logged step."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dalm.distributed import gather
+from dalm.training.objectives.objective import Loss
+
+CLOCK = ("samples_per_second", "tokens_per_second", "peak_memory_mb", "refresh_seconds")
+"""What two equal runs may differ in."""
+
+
+class Meter:
+    """Sum up losses and sizes of the batches since the last line, on the device, without a sync."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.batches = 0
+        self.since = time.perf_counter()
+        self.seconds = 0.0
+
+    def add(self, loss: Loss, queries: int) -> None:
+        """Count a batch in."""
+        sizes = {"queries": queries, "tokens": loss.tokens, "slots": loss.slots}
+        device = loss.total.device
+        values = {"loss": loss.total.detach(), **loss.parts}
+        values |= {k: torch.tensor(v, dtype=torch.float64, device=device) for k, v in sizes.items()}
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0) + value.double()
+        self.batches += 1
+
+    def flush(self) -> dict[str, float]:
+        """Return the means over batches and ranks, speed and padding, and start over."""
+        names = sorted(self.sums)
+        sums = torch.stack([self.sums[name] for name in names] + [self._batches()])
+        ranks = gather(sums[None])  # (ranks, names + 1)
+        *totals, batches = ranks.sum(0).tolist()
+        line = {name: total / batches for name, total in zip(names, totals, strict=True)}
+        size = {name: line.pop(name) * batches for name in ("queries", "tokens", "slots")}
+        now = time.perf_counter()
+        self.seconds += now - self.since
+        line |= {
+            "padding": 1 - size["tokens"] / size["slots"],
+            "samples_per_second": size["queries"] / self.seconds,
+            "tokens_per_second": size["tokens"] / self.seconds,
+            "peak_memory_mb": peak_memory() / 2**20,
+        }
+        self.sums, self.batches = {}, 0
+        self.since, self.seconds = now, 0.0
+        return line
+
+    def _batches(self) -> Tensor:
+        device = next(iter(self.sums.values())).device
+        return torch.tensor(self.batches, dtype=torch.float64, device=device)
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps, so that the line after it is that of an unbroken run."""
+        self.seconds += time.perf_counter() - self.since
+        self.since = time.perf_counter()
+        sums = {name: value.item() for name, value in self.sums.items()}
+        return {"sums": sums, "batches": self.batches, "seconds": self.seconds}
+
+    def load(self, state: dict[str, Any], device: torch.device) -> None:
+        """Go on from a checkpoint's state."""
+        values = state["sums"].items()
+        self.sums = {k: torch.tensor(v, dtype=torch.float64, device=device) for k, v in values}
+        self.batches, self.seconds = state["batches"], state["seconds"]
+        self.since = time.perf_counter()
+
+
+def peak_memory() -> int:
+    """Return the most bytes held so far: on the GPU if there is one, else by the process."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def append(file: Path, line: dict[str, Any]) -> None:
+    """Write one line of metrics."""
+    with file.open("a", encoding="utf-8") as out:
+        out.write(json.dumps(line) + "\n")
+
+
+def rewind(file: Path, step: int) -> None:
+    """Drop the lines behind `step`: a resumed run writes them again."""
+    if not file.exists():
+        return
+    size = 0
+    with file.open("r+b") as lines:
+        for line in lines:
+            # A line without its end was being written when the run was killed.
+            if not line.endswith(b"\n") or json.loads(line)["step"] > step:
+                break
+            size += len(line)
+        lines.truncate(size)

@@ -1,0 +1,1 @@
+"""What can be trained: each objective turns a batch into a loss."""

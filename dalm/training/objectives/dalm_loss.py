@@ -1,0 +1,67 @@
+"""The original toolkit's objective, `dalm`, which trains the two apart."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dalm.prompts import Prompt
+from dalm.training import losses
+from dalm.training.data.batches import Batch
+from dalm.training.objectives.contrastive import contrast, embed_pairs
+from dalm.training.objectives.diagnostics import Probed, Seen, look_in_batch
+from dalm.training.objectives.joint import padded, prior_parts
+from dalm.training.objectives.objective import Loss
+from dalm.training.scoring import candidate_prompts, score_answers
+
+
+class Separate(Probed):
+    """Train the two side by side with the original toolkit's loss, `dalm`.
+
+    total = contrastive_weight · info_nce + `losses.separate` / tokens: no gradient passes from the
+    generator to the retriever.
+    """
+
+    def weighed_tokens(self, batch: Batch) -> float:
+        """Return the tokens of prompts and answers, but for each row's first."""
+        return float(sum(prompt.length - 1 for prompt in self._prompts(batch)))
+
+    def forward(self, batch: Batch) -> Loss:
+        """Return the loss of the batch."""
+        pairs = embed_pairs(self.retriever, batch)
+        contrasted = contrast(pairs, self.scale)
+        prompts = self._prompts(batch)
+        tokens = batch.get("weighed_tokens") or self.weighed_tokens(batch)
+        log_probs = score_answers(self.generator, [Prompt(p.tokens, 1) for p in prompts])
+        log_prior = pairs.scores(self.scale).log_softmax(1)
+        log_gold = log_prior.gather(1, pairs.gold_columns()[:, None]).squeeze(1)
+        lengths = torch.tensor(batch["pieces"].answer_lengths(), device=log_gold.device)
+        apart = losses.separate(log_gold, log_probs, lengths).sum() / tokens
+        parts = {name: part.detach() for name, part in contrasted.items()}
+        parts |= prior_parts(log_prior) | {"best_nll": _answer_nll(log_probs, prompts)}
+        masks = [batch["query"]["attention_mask"], batch["passage"]["attention_mask"]]
+        sizes = [prompt.length for prompt in prompts]
+        parts["prompt_tokens"] = torch.tensor(float(sum(sizes)), device=apart.device)
+        return Loss(
+            self.contrastive_weight * contrasted["info_nce"] + apart,
+            parts | {"dalm": apart.detach()},
+            sum(int(mask.sum()) for mask in masks) + sum(sizes),
+            sum(mask.numel() for mask in masks) + padded(sizes, batch),
+        )
+
+    def look(self, batch: Batch) -> Seen:
+        """Return what some questions find among their own passages."""
+        return look_in_batch(self.retriever, batch)
+
+    def _prompts(self, batch: Batch) -> list[Prompt]:
+        passages = batch["pieces"].passages[: len(batch["pieces"].queries)]
+        return candidate_prompts(self.generator, batch["pieces"], [[p] for p in passages])
+
+
+def _answer_nll(log_probs: Float[Tensor, "B T"], prompts: list[Prompt]) -> Float[Tensor, ""]:
+    """Return the answers' part of the log-probabilities of whole prompts, per token."""
+    answers = [
+        row[prompt.answer_start - 1 : prompt.length - 1].sum()
+        for row, prompt in zip(log_probs.detach(), prompts, strict=True)
+    ]
+    tokens = sum(prompt.length - prompt.answer_start for prompt in prompts)
+    return -torch.stack(answers).sum() / tokens

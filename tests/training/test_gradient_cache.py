@@ -1,0 +1,154 @@
+"""Rows computed twice give the values and gradients of rows computed once."""
+
+import numpy as np
+import pytest
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from dalm.training import gradient_cache
+from dalm.training.gradient_cache import Plan, heavy, micro_batches, recomputed, without_gradient
+
+LENGTHS = np.array([3, 1, 4, 2, 4, 3, 1])
+
+
+@pytest.fixture(autouse=True)
+def keep_light_rows(monkeypatch):
+    monkeypatch.setattr(gradient_cache, "NEGLIGIBLE", 0.0)
+
+
+@pytest.fixture
+def layer():
+    torch.manual_seed(0)
+    return torch.nn.Linear(2, 1, dtype=torch.float64)
+
+
+INPUTS = [
+    torch.randn(length, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(n))
+    for n, length in enumerate(LENGTHS.tolist())
+]
+
+
+def plan(layer, seen=None, weigh=None, size=2):
+    def run(rows):
+        if seen is not None:
+            seen.append((torch.is_grad_enabled(), rows.tolist()))
+        values = [layer(INPUTS[row]).tanh().flatten() for row in rows]
+        return torch.nn.utils.rnn.pad_sequence(values, batch_first=True)
+
+    return Plan(run, run, LENGTHS, size, weigh or (lambda g, values: torch.ones(7)))
+
+
+def loss_of(table):
+    return (table.exp().sum(1).log() * torch.arange(1, 8)).sum()
+
+
+def test_values_and_gradients_are_those_of_one_pass(layer):
+    parameters = list(layer.parameters())
+    ours = recomputed(plan(layer), parameters)
+    values = [layer(each).tanh().flatten() for each in INPUTS]
+    plain = torch.nn.utils.rnn.pad_sequence(values, batch_first=True)
+    torch.testing.assert_close(ours, plain, rtol=0, atol=1e-14)
+    found = torch.autograd.grad(loss_of(ours), parameters)
+    expected = torch.autograd.grad(loss_of(plain), parameters)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_every_row_runs_once_without_gradient_and_the_weighty_ones_once_with(layer):
+    seen = []
+
+    def weigh(gradient, values):
+        assert gradient.shape == values.shape == (7, 4)
+        return torch.tensor([0, 2.0, 0, 0, 1.0, 3.0, 0])
+
+    table = recomputed(plan(layer, seen, weigh), list(layer.parameters()))
+    assert {graded for graded, _ in seen} == {False}
+    assert sorted(row for _, rows in seen for row in rows) == list(range(7))
+    seen.clear()
+    loss_of(table).backward()
+    assert {graded for graded, _ in seen} == {True}
+    assert sorted(row for _, rows in seen for row in rows) == [1, 4, 5]
+
+
+def test_nothing_weighty_is_no_gradient(layer):
+    nothing = plan(layer, weigh=lambda g, values: torch.zeros(7))
+    table = recomputed(nothing, list(layer.parameters()))
+    loss_of(table).backward()
+    assert all(p.grad is None or not p.grad.any() for p in layer.parameters())
+
+
+def test_frozen_weights_and_no_grad_run_once(layer):
+    with torch.no_grad():
+        assert not recomputed(plan(layer), list(layer.parameters())).requires_grad
+    layer.requires_grad_(False)
+    assert not recomputed(plan(layer), list(layer.parameters())).requires_grad
+    torch.testing.assert_close(
+        without_gradient(plan(layer)), recomputed(plan(layer), list(layer.parameters()))
+    )
+
+
+def test_some_frozen_weights_get_nothing(layer):
+    layer.bias.requires_grad_(False)
+    loss_of(recomputed(plan(layer), list(layer.parameters()))).backward()
+    assert layer.weight.grad.any()
+    assert layer.bias.grad is None
+
+
+def test_one_gradient_at_a_time_stands_beside_the_sum():
+    layers = torch.nn.Sequential(*(torch.nn.Linear(4, 4, bias=False) for _ in range(5)))
+    given, standing = [], []
+
+    def watch(gradient):
+        given.append(StorageWeakRef(gradient.untyped_storage()))
+        standing.append(sum(not each.expired() for each in given))
+
+    parameters = list(layers.parameters())
+    for parameter in parameters:
+        parameter.register_hook(watch)
+    made = plan(lambda row: layers(row.float() @ torch.ones(2, 4)).sum(1))
+    loss_of(recomputed(made, parameters)).backward()
+    *by_group, _ = np.reshape(standing, (-1, len(parameters)))  # the last are the sums
+    assert len(by_group) > 2
+    assert np.max(by_group) == 1
+
+
+def test_weights_whose_gradient_is_one_and_the_same_tensor():
+    a, b = (torch.zeros(4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    made = plan(lambda row: (a + b)[: len(row)], size=1)
+    found = torch.autograd.grad(loss_of(recomputed(made, [a, b])), [a, b])
+    plain = torch.nn.utils.rnn.pad_sequence([(a + b)[:n] for n in LENGTHS], batch_first=True)
+    expected = torch.autograd.grad(loss_of(plain.tanh()), [a, b])
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_the_backward_pass_computes_in_the_precision_of_the_forward_pass():
+    """A loss is sent back outside of autocast."""
+    layer = torch.nn.Linear(2, 1)
+    seen = []
+
+    def run(rows):
+        seen.append(layer(torch.ones(len(rows), 2)).dtype)
+        return layer(torch.ones(len(rows), 2)).float()
+
+    made = Plan(run, run, np.ones(3, int), 3, lambda g, values: torch.ones(3))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        table = recomputed(made, list(layer.parameters()))
+    table.sum().backward()
+    assert seen == [torch.bfloat16, torch.bfloat16]
+
+
+@pytest.mark.parametrize(
+    ("share", "kept"),
+    [(0.0, [0, 1, 3]), (0.05, [0, 1, 3]), (0.15, [0, 3]), (0.35, [3]), (0.99, [3])],
+)
+def test_the_lightest_rows_up_to_a_share_of_the_sum_are_left_out(monkeypatch, share, kept):
+    monkeypatch.setattr(gradient_cache, "NEGLIGIBLE", share)
+    assert heavy(torch.tensor([2.0, 1.0, 0.0, 7.0])).tolist() == kept
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_micro_batches_hold_no_more_tokens_than_the_longest_rows_would(size):
+    groups = micro_batches(LENGTHS, size)
+    assert sorted(np.concatenate(groups).tolist()) == list(range(7))
+    for group in groups:
+        assert len(group) <= size
+        assert len(group) * LENGTHS[group].max() <= size * LENGTHS.max()
