@@ -89,9 +89,9 @@ def _measure(retriever_name: str, generator_name: str, examples: "list[Example]"
     """Return what `_show` shows: three measures of the retriever, three of the answers."""
     from dalm.eval.answers import exact_match
     from dalm.eval.measures import means, measure_retrieval
+    from dalm.rag.pipeline import answer
     from dalm.records import Hit
     from dalm.retrieval.base import find
-    from dalm.serving.answering import answer
 
     retriever, generator, index = _load(retriever_name, generator_name, examples)
     queries = [example.query for example in examples]
@@ -153,8 +153,8 @@ def _show(before: list[float], after: list[float], examples: "list[Example]") ->
 
 def _answer(retriever_name: str, generator_name: str, examples: "list[Example]") -> None:
     """Answer three questions, the first of three documents, and show what was read."""
+    from dalm.rag.pipeline import answer
     from dalm.retrieval.base import find
-    from dalm.serving.answering import answer
 
     retriever, generator, index = _load(retriever_name, generator_name, examples)
     firsts = {e.passage.id: e for e in reversed(examples) if e.passage}

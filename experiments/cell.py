@@ -82,9 +82,9 @@ def measure(cell: dict[str, Any], retriever_name: str, generator_name: str) -> d
     from dalm.models.generator import load_generator
     from dalm.models.loading import place
     from dalm.models.retriever import load_retriever
+    from dalm.rag.pipeline import answer
     from dalm.records import Hit
     from dalm.retrieval.base import build_index, find
-    from dalm.serving.answering import answer
 
     retriever = load_retriever(retriever_name, place("cpu", cell.get("encodes_in", "fp32")))
     generator = load_generator(generator_name, place("cpu", "fp32"))

@@ -14,9 +14,9 @@ from dalm.io.examples import read_examples
 from dalm.models.generator import load_generator
 from dalm.models.loading import lora, place
 from dalm.models.retriever import load_retriever
+from dalm.rag.pipeline import answer
 from dalm.retrieval.base import build_index, find
 from dalm.retrieval.training_index import LivingIndex
-from dalm.serving.answering import answer
 from dalm.training import joint_training
 from dalm.training.data.batches import Rows, on
 from dalm.training.data.packing import PackedRows

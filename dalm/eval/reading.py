@@ -18,8 +18,8 @@ from dalm.io.evaluation_set import EvaluationSet
 from dalm.models.batching import by_length
 from dalm.models.generator import Generator
 from dalm.progress import track
+from dalm.rag.pipeline import answer, prompts_of
 from dalm.records import Hit, JudgedQuery, Passage
-from dalm.serving.answering import answer, prompts_of
 from dalm.training.scoring import judge
 
 logger = logging.getLogger(__name__)

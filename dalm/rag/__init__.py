@@ -1,0 +1,1 @@
+"""Retrieve, prompt and answer."""

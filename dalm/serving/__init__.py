@@ -1,1 +1,0 @@
-"""An index and two models in, answers out."""
