@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from dalm.eval.measures import Column
+from dalm.eval.metrics import Column
 from dalm.eval.results import Results
 from dalm.records import Hit, JudgedQuery
 

@@ -25,10 +25,15 @@ def compare(
 
     from dalm.config import check
     from dalm.eval.comparison import compare as lines_of
-    from dalm.eval.evaluation import check_report
-    from dalm.eval.finishing import settle, tell
-    from dalm.eval.gates import check_thresholds, regression_gate, threshold_gates, thresholds_of
+    from dalm.eval.evaluation_run import check_report
+    from dalm.eval.quality_gates import (
+        check_thresholds,
+        regression_gate,
+        threshold_gates,
+        thresholds_of,
+    )
     from dalm.eval.saved_runs import read_runs
+    from dalm.eval.summary import settle, tell
 
     check(settings)
     least = thresholds_of(settings.fail_below)
@@ -45,7 +50,7 @@ def compare(
     if settings.fail_on_regression:
         gates += [regression_gate(its_lines) for its_lines in lines]
     if settings.report:
-        from dalm.eval.page.page import Report, write_page
+        from dalm.eval.report.page import Report, write_page
 
         page = Report(systems=systems, lines=lines, baseline=baseline, gates=gates)
         write_page(Path(settings.report), page)

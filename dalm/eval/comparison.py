@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dalm.errors import UserError
-from dalm.eval.confidence import Interval, bootstrap_intervals, holm, sign_flip_ps
-from dalm.eval.measures import Column, in_words, mean
+from dalm.eval.metrics import Column, in_words, mean
 from dalm.eval.results import Results
+from dalm.eval.significance import Interval, bootstrap_intervals, holm, sign_flip_ps
 
 LEVEL, SAMPLES, FLIPS = 0.95, 2000, 10_000
 CHANCE = 0.05

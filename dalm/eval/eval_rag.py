@@ -21,39 +21,40 @@ def eval_rag(
         Table with questions, passages and answers: csv, tsv, jsonl, parquet, a saved dataset, a hub
         name.
     """
-    from dalm.eval import evaluation
-    from dalm.eval.finishing import finish
-    from dalm.eval.judging.judge import judge_of
-    from dalm.eval.judging.judging import judge_answers
+    from dalm.eval import evaluation_run
+    from dalm.eval.judge.judge import judge_answers, judge_of
     from dalm.eval.results import BASELINE, Results
-    from dalm.eval.stopwatch import Stopwatch
+    from dalm.eval.summary import finish
+    from dalm.eval.timing import Stopwatch
     from dalm.models.generator import Generator
     from dalm.models.retriever import Retriever
 
-    folder = evaluation.start(settings)
+    folder = evaluation_run.start(settings)
     judge = judge_of(settings, folder)
-    sets = evaluation.sets_of(dataset_path, settings, evaluation.needs_of(settings))
+    sets = evaluation_run.sets_of(dataset_path, settings, evaluation_run.needs_of(settings))
     watch = Stopwatch()
 
     def measured(retriever: Retriever, generator: Generator | None, name: str) -> list[Results]:
-        found = evaluation.searched(retriever, sets, settings, name, watch)
+        found = evaluation_run.searched(retriever, sets, settings, name, watch)
         if generator is None:
             return found
-        return evaluation.answered(generator, found, sets, settings, watch)
+        return evaluation_run.answered(generator, found, sets, settings, watch)
 
     adapter = settings.retriever_peft_model_path
-    retriever = evaluation.retriever_of(settings.retriever_name_or_path, settings, adapter=adapter)
-    generator = evaluation.generator_of(settings)
-    systems = measured(retriever, generator, evaluation.name_of(settings))
-    evaluation.keep(folder, systems)
+    retriever = evaluation_run.retriever_of(
+        settings.retriever_name_or_path, settings, adapter=adapter
+    )
+    generator = evaluation_run.generator_of(settings)
+    systems = measured(retriever, generator, evaluation_run.name_of(settings))
+    evaluation_run.keep(folder, systems)
     baselines: list[Results] = []
     if settings.baseline or settings.baseline_generator:
         if settings.baseline:
-            retriever = evaluation.baseline_of(retriever, settings)
+            retriever = evaluation_run.baseline_of(retriever, settings)
         if settings.baseline_generator and generator is not None:
-            generator = evaluation.baseline_generator_of(generator, settings)
-        baselines = measured(retriever, generator, evaluation.baseline_name_of(settings))
-        evaluation.keep(folder / BASELINE, baselines)
+            generator = evaluation_run.baseline_generator_of(generator, settings)
+        baselines = measured(retriever, generator, evaluation_run.baseline_name_of(settings))
+        evaluation_run.keep(folder / BASELINE, baselines)
     if judge is not None:
         systems, baselines = judge_answers(judge, systems, baselines, watch)
     finish(folder, settings, sets=sets, systems=systems, baselines=baselines, watch=watch)

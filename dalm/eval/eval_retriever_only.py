@@ -21,23 +21,25 @@ def eval_retriever(
         Table with questions and passages (csv, tsv, jsonl, parquet, a saved dataset, a hub name),
         or a folder in BEIR's layout: `folder`, `folder:dev`.
     """
-    from dalm.eval import evaluation
-    from dalm.eval.finishing import finish
+    from dalm.eval import evaluation_run
     from dalm.eval.results import Results
-    from dalm.eval.stopwatch import Stopwatch
+    from dalm.eval.summary import finish
+    from dalm.eval.timing import Stopwatch
 
-    folder = evaluation.start(settings)
-    sets = evaluation.sets_of(dataset_path, settings, {"passage"})
+    folder = evaluation_run.start(settings)
+    sets = evaluation_run.sets_of(dataset_path, settings, {"passage"})
     watch = Stopwatch()
 
     adapter = settings.retriever_peft_model_path
-    tuned = evaluation.retriever_of(settings.retriever_name_or_path, settings, adapter=adapter)
-    systems = evaluation.searched(tuned, sets, settings, evaluation.name_of(settings), watch)
-    evaluation.keep(folder, systems)
+    tuned = evaluation_run.retriever_of(settings.retriever_name_or_path, settings, adapter=adapter)
+    systems = evaluation_run.searched(
+        tuned, sets, settings, evaluation_run.name_of(settings), watch
+    )
+    evaluation_run.keep(folder, systems)
     baselines: list[Results] = []
     if settings.baseline:
-        retriever = evaluation.baseline_of(tuned, settings)
-        baselines = evaluation.searched(retriever, sets, settings, settings.baseline, watch)
+        retriever = evaluation_run.baseline_of(tuned, settings)
+        baselines = evaluation_run.searched(retriever, sets, settings, settings.baseline, watch)
     finish(folder, settings, sets=sets, systems=systems, baselines=baselines, watch=watch)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dalm.errors import UserError
-from dalm.eval.measures import Column, in_rank_order
+from dalm.eval.metrics import Column, in_rank_order
 from dalm.io.trec import write_qrels, write_run
 from dalm.records import Hit, JudgedQuery, Passage
 

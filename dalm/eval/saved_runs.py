@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dalm.errors import UserError
-from dalm.eval.measures import cutoff, measure_retrieval, parse_measure
+from dalm.eval.metrics import cutoff, measure_retrieval, parse_measure
 from dalm.eval.results import Results, load
 from dalm.io.trec import Qrels, read_qrels, read_run
 from dalm.records import Hit, JudgedQuery, Passage

@@ -4,8 +4,8 @@ import pytest
 
 from dalm.errors import UserError
 from dalm.eval.comparison import changes, compare, is_bound, sentence, spoken
-from dalm.eval.confidence import bootstrap_interval, holm, paired_interval, sign_flip_p
-from tests.eval.made import BASE, TUNED, results
+from dalm.eval.significance import bootstrap_interval, holm, paired_interval, sign_flip_p
+from tests.eval.example_results import BASE, TUNED, results
 
 
 def test_lines_hold_what_the_statistics_say():

@@ -8,7 +8,7 @@ from dalm.errors import UserError
 from dalm.eval.results import Results, load, save
 from dalm.io.trec import read_qrels, read_run
 from dalm.records import JudgedQuery
-from tests.eval.made import TUNED, results
+from tests.eval.example_results import TUNED, results
 
 
 def test_a_run_is_loaded_as_it_was_saved(tmp_path):

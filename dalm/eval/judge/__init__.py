@@ -1,0 +1,1 @@
+"""Let a language model judge answers."""

@@ -1,1 +1,0 @@
-"""Answers and what they were read from in, a judge's verdicts out."""

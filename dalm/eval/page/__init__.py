@@ -1,1 +1,0 @@
-"""Results in, one self-contained HTML page out."""

@@ -1,0 +1,62 @@
+import pytest
+
+from dalm.eval.judge.verdicts import (
+    Agreement,
+    Pair,
+    Verdict,
+    agreement_figures,
+    order_figures,
+    preference_figures,
+)
+
+
+def pairs(kind: str, *words: str) -> list[Pair]:
+    """Make pairs of words such as `yes/no`; `-` is unreadable."""
+    made = ([None if w == "-" else Verdict(w) for w in each.split("/")] for each in words)
+    return [Pair(kind, *each) for each in made]
+
+
+def test_kappa_by_hand():
+    found = Agreement(both=20, judge_alone=5, exact_match_alone=10, neither=15)
+    assert found.share == 0.7
+    chance = 0.5 * 0.6 + 0.5 * 0.4
+    assert found.kappa == pytest.approx((0.7 - chance) / (1 - chance))
+    assert found.kappa == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("cells", "kappa"),
+    [
+        ((3, 0, 0, 5), 1.0),
+        ((0, 4, 4, 0), -1.0),
+        ((1, 1, 1, 1), 0.0),
+        ((0, 2, 0, 2), 0.0),  # exact match never right: no more than chance
+        ((0, 0, 0, 7), None),
+        ((0, 0, 0, 0), None),
+    ],
+)
+def test_kappa_at_its_ends(cells, kappa):
+    assert Agreement(*cells).kappa == kappa
+
+
+def test_an_answer_is_right_by_the_judge_in_both_orders_alone():
+    found = Agreement.of(
+        [(1.0, 1.0), (0.75, 1.0), (1.0, 0.0), (0.5, 0.0), (None, 1.0), (1.0, None)]
+    )
+    assert found == Agreement(both=1, judge_alone=1, exact_match_alone=1, neither=1)
+    assert agreement_figures(found)["agree"] == 0.5
+
+
+def test_orders_are_counted_where_both_verdicts_can_be_read():
+    found = order_figures(pairs("correctness", "yes/yes", "yes/no", "no/-", "-/-", "no/no"))
+    assert found == {"judged": 3, "without_verdict": 2, "orders_disagree": pytest.approx(1 / 3)}
+    assert order_figures([])["orders_disagree"] is None
+
+
+def test_a_win_takes_both_orders():
+    found = preference_figures(
+        pairs("preference", "A/B", "A/B", "B/A", "A/A", "B/B", "A/tie", "tie/tie", "A/-"), 4
+    )
+    assert (found["wins"], found["losses"], found["ties"]) == (2, 1, 4 + 4)
+    assert (found["judged"], found["equal_answers"], found["without_verdict"]) == (7, 4, 1)
+    assert found["orders_disagree"] == pytest.approx(3 / 7)

@@ -1,0 +1,275 @@
+"""The evaluation commands as a whole: the same figures however they are computed, and gates."""
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dalm.cli import app, run
+from dalm.eval.results import load
+
+PACKAGE = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def pair(tiny_models):
+    return [
+        *("--retriever-name-or-path", tiny_models.encoder),
+        *("--generator-name-or-path", tiny_models.generator),
+        *("--evaluate-generator", "--max-new-tokens", 4, "--precision", "fp32", "--top-k", 5),
+    ]
+
+
+def call(*arguments):
+    return run(app, [str(argument) for argument in arguments])
+
+
+def figures(folder):
+    found = json.loads((folder / "results.json").read_text("utf-8"))
+    return {
+        line["measure"]: (line["mean"], *(line["interval"] or ())) for line in found["measures"]
+    }
+
+
+def the_same(folder, other):
+    mine, theirs = figures(folder), figures(other)
+    assert mine.keys() == theirs.keys()
+    assert len(mine) > 20
+    for measure, values in mine.items():
+        assert theirs[measure] == pytest.approx(values, abs=1e-6), measure
+    assert written(folder) == written(other)
+
+
+def written(folder):
+    """Return what was answered to each query, by what was read."""
+    run = load(folder)
+    ids = [query.id for query in run.queries]
+    return {read: dict(zip(ids, texts, strict=True)) for read, texts in run.answers.items()}
+
+
+@pytest.fixture
+def plain(tmp_path, tiny_table, pair):
+    folder = tmp_path / "plain"
+    assert call("eval-rag", tiny_table, *pair, "--output-dir", folder) == 0
+    return folder
+
+
+def test_the_same_figures_in_another_order(tmp_path, tiny_rows, pair, plain):
+    rows = random.Random(5).sample(tiny_rows, len(tiny_rows))
+    table = tmp_path / "shuffled.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert call("eval-rag", table, *pair, "--output-dir", tmp_path / "other") == 0
+    the_same(plain, tmp_path / "other")
+
+
+def test_the_same_figures_one_text_at_a_time(tmp_path, tiny_table, pair, plain, monkeypatch):
+    from dalm.eval import answer_evaluation
+    from dalm.models import generator, retriever
+
+    monkeypatch.setattr(retriever, "ENCODE_TOKENS", 1)
+    monkeypatch.setattr(generator, "GENERATE_TOKENS", 1)
+    monkeypatch.setattr(answer_evaluation, "SCORED_TOKENS", 1)
+    line = ["--output-dir", tmp_path / "other", "--no-cache"]
+    assert call("eval-rag", tiny_table, *pair, *line) == 0
+    the_same(plain, tmp_path / "other")
+
+
+def test_the_same_figures_whatever_the_padding_side(tmp_path, tiny_table, pair, plain, tiny_models):
+    for model in (tiny_models.encoder, tiny_models.generator):
+        copy = tmp_path / model.name
+        copy.mkdir()
+        for file in model.iterdir():
+            if file.is_dir():
+                (copy / file.name).symlink_to(file)
+            else:
+                (copy / file.name).write_bytes(file.read_bytes())
+        config = copy / "tokenizer_config.json"
+        known = json.loads(config.read_text())
+        side = "right" if known.get("padding_side", "right") == "left" else "left"
+        config.write_text(json.dumps(known | {"padding_side": side}))
+    line = [str(x).replace(str(tiny_models.encoder), str(tmp_path / "encoder")) for x in pair]
+    line = [x.replace(str(tiny_models.generator), str(tmp_path / "generator")) for x in line]
+    assert line != list(map(str, pair))
+    assert call("eval-rag", tiny_table, *line, "--output-dir", tmp_path / "other") == 0
+    the_same(plain, tmp_path / "other")
+
+
+def test_the_same_figures_in_two_processes(tmp_path, tiny_table, pair, plain):
+    line = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", 2, "--standalone"]
+    line += ["-m", "dalm", "eval-rag", tiny_table, *pair, "--output-dir", tmp_path / "other"]
+    done = subprocess.run(
+        list(map(str, line)), cwd=PACKAGE, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    the_same(plain, tmp_path / "other")
+    facts = load(tmp_path / "other").facts
+    assert facts["processes"] == 2
+    assert done.stdout.count("recall@5") == 1
+
+
+def test_a_graph_finds_what_exact_search_finds(tmp_path, tiny_table, pair, plain):
+    assert (
+        call("eval-rag", tiny_table, *pair, "--index", "hnsw", "--output-dir", tmp_path / "g") == 0
+    )
+    the_same(plain, tmp_path / "g")
+    assert load(tmp_path / "g").facts["index"] == "hnsw"
+
+
+def test_bounds_are_read_from_other_passages(plain):
+    results = load(plain)
+    assert set(results.answers) == {"found", "gold", "random", "none"}
+    assert len(set(map(tuple, results.answers.values()))) > 1
+    nll = {name: results.measures[f"NLL{name}"] for name in ("", "[gold]", "[random]", "[none]")}
+    for place, query in enumerate(results.queries):
+        first = results.hits[place][0].passage.id
+        assert (nll[""][place] == nll["[gold]"][place]) == (first in query.relevant)
+        assert nll["[random]"][place] != nll["[gold]"][place] != nll["[none]"][place]
+
+
+def test_unanswerable_questions_are_declined_or_not(tmp_path, tiny_rows, pair):
+    rows = [row | {"Answerable": "true"} for row in tiny_rows]
+    rows += [{"Query": "Who is Zeno?", "Passage": "", "Answer": "", "Answerable": "false"}]
+    table = tmp_path / "marked.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert call("eval-rag", table, *pair, "--output-dir", tmp_path / "out") == 0
+    results = load(tmp_path / "out")
+    assert [value is None for value in results.measures["abstention"]] == [True] * 20 + [False]
+    assert [value is None for value in results.measures["false abstention"]] == [False] * 20 + [
+        True
+    ]
+    assert results.measures["R@1"][-1] is None
+    assert results.measures["EM"][-1] is results.measures["EM[gold]"][-1] is None
+    assert results.facts["queries_unjudged"] == 1
+
+
+def test_citations_are_asked_for_measured_and_taken_out(tmp_path, tiny_table, pair, monkeypatch):
+    """An untrained model can't be made to cite: what it is asked is real, what it says is not."""
+    from dalm.models.generator import Generator
+    from dalm.prompts import CITE
+
+    asked: list[str] = []
+
+    def generate(self, prompts, max_new_tokens):
+        asked.extend(self.tokenizer.decode(prompt.tokens) for prompt in prompts)
+        return ["in Ulm [2]."] * len(prompts)
+
+    monkeypatch.setattr(Generator, "generate", generate)
+    options = ["--citations", "--reader-passages", 2, "--output-dir", tmp_path / "out"]
+    assert call("eval-rag", tiny_table, *pair, *options) == 0
+    assert asked[0].startswith(CITE)
+    assert asked[0].index("Passage:\n[1] ") < asked[0].index("Passage:\n[2] ")
+    results = load(tmp_path / "out")
+    assert results.answers["found"][0] == "in Ulm [2]."
+    assert results.measures["EM"][0] == 1
+    for place, query in enumerate(results.queries):
+        read = [hit.passage.id for hit in results.hits[place][:2]]
+        right = read[1] in query.relevant
+        assert results.measures["citation precision"][place] == right
+        known = right if set(read) & set(query.relevant) else None
+        assert results.measures["citation recall"][place] == known
+    assert "citation recall[gold]" not in results.measures
+
+
+def test_gates_set_the_exit_code_and_lose_nothing(tmp_path, tiny_table, tiny_models, capsys):
+    line = ["eval-retriever", tiny_table, "--retriever-name-or-path", tiny_models.encoder]
+    assert call(*line, "--output-dir", tmp_path / "a", "--fail-below", "R@10=0", "mrr@10=0") == 0
+    assert call(*line, "--output-dir", tmp_path / "b", "--fail-below", "R@1=1", "R@10=0") == 1
+    said = capsys.readouterr().err
+    assert "dalm: 1 of 2 gates failed" in said
+    gates = json.loads((tmp_path / "b" / "results.json").read_text())["gates"]
+    assert [gate["passed"] for gate in gates] == [False, True]
+    assert call(*line, "--output-dir", tmp_path / "c", "--fail-below", "R@3=1") == 2
+    assert "--fail-below R@3: not measured" in capsys.readouterr().err
+
+
+def test_a_guard_that_fell_is_red_and_fails_only_if_asked(
+    tmp_path, tiny_rows, tiny_table, tiny_models, capsys
+):
+    from dalm.models.tiny import build_encoder
+
+    general = tmp_path / "general.jsonl"
+    general.write_text("".join(json.dumps(row) + "\n" for row in tiny_rows[:10]))
+    texts = [text for row in tiny_rows for text in row.values()]
+    shape = {"width": 16, "layers": 2, "heads": 2, "vocabulary": 200, "max_length": 128}
+    other = build_encoder(texts, tmp_path / "other", seed=3, **shape)
+    pairs = [(tiny_models.encoder, other), (other, tiny_models.encoder)]
+    codes = []
+    for place, (mine, baseline) in enumerate(pairs):
+        line = ["eval-retriever", tiny_table, "--retriever-name-or-path", mine]
+        line += ["--baseline", baseline, "--guard", general, "--guard-margin", 0]
+        folder = tmp_path / f"run-{place}"
+        assert call(*line, "--output-dir", folder) == 0
+        (gate,) = json.loads((folder / "results.json").read_text())["gates"]
+        assert gate["text"].startswith(f"guard {general}: nDCG@10 ")
+        codes.append(
+            (gate["passed"], call(*line, "--output-dir", f"{folder}-2", "--fail-on-regression"))
+        )
+    # One of the two untrained models is the worse one on the guard, and fails for it.
+    assert sorted(codes) == [(False, 1), (True, 0)]
+
+
+def test_runs_are_compared_afterwards(tmp_path, plain, tiny_table, pair, capsys):
+    assert (
+        call("eval-rag", tiny_table, *pair, "--reader-passages", 3, "--output-dir", tmp_path / "b")
+        == 0
+    )
+    capsys.readouterr()
+    assert call("compare", plain, tmp_path / "b") == 0
+    said = capsys.readouterr().out
+    assert "nDCG@5 is" in said
+    assert "for both, on every query" in said
+    qrels = tmp_path / "qrels"
+    qrels.write_text((plain / "qrels.trec").read_text())
+    assert call("compare", plain / "run.trec", "--qrels", qrels, "--measures", "nDCG@5") == 0
+    mean = figures(plain)["nDCG@5"][0]
+    assert f"nDCG@5   {mean:.3f}" in capsys.readouterr().out
+
+
+def test_a_baseline_that_is_nowhere_is_refused_before_anything_is_computed(
+    tiny_table, pair, tmp_path, capsys
+):
+    line = ["eval-rag", tiny_table, *pair, "--output-dir", tmp_path / "out"]
+    for option in ("--baseline", "--baseline-generator"):
+        assert call(*line, option, "no/such-model") == 2
+        said = capsys.readouterr().err
+        assert "no/such-model can't be loaded" in said
+        assert "encoding" not in said
+        assert "searching" not in said
+
+
+def test_answers_outlast_a_baseline_that_fails(tmp_path, tiny_table, tiny_models, pair, capsys):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text("{")
+    folder = tmp_path / "out"
+    line = ["eval-rag", tiny_table, *pair, "--output-dir", folder]
+    assert call(*line, "--baseline-generator", broken) == 2
+    assert "broken can't be loaded" in capsys.readouterr().err
+    assert len(load(folder).answers["found"]) == 20
+    assert call(*line, "--baseline", tiny_models.encoder, "--overwrite-output-dir") == 0
+    assert load(folder / "baseline").answers == load(folder).answers
+    assert call(*line, "--overwrite-output-dir") == 0
+    assert list((folder / "baseline").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--measures", "R@20"], "looks at 20 passages, and --top-k 10"),
+        (["--measures", "foo@3"], "no measure 'foo@3'"),
+        (["--fail-below", "R@10"], "--fail-below R@10"),
+        (["--fail-below", "R@3=1"], "--fail-below R@3: not measured; measured are nDCG@10"),
+        (["--fail-below", "EM=1"], "--fail-below EM: not measured"),
+        (["--report", "page.pdf"], "the page is HTML; name it page.html"),
+        (["--guard", "x.csv"], "--guard has no effect without --baseline"),
+        (["--fail-on-regression"], "has no effect without --baseline"),
+        (["--cache-dir", __file__], "a file; name a folder"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_a_model_loads(tiny_table, options, said, capsys):
+    line = ["eval-retriever", tiny_table, "--retriever-name-or-path", "no/such-model"]
+    assert call(*line, *options) == 2
+    assert said in capsys.readouterr().err
