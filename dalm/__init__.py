@@ -4,6 +4,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dalm.commands.compare import compare
+    from dalm.commands.eval_rag import eval_rag
+    from dalm.commands.eval_retriever import eval_retriever
+    from dalm.commands.merge import merge
+    from dalm.commands.mine_negatives import mine_negatives
+    from dalm.commands.passages import passages
+    from dalm.commands.pretrain import pretrain
+    from dalm.commands.qa_gen import qa_gen
+    from dalm.commands.reading_comprehension import reading_comprehension
+    from dalm.commands.train_generator import train_generator_only
+    from dalm.commands.train_rag import train_rag_e2e
+    from dalm.commands.train_retriever import train_retriever_only
     from dalm.config import (
         CompareRuns,
         EvalRag,
@@ -18,20 +30,6 @@ if TYPE_CHECKING:
         ReadingComprehension,
         RetrieverOnly,
     )
-    from dalm.datasets.documents.make_passages import passages
-    from dalm.datasets.qa_gen.question_answer_generation import qa_gen
-    from dalm.datasets.reading_comprehension.make_reading_comprehension import (
-        reading_comprehension,
-    )
-    from dalm.eval.compare_runs import compare
-    from dalm.eval.eval_rag import eval_rag
-    from dalm.eval.eval_retriever_only import eval_retriever
-    from dalm.models.merge_adapter import merge
-    from dalm.retrieval.mine_negatives import mine_negatives
-    from dalm.training.generator_only.train_generator_only import train_generator_only
-    from dalm.training.pretrain.pretrain import pretrain
-    from dalm.training.rag_e2e.train_rage2e import train_rag_e2e
-    from dalm.training.retriever_only.train_retriever_only import train_retriever_only
 
 __version__ = "0.1.0"
 
@@ -76,18 +74,18 @@ _HOMES = {
     "RagE2E": "dalm.config",
     "ReadingComprehension": "dalm.config",
     "RetrieverOnly": "dalm.config",
-    "compare": "dalm.eval.compare_runs",
-    "eval_rag": "dalm.eval.eval_rag",
-    "eval_retriever": "dalm.eval.eval_retriever_only",
-    "merge": "dalm.models.merge_adapter",
-    "mine_negatives": "dalm.retrieval.mine_negatives",
-    "passages": "dalm.datasets.documents.make_passages",
-    "pretrain": "dalm.training.pretrain.pretrain",
-    "qa_gen": "dalm.datasets.qa_gen.question_answer_generation",
-    "reading_comprehension": ("dalm.datasets.reading_comprehension.make_reading_comprehension"),
-    "train_generator_only": "dalm.training.generator_only.train_generator_only",
-    "train_rag_e2e": "dalm.training.rag_e2e.train_rage2e",
-    "train_retriever_only": "dalm.training.retriever_only.train_retriever_only",
+    "compare": "dalm.commands.compare",
+    "eval_rag": "dalm.commands.eval_rag",
+    "eval_retriever": "dalm.commands.eval_retriever",
+    "merge": "dalm.commands.merge",
+    "mine_negatives": "dalm.commands.mine_negatives",
+    "passages": "dalm.commands.passages",
+    "pretrain": "dalm.commands.pretrain",
+    "qa_gen": "dalm.commands.qa_gen",
+    "reading_comprehension": ("dalm.commands.reading_comprehension"),
+    "train_generator_only": "dalm.commands.train_generator",
+    "train_rag_e2e": "dalm.commands.train_rag",
+    "train_retriever_only": "dalm.commands.train_retriever",
 }
 
 

@@ -24,67 +24,67 @@ app = App(
     suppress_keyboard_interrupt=False,  # `run` says that it stopped
 )
 app.command(
-    "dalm.training.retriever_only.train_retriever_only:train_retriever_only",
+    "dalm.commands.train_retriever:train_retriever_only",
     name="train-retriever-only",
     help="Train a retriever by contrast on questions and their passages.",
 )
 app.command(
-    "dalm.training.generator_only.train_generator_only:train_generator_only",
+    "dalm.commands.train_generator:train_generator_only",
     name="train-generator-only",
     help="Tune a generator on questions with passages in the prompt.",
 )
 app.command(
-    "dalm.training.rag_e2e.train_rage2e:train_rag_e2e",
+    "dalm.commands.train_rag:train_rag_e2e",
     name="train-rag-e2e",
     help="Train a retriever and a generator jointly on questions, passages and answers.",
 )
 app.command(
-    "dalm.training.pretrain.pretrain:pretrain",
+    "dalm.commands.pretrain:pretrain",
     name="pretrain",
     help="Pretrain a generator further on a domain's texts, or from scratch.",
 )
 app.command(
-    "dalm.retrieval.mine_negatives:mine_negatives",
+    "dalm.commands.mine_negatives:mine_negatives",
     name="mine-negatives",
     help="Mine hard negatives for a table of questions and passages.",
 )
 app.command(
-    "dalm.models.merge_adapter:merge",
+    "dalm.commands.merge:merge",
     name="merge",
     help="Fold LoRA adapters into their base, or interpolate tuned weights with those of the base.",
 )
 app.command(
-    "dalm.eval.eval_retriever_only:eval_retriever",
+    "dalm.commands.eval_retriever:eval_retriever",
     name="eval-retriever",
     help="Measure how well a retriever finds the passages of a dataset's questions.",
 )
 app.command(
-    "dalm.eval.eval_rag:eval_rag",
+    "dalm.commands.eval_rag:eval_rag",
     name="eval-rag",
     help="Measure a retriever and the answers of a generator that reads what it finds.",
 )
 app.command(
-    "dalm.eval.compare_runs:compare",
+    "dalm.commands.compare:compare",
     name="compare",
     help="Compare evaluations that were run before, or TREC run files.",
 )
 app.command(
-    "dalm.datasets.documents.make_passages:passages",
+    "dalm.commands.passages:passages",
     name="passages",
     help="Cut documents into passages for training, evaluation and search.",
 )
 app.command(
-    "dalm.datasets.qa_gen.question_answer_generation:qa_gen",
+    "dalm.commands.qa_gen:qa_gen",
     name="qa-gen",
     help="Make questions with answers from a table of passages, and split them by document.",
 )
 app.command(
-    "dalm.datasets.reading_comprehension.make_reading_comprehension:reading_comprehension",
+    "dalm.commands.reading_comprehension:reading_comprehension",
     name="reading-comprehension",
     help="Turn passages into reading comprehension texts: a generator's pretraining on a domain.",
 )
 app.command(
-    "dalm.demo:demo",
+    "dalm.commands.demo:demo",
     name="demo",
     help="Build, train and evaluate a small pair on an invented domain: no download, minutes.",
 )

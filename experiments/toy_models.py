@@ -17,7 +17,7 @@ import torch
 from common import SEEDS, TOY, WORK, columns
 
 from dalm import RagE2E, RetrieverOnly, train_rag_e2e, train_retriever_only
-from dalm.datasets.toy import KINDS
+from experiments.toy import KINDS
 
 RATES = {
     "learning_rate": 1e-3,
@@ -35,8 +35,8 @@ TRAIN, TEST = str(TOY / "toy_data_train.csv"), str(TOY / "toy_data_test.csv")
 
 def fresh(seed: int) -> tuple[str, str]:
     """Return an untrained retriever and generator whose tokenizers know the domain's words."""
+    from dalm.commands.demo import _models
     from dalm.config import Demo
-    from dalm.demo import _models
 
     folder = WORK / f"fresh-{seed}"
     if not folder.exists():

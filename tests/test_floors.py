@@ -24,20 +24,20 @@ FLOORS = (
     {"demo", "__main__", "__init__"},
 )
 DOORS = {
-    "dalm.training.retriever_only.train_retriever_only",
-    "dalm.training.rag_e2e.train_rage2e",
-    "dalm.training.generator_only.train_generator_only",
-    "dalm.models.merge_adapter",
-    "dalm.training.pretrain.pretrain",
-    "dalm.eval.eval_retriever_only",
-    "dalm.eval.eval_rag",
-    "dalm.eval.compare_runs",
-    "dalm.retrieval.mine_negatives",
-    "dalm.datasets.documents.make_passages",
-    "dalm.datasets.qa_gen.question_answer_generation",
-    "dalm.datasets.reading_comprehension.make_reading_comprehension",
+    "dalm.commands.train_retriever",
+    "dalm.commands.train_rag",
+    "dalm.commands.train_generator",
+    "dalm.commands.merge",
+    "dalm.commands.pretrain",
+    "dalm.commands.eval_retriever",
+    "dalm.commands.eval_rag",
+    "dalm.commands.compare",
+    "dalm.commands.mine_negatives",
+    "dalm.commands.passages",
+    "dalm.commands.qa_gen",
+    "dalm.commands.reading_comprehension",
 }
-RUNS_DOORS = {"dalm.demo"}
+RUNS_DOORS = {"dalm.commands.demo"}
 """The demo runs a door from Python; `__init__` names them for whoever asks (PEP 562)."""
 
 

@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 from dalm.cli import app, run
+from dalm.commands.qa_gen import qa_gen
 from dalm.config import Columns, QaGen
-from dalm.datasets.qa_gen.question_answer_generation import qa_gen
 from dalm.io.examples import read_examples
 
 ROOT = Path(__file__).parents[3]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from dalm.cli import app, run
+from dalm.commands.reading_comprehension import reading_comprehension
 from dalm.config import ReadingComprehension
-from dalm.datasets.reading_comprehension.make_reading_comprehension import reading_comprehension
 from dalm.errors import UserError
 
 PASSAGE = (

@@ -64,7 +64,7 @@ def _models(settings: Demo, folder: Path) -> tuple[str, str]:
 
 
 def _train(retriever: str, generator: str, settings: Demo) -> None:
-    from dalm.training.rag_e2e.train_rage2e import train_rag_e2e
+    from dalm.commands.train_rag import train_rag_e2e
 
     options = RagE2E(
         output_dir=f"{settings.output_dir}/run", overwrite_output_dir=True, seed=settings.seed

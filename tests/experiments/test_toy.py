@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dalm.datasets import toy
-from dalm.datasets.toy import COLUMNS, FILES, KINDS, QUESTIONS, Split, toy_rows, write
+from experiments import toy
+from experiments.toy import COLUMNS, FILES, KINDS, QUESTIONS, Split, toy_rows, write
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 COMMITTED = Path(toy.__file__).parent

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from dalm.cli import app, run
+from dalm.commands.passages import passages
 from dalm.config import Columns, Passages
-from dalm.datasets.documents.make_passages import passages
 from dalm.errors import UserError
 from dalm.io.examples import read_passages
 from dalm.records import Passage

@@ -6,7 +6,7 @@ device stand at every place, so the place alone leaves eight passages to choose 
 meant, and which of its values is asked for, can only be known by whoever has learnt the jargon.
 Places, jargon and values are invented, so no model has seen them before.
 
-`python -m dalm.datasets.toy [folder]` writes both tables again, byte for byte the same.
+`python -m experiments.toy [folder]` writes both tables again, byte for byte the same.
 """
 
 import csv
