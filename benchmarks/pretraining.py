@@ -43,7 +43,7 @@ def timer(tokens: list[int]) -> Any:
 
 
 def texts() -> list[str]:
-    from dalm.io.texts import read_texts
+    from dalm.ingest.texts import read_texts
 
     return [text.text for text in read_texts(data("medquad_train.csv"))][:DOCUMENTS]
 

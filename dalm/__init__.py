@@ -1,100 +1,76 @@
 """DALM: adapt retrieval-augmented generation to a domain."""
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dalm.commands.compare import compare
-    from dalm.commands.eval_rag import eval_rag
-    from dalm.commands.eval_retriever import eval_retriever
-    from dalm.commands.merge import merge
-    from dalm.commands.mine_negatives import mine_negatives
-    from dalm.commands.passages import passages
-    from dalm.commands.pretrain import pretrain
-    from dalm.commands.qa_gen import qa_gen
-    from dalm.commands.reading_comprehension import reading_comprehension
-    from dalm.commands.train_generator import train_generator_only
-    from dalm.commands.train_rag import train_rag_e2e
-    from dalm.commands.train_retriever import train_retriever_only
-    from dalm.config import (
-        CompareRuns,
-        EvalRag,
-        EvalRetriever,
-        GeneratorOnly,
-        Merge,
-        MineNegatives,
-        Passages,
-        Pretraining,
-        QaGen,
-        RagE2E,
-        ReadingComprehension,
-        RetrieverOnly,
-    )
+    from dalm.commands.compare import compare as compare
+    from dalm.commands.demo import demo as demo
+    from dalm.commands.eval_rag import eval_rag as eval_rag
+    from dalm.commands.eval_retriever import eval_retriever as eval_retriever
+    from dalm.commands.merge import merge as merge
+    from dalm.commands.mine_negatives import mine_negatives as mine_negatives
+    from dalm.commands.passages import passages as passages
+    from dalm.commands.pretrain import pretrain as pretrain
+    from dalm.commands.qa_gen import qa_gen as qa_gen
+    from dalm.commands.reading_comprehension import reading_comprehension as reading_comprehension
+    from dalm.commands.train_generator import train_generator_only as train_generator_only
+    from dalm.commands.train_rag import train_rag_e2e as train_rag_e2e
+    from dalm.commands.train_retriever import train_retriever_only as train_retriever_only
+    from dalm.config import CompareRuns as CompareRuns
+    from dalm.config import Demo as Demo
+    from dalm.config import EvalRag as EvalRag
+    from dalm.config import EvalRetriever as EvalRetriever
+    from dalm.config import GeneratorOnly as GeneratorOnly
+    from dalm.config import Merge as Merge
+    from dalm.config import MineNegatives as MineNegatives
+    from dalm.config import Passages as Passages
+    from dalm.config import Pretraining as Pretraining
+    from dalm.config import QaGen as QaGen
+    from dalm.config import RagE2E as RagE2E
+    from dalm.config import ReadingComprehension as ReadingComprehension
+    from dalm.config import RetrieverOnly as RetrieverOnly
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "CompareRuns",
-    "EvalRag",
-    "EvalRetriever",
-    "GeneratorOnly",
-    "Merge",
-    "MineNegatives",
-    "Passages",
-    "Pretraining",
-    "QaGen",
-    "RagE2E",
-    "ReadingComprehension",
-    "RetrieverOnly",
-    "__version__",
-    "compare",
-    "eval_rag",
-    "eval_retriever",
-    "merge",
-    "mine_negatives",
-    "passages",
-    "pretrain",
-    "qa_gen",
-    "reading_comprehension",
-    "train_generator_only",
-    "train_rag_e2e",
-    "train_retriever_only",
-]
-
-_HOMES = {
-    "CompareRuns": "dalm.config",
-    "EvalRag": "dalm.config",
-    "EvalRetriever": "dalm.config",
-    "GeneratorOnly": "dalm.config",
-    "Merge": "dalm.config",
-    "MineNegatives": "dalm.config",
-    "Passages": "dalm.config",
-    "Pretraining": "dalm.config",
-    "QaGen": "dalm.config",
-    "RagE2E": "dalm.config",
-    "ReadingComprehension": "dalm.config",
-    "RetrieverOnly": "dalm.config",
-    "compare": "dalm.commands.compare",
-    "eval_rag": "dalm.commands.eval_rag",
-    "eval_retriever": "dalm.commands.eval_retriever",
-    "merge": "dalm.commands.merge",
-    "mine_negatives": "dalm.commands.mine_negatives",
-    "passages": "dalm.commands.passages",
-    "pretrain": "dalm.commands.pretrain",
-    "qa_gen": "dalm.commands.qa_gen",
-    "reading_comprehension": ("dalm.commands.reading_comprehension"),
-    "train_generator_only": "dalm.commands.train_generator",
-    "train_rag_e2e": "dalm.commands.train_rag",
-    "train_retriever_only": "dalm.commands.train_retriever",
+COMMANDS = {
+    "passages": "dalm.commands.passages:passages",
+    "qa-gen": "dalm.commands.qa_gen:qa_gen",
+    "reading-comprehension": "dalm.commands.reading_comprehension:reading_comprehension",
+    "mine-negatives": "dalm.commands.mine_negatives:mine_negatives",
+    "train-retriever-only": "dalm.commands.train_retriever:train_retriever_only",
+    "train-rag-e2e": "dalm.commands.train_rag:train_rag_e2e",
+    "train-generator-only": "dalm.commands.train_generator:train_generator_only",
+    "pretrain": "dalm.commands.pretrain:pretrain",
+    "merge": "dalm.commands.merge:merge",
+    "eval-retriever": "dalm.commands.eval_retriever:eval_retriever",
+    "eval-rag": "dalm.commands.eval_rag:eval_rag",
+    "compare": "dalm.commands.compare:compare",
+    "demo": "dalm.commands.demo:demo",
 }
+"""Every command by name, in the order of the help. The command line, the functions of this package
+(`dalm.qa_gen`), the command reference and the tests are made from it."""
+
+_FUNCTIONS = {path.partition(":")[2]: name for name, path in COMMANDS.items()}
+
+
+def command(name: str) -> Callable[..., None]:
+    """Return the function of a command, by its name on the command line."""
+    module, _, function = COMMANDS[name].partition(":")
+    found: Callable[..., None] = getattr(import_module(module), function)
+    return found
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for (PEP 562)."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    """Import a command's function, or its options' class, when it is first asked for (PEP 562)."""
+    if name in _FUNCTIONS:
+        return command(_FUNCTIONS[name])
+    config = import_module("dalm.config")
+    if name in config.COMMAND_OPTIONS:
+        return getattr(config, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_FUNCTIONS, *import_module("dalm.config").COMMAND_OPTIONS})

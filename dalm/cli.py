@@ -1,18 +1,19 @@
-"""The command line: one registration per command, nothing else."""
+"""Run `dalm`: read the arguments, run a command, report what a user can mend in one line."""
 
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import yaml
 from cyclopts import App, CycloptsError
 from cyclopts.config import Dict
 
 import dalm
+from dalm.distributed import is_main, leave
 from dalm.errors import UserError
 
 app = App(
@@ -23,71 +24,8 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,  # `run` says that it stopped
 )
-app.command(
-    "dalm.commands.train_retriever:train_retriever_only",
-    name="train-retriever-only",
-    help="Train a retriever by contrast on questions and their passages.",
-)
-app.command(
-    "dalm.commands.train_generator:train_generator_only",
-    name="train-generator-only",
-    help="Tune a generator on questions with passages in the prompt.",
-)
-app.command(
-    "dalm.commands.train_rag:train_rag_e2e",
-    name="train-rag-e2e",
-    help="Train a retriever and a generator jointly on questions, passages and answers.",
-)
-app.command(
-    "dalm.commands.pretrain:pretrain",
-    name="pretrain",
-    help="Pretrain a generator further on a domain's texts, or from scratch.",
-)
-app.command(
-    "dalm.commands.mine_negatives:mine_negatives",
-    name="mine-negatives",
-    help="Mine hard negatives for a table of questions and passages.",
-)
-app.command(
-    "dalm.commands.merge:merge",
-    name="merge",
-    help="Fold LoRA adapters into their base, or interpolate tuned weights with those of the base.",
-)
-app.command(
-    "dalm.commands.eval_retriever:eval_retriever",
-    name="eval-retriever",
-    help="Measure how well a retriever finds the passages of a dataset's questions.",
-)
-app.command(
-    "dalm.commands.eval_rag:eval_rag",
-    name="eval-rag",
-    help="Measure a retriever and the answers of a generator that reads what it finds.",
-)
-app.command(
-    "dalm.commands.compare:compare",
-    name="compare",
-    help="Compare evaluations that were run before, or TREC run files.",
-)
-app.command(
-    "dalm.commands.passages:passages",
-    name="passages",
-    help="Cut documents into passages for training, evaluation and search.",
-)
-app.command(
-    "dalm.commands.qa_gen:qa_gen",
-    name="qa-gen",
-    help="Make questions with answers from a table of passages, and split them by document.",
-)
-app.command(
-    "dalm.commands.reading_comprehension:reading_comprehension",
-    name="reading-comprehension",
-    help="Turn passages into reading comprehension texts: a generator's pretraining on a domain.",
-)
-app.command(
-    "dalm.commands.demo:demo",
-    name="demo",
-    help="Build, train and evaluate a small pair on an invented domain: no download, minutes.",
-)
+for _place, _name in enumerate(dalm.COMMANDS):
+    app.command(dalm.command(_name), name=_name, sort_key=_place)
 
 
 @app.command
@@ -101,27 +39,21 @@ def main() -> NoReturn:
     sys.exit(_run_and_leave(app))
 
 
-def run_door(door: Callable[..., Any]) -> NoReturn:
+def run_script(command: str) -> NoReturn:
     """Run one command as a script, with the same options."""
     script = App(
         name=Path(sys.argv[0]).name,
         result_action="return_value",
         suppress_keyboard_interrupt=False,
     )
-    script.default(door)
+    script.default(dalm.command(command))
     sys.exit(_run_and_leave(script))
 
 
 def _run_and_leave(application: App) -> int:
-    """Run this process's command and leave the others that torchrun started, if there are any.
-
-    Their group has threads of its own; one that is still about when the interpreter ends aborts the
-    process, and torchrun takes its end for a failure and stops the others.
-    """
+    """Run this process's command and leave the others that torchrun started, if there are any."""
     code = run(application, sys.argv[1:])
-    dist = sys.modules.get("torch.distributed")
-    if dist is not None and dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
+    leave()
     return code
 
 
@@ -185,9 +117,8 @@ def _quiet() -> None:
     """Show this package's own lines, and of the libraries' only errors."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    first = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(handlers=[handler], level=logging.ERROR)
-    logging.getLogger("dalm").setLevel(logging.INFO if first else logging.ERROR)
+    logging.getLogger("dalm").setLevel(logging.INFO if is_main() else logging.ERROR)
     # PEFT 0.21 asks transformers 5.23 for it; a user can't do anything about that.
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

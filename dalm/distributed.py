@@ -1,106 +1,79 @@
-"""Tensors of all ranks: with gradient for the negatives, of any length for the index."""
+"""Know the processes that torchrun started: rank, world size, and a fair share of the work.
+
+torch is imported only where a process group is used, so that `dalm --help` stays quick.
+"""
 
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any, TypeVar
-
-import torch
-import torch.distributed as dist
-from torch import Tensor
-
-
-def world() -> tuple[int, int]:
-    """Return (rank, number of ranks); (0, 1) without a process group."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
-
-
-class _Gather(torch.autograd.Function):
-    """All ranks' rows forward; backward, the sum over ranks of the gradient of this rank's rows.
-
-    With DDP's mean over ranks this is the gradient of the mean of the ranks' losses, exactly.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:
-        ctx.rank, ranks = world()
-        ctx.rows = rows.shape[0]
-        parts = [torch.empty_like(rows) for _ in range(ranks)]
-        dist.all_gather(parts, rows.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        total = gradient.contiguous().clone()
-        dist.all_reduce(total)
-        return total[ctx.rank * ctx.rows : (ctx.rank + 1) * ctx.rows]
-
-
-def gather(rows: Tensor) -> Tensor:
-    """Return the rows of all ranks, rank 0 first; every rank must hold as many."""
-    if world()[1] == 1:
-        return rows
-    return _Gather.apply(rows)  # type: ignore[no-any-return,no-untyped-call]
-
-
-@torch.no_grad()
-def gather_ragged(rows: Tensor) -> Tensor:
-    """Return the rows of all ranks, rank 0 first, without gradient; ranks may hold unlike many."""
-    ranks = world()[1]
-    if ranks == 1:
-        return rows
-    counts = gather(torch.tensor([len(rows)], device=rows.device)).tolist()
-    padded = rows.new_zeros(max(counts), *rows.shape[1:])
-    padded[: len(rows)] = rows
-    parts = gather(padded).chunk(ranks)
-    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
-
-
-def total(number: float, device: torch.device) -> float:
-    """Return the sum of every rank's number."""
-    if world()[1] == 1:
-        return number
-    summed = torch.tensor(number, dtype=torch.float64, device=device)
-    dist.all_reduce(summed)
-    return float(summed)
-
-
-# FOLDED ranks.py: An evaluation's work shared among the processes that torchrun started.
 
 T = TypeVar("T")
 
 
+def rank() -> int:
+    """Return this process's rank: of the process group, else as torchrun said; 0 without either."""
+    group = _group()
+    return int(os.environ.get("RANK", "0") if group is None else group.get_rank())
+
+
+def world_size() -> int:
+    """Return the number of processes: of the group, else as torchrun said; 1 without either."""
+    group = _group()
+    return int(os.environ.get("WORLD_SIZE", "1") if group is None else group.get_world_size())
+
+
+def is_main() -> bool:
+    """Tell whether this process is the one that writes and speaks."""
+    return rank() == 0
+
+
+def has_group() -> bool:
+    """Tell whether the processes can talk to each other yet."""
+    return _group() is not None
+
+
 def join() -> None:
-    """Meet the other processes, if there are any."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+    """Meet the other processes that torchrun started, if there are any."""
+    if world_size() > 1 and not has_group():
+        import torch
+
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        dist.init_process_group("gloo")  # texts and vectors travel, both on the CPU
+        torch.distributed.init_process_group("gloo")  # texts and vectors travel, both on the CPU
 
 
-def count() -> int:
-    """Return the number of processes."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+def leave() -> None:
+    """Leave the group, if there is one.
+
+    It has threads of its own; one that is still alive when the interpreter ends aborts the process,
+    and torchrun takes that for a failure and stops the others.
+    """
+    group = _group()
+    if group is not None:
+        group.destroy_process_group()
 
 
-def first() -> bool:
-    """Tell whether this process is the one that writes."""
-    return not dist.is_initialized() or dist.get_rank() == 0
-
-
-def own(items: Sequence[T]) -> Sequence[T]:
+def share(items: Sequence[T]) -> Sequence[T]:
     """Return this process's share: every W-th, so that each has long and short ones."""
-    return items[dist.get_rank() :: count()] if count() > 1 else items
+    return items[rank() :: world_size()] if has_group() else items
 
 
-def gathered(mine: Sequence[T]) -> list[T]:
-    """Put all processes' shares back together, in the order that they had before `own`."""
-    if count() == 1:
+def gather_shares(mine: Sequence[T]) -> list[T]:
+    """Put all processes' shares back together, in the order that they had before `share`."""
+    group = _group()
+    if group is None or world_size() == 1:
         return list(mine)
-    shares: list[Any] = [None] * count()
-    dist.all_gather_object(shares, list(mine))
+    shares: list[Any] = [None] * world_size()
+    group.all_gather_object(shares, list(mine))
     whole: list[Any] = [None] * sum(map(len, shares))
-    for rank, share in enumerate(shares):
-        whole[rank :: count()] = share
+    for place, part in enumerate(shares):
+        whole[place :: world_size()] = part
     return whole
+
+
+def _group() -> Any | None:
+    """Return torch.distributed if there is a process group."""
+    dist = sys.modules.get("torch.distributed")
+    there = dist is not None and dist.is_available() and dist.is_initialized()
+    return dist if there else None

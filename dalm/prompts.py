@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from dalm import prompts
 from dalm.errors import UserError
 
 Tokens = Sequence[int]
@@ -181,7 +180,7 @@ def retriever_prompts(name: str) -> tuple[str, str]:
 logger = logging.getLogger(__name__)
 
 
-def frame_of(tokenizer: Any, plain: prompts.Template = prompts.PLAIN) -> tuple[prompts.Frame, str]:
+def frame_of(tokenizer: Any, plain: Template = PLAIN) -> tuple[Frame, str]:
     """Return the tokenizer's frame, and the blanks with which it has an answer begin.
 
     `plain` has the words; a chat model's own template goes around them.
@@ -193,15 +192,15 @@ def frame_of(tokenizer: Any, plain: prompts.Template = prompts.PLAIN) -> tuple[p
     before_answer = template.answer.rstrip(" ")
     marks = tokenise(tokenizer, [template.passage, template.query, before_answer])
     passage, query, answer = (mark.tolist() for mark in marks)
-    frame = prompts.Frame(opening, passage, query, answer, _end_token(tokenizer, template))
+    frame = Frame(opening, passage, query, answer, _end_token(tokenizer, template))
     return frame, template.answer[len(before_answer) :]
 
 
-def _template(tokenizer: Any, plain: prompts.Template) -> prompts.Template:
+def _template(tokenizer: Any, plain: Template) -> Template:
     if not getattr(tokenizer, "chat_template", None):
         return plain
     try:
-        found = prompts.chat(
+        found = chat(
             lambda messages: tokenizer.apply_chat_template(messages, tokenize=False), plain
         )
     except Exception as error:  # a template is a program of the model's makers
@@ -221,7 +220,7 @@ def leading_token(tokenizer: Any) -> int | None:
     )
 
 
-def _end_token(tokenizer: Any, template: prompts.Template) -> int:
+def _end_token(tokenizer: Any, template: Template) -> int:
     for token in tokenizer(template.end, add_special_tokens=False).input_ids:
         if token in tokenizer.all_special_ids or token in tokenizer.added_tokens_decoder:
             return int(token)

@@ -66,7 +66,7 @@ PLACE = WORK / ("smoke" if SMOKE else "pretraining")
 
 def texts() -> str:
     """Return the file of the distinct passages of both domains."""
-    from dalm.io.texts import read_texts
+    from dalm.ingest.texts import read_texts
 
     file = PLACE / "texts.jsonl"
     if file.exists():
@@ -104,7 +104,7 @@ def exercises() -> str:
 def read(form: str, seed: int) -> dict[str, str]:
     """Return what is trained on and what is measured on; no exercise is of a passage held out."""
     from dalm.config import Pretraining
-    from dalm.io.texts import hold_out, read_texts
+    from dalm.ingest.texts import hold_out, read_texts
 
     if form == "texts":
         return {"trained": texts()}
@@ -120,7 +120,7 @@ def read(form: str, seed: int) -> dict[str, str]:
 
 def fresh(seed: int) -> str:
     """Return an untrained generator whose tokenizer knows the texts' words."""
-    from dalm.io.texts import read_texts
+    from dalm.ingest.texts import read_texts
     from dalm.models.tiny import SIZES, build_generator
     from dalm.prompts import MARKS
 

@@ -56,9 +56,3 @@ def compare(
         write_page(Path(settings.report), page)
         print(f"\nreport     {settings.report}")
     settle(gates)
-
-
-if __name__ == "__main__":
-    from dalm.cli import run_door
-
-    run_door(compare)

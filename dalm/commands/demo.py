@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from dalm.config import Columns, Demo, RagE2E
-from dalm.prompts import MARKS
 
 if TYPE_CHECKING:
     from dalm.models.generator import Generator
@@ -50,6 +49,7 @@ def _models(settings: Demo, folder: Path) -> tuple[str, str]:
     """Return the models to tune; the small ones are made from the training texts."""
     from dalm.io.examples import read_examples
     from dalm.models.tiny import build_encoder, build_generator
+    from dalm.prompts import MARKS
 
     rows = read_examples(TRAIN, Columns(), needs={"passage", "answer"})
     passages = list({e.passage.text: None for e in rows if e.passage})
@@ -166,9 +166,3 @@ def _answer(retriever_name: str, generator_name: str, examples: "list[Example]")
         print(f"\nquestion  {example.query}")
         print(f"passage   {given.hits[0].passage.text}")
         print(f"answer    {given.text}   (expected: {example.answer})")
-
-
-if __name__ == "__main__":
-    from dalm.cli import run_door
-
-    run_door(demo)

@@ -58,9 +58,3 @@ def eval_rag(
     if judge is not None:
         systems, baselines = judge_answers(judge, systems, baselines, watch)
     finish(folder, settings, sets=sets, systems=systems, baselines=baselines, watch=watch)
-
-
-if __name__ == "__main__":
-    from dalm.cli import run_door
-
-    run_door(eval_rag)

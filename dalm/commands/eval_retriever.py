@@ -41,9 +41,3 @@ def eval_retriever(
         retriever = evaluation_run.baseline_of(tuned, settings)
         baselines = evaluation_run.searched(retriever, sets, settings, settings.baseline, watch)
     finish(folder, settings, sets=sets, systems=systems, baselines=baselines, watch=watch)
-
-
-if __name__ == "__main__":
-    from dalm.cli import run_door
-
-    run_door(eval_retriever)

@@ -61,9 +61,3 @@ def merge(adapter: str, settings: Annotated[Merge, Parameter(name="*")]) -> None
         logger.info("queries    it embeds queries alone; passages are embedded by %s", base)
     command = "eval-retriever" if role == "retriever" else "eval-rag"
     logger.info("next       dalm %s DATASET --%s-name-or-path %s", command, role, output)
-
-
-if __name__ == "__main__":
-    from dalm.cli import run_door
-
-    run_door(merge)

@@ -57,9 +57,3 @@ def mine_negatives(
     )
     mining_run.write(output, table, dict(zip(rows, mined, strict=True)))
     mining_run.report(mined, settings)
-
-
-if __name__ == "__main__":
-    from dalm.cli import run_door
-
-    run_door(mine_negatives)

@@ -39,9 +39,3 @@ def passages(
         output.write_beside(settings, docs, unread)
         file.commit()
     passages_run.finish(output, file.counts, unread)
-
-
-if __name__ == "__main__":
-    from dalm.cli import run_door
-
-    run_door(passages)

@@ -60,9 +60,3 @@ def pretrain(
         objective,
         advice=f"dalm train-generator-only DATASET {this_run.folder}/generator --output-dir DIR",
     )
-
-
-if __name__ == "__main__":
-    from dalm.cli import run_door
-
-    run_door(pretrain)

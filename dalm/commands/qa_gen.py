@@ -103,9 +103,3 @@ def _searches(passages: "Sequence[Passage]", settings: QaGen) -> "Iterator[Searc
         retriever = load_retriever(settings.retriever_name_or_path, placement)
         index = build_index(retriever, passages)
         yield lambda queries, k: find(retriever, queries, index, k)
-
-
-if __name__ == "__main__":
-    from dalm.cli import run_door
-
-    run_door(qa_gen)

@@ -40,9 +40,3 @@ def reading_comprehension(
         for passage in track(passages, len(passages), "texts", "passage")
     ]
     comprehension_run.finish(output, texts)
-
-
-if __name__ == "__main__":
-    from dalm.cli import run_door
-
-    run_door(reading_comprehension)

@@ -89,9 +89,3 @@ def train_generator_only(
         advice=f"dalm eval-rag DATASET --retriever-name-or-path {searched or 'RETRIEVER'} "
         f"--generator-name-or-path {this_run.folder}/generator --evaluate-generator",
     )
-
-
-if __name__ == "__main__":
-    from dalm.cli import run_door
-
-    run_door(train_generator_only)

@@ -82,9 +82,3 @@ def train_rag_e2e(
         advice=f"dalm eval-rag DATASET --retriever-name-or-path {this_run.folder}/retriever "
         f"--generator-name-or-path {this_run.folder}/generator --evaluate-generator",
     )
-
-
-if __name__ == "__main__":
-    from dalm.cli import run_door
-
-    run_door(train_rag_e2e)

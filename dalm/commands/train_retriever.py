@@ -59,9 +59,3 @@ def train_retriever_only(
         advice=f"dalm eval-retriever DATASET --retriever-name-or-path {this_run.folder}/retriever "
         f"--baseline {retriever_name_or_path}",
     )
-
-
-if __name__ == "__main__":
-    from dalm.cli import run_door
-
-    run_door(train_retriever_only)

@@ -32,7 +32,25 @@ from dalm.config.training import (
     Training,
 )
 
+COMMAND_OPTIONS = (
+    "CompareRuns",
+    "Demo",
+    "EvalRag",
+    "EvalRetriever",
+    "GeneratorOnly",
+    "Merge",
+    "MineNegatives",
+    "Passages",
+    "Pretraining",
+    "QaGen",
+    "RagE2E",
+    "ReadingComprehension",
+    "RetrieverOnly",
+)
+"""The classes that hold all options of a command; `dalm` offers them too."""
+
 __all__ = [
+    "COMMAND_OPTIONS",
     "Columns",
     "CompareRuns",
     "Contrast",

@@ -1,1 +1,1 @@
-"""Text in, records out."""
+"""Hold the toy domain's tables, and the script path of the original toolkit."""

@@ -91,15 +91,15 @@ def read_and_answer(
 def _answers(
     generator: Generator, queries: Sequence[JudgedQuery], read: Read, max_new_tokens: int
 ) -> list[str]:
-    mine = distributed.own([query.query for query in queries])
+    mine = distributed.share([query.query for query in queries])
     texts = answer(
         generator,
         mine,
-        distributed.own(read),
+        distributed.share(read),
         reader_passages=max(1, *map(len, read)),
         max_new_tokens=max_new_tokens,
     )
-    return distributed.gathered([each.text for each in texts])
+    return distributed.gather_shares([each.text for each in texts])
 
 
 def _gold(query: JudgedQuery, passages: Mapping[str, Passage], count: int) -> list[Hit]:
@@ -139,9 +139,9 @@ def _nll(generator: Generator, queries: Sequence[JudgedQuery], read: Read) -> Co
     rows = [
         (place, reference) for place, query in enumerate(queries) for reference in query.references
     ]
-    mine = distributed.own(rows)
+    mine = distributed.share(rows)
     likely: dict[int, float] = {}
-    for place, value in distributed.gathered(_scored(generator, queries, read, mine)):
+    for place, value in distributed.gather_shares(_scored(generator, queries, read, mine)):
         if value is not None:
             likely[place] = min(value, likely.get(place, value))
     without = {place for place, _ in rows} - likely.keys()

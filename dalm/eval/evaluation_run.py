@@ -131,7 +131,7 @@ def keep(folder: Path, systems: Sequence[Results]) -> None:
 
     An earlier run's baseline goes from the folder, as its other files do.
     """
-    if distributed.first():
+    if distributed.is_main():
         discard(folder / BASELINE)
         save(folder, systems[0], {})
 

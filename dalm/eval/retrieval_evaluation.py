@@ -54,10 +54,12 @@ def search(
     """Find the best passages of every query, and measure them."""
     passages = list(asked.passages.values())
     with watch.stage("encoding passages"):
-        mine = distributed.own([passage.text for passage in passages])
+        mine = distributed.share([passage.text for passage in passages])
         vectors = encode_passages_cached(retriever, mine, cache)
         whole = (
-            torch.stack(distributed.gathered(list(vectors))) if distributed.count() > 1 else vectors
+            torch.stack(distributed.gather_shares(list(vectors)))
+            if distributed.world_size() > 1
+            else vectors
         )
     watch.count("encoding passages", len(passages), "passages")
     with watch.stage("searching"):

@@ -65,7 +65,7 @@ def finish(
     Raises:
         GateError: a gate that was asked for doesn't hold. Everything is written nevertheless.
     """
-    if not distributed.first():
+    if not distributed.is_main():
         return
     facts = _facts(sets[0], settings, watch)
     results, *others = (
@@ -185,7 +185,7 @@ def _facts(asked: EvaluationSet, settings: EvalRetriever, watch: Stopwatch) -> d
         "passages": len(asked.passages),
         "queries_unjudged": asked.unjudged,
         "index": settings.index,
-        "processes": distributed.count(),
+        "processes": distributed.world_size(),
         "settings": public(settings),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
         "seconds": watch.seconds,

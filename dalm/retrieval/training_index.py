@@ -16,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dalm.distributed import gather, gather_ragged, world
+from dalm.collectives import gather, gather_ragged
+from dalm.distributed import rank, world_size
 from dalm.retrieval.topk import top_k
 
 Encode = Callable[[np.ndarray], Float[Tensor, "rows dim"]]
@@ -51,17 +52,17 @@ class LivingIndex:
     @property
     def ranks(self) -> int:
         """Number of shares."""
-        return world()[1]
+        return world_size()
 
     @property
     def start(self) -> int:
         """First row of this rank's share."""
-        return self.count * world()[0] // self.ranks
+        return self.count * rank() // self.ranks
 
     @property
     def end(self) -> int:
         """The row behind its last."""
-        return self.count * (world()[0] + 1) // self.ranks
+        return self.count * (rank() + 1) // self.ranks
 
     @property
     def own(self) -> Float[Tensor, "rows dim"]:
@@ -92,7 +93,7 @@ class LivingIndex:
         short = k - scores.shape[1]  # a share smaller than k
         scores = torch.nn.functional.pad(scores, (0, short), value=float("-inf"))
         rows = torch.nn.functional.pad(rows + self.start, (0, short), value=-1)
-        mine = slice(world()[0] * len(queries), (world()[0] + 1) * len(queries))
+        mine = slice(rank() * len(queries), (rank() + 1) * len(queries))
         found = [
             torch.cat([part[mine] for part in gather(x).chunk(self.ranks)], 1)
             for x in (scores, rows)
@@ -109,7 +110,7 @@ class LivingIndex:
         vectors[here] = self.own[wanted[here] - self.start]
         if self.ranks > 1:
             torch.distributed.all_reduce(vectors)
-            vectors = vectors.chunk(self.ranks)[world()[0]]
+            vectors = vectors.chunk(self.ranks)[rank()]
         return vectors.view(*rows.shape, -1)
 
     def write(self, rows: Int[Tensor, "n"], vectors: Float[Tensor, "n dim"]) -> None:

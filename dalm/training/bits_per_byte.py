@@ -11,7 +11,8 @@ from typing import cast
 
 import torch
 
-from dalm.distributed import total, world
+from dalm.collectives import total
+from dalm.distributed import rank, world_size
 from dalm.models.generator import Generator
 from dalm.models.loading import evaluating
 from dalm.models.packed_attention import Way, packed_log_probs
@@ -32,8 +33,7 @@ class HeldOut:
     @torch.no_grad()
     def bits_per_byte(self, generator: Generator, way: Way, batch: int) -> float:
         """Return the figure, by `batch` rows at once."""
-        rank, ranks = world()
-        mine = list(range(len(self.rows)))[rank::ranks]
+        mine = list(range(len(self.rows)))[rank() :: world_size()]
         nats = 0.0
         with evaluating(generator), generator.placement.autocast():
             starts = range(0, len(mine), batch)

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import nn
 from transformers import TrainerCallback
 
-from dalm.distributed import world
+from dalm.distributed import world_size
 from dalm.progress import bar
 from dalm.training import checkpoints, metrics_log
 from dalm.training.best_weights import Best
@@ -64,7 +64,7 @@ class Ending(TrainerCallback):
 
     def _asked(self, device: torch.device) -> bool:
         asked = torch.tensor(int(self.stop.signal or 0), device=device)
-        if world()[1] > 1:
+        if world_size() > 1:
             dist.all_reduce(asked, dist.ReduceOp.MAX)
             if asked and self.stop.signal is None:
                 self.stop.request(int(asked), None)

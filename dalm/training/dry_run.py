@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from dalm.config import Training
+from dalm.distributed import world_size
 from dalm.models.loading import Placement
 from dalm.records import Passage
 from dalm.training.data.batches import TrainingRows, on
@@ -67,7 +67,7 @@ def report(
 
 def _count(rows: TrainingRows, settings: Training) -> tuple[int, int, float]:
     """Return the rows of an update, the updates, and how often all rows are met."""
-    size = settings.per_device_train_batch_size * int(os.environ.get("WORLD_SIZE", "1"))
+    size = settings.per_device_train_batch_size * world_size()
     accumulated = settings.gradient_accumulation_steps
     in_epoch = math.ceil(math.ceil(len(rows) / size) / accumulated)
     updates = settings.max_train_steps or math.ceil(in_epoch * settings.num_train_epochs)

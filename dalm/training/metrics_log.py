@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dalm.distributed import gather
+from dalm.collectives import gather
 from dalm.training.objectives.objective import Loss
 
 CLOCK = ("samples_per_second", "tokens_per_second", "peak_memory_mb", "refresh_seconds")

@@ -2,11 +2,11 @@
 
 import json
 import logging
-import os
 from tempfile import TemporaryDirectory
 from typing import cast
 
 from dalm.config import GeneratorLength, Pretraining
+from dalm.distributed import is_main
 from dalm.errors import UserError
 from dalm.models.generator import Generator, load_generator
 from dalm.models.tiny import SIZES, build_generator
@@ -111,7 +111,7 @@ def best_of(
         figures = {m.name: m.bits_per_byte(generator, objective.way, batch) for m in measured}
         return Figures(step, figures["domain"], figures.get("general"))
 
-    writes = os.environ.get("RANK", "0") == "0"
+    writes = is_main()
     return Best(this_run.folder, measure, settings.max_general_loss, writes=writes)
 
 

@@ -2,7 +2,6 @@
 
 import importlib.util
 import logging
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ import yaml
 from transformers import set_seed
 
 from dalm import config as options
+from dalm.distributed import is_main
 from dalm.errors import UserError
 from dalm.models import loading
 from dalm.models.generator import Generator
@@ -85,7 +85,7 @@ class TrainingRun:
 
     def open(self) -> None:
         """Make the folder ready, once tables and models are read and an old run may be replaced."""
-        if not _is_first_process():
+        if not is_main():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.settings.overwrite_output_dir and not self.settings.resume_from_checkpoint:
@@ -99,7 +99,7 @@ class TrainingRun:
 
     def finish(self, objective: Objective, *, advice: str) -> None:
         """Export the models, push them if asked, and say what is where and what to do next."""
-        if not _is_first_process():
+        if not is_main():
             return
         growing = self.folder / checkpoints.WRITING / "export"
         shutil.rmtree(growing, ignore_errors=True)
@@ -186,7 +186,7 @@ def start(settings: Any, **inputs: str) -> TrainingRun:
     """
     options.check(settings)
     folder = Path(settings.output_dir)
-    if _is_first_process():
+    if is_main():
         _check_folder(folder, settings)
     for argument, name in inputs.items():
         if argument != "dataset_path":
@@ -200,7 +200,7 @@ def start(settings: Any, **inputs: str) -> TrainingRun:
             raise UserError("--use-bnb: 4-bit weights can't be trained themselves; add --use-peft")
         loading.check_four_bit(placement.device)
     trackers = _trackers(settings)
-    if settings.hub_model_id and not settings.dry_run and _is_first_process():
+    if settings.hub_model_id and not settings.dry_run and is_main():
         _check_hub(settings.hub_model_id, settings.hub_token)
     set_seed(settings.seed)
     return TrainingRun(settings, inputs, folder, placement, trackers)
@@ -292,7 +292,3 @@ def _first_line(error: Exception) -> str:
 def _without(text: str, token: str | None) -> str:
     """Take the token out of an error's text, in case a library quotes its request."""
     return text.replace(token, "***") if token else text
-
-
-def _is_first_process() -> bool:
-    return os.environ.get("RANK", "0") == "0"

@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from dalm.collectives import total
 from dalm.config import Training
-from dalm.distributed import total, world
+from dalm.distributed import rank, world_size
 from dalm.errors import UserError
 from dalm.models.loading import Placement
 from dalm.training import checkpoints, metrics_log
@@ -105,15 +106,14 @@ class ObjectiveTrainer(Trainer):
 
     def get_train_dataloader(self) -> "Batches":
         """Return the batches of this rank; the sampler shards, so accelerate must not."""
-        rank, ranks = world()
         sampler = Plan(
             self.rows,
             self.rows.lengths(),
             self.rows.gold_keys(),
             self.args.per_device_train_batch_size,
             self.args.seed,
-            rank=rank,
-            ranks=ranks,
+            rank=rank(),
+            ranks=world_size(),
         )
         return Batches(
             self.rows,  # type: ignore[arg-type]
@@ -135,7 +135,7 @@ class ObjectiveTrainer(Trainer):
         self.trained.begin_update(self.state.global_step / self.state.max_steps)
         tokens = total(sum(map(self.trained.weighed_tokens, batches)), device)
         for batch in batches:
-            batch["weighed_tokens"] = tokens / len(batches) / world()[1]
+            batch["weighed_tokens"] = tokens / len(batches) / world_size()
         return batches, None
 
     def training_step(self, model: nn.Module, inputs: Any, *rest: Any) -> Tensor:
@@ -221,14 +221,13 @@ class ObjectiveTrainer(Trainer):
             self._check_loss()
         super()._save_checkpoint(model, trial)
         written = self.folder / checkpoints.WRITING / f"checkpoint-{self.state.global_step}"
-        rank, ranks = world()
-        (written / f"meter_{rank}.json").write_text(json.dumps(self.meter.state()))
-        self.trained.save_state(written, rank)
-        if ranks > 1:
+        (written / f"meter_{rank()}.json").write_text(json.dumps(self.meter.state()))
+        self.trained.save_state(written, rank())
+        if world_size() > 1:
             dist.barrier()
         if self.is_world_process_zero():
             checkpoints.publish(written, self.folder, self.args.save_total_limit or 1)
-        if ranks > 1:
+        if world_size() > 1:
             dist.barrier()
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
@@ -255,10 +254,10 @@ class ObjectiveTrainer(Trainer):
         if self.is_world_process_zero():
             checkpoints.clear_unfinished(self.folder)
             metrics_log.rewind(self.folder / "metrics.jsonl", checkpoints.step(folder))
-        states = folder / f"meter_{world()[0]}.json"
+        states = folder / f"meter_{rank()}.json"
         if states.is_file():
             self.meter.load(json.loads(states.read_text()), self.args.device)
-        self.trained.load_state(folder, world()[0])
+        self.trained.load_state(folder, rank())
 
     def _trainable(self) -> dict[str, Tensor]:
         named = self.trained.named_parameters()

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dalm.cli import app, run
-from dalm.io.texts import hold_out, read_texts
+from dalm.ingest.texts import hold_out, read_texts
 from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.training import checkpoints, metrics_log

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from dalm.distributed import gather, world
+from dalm.collectives import gather
 from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
@@ -40,15 +40,15 @@ def examples_of(given, without):
 
 def share(count):
     """Return this rank's rows of a batch."""
-    rank, ranks = world()
-    return range(count * rank // ranks, count * (rank + 1) // ranks)
+    me, ranks = rank(), world_size()
+    return range(count * me // ranks, count * (me + 1) // ranks)
 
 
 def measured(objective, batch):
     """Return the mean loss and gradients over ranks."""
     objective.train()
     tokens = torch.tensor(objective.weighed_tokens(batch), dtype=torch.float64)
-    ranks = world()[1]
+    ranks = world_size()
     parallel = objective
     if ranks > 1:
         dist.all_reduce(tokens)

@@ -118,7 +118,7 @@ def judge_of(settings: EvalRag, folder: Path) -> Judge | None:
     server = Server(url, name, options, key, settings.judge_max_retries, settings.judge_timeout)
     journal = _journal(settings, folder)
     judge = Judge(server, settings.judge_max_new_tokens, settings.judge_concurrency, journal)
-    if distributed.first():
+    if distributed.is_main():
         judge.attempt()
         with Journal(journal):  # can it be written? Later, all answers would wait for that
             pass
@@ -146,7 +146,7 @@ def judge_answers(
 
     The first process alone asks, and it alone has the verdicts.
     """
-    if not distributed.first():
+    if not distributed.is_main():
         return list(systems), list(baselines)
     asked = [*systems[:1], *baselines[:1]]
     with watch.stage("judging"):

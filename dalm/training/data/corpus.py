@@ -1,15 +1,15 @@
 """Texts of a domain and general ones in; rows to train on, and rows held out to measure on, out."""
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from dalm.config import Pretraining
+from dalm.distributed import world_size
 from dalm.errors import UserError
-from dalm.io.texts import hold_out, read_texts
+from dalm.ingest.texts import hold_out, read_texts
 from dalm.models.generator import Generator
 from dalm.progress import track
 from dalm.prompts import leading_token
@@ -113,7 +113,7 @@ def training_rows(generator: Generator, corpus: Corpus, settings: Pretraining) -
         found,
         settings.sequence_length,
         pad_token=generator.pad_token,
-        ranks=int(os.environ.get("WORLD_SIZE", "1")),
+        ranks=world_size(),
     )
 
 

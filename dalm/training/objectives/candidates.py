@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from dalm.distributed import total
+from dalm.collectives import total
 from dalm.models.loading import evaluating
 from dalm.models.retriever import Retriever
 from dalm.training import gradient_cache

@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from dalm.distributed import gather, total, world
+from dalm.collectives import gather, total
+from dalm.distributed import rank, world_size
 from dalm.models.retriever import Retriever
 from dalm.training import losses
 from dalm.training.data.batches import Batch
@@ -29,7 +30,7 @@ class Pairs:
         self.queries, self.passages, self.keys = queries, passages, keys
         self.size = len(queries)
         self.known = known
-        self.rank, self.ranks = world()
+        self.rank, self.ranks = rank(), world_size()
         # Hard negatives stay where they are; gold passages and queries travel.
         self.all_queries = gather(queries)
         self.all_gold = gather(passages[: self.size])

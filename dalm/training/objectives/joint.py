@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from dalm.distributed import gather
+from dalm.collectives import gather
 from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
 from dalm.prompts import Prompt

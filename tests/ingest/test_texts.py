@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from dalm.errors import UserError
-from dalm.io.texts import hold_out, read_texts
+from dalm.ingest.texts import hold_out, read_texts
 from dalm.records import Passage
 
 

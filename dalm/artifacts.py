@@ -1,0 +1,328 @@
+"""Write outputs whole or not at all, claim them while they are written, read them back guarded.
+
+A file or folder grows beside its place under a hidden name and is renamed when it is complete, so
+a crash leaves the old one or the new one. A folder's last file is its manifest: the name, size and
+hash of every other file, by which a damaged or partial copy is told.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from dalm.errors import UserError
+
+MANIFEST = "manifest.json"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_BROKEN = (ValueError, TypeError, LookupError, RecursionError, OverflowError)
+
+
+class DamagedError(UserError):
+    """Report a file that this package wrote and that is no longer what it wrote."""
+
+
+# What is refused before anything is computed
+
+
+def check_folder(option: str, folder: Path) -> None:
+    """Refuse a folder that could not be written to in the end.
+
+    Raises:
+        UserError: it is a file or in one, or the rights are missing.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{option} {folder}: {folder} is a file; name a folder")
+    _check_parents(option, folder, [folder, *folder.absolute().parents], "name another folder")
+
+
+def check_file(option: str, file: Path, overwrite: bool, flag: str) -> None:
+    """Refuse a file that could not be written in the end.
+
+    `flag` is the option that allows replacing a file that exists.
+
+    Raises:
+        UserError: it is a folder or exists, or the rights are missing.
+    """
+    if file.is_dir():
+        raise UserError(f"{option} {file}: a folder; name a file")
+    if file.exists() and not file.is_file():
+        raise UserError(f"{option} {file}: a device or a pipe; name a file")
+    if file.exists() and not overwrite:
+        raise UserError(f"{option} {file} exists; name another file, or add {flag}")
+    _check_parents(option, file, file.absolute().parents, "name another path")
+
+
+def _check_parents(option: str, path: Path, parents: Any, remedy: str) -> None:
+    there = next(parent for parent in parents if parent.exists())
+    if not there.is_dir():
+        raise UserError(f"{option} {path}: {there} is a file; {remedy}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{option} {path}: no right to write to {there}; {remedy}")
+
+
+# Claims
+
+
+@contextmanager
+def claim(path: Path, option: str) -> Iterator[None]:
+    """Hold an output for this process alone, by a lock beside it that dies with the process.
+
+    Raises:
+        UserError: another process is writing there.
+    """
+    target = _resolved(path)
+    with _explained(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(target.with_name(f".{target.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"{option} {path}: another process is writing there; wait for it to end, or name "
+                "another path"
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def numbered_folder(stem: Path) -> Path:
+    """Make and return the first of `stem-1`, `stem-2` ... that doesn't exist yet."""
+    with _explained(stem):
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        for number in count(1):
+            folder = stem.with_name(f"{stem.name}-{number}")
+            with suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+    raise AssertionError("some number is free")
+
+
+# Writing
+
+
+@contextmanager
+def write_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a file beside `path` that takes its place when the block ends without an error.
+
+    Text is UTF-8 with \\n as the line end.
+
+    Raises:
+        UserError: the disk is full or refuses; nothing stays behind.
+    """
+    target = _resolved(path)
+    if target.exists() and not target.is_file():  # a rename would put a file in a device's place
+        raise UserError(f"{path} can't be written: a folder, device or pipe; name a file")
+    growing = target.with_name(f".{target.name}.{os.getpid()}.part")
+    options = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    try:
+        with _explained(path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with growing.open(mode, **options) as out:  # type: ignore[call-overload]
+                yield out
+                out.flush()
+                os.fsync(out.fileno())
+            growing.replace(target)
+            sync(target.parent)
+    finally:
+        growing.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole."""
+    with write_file(path) as out:
+        out.write(text)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON that people can read, too."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
+    """Write YAML in the order of the mapping."""
+    write_text(path, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
+
+
+@contextmanager
+def write_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path` that takes its place, sealed, when the block ends well.
+
+    Raises:
+        UserError: the disk is full or refuses; nothing stays behind.
+    """
+    target = _resolved(path)
+    growing = target.with_name(f".{target.name}.writing")
+    try:
+        with _explained(path):
+            shutil.rmtree(growing, ignore_errors=True)
+            growing.mkdir(parents=True)
+            yield growing
+            seal(growing)
+            publish(growing, target)
+    finally:
+        shutil.rmtree(growing, ignore_errors=True)
+
+
+def seal(folder: Path) -> None:
+    """Put a folder's files on the disk, and write its manifest last."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != MANIFEST)
+    listed = {}
+    for file in files:
+        with file.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+            os.fsync(content.fileno())
+        listed[file.relative_to(folder).as_posix()] = {
+            "size": file.stat().st_size,
+            "sha256": digest,
+        }
+    write_json(folder / MANIFEST, {"files": listed})
+
+
+def publish(growing: Path, target: Path) -> None:
+    """Give a complete folder its place; what was there is deleted after the new one is in place."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    growing.rename(target)
+    sync(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def verify(folder: Path) -> None:
+    """Compare a folder with its manifest; one without a manifest passes if it is a folder.
+
+    Raises:
+        DamagedError: names the first file that is missing, or has another size or content.
+    """
+    if not (folder / MANIFEST).is_file():
+        return
+    manifest = read_json(folder / MANIFEST)
+    try:
+        listed = {str(name): (facts["size"], facts["sha256"]) for name, facts in _files(manifest)}
+    except (*_BROKEN, AttributeError) as error:
+        raise DamagedError(f"{folder / MANIFEST} is damaged ({_said(error)})") from error
+    for name, (size, digest) in listed.items():
+        file = folder / name
+        if not file.is_file():
+            raise DamagedError(f"{file} is missing")
+        if file.stat().st_size != size:
+            raise DamagedError(f"{file} has {file.stat().st_size} bytes of {size}")
+        with file.open("rb") as content:
+            if hashlib.file_digest(content, "sha256").hexdigest() != digest:
+                raise DamagedError(f"{file} has another content than was written")
+
+
+def _files(manifest: Any) -> Any:
+    return manifest["files"].items()
+
+
+def sync(path: Path) -> None:
+    """Put a folder's names on the disk, where the platform can."""
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+# Reading what this package wrote
+
+
+def read_json(path: Path, remedy: str = "write it again, or delete it") -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        DamagedError: it can't be read, is no JSON, or no object; `remedy` says what to do.
+    """
+    return _object(path, _text(path, remedy), json.loads, remedy)
+
+
+def read_yaml(path: Path, remedy: str = "write it again, or delete it") -> dict[str, Any]:
+    """Read a YAML mapping; an empty file is an empty one.
+
+    Raises:
+        DamagedError: it can't be read, is no YAML, or no mapping; `remedy` says what to do.
+    """
+    return _object(path, _text(path, remedy), lambda text: yaml.safe_load(text) or {}, remedy)
+
+
+def read_jsonl(
+    path: Path, remedy: str = "write it again, or delete it", *, torn: bool = False
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the objects of a JSON lines file with their line numbers.
+
+    With `torn` a last line without its line end is left out: its writer was killed.
+
+    Raises:
+        DamagedError: names the first line that is no JSON object; `remedy` says what to do.
+    """
+    with _guarded(path, remedy), path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if torn and not line.endswith(b"\n"):
+                return
+            where = f"{path}, line {number}"
+            yield number, _object(where, line.decode("utf-8", "replace"), json.loads, remedy)
+
+
+def _text(path: Path, remedy: str) -> str:
+    with _guarded(path, remedy):
+        return path.read_text(encoding="utf-8")
+
+
+@contextmanager
+def _guarded(path: Path, remedy: str) -> Iterator[None]:
+    try:
+        yield
+    except DamagedError:
+        raise
+    except (OSError, UnicodeDecodeError) as error:
+        raise DamagedError(f"{path} can't be read ({_said(error)}); {remedy}") from error
+
+
+def _object(where: Any, text: str, parse: Any, remedy: str) -> dict[str, Any]:
+    try:
+        found = parse(text)
+    except (*_BROKEN, yaml.YAMLError) as error:
+        raise DamagedError(f"{where} is damaged ({_said(error)}); {remedy}") from error
+    if not isinstance(found, dict):
+        raise DamagedError(f"{where} is damaged (a {type(found).__name__}, no object); {remedy}")
+    return found
+
+
+# Both
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what the operating system says of a write into one line."""
+    try:
+        yield
+    except OSError as error:
+        remedy = "free some space" if error.errno in _FULL else "name another path"
+        raise UserError(f"{path} can't be written: {_said(error)}; {remedy}") from error
+
+
+def _resolved(path: Path) -> Path:
+    """Return where a path leads, so that a link stays a link and its target is replaced."""
+    try:
+        return Path(os.path.realpath(path))
+    except OSError:
+        return path.absolute()
+
+
+def _said(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or getattr(error, "problem", None) or str(error)
+    return " ".join(str(text).split())[:200] or type(error).__name__

@@ -1,0 +1,6 @@
+"""Run `dalm train-retriever-only` as a script."""
+
+from dalm.cli import run_script
+
+if __name__ == "__main__":
+    run_script("train-retriever-only")

@@ -1,0 +1,178 @@
+"""Outputs: whole or not at all, one writer at a time, damage is named."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dalm import artifacts
+from dalm.artifacts import DamagedError
+from dalm.errors import UserError
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from dalm.artifacts import claim
+with claim(Path(sys.argv[1]), "--output-dir"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Path:
+    """A folder as it is written."""
+    with artifacts.write_folder(tmp_path / "model") as growing:
+        (growing / "config.json").write_text("{}")
+        (growing / "sub").mkdir()
+        (growing / "sub" / "weights.bin").write_bytes(b"0123456789")
+    return tmp_path / "model"
+
+
+def test_a_folder_appears_whole_with_its_manifest(sealed: Path) -> None:
+    listed = json.loads((sealed / "manifest.json").read_text())["files"]
+    assert {name: facts["size"] for name, facts in listed.items()} == {
+        "config.json": 2,
+        "sub/weights.bin": 10,
+    }
+    artifacts.verify(sealed)
+    assert [path.name for path in sealed.parent.iterdir()] == ["model"]
+
+
+def test_a_folder_that_fails_leaves_the_old_one(sealed: Path) -> None:
+    def fail() -> None:
+        with artifacts.write_folder(sealed) as growing:
+            (growing / "config.json").write_text("[]")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert (sealed / "config.json").read_text() == "{}"
+    assert [path.name for path in sealed.parent.iterdir()] == ["model"]
+
+
+def test_a_folder_is_replaced_as_a_whole(sealed: Path) -> None:
+    with artifacts.write_folder(sealed) as growing:
+        (growing / "other.json").write_text("{}")
+    assert sorted(path.name for path in sealed.iterdir()) == ["manifest.json", "other.json"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda file: file.unlink(), "is missing"),
+        (lambda file: file.write_bytes(b"01234"), "5 bytes of 10"),
+        (lambda file: file.write_bytes(b"0123456780"), "another content"),
+    ],
+)
+def test_damage_is_named(sealed: Path, spoil: object, said: str) -> None:
+    spoil(sealed / "sub" / "weights.bin")  # type: ignore[operator]
+    with pytest.raises(DamagedError, match=f"weights.bin.*{said}"):
+        artifacts.verify(sealed)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"files": 3}', '{"files": {"a": 1}}', "\udc80"])
+def test_a_spoiled_manifest_is_damage(sealed: Path, text: str) -> None:
+    (sealed / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(DamagedError, match=r"manifest\.json"):
+        artifacts.verify(sealed)
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "a.txt"
+    with artifacts.write_file(file) as out:
+        out.write("ä\n")
+        assert not file.exists()
+    assert file.read_bytes() == "ä\n".encode()
+
+    def fail() -> None:
+        with artifacts.write_file(file) as out:
+            out.write("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert [path.name for path in file.parent.iterdir()] == ["a.txt"]
+    assert file.read_text() == "ä\n"
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    target, link = tmp_path / "target.txt", tmp_path / "link.txt"
+    target.write_text("old")
+    link.symlink_to(target)
+    artifacts.write_text(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_handle: int) -> None:
+        with Path("/dev/full").open("wb", buffering=0) as full:
+            full.write(b"x")
+
+    monkeypatch.setattr(os, "fsync", refuse)  # where a full disk shows at the latest
+    with pytest.raises(UserError, match="No space left on device; free some space"):
+        artifacts.write_text(tmp_path / "a.txt", "text")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_device_is_never_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(UserError, match="device or pipe"):
+        artifacts.write_text(pipe, "text")
+    with pytest.raises(UserError, match="a device or a pipe; name a file"):
+        artifacts.check_file("--output", pipe, overwrite=True, flag="--overwrite-output")
+
+
+def test_a_second_process_is_refused_and_a_dead_one_is_not_waited_for(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(out)], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with (
+            pytest.raises(UserError, match=f"--output-dir {out}: another process is writing"),
+            artifacts.claim(out, "--output-dir"),
+        ):
+            pass  # pragma: no cover
+        holder.kill()
+    with artifacts.claim(out, "--output-dir"):
+        pass
+
+
+def test_numbered_folders_are_made_once(tmp_path: Path) -> None:
+    made = [artifacts.numbered_folder(tmp_path / "evaluation") for _ in range(3)]
+    assert [path.name for path in made] == ["evaluation-1", "evaluation-2", "evaluation-3"]
+
+
+def test_readers_name_file_line_and_remedy(tmp_path: Path) -> None:
+    file = tmp_path / "lines.jsonl"
+    file.write_text('{"a": 1}\n[1]\n')
+    with pytest.raises(DamagedError, match=r"lines\.jsonl, line 2 is damaged .*; ask again"):
+        list(artifacts.read_jsonl(file, "ask again"))
+    file.write_text('{"a": 1}\n{"a"')
+    assert list(artifacts.read_jsonl(file, torn=True)) == [(1, {"a": 1})]
+    with pytest.raises(DamagedError, match="line 2"):
+        list(artifacts.read_jsonl(file))
+    with pytest.raises(DamagedError, match="can't be read"):
+        artifacts.read_json(tmp_path / "none.json")
+    (tmp_path / "deep.yaml").write_text("[" * 5000)
+    with pytest.raises(DamagedError, match=r"deep\.yaml"):
+        artifacts.read_yaml(tmp_path / "deep.yaml")
+    (tmp_path / "empty.yaml").write_text("")
+    assert artifacts.read_yaml(tmp_path / "empty.yaml") == {}
+
+
+@pytest.mark.parametrize("inside", ["file", "file/inside"])
+def test_outputs_that_can_not_be_written_are_refused_first(tmp_path: Path, inside: str) -> None:
+    (tmp_path / "file").write_text("")
+    path = tmp_path / inside
+    with pytest.raises(UserError, match=f"--output-dir {path}: {tmp_path}/file is a file"):
+        artifacts.check_folder("--output-dir", path)
