@@ -174,4 +174,4 @@ def _shuffled(rng: Random, items: Sequence[Item]) -> list[Item]:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)
+    write(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "dalm" / "datasets")

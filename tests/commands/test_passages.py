@@ -173,7 +173,7 @@ def test_a_file_is_not_its_own_document(docs):
 
 
 def test_the_script_takes_several_documents(docs):
-    script = Path(__file__).parents[3] / "dalm/datasets/documents/make_passages.py"
+    script = Path(__file__).parents[2] / "dalm/datasets/documents/make_passages.py"
     line = [sys.executable, str(script), "docs/a.txt", "docs/d.csv", "--output", "p.jsonl"]
     done = subprocess.run([*line, "--max_words", "8"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -23,7 +23,7 @@ from dalm.commands.qa_gen import qa_gen
 from dalm.config import Columns, QaGen
 from dalm.io.examples import read_examples
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 TOY = ROOT / "dalm/datasets/toy_data_test.csv"
 TABLES = ("question_answer_pairs_train.csv", "question_answer_pairs_test.csv")
 SEVERAL_FORMS = ("--as-csv", "--as-jsonl", "--as-dataset")

@@ -214,8 +214,8 @@ def test_text_is_kept_to_the_letter(table):
 def test_reading_text_imports_nothing_heavy(table):
     code = f"""
 import sys
-from dalm.datasets.tables import read_examples
-from dalm.settings import Columns
+from dalm.io.examples import read_examples
+from dalm.config import Columns
 assert len(read_examples({str(table(ROWS))!r}, Columns())) == 3
 heavy = {{"torch", "transformers", "datasets", "pyarrow", "pandas", "numpy"}}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)

@@ -25,7 +25,7 @@ PAUSED = """
 import os, time
 from pathlib import Path
 from dalm.cli import main
-from dalm.training.candidates import Searched
+from dalm.training.objectives.candidates import Searched
 
 encode = Searched._encode
 

@@ -53,7 +53,7 @@ def write_page(file: Path, report: Report) -> None:
 
 def render(report: Report) -> str:
     """Return the page as text; it loads nothing, and forbids itself to."""
-    here = files("dalm.eval.page")
+    here = files("dalm.eval.report")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
