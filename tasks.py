@@ -3,7 +3,7 @@
 from invoke.context import Context
 from invoke.tasks import task
 
-PACKAGE = "dalm tests benchmarks experiments tasks.py"
+PACKAGE = "dalm tests benchmarks experiments tools tasks.py"
 
 
 @task
