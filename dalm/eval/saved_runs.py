@@ -1,4 +1,4 @@
-"""Folders of earlier evaluations, and TREC run files with their judgements, in; results out."""
+"""Read saved evaluations: run folders, and TREC run files with their relevance judgements."""
 
 import logging
 from collections.abc import Sequence
@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from dalm.errors import UserError
-from dalm.eval.metrics import cutoff, measure_retrieval, parse_measure
 from dalm.eval.results import Results, load
+from dalm.eval.retrieval_metrics import cutoff, measure_retrieval, parse_measure
 from dalm.io.trec import Qrels, read_qrels, read_run
 from dalm.records import Hit, JudgedQuery, Passage
 

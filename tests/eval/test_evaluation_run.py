@@ -258,7 +258,7 @@ def test_answers_outlast_a_baseline_that_fails(tmp_path, tiny_table, tiny_models
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--measures", "R@20"], "looks at 20 passages, and --top-k 10"),
+        (["--measures", "R@20"], "needs 20 passages, and --top-k 10"),
         (["--measures", "foo@3"], "no measure 'foo@3'"),
         (["--fail-below", "R@10"], "--fail-below R@10"),
         (["--fail-below", "R@3=1"], "--fail-below R@3: not measured; measured are nDCG@10"),

@@ -76,21 +76,21 @@ def broken(folder, file, change):
 @pytest.mark.parametrize(
     ("file", "change", "said"),
     [
-        ("results.json", lambda text: text[:20], r"results\.json is broken"),
-        ("results.json", lambda _: "[]", r"results\.json is broken"),
-        ("queries.jsonl", lambda text: text[:-30], r"queries\.jsonl, line 4 is broken"),
+        ("results.json", lambda text: text[:20], r"results\.json is damaged"),
+        ("results.json", lambda _: "[]", r"results\.json is damaged"),
+        ("queries.jsonl", lambda text: text[:-30], r"queries\.jsonl, line 4 is damaged"),
         ("queries.jsonl", lambda _: "", "is empty"),
-        ("queries.jsonl", lambda text: text + text, "two lines"),
-        ("queries.jsonl", lambda t: t.replace("0.75", "NaN", 1), r"line 1 .*no finite number"),
+        ("queries.jsonl", lambda text: text + text, "on two lines"),
+        ("queries.jsonl", lambda t: t.replace("0.75", "NaN", 1), r"line 1 .*not a finite number"),
         (
             "queries.jsonl",
             lambda t: t.replace('"R@10": 1.0', '"R@10": Infinity'),
             "line 1 .*finite",
         ),
         ("queries.jsonl", lambda t: t.replace('"id": "g"', '"id": "o"', 1), "line 1 .*twice"),
-        ("queries.jsonl", lambda t: t.replace('"hits"', '"hit"', 1), "line 1 is broken"),
+        ("queries.jsonl", lambda t: t.replace('"hits"', '"hit"', 1), "line 1 is damaged"),
         ("passages.jsonl", lambda t: t.replace("text", "body"), r"passages\.jsonl, line 1"),
-        ("verdicts.jsonl", lambda text: text[:-9], r"verdicts\.jsonl, line 1 is broken"),
+        ("verdicts.jsonl", lambda text: text[:-9], r"verdicts\.jsonl, line 1 is damaged"),
     ],
 )
 def test_a_broken_run_is_named_with_its_line(tmp_path, file, change, said):

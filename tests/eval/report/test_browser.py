@@ -46,9 +46,11 @@ def page(tmp_path_factory):
     base = system("base", [0.6] * COUNT, [2] * COUNT)
     tuned = system("tuned", [0.6 + g for g in gains], [i % 10 + 1 for i in range(COUNT)])
     file = tmp_path_factory.mktemp("page") / "report.html"
-    lines = [compare(tuned, base, seed=1)]
+    measures = [compare(tuned, base, seed=1)]
     log = [{"step": step, "loss": 1 / step} for step in range(1, 9)]
-    write_page(file, Report(systems=[tuned], lines=lines, baseline=base, training={"run": log}))
+    write_page(
+        file, Report(systems=[tuned], measures=measures, baseline=base, training={"run": log})
+    )
     return file
 
 
@@ -113,16 +115,16 @@ def test_filters_searches_and_pages(browser, page):
     told = "return document.getElementById('count').textContent"
     choose(browser, "show", "better")
     assert browser.run(told) == "1 to 50 of 59 questions"
-    click(browser, "#after")
+    click(browser, "#next")
     assert browser.run(told) == "51 to 59 of 59 questions"
-    assert browser.run("return document.getElementById('after').disabled") is True
+    assert browser.run("return document.getElementById('next').disabled") is True
     choose(browser, "show", "all")
     search(browser, "question 11")
     assert browser.run(told) == "1 to 11 of 11 questions"
     search(browser, "QUESTION q117")
     assert column(browser, 0) == ["118"]
     search(browser, "nowhere")
-    assert browser.run(told) == "no question"
+    assert browser.run(told) == "no matching question"
     assert browser.complaints() == []
 
 
@@ -188,7 +190,7 @@ def test_the_command_writes_a_page_that_opens(
     assert run(app, [str(x) for x in [*line, "--output-dir", tmp_path / "run"]]) == 0
     browser.open(page)
     told = browser.run("return document.body.innerText")
-    assert "Answers by what was read" in told
+    assert "Answers by passages read" in told
     assert f"{tiny_models.encoder} + {tiny_models.generator}" in told
     assert browser.run("return document.querySelectorAll('#table tbody tr').length") == 20
     assert browser.complaints() == []

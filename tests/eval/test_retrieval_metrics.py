@@ -6,15 +6,9 @@ import pytest
 import pytrec_eval
 
 from dalm.errors import UserError
-from dalm.eval.metrics import (
-    cutoff,
-    in_rank_order,
-    in_words,
-    mean,
-    means,
-    measure_retrieval,
-    parse_measure,
-)
+from dalm.eval.metric import mean, means
+from dalm.eval.metrics import label
+from dalm.eval.retrieval_metrics import cutoff, in_rank_order, measure_retrieval, parse_measure
 from dalm.records import Hit, Passage
 
 
@@ -164,7 +158,7 @@ def test_what_cannot_be_measured_is_refused():
 def test_a_measure_is_read_from_and_written_in_the_notation(text, written, words, depth):
     measure = parse_measure(text)
     assert (str(measure), cutoff(measure)) == (written, depth)
-    assert in_words(str(measure)) == words
+    assert label(str(measure)) == words
     assert parse_measure(str(measure)) == measure
 
 
