@@ -109,11 +109,11 @@ def threshold_gates(
 
 def _threshold(measure: str, bound: float, value: float | None) -> Gate:
     higher = higher_is_better(measure)
-    required = f"required is {'at least' if higher else 'at most'} {bound:g}"
+    required = f"{'minimum' if higher else 'maximum'} {bound:g}"
     if value is None:
-        return Gate(f"{label(measure)} was not measured; {required}", False)
+        return Gate(f"{label(measure)} was not measured ({required})", False)
     passed = value >= bound if higher else value <= bound
-    return Gate(f"{label(measure)} is {value:.3f}; {required}", passed)
+    return Gate(f"{label(measure)} is {value:.3f} ({required})", passed)
 
 
 def regression_gate(results: Sequence[MeasureResult]) -> Gate:
@@ -142,6 +142,6 @@ def _guard(result: MeasureResult, dataset: str, margin: float) -> Gate:
     moved = "rose" if fall < 0 else "fell"
     text = (
         f"guard {dataset}: {label(result.measure)} {moved} from {result.against.baseline:.3f} to "
-        f"{result.mean:.3f}; the allowed drop is {margin:g}"
+        f"{result.mean:.3f} (allowed drop {margin:g})"
     )
     return Gate(text, fall <= margin)

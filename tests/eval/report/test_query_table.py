@@ -49,6 +49,12 @@ def test_hits_far_down_are_shown_if_they_are_relevant():
     assert [rank for rank, _, _ in system["hits"][0]] == [1, 2, 3, 4, 5, 14]
 
 
+def test_a_passage_comes_with_its_source_and_page():
+    passage = Passage("p", "text", "Manual", source="manual.pdf", page=12)
+    data = table_data([results(hits=[[Hit(passage, 1.0)]] * 4, gold={})], None)
+    assert data["passages"] == {"p": ["Manual", "text", "manual.pdf", 12]}
+
+
 def test_where_there_is_no_room_the_questions_that_moved_keep_their_passages(monkeypatch):
     far = [[Hit(Passage(f"p{i}", f"passage {i} " * 9), 1.0)] for i in range(4)]
     mine = results(values=(0.5, 0.5, 0.5, 1.0), hits=far, gold={})
