@@ -106,8 +106,8 @@ def changes(results: Results, baseline: Results, measure: str) -> list[tuple[int
     sign = 1 if higher_is_better(measure) else -1
     pairs = zip(results.measures[measure], theirs, strict=True)
     found = [
-        (place, sign * (mine - other))
-        for place, (mine, other) in enumerate(pairs)
+        (i, sign * (mine - other))
+        for i, (mine, other) in enumerate(pairs)
         if mine is not None and other is not None
     ]
     return sorted(found, key=lambda each: (each[1], each[0]))
@@ -119,22 +119,22 @@ def aligned(results: Results, baseline: Results) -> list[int]:
     Raises:
         UserError: the two have different queries.
     """
-    places = {query.id: place for place, query in enumerate(baseline.queries)}
-    missing = [query for query in results.queries if query.id not in places]
-    if missing or len(places) != len(results.queries):
-        count = len(missing) or len(places) - len(results.queries)
+    positions = {query.id: i for i, query in enumerate(baseline.queries)}
+    missing = [query for query in results.queries if query.id not in positions]
+    if missing or len(positions) != len(results.queries):
+        count = len(missing) or len(positions) - len(results.queries)
         example = f", such as {missing[0].query[:60]!r}" if missing else ""
         which = (results.name, baseline.name) if missing else (baseline.name, results.name)
         raise UserError(
             f"{which[0]} has {count} queries that {which[1]} hasn't{example}; compare runs of the "
             "same dataset"
         )
-    return [places[query.id] for query in results.queries]
+    return [positions[query.id] for query in results.queries]
 
 
 def _aligned(results: Results, baseline: Results) -> dict[str, Column]:
-    places = aligned(results, baseline)
-    return {name: [column[p] for p in places] for name, column in baseline.measures.items()}
+    positions = aligned(results, baseline)
+    return {name: [column[p] for p in positions] for name, column in baseline.measures.items()}
 
 
 def _differences(

@@ -131,8 +131,8 @@ def guard_gates(results: Sequence[MeasureResult], dataset: str, margin: float) -
     """
     return [
         _guard(result, dataset, margin)
-        for place, result in enumerate(results)
-        if result.against and (place == 0 or result.measure == GUARDED)
+        for i, result in enumerate(results)
+        if result.against and (i == 0 or result.measure == GUARDED)
     ]
 
 

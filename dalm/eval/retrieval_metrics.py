@@ -125,7 +125,7 @@ def _places(query: int, ranking: Sequence[Hit]) -> dict[str, float]:
     others by trec_eval's, by id descending and in fp32. Without ties they agree.
     """
     places = {
-        hit.passage.id: -float(place) for place, hit in enumerate(in_rank_order(ranking), start=1)
+        hit.passage.id: -float(rank) for rank, hit in enumerate(in_rank_order(ranking), start=1)
     }
     if any(math.isnan(hit.score) for hit in ranking):
         raise ValueError(f"a score of query {query} (from 0) is not a number")

@@ -88,10 +88,10 @@ def holm(ps: Sequence[float]) -> list[float]:
     keeps the family-wise error rate at 5 % under any dependence. Holm, 1979, Scand. J. Statist. 6.
     """
     adjusted = [0.0] * len(ps)
-    least = 0.0
-    for rank, place in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
-        least = max(least, min(1.0, (len(ps) - rank) * ps[place]))
-        adjusted[place] = least
+    highest = 0.0
+    for rank, i in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        highest = max(highest, min(1.0, (len(ps) - rank) * ps[i]))
+        adjusted[i] = highest
     return adjusted
 
 

@@ -1,6 +1,5 @@
 """Summarise an evaluation: results.json, the terminal's tables and sentences, the quality gates."""
 
-import json
 import logging
 import platform
 import shlex
@@ -12,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from dalm import distributed
+from dalm import artifacts, distributed
 from dalm.config import EvalRetriever, public
 from dalm.eval.comparison import FLIPS, LEVEL, SAMPLES, MeasureResult, sentence
 from dalm.eval.judge.verdicts import said_of_judge
@@ -66,13 +65,21 @@ def run_facts(dataset: EvaluationSet, config: EvalRetriever, watch: Stopwatch) -
 
 
 def training_logs(models: Sequence[str | None]) -> dict[str, list[Mapping[str, Any]]]:
-    """Return the training logs in or above the models' folders, by folder."""
+    """Return the training logs in or above the models' folders, by folder.
+
+    A damaged one is left out with a warning, and so is a last line that is incomplete.
+    """
+    paths = [Path(model) for model in models if model and Path(model).is_dir()]
+    files = dict.fromkeys(
+        folder / "metrics.jsonl" for path in paths for folder in (path, path.parent)
+    )
     found: dict[str, list[Mapping[str, Any]]] = {}
-    for model in models:
-        for folder in (Path(model), Path(model).parent) if model and Path(model).is_dir() else ():
-            file = folder / "metrics.jsonl"
-            if file.is_file() and str(folder) not in found:
-                found[str(folder)] = [json.loads(line) for line in file.read_text().splitlines()]
+    for file in filter(Path.is_file, files):
+        try:
+            lines = artifacts.read_jsonl(file, "the report leaves it out", torn=True)
+            found[str(file.parent)] = [record for _, record in lines]
+        except artifacts.DamagedError as error:
+            logger.warning("%s", error)
     return found
 
 

@@ -50,7 +50,7 @@ class Axis:
         else:
             distance = _distance(span)
             first, last = math.floor(self.low / distance), math.ceil(self.high / distance)
-            found = [place * distance for place in range(first, last + 1)]
+            found = [i * distance for i in range(first, last + 1)]
         tolerance = TOLERANCE * (span or 1.0)
         return [tick for tick in found if self.low - tolerance <= tick <= self.high + tolerance]
 
@@ -70,9 +70,9 @@ def tick_label(tick: float) -> str:
 # Charts
 
 
-def colour(place: int) -> str:
+def colour(index: int) -> str:
     """Return the style class of the system at this position; 0 is the baseline."""
-    return "s0" if place == 0 else f"s{(place - 1) % (COLOURS - 1) + 1}"
+    return "s0" if index == 0 else f"s{(index - 1) % (COLOURS - 1) + 1}"
 
 
 def recall_chart(curves: Sequence[tuple[int, Curve]]) -> Markup:
@@ -81,14 +81,14 @@ def recall_chart(curves: Sequence[tuple[int, Curve]]) -> Markup:
     x = Axis(1, max(2, deepest), LEFT, WIDTH - RIGHT, log=True)
     y = Axis(0, 1, HEIGHT - BOTTOM, TOP)
     marks = [_frame(x, y, "k")]
-    for place, curve in curves:
+    for index, curve in curves:
         if curve.band:
             ends = [(i.high, i.low) for i in curve.band]
             upper = _points(x, y, curve.xs, [high for high, _ in ends])
             lower = _points(x, y, curve.xs[::-1], [low for _, low in ends[::-1]])
-            marks.append(f'<polygon class="band {colour(place)}" points="{upper} {lower}"/>')
-    for place, curve in curves:
-        marks.append(_line(x, y, curve, place, dots=True))
+            marks.append(f'<polygon class="band {colour(index)}" points="{upper} {lower}"/>')
+    for index, curve in curves:
+        marks.append(_line(x, y, curve, index, dots=True))
     return _svg(WIDTH, HEIGHT, "Recall over k", marks)
 
 
@@ -104,11 +104,11 @@ def rank_chart(systems: Sequence[tuple[int, Mapping[str, float]]], depth: int) -
         left = LEFT + width * column
         middle = left + width / 2
         marks.append(f'<text class="x" x="{middle:.1f}" y="{HEIGHT - 18}">{escape(name)}</text>')
-        for i, (place, fractions) in enumerate(systems):
+        for i, (index, fractions) in enumerate(systems):
             top = y(fractions[name])
             title = escape(f"{name}: {fractions[name]:.1%}")
             marks.append(
-                f'<rect class="bar {colour(place)}" x="{left + width * 0.12 + i * bar:.1f}" '
+                f'<rect class="bar {colour(index)}" x="{left + width * 0.12 + i * bar:.1f}" '
                 f'y="{top:.1f}" width="{max(1, bar - 1):.1f}" height="{y(0) - top:.1f}">'
                 f"<title>{title}</title></rect>"
             )
@@ -179,14 +179,14 @@ def _rows(y: Axis, width: int, unit: str) -> Iterator[str]:
         yield f'<text class="y" x="{LEFT - 6}" y="{at}">{text}</text>'
 
 
-def _line(x: Axis, y: Axis, curve: Curve, place: int, *, dots: bool = False) -> str:
+def _line(x: Axis, y: Axis, curve: Curve, index: int, *, dots: bool = False) -> str:
     marks = [
-        f'<polyline class="line {colour(place)}" points="{_points(x, y, curve.xs, curve.ys)}"/>'
+        f'<polyline class="line {colour(index)}" points="{_points(x, y, curve.xs, curve.ys)}"/>'
     ]
     for at, value in zip(curve.xs, curve.ys, strict=True) if dots else ():
         title = f"{escape(curve.name)}: {value:.3f} at {tick_label(at)}"
         marks.append(
-            f'<circle class="dot {colour(place)}" cx="{x(at):.1f}" cy="{y(value):.1f}" r="2.5">'
+            f'<circle class="dot {colour(index)}" cx="{x(at):.1f}" cy="{y(value):.1f}" r="2.5">'
             f"<title>{title}</title></circle>"
         )
     return "".join(marks)

@@ -69,7 +69,7 @@ def _parts(report: Report) -> dict[str, Any]:
         "title": _title(report),
         "facts": report.systems[0].facts,
         "queries": report.systems[0].queries,
-        "legend": [(charts.colour(place), r.name) for place, r in report.all_systems],
+        "legend": [(charts.colour(index), r.name) for index, r in report.all_systems],
         "baseline": report.baseline,
         "compared": [
             _compared(results, measures)
@@ -118,12 +118,12 @@ def _charts(report: Report) -> dict[str, Markup]:
     systems = report.all_systems
     depth = chart_data.depth_of([results for _, results in systems])
     curves = [
-        (place, chart_data.recall_over_k(results, depth, seed=SEED if place == 1 else None))
-        for place, results in systems
+        (index, chart_data.recall_over_k(results, depth, seed=SEED if index == 1 else None))
+        for index, results in systems
     ]
     if not depth or not curves[0][1].xs:
         return {}
-    fractions = [(place, chart_data.rank_fractions(results, depth)) for place, results in systems]
+    fractions = [(index, chart_data.rank_fractions(results, depth)) for index, results in systems]
     return {
         "Recall over k": charts.recall_chart(curves),
         "Rank of the first relevant passage": charts.rank_chart(fractions, depth),
