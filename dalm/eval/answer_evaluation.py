@@ -67,22 +67,32 @@ def evaluate_answers(
             nll = _nll(generator, queries, context)
         watch.count(stage, sum(map(len, generator.tokenise(answers[name]))), "tokens")
         plain = list(map(without_citations, answers[name])) if generator.cites else answers[name]
-        columns = score_answers(metrics_that_need("references"), plain, queries, context)
-        columns["NLL"] = nll
-        if name == "gold":  # a query without a gold passage has no context
-            columns = {key: _where(context, column) for key, column in columns.items()}
-        suffix = f"[{name}]" if name in BOUNDS else ""
-        measures |= {f"{key}{suffix}": column for key, column in columns.items()}
-        if name == "found":
-            metrics = metrics_that_need("passages")
-            if any(query.answerable is False for query in queries):
-                metrics += metrics_that_need("answerable")
-            measures |= score_answers(metrics, plain, queries, context)
+        measures |= _columns(name, plain, nll, queries, context)
     if generator.cites:
         metrics = metrics_that_need("citations")
         measures |= score_answers(metrics, answers["found"], queries, contexts["found"])
     facts = {"reader_passages": options.reader_passages, "citations": generator.cites}
     return replace(results, answers=answers, measures=measures, facts={**results.facts, **facts})
+
+
+def _columns(
+    name: str,
+    answers: Sequence[str],
+    nll: Column,
+    queries: Sequence[JudgedQuery],
+    context: Context,
+) -> dict[str, Column]:
+    """Return the measures of the answers from the context `name`, as `EM` or as `EM[gold]`."""
+    columns = score_answers(metrics_that_need("references"), answers, queries, context)
+    columns["NLL"] = nll
+    if name == "gold":  # a query without a gold passage has no context
+        columns = {key: _where(context, column) for key, column in columns.items()}
+    if name in BOUNDS:
+        return {f"{key}[{name}]": column for key, column in columns.items()}
+    metrics = metrics_that_need("passages")
+    if any(query.answerable is False for query in queries):
+        metrics += metrics_that_need("answerable")
+    return columns | score_answers(metrics, answers, queries, context)
 
 
 def _contexts(

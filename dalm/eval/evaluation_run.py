@@ -53,7 +53,7 @@ class EvaluationRun:
         check(config)
         thresholds = parse_thresholds(config.fail_below)
         measures = [str(each) for each in self.measures]
-        check_thresholds(thresholds, measures, answers=self.evaluates_answers)
+        check_thresholds(thresholds, measures, answers=self.answer_config is not None)
         folder_of(config.cache, config.cache_dir)
         self.output.check()
         self._check_models()
@@ -76,21 +76,20 @@ class EvaluationRun:
 
     def _check_models(self) -> None:
         """Refuse models that can't be found, before the first one loads."""
-        config = self.config
-        retrievers = config.retriever_name_or_path, config.baseline
-        generators: tuple[str | None, ...] = ()
-        if isinstance(config, EvalRag) and self.evaluates_answers:
-            generators = config.generator_name_or_path, config.baseline_generator
-        for role, names in (("retriever", retrievers), ("generator", generators)):
-            for name in filter(None, names):
-                check_model_is_there(name, role)
+        names = {"retriever": [self.config.retriever_name_or_path, self.config.baseline]}
+        if config := self.answer_config:
+            names["generator"] = [config.generator_name_or_path, config.baseline_generator]
+        for role, models in names.items():
+            for model in filter(None, models):
+                check_model_is_there(model, role)
 
     # What is evaluated
 
     @property
-    def evaluates_answers(self) -> bool:
-        """Whether a generator answers, and its answers are measured."""
-        return isinstance(self.config, EvalRag) and self.config.evaluate_generator
+    def answer_config(self) -> EvalRag | None:
+        """The config of generator and answers; None if only the retriever is evaluated."""
+        config = self.config
+        return config if isinstance(config, EvalRag) and config.evaluate_generator else None
 
     @cached_property
     def measures(self) -> list[Measure]:
@@ -100,13 +99,13 @@ class EvaluationRun:
     def read_datasets(self, source: str) -> None:
         """Read the dataset, and the guard dataset if there is one.
 
-        A row needs a gold passage, unless answers are evaluated over a knowledge base; then, and
-        whenever answers are evaluated, it needs an answer.
+        A row needs a gold passage, and an answer if answers are evaluated; answers over a knowledge
+        base (`--passages`) need no gold passage.
         """
         config = self.config
-        needs: set[Field] = {"answer"} if self.evaluates_answers else set()
-        if not (self.evaluates_answers and config.passages):
-            needs.add("passage")
+        needs: set[Field] = {"passage"}
+        if self.answer_config:
+            needs = {"answer"} if config.passages else {"passage", "answer"}
         column = config.answerable_column if isinstance(config, EvalRag) else "Answerable"
 
         def read(name: str, passages: Sequence[str]) -> EvaluationSet:
@@ -134,8 +133,8 @@ class EvaluationRun:
 
     def generator(self) -> Generator | None:
         """Load the generator as it was trained; None if answers aren't evaluated."""
-        config = self.config
-        if not (isinstance(config, EvalRag) and self.evaluates_answers):
+        config = self.answer_config
+        if config is None:
             logger.info("only the retriever is evaluated; --evaluate-generator adds the answers")
             return None
         adapter, length = config.generator_peft_model_path, config.generator_max_len
@@ -143,26 +142,24 @@ class EvaluationRun:
 
     def baseline_generator(self, tuned: Generator) -> Generator:
         """Load the baseline's generator; its maximum length is that of the tuned one."""
-        config = self.config
-        assert isinstance(config, EvalRag)
+        config = self.answer_config
+        assert config is not None
         assert config.baseline_generator is not None
         return _load_generator(config, config.baseline_generator, None, tuned.max_length)
 
     @property
     def name(self) -> str:
         """The name of the evaluated system in the results."""
-        config = self.config
-        retriever = config.retriever_peft_model_path or config.retriever_name_or_path
-        if not (isinstance(config, EvalRag) and self.evaluates_answers):
+        retriever = self.config.retriever_peft_model_path or self.config.retriever_name_or_path
+        if (config := self.answer_config) is None:
             return retriever
         return f"{retriever} + {config.generator_peft_model_path or config.generator_name_or_path}"
 
     @property
     def baseline_name(self) -> str:
         """The name of the baseline in the results."""
-        config = self.config
-        retriever = config.baseline or config.retriever_name_or_path
-        if not (isinstance(config, EvalRag) and self.evaluates_answers):
+        retriever = self.config.baseline or self.config.retriever_name_or_path
+        if (config := self.answer_config) is None:
             return retriever
         return f"{retriever} + {config.baseline_generator or config.generator_name_or_path}"
 
@@ -176,8 +173,8 @@ class EvaluationRun:
             replace(search(retriever, each, self.measures, self.config, self.watch), name=name)
             for each in self.datasets
         ]
-        config = self.config
-        if generator is None or not isinstance(config, EvalRag):
+        config = self.answer_config
+        if generator is None or config is None:
             return found
         options = AnswerOptions(
             reader_passages=config.reader_passages or generator.reader_passages,
@@ -185,14 +182,9 @@ class EvaluationRun:
             bounds=config.bounds,
             seed=config.seed,
         )
+        guard = replace(options, bounds=False)
         return [
-            evaluate_answers(
-                generator,
-                results,
-                dataset,
-                replace(options, bounds=options.bounds and i == 0),
-                self.watch,
-            )
+            evaluate_answers(generator, results, dataset, options if i == 0 else guard, self.watch)
             for i, (results, dataset) in enumerate(zip(found, self.datasets, strict=True))
         ]
 
