@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -174,9 +174,13 @@ def write_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(growing, ignore_errors=True)
 
 
-def seal(folder: Path) -> None:
-    """Put a folder's files on the disk, and write its manifest last."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != MANIFEST)
+def seal(folder: Path, names: Collection[str] | None = None) -> None:
+    """Put a folder's files on the disk, and write its manifest last.
+
+    With `names`, for a folder that holds other files too, the manifest lists these files only.
+    """
+    paths = folder.rglob("*") if names is None else (folder / name for name in names)
+    files = sorted(file for file in paths if file.is_file() and file.name != MANIFEST)
     listed = {}
     for file in files:
         with file.open("rb") as content:

@@ -88,7 +88,8 @@ def _train(retriever: str, generator: str, settings: Demo) -> None:
 def _measure(retriever_name: str, generator_name: str, examples: "list[Example]") -> list[float]:
     """Return what `_show` shows: three measures of the retriever, three of the answers."""
     from dalm.eval.answer_metrics import exact_match
-    from dalm.eval.metrics import means, measure_retrieval
+    from dalm.eval.metric import means
+    from dalm.eval.retrieval_metrics import measure_retrieval
     from dalm.rag.pipeline import answer
     from dalm.records import Hit
     from dalm.retrieval.base import find

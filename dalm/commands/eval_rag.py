@@ -1,4 +1,4 @@
-"""Evaluate retriever and generator together: questions with answers in, measures out."""
+"""Evaluate a retriever, and the answers of a generator from the passages it finds."""
 
 from typing import Annotated
 
@@ -21,40 +21,24 @@ def eval_rag(
         Table with questions, passages and answers: csv, tsv, jsonl, parquet, a saved dataset, a hub
         name.
     """
-    from dalm.eval import evaluation_run
+    from dalm.eval.evaluation_run import EvaluationRun
     from dalm.eval.judge.judge import judge_answers, judge_of
     from dalm.eval.results import BASELINE, Results
-    from dalm.eval.summary import finish
-    from dalm.eval.timing import Stopwatch
-    from dalm.models.generator import Generator
-    from dalm.models.retriever import Retriever
 
-    folder = evaluation_run.start(settings)
-    judge = judge_of(settings, folder)
-    sets = evaluation_run.sets_of(dataset_path, settings, evaluation_run.needs_of(settings))
-    watch = Stopwatch()
-
-    def measured(retriever: Retriever, generator: Generator | None, name: str) -> list[Results]:
-        found = evaluation_run.searched(retriever, sets, settings, name, watch)
-        if generator is None:
-            return found
-        return evaluation_run.answered(generator, found, sets, settings, watch)
-
-    adapter = settings.retriever_peft_model_path
-    retriever = evaluation_run.retriever_of(
-        settings.retriever_name_or_path, settings, adapter=adapter
-    )
-    generator = evaluation_run.generator_of(settings)
-    systems = measured(retriever, generator, evaluation_run.name_of(settings))
-    evaluation_run.keep(folder, systems)
-    baselines: list[Results] = []
-    if settings.baseline or settings.baseline_generator:
-        if settings.baseline:
-            retriever = evaluation_run.baseline_of(retriever, settings)
-        if settings.baseline_generator and generator is not None:
-            generator = evaluation_run.baseline_generator_of(generator, settings)
-        baselines = measured(retriever, generator, evaluation_run.baseline_name_of(settings))
-        evaluation_run.keep(folder / BASELINE, baselines)
-    if judge is not None:
-        systems, baselines = judge_answers(judge, systems, baselines, watch)
-    finish(folder, settings, sets=sets, systems=systems, baselines=baselines, watch=watch)
+    with EvaluationRun(settings) as run:
+        judge = judge_of(settings, run.folder)
+        run.read_datasets(dataset_path)
+        retriever, generator = run.retriever(), run.generator()
+        systems = run.evaluate(run.name, retriever, generator)
+        run.save(systems)
+        baselines: list[Results] = []
+        if settings.baseline or settings.baseline_generator:
+            if settings.baseline:
+                retriever = run.baseline_retriever(retriever)
+            if settings.baseline_generator and generator is not None:
+                generator = run.baseline_generator(generator)
+            baselines = run.evaluate(run.baseline_name, retriever, generator)
+            run.save(baselines, BASELINE)
+        if judge is not None:
+            systems, baselines = judge_answers(judge, systems, baselines, run.watch)
+        run.finish(systems, baselines)

@@ -1,4 +1,4 @@
-"""Evaluate a retriever: questions with their passages in, measures out."""
+"""Evaluate a retriever on questions whose passages are known."""
 
 from typing import Annotated
 
@@ -21,23 +21,16 @@ def eval_retriever(
         Table with questions and passages (csv, tsv, jsonl, parquet, a saved dataset, a hub name),
         or a folder in BEIR's layout: `folder`, `folder:dev`.
     """
-    from dalm.eval import evaluation_run
+    from dalm.eval.evaluation_run import EvaluationRun
     from dalm.eval.results import Results
-    from dalm.eval.summary import finish
-    from dalm.eval.timing import Stopwatch
 
-    folder = evaluation_run.start(settings)
-    sets = evaluation_run.sets_of(dataset_path, settings, {"passage"})
-    watch = Stopwatch()
-
-    adapter = settings.retriever_peft_model_path
-    tuned = evaluation_run.retriever_of(settings.retriever_name_or_path, settings, adapter=adapter)
-    systems = evaluation_run.searched(
-        tuned, sets, settings, evaluation_run.name_of(settings), watch
-    )
-    evaluation_run.keep(folder, systems)
-    baselines: list[Results] = []
-    if settings.baseline:
-        retriever = evaluation_run.baseline_of(tuned, settings)
-        baselines = evaluation_run.searched(retriever, sets, settings, settings.baseline, watch)
-    finish(folder, settings, sets=sets, systems=systems, baselines=baselines, watch=watch)
+    with EvaluationRun(settings) as run:
+        run.read_datasets(dataset_path)
+        retriever = run.retriever()
+        systems = run.evaluate(run.name, retriever)
+        run.save(systems)
+        baselines: list[Results] = []
+        if settings.baseline:
+            retriever = run.baseline_retriever(retriever)
+            baselines = run.evaluate(run.baseline_name, retriever)
+        run.finish(systems, baselines)

@@ -1,17 +1,18 @@
-"""A generator and what there is to read for each query in; answers and their measures out."""
+"""Let a generator answer from the passages found, and from others, and measure the answers."""
 
 import logging
 import random
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dalm import distributed
-from dalm.eval.answer_metrics import abstains, grounding, measure_answers
-from dalm.eval.citations import measure_citations, without_citations
-from dalm.eval.metrics import Column
+from dalm.eval.answer_metrics import score_answers
+from dalm.eval.citations import without_citations
+from dalm.eval.metric import Column
+from dalm.eval.metrics import BOUNDS, metrics_that_need
 from dalm.eval.results import Results
 from dalm.eval.timing import Stopwatch
 from dalm.io.evaluation_set import EvaluationSet
@@ -27,76 +28,98 @@ logger = logging.getLogger(__name__)
 SCORED_TOKENS = 8_192
 """Tokens of a batch of prompts whose answers are scored."""
 
-Read = list[list[Hit]]
+Context = list[list[Hit]]
+"""The passages in the prompt of each query."""
 
 
-def read_and_answer(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerOptions:
+    """How a generator answers, and whether also from the passages that bound what it can do."""
+
+    reader_passages: int
+    max_new_tokens: int
+    bounds: bool
+    seed: int
+
+
+def evaluate_answers(
     generator: Generator,
     results: Results,
-    asked: EvaluationSet,
-    *,
-    reader_passages: int,
-    max_new_tokens: int,
-    bounds: bool,
-    seed: int,
+    dataset: EvaluationSet,
+    options: AnswerOptions,
     watch: Stopwatch,
 ) -> Results:
-    """Let the generator answer from the hits, and with `bounds` from other passages too.
+    """Answer each query from its hits, and with `bounds` from other passages; measure the answers.
 
-    The bounds are gold passages, random ones, and none. Adds exact match, F1, containment, ROUGE-L
-    and NLL for each, grounding for the hits, and where the data marks unanswerable questions the
-    share of them that is declined, and of the answerable ones that is declined wrongly. If the
-    generator cites, citations are measured for the hits, and taken out for all else.
+    The bounds are answers from gold passages, from random ones, and from none. Metrics that need
+    references, and NLL, are taken of all of them; the others of the answers from the hits alone.
+    Citations are removed before anything but the citation metrics is computed.
     """
-    given: dict[str, Read] = {"found": [list(hits[:reader_passages]) for hits in results.hits]}
-    if bounds:
-        names = sorted(asked.passages)
-        given |= {
-            "gold": [_gold(query, asked.passages, reader_passages) for query in asked.queries],
-            "random": [
-                _random(query, names, asked.passages, reader_passages, seed)
-                for query in asked.queries
-            ],
-            "none": [[] for _ in asked.queries],
-        }
+    contexts = _contexts(dataset, results, options)
+    queries = dataset.queries
     answers: dict[str, list[str]] = {}
     measures = dict(results.measures)
-    for name, read in given.items():
-        stage = "answering" if name == "found" else "bounds"
+    for name, context in contexts.items():
+        stage = "bounds" if name in BOUNDS else "answering"
         with watch.stage(stage):
-            answers[name] = _answers(generator, asked.queries, read, max_new_tokens)
+            answers[name] = _answers(generator, queries, context, options.max_new_tokens)
         with watch.stage("scoring answers"):
-            nll = _nll(generator, asked.queries, read)
-        tokens = sum(map(len, generator.tokenise(answers[name])))
-        watch.count(stage, tokens, "tokens")
+            nll = _nll(generator, queries, context)
+        watch.count(stage, sum(map(len, generator.tokenise(answers[name]))), "tokens")
         plain = list(map(without_citations, answers[name])) if generator.cites else answers[name]
-        references = [query.references for query in asked.queries]
-        columns = {**measure_answers(plain, references), "NLL": nll}
-        if name == "gold":  # a query without a gold passage has read nothing
-            columns = {key: _where(read, column) for key, column in columns.items()}
-        suffix = "" if name == "found" else f"[{name}]"
-        measures |= {f"{key}{suffix}": column for key, column in columns.items()}
-        if name == "found":
-            measures |= _from_passages(plain, read) | _declined(asked, plain)
+        measures |= _columns(name, plain, nll, queries, context)
     if generator.cites:
-        measures |= measure_citations(answers["found"], given["found"], asked.queries)
-    facts = {
-        **results.facts,
-        "reader_passages": reader_passages,
-        "citations": generator.cites,
-    }
-    return replace(results, answers=answers, measures=measures, facts=facts)
+        metrics = metrics_that_need("citations")
+        measures |= score_answers(metrics, answers["found"], queries, contexts["found"])
+    facts = {"reader_passages": options.reader_passages, "citations": generator.cites}
+    return replace(results, answers=answers, measures=measures, facts={**results.facts, **facts})
+
+
+def _columns(
+    name: str,
+    answers: Sequence[str],
+    nll: Column,
+    queries: Sequence[JudgedQuery],
+    context: Context,
+) -> dict[str, Column]:
+    """Return the measures of the answers from the context `name`, as `EM` or as `EM[gold]`."""
+    columns = score_answers(metrics_that_need("references"), answers, queries, context)
+    columns["NLL"] = nll
+    if name == "gold":  # a query without a gold passage has no context
+        columns = {key: _where(context, column) for key, column in columns.items()}
+    if name in BOUNDS:
+        return {f"{key}[{name}]": column for key, column in columns.items()}
+    metrics = metrics_that_need("passages")
+    if any(query.answerable is False for query in queries):
+        metrics += metrics_that_need("answerable")
+    return columns | score_answers(metrics, answers, queries, context)
+
+
+def _contexts(
+    dataset: EvaluationSet, results: Results, options: AnswerOptions
+) -> dict[str, Context]:
+    """Return what the generator reads for each query: the passages found, then the bounds."""
+    count = options.reader_passages
+    contexts: dict[str, Context] = {"found": [list(hits[:count]) for hits in results.hits]}
+    if options.bounds:
+        queries, passages, names = dataset.queries, dataset.passages, sorted(dataset.passages)
+        contexts["gold"] = [_gold(query, passages, count) for query in queries]
+        contexts["random"] = [
+            _random(query, names, passages, count, options.seed) for query in queries
+        ]
+        contexts["none"] = [[] for _ in queries]
+    return contexts
 
 
 def _answers(
-    generator: Generator, queries: Sequence[JudgedQuery], read: Read, max_new_tokens: int
+    generator: Generator, queries: Sequence[JudgedQuery], context: Context, max_new_tokens: int
 ) -> list[str]:
     mine = distributed.share([query.query for query in queries])
     texts = answer(
         generator,
         mine,
-        distributed.share(read),
-        reader_passages=max(1, *map(len, read)),
+        distributed.share(context),
+        reader_passages=max(1, *map(len, context)),
         max_new_tokens=max_new_tokens,
     )
     return distributed.gather_shares([each.text for each in texts])
@@ -109,62 +132,65 @@ def _gold(query: JudgedQuery, passages: Mapping[str, Passage], count: int) -> li
 def _random(
     query: JudgedQuery, names: Sequence[str], passages: Mapping[str, Passage], count: int, seed: int
 ) -> list[Hit]:
-    """Draw passages that aren't relevant; the same ones for a query wherever it stands.
+    """Draw passages that aren't relevant; for a query the same ones in any order of the queries.
 
-    `names` are all passages' in order: places are drawn among those that are left when the
-    relevant ones are not there, so that a large knowledge base isn't gone through for each query.
+    `names` are the ids of all passages, sorted: positions are drawn among those that remain without
+    the relevant ones, so that a large knowledge base isn't scanned for each query.
     """
-    taken = sorted(bisect_left(names, each) for each in query.gold if each in passages)
-    left = range(len(names) - len(taken))
-    drawn = random.Random(f"{seed} {query.id}").sample(left, min(count, len(left)))
-    return [Hit(passages[names[_beyond(taken, place)]], 1.0) for place in drawn]
+    excluded = sorted(bisect_left(names, each) for each in query.gold if each in passages)
+    remaining = range(len(names) - len(excluded))
+    drawn = random.Random(f"{seed} {query.id}").sample(remaining, min(count, len(remaining)))
+    return [Hit(passages[names[_skip(excluded, position)]], 1.0) for position in drawn]
 
 
-def _beyond(taken: Sequence[int], place: int) -> int:
-    """Return where the `place`-th of those is that are not taken."""
-    for each in taken:
-        place += each <= place
-    return place
+def _skip(excluded: Sequence[int], position: int) -> int:
+    """Return the index of the `position`-th item that isn't excluded."""
+    for each in excluded:
+        position += each <= position
+    return position
 
 
-# Measures
+def _where(context: Context, column: Column) -> Column:
+    """Leave out the values of queries without a passage to read."""
+    return [value if hits else None for hits, value in zip(context, column, strict=True)]
 
 
-def _nll(generator: Generator, queries: Sequence[JudgedQuery], read: Read) -> Column:
+# Likelihood
+
+
+def _nll(generator: Generator, queries: Sequence[JudgedQuery], context: Context) -> Column:
     """Return the negative log-likelihood per token of the likeliest reference, in nats.
 
-    −(1/T) Σ_t log p(token t | prompt, tokens before it), the end of the answer counted. None for a
-    query without a reference, or whose references leave no room for the question.
+    −(1/T) Σ_t log p(token t | prompt, tokens before it), over the answer's tokens and its EOS. None
+    for a query without a reference, or whose references leave no room for the question.
     """
-    rows = [
-        (place, reference) for place, query in enumerate(queries) for reference in query.references
-    ]
+    rows = [(i, reference) for i, query in enumerate(queries) for reference in query.references]
     mine = distributed.share(rows)
-    likely: dict[int, float] = {}
-    for place, value in distributed.gather_shares(_scored(generator, queries, read, mine)):
+    lowest: dict[int, float] = {}
+    for i, value in distributed.gather_shares(_scored(generator, queries, context, mine)):
         if value is not None:
-            likely[place] = min(value, likely.get(place, value))
-    without = {place for place, _ in rows} - likely.keys()
-    if without:
+            lowest[i] = min(value, lowest.get(i, value))
+    too_long = {i for i, _ in rows} - lowest.keys()
+    if too_long:
         logger.warning(
-            "NLL        %d answers are longer than a prompt may be and have none; raise "
+            "NLL        %d answers leave no room for the question and have none; raise "
             "--generator-max-len",
-            len(without),
+            len(too_long),
         )
-    return [likely.get(place) for place in range(len(queries))]
+    return [lowest.get(i) for i in range(len(queries))]
 
 
 def _scored(
     generator: Generator,
     queries: Sequence[JudgedQuery],
-    read: Read,
+    context: Context,
     rows: Sequence[tuple[int, str]],
 ) -> list[tuple[int, float | None]]:
-    """Return each row's place and NLL per token, None where it doesn't fit."""
-    asked = [queries[place].query for place, _ in rows]
-    given = [read[place] for place, _ in rows]
+    """Return each row's query and NLL per token, None where it doesn't fit."""
+    texts = [queries[i].query for i, _ in rows]
+    passages = [context[i] for i, _ in rows]
     references = [reference for _, reference in rows]
-    made = prompts_of(generator, asked, given, generator.max_length, references)
+    made = prompts_of(generator, texts, passages, generator.max_length, references)
     found: list[float | None] = [None] * len(rows)
     fitting = [(row, prompt) for row, prompt in enumerate(made) if prompt is not None]
     lengths = np.array([prompt.length for _, prompt in fitting], dtype=np.int64)
@@ -175,27 +201,4 @@ def _scored(
             totals = judge(generator, [prompt for _, prompt in some])[:, 0].sum(1).tolist()
             for (row, prompt), total in zip(some, totals, strict=True):
                 found[row] = -total / (prompt.length - prompt.answer_start)
-    return [(place, value) for (place, _), value in zip(rows, found, strict=True)]
-
-
-def _where(read: Read, column: Column) -> Column:
-    return [value if hits else None for hits, value in zip(read, column, strict=True)]
-
-
-def _from_passages(answers: Sequence[str], read: Read) -> dict[str, Column]:
-    pairs = zip(answers, read, strict=True)
-    return {"grounding": [grounding(text, [h.passage.text for h in hits]) for text, hits in pairs]}
-
-
-def _declined(asked: EvaluationSet, answers: Sequence[str]) -> dict[str, Column]:
-    """Return what share was declined of the questions that the data marks, either way."""
-    marks = [query.answerable for query in asked.queries]
-    if False not in marks:
-        return {}
-    declined = [float(abstains(text)) for text in answers]
-
-    def of(wanted: bool) -> Column:
-        pairs = zip(marks, declined, strict=True)
-        return [value if mark is wanted else None for mark, value in pairs]
-
-    return {"abstention": of(False), "false abstention": of(True)}
+    return [(i, value) for (i, _), value in zip(rows, found, strict=True)]

@@ -1,14 +1,18 @@
-"""A generated answer with its references or its passages in, measures out, each in [0, 1].
+"""Compute metrics of generated answers: against references, passages, marks and citations.
 
 Exact match and token F1 are those of SQuAD's official script: Rajpurkar et al., 2016
-(arXiv:1606.05250) and 2018 (1806.03822), with the second's rule for empty answers. Beside several
-references the best counts.
+(arXiv:1606.05250) and 2018 (1806.03822), with the second's rule for empty answers. With several
+references the best one counts. `ANSWER_METRICS` lists them all; a new one is added there.
 """
 
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+
+from dalm.eval.citations import citation_precision, citation_recall
+from dalm.eval.metric import Column, Metric, Score
+from dalm.records import Hit, JudgedQuery
 
 PUNCTUATION = str.maketrans("", "", string.punctuation)  # ASCII only, as in the official script
 ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -22,9 +26,9 @@ ABSTENTION = re.compile(
     r"|\binsufficient (information|context)\b|\bunable to (answer|find|determine)\b",
     re.IGNORECASE,
 )
-"""Words by which models say that they can't answer; English."""
-LONGEST_REFUSAL = 40
-"""Words of an answer that may be a refusal: a longer one has said something."""
+"""Phrases with which models decline to answer; English."""
+LONGEST_ABSTENTION = 40
+"""Maximum number of words of an abstention: a longer answer has some content."""
 
 
 def normalise_answer(text: str) -> str:
@@ -46,10 +50,10 @@ def token_f1(prediction: str, references: Sequence[str]) -> float:
 
 
 def containment(prediction: str, references: Sequence[str]) -> float:
-    """Return 1 if a normalised reference stands in the normalised prediction, else 0.
+    """Return 1 if the normalised prediction contains a normalised reference, else 0.
 
-    It begins and ends on the borders of tokens: `art` isn't in `start`. An empty reference stands
-    in an empty prediction only.
+    Whole tokens are compared: `start` doesn't contain `art`. Only an empty prediction contains an
+    empty reference.
     """
     return _best(_contains, prediction, references)
 
@@ -64,44 +68,48 @@ def rouge_l(prediction: str, references: Sequence[str]) -> float:
 
 
 def grounding(prediction: str, passages: Sequence[str]) -> float | None:
-    """Return the share of the answer's words that stand in the passages; None without words.
+    """Return the fraction of the answer's words that occur in the passages; None without words.
 
-    Normalised as for exact match. It says where an answer's words come from, not whether it is
+    Normalised as for exact match. It shows where an answer's words come from, not whether it is
     right.
     """
     words = normalise_answer(prediction).split()
-    there = set(normalise_answer(" ".join(passages)).split())
-    return sum(word in there for word in words) / len(words) if words else None
+    known = set(normalise_answer(" ".join(passages)).split())
+    return sum(word in known for word in words) / len(words) if words else None
 
 
 def abstains(prediction: str) -> bool:
-    """Tell whether an answer is empty or says that there is none."""
+    """Return whether an answer is empty or declines to answer."""
     words = prediction.split()
     return not words or (
-        len(words) <= LONGEST_REFUSAL and ABSTENTION.search(" ".join(words)) is not None
+        len(words) <= LONGEST_ABSTENTION and ABSTENTION.search(" ".join(words)) is not None
     )
-
-
-ANSWER_MEASURES: dict[str, Callable[[str, Sequence[str]], float]] = {
-    "EM": exact_match,
-    "F1": token_f1,
-    "containment": containment,
-    "ROUGE-L": rouge_l,
-}
 
 
 def measure_answers(
     predictions: Sequence[str], references: Sequence[Sequence[str]]
-) -> dict[str, list[float | None]]:
-    """Return each of `ANSWER_MEASURES`, one value per query; None for a query without reference.
+) -> dict[str, Column]:
+    """Return the metrics that need references, a value per query; None for one without reference.
 
     Raises ValueError if the lengths differ.
     """
-    pairs = list(zip(predictions, references, strict=True))
-    return {
-        name: [measure(*pair) if pair[1] else None for pair in pairs]
-        for name, measure in ANSWER_MEASURES.items()
-    }
+    queries = [JudgedQuery(id="", query="", references=tuple(each)) for each in references]
+    metrics = [metric for metric in ANSWER_METRICS if metric.needs == "references"]
+    return score_answers(metrics, predictions, queries, [()] * len(queries))
+
+
+def score_answers(
+    metrics: Iterable[Metric],
+    answers: Sequence[str],
+    queries: Sequence[JudgedQuery],
+    hits: Sequence[Sequence[Hit]],
+) -> dict[str, Column]:
+    """Return the column of each metric that has a `score`; `hits` are the passages in each prompt.
+
+    Raises ValueError if the lengths differ.
+    """
+    rows = list(zip(answers, queries, hits, strict=True))
+    return {m.name: [m.score(*row) for row in rows] for m in metrics if m.score is not None}
 
 
 def _best(
@@ -149,3 +157,60 @@ def _common(mine: Sequence[str], gold: Sequence[str]) -> int:
             row[column] = diagonal + 1 if word == other else max(above, row[column - 1])
             diagonal = above
     return row[-1]
+
+
+# The list of metrics
+
+
+def _with_references(metric: Callable[[str, Sequence[str]], float]) -> Score:
+    """Compare with the query's references; undefined without one."""
+    return lambda answer, query, _: metric(answer, query.references) if query.references else None
+
+
+def _abstention(answerable: bool) -> Score:
+    """Return 1 for an abstention and 0 for an answer; undefined for queries marked otherwise."""
+    return lambda answer, query, _: (
+        float(abstains(answer)) if query.answerable is answerable else None
+    )
+
+
+ANSWER_METRICS = (
+    Metric(
+        name="EM",
+        needs="references",
+        headline=True,
+        failures="answered wrongly",
+        score=_with_references(exact_match),
+    ),
+    Metric(name="F1", needs="references", headline=True, score=_with_references(token_f1)),
+    Metric(name="containment", needs="references", score=_with_references(containment)),
+    Metric(name="ROUGE-L", needs="references", score=_with_references(rouge_l)),
+    Metric(name="NLL", needs="generator", higher_is_better=False),
+    Metric(
+        name="grounding",
+        needs="passages",
+        score=lambda answer, _, hits: grounding(answer, [hit.passage.text for hit in hits]),
+    ),
+    Metric(name="abstention", needs="answerable", score=_abstention(False)),
+    Metric(
+        name="false abstention",
+        needs="answerable",
+        higher_is_better=False,
+        failures="wrongly declined",
+        score=_abstention(True),
+    ),
+    Metric(
+        name="citation precision",
+        needs="citations",
+        score=lambda answer, query, hits: citation_precision(answer, hits, query.gold),
+    ),
+    Metric(
+        name="citation recall",
+        needs="citations",
+        score=lambda answer, query, hits: citation_recall(answer, hits, query.gold),
+    ),
+    Metric(name="faithfulness", needs="judge", headline=True),
+    Metric(name="correctness", needs="judge", headline=True),
+    Metric(name="preference", needs="judge"),
+)
+"""All metrics of answers, in the order of the report."""

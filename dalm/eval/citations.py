@@ -1,11 +1,10 @@
-"""Answers that cite passages by their numbers in; which they cite, and how rightly, out."""
+"""Parse the citations in answers, and measure whether they name the relevant passages."""
 
 import re
 from collections.abc import Sequence
 
-from dalm.eval.metrics import Column
 from dalm.eval.results import Results
-from dalm.records import Hit, JudgedQuery
+from dalm.records import Hit
 
 _MARK = re.compile(r"\s*\[\s*(\d+(?:\s*[,;]\s*\d+)*)\s*\]")
 
@@ -16,16 +15,16 @@ def cited(answer: str) -> set[int]:
 
 
 def without_citations(answer: str) -> str:
-    """Return an answer without its citations and the blanks before them."""
+    """Return an answer without its citations and the white space before them."""
     return _MARK.sub("", answer).strip()
 
 
 def citation_precision(answer: str, read: Sequence[Hit], gold: Sequence[str]) -> float | None:
-    """Return the share of the numbers cited that name a relevant passage of the prompt.
+    """Return the fraction of the cited numbers that name a relevant passage of the prompt.
 
-    A number counts once, and one that no passage has is wrong. None if nothing is cited, or no
+    A number counts once, and one without a passage is wrong. None if nothing is cited, or no
     passage is known to be relevant. Whether a passage supports the sentence that cites it is not
-    looked at.
+    checked.
     """
     numbers = cited(answer)
     if not numbers or not gold:
@@ -34,27 +33,13 @@ def citation_precision(answer: str, read: Sequence[Hit], gold: Sequence[str]) ->
 
 
 def citation_recall(answer: str, read: Sequence[Hit], gold: Sequence[str]) -> float | None:
-    """Return the share of the prompt's relevant passages that are cited; None if it has none."""
+    """Return the fraction of the prompt's relevant passages that are cited; None if it has none."""
     relevant = _relevant(read, gold)
     return len(cited(answer) & relevant) / len(relevant) if relevant else None
 
 
-def measure_citations(
-    answers: Sequence[str], read: Sequence[Sequence[Hit]], queries: Sequence[JudgedQuery]
-) -> dict[str, Column]:
-    """Return `citation precision` and `citation recall`, a value per query."""
-    rows = [
-        (answer, hits, query.gold)
-        for answer, hits, query in zip(answers, read, queries, strict=True)
-    ]
-    return {
-        "citation precision": [citation_precision(*row) for row in rows],
-        "citation recall": [citation_recall(*row) for row in rows],
-    }
-
-
 def uncited_answers(results: Results) -> list[str]:
-    """Return the answers from the passages found, as they read where citations were asked for."""
+    """Return the answers from the passages found, without citations if they were asked for."""
     answers = results.answers["found"]
     return [without_citations(each) if results.facts.get("citations") else each for each in answers]
 

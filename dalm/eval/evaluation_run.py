@@ -1,234 +1,271 @@
-"""What both evaluations share: what is refused, the datasets, models by their settings, names."""
+"""Run an evaluation: check its options, read data and models, measure, save, report."""
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ir_measures import Measure
 
 from dalm import distributed
-from dalm.config import EvalRag, EvalRetriever, check, check_output_dir
-from dalm.errors import UserError
-from dalm.eval.answer_evaluation import read_and_answer
-from dalm.eval.quality_gates import check_thresholds, thresholds_of
-from dalm.eval.results import BASELINE, SUMMARY, Results, discard, save
-from dalm.eval.retrieval_evaluation import measures_of, search
+from dalm.config import EvalRag, EvalRetriever, check
+from dalm.eval.answer_evaluation import AnswerOptions, evaluate_answers
+from dalm.eval.comparison import MeasureResult, compare
+from dalm.eval.evaluation_output import EvaluationOutput
+from dalm.eval.quality_gates import Gate, check_thresholds, evaluation_gates, parse_thresholds
+from dalm.eval.results import BASELINE, Results
+from dalm.eval.retrieval_evaluation import retrieval_measures, search
+from dalm.eval.summary import enforce_gates, print_results, run_facts, summary, training_logs
 from dalm.eval.timing import Stopwatch
 from dalm.io.evaluation_set import EvaluationSet, read_evaluation_set
 from dalm.io.examples import Field
 from dalm.models.generator import Generator, load_generator
-from dalm.models.loading import Placement, check_model_is_there, place
-from dalm.models.retriever import Kind, Retriever, load_retriever
+from dalm.models.loading import check_model_is_there, place
+from dalm.models.retriever import Retriever, load_retriever
 from dalm.retrieval.embedding_cache import folder_of
 
 logger = logging.getLogger(__name__)
 
 
-def start(settings: EvalRetriever) -> Path:
-    """Refuse what can't work, and return the folder that the results go to.
+class EvaluationRun:
+    """One run of an evaluation command: its config, outputs, datasets and clock.
 
-    Raises:
-        UserError: a value out of range, no such model, or results in the folder already.
+    Entering it refuses what can't work before any model loads, claims the outputs and joins the
+    other processes; leaving it releases the outputs.
     """
-    check(settings)
-    check_thresholds(
-        thresholds_of(settings.fail_below),
-        [str(each) for each in measures_of(settings.measures, settings.top_k)],
-        answers=isinstance(settings, EvalRag) and settings.evaluate_generator,
-    )
-    folder_of(settings.cache, settings.cache_dir)
-    if settings.report:
-        check_report(Path(settings.report), settings.overwrite_output_dir, "--overwrite-output-dir")
-    folder = _results_folder(settings)
-    _check_models(settings)
-    distributed.join()
-    return folder
 
+    def __init__(self, config: EvalRetriever) -> None:
+        self.config = config
+        self.output = EvaluationOutput(config)
+        self.datasets: list[EvaluationSet] = []
+        self.watch = Stopwatch()
 
-def _results_folder(settings: EvalRetriever) -> Path:
-    if settings.output_dir is None:
-        numbers = (Path(f"evaluation-{number}") for number in range(1, 100_000))
-        return next(folder for folder in numbers if not folder.exists())
-    folder = Path(settings.output_dir)
-    check_output_dir(folder)
-    if (folder / SUMMARY).exists() and not settings.overwrite_output_dir:
-        raise UserError(
-            f"--output-dir {folder} holds results; name another folder, or add "
-            "--overwrite-output-dir"
+    def __enter__(self) -> Self:
+        """Check the options, claim the outputs, join the other processes.
+
+        Raises:
+            UserError: a value out of range, no such model, or results in the folder already.
+        """
+        config = self.config
+        check(config)
+        thresholds = parse_thresholds(config.fail_below)
+        measures = [str(each) for each in self.measures]
+        check_thresholds(thresholds, measures, answers=self.answer_config is not None)
+        folder_of(config.cache, config.cache_dir)
+        self.output.check()
+        self._check_models()
+        self.output.claim()
+        distributed.join()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.output.release()
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the results."""
+        return self.output.folder
+
+    def _check_models(self) -> None:
+        """Refuse models that can't be found, before the first one loads."""
+        names = {"retriever": [self.config.retriever_name_or_path, self.config.baseline]}
+        if config := self.answer_config:
+            names["generator"] = [config.generator_name_or_path, config.baseline_generator]
+        for role, models in names.items():
+            for model in filter(None, models):
+                check_model_is_there(model, role)
+
+    # What is evaluated
+
+    @property
+    def answer_config(self) -> EvalRag | None:
+        """The config of generator and answers; None if only the retriever is evaluated."""
+        config = self.config
+        return config if isinstance(config, EvalRag) and config.evaluate_generator else None
+
+    @cached_property
+    def measures(self) -> list[Measure]:
+        """The retrieval measures, the primary one first."""
+        return retrieval_measures(self.config.measures, self.config.top_k)
+
+    def read_datasets(self, source: str) -> None:
+        """Read the dataset, and the guard dataset if there is one.
+
+        A row needs a gold passage, and an answer if answers are evaluated; answers over a knowledge
+        base (`--passages`) need no gold passage.
+        """
+        config = self.config
+        needs: set[Field] = {"passage"}
+        if self.answer_config:
+            needs = {"answer"} if config.passages else {"passage", "answer"}
+        column = config.answerable_column if isinstance(config, EvalRag) else "Answerable"
+
+        def read(name: str, passages: Sequence[str]) -> EvaluationSet:
+            return read_evaluation_set(
+                name, config, needs=needs, answerable_column=column, knowledge_base=passages
+            )
+
+        self.datasets = [read(source, config.passages or ())]
+        if config.guard:
+            self.datasets.append(read(config.guard, ()))
+
+    def retriever(self) -> Retriever:
+        """Load the retriever, with its own lengths and prompts unless the config has others."""
+        config = self.config
+        return _load_retriever(
+            config, config.retriever_name_or_path, config.retriever_peft_model_path
         )
-    return folder
 
+    def baseline_retriever(self, tuned: Retriever) -> Retriever:
+        """Load the baseline; its maximum lengths are those of the tuned retriever."""
+        assert self.config.baseline is not None
+        query, passage = tuned.sides["query"], tuned.sides["passage"]
+        config = replace(self.config, query_max_len=query.max_len, passage_max_len=passage.max_len)
+        return _load_retriever(config, self.config.baseline)
 
-def check_report(file: Path, overwrite: bool, option: str) -> None:
-    """Refuse a page that couldn't be written in the end.
+    def generator(self) -> Generator | None:
+        """Load the generator as it was trained; None if answers aren't evaluated."""
+        config = self.answer_config
+        if config is None:
+            logger.info("only the retriever is evaluated; --evaluate-generator adds the answers")
+            return None
+        adapter, length = config.generator_peft_model_path, config.generator_max_len
+        return _load_generator(config, config.generator_name_or_path, adapter, length)
 
-    Raises:
-        UserError: another ending, a folder, or a file that is there.
-    """
-    if file.suffix.lower() not in (".html", ".htm"):
-        raise UserError(f"--report {file}: the page is HTML; name it {file.with_suffix('.html')}")
-    if file.is_dir() or (file.exists() and not overwrite):
-        raise UserError(f"--report {file} exists; name another file, or add {option}")
-    check_output_dir(file.absolute().parent)
+    def baseline_generator(self, tuned: Generator) -> Generator:
+        """Load the baseline's generator; its maximum length is that of the tuned one."""
+        config = self.answer_config
+        assert config is not None
+        assert config.baseline_generator is not None
+        return _load_generator(config, config.baseline_generator, None, tuned.max_length)
 
+    @property
+    def name(self) -> str:
+        """The name of the evaluated system in the results."""
+        retriever = self.config.retriever_peft_model_path or self.config.retriever_name_or_path
+        if (config := self.answer_config) is None:
+            return retriever
+        return f"{retriever} + {config.generator_peft_model_path or config.generator_name_or_path}"
 
-def _check_models(settings: EvalRetriever) -> None:
-    """Refuse models that can't be had, before the first one loads."""
-    retrievers = (settings.retriever_name_or_path, settings.baseline)
-    generators: tuple[str | None, ...] = ()
-    if isinstance(settings, EvalRag) and settings.evaluate_generator:
-        generators = (settings.generator_name_or_path, settings.baseline_generator)
-    for role, names in (("retriever", retrievers), ("generator", generators)):
-        for name in names:
-            if name is not None:
-                check_model_is_there(name, role)
+    @property
+    def baseline_name(self) -> str:
+        """The name of the baseline in the results."""
+        retriever = self.config.baseline or self.config.retriever_name_or_path
+        if (config := self.answer_config) is None:
+            return retriever
+        return f"{retriever} + {config.baseline_generator or config.generator_name_or_path}"
 
+    # What comes out
 
-def needs_of(settings: EvalRag) -> set[Field]:
-    """Return what a row needs: a gold passage unless there is a knowledge base, and an answer."""
-    if not settings.evaluate_generator:
-        return {"passage"}
-    return {"answer"} if settings.passages else {"passage", "answer"}
-
-
-def sets_of(dataset: str, settings: EvalRetriever, needs: Collection[Field]) -> list[EvaluationSet]:
-    """Read what is asked: the dataset, and the guard's if there is one."""
-    column = settings.answerable_column if isinstance(settings, EvalRag) else "Answerable"
-
-    def read(source: str, passages: Sequence[str]) -> EvaluationSet:
-        return read_evaluation_set(
-            source, settings, needs=needs, answerable_column=column, knowledge_base=passages
+    def evaluate(
+        self, name: str, retriever: Retriever, generator: Generator | None = None
+    ) -> list[Results]:
+        """Return a system's results on each dataset; the guard needs no bounds."""
+        found = [
+            replace(search(retriever, each, self.measures, self.config, self.watch), name=name)
+            for each in self.datasets
+        ]
+        config = self.answer_config
+        if generator is None or config is None:
+            return found
+        options = AnswerOptions(
+            reader_passages=config.reader_passages or generator.reader_passages,
+            max_new_tokens=config.max_new_tokens,
+            bounds=config.bounds,
+            seed=config.seed,
         )
+        guard = replace(options, bounds=False)
+        return [
+            evaluate_answers(generator, results, dataset, options if i == 0 else guard, self.watch)
+            for i, (results, dataset) in enumerate(zip(found, self.datasets, strict=True))
+        ]
 
-    found = [read(dataset, settings.passages or ())]
-    return [*found, read(settings.guard, ())] if settings.guard else found
+    def save(self, systems: Sequence[Results], folder: str = "") -> None:
+        """Save hits and answers at once, so that they outlast an error in what follows."""
+        if not folder:
+            self.output.discard_baseline()
+        self.output.save(systems[0], {}, folder)
 
+    def finish(self, systems: Sequence[Results], baselines: Sequence[Results]) -> None:
+        """Save and print the results, write the report, enforce the quality gates.
 
-def searched(
-    retriever: Retriever,
-    sets: Iterable[EvaluationSet],
-    settings: EvalRetriever,
-    name: str,
-    watch: Stopwatch,
-) -> list[Results]:
-    """Return what a retriever finds in each set, under the system's name."""
-    found = [
-        search(
-            retriever,
-            asked,
-            measures_of(settings.measures, settings.top_k),
-            top_k=settings.top_k,
-            index=settings.index,
-            cache=folder_of(settings.cache, settings.cache_dir),
-            watch=watch,
+        `systems` and `baselines` hold the results on the dataset, then on the guard dataset.
+
+        Raises:
+            GateError: a quality gate failed. Everything is written nevertheless.
+        """
+        if not distributed.is_main():
+            return
+        config, facts = self.config, run_facts(self.datasets[0], self.config, self.watch)
+        results, *others = (
+            replace(each, facts={**facts, **each.facts}) for each in (*systems[:1], *baselines[:1])
         )
-        for asked in sets
-    ]
-    return [replace(results, name=name) for results in found]
+        baseline = others[0] if others else None
+        measures = compare(results, baseline, seed=config.seed)
+        guards = {
+            dataset.name: compare(system, other, seed=config.seed)
+            for dataset, system, other in zip(
+                self.datasets[1:], systems[1:], baselines[1:], strict=False
+            )
+        }
+        gates = evaluation_gates(measures, guards, config)
+        if baseline:
+            its_measures = compare(baseline, seed=config.seed)
+            self.output.save(baseline, summary(its_measures, None, (), config.seed), BASELINE)
+        self.output.save(results, summary(measures, baseline, gates, config.seed))
+        if config.report:
+            self._write_report(results, measures, baseline, gates)
+        print_results(measures, results, baseline)
+        logger.info("time       %s", self.watch)
+        logger.info("run        %s", self.folder)
+        if config.report:
+            logger.info("report     %s", config.report)
+        enforce_gates(gates)
 
+    def _write_report(
+        self,
+        results: Results,
+        measures: Sequence[MeasureResult],
+        baseline: Results | None,
+        gates: Sequence[Gate],
+    ) -> None:
+        from dalm.eval.report.page import Report
 
-def keep(folder: Path, systems: Sequence[Results]) -> None:
-    """Write what the first system found and answered: it outlasts whatever fails behind it.
-
-    An earlier run's baseline goes from the folder, as its other files do.
-    """
-    if distributed.is_main():
-        discard(folder / BASELINE)
-        save(folder, systems[0], {})
-
-
-def answered(
-    generator: Generator,
-    found: Iterable[Results],
-    sets: Iterable[EvaluationSet],
-    settings: EvalRag,
-    watch: Stopwatch,
-) -> list[Results]:
-    """Return the results with the answers from what was found; the guard needs no bounds."""
-    return [
-        read_and_answer(
-            generator,
-            results,
-            asked,
-            reader_passages=settings.reader_passages or generator.reader_passages,
-            max_new_tokens=settings.max_new_tokens,
-            bounds=settings.bounds and place == 0,
-            seed=settings.seed,
-            watch=watch,
+        generator = getattr(self.config, "generator_name_or_path", None)
+        report = Report(
+            systems=[results],
+            measures=[measures],
+            baseline=baseline,
+            gates=gates,
+            training=training_logs((self.config.retriever_name_or_path, generator)),
         )
-        for place, (results, asked) in enumerate(zip(found, sets, strict=True))
-    ]
+        self.output.write_report(report)
 
 
-# Models
-
-
-def retriever_of(
-    name: str,
-    settings: EvalRetriever,
-    *,
-    adapter: str | None = None,
-    lengths: Mapping[Kind, int | None] | None = None,
-) -> Retriever:
-    """Load a retriever with the lengths and prompts of its training, unless told otherwise."""
+def _load_retriever(config: EvalRetriever, name: str, adapter: str | None = None) -> Retriever:
     return load_retriever(
         name,
-        place(settings.device, settings.precision),
+        place(config.device, config.precision),
         adapter=adapter,
-        lengths=lengths or {"query": settings.query_max_len, "passage": settings.passage_max_len},
-        prompts={"query": settings.query_prompt, "passage": settings.passage_prompt},
-        is_autoregressive=settings.retriever_is_autoregressive,
+        lengths={"query": config.query_max_len, "passage": config.passage_max_len},
+        prompts={"query": config.query_prompt, "passage": config.passage_prompt},
+        is_autoregressive=config.retriever_is_autoregressive,
     )
 
 
-def baseline_of(tuned: Retriever, settings: EvalRetriever) -> Retriever:
-    """Load the baseline; it sees as much of a text as the tuned retriever does."""
-    assert settings.baseline is not None
-    lengths = {kind: side.max_len for kind, side in tuned.sides.items()}
-    return retriever_of(settings.baseline, settings, lengths=lengths)
-
-
-def generator_of(settings: EvalRag) -> Generator | None:
-    """Load the generator if it is to be evaluated, as it was trained."""
-    if not settings.evaluate_generator:
-        logger.info("the retriever alone is measured; --evaluate-generator adds the answers")
-        return None
-    generator = load_generator(
-        settings.generator_name_or_path,
-        _reading(settings),
-        adapter=settings.generator_peft_model_path,
-        max_length=settings.generator_max_len,
-    )
-    if settings.citations:
+def _load_generator(
+    config: EvalRag, name: str, adapter: str | None, max_length: int | None
+) -> Generator:
+    placement = replace(place(config.device, config.precision), frozen=True)
+    generator = load_generator(name, placement, adapter=adapter, max_length=max_length)
+    if config.citations:
         generator.ask_for_citations()
     return generator
-
-
-def baseline_generator_of(tuned: Generator, settings: EvalRag) -> Generator:
-    """Load the baseline's generator; its prompts are as long as those of the tuned one."""
-    assert settings.baseline_generator is not None
-    generator = load_generator(
-        settings.baseline_generator, _reading(settings), max_length=tuned.max_length
-    )
-    if settings.citations:
-        generator.ask_for_citations()
-    return generator
-
-
-def _reading(settings: EvalRag) -> Placement:
-    return replace(place(settings.device, settings.precision), frozen=True)
-
-
-def name_of(settings: EvalRetriever) -> str:
-    """Return what the evaluated system is called in the results."""
-    retriever = settings.retriever_peft_model_path or settings.retriever_name_or_path
-    if not (isinstance(settings, EvalRag) and settings.evaluate_generator):
-        return retriever
-    return f"{retriever} + {settings.generator_peft_model_path or settings.generator_name_or_path}"
-
-
-def baseline_name_of(settings: EvalRetriever) -> str:
-    """Return what the baseline is called in the results."""
-    retriever = settings.baseline or settings.retriever_name_or_path
-    if not (isinstance(settings, EvalRag) and settings.evaluate_generator):
-        return retriever
-    return f"{retriever} + {settings.baseline_generator or settings.generator_name_or_path}"

@@ -1,148 +1,77 @@
-"""Rankings and relevant passages in, retrieval measures out. Computed by ir_measures.
+"""Register the metrics of an evaluation: their labels, directions and needs, by name.
 
-A measure is a value that is read from and written in the literature's notation, `R@10`:
-
-    R@k        recall@k     share of the relevant passages that stand among the first k
-    P@k        precision@k  share of the first k places that hold a relevant passage
-    Success@k  hit rate@k   1 if a relevant passage stands among the first k, else 0
-    RR@k       MRR@k        1 / rank of the first relevant passage, 0 beyond k; MRR is its mean
-    AP@k       MAP@k        mean over the relevant passages of the precision at their ranks
-    nDCG@k     nDCG@k       discounted gain grade / log2(rank + 1), over that of the best ranking
-    Rprec      R-precision  precision at as many places as there are relevant passages
-
-RR, AP and nDCG may stand without a cutoff. `R(rel=2)@10` counts grades from 2 on as relevant.
+A metric from outside is an entry point of the group `dalm.metrics` that loads a `Metric`. A column
+of results is called by a metric's name, `EM`, or with a cutoff, `R@10`, or with what the generator
+read instead of the passages found, `EM[gold]`.
 """
 
-import ctypes
-import math
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-
-import ir_measures
-from ir_measures import AP, RR, Measure, P, R, Rprec, Success, nDCG
+from collections.abc import Iterator
+from importlib.metadata import entry_points
 
 from dalm.errors import UserError
-from dalm.records import Hit
+from dalm.eval.answer_metrics import ANSWER_METRICS
+from dalm.eval.metric import Metric, Needs
+from dalm.eval.retrieval_metrics import RETRIEVAL_METRICS
 
-FAMILIES = {str(family): family for family in (R, P, Success, RR, AP, nDCG, Rprec)}
-WORDS = {
-    "R": "recall",
-    "P": "precision",
-    "Success": "hit rate",
-    "RR": "MRR",
-    "AP": "MAP",
-    "Rprec": "R-precision",
-}
-_ALIASES = {name.lower(): name for name in FAMILIES}
-_ALIASES |= {words.lower(): name for name, words in WORDS.items()}
-_ALIASES |= {"hits": "Success", "hit": "Success", "hit_rate": "Success", "hit-rate": "Success"}
-
-Relevant = Collection[str] | Mapping[str, int]
-Column = list[float | None]
-"""A value per query; None where a measure isn't defined for it."""
+GROUP = "dalm.metrics"
+FOUND = "found passages"
+BOUNDS = {"gold": "gold passage", "random": "random passage", "none": "no passage"}
+"""What a generator may be given to read instead of what was found, as `EM[gold]` is written."""
 
 
-def parse_measure(text: str) -> Measure:
-    """Read a measure: `nDCG@10`, `R@5`, `RR`, or by its name in words, `recall@5`, `MRR@10`.
+def installed_metrics() -> Iterator[Metric]:
+    """Yield the metrics of other packages.
 
     Raises:
-        UserError: an unknown name, or a cutoff that is missing or no number from 1 on.
+        UserError: an entry point can't be loaded, or isn't a `Metric`.
     """
-    match = re.fullmatch(r"\s*([\w -]+?)\s*(\([^)]*\))?\s*(?:@\s*(\d+))?\s*", text)
-    name = _ALIASES.get(match[1].lower()) if match else None
-    if match is None or name is None:
-        raise UserError(f"no measure {text!r}; known are {', '.join(FAMILIES)}, as in nDCG@10")
-    if name in ("R", "P", "Success") and match[3] is None:
-        raise UserError(f"measure {text!r} needs a cutoff, as in {name}@10")
-    if match[3] is not None and (name == "Rprec" or int(match[3]) < 1):
-        raise UserError(f"measure {text!r}: a cutoff is a number from 1 on, and Rprec has none")
-    try:
-        return ir_measures.parse_measure(
-            f"{name}{match[2] or ''}" + (f"@{int(match[3])}" if match[3] else "")
-        )
-    except Exception as error:  # a parser of its own, which raises whatever it meets
-        raise UserError(f"measure {text!r} can't be read; write it as R(rel=2)@10") from error
+    for entry in entry_points(group=GROUP):
+        try:
+            metric = entry.load()
+        except Exception as error:  # whatever the other package raises
+            raise UserError(
+                f"metric {entry.name!r} ({entry.value}) can't be loaded: {error}; update or remove "
+                "the package that brings it"
+            ) from error
+        if not isinstance(metric, Metric):
+            raise UserError(
+                f"metric {entry.name!r} ({entry.value}) is a {type(metric).__name__}, not a "
+                "dalm.eval.metric.Metric"
+            )
+        yield metric
 
 
-def cutoff(measure: Measure) -> int | None:
-    """Return the rank beyond which a measure doesn't look; None: all that was found."""
-    found: int | None = measure.params.get("cutoff")
-    return found
+METRICS: dict[str, Metric] = {
+    metric.name: metric for metric in (*RETRIEVAL_METRICS, *ANSWER_METRICS, *installed_metrics())
+}
+"""All metrics by name, in the order of the report."""
 
 
-def in_words(measure: str) -> str:
-    """Return a measure's name in words: `recall@10` for `R@10`; another name stays as it is."""
-    family, at, k = measure.partition("@")
-    return WORDS.get(family, family) + at + k
+def metrics_that_need(needs: Needs) -> list[Metric]:
+    """Return the metrics that are computed from `needs`."""
+    return [metric for metric in METRICS.values() if metric.needs == needs]
 
 
-def in_rank_order(hits: Iterable[Hit]) -> list[Hit]:
-    """Order hits as trec_eval does: fp32 score descending, then passage id descending.
-
-    The scores decide, not the order of the list. Among equal scores the retriever expressed no
-    preference, and its order is an accident of the table's: where gold passages stand first in a
-    file, keeping it would favour them.
-    """
-    return sorted(hits, key=lambda hit: (_fp32(hit.score), hit.passage.id.encode()), reverse=True)
+def metric_of(measure: str) -> Metric | None:
+    """Return the metric of a column, `R` for `R@10` and `EM` for `EM[gold]`; None if unknown."""
+    return METRICS.get(measure.partition("[")[0].partition("@")[0])
 
 
-def measure_retrieval(
-    hits: Sequence[Sequence[Hit]],
-    relevant: Sequence[Relevant],
-    measures: Sequence[Measure | str],
-) -> dict[str, Column]:
-    """Return each measure's values, one per query, in the queries' order.
-
-    `relevant` holds each query's relevant passage ids, or their grades (id → grade, relevant from
-    1 on). A query without hits counts as 0, one without relevant passages as None, and places that
-    were not filled count as irrelevant in P@k. Queries are told apart by position.
-
-    Raises ValueError for a passage that stands twice in one ranking and for a score that is NaN.
-    """
-    if len(hits) != len(relevant):
-        raise ValueError(f"{len(hits)} rankings, but relevant passages for {len(relevant)} queries")
-    wanted = [parse_measure(each) if isinstance(each, str) else each for each in measures]
-    grades = [dict(ids) if isinstance(ids, Mapping) else dict.fromkeys(ids, 1) for ids in relevant]
-    qrels = {str(query): each for query, each in enumerate(grades) if max([0, *each.values()]) >= 1}
-    run = {str(query): _places(query, ranking) for query, ranking in enumerate(hits)}
-    values: dict[str, Column] = {
-        str(measure): [0.0 if str(query) in qrels else None for query in range(len(hits))]
-        for measure in wanted
-    }
-    found = {query: places for query, places in run.items() if places and query in qrels}
-    if not found:
-        return values
-    for metric in ir_measures.iter_calc(wanted, qrels, found):
-        values[str(metric.measure)][int(metric.query_id)] = float(metric.value)
-    return values
+def higher_is_better(measure: str) -> bool:
+    """Return whether a larger value is the better one, as for all but NLL and false abstention."""
+    metric = metric_of(measure)
+    return metric is None or metric.higher_is_better
 
 
-def means(values: Mapping[str, Sequence[float | None]]) -> dict[str, float]:
-    """Return each measure's mean over the queries for which it is defined; NaN for none."""
-    return {measure: mean(column) for measure, column in values.items()}
+def is_bound(measure: str) -> bool:
+    """Return whether a column is of answers from other passages than those that were found."""
+    return measure.endswith("]")
 
 
-def mean(column: Iterable[float | None]) -> float:
-    """Return the mean of the values that are defined; NaN if none is."""
-    defined = [value for value in column if value is not None]
-    return math.fsum(defined) / len(defined) if defined else math.nan
-
-
-def _fp32(score: float) -> float:
-    return ctypes.c_float(score).value
-
-
-def _places(query: int, ranking: Sequence[Hit]) -> dict[str, float]:
-    """Return a strictly falling score for each hit.
-
-    ir_measures computes RR@k by MS MARCO's program, which breaks ties by id ascending, and the
-    others by trec_eval's, by id descending and in fp32. Without ties they agree.
-    """
-    places = {
-        hit.passage.id: -float(place) for place, hit in enumerate(in_rank_order(ranking), start=1)
-    }
-    if any(math.isnan(hit.score) for hit in ranking):
-        raise ValueError(f"a score of query {query} (from 0) is not a number")
-    if len(places) < len(ranking):
-        raise ValueError(f"a passage stands twice among the hits of query {query} (from 0)")
-    return places
+def label(measure: str) -> str:
+    """Return the name of a column in tables and sentences: `recall@10`, `EM, gold passage`."""
+    name, _, read = measure.partition("[")
+    family, at, cutoff = name.partition("@")
+    metric = METRICS.get(family)
+    text = (metric.label or metric.name if metric else family) + at + cutoff
+    return f"{text}, {BOUNDS.get(read[:-1], read[:-1])}" if read else text

@@ -1,23 +1,28 @@
-"""What has to hold for an evaluation to pass: thresholds, no regression, nothing lost elsewhere."""
+"""Decide whether an evaluation passes: thresholds, no regression, a guard dataset."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from dalm.config import EvalRetriever
 from dalm.errors import UserError
-from dalm.eval.comparison import Line, lower_is_better, sentence, spoken
-from dalm.eval.metrics import parse_measure
+from dalm.eval.comparison import MeasureResult, sentence
+from dalm.eval.metrics import higher_is_better, label
+from dalm.eval.retrieval_metrics import parse_measure
+
+GUARDED = "F1"
+"""The measure of answers that a guard dataset checks, besides the first of retrieval."""
 
 
 class GateError(Exception):
-    """The evaluation ran, and its result doesn't pass: exit code 1."""
+    """The evaluation ran and failed a quality gate: exit code 1."""
 
     exit_code = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One thing that has to hold, in words, and whether it does."""
+    """A quality gate in words, and whether it passed."""
 
     text: str
     passed: bool
@@ -25,14 +30,14 @@ class Gate:
     """Whether the exit code depends on it."""
 
 
-def thresholds_of(asked: Sequence[str] | None) -> dict[str, float]:
-    """Read `R@10=0.8 EM=0.4`: each measure with the least that it may be.
+def parse_thresholds(texts: Sequence[str] | None) -> dict[str, float]:
+    """Parse `R@10=0.8 EM=0.4`: the threshold of each measure.
 
     Raises:
         UserError: something else.
     """
     found = {}
-    for text in asked or ():
+    for text in texts or ():
         measure, equals, bound = text.partition("=")
         try:
             value = float(bound)
@@ -40,16 +45,16 @@ def thresholds_of(asked: Sequence[str] | None) -> dict[str, float]:
             value = math.nan
         if not (equals and math.isfinite(value)):
             raise UserError(f"--fail-below {text}: write measure and value, as in R@10=0.8")
-        found[_written(measure.strip())] = value
+        found[_canonical(measure.strip())] = value
     return found
 
 
-def _written(measure: str) -> str:
-    """Return a retrieval measure in its own notation; another name stays as it is."""
-    return str(parse_measure(measure)) if _is_of_retrieval(measure) else measure
+def _canonical(measure: str) -> str:
+    """Return a retrieval measure in ir_measures' notation; another name unchanged."""
+    return str(parse_measure(measure)) if _is_retrieval_measure(measure) else measure
 
 
-def _is_of_retrieval(measure: str) -> bool:
+def _is_retrieval_measure(measure: str) -> bool:
     try:
         parse_measure(measure)
     except UserError:
@@ -58,53 +63,85 @@ def _is_of_retrieval(measure: str) -> bool:
 
 
 def check_thresholds(
-    least: Mapping[str, float], measured: Collection[str], *, answers: bool
+    thresholds: Mapping[str, float], measured: Collection[str], *, answers: bool
 ) -> None:
-    """Refuse thresholds on what will not be measured; `answers`: those of a generator will be.
+    """Refuse thresholds of measures that will not be taken; `answers`: a generator is evaluated.
 
     Raises:
         UserError: a retrieval measure that isn't among `measured`, or there are no answers.
     """
-    for measure in least:
-        if measure not in measured and (not answers or _is_of_retrieval(measure)):
+    for measure in thresholds:
+        if measure not in measured and (not answers or _is_retrieval_measure(measure)):
             raise UserError(
                 f"--fail-below {measure}: not measured; measured are {', '.join(measured)}"
             )
 
 
-def threshold_gates(lines: Sequence[Line], least: Mapping[str, float]) -> list[Gate]:
-    """Hold each measure's mean to the least that it may be; for NLL, the most.
+def evaluation_gates(
+    measures: Sequence[MeasureResult],
+    guards: Mapping[str, Sequence[MeasureResult]],
+    config: EvalRetriever,
+) -> list[Gate]:
+    """Return the gates of an evaluation: thresholds, regression, and those of the guard datasets.
 
-    A measure without any value doesn't pass.
+    Without `--fail-on-regression` the guards are shown, and decide nothing.
     """
-    means = {line.measure: line.mean for line in lines}
-    return [_threshold(measure, bound, means.get(measure)) for measure, bound in least.items()]
+    gates = threshold_gates(measures, parse_thresholds(config.fail_below))
+    decides = config.fail_on_regression
+    if decides:
+        gates.append(regression_gate(measures))
+    for dataset, guarded in guards.items():
+        found = guard_gates(guarded, dataset, config.guard_margin)
+        gates += [replace(gate, decides=decides) for gate in found]
+    return gates
+
+
+def threshold_gates(
+    results: Sequence[MeasureResult], thresholds: Mapping[str, float]
+) -> list[Gate]:
+    """Compare each measure's mean with its minimum; with its maximum if lower is better.
+
+    A measure without any value fails.
+    """
+    means = {result.measure: result.mean for result in results}
+    return [_threshold(measure, bound, means.get(measure)) for measure, bound in thresholds.items()]
 
 
 def _threshold(measure: str, bound: float, value: float | None) -> Gate:
-    word = "most" if lower_is_better(measure) else "least"
-    has_to = f"it has to be at {word} {bound:g}"
+    higher = higher_is_better(measure)
+    required = f"{'minimum' if higher else 'maximum'} {bound:g}"
     if value is None:
-        return Gate(f"{spoken(measure)} was not measured; {has_to}", False)
-    passed = value <= bound if lower_is_better(measure) else value >= bound
-    return Gate(f"{spoken(measure)} is {value:.3f}; {has_to}", passed)
+        return Gate(f"{label(measure)} was not measured ({required})", False)
+    passed = value >= bound if higher else value <= bound
+    return Gate(f"{label(measure)} is {value:.3f} ({required})", passed)
 
 
-def regression_gate(lines: Sequence[Line]) -> Gate:
-    """Fail if a measure is worse than the baseline's beyond chance."""
-    worse = [sentence(line) for line in lines if line.verdict == "worse"]
+def regression_gate(results: Sequence[MeasureResult]) -> Gate:
+    """Fail if a measure is significantly worse than the baseline's."""
+    worse = [sentence(result) for result in results if result.verdict == "worse"]
     if worse:
-        return Gate(f"{len(worse)} measures fell: {'. '.join(worse)}", False)
-    return Gate("no measure fell by more than chance may do", True)
+        return Gate(f"{len(worse)} measures are significantly worse: {'. '.join(worse)}", False)
+    return Gate("no measure is significantly worse", True)
 
 
-def guard_gate(line: Line, name: str, margin: float) -> Gate:
-    """Fail if the guarded measure fell by more than `margin`, whatever chance may do."""
-    assert line.against is not None
-    fall = -line.against.difference
-    word = "rose" if fall < 0 else "fell"
+def guard_gates(results: Sequence[MeasureResult], dataset: str, margin: float) -> list[Gate]:
+    """Fail if the first measure on the guard dataset, or F1 of the answers, fell by over `margin`.
+
+    Whether the difference is significant plays no part.
+    """
+    return [
+        _guard(result, dataset, margin)
+        for i, result in enumerate(results)
+        if result.against and (i == 0 or result.measure == GUARDED)
+    ]
+
+
+def _guard(result: MeasureResult, dataset: str, margin: float) -> Gate:
+    assert result.against is not None
+    fall = -result.against.difference
+    moved = "rose" if fall < 0 else "fell"
     text = (
-        f"guard {name}: {spoken(line.measure)} {word} from {line.against.baseline:.3f} to "
-        f"{line.mean:.3f}; it may fall by {margin:g}"
+        f"guard {dataset}: {label(result.measure)} {moved} from {result.against.baseline:.3f} to "
+        f"{result.mean:.3f} (allowed drop {margin:g})"
     )
     return Gate(text, fall <= margin)

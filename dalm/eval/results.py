@@ -1,41 +1,47 @@
-"""What a system did with judged queries: measured, saved as a run folder, loaded again.
+"""Hold a system's results on judged queries, save them as a run folder, load them again.
 
 A run folder holds
 
     results.json    name, facts (settings, versions, seconds …), means with their intervals
-    queries.jsonl   a line per query: what is relevant, hits with scores, answers, measures
-    passages.jsonl  the texts of the passages that were found or are relevant
-    verdicts.jsonl  a line per verdict of a judge, if there was one, with its reasons
-    run.trec, qrels.trec   the same for trec_eval and whatever else reads it
+    queries.jsonl   a line per query: relevant passages, hits with scores, answers, measures
+    passages.jsonl  the passages that were found or are relevant, with their provenance
+    verdicts.jsonl  a line per verdict of an LLM judge, if there was one, with its reasons
+    run.trec, qrels.trec   hits and judgements in TREC's formats
+    manifest.json   sizes and hashes of these files; written last
 """
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from dalm import artifacts
 from dalm.errors import UserError
-from dalm.eval.metrics import Column, in_rank_order
+from dalm.eval.metric import Column
+from dalm.eval.retrieval_metrics import in_rank_order
 from dalm.io.trec import write_qrels, write_run
 from dalm.records import Hit, JudgedQuery, Passage
 
 SUMMARY, QUERIES, PASSAGES = "results.json", "queries.jsonl", "passages.jsonl"
 VERDICTS, RUN, QRELS = "verdicts.jsonl", "run.trec", "qrels.trec"
+FILES = (SUMMARY, QUERIES, PASSAGES, VERDICTS, RUN, QRELS)
 BASELINE = "baseline"
-"""The folder of a baseline's run within the other's."""
+"""Name of the baseline's run folder within the system's."""
 FORMAT = 1
+REMEDY = "evaluate again"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
     """A system's hits, answers and values, each column in the order of `queries`.
 
-    `answers` are by what was read: `found` passages, or one of the bounds (`gold`, `random`,
-    `none`). `gold` are the relevant passages by id, as far as their texts are known. `verdicts` are
-    a judge's, with its reasons. `facts` is whatever explains the figures: settings, versions,
+    `answers` are keyed by the passages read: `found`, or one of the bounds (`gold`, `random`,
+    `none`). `gold` are the relevant passages by id, where their texts are known. `verdicts` are
+    those of an LLM judge, with its reasons. `facts` explain the figures: settings, versions,
     seconds.
     """
 
@@ -49,7 +55,7 @@ class Results:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse what doesn't fit together."""
+        """Refuse columns of another length than `queries`, and an empty test set."""
         columns: dict[str, Sequence[object]] = {"hits": self.hits, **self.measures, **self.answers}
         for name, column in columns.items():
             if len(column) != len(self.queries):
@@ -59,7 +65,7 @@ class Results:
 
     @cached_property
     def groups(self) -> list[str]:
-        """What each query shares its difficulty with, for the intervals."""
+        """Each query's cluster for the intervals: its document, else the query itself."""
         return [query.group or query.id for query in self.queries]
 
     @cached_property
@@ -67,19 +73,18 @@ class Results:
         """Each query's hits in the order in which they are measured."""
         return [in_rank_order(hits) for hits in self.hits]
 
-    def rank(self, place: int) -> int | None:
-        """Return the rank of the first relevant passage of the query in this place, if found."""
-        relevant = set(self.queries[place].gold)
-        ranking = enumerate(self.rankings[place], start=1)
+    def rank(self, query: int) -> int | None:
+        """Return the rank of the first relevant passage of the query at this position, if found."""
+        relevant = set(self.queries[query].gold)
+        ranking = enumerate(self.rankings[query], start=1)
         return next((rank for rank, hit in ranking if hit.passage.id in relevant), None)
 
 
 def save(folder: Path, results: Results, summary: Mapping[str, Any]) -> None:
-    """Write the run folder anew; `summary` joins name and facts in results.json."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the run folder, the manifest last; `summary` joins name and facts in results.json."""
     discard(folder)
     _write_lines(folder / QUERIES, _records(results))
-    _write_lines(folder / PASSAGES, (asdict(passage) for passage in _passages(results).values()))
+    _write_lines(folder / PASSAGES, (each.to_dict() for each in _passages(results).values()))
     if results.verdicts:
         _write_lines(folder / VERDICTS, results.verdicts)
     if any(results.hits):
@@ -89,12 +94,13 @@ def save(folder: Path, results: Results, summary: Mapping[str, Any]) -> None:
     head = {"format": FORMAT, "name": results.name, "queries": len(results.queries)}
     known = {**head, **summary, "facts": results.facts}
     text = json.dumps(known, ensure_ascii=False, allow_nan=False, indent=2)
-    (folder / SUMMARY).write_text(text + "\n", "utf-8")
+    artifacts.write_text(folder / SUMMARY, text + "\n")
+    artifacts.seal(folder, FILES)
 
 
 def discard(folder: Path) -> None:
-    """Remove a run's files from a folder: those of an earlier run would be taken for a later's."""
-    for name in (SUMMARY, QUERIES, PASSAGES, VERDICTS, RUN, QRELS):
+    """Remove a run's files from a folder: an earlier run's would be taken for a later one's."""
+    for name in (artifacts.MANIFEST, *FILES):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -102,38 +108,43 @@ def load(folder: Path) -> Results:
     """Read a run folder.
 
     Raises:
-        UserError: it is none, or a file in it is broken; it names the file and the line.
+        UserError: it is none, or a file in it is damaged; names the file and the line.
     """
     for name in (SUMMARY, QUERIES, PASSAGES):
         if not (folder / name).is_file():
             raise UserError(f"{folder} is no run: it has no {name}; name a folder of dalm eval-…")
+    head = artifacts.read_json(folder / SUMMARY, REMEDY)
     try:
-        head = json.loads((folder / SUMMARY).read_text("utf-8"))
         name, facts = str(head["name"]), dict(head["facts"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise _broken(folder / SUMMARY, error) from error
-    passages = {
-        passage.id: passage
-        for passage in _parsed(folder / PASSAGES, lambda record: Passage(**record))
-    }
+    except (ValueError, LookupError, TypeError) as error:
+        raise _damaged(str(folder / SUMMARY), error) from error
+    passages = {each.id: each for each in _parsed(folder / PASSAGES, Passage.from_dict)}
     rows = list(_parsed(folder / QUERIES, lambda record: _row(record, passages)))
     if not rows:
-        raise UserError(f"{folder / QUERIES} is empty; evaluate again")
+        raise UserError(f"{folder / QUERIES} is empty; {REMEDY}")
     queries = [row.query for row in rows]
     if len({query.id for query in queries}) < len(queries):
-        raise UserError(f"{folder / QUERIES}: a query stands in two lines; evaluate again")
-    measures = {m: [row.measures.get(m) for row in rows] for row in rows[:1] for m in row.measures}
-    answers = {a: [row.answers.get(a, "") for row in rows] for row in rows[:1] for a in row.answers}
+        raise UserError(f"{folder / QUERIES}: a query occurs on two lines; {REMEDY}")
+    has_verdicts = (folder / VERDICTS).is_file()
+    verdicts = list(_parsed(folder / VERDICTS, dict)) if has_verdicts else ()
+    _verify(folder)
     return Results(
         name=name,
         queries=queries,
         hits=[row.hits for row in rows],
-        measures=measures,
-        answers=answers,
+        measures={m: [row.measures.get(m) for row in rows] for m in rows[0].measures},
+        answers={a: [row.answers.get(a, "") for row in rows] for a in rows[0].answers},
         gold={p: passages[p] for query in queries for p in query.gold if p in passages},
-        verdicts=list(_parsed(folder / VERDICTS, dict)) if (folder / VERDICTS).is_file() else (),
+        verdicts=verdicts,
         facts=facts,
     )
+
+
+def _verify(folder: Path) -> None:
+    try:
+        artifacts.verify(folder)
+    except artifacts.DamagedError as error:
+        raise artifacts.DamagedError(f"{error}; {REMEDY}") from error
 
 
 def _passages(results: Results) -> dict[str, Passage]:
@@ -142,16 +153,22 @@ def _passages(results: Results) -> dict[str, Passage]:
 
 
 def _records(results: Results) -> Iterator[dict[str, Any]]:
-    """Yield a record per query; hits stand in the order in which they were measured."""
+    """Yield a record per query, with its hits in the order in which they were measured."""
     for i, query in enumerate(results.queries):
         yield {
             **asdict(query),
             "relevant": dict(query.relevant),
             "rank": results.rank(i),
-            "hits": [{"id": hit.passage.id, "score": hit.score} for hit in results.rankings[i]],
+            "hits": [_hit(hit) for hit in results.rankings[i]],
             "answers": {read: texts[i] for read, texts in results.answers.items()},
             "measures": {name: column[i] for name, column in results.measures.items()},
         }
+
+
+def _hit(hit: Hit) -> dict[str, Any]:
+    passage = hit.passage
+    record = {"id": passage.id, "score": hit.score, "source": passage.source, "page": passage.page}
+    return {key: value for key, value in record.items() if value not in ("", None)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +193,7 @@ def _row(record: dict[str, Any], passages: Mapping[str, Passage]) -> _Row:
         for hit in record["hits"]
     ]
     if len({hit.passage.id for hit in hits}) < len(hits):
-        raise ValueError("a passage stands twice among its hits")
+        raise ValueError("a passage occurs twice among its hits")
     values = record["measures"].items()
     measures = {name: None if value is None else _finite(value) for name, value in values}
     return _Row(query, hits, dict(record["answers"]), measures)
@@ -185,26 +202,24 @@ def _row(record: dict[str, Any], passages: Mapping[str, Passage]) -> _Row:
 def _finite(value: Any) -> float:
     number = float(value)
     if not math.isfinite(number):
-        raise ValueError(f"{value} is no finite number")
+        raise ValueError(f"{value} is not a finite number")
     return number
 
 
-def _parsed(file: Path, make: Any) -> Iterator[Any]:
-    with file.open(encoding="utf-8", newline="\n") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                made = make(json.loads(line))
-            except (ValueError, LookupError, TypeError, AttributeError) as error:
-                raise _broken(file, error, number) from error
-            yield made
+def _parsed(file: Path, make: Callable[[dict[str, Any]], T]) -> Iterator[T]:
+    for number, record in artifacts.read_jsonl(file, REMEDY):
+        try:
+            made = make(record)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise _damaged(f"{file}, line {number}", error) from error
+        yield made
 
 
-def _broken(file: Path, error: Exception, line: int | None = None) -> UserError:
-    place = f", line {line}" if line else ""
-    return UserError(f"{file}{place} is broken ({type(error).__name__}: {error}); evaluate again")
+def _damaged(where: str, error: Exception) -> artifacts.DamagedError:
+    return artifacts.DamagedError(f"{where} is damaged ({type(error).__name__}: {error}); {REMEDY}")
 
 
 def _write_lines(file: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    with file.open("w", encoding="utf-8", newline="\n") as out:
+    with artifacts.write_file(file) as out:
         for record in records:
             out.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")

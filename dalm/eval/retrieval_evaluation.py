@@ -1,30 +1,30 @@
-"""A retriever and judged queries in; hits and retrieval measures out."""
+"""Search each query's passages with a retriever, and measure the hits."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from ir_measures import Measure
 
 from dalm import distributed
+from dalm.config import EvalRetriever
 from dalm.errors import UserError
-from dalm.eval.metrics import cutoff, measure_retrieval, parse_measure
 from dalm.eval.results import Results
+from dalm.eval.retrieval_metrics import cutoff, measure_retrieval, parse_measure
 from dalm.eval.timing import Stopwatch
 from dalm.io.evaluation_set import EvaluationSet
 from dalm.models.retriever import Retriever
 from dalm.retrieval.base import find
-from dalm.retrieval.embedding_cache import encode_passages_cached
+from dalm.retrieval.embedding_cache import encode_passages_cached, folder_of
 from dalm.retrieval.exact import index_kind
 
 CUTOFFS = (1, 5, 10, 20, 50, 100)
 
 
-def measures_of(wanted: Sequence[str] | None, top_k: int) -> list[Measure]:
-    """Return the measures to take of `top_k` hits, the one to go by first.
+def retrieval_measures(wanted: Sequence[str] | None, top_k: int) -> list[Measure]:
+    """Return the measures to take of `top_k` hits, the primary one first.
 
     Raises:
-        UserError: an unknown measure, or one that looks deeper than `top_k`.
+        UserError: an unknown measure, or one with a cutoff beyond `top_k`.
     """
     if wanted is None:
         deep = min(10, top_k)
@@ -35,42 +35,38 @@ def measures_of(wanted: Sequence[str] | None, top_k: int) -> list[Measure]:
     for measure in measures:
         if (cutoff(measure) or 0) > top_k:
             raise UserError(
-                f"--measures {measure} looks at {cutoff(measure)} passages, and --top-k {top_k} "
-                f"finds no more than that; add --top-k {cutoff(measure)}"
+                f"--measures {measure} needs {cutoff(measure)} passages, and --top-k {top_k} finds "
+                f"fewer; add --top-k {cutoff(measure)}"
             )
     return measures
 
 
 def search(
     retriever: Retriever,
-    asked: EvaluationSet,
+    dataset: EvaluationSet,
     measures: Sequence[Measure],
-    *,
-    top_k: int,
-    index: str,
-    cache: Path | None,
+    config: EvalRetriever,
     watch: Stopwatch,
 ) -> Results:
     """Find the best passages of every query, and measure them."""
-    passages = list(asked.passages.values())
+    passages = list(dataset.passages.values())
     with watch.stage("encoding passages"):
         mine = distributed.share([passage.text for passage in passages])
+        cache = folder_of(config.cache, config.cache_dir)
         vectors = encode_passages_cached(retriever, mine, cache)
-        whole = (
-            torch.stack(distributed.gather_shares(list(vectors)))
-            if distributed.world_size() > 1
-            else vectors
-        )
+        if distributed.world_size() > 1:
+            vectors = torch.stack(distributed.gather_shares(list(vectors)))
     watch.count("encoding passages", len(passages), "passages")
     with watch.stage("searching"):
-        made = index_kind(index)(passages, whole)
-        hits = find(retriever, [query.query for query in asked.queries], made, top_k)
+        index = index_kind(config.index)(passages, vectors)
+        hits = find(retriever, [query.query for query in dataset.queries], index, config.top_k)
     watch.count("searching", len(hits), "questions")
-    relevant = [query.relevant for query in asked.queries]
+    relevant = [query.relevant for query in dataset.queries]
+    gold = (passage for query in dataset.queries for passage in query.gold)
     return Results(
         name="",
-        queries=asked.queries,
+        queries=dataset.queries,
         hits=hits,
         measures=measure_retrieval(hits, relevant, measures),
-        gold={p: asked.passages[p] for q in asked.queries for p in q.gold if p in asked.passages},
+        gold={name: dataset.passages[name] for name in gold if name in dataset.passages},
     )

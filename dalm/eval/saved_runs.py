@@ -1,4 +1,4 @@
-"""Folders of earlier evaluations, and TREC run files with their judgements, in; results out."""
+"""Read saved evaluations: run folders, and TREC run files with their relevance judgements."""
 
 import logging
 from collections.abc import Sequence
@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from dalm.errors import UserError
-from dalm.eval.metrics import cutoff, measure_retrieval, parse_measure
 from dalm.eval.results import Results, load
+from dalm.eval.retrieval_metrics import cutoff, measure_retrieval, parse_measure
 from dalm.io.trec import Qrels, read_qrels, read_run
 from dalm.records import Hit, JudgedQuery, Passage
 
@@ -19,10 +19,10 @@ MEASURES = ("nDCG@10", "RR@10", "R@1", "R@5", "R@10", "R@100")
 def read_runs(
     names: Sequence[str], qrels_file: str | None, measures: Sequence[str] | None
 ) -> list[Results]:
-    """Read runs, each a folder or a TREC file; `measures` are taken anew of those that it names.
+    """Read runs, each a folder or a TREC file; `measures`, if given, are computed from the hits.
 
     Raises:
-        UserError: a run is missing, broken or of other queries, or a TREC file has no judgements.
+        UserError: a run is missing or damaged, or a TREC file has no judgements.
     """
     qrels = read_qrels(qrels_file) if qrels_file else None
     used = False
@@ -39,7 +39,7 @@ def read_runs(
         used = True
         found.append(_from_trec(path, qrels, measures or MEASURES))
     if qrels is not None and not used:
-        raise UserError("--qrels has no effect on run folders, which hold their judgements")
+        raise UserError("--qrels has no effect on run folders, which have their own judgements")
     return found
 
 

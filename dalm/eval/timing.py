@@ -1,4 +1,4 @@
-"""Where an evaluation's time goes."""
+"""Measure the seconds and the throughput of an evaluation's stages."""
 
 import time
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Add up seconds and what was done in them, stage by stage."""
+    """Add up seconds and processed items by stage."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -15,7 +15,7 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count what happens inside to the stage `name`."""
+        """Time the block as part of the stage `name`."""
         start = time.perf_counter()
         try:
             yield
@@ -23,13 +23,13 @@ class Stopwatch:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     def count(self, name: str, done: int, unit: str) -> None:
-        """Say how many things a stage has worked through."""
+        """Add processed items, called `unit`, to a stage."""
         self._done[name] = self._done.get(name, 0) + done
         self._units[name] = unit
 
     @property
     def speed(self) -> dict[str, dict[str, float]]:
-        """Each stage's things per second, by what they are."""
+        """Items per second of each stage, by unit."""
         return {
             name: {self._units[name]: done / self.seconds[name]}
             for name, done in self._done.items()
@@ -38,10 +38,10 @@ class Stopwatch:
 
     def __str__(self) -> str:
         total = sum(self.seconds.values()) or 1.0
-        said = []
+        parts = []
         for name, seconds in self.seconds.items():
             speeds = (
                 f", {speed:,.0f} {unit}/s" for unit, speed in self.speed.get(name, {}).items()
             )
-            said.append(f"{name} {seconds:.1f} s ({seconds / total:.0%}{''.join(speeds)})")
-        return ", ".join(said)
+            parts.append(f"{name} {seconds:.1f} s ({seconds / total:.0%}{''.join(speeds)})")
+        return ", ".join(parts)

@@ -1,12 +1,8 @@
 import pytest
 
-from dalm.eval.citations import (
-    citation_precision,
-    citation_recall,
-    cited,
-    measure_citations,
-    without_citations,
-)
+from dalm.eval.answer_metrics import score_answers
+from dalm.eval.citations import citation_precision, citation_recall, cited, without_citations
+from dalm.eval.metrics import metrics_that_need
 from dalm.records import Hit, JudgedQuery, Passage
 
 READ = [Hit(Passage(name, f"text {name}"), 1.0) for name in "abc"]
@@ -54,7 +50,8 @@ def test_a_value_per_query():
         JudgedQuery(id="1", query="q", relevant={"a": 1, "b": 2, "c": 0}),
         JudgedQuery(id="2", query="q"),
     ]
-    assert measure_citations(["Ulm [2, 3]", "Ulm [1]"], [READ, READ], queries) == {
+    metrics = metrics_that_need("citations")
+    assert score_answers(metrics, ["Ulm [2, 3]", "Ulm [1]"], queries, [READ, READ]) == {
         "citation precision": [1 / 2, None],
         "citation recall": [1 / 2, None],
     }

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from dalm.cli import app, run
+from dalm.config import EvalRetriever
+from dalm.eval.evaluation_run import EvaluationRun
 from dalm.eval.results import load
 
 PACKAGE = Path(__file__).parents[2]
@@ -220,7 +222,7 @@ def test_runs_are_compared_afterwards(tmp_path, plain, tiny_table, pair, capsys)
     assert call("compare", plain, tmp_path / "b") == 0
     said = capsys.readouterr().out
     assert "nDCG@5 is" in said
-    assert "for both, on every query" in said
+    assert "for both systems on every query" in said
     qrels = tmp_path / "qrels"
     qrels.write_text((plain / "qrels.trec").read_text())
     assert call("compare", plain / "run.trec", "--qrels", qrels, "--measures", "nDCG@5") == 0
@@ -258,7 +260,7 @@ def test_answers_outlast_a_baseline_that_fails(tmp_path, tiny_table, tiny_models
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--measures", "R@20"], "looks at 20 passages, and --top-k 10"),
+        (["--measures", "R@20"], "needs 20 passages, and --top-k 10"),
         (["--measures", "foo@3"], "no measure 'foo@3'"),
         (["--fail-below", "R@10"], "--fail-below R@10"),
         (["--fail-below", "R@3=1"], "--fail-below R@3: not measured; measured are nDCG@10"),
@@ -273,3 +275,53 @@ def test_what_cannot_work_is_refused_before_a_model_loads(tiny_table, options, s
     line = ["eval-retriever", tiny_table, "--retriever-name-or-path", "no/such-model"]
     assert call(*line, *options) == 2
     assert said in capsys.readouterr().err
+
+
+HELD = """
+import sys, time
+from pathlib import Path
+from dalm.artifacts import claim
+with claim(Path(sys.argv[1]), "--output-dir"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("option", ["--output-dir", "--report"])
+def test_an_output_that_another_process_writes_is_refused(
+    tmp_path, tiny_table, tiny_models, capsys, option
+):
+    path = tmp_path / "page.html"
+    line = ["eval-retriever", tiny_table, "--retriever-name-or-path", tiny_models.encoder]
+    line += ["--output-dir", path if option == "--output-dir" else tmp_path / "out"]
+    line += ["--report", path] if option == "--report" else []
+    held = [sys.executable, "-c", HELD, str(path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(held, stdin=pipe, stdout=pipe, cwd=PACKAGE) as other:
+        assert other.stdout.readline() == b"held\n"
+        assert call(*line) == 2
+        other.stdin.close()
+    said = capsys.readouterr().err
+    assert f"{option} {path}: another process is writing there; wait" in said
+    assert len(said.splitlines()) == 1
+    assert call(*line) == 0
+
+
+def test_runs_that_start_together_have_folders_of_their_own(
+    tmp_path, tiny_table, tiny_models, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    config = EvalRetriever(retriever_name_or_path=str(tiny_models.encoder))
+    with EvaluationRun(config) as first, EvaluationRun(config) as second:
+        assert [run.folder.name for run in (first, second)] == ["evaluation-1", "evaluation-2"]
+        second.read_datasets(str(tiny_table))
+        second.finish(second.evaluate("x", second.retriever()), [])
+    assert [folder.name for folder in tmp_path.iterdir()] == ["evaluation-2"]
+    assert load(tmp_path / "evaluation-2").name == "x"
+
+
+def test_a_run_that_fails_leaves_no_numbered_folder(tmp_path, tiny_models, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = ["eval-retriever", "missing.csv", "--retriever-name-or-path", tiny_models.encoder]
+    assert call(*line) == 2
+    assert list(tmp_path.iterdir()) == []

@@ -1,217 +1,105 @@
-import math
+"""The registry: what every metric says of itself, and that tables, gates and report follow it."""
 
-import ir_measures
-import numpy as np
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
 import pytest
-import pytrec_eval
 
 from dalm.errors import UserError
+from dalm.eval import metrics
+from dalm.eval.answer_metrics import score_answers
+from dalm.eval.comparison import compare
+from dalm.eval.metric import Metric
 from dalm.eval.metrics import (
-    cutoff,
-    in_rank_order,
-    in_words,
-    mean,
-    means,
-    measure_retrieval,
-    parse_measure,
+    METRICS,
+    higher_is_better,
+    installed_metrics,
+    label,
+    metric_of,
+    metrics_that_need,
 )
-from dalm.records import Hit, Passage
+from dalm.eval.quality_gates import threshold_gates
+from dalm.eval.report.page import Report, render
+from dalm.eval.report.query_table import table_data
+from dalm.records import JudgedQuery
+from tests.eval.example_results import results
+
+LENGTH = Metric(
+    name="words",
+    label="answer length",
+    needs="references",
+    higher_is_better=False,
+    headline=True,
+    failures="one word",
+    score=lambda answer, _, hits: float(len(answer.split()) + len(hits)),
+)
 
 
-def ranking(*scored):
-    return [Hit(Passage(name, f"text of {name}"), score) for name, score in scored]
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_a_metric_is_computed_by_its_score_or_where_it_needs_more(metric):
+    by_its_score = {"references", "passages", "answerable", "citations"}
+    assert (metric.score is not None) == (metric.needs in by_its_score)
 
 
-ABCD = ranking(("a", 0.9), ("b", 0.8), ("c", 0.7), ("d", 0.6))
+def test_labels_and_directions_are_those_of_the_metric_of_a_column():
+    assert [label(name) for name in ("R@10", "EM", "EM[none]", "RR", "Rprec", "other@3")] == [
+        *("recall@10", "EM", "EM, no passage", "MRR", "R-precision", "other@3")
+    ]
+    lower = {name for name in METRICS if not higher_is_better(name)}
+    assert lower == {"NLL", "false abstention"}
+    assert [higher_is_better(name) for name in ("NLL[gold]", "R@10", "other")] == [
+        *(False, True, True)
+    ]
+    assert metric_of("other") is None
 
 
-def at(*ks):
-    return [f"{family}@{k}" for family in ("R", "P", "Success", "RR", "nDCG") for k in ks]
+def test_the_documentation_describes_every_metric():
+    text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text("utf-8").lower()
+    names = {"EM": "exact match", "F1": "token F1"}
+    for name, metric in METRICS.items():
+        assert names.get(name, metric.label or name).lower() in text, name
 
 
-def one(hits, relevant, k):
-    values = measure_retrieval([hits], [relevant], at(k))
-    return {measure: column[0] for measure, column in values.items()}
-
-
-def test_two_relevant_at_ranks_2_and_4():
-    assert one(ABCD, {"b", "d"}, 2) == pytest.approx(
-        {
-            "R@2": 1 / 2,
-            "P@2": 1 / 2,
-            "Success@2": 1,
-            "RR@2": 1 / 2,
-            "nDCG@2": (1 / math.log2(3)) / (1 + 1 / math.log2(3)),
-        }
-    )
-    gain = 1 / math.log2(3) + 1 / math.log2(5)
-    assert one(ABCD, {"b", "d"}, 4) == pytest.approx(
-        {
-            "R@4": 1,
-            "P@4": 1 / 2,
-            "Success@4": 1,
-            "RR@4": 1 / 2,
-            "nDCG@4": gain / (1 + 1 / math.log2(3)),
-        }
-    )
-
-
-def test_beyond_the_cutoff_is_nothing():
-    assert one(ABCD, {"d"}, 3) == {"R@3": 0, "P@3": 0, "Success@3": 0, "RR@3": 0, "nDCG@3": 0}
-
-
-def test_more_relevant_than_places():
-    values = one(ABCD, {"a", "b", "x"}, 1)
-    assert values == pytest.approx({"R@1": 1 / 3, "P@1": 1, "Success@1": 1, "RR@1": 1, "nDCG@1": 1})
-
-
-def test_places_that_were_not_filled_are_irrelevant():
-    assert one(ABCD[:1], {"a"}, 10) == pytest.approx(
-        {"R@10": 1, "P@10": 1 / 10, "Success@10": 1, "RR@10": 1, "nDCG@10": 1}
-    )
-
-
-def test_grades_reach_ndcg():
-    values = one(ABCD, {"a": 1, "b": 3, "c": 0}, 3)
-    gain, best = 1 + 3 / math.log2(3), 3 + 1 / math.log2(3)
-    assert values["nDCG@3"] == pytest.approx(gain / best)
-    assert values["R@3"] == 1
-    assert values["P@3"] == pytest.approx(2 / 3)
-
-
-def test_a_query_without_hits_counts_as_nothing():
-    values = measure_retrieval([[], ABCD], [{"a"}, {"a"}], at(1, 3))
-    assert all(column[0] == 0 and column[1] > 0 for column in values.values())
-    assert means(values)["R@1"] == 0.5
-    assert set(measure_retrieval([[]], [{"a"}], ["RR@1"])["RR@1"]) == {0.0}
-    assert measure_retrieval([], [], ["R@1"])["R@1"] == []
-
-
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
-def test_ties_are_broken_by_id_descending_in_every_measure(order):
-    tied = ranking(("a", 0.5), ("b", 0.5), ("c", 0.1))
-    hits = [tied[i] for i in order]
-    assert [hit.passage.id for hit in in_rank_order(hits)] == ["b", "a", "c"]
-    assert one(hits, {"a"}, 1) == {"R@1": 0, "P@1": 0, "Success@1": 0, "RR@1": 0, "nDCG@1": 0}
-    assert one(hits, {"b"}, 1) == {"R@1": 1, "P@1": 1, "Success@1": 1, "RR@1": 1, "nDCG@1": 1}
-    assert one(hits, {"a"}, 2)["RR@2"] == 0.5
-
-
-def test_ties_in_single_precision_are_ties():
-    near = ranking(("a", 1.0), ("b", 1.0 - 1e-12), ("A", 1.0))
-    assert [hit.passage.id for hit in in_rank_order(near)] == ["b", "a", "A"]
-
-
-def test_the_order_is_trec_evals_own():
-    hits = ranking(
-        ("x", 0.3), ("é", 0.5), ("z", 0.5), ("Z", 0.5), ("10", 0.5), ("9", 0.5), ("y", 0.7)
-    )
-    run = {"q": {hit.passage.id: hit.score for hit in hits}}
-    for rank, hit in enumerate(in_rank_order(hits), start=1):
-        qrels = {"q": {hit.passage.id: 1}}
-        found = ir_measures.calc_aggregate([ir_measures.RR], qrels, run)[ir_measures.RR]
-        assert found == pytest.approx(1 / rank)
-
-
-def test_the_same_question_in_several_rows():
-    values = measure_retrieval([ABCD, ABCD, ABCD[::-1]], [{"a"}, {"b"}, {"a"}], ["R@1"])
-    assert values["R@1"] == [1.0, 0.0, 1.0]
-
-
-def test_many_queries_keep_their_order():
-    hits = [ABCD] * 25
-    relevant = [{"abcd"[i % 4]} for i in range(25)]
-    assert measure_retrieval(hits, relevant, ["RR@4"])["RR@4"] == pytest.approx(
-        [1 / (i % 4 + 1) for i in range(25)]
-    )
-
-
-def test_a_query_that_nothing_is_relevant_to_has_no_value():
-    values = measure_retrieval([ABCD, ABCD, ABCD], [{"a"}, set(), {"a": 0, "b": -1}], ["R@1", "AP"])
-    assert values == {"R@1": [1.0, None, None], "AP": [1.0, None, None]}
-    assert means(values) == {"R@1": 1.0, "AP": 1.0}
-    assert math.isnan(mean([None]))
-
-
-def test_what_cannot_be_measured_is_refused():
-    with pytest.raises(ValueError, match="twice"):
-        measure_retrieval([[*ABCD, ABCD[0]]], [{"a"}], ["R@1"])
-    with pytest.raises(ValueError, match="not a number"):
-        measure_retrieval([ranking(("a", math.nan))], [{"a"}], ["R@1"])
-    with pytest.raises(ValueError, match="1 rankings"):
-        measure_retrieval([ABCD], [], ["R@1"])
+def test_another_package_brings_a_metric_by_an_entry_point(monkeypatch):
+    entry = EntryPoint("words", "tests.eval.test_metrics:LENGTH", "dalm.metrics")
+    asked = []
+    monkeypatch.setattr(metrics, "entry_points", lambda group: asked.append(group) or [entry])
+    assert [(m.name, m.label) for m in installed_metrics()] == [("words", "answer length")]
+    assert asked == ["dalm.metrics"]
 
 
 @pytest.mark.parametrize(
-    ("text", "written", "words", "depth"),
+    ("value", "said"),
     [
-        ("nDCG@10", "nDCG@10", "nDCG@10", 10),
-        ("ndcg@10", "nDCG@10", "nDCG@10", 10),
-        ("R@5", "R@5", "recall@5", 5),
-        ("recall@5", "R@5", "recall@5", 5),
-        ("RR@10", "RR@10", "MRR@10", 10),
-        ("mrr @ 10", "RR@10", "MRR@10", 10),
-        ("RR", "RR", "MRR", None),
-        ("Success@1", "Success@1", "hit rate@1", 1),
-        ("hit rate@3", "Success@3", "hit rate@3", 3),
-        ("P@1", "P@1", "precision@1", 1),
-        ("AP", "AP", "MAP", None),
-        ("MAP@100", "AP@100", "MAP@100", 100),
-        ("Rprec", "Rprec", "R-precision", None),
-        ("R(rel=2)@5", "R(rel=2)@5", "R(rel=2)@5", 5),
+        ("no_such_module:x", "'words' .*can't be loaded: No module named 'no_such_module'"),
+        ("pathlib:Path", "'words' .*is a type, not a"),
     ],
 )
-def test_a_measure_is_read_from_and_written_in_the_notation(text, written, words, depth):
-    measure = parse_measure(text)
-    assert (str(measure), cutoff(measure)) == (written, depth)
-    assert in_words(str(measure)) == words
-    assert parse_measure(str(measure)) == measure
+def test_an_entry_point_that_is_no_metric_is_named(monkeypatch, value, said):
+    entry = EntryPoint("words", value, "dalm.metrics")
+    monkeypatch.setattr(metrics, "entry_points", lambda group: [entry])
+    with pytest.raises(UserError, match=said):
+        list(installed_metrics())
 
 
-@pytest.mark.parametrize(
-    "text", ["", "foo@3", "R", "P", "R@0", "R@-1", "R@1.5", "nDCG@", "Rprec@3", "R(rel=x)@5", "@10"]
-)
-def test_what_is_no_measure_is_refused(text):
-    with pytest.raises(UserError, match="measure"):
-        parse_measure(text)
-
-
-def test_grades_from_two_on():
-    hits, grades = [ABCD], [{"a": 1, "b": 2}]
-    assert measure_retrieval(hits, grades, ["R(rel=2)@1", "R(rel=2)@2", "R@1"]) == {
-        "R(rel=2)@1": [0.0], "R(rel=2)@2": [1.0], "R@1": [0.5],
-    }  # fmt: skip
-
-
-TREC_NAMES = {
-    "nDCG@10": "ndcg_cut_10",
-    "nDCG": "ndcg",
-    "R@5": "recall_5",
-    "P@5": "P_5",
-    "Success@5": "success_5",
-    "RR": "recip_rank",
-    "AP": "map",
-    "AP@10": "map_cut_10",
-    "Rprec": "Rprec",
-}
-
-
-def test_a_thousand_random_runs_are_measured_as_trec_eval_does():
-    random = np.random.default_rng(7)
-    hits, grades = [], []
-    for _ in range(1000):
-        names = [f"d{number}" for number in random.choice(60, size=40, replace=False)]
-        found = names[: random.integers(1, 40)]
-        # Few different scores: most rankings hold ties, some of them across a cutoff.
-        scores = random.integers(0, random.integers(1, 12), size=len(found)) / 8
-        hits.append(ranking(*zip(found, scores.tolist(), strict=True)))
-        judged = random.choice(names, size=random.integers(1, 15), replace=False)
-        grades.append({str(name): int(random.integers(0, 4)) for name in judged})
-        grades[-1][names[-1]] = 1  # one at least is relevant, and may not be found
-    qrels = {str(place): each for place, each in enumerate(grades)}
-    run = {str(p): {h.passage.id: h.score for h in found} for p, found in enumerate(hits)}
-    theirs = pytrec_eval.RelevanceEvaluator(qrels, set(TREC_NAMES.values())).evaluate(run)
-    ours = measure_retrieval(hits, grades, list(TREC_NAMES))
-    for measure, name in TREC_NAMES.items():
-        expected = [theirs[str(place)][name] for place in range(1000)]
-        assert ours[measure] == pytest.approx(expected, abs=1e-6), measure
+def test_one_entry_is_enough_for_a_new_metric(monkeypatch):
+    monkeypatch.setitem(METRICS, "words", LENGTH)
+    assert LENGTH in metrics_that_need("references")
+    query = JudgedQuery(id="q", query="?", references=("é",))
+    assert score_answers([LENGTH], ["a b"], [query], [()]) == {"words": [2.0]}
+    groups = tuple("abcdefgh")
+    mine = results(groups=groups, values=(0,) * 8, measures={"R@1": [1] * 8, "words": [2.0] * 8})
+    base = results(
+        "b", groups=groups, values=(0,) * 8, measures={"R@1": [1] * 8, "words": [3.0] * 8}
+    )
+    measures = compare(mine, base)
+    assert [each.verdict for each in measures] == ["even", "better"]
+    (gate,) = threshold_gates(measures, {"words": 2.0})
+    assert (gate.passed, gate.text) == (True, "answer length is 2.000 (maximum 2)")
+    page = render(Report(systems=[mine], measures=[measures], baseline=base))
+    assert '<span class="name">answer length</span>' in page
+    assert table_data([mine], base)["measures"]["words"] == {
+        "label": "answer length",
+        "higher_is_better": False,
+        "failures": "one word",
+    }

@@ -1,36 +1,38 @@
 import pytest
 
+from dalm.config import EvalRetriever
 from dalm.errors import UserError
 from dalm.eval.comparison import compare
 from dalm.eval.quality_gates import (
     check_thresholds,
-    guard_gate,
+    evaluation_gates,
+    guard_gates,
+    parse_thresholds,
     regression_gate,
     threshold_gates,
-    thresholds_of,
 )
 from tests.eval.example_results import BASE, TUNED, results
 
 
 def test_thresholds_are_read_in_any_notation():
-    assert thresholds_of(["R@10=0.8", "mrr@5=.4", "EM=1"]) == {"R@10": 0.8, "RR@5": 0.4, "EM": 1}
-    assert thresholds_of(None) == {}
+    assert parse_thresholds(["R@10=0.8", "mrr@5=.4", "EM=1"]) == {"R@10": 0.8, "RR@5": 0.4, "EM": 1}
+    assert parse_thresholds(None) == {}
 
 
 @pytest.mark.parametrize("text", ["R@10", "R@10=", "R@10=high", "R@10=nan", "0.8"])
 def test_what_is_no_threshold_is_refused(text):
     with pytest.raises(UserError, match="--fail-below"):
-        thresholds_of([text])
+        parse_thresholds([text])
 
 
 def test_a_mean_is_held_to_its_least():
     lines = compare(TUNED)
     passed, failed = (threshold_gates(lines, {"R@10": bound})[0] for bound in (0.625, 0.626))
     assert (passed.passed, failed.passed) == (True, False)
-    assert failed.text == "recall@10 is 0.625; it has to be at least 0.626"
+    assert failed.text == "recall@10 is 0.625 (minimum 0.626)"
     (missing,) = threshold_gates(lines, {"abstention": 0.1})
     assert not missing.passed
-    assert missing.text == "abstention was not measured; it has to be at least 0.1"
+    assert missing.text == "abstention was not measured (minimum 0.1)"
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,7 @@ def test_a_threshold_on_what_will_not_be_measured_is_refused(measure, answers, r
 def test_nll_is_held_to_its_most():
     lines = compare(results(measures={"NLL": [2.0] * 4}))
     assert threshold_gates(lines, {"NLL": 2.0})[0].passed
+    assert threshold_gates(lines, {"NLL": 2.0})[0].text == "NLL is 2.000 (maximum 2)"
     assert not threshold_gates(lines, {"NLL": 1.9})[0].passed
 
 
@@ -67,11 +70,34 @@ def test_a_regression_is_a_fall_beyond_chance():
 
 
 def test_the_guard_may_fall_by_its_margin():
-    (recall, _) = compare(BASE, TUNED)
-    assert not guard_gate(recall, "general", 0.374).passed
-    assert guard_gate(recall, "general", 0.376).passed
-    assert (
-        "guard general: recall@10 fell from 0.625 to 0.250" in guard_gate(recall, "general", 0).text
-    )
-    (rose, _) = compare(TUNED, BASE)
-    assert guard_gate(rose, "general", 0).passed
+    fell, rose = compare(BASE, TUNED), compare(TUNED, BASE)
+    assert [gate.passed for gate in guard_gates(fell, "general", 0.374)] == [False]
+    (gate,) = guard_gates(fell, "general", 0.376)
+    assert gate.passed
+    assert gate.text == ("guard general: recall@10 fell from 0.625 to 0.250 (allowed drop 0.376)")
+    assert [gate.passed for gate in guard_gates(rose, "general", 0)] == [True]
+
+
+def test_the_guard_checks_the_first_measure_and_f1():
+    made = {"R@1": [1.0] * 4, "R@5": [1.0] * 4, "EM": [0.0] * 4, "F1": [0.0] * 4}
+    both = results(measures=made), results("base", measures=made)
+    assert [g.text.split(":")[1][:11] for g in guard_gates(compare(*both), "x", 0)] == [
+        " recall@1 f",
+        " F1 fell fr",
+    ]
+    assert guard_gates(compare(both[0]), "x", 0) == []
+
+
+def test_guards_decide_only_with_fail_on_regression():
+    fell = compare(BASE, TUNED)
+    for decides in (False, True):
+        config = EvalRetriever(
+            retriever_name_or_path="x", fail_below=["R@10=0.1"], fail_on_regression=decides
+        )
+        gates = evaluation_gates(fell, {"general": fell}, config)
+        assert [gate.decides for gate in gates] == (
+            [True, True, True] if decides else [True, False]
+        )
+        assert [gate.passed for gate in gates] == (
+            [True, True, False] if decides else [True, False]
+        )

@@ -7,7 +7,7 @@ import pytest
 from dalm.errors import UserError
 from dalm.eval.results import Results, load, save
 from dalm.io.trec import read_qrels, read_run
-from dalm.records import JudgedQuery
+from dalm.records import Hit, JudgedQuery, Passage
 from tests.eval.example_results import TUNED, results
 
 
@@ -76,21 +76,21 @@ def broken(folder, file, change):
 @pytest.mark.parametrize(
     ("file", "change", "said"),
     [
-        ("results.json", lambda text: text[:20], r"results\.json is broken"),
-        ("results.json", lambda _: "[]", r"results\.json is broken"),
-        ("queries.jsonl", lambda text: text[:-30], r"queries\.jsonl, line 4 is broken"),
+        ("results.json", lambda text: text[:20], r"results\.json is damaged"),
+        ("results.json", lambda _: "[]", r"results\.json is damaged"),
+        ("queries.jsonl", lambda text: text[:-30], r"queries\.jsonl, line 4 is damaged"),
         ("queries.jsonl", lambda _: "", "is empty"),
-        ("queries.jsonl", lambda text: text + text, "two lines"),
-        ("queries.jsonl", lambda t: t.replace("0.75", "NaN", 1), r"line 1 .*no finite number"),
+        ("queries.jsonl", lambda text: text + text, "on two lines"),
+        ("queries.jsonl", lambda t: t.replace("0.75", "NaN", 1), r"line 1 .*not a finite number"),
         (
             "queries.jsonl",
             lambda t: t.replace('"R@10": 1.0', '"R@10": Infinity'),
             "line 1 .*finite",
         ),
         ("queries.jsonl", lambda t: t.replace('"id": "g"', '"id": "o"', 1), "line 1 .*twice"),
-        ("queries.jsonl", lambda t: t.replace('"hits"', '"hit"', 1), "line 1 is broken"),
+        ("queries.jsonl", lambda t: t.replace('"hits"', '"hit"', 1), "line 1 is damaged"),
         ("passages.jsonl", lambda t: t.replace("text", "body"), r"passages\.jsonl, line 1"),
-        ("verdicts.jsonl", lambda text: text[:-9], r"verdicts\.jsonl, line 1 is broken"),
+        ("verdicts.jsonl", lambda text: text[:-9], r"verdicts\.jsonl, line 1 is damaged"),
     ],
 )
 def test_a_broken_run_is_named_with_its_line(tmp_path, file, change, said):
@@ -105,3 +105,52 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, file):
     (tmp_path / file).unlink()
     with pytest.raises(UserError, match=f"has no {file}"):
         load(tmp_path)
+
+
+def test_provenance_outlasts_the_folder(tmp_path):
+    known = Passage(
+        *("p", "text", "Manual"),
+        document="d1",
+        source="manual.pdf",
+        headings=("Boats", "Ferries"),
+        page=12,
+        start=7,
+        end=11,
+        extra={"language": "en"},
+    )
+    unknown = Passage("g", "gold")
+    held = results(hits=[(Hit(known, 0.75), Hit(unknown, 0.5))] * 4, gold={"g": unknown})
+    save(tmp_path, held, {})
+    record = json.loads((tmp_path / "queries.jsonl").read_text("utf-8").splitlines()[0])
+    assert record["hits"] == [
+        {"id": "p", "score": 0.75, "source": "manual.pdf", "page": 12},
+        {"id": "g", "score": 0.5},
+    ]
+    passage = load(tmp_path).hits[0][0].passage
+    assert passage.place == "manual.pdf, page 12"
+    assert passage.to_dict() == known.to_dict()
+    assert passage.headings == known.headings
+
+
+def test_the_manifest_is_written_last_and_lists_the_runs_own_files(tmp_path, monkeypatch):
+    (tmp_path / "judge.jsonl").write_text("a journal that grows\n")
+    save(tmp_path, TUNED, {})
+    listed = json.loads((tmp_path / "manifest.json").read_text("utf-8"))["files"]
+    names = {"results.json", "queries.jsonl", "passages.jsonl", "run.trec", "qrels.trec"}
+    assert set(listed) == names
+    monkeypatch.setattr("dalm.eval.results.write_run", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        save(tmp_path, TUNED, {})
+    assert not (tmp_path / "manifest.json").exists()
+    with pytest.raises(UserError, match=r"has no results\.json"):
+        load(tmp_path)
+
+
+def test_a_file_that_lost_whole_lines_is_named(tmp_path):
+    save(tmp_path, TUNED, {})
+    lines = (tmp_path / "queries.jsonl").read_text("utf-8").splitlines(keepends=True)
+    (tmp_path / "queries.jsonl").write_text("".join(lines[:-1]), "utf-8")
+    with pytest.raises(UserError, match=r"queries\.jsonl has \d+ bytes of \d+; evaluate again"):
+        load(tmp_path)
+    (tmp_path / "manifest.json").unlink()  # as in the folders of earlier versions
+    assert len(load(tmp_path).queries) == 3

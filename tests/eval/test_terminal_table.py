@@ -4,18 +4,20 @@ import pytest
 from rich.console import Console
 
 from dalm.eval.comparison import compare
-from dalm.eval.summary import bounds_table, show, table
+from dalm.eval.terminal_table import bounds_table, measures_table, print_table
 from tests.eval.example_results import BASE, TUNED, results
 
 
 def printed(width, made, **options):
     file = io.StringIO()
-    show(made, Console(file=file, width=width, **options))
+    print_table(made, Console(file=file, width=width, **options))
     return file.getvalue()
 
 
 def test_the_table_at_eighty_characters():
-    lines = printed(80, table(compare(TUNED, BASE), "tuned [bold]model", "base")).splitlines()
+    lines = printed(
+        80, measures_table(compare(TUNED, BASE), "tuned [bold]model", "base")
+    ).splitlines()
     assert lines[0].strip() == "tuned [bold]model against base"
     assert lines[1].split() == "measure value 95 % baseline difference 95 % p (Holm)".split()
     assert len(lines) == 4
@@ -26,19 +28,19 @@ def test_the_table_at_eighty_characters():
 
 @pytest.mark.parametrize("width", [10, 40, 200])
 def test_no_number_is_cut_or_folded_at_any_width(width):
-    made = table(compare(TUNED, BASE), "tuned", "base")
+    made = measures_table(compare(TUNED, BASE), "tuned", "base")
     assert printed(width, made) == printed(80, made)
 
 
 def test_plain_text_away_from_a_terminal(capsys, monkeypatch):
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
-    show(table(compare(TUNED), "tuned"))
+    print_table(measures_table(compare(TUNED), "tuned"))
     text = capsys.readouterr().out
     assert "\x1b" not in text
     assert text.isascii()
     assert text.splitlines()[1].split() == ["measure", "value", "95", "%"]
-    assert "\x1b" in printed(80, table(compare(TUNED), "tuned"), force_terminal=True)
+    assert "\x1b" in printed(80, measures_table(compare(TUNED), "tuned"), force_terminal=True)
 
 
 def test_bounds_stand_beside_each_other():
@@ -49,4 +51,4 @@ def test_bounds_stand_beside_each_other():
     text = printed(80, bounds_table(lines))
     assert text.splitlines()[1].split()[:3] == ["measure", "found", "passages"]
     assert text.splitlines()[2].split() == ["EM", "0.500", "0.750", "0.250"]
-    assert "[" not in printed(80, table(lines, "x"))
+    assert "[" not in printed(80, measures_table(lines, "x"))

@@ -7,7 +7,7 @@ from typing import Any
 
 from dalm.eval.citations import uncited_answers
 from dalm.eval.judge.judge_prompts import VERDICTS, VERSION, Case, Kind
-from dalm.eval.metrics import Column
+from dalm.eval.metric import Column
 from dalm.eval.results import Results
 from dalm.llm.json_replies import Object, by_name, objects, one_line, without_thoughts
 

@@ -1,4 +1,7 @@
-"""Numbers in, places on an axis and its ticks out."""
+"""Draw the report's charts as SVG: recall over k, ranks, intervals, training curves.
+
+Colours are classes of the style sheet; `s0` is the baseline's.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,20 +9,22 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from dalm.eval.comparison import Line, lower_is_better
+from dalm.eval.comparison import MeasureResult
 from dalm.eval.report.chart_data import NOT_FOUND, Curve
 
+COLOURS = 6
+"""Number of distinct colours, the baseline's included; further systems reuse them."""
+WIDTH, HEIGHT = 460, 280
+LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 34
+SMALL_WIDTH, SMALL_HEIGHT = 260, 150
 STEPS = (1.0, 2.0, 5.0, 10.0)
-"""A tick's distance, times a power of ten."""
-HAIR = 1e-9
+"""Distances of ticks, times a power of ten."""
+TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """Map the values from `low` to `high` to the pixels from `start` to `end`.
-
-    On a logarithmic axis, of values above 0, equal ratios are equally long.
-    """
+    """Map values from `low` to `high`, above 0 if `log`, to pixels from `start` to `end`."""
 
     low: float
     high: float
@@ -28,10 +33,10 @@ class Axis:
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        """Return a value's pixel."""
+        """Return the pixel of a value."""
         low, high, at = (math.log(x) if self.log else x for x in (self.low, self.high, value))
-        share = (at - low) / (high - low) if high > low else 0.5
-        return self.start + share * (self.end - self.start)
+        fraction = (at - low) / (high - low) if high > low else 0.5
+        return self.start + fraction * (self.end - self.start)
 
     @property
     def ticks(self) -> list[float]:
@@ -45,70 +50,65 @@ class Axis:
         else:
             distance = _distance(span)
             first, last = math.floor(self.low / distance), math.ceil(self.high / distance)
-            found = [place * distance for place in range(first, last + 1)]
-        hair = HAIR * (span or 1.0)
-        return [tick for tick in found if self.low - hair <= tick <= self.high + hair]
+            found = [i * distance for i in range(first, last + 1)]
+        tolerance = TOLERANCE * (span or 1.0)
+        return [tick for tick in found if self.low - tolerance <= tick <= self.high + tolerance]
 
 
 def _distance(span: float) -> float:
     power = 10.0 ** math.floor(math.log10(span / 5))
-    return next(step * power for step in STEPS if step * power >= span / 5 * (1 - HAIR))
+    return next(step * power for step in STEPS if step * power >= span / 5 * (1 - TOLERANCE))
 
 
-def label(tick: float) -> str:
-    """Return a tick's number, as short as it can be."""
+def tick_label(tick: float) -> str:
+    """Format a tick's value in as few characters as possible."""
     if tick and not 1e-3 <= abs(tick) < 1e6:
         return f"{tick:.0e}".replace("e-0", "e-").replace("e+0", "e")
     return f"{tick:.6g}"
 
 
-# FOLDED pictures.py: Curves and shares in, SVG out; colours are the style sheet's, `.s0` the baseline's.
-
-COLOURS = 6
-"""Systems that are told apart; a seventh looks like the second again."""
-WIDTH, HEIGHT = 460, 280
-LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 34
-SMALL_WIDTH, SMALL_HEIGHT = 260, 150
+# Charts
 
 
-def colour(place: int) -> str:
-    """Return the class of the system in this place; 0 is the baseline."""
-    return "s0" if place == 0 else f"s{(place - 1) % (COLOURS - 1) + 1}"
+def colour(index: int) -> str:
+    """Return the style class of the system at this position; 0 is the baseline."""
+    return "s0" if index == 0 else f"s{(index - 1) % (COLOURS - 1) + 1}"
 
 
-def recall_picture(curves: Sequence[tuple[int, Curve]]) -> Markup:
-    """Draw recall over k; each curve with the place of its system."""
+def recall_chart(curves: Sequence[tuple[int, Curve]]) -> Markup:
+    """Draw recall over k; each curve comes with the position of its system."""
     deepest = max(max(curve.xs) for _, curve in curves)
     x = Axis(1, max(2, deepest), LEFT, WIDTH - RIGHT, log=True)
     y = Axis(0, 1, HEIGHT - BOTTOM, TOP)
     marks = [_frame(x, y, "k")]
-    for place, curve in curves:
+    for index, curve in curves:
         if curve.band:
             ends = [(i.high, i.low) for i in curve.band]
             upper = _points(x, y, curve.xs, [high for high, _ in ends])
             lower = _points(x, y, curve.xs[::-1], [low for _, low in ends[::-1]])
-            marks.append(f'<polygon class="band {colour(place)}" points="{upper} {lower}"/>')
-    for place, curve in curves:
-        marks.append(_line(x, y, curve, place, dots=True))
+            marks.append(f'<polygon class="band {colour(index)}" points="{upper} {lower}"/>')
+    for index, curve in curves:
+        marks.append(_line(x, y, curve, index, dots=True))
     return _svg(WIDTH, HEIGHT, "Recall over k", marks)
 
 
-def rank_picture(shares: Sequence[tuple[int, Mapping[str, float]]], depth: int) -> Markup:
-    """Draw bars of what share of the queries has its first relevant passage at which rank."""
-    names = list(shares[0][1])
-    y = Axis(0, _ceiling(max(max(each.values()) for _, each in shares)), HEIGHT - BOTTOM, TOP)
-    slot = (WIDTH - RIGHT - LEFT) / len(names)
-    bar = slot * 0.76 / len(shares)
+def rank_chart(systems: Sequence[tuple[int, Mapping[str, float]]], depth: int) -> Markup:
+    """Draw bars of the fraction of queries by the rank of their first relevant passage."""
+    bins = list(systems[0][1])
+    highest = max(max(fractions.values()) for _, fractions in systems)
+    y = Axis(0, _round_up(highest), HEIGHT - BOTTOM, TOP)
+    width = (WIDTH - RIGHT - LEFT) / len(bins)
+    bar = width * 0.76 / len(systems)
     marks = [*_rows(y, WIDTH, "%")]
-    for column, name in enumerate(names):
-        left = LEFT + slot * column
-        middle = left + slot / 2
+    for column, name in enumerate(bins):
+        left = LEFT + width * column
+        middle = left + width / 2
         marks.append(f'<text class="x" x="{middle:.1f}" y="{HEIGHT - 18}">{escape(name)}</text>')
-        for turn, (place, each) in enumerate(shares):
-            top = y(each[name])
-            title = escape(f"{name}: {each[name]:.1%}")
+        for i, (index, fractions) in enumerate(systems):
+            top = y(fractions[name])
+            title = escape(f"{name}: {fractions[name]:.1%}")
             marks.append(
-                f'<rect class="bar {colour(place)}" x="{left + slot * 0.12 + turn * bar:.1f}" '
+                f'<rect class="bar {colour(index)}" x="{left + width * 0.12 + i * bar:.1f}" '
                 f'y="{top:.1f}" width="{max(1, bar - 1):.1f}" height="{y(0) - top:.1f}">'
                 f"<title>{title}</title></rect>"
             )
@@ -119,8 +119,8 @@ def rank_picture(shares: Sequence[tuple[int, Mapping[str, float]]], depth: int) 
     return _svg(WIDTH, HEIGHT, "Rank of the first relevant passage", marks)
 
 
-def training_picture(curve: Curve) -> Markup:
-    """Draw one figure of a training log over its updates."""
+def training_chart(curve: Curve) -> Markup:
+    """Draw one figure of a training log over the optimizer updates."""
     low, high = min(curve.ys), max(curve.ys)
     x = Axis(min(curve.xs), max(curve.xs), LEFT, SMALL_WIDTH - RIGHT)
     y = Axis(low, high, SMALL_HEIGHT - BOTTOM, TOP)
@@ -128,30 +128,30 @@ def training_picture(curve: Curve) -> Markup:
     return _svg(SMALL_WIDTH, SMALL_HEIGHT, curve.name, marks)
 
 
-def interval_picture(line: Line, highest: float) -> Markup:
-    """Draw a measure's mean in its interval, and the baseline's as a grey mark, from 0 on."""
+def interval_chart(result: MeasureResult, highest: float) -> Markup:
+    """Draw a measure's mean and interval on an axis from 0, and the baseline's mean in grey."""
     x = Axis(0, highest, 4, 156)
     marks = ['<line class="grid" x1="4" x2="156" y1="11" y2="11"/>']
-    if line.against:
-        at = x(line.against.baseline)
+    if result.against:
+        at = x(result.against.baseline)
         marks.append(f'<line class="was s0" x1="{at:.1f}" x2="{at:.1f}" y1="3" y2="19"/>')
-    if line.interval:
-        low, high = x(line.interval.low), x(line.interval.high)
+    if result.interval:
+        low, high = x(result.interval.low), x(result.interval.high)
         marks.append(f'<line class="span s1" x1="{low:.1f}" x2="{high:.1f}" y1="11" y2="11"/>')
-    marks.append(f'<circle class="dot s1" cx="{x(line.mean):.1f}" cy="11" r="3"/>')
-    return _svg(160, 22, f"{line.mean:.3f}", marks)
+    marks.append(f'<circle class="dot s1" cx="{x(result.mean):.1f}" cy="11" r="3"/>')
+    return _svg(160, 22, f"{result.mean:.3f}", marks)
 
 
-def highest_of(lines: Sequence[Line]) -> dict[str, float]:
-    """Return where each measure's axis ends: at 1, or for NLL behind the largest value of all."""
-    unbounded = [line for line in lines if lower_is_better(line.measure) and line.mean > 1]
-    ends = [line.interval.high if line.interval else line.mean for line in unbounded]
-    ends += [line.against.baseline for line in unbounded if line.against]
-    top = max(ends, default=1.0) * 1.05
-    return {line.measure: top if line in unbounded else 1.0 for line in lines}
+def axis_ends(results: Sequence[MeasureResult]) -> dict[str, float]:
+    """Return the end of each measure's axis: 1, or beyond all values for those above 1, as NLL."""
+    unbounded = [each for each in results if each.mean > 1]
+    ends = [each.interval.high if each.interval else each.mean for each in unbounded]
+    ends += [each.against.baseline for each in unbounded if each.against]
+    end = max(ends, default=1.0) * 1.05
+    return {each.measure: end if each in unbounded else 1.0 for each in results}
 
 
-# Pieces
+# Parts of a chart
 
 
 def _svg(width: int, height: int, title: str, marks: Sequence[str]) -> Markup:
@@ -165,7 +165,7 @@ def _frame(x: Axis, y: Axis, name: str, width: int = WIDTH, height: int = HEIGHT
     marks = [*_rows(y, width, "")]
     for tick in x.ticks:
         at = f"{x(tick):.1f}"
-        marks.append(f'<text class="x" x="{at}" y="{height - 18}">{label(tick)}</text>')
+        marks.append(f'<text class="x" x="{at}" y="{height - 18}">{tick_label(tick)}</text>')
     middle = (LEFT + width - RIGHT) / 2
     marks.append(f'<text class="x" x="{middle}" y="{height - 3}">{escape(name)}</text>')
     return "".join(marks)
@@ -174,19 +174,19 @@ def _frame(x: Axis, y: Axis, name: str, width: int = WIDTH, height: int = HEIGHT
 def _rows(y: Axis, width: int, unit: str) -> Iterator[str]:
     for tick in y.ticks:
         at = f"{y(tick):.1f}"
-        text = f"{tick:.0%}" if unit else label(tick)
+        text = f"{tick:.0%}" if unit else tick_label(tick)
         yield f'<line class="grid" x1="{LEFT}" x2="{width - RIGHT}" y1="{at}" y2="{at}"/>'
         yield f'<text class="y" x="{LEFT - 6}" y="{at}">{text}</text>'
 
 
-def _line(x: Axis, y: Axis, curve: Curve, place: int, *, dots: bool = False) -> str:
+def _line(x: Axis, y: Axis, curve: Curve, index: int, *, dots: bool = False) -> str:
     marks = [
-        f'<polyline class="line {colour(place)}" points="{_points(x, y, curve.xs, curve.ys)}"/>'
+        f'<polyline class="line {colour(index)}" points="{_points(x, y, curve.xs, curve.ys)}"/>'
     ]
     for at, value in zip(curve.xs, curve.ys, strict=True) if dots else ():
-        title = f"{escape(curve.name)}: {value:.3f} at {label(at)}"
+        title = f"{escape(curve.name)}: {value:.3f} at {tick_label(at)}"
         marks.append(
-            f'<circle class="dot {colour(place)}" cx="{x(at):.1f}" cy="{y(value):.1f}" r="2.5">'
+            f'<circle class="dot {colour(index)}" cx="{x(at):.1f}" cy="{y(value):.1f}" r="2.5">'
             f"<title>{title}</title></circle>"
         )
     return "".join(marks)
@@ -196,6 +196,6 @@ def _points(x: Axis, y: Axis, xs: Sequence[float], ys: Sequence[float]) -> str:
     return " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in zip(xs, ys, strict=True))
 
 
-def _ceiling(share: float) -> float:
-    """Round a share up to a tenth, so that the highest bar ends below the frame."""
-    return min(1.0, (int(share * 10) + 1) / 10)
+def _round_up(fraction: float) -> float:
+    """Round up to the next tenth, so that the highest bar ends below the frame."""
+    return min(1.0, (int(fraction * 10) + 1) / 10)

@@ -1,42 +1,41 @@
 "use strict";
-// The table of questions: sorts, filters, turns pages, opens a question. Texts go in by
-// `textContent` alone, so that nothing in them can become markup.
+// The table of questions: sort, filter, search, page, open a question. Texts are set by
+// `textContent` only, so that nothing in them can become markup.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const PAGE = 50;
 const names = Object.keys(data.measures);
 const base = data.baseline ? data.systems[0] : null;
-const readings = {found: "found passages", gold: "gold passage", random: "random passage", none: "no passage"};
 const state = {
   search: "", show: "all", measure: names[0], system: base ? 1 : 0,
   sort: base ? "change" : "value", down: false, page: 0, open: new Set(),
 };
 
 const system = () => data.systems[state.system];
-const value = (who, query, measure = state.measure) => who?.measures[measure]?.[query] ?? null;
+const value = (of, query, measure = state.measure) => of?.measures[measure]?.[query] ?? null;
 
 function change(query, measure = state.measure) {
-  const now = value(system(), query, measure), then = value(base, query, measure);
-  if (now === null || then === null) return null;
-  return data.measures[measure].lower ? then - now : now - then;
+  const now = value(system(), query, measure), before = value(base, query, measure);
+  if (now === null || before === null) return null;
+  return data.measures[measure].higher_is_better ? now - before : before - now;
 }
 
-// What is in the table
+// Columns and filters
 
 const answered = "found" in data.systems.at(-1).answers;
 const columns = [
   {key: "place", name: "#", of: query => query + 1},
   {key: "text", name: "question", of: query => data.queries[query].text},
-  base && {key: "then", name: "rank before", of: query => base.ranks[query] ?? Infinity},
+  base && {key: "before", name: "baseline rank", of: query => base.ranks[query] ?? Infinity},
   {key: "rank", name: base ? "rank" : "rank of first relevant", of: query => system().ranks[query] ?? Infinity},
-  {key: "value", name: () => data.measures[state.measure].words, of: query => goodness(query)},
+  {key: "value", name: () => data.measures[state.measure].label, of: query => goodness(query)},
   base && {key: "change", name: "change", of: query => change(query)},
   answered && {key: "answer", name: "answer", of: query => system().answers.found[query]},
 ].filter(Boolean);
 
 function goodness(query) {
   const found = value(system(), query);
-  return found !== null && data.measures[state.measure].lower ? -found : found;
+  return found !== null && !data.measures[state.measure].higher_is_better ? -found : found;
 }
 
 const filters = {
@@ -46,11 +45,17 @@ const filters = {
   moved: base && ["changed", query => change(query)],
   lost: ["relevant passage not found", query => judged(query) && system().ranks[query] === null],
   first: ["relevant passage first", query => system().ranks[query] === 1],
-  wrong: names.includes("EM") && ["answered wrongly", query => value(system(), query, "EM") === 0],
-  declined: names.includes("abstention") && ["wrongly declined", query => value(system(), query, "false abstention") === 1],
-  unanswerable: names.includes("abstention") && ["unanswerable", query => data.queries[query].answerable === false],
+  ...Object.fromEntries(names.filter(name => data.measures[name].failures).map(name => [name, failures(name)])),
+  unanswerable: answered && data.queries.some(query => query.answerable === false)
+    && ["unanswerable", query => data.queries[query].answerable === false],
   unjudged: data.queries.some((_, query) => !judged(query)) && ["without a relevant passage", query => !judged(query)],
 };
+
+function failures(name) {
+  const {failures, higher_is_better} = data.measures[name];
+  const worst = higher_is_better ? 0 : 1;
+  return [failures, query => value(system(), query, name) === worst];
+}
 
 function judged(query) {
   return Object.values(data.queries[query].relevant).some(grade => grade >= 1);
@@ -80,10 +85,10 @@ function compare(a, b, sign) {
 
 // Drawing
 
-function make(tag, fields = {}, ...inside) {
-  const made = Object.assign(document.createElement(tag), fields);
-  made.append(...inside.filter(each => each !== null));
-  return made;
+function make(tag, fields = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), fields);
+  element.append(...children.filter(each => each !== null));
+  return element;
 }
 
 const fixed = number => number === null ? "" : number.toFixed(3);
@@ -96,12 +101,12 @@ function draw() {
   state.page = Math.min(state.page, last);
   const from = state.page * PAGE, shown = rows.slice(from, from + PAGE);
   document.querySelector("#table thead").replaceChildren(heading());
-  document.querySelector("#table tbody").replaceChildren(...shown.flatMap(drawn));
+  document.querySelector("#table tbody").replaceChildren(...shown.flatMap(rowsOf));
   document.getElementById("count").textContent = rows.length
     ? `${from + 1} to ${from + shown.length} of ${rows.length} questions`
-    : "no question";
-  document.getElementById("before").disabled = state.page === 0;
-  document.getElementById("after").disabled = state.page === last;
+    : "no matching question";
+  document.getElementById("previous").disabled = state.page === 0;
+  document.getElementById("next").disabled = state.page === last;
 }
 
 function heading() {
@@ -123,7 +128,7 @@ function sortBy(key) {
   draw();
 }
 
-function drawn(query) {
+function rowsOf(query) {
   const moved = change(query), open = state.open.has(query);
   const cells = columns.map(({key, of}) => cell(key, of(query), query, moved));
   const row = make("tr", {className: moved > 0 ? "better" : moved < 0 ? "worse" : ""}, ...cells);
@@ -134,7 +139,7 @@ function cell(key, found, query, moved) {
   if (key === "text") return make("td", {}, opener(query, found));
   if (key === "answer") return make("td", {className: "answer", textContent: found});
   const text = {
-    place: () => String(found), then: () => ranked(found), rank: () => ranked(found),
+    place: () => String(found), before: () => ranked(found), rank: () => ranked(found),
     value: () => fixed(value(system(), query)), change: () => signed(moved),
   }[key]();
   return make("td", {className: `number ${key}`, textContent: text});
@@ -168,10 +173,11 @@ function answers(query) {
   if (!answered) return null;
   const row = (tag, name, texts) => make("tr", {},
     make("th", {textContent: name}), ...texts.map(text => make(tag, {textContent: text})));
-  const reads = Object.keys(readings).filter(read => read in system().answers);
+  const contexts = Object.keys(data.contexts).filter(context => context in system().answers);
   return make("table", {},
     row("th", "answer from", compared().map(each => each.name)),
-    ...reads.map(read => row("td", readings[read], compared().map(each => each.answers[read]?.[query] ?? ""))));
+    ...contexts.map(context => row(
+      "td", data.contexts[context], compared().map(each => each.answers[context]?.[query] ?? ""))));
 }
 
 function verdicts(id) {
@@ -183,7 +189,7 @@ const compared = () => base ? [base, system()] : [system()];
 
 function side(each, query) {
   const hits = each.hits[query].map(([rank, id, score]) => hit(id, query, `${rank}. score ${score}`));
-  if (!hits.length) hits.push(make("p", {className: "quiet", textContent: "nothing was found"}));
+  if (!hits.length) hits.push(make("p", {className: "quiet", textContent: "no passage found"}));
   return make("div", {}, make("h4", {textContent: each.name}), ...hits);
 }
 
@@ -195,13 +201,15 @@ function missing(query) {
   return make("div", {}, make("h4", {textContent: "relevant, not found"}), ...lost.map(([id]) => hit(id, query, "")));
 }
 
-function hit(id, query, place) {
-  const [title, text] = data.passages[id] ?? ["", ""];
+function hit(id, query, ranking) {
+  const [title, text, source, page] = data.passages[id] ?? ["", "", "", null];
   const grade = data.queries[query].relevant[id] ?? 0;
   const mark = grade >= 1 ? `relevant${grade > 1 ? `, grade ${grade}` : ""}` : "";
-  const head = [place, mark, title, text ? "" : id].filter(Boolean).join(" · ");
+  const head = [ranking, mark, title, text ? "" : id].filter(Boolean).join(" · ");
+  const origin = [source, page === null ? "" : `page ${page}`].filter(Boolean).join(", ");
   return make("div", {className: grade >= 1 ? "hit relevant" : "hit"},
     make("div", {className: "head", textContent: head}),
+    origin ? make("div", {className: "origin", textContent: origin}) : null,
     text ? make("p", {textContent: text}) : null);
 }
 
@@ -225,7 +233,7 @@ function turn(by) {
 }
 
 fill("show", Object.entries(filters).filter(([, filter]) => filter).map(([key, [name]]) => [key, name]));
-fill("measure", names.map(name => [name, data.measures[name].words]));
+fill("measure", names.map(name => [name, data.measures[name].label]));
 fill("system", data.systems.map((each, place) => [place, each.name]).slice(base ? 1 : 0));
 document.getElementById("system-label").hidden = data.systems.length - (base ? 1 : 0) < 2;
 document.getElementById("search").oninput = event => {
@@ -234,6 +242,6 @@ document.getElementById("search").oninput = event => {
   draw();
 };
 document.querySelector("form.controls").onsubmit = event => event.preventDefault();
-document.getElementById("before").onclick = () => turn(-1);
-document.getElementById("after").onclick = () => turn(1);
+document.getElementById("previous").onclick = () => turn(-1);
+document.getElementById("next").onclick = () => turn(1);
 draw();

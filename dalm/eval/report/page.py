@@ -1,4 +1,4 @@
-"""Everything that an evaluation found in; one HTML file that needs nothing else out."""
+"""Render an evaluation as one self-contained HTML page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,59 +10,56 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from dalm.eval import summary
-from dalm.eval.comparison import BOUNDS, Line, is_bound, sentence, spoken
+from dalm import artifacts
+from dalm.eval.comparison import MeasureResult, sentence
 from dalm.eval.judge.verdicts import said_of_judge
+from dalm.eval.metrics import BOUNDS, FOUND, is_bound, label, metric_of
 from dalm.eval.quality_gates import Gate
 from dalm.eval.report import chart_data, charts, query_table
 from dalm.eval.results import Results
+from dalm.eval.terminal_table import by_context, p_value
 
 SEED = 0
-"""Of the resampling behind the band of the curves."""
-HEADLINES = ("EM", "F1", "faithfulness", "correctness")
-"""Measures of answers that stand at the top, beside the first of retrieval."""
+"""Seed of the bootstrap behind the confidence band of the recall curve."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What the page tells: systems with their lines, held against a baseline if there is one.
+    """The content of the page: systems with their measures, compared with a baseline if any.
 
-    `training` are the logs of the runs that made the models, by their folders.
+    `training` holds the logs of the runs that trained the models, by folder.
     """
 
     systems: Sequence[Results]
-    lines: Sequence[Sequence[Line]]
+    measures: Sequence[Sequence[MeasureResult]]
     baseline: Results | None = None
     gates: Sequence[Gate] = ()
     training: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
     @property
-    def everybody(self) -> list[tuple[int, Results]]:
-        """All systems with their colours' places: the baseline is 0."""
-        found = [(place, results) for place, results in enumerate(self.systems, start=1)]
+    def all_systems(self) -> list[tuple[int, Results]]:
+        """All systems with the positions of their colours: the baseline is 0."""
+        found = list(enumerate(self.systems, start=1))
         return [(0, self.baseline), *found] if self.baseline else found
 
 
 def write_page(file: Path, report: Report) -> None:
     """Write the page, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    growing = file.with_name(f".{file.name}.part")
-    growing.write_text(render(report), encoding="utf-8")
-    growing.replace(file)
+    artifacts.write_text(file, render(report))
 
 
 def render(report: Report) -> str:
-    """Return the page as text; it loads nothing, and forbids itself to."""
-    here = files("dalm.eval.report")
+    """Return the page as text; it loads nothing from anywhere, and its policy forbids it."""
+    folder = files("dalm.eval.report")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals |= {"spoken": spoken, "p_value": summary.p_value}
-    template = environment.from_string((here / "page.html").read_text("utf-8"))
+    environment.globals |= {"label": label, "p_value": p_value}
+    template = environment.from_string((folder / "page.html").read_text("utf-8"))
     return template.render(
         **_parts(report),
-        style=Markup((here / "page.css").read_text("utf-8")),
-        script=Markup((here / "page.js").read_text("utf-8")),
+        style=Markup((folder / "page.css").read_text("utf-8")),
+        script=Markup((folder / "page.js").read_text("utf-8")),
     )
 
 
@@ -72,22 +69,22 @@ def _parts(report: Report) -> dict[str, Any]:
         "title": _title(report),
         "facts": report.systems[0].facts,
         "queries": report.systems[0].queries,
-        "legend": [(charts.colour(place), r.name) for place, r in report.everybody],
+        "legend": [(charts.colour(index), r.name) for index, r in report.all_systems],
         "baseline": report.baseline,
         "compared": [
-            _compared(results, lines)
-            for results, lines in zip(report.systems, report.lines, strict=True)
+            _compared(results, measures)
+            for results, measures in zip(report.systems, report.measures, strict=True)
         ],
         "gates": report.gates,
-        "pictures": _pictures(report),
+        "charts": _charts(report),
         "training": {
-            folder: [(curve.name, charts.training_picture(curve)) for curve in curves]
+            folder: [(curve.name, charts.training_chart(curve)) for curve in curves]
             for folder, lines in report.training.items()
             if (curves := chart_data.training_curves(lines))
         },
         "data": query_table.as_script(data),
         "textless": _textless(data),
-        "origins": _origins([results for _, results in report.everybody]),
+        "origins": _origins([results for _, results in report.all_systems]),
     }
 
 
@@ -96,53 +93,53 @@ def _title(report: Report) -> str:
     return f"{names} against {report.baseline.name}" if report.baseline else names
 
 
-def _compared(results: Results, lines: Sequence[Line]) -> dict[str, Any]:
-    """Return one system's part of the page: headlines, table, sentences, answers by reading."""
-    plain = [line for line in lines if not is_bound(line.measure)]
-    means = {line.measure: line for line in lines}
-    leading = [*plain[:2], *(means[name] for name in HEADLINES if name in means)]
-    highest = charts.highest_of(plain)
+def _compared(results: Results, measures: Sequence[MeasureResult]) -> dict[str, Any]:
+    """Return one system's part of the page: headlines, table, sentences, answers by context."""
+    plain = [each for each in measures if not is_bound(each.measure)]
+    headlines = [*plain[:2], *(each for each in plain[2:] if _is_headline(each.measure))]
+    ends = charts.axis_ends(plain)
     return {
         "name": results.name,
-        "headlines": leading if len(leading) > 2 else plain[:4],
-        "rows": [(line, charts.interval_picture(line, highest[line.measure])) for line in plain],
-        "said": [sentence(line) for line in plain if line.against],
+        "headlines": headlines if len(headlines) > 2 else plain[:4],
+        "rows": [(each, charts.interval_chart(each, ends[each.measure])) for each in plain],
+        "sentences": [sentence(each) for each in plain if each.against],
         "judge": list(said_of_judge(results.facts.get("judge"))),
-        "readings": {
-            name: [means.get(key) for key in (name, *(f"{name}[{b}]" for b in BOUNDS))]
-            for name in means
-            if any(f"{name}[{bound}]" in means for bound in BOUNDS)
-        },
-        "read": ["found passages", *BOUNDS.values()],
+        "by_context": by_context(measures),
+        "contexts": [FOUND, *BOUNDS.values()],
     }
 
 
-def _pictures(report: Report) -> dict[str, Markup]:
-    everybody = report.everybody
-    depth = chart_data.depth_of([results for _, results in everybody])
+def _is_headline(measure: str) -> bool:
+    metric = metric_of(measure)
+    return metric is not None and metric.headline
+
+
+def _charts(report: Report) -> dict[str, Markup]:
+    systems = report.all_systems
+    depth = chart_data.depth_of([results for _, results in systems])
     curves = [
-        (place, chart_data.recall_over_k(results, depth, seed=SEED if place == 1 else None))
-        for place, results in everybody
+        (index, chart_data.recall_over_k(results, depth, seed=SEED if index == 1 else None))
+        for index, results in systems
     ]
     if not depth or not curves[0][1].xs:
         return {}
-    shares = [(place, chart_data.rank_shares(results, depth)) for place, results in everybody]
+    fractions = [(index, chart_data.rank_fractions(results, depth)) for index, results in systems]
     return {
-        "Recall over k": charts.recall_picture(curves),
-        "Rank of the first relevant passage": charts.rank_picture(shares, depth),
+        "Recall over k": charts.recall_chart(curves),
+        "Rank of the first relevant passage": charts.rank_chart(fractions, depth),
     }
 
 
 def _textless(data: Mapping[str, Any]) -> bool:
-    """Tell whether passages' texts were left out for want of room."""
+    """Return whether the texts of some passages were left out to limit the page's size."""
     named = {name for system in data["systems"] for hits in system["hits"] for _, name, _ in hits}
     return bool(data["passages"]) and not named <= data["passages"].keys()
 
 
-def _origins(everybody: Sequence[Results]) -> list[dict[str, str]]:
-    """Return how the figures were made, once for the systems of one evaluation."""
+def _origins(all_systems: Sequence[Results]) -> list[dict[str, str]]:
+    """Return command, facts and settings, once for the systems of one evaluation."""
     found: dict[tuple[str, str, str], list[str]] = {}
-    for results in everybody:
+    for results in all_systems:
         facts = dict(results.facts)
         command, settings = facts.pop("command", ""), facts.pop("settings", None)
         key = (command, _yaml(facts), _yaml(settings))

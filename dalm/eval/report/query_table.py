@@ -1,4 +1,4 @@
-"""Systems' results in; the data of the page's table of questions out."""
+"""Collect the data of the report's table of questions."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -6,40 +6,49 @@ from typing import Any
 
 from markupsafe import Markup
 
-from dalm.eval.comparison import aligned, changes, is_bound, lower_is_better, spoken
+from dalm.eval.comparison import aligned, changes
+from dalm.eval.metrics import BOUNDS, FOUND, higher_is_better, is_bound, label, metric_of
 from dalm.eval.results import Results
 from dalm.records import JudgedQuery, Passage
 
 SHOWN_HITS = 5
-"""Hits of a question that the page shows, beside the relevant ones further down."""
+"""Hits per question in the report, besides the relevant ones further down."""
 LONGEST_TEXT = 2_000
-"""Characters of a passage; the rest is in the run's folder."""
+"""Maximum characters of a passage; passages.jsonl in the run's folder has the rest."""
 MOST_TEXT = 16_000_000
-"""Characters of all passages; questions that changed most come first."""
+"""Maximum characters of all passages; those of the questions that changed most come first."""
 
 
 def table_data(systems: Sequence[Results], baseline: Results | None) -> dict[str, Any]:
-    """Return what the table needs, the baseline's columns first, all in the first system's order.
+    """Return what the table needs, the baseline's columns first, in the first system's order.
 
-    Passages stand once each. When `MOST_TEXT` is spent, those of the questions that changed least
-    are left out; the page says so.
+    Each passage is included once. Beyond `MOST_TEXT` characters those of the questions that changed
+    least are left out; the report says so.
     """
     first = systems[0]
-    everybody = [*([baseline] if baseline else []), *systems]
-    orders = [aligned(first, results) for results in everybody]
-    shown = [_hits(results, order) for results, order in zip(everybody, orders, strict=True)]
+    all_systems = [*([baseline] if baseline else []), *systems]
+    orders = [aligned(first, results) for results in all_systems]
+    hits = [_hits(results, order) for results, order in zip(all_systems, orders, strict=True)]
     names = [name for name in first.measures if not is_bound(name)]
     return {
         "baseline": baseline is not None,
-        "measures": {
-            name: {"words": spoken(name), "lower": lower_is_better(name)} for name in names
-        },
+        "contexts": {"found": FOUND, **BOUNDS},
+        "measures": {name: _measure(name) for name in names},
         "queries": [_query(query) for query in first.queries],
         "systems": [
-            _system(results, order, names) | {"hits": hits}
-            for results, order, hits in zip(everybody, orders, shown, strict=True)
+            _system(results, order, names) | {"hits": rows}
+            for results, order, rows in zip(all_systems, orders, hits, strict=True)
         ],
-        "passages": _passages(everybody, _wanted(first, shown, _by_interest(first, baseline))),
+        "passages": _passages(all_systems, _wanted(first, hits, _by_change(first, baseline))),
+    }
+
+
+def _measure(name: str) -> dict[str, Any]:
+    metric = metric_of(name)
+    return {
+        "label": label(name),
+        "higher_is_better": higher_is_better(name),
+        "failures": metric.failures if metric else "",
     }
 
 
@@ -58,31 +67,29 @@ def _system(results: Results, order: Sequence[int], names: Sequence[str]) -> dic
     columns = {name: results.measures[name] for name in names if name in results.measures}
     return {
         "name": results.name,
-        "ranks": [results.rank(place) for place in order],
+        "ranks": [results.rank(i) for i in order],
         "measures": {
-            name: [_short(column[place]) for place in order] for name, column in columns.items()
+            name: [_rounded(column[i]) for i in order] for name, column in columns.items()
         },
-        "answers": {
-            read: [texts[place] for place in order] for read, texts in results.answers.items()
-        },
+        "answers": {read: [texts[i] for i in order] for read, texts in results.answers.items()},
         "verdicts": _verdicts(results),
     }
 
 
 def _verdicts(results: Results) -> dict[str, list[list[Any]]]:
-    """Return by query what a judge said: what was asked, the value, both orders' words, reason."""
-    said: dict[str, list[list[Any]]] = {}
+    """Return each query's verdicts: what was judged, the value, both orders' words, the reason."""
+    found: dict[str, list[list[Any]]] = {}
     for verdict in results.verdicts:
         orders = [verdict[order] for order in ("first", "swapped") if verdict[order]]
         words = " / ".join(order["word"] for order in orders)
         reason = orders[0]["reason"] if orders else ""
-        line = [verdict["asked"], _short(verdict["value"]), words, reason]
-        said.setdefault(verdict["query"], []).append(line)
-    return said
+        row = [verdict["asked"], _rounded(verdict["value"]), words, reason]
+        found.setdefault(verdict["query"], []).append(row)
+    return found
 
 
 def as_script(data: Mapping[str, Any]) -> Markup:
-    """Return data as JSON that may stand inside a script element: no tag can begin in it."""
+    """Return data as JSON that is safe inside a script element: no tag can begin in it."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -91,59 +98,59 @@ def as_script(data: Mapping[str, Any]) -> Markup:
 
 def _hits(results: Results, order: Sequence[int]) -> list[list[list[Any]]]:
     """Return each query's hits as [rank, passage, score]: the first ones, and the relevant ones."""
-    shown = []
-    for place in order:
-        relevant = set(results.queries[place].gold)
-        ranking = enumerate(results.rankings[place], start=1)
-        shown.append(
+    found = []
+    for i in order:
+        relevant = set(results.queries[i].gold)
+        ranking = enumerate(results.rankings[i], start=1)
+        found.append(
             [
                 [rank, hit.passage.id, float(f"{hit.score:.6g}")]
                 for rank, hit in ranking
                 if rank <= SHOWN_HITS or hit.passage.id in relevant
             ]
         )
-    return shown
+    return found
 
 
-def _by_interest(first: Results, baseline: Results | None) -> list[int]:
-    """Return the queries' places: what changed most by the first measure first, else the worst."""
+def _by_change(first: Results, baseline: Results | None) -> list[int]:
+    """Order the queries by how much the first measure changed; without a baseline, worst first."""
     name = next(iter(first.measures), None)
-    moved: dict[int, float] = {}
+    keys: dict[int, float] = {}
     if name and baseline and name in baseline.measures:
-        moved = {place: -abs(gain) for place, gain in changes(first, baseline, name)}
+        keys = {i: -abs(gain) for i, gain in changes(first, baseline, name)}
     elif name:
-        sign = -1 if lower_is_better(name) else 1
+        sign = 1 if higher_is_better(name) else -1
         column = enumerate(first.measures[name])
-        moved = {place: sign * value for place, value in column if value is not None}
-    return sorted(range(len(first.queries)), key=lambda place: moved.get(place, 0.0))
+        keys = {i: sign * value for i, value in column if value is not None}
+    return sorted(range(len(first.queries)), key=lambda i: keys.get(i, 0.0))
 
 
 def _wanted(
-    first: Results, shown: Sequence[Sequence[Sequence[Sequence[Any]]]], order: Sequence[int]
+    first: Results, hits: Sequence[Sequence[Sequence[Sequence[Any]]]], order: Sequence[int]
 ) -> Iterator[str]:
-    for place in order:
-        for hits in shown:
-            yield from (name for _, name, _ in hits[place])
-        yield from first.queries[place].gold
+    for i in order:
+        for system in hits:
+            yield from (name for _, name, _ in system[i])
+        yield from first.queries[i].gold
 
 
-def _passages(everybody: Sequence[Results], wanted: Iterable[str]) -> dict[str, list[str]]:
-    """Return title and text of the wanted passages, as far as there is room."""
-    texts: dict[str, Passage] = {}
-    for results in everybody:
-        texts |= {hit.passage.id: hit.passage for hits in results.hits for hit in hits}
-        texts |= results.gold
-    found: dict[str, list[str]] = {}
+def _passages(systems: Sequence[Results], wanted: Iterable[str]) -> dict[str, list[Any]]:
+    """Return title, text, source and page of the wanted passages, as far as there is room."""
+    known: dict[str, Passage] = {}
+    for results in systems:
+        known |= {hit.passage.id: hit.passage for hits in results.hits for hit in hits}
+        known |= results.gold
+    found: dict[str, list[Any]] = {}
     room = MOST_TEXT
-    for passage in (texts[name] for name in dict.fromkeys(wanted) if name in texts):
+    for passage in (known[name] for name in dict.fromkeys(wanted) if name in known):
         text = passage.text[:LONGEST_TEXT] + " …" * (len(passage.text) > LONGEST_TEXT)
         room -= len(text)
         if room < 0:
             break
         if text:
-            found[passage.id] = [passage.title, text]
+            found[passage.id] = [passage.title, text, passage.source, passage.page]
     return found
 
 
-def _short(value: float | None) -> float | None:
+def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)

@@ -16,7 +16,10 @@ COUNT = 120
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """A page of 120 questions whose first 60 got worse, the first ones most."""
-    passages = [Passage(f"p{i}", f"passage {i} {HOSTILE}", f"title {i}") for i in range(COUNT)]
+    passages = [
+        Passage(f"p{i}", f"passage {i} {HOSTILE}", f"title {i}", source=f"{HOSTILE}.pdf", page=i)
+        for i in range(COUNT)
+    ]
     queries = [
         JudgedQuery(
             id=f"q{i}", query=f"question {i} {HOSTILE}", relevant={f"p{i}": 1}, group=f"d{i % 9}"
@@ -32,7 +35,8 @@ def page(tmp_path_factory):
             hits.append([Hit(p, 1 - k / 100) for k, p in enumerate(row)])
         fields = {"queries": queries, "hits": hits, "gold": {p.id: p for p in passages}}
         answers = {"found": [f"answer {HOSTILE}"] * COUNT}
-        measures = {"RR@10": values, "NLL": [1 - v for v in values]}
+        right = [float(i % 4 == 0) for i in range(COUNT)]
+        measures = {"RR@10": values, "NLL": [1 - v for v in values], "EM": right}
         fields["verdicts"] = [
             {
                 **{"query": "q0", "asked": "faithfulness", "value": 0.5},
@@ -46,9 +50,11 @@ def page(tmp_path_factory):
     base = system("base", [0.6] * COUNT, [2] * COUNT)
     tuned = system("tuned", [0.6 + g for g in gains], [i % 10 + 1 for i in range(COUNT)])
     file = tmp_path_factory.mktemp("page") / "report.html"
-    lines = [compare(tuned, base, seed=1)]
+    measures = [compare(tuned, base, seed=1)]
     log = [{"step": step, "loss": 1 / step} for step in range(1, 9)]
-    write_page(file, Report(systems=[tuned], lines=lines, baseline=base, training={"run": log}))
+    write_page(
+        file, Report(systems=[tuned], measures=measures, baseline=base, training={"run": log})
+    )
     return file
 
 
@@ -79,7 +85,7 @@ def search(browser, text):
 def test_it_opens_without_errors_or_requests(browser, page):
     browser.open(page)
     assert browser.run("return document.querySelectorAll('#table tbody tr').length") == 50
-    assert browser.run("return document.querySelectorAll('svg').length") == 2 + 2 + 1
+    assert browser.run("return document.querySelectorAll('svg').length") == 2 + 3 + 1
     assert browser.complaints() == []
     assert browser.requests() == [f"file://{page}"]
 
@@ -113,16 +119,21 @@ def test_filters_searches_and_pages(browser, page):
     told = "return document.getElementById('count').textContent"
     choose(browser, "show", "better")
     assert browser.run(told) == "1 to 50 of 59 questions"
-    click(browser, "#after")
+    click(browser, "#next")
     assert browser.run(told) == "51 to 59 of 59 questions"
-    assert browser.run("return document.getElementById('after').disabled") is True
+    assert browser.run("return document.getElementById('next').disabled") is True
+    choose(browser, "show", "EM")
+    assert browser.run(told) == "1 to 50 of 90 questions"
+    names = "return [...document.getElementById('show').options].map(each => each.textContent)"
+    assert "answered wrongly" in browser.run(names)
+    assert "unanswerable" not in browser.run(names)
     choose(browser, "show", "all")
     search(browser, "question 11")
     assert browser.run(told) == "1 to 11 of 11 questions"
     search(browser, "QUESTION q117")
     assert column(browser, 0) == ["118"]
     search(browser, "nowhere")
-    assert browser.run(told) == "no question"
+    assert browser.run(told) == "no matching question"
     assert browser.complaints() == []
 
 
@@ -144,6 +155,8 @@ def test_a_question_opens_with_both_systems_passages_side_by_side(browser, page)
         ["base", "2. score 0.99 · relevant · title 0"],
         ["tuned", "1. score 1 · relevant · title 0"],
     ]
+    origin = browser.run("return document.querySelector('.hit.relevant .origin').textContent")
+    assert origin == f"{HOSTILE}.pdf, page 0"
     script = "return [...document.querySelectorAll('.sides > div')].map(side => side.offsetLeft)"
     places = browser.run(script)
     assert places[0] < places[1]
@@ -188,7 +201,7 @@ def test_the_command_writes_a_page_that_opens(
     assert run(app, [str(x) for x in [*line, "--output-dir", tmp_path / "run"]]) == 0
     browser.open(page)
     told = browser.run("return document.body.innerText")
-    assert "Answers by what was read" in told
+    assert "Answers by passages read" in told
     assert f"{tiny_models.encoder} + {tiny_models.generator}" in told
     assert browser.run("return document.querySelectorAll('#table tbody tr').length") == 20
     assert browser.complaints() == []

@@ -1,6 +1,6 @@
 import pytest
 
-from dalm.eval.report.charts import Axis, label
+from dalm.eval.report.charts import Axis, tick_label
 
 
 def test_values_map_to_pixels():
@@ -42,4 +42,4 @@ def test_ticks_of_a_logarithmic_axis():
     [(0.0, "0"), (0.30000000000000004, "0.3"), (20.0, "20"), (0.00002, "2e-5"), (3e7, "3e7")],
 )
 def test_labels_are_short(tick, text):
-    assert label(tick) == text
+    assert tick_label(tick) == text

@@ -2,8 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from dalm.eval.metrics import means, measure_retrieval
-from dalm.eval.report.chart_data import depth_of, rank_shares, recall_over_k, training_curves
+from dalm.eval.metric import means
+from dalm.eval.report.chart_data import depth_of, rank_fractions, recall_over_k, training_curves
+from dalm.eval.retrieval_metrics import measure_retrieval
 from dalm.records import Hit, JudgedQuery, Passage
 from tests.eval.example_results import results
 
@@ -46,17 +47,17 @@ def test_nothing_judged_is_no_curve(found):
 
 
 def test_every_judged_query_is_counted_at_one_rank(found):
-    assert rank_shares(found, 4) == pytest.approx(
+    assert rank_fractions(found, 4) == pytest.approx(
         {"1": 1 / 3, "2": 1 / 3, "3": 0, "4": 0, "none": 1 / 3}
     )
     many = ranked(range(12), range(12)[::-1], (9,), (3,))
-    shares = rank_shares(many, 12)
+    shares = rank_fractions(many, 12)
     assert list(shares) == ["1", "2", "3", "4–5", "6–10", "11–12", "none"]
     assert [shares[name] for name in ("1", "6–10")] == pytest.approx([2 / 3, 1 / 3])
 
 
 def test_long_rankings_are_counted_more_coarsely(found):
-    assert list(rank_shares(found, 250)) == [
+    assert list(rank_fractions(found, 250)) == [
         "1",
         "2–3",
         "4–10",

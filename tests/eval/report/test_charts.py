@@ -16,7 +16,7 @@ def marks(picture, tag):
 def test_recall_is_drawn_for_every_system_in_its_colour():
     band = [Interval(0.1, 0.4), Interval(0.5, 0.8)]
     base, tuned = Curve("a & <b>", [1, 10], [0.1, 0.2]), Curve("t", [1, 10], [0.2, 0.6], band)
-    picture = charts.recall_picture([(0, base), (1, tuned)])
+    picture = charts.recall_chart([(0, base), (1, tuned)])
     lines = marks(picture, "polyline")
     assert [line.get("class") for line in lines] == ["line s0", "line s1"]
     (x0, y0), (x1, y1) = (map(float, point.split(",")) for point in lines[1].get("points").split())
@@ -29,17 +29,17 @@ def test_recall_is_drawn_for_every_system_in_its_colour():
 
 def test_bars_are_as_high_as_their_shares():
     shares = [(0, {"1": 0.5, "none": 0.5}), (1, {"1": 0.75, "none": 0.25})]
-    bars = marks(charts.rank_picture(shares, 2), "rect")
+    bars = marks(charts.rank_chart(shares, 2), "rect")
     heights = [float(bar.get("height")) for bar in bars]
     assert heights[1] / heights[0] == pytest.approx(1.5, abs=0.01)
     assert sum(heights[::2]) == pytest.approx(sum(heights[1::2]), abs=0.2)
-    texts = [text.text for text in marks(charts.rank_picture(shares, 2), "text")]
+    texts = [text.text for text in marks(charts.rank_chart(shares, 2), "text")]
     assert {"1", "none", "rank (none: not in 2)", "0%", "20%"} <= set(texts)
 
 
 def test_an_interval_holds_its_mean():
     line, _ = compare(TUNED, BASE, seed=1)
-    picture = charts.interval_picture(line, 1.0)
+    picture = charts.interval_chart(line, 1.0)
     (dot,) = marks(picture, "circle")
     span = next(each for each in marks(picture, "line") if each.get("class") == "span s1")
     was = next(each for each in marks(picture, "line") if each.get("class") == "was s0")
@@ -56,7 +56,7 @@ def test_a_measure_beyond_one_has_an_axis_of_its_own():
             measures={"NLL": [3.0, 2.0, 4.0, 5.0], "R@10": [1.0] * 4},
         )
     )
-    highest = charts.highest_of(lines)
+    highest = charts.axis_ends(lines)
     assert highest["R@10"] == 1
     assert highest["NLL"] > lines[0].interval.high
 

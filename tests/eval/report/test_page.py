@@ -50,7 +50,7 @@ def report():
     tuned = replace(TUNED, facts=FACTS)
     return Report(
         systems=[tuned],
-        lines=[compare(tuned, BASE, seed=1)],
+        measures=[compare(tuned, BASE, seed=1)],
         baseline=BASE,
         gates=[Gate("recall@10 is 0.6", True), Gate("<b>guard</b>", False)],
         training={"run": [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}]},
@@ -61,11 +61,11 @@ def test_it_tells_figures_gates_and_how_it_was_made(report):
     text = " ".join(Tags(render(report)).text.split())
     for said in (
         "tuned against base",
-        "a.csv · 4 questions · 1,234 passages, searched by hnsw",
+        "a.csv · 4 questions · 1,234 passages, search by hnsw",
         "2 questions have no relevant passage",
         "passed recall@10 is 0.6",
         "failed <b>guard</b>",
-        "recall@10 is 0.625 against 0.250",
+        "recall@10 is 0.625, baseline 0.250, not statistically significant",
         "dalm eval-retriever a.csv --baseline 'b c'",
         "top_k: 10",
         "torch: 2.13.0",
@@ -85,9 +85,9 @@ def test_it_loads_nothing(report):
 def test_a_single_system_and_bounds():
     bounds = {"EM": [1.0] * 4, "EM[gold]": [1.0] * 4, "EM[none]": [0.0] * 4}
     alone = results(measures=dict(TUNED.measures) | bounds)
-    page = render(Report(systems=[alone], lines=[compare(alone)]))
+    page = render(Report(systems=[alone], measures=[compare(alone)]))
     assert "baseline" not in Tags(page).text
-    assert "Answers by what was read" in page
+    assert "Answers by passages read" in page
     cells = "".join(f"<td>{cell}</td>" for cell in ("1.000", "1.000", "", "0.000"))
     assert f'<th scope="row">EM</th>{cells}' in page
 
@@ -97,7 +97,7 @@ def test_several_systems_have_a_section_each():
     page = render(
         Report(
             systems=[TUNED, third],
-            lines=[compare(TUNED, BASE), compare(third, BASE)],
+            measures=[compare(TUNED, BASE), compare(third, BASE)],
             baseline=BASE,
         )
     )
@@ -107,7 +107,7 @@ def test_several_systems_have_a_section_each():
 
 def test_runs_without_texts_or_hits_have_a_page_too():
     bare = results(hits=[()] * 4, gold={}, answers={}, measures={"R@10": [0.0] * 4})
-    assert "Recall over k" not in render(Report(systems=[bare], lines=[compare(bare)]))
+    assert "Recall over k" not in render(Report(systems=[bare], measures=[compare(bare)]))
 
 
 def test_it_is_written_whole_or_not_at_all(tmp_path, report, monkeypatch):

@@ -23,14 +23,19 @@ def test_every_system_is_told_in_the_first_ones_order():
     assert base["ranks"] == [2, 2, 2, 1]
     assert base["hits"][3] == [[1, "g", 2.0]]
     assert tuned["hits"][0] == [[1, "o", 0.75], [2, "g", 0.5]]
-    assert data["passages"] == {"o": ["title", "other"], "g": ["", "gold “text”"]}
+    assert data["passages"] == {
+        "o": ["title", "other", "", None],
+        "g": ["", "gold “text”", "", None],
+    }
     assert data["baseline"] is True
 
 
 def test_bounds_and_measures_a_system_lacks_are_left_out():
     mine = results(measures={"EM": [1.0, 0.0, None, 0.3333333], "EM[gold]": [1.0] * 4})
     data = table_data([mine], replace(BASE, measures={}))
-    assert data["measures"] == {"EM": {"words": "EM", "lower": False}}
+    assert data["measures"] == {
+        "EM": {"label": "EM", "higher_is_better": True, "failures": "answered wrongly"}
+    }
     assert data["systems"][1]["measures"] == {"EM": [1.0, 0.0, None, 0.3333]}
     assert data["systems"][0]["measures"] == {}
 
@@ -44,6 +49,12 @@ def test_hits_far_down_are_shown_if_they_are_relevant():
     assert [rank for rank, _, _ in system["hits"][0]] == [1, 2, 3, 4, 5, 14]
 
 
+def test_a_passage_comes_with_its_source_and_page():
+    passage = Passage("p", "text", "Manual", source="manual.pdf", page=12)
+    data = table_data([results(hits=[[Hit(passage, 1.0)]] * 4, gold={})], None)
+    assert data["passages"] == {"p": ["Manual", "text", "manual.pdf", 12]}
+
+
 def test_where_there_is_no_room_the_questions_that_moved_keep_their_passages(monkeypatch):
     far = [[Hit(Passage(f"p{i}", f"passage {i} " * 9), 1.0)] for i in range(4)]
     mine = results(values=(0.5, 0.5, 0.5, 1.0), hits=far, gold={})
@@ -51,7 +62,7 @@ def test_where_there_is_no_room_the_questions_that_moved_keep_their_passages(mon
     monkeypatch.setattr(query_table, "MOST_TEXT", 200)
     assert list(table_data([mine], base)["passages"]) == ["p1", "p3"]
     monkeypatch.setattr(query_table, "LONGEST_TEXT", 9)
-    assert table_data([mine], base)["passages"]["p1"] == ["", "passage 1 …"]
+    assert table_data([mine], base)["passages"]["p1"] == ["", "passage 1 …", "", None]
 
 
 def test_a_judges_verdicts_stand_with_their_query():

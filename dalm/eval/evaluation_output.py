@@ -1,0 +1,106 @@
+"""Claim an evaluation's output folder and report, and write results to them."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dalm import artifacts, distributed
+from dalm.config import EvalRetriever
+from dalm.errors import UserError
+from dalm.eval.results import BASELINE, SUMMARY, Results, discard, save
+
+if TYPE_CHECKING:
+    from dalm.eval.report.page import Report
+
+NUMBERED = Path("evaluation")
+"""Stem of the numbered folders, for runs without --output-dir."""
+
+
+def check_report(report: str, overwrite: bool, flag: str) -> None:
+    """Refuse a report that couldn't be written in the end; `flag` is the option of `overwrite`.
+
+    Raises:
+        UserError: another ending than HTML's, a folder, or a file that exists.
+    """
+    file = Path(report)
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"--report {file}: the page is HTML; name it {file.with_suffix('.html')}")
+    artifacts.check_file("--report", file, overwrite, flag)
+
+
+class EvaluationOutput:
+    """The output folder and the report of one evaluation.
+
+    Only the first process writes: in the others `folder` may be a name without a folder.
+    """
+
+    def __init__(self, config: EvalRetriever) -> None:
+        self.config = config
+        self.folder = Path(config.output_dir) if config.output_dir else NUMBERED
+        self._claims = ExitStack()
+
+    def check(self) -> None:
+        """Refuse outputs that couldn't be written in the end.
+
+        Raises:
+            UserError: no right to write, results in the folder already, or a report that exists.
+        """
+        config = self.config
+        if config.report:
+            check_report(config.report, config.overwrite_output_dir, "--overwrite-output-dir")
+        if config.output_dir:
+            artifacts.check_folder("--output-dir", self.folder)
+            self._refuse_results()
+
+    def claim(self) -> None:
+        """Hold the outputs for this process; without --output-dir make the next numbered folder.
+
+        Raises:
+            UserError: another process is writing to them.
+        """
+        if not distributed.is_main():
+            return
+        with ExitStack() as claims:
+            if self.config.report:
+                claims.enter_context(artifacts.claim(Path(self.config.report), "--report"))
+            if self.config.output_dir:
+                claims.enter_context(artifacts.claim(self.folder, "--output-dir"))
+                self._refuse_results()  # of a process that ended since the check
+            else:
+                self.folder = artifacts.numbered_folder(NUMBERED)
+                claims.callback(_remove_if_empty, self.folder)
+            self._claims = claims.pop_all()
+
+    def release(self) -> None:
+        """Give the outputs free; a numbered folder without results is removed."""
+        self._claims.close()
+
+    def _refuse_results(self) -> None:
+        if (self.folder / SUMMARY).exists() and not self.config.overwrite_output_dir:
+            raise UserError(
+                f"--output-dir {self.folder} holds results; name another folder, or add "
+                "--overwrite-output-dir"
+            )
+
+    def discard_baseline(self) -> None:
+        """Remove the baseline of an earlier run, as its other files are when a new one is saved."""
+        if distributed.is_main():
+            discard(self.folder / BASELINE)
+
+    def save(self, results: Results, summary: Mapping[str, Any], folder: str = "") -> None:
+        """Write the run folder of a system, or that of the baseline within it."""
+        if distributed.is_main():
+            save(self.folder / folder, results, summary)
+
+    def write_report(self, report: "Report") -> None:
+        """Write the HTML report, if there is to be one."""
+        from dalm.eval.report.page import write_page
+
+        if self.config.report:
+            write_page(Path(self.config.report), report)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
