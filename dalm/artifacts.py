@@ -82,7 +82,8 @@ def claim(path: Path, option: str) -> Iterator[None]:
     target = _resolved(path)
     with _explained(path):
         target.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(target.with_name(f".{target.name}.lock"))
+        file = target.with_name(f".{target.name}.lock")
+        lock = FileLock(file)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -93,6 +94,7 @@ def claim(path: Path, option: str) -> Iterator[None]:
     try:
         yield
     finally:
+        file.unlink(missing_ok=True)  # FileLock takes no lock on a file that has lost its name
         lock.release()
 
 

@@ -145,6 +145,7 @@ def test_a_second_process_is_refused_and_a_dead_one_is_not_waited_for(tmp_path: 
         holder.kill()
     with artifacts.claim(out, "--output-dir"):
         pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_numbered_folders_are_made_once(tmp_path: Path) -> None:
