@@ -55,7 +55,7 @@ def test_an_xml_bomb_is_refused(unread):
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_a_file_cut_short_is_said(unread, make_docx, make_paragraph, share):
     whole = make_docx(make_paragraph("text"))
-    assert "no Word file, or cut short" in unread("a.docx", whole[: int(len(whole) * share)])
+    assert "not a Word file, or truncated" in unread("a.docx", whole[: int(len(whole) * share)])
 
 
 def test_other_archives_are_no_word_files(unread):
