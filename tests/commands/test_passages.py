@@ -54,12 +54,12 @@ def refused(*docs: object, **options: Any) -> str:
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+def log(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
     caplog.set_level(logging.INFO)
     return lambda: caplog.text
 
 
-def test_passages_of_a_folder_can_be_read_as_a_knowledge_base(docs, said):
+def test_passages_of_a_folder_can_be_read_as_a_knowledge_base(docs, log):
     found = make(docs)
     assert [row["source"] for row in found] == [
         "docs/a.txt",
@@ -80,15 +80,15 @@ def test_passages_of_a_folder_can_be_read_as_a_knowledge_base(docs, said):
         "written    out/p.jsonl",
         "next       dalm qa-gen out/p.jsonl --output-dir DIR",
     ):
-        assert line in said()
+        assert line in log()
 
 
-def test_a_grown_folder_adds_only_what_is_new(docs, said):
+def test_a_grown_folder_adds_only_what_is_new(docs, log):
     make(docs)
     before = Path("out/p.jsonl").read_bytes()
     make(docs)
     assert Path("out/p.jsonl").read_bytes() == before
-    assert "4: 0 new, 4 existing; left out 4 duplicates" in said()
+    assert "4: 0 new, 4 existing; left out 4 duplicates" in log()
     (docs / "0.txt").write_text("A new text that sorts before all of the others.")
     (docs / "e.txt").write_text(TEXTS["a.txt"].upper())
     (docs / "c.html").unlink()
@@ -96,14 +96,14 @@ def test_a_grown_folder_adds_only_what_is_new(docs, said):
     after = Path("out/p.jsonl").read_bytes()
     assert after.startswith(before)
     assert [row["source"] for row in rows()[4:]] == ["docs/0.txt"]
-    assert "5: 1 new, 4 existing" in said()
-    assert "1 of the existing passages are in none of these documents" in said()
+    assert "5: 1 new, 4 existing" in log()
+    assert "1 of the existing passages are in none of these documents" in log()
     make(docs, overwrite_output=True)
     assert next(row["source"] for row in rows()) == "docs/0.txt"
     assert len(rows()) == 4
 
 
-def test_passages_cut_otherwise_are_not_mixed(docs):
+def test_passages_split_with_other_options_are_not_mixed(docs):
     make(docs)
     text = refused(docs, max_words=50)
     assert "was made with --max-words 100; name another --output" in text
@@ -123,12 +123,12 @@ def test_settings_reproduce_the_run(docs):
     assert Path("q.jsonl").read_bytes() == first
 
 
-def test_near_duplicates_are_left_out_unless_they_are_wanted(docs, said):
+def test_near_duplicates_are_left_out_unless_they_are_wanted(docs, log):
     words = [f"word{n}" for n in range(90)]
     (docs / "x.txt").write_text(" ".join(words))
     (docs / "y.txt").write_text(" ".join([*words[:-1], "other"]))
     assert len(make(docs)) == 5
-    assert "1 near duplicates" in said()
+    assert "1 near duplicates" in log()
     assert len(make(docs, output="all.jsonl", near_duplicates=1.0)) == 6
     # what is there counts, too
     (docs / "z.txt").write_text(" ".join(["other", *words[1:]]))
@@ -146,7 +146,7 @@ def test_the_number_of_processes_changes_nothing(docs):
     assert Path("one.unread.tsv").read_text() == Path("two.unread.tsv").read_text()
 
 
-def test_what_cannot_be_read_is_named_and_counted(docs, said):
+def test_what_cannot_be_read_is_named_and_counted(docs, log):
     for name in ("bad1.txt", "bad2.txt"):
         (docs / name).write_bytes(b"ok\n\xe9")
     (docs / "image.png").write_bytes(b"x")
@@ -160,10 +160,10 @@ def test_what_cannot_be_read_is_named_and_counted(docs, said):
         "docs/bad2.txt",
         "docs/e.docx",
     ]
-    assert "unread     docs/bad1.txt: line 2, byte 1 (0xe9): not UTF-8" in said()
+    assert "unread     docs/bad1.txt: line 2, byte 1 (0xe9): not UTF-8" in log()
     assert (
         "4 in all: 2 not UTF-8, 1 unsupported file type .png, 1 not a Word file, or truncated"
-        in said()
+        in log()
     )
     for name in ("bad1.txt", "bad2.txt", "image.png", "e.docx"):
         (docs / name).unlink()

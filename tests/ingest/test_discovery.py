@@ -26,19 +26,19 @@ def test_a_folder_is_searched_in_order_and_what_it_leaves_out_is_named(tmp_path)
     os.mkfifo(docs / "pipe.txt")
     files, unread = find_files([str(docs)])
     assert [file.source for file in files] == ["docs/a.txt", "docs/b/two.md", "docs/c.HTML"]
-    said = {each.source: each.reason for each in unread}
-    assert said.keys() == {
+    reasons = {each.source: each.reason for each in unread}
+    assert reasons.keys() == {
         "docs/d.png",
         "docs/e.tar.gz",
         "docs/f",
         "docs/link.txt",
         "docs/pipe.txt",
     }
-    assert "unsupported file type .png; supported: .txt" in said["docs/d.png"]
-    assert said["docs/e.tar.gz"] == "an archive; unpack it first"
-    assert "no file extension" in said["docs/f"]
-    assert "No such file" in said["docs/link.txt"]
-    assert "pipe" in said["docs/pipe.txt"]
+    assert "unsupported file type .png; supported: .txt" in reasons["docs/d.png"]
+    assert reasons["docs/e.tar.gz"] == "an archive; unpack it first"
+    assert "no file extension" in reasons["docs/f"]
+    assert "No such file" in reasons["docs/link.txt"]
+    assert "pipe" in reasons["docs/pipe.txt"]
 
 
 def test_a_file_is_read_once_and_some_are_left_out(tmp_path):

@@ -31,7 +31,7 @@ def check(path: Path, data: bytes) -> list[Document | Skipped]:
     path.write_bytes(data)
     reading = LoaderOptions(max_bytes=LIMIT)
     found = list(read_documents(File(path, path.name, len(data)), reading))
-    assert found, "nothing was read and nothing said"
+    assert found, "nothing was read and nothing reported"
     for each in found:
         if isinstance(each, Skipped):
             assert each.reason

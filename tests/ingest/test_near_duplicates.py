@@ -3,7 +3,13 @@ import random
 import numpy as np
 import pytest
 
-from dalm.ingest.near_duplicates import CHANCE, FUNCTIONS, NearDuplicateFilter, signatures
+from dalm.ingest.near_duplicates import (
+    CHANCE,
+    FUNCTIONS,
+    NearDuplicateFilter,
+    group_near_duplicates,
+    signatures,
+)
 
 WORDS = [f"w{n}" for n in range(5000)]
 
@@ -110,3 +116,15 @@ def test_batches_of_any_size_are_as_good_as_one_by_one():
         outcomes.append(np.concatenate(parts).tolist())
     assert all(outcome == outcomes[0] for outcome in outcomes)
     assert sum(outcomes[0]) == 550
+
+
+def test_groups_are_transitive_and_named_by_their_first_text():
+    rng = random.Random(3)
+    first = passage(rng)
+    second = changed(rng, first, 5)  # about 0.74
+    third = changed(rng, second, 5)
+    assert jaccard(first, third) < 0.6
+    texts = [" ".join(words) for words in (passage(rng), first, third, second, passage(rng))]
+    assert group_near_duplicates(texts, 0.65) == [0, 1, 1, 1, 4]
+    assert group_near_duplicates(texts[:3], 0.65) == [0, 1, 2]
+    assert group_near_duplicates([], 0.65) == []

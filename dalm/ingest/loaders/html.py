@@ -15,7 +15,7 @@ DECLARED_ENCODING = re.compile(
 )
 HEAD_BYTES = 4096  # a declaration is near the beginning
 UNSUPPORTED = ("replacement", "x-user-defined")
-"""What browsers map labels to that they do not decode."""
+"""Encodings of webencodings that stand for labels whose text is not to be decoded."""
 BLOCKS = frozenset(
     "address article aside blockquote body br caption center dd details dialog dir div dl dt "
     "fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 header hr html legend li main menu "

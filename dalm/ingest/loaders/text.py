@@ -45,15 +45,15 @@ def decode(data: bytes, encoding: str, errors: str = "strict") -> str:
         byte = error.start - line_start + 1
         raise UnreadableError(
             f"line {line}, byte {byte} ({data[error.start]:#04x}): not {encoding.upper()}; "
-            f"save it as UTF-8, or name its --encoding{_suggested_encodings(data[line_start:])}"
+            f"save it as UTF-8, or name its --encoding{suggest_encodings(data[line_start:])}"
         ) from None
     if "\0" in text:
         raise UnreadableError("a NUL byte, so this is UTF-16 or no text at all; save it as UTF-8")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _suggested_encodings(data: bytes) -> str:
-    """Suggest encodings in which the bytes look like natural language.
+def suggest_encodings(data: bytes) -> str:
+    """Return encodings in which the bytes look like natural language, as the end of an error.
 
     They are suggested and not used, because the detection is often wrong about a few letters: in
     trials French in cp1252 was taken for cp1250, and Polish in ISO 8859-2 for ISO 8859-10, at

@@ -81,5 +81,5 @@ def test_deep_nesting_loses_nothing(read):
     assert text == "deep\n\nafter" or "nest" in getattr(found, "reason", "").lower(), found
 
 
-def test_a_page_without_text_is_said(unread):
+def test_a_page_without_text_is_reported(unread):
     assert unread("a.html", "<html><script>x</script></html>") == "there is no text in it"

@@ -23,11 +23,11 @@ def test_a_word_parted_at_a_lines_end_is_put_together(document, make_pdf):
     assert found.text == "This is permitted here and well-known."
 
 
-def test_pages_without_text_are_said(unread, make_pdf):
+def test_pages_without_text_are_reported(unread, make_pdf):
     assert "no text in it: scanned" in unread("a.pdf", make_pdf([], []))
 
 
-def test_a_broken_file_is_said(unread, make_pdf):
+def test_a_broken_file_is_reported(unread, make_pdf):
     whole = make_pdf(["text"])
     assert "could not be opened" in unread("a.pdf", b"%PDF-1.4 nothing")
     assert "could not be opened" in unread("a.pdf", whole[:40])

@@ -9,7 +9,7 @@ from dalm.ingest.loaders.loader import Loader, LoaderOptions
 from dalm.ingest.skipped import Skipped
 
 
-def test_a_file_that_goes_away_is_said(tmp_path):
+def test_a_file_that_goes_away_is_reported(tmp_path):
     (tmp_path / "a.txt").write_text("x")
     [file], _ = find_files([str(tmp_path)])
     (tmp_path / "a.txt").unlink()

@@ -49,7 +49,7 @@ def test_likely_encodings_are_suggested_and_not_used(unread):
 
 
 @pytest.mark.parametrize("data", [b"", b" \n\t ", "\u2003\n".encode()])
-def test_an_empty_file_is_said_to_be_empty(unread, data):
+def test_an_empty_file_is_reported_as_empty(unread, data):
     assert unread("a.txt", data) in ("it is empty", "there is no text in it")
 
 
