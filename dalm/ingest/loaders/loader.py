@@ -64,9 +64,7 @@ def check_text(text: str) -> str:
             text.encode()
     except UnicodeEncodeError as error:
         surrogate = ascii(error.object[error.start])
-        raise UnreadableError(
-            f"unpaired surrogate {surrogate} (invalid Unicode); remove it"
-        ) from None
+        raise UnreadableError(f"{surrogate} is an unpaired surrogate; remove it") from None
     return text
 
 
