@@ -97,14 +97,6 @@ def claim(path: Path, option: str) -> Iterator[None]:
         lock.release()
 
 
-def _delete_partial_files(target: Path) -> None:
-    """Delete what processes that were killed while they wrote the target have left behind."""
-    prefix = f".{target.name}."
-    for file in target.parent.glob(".*.part"):
-        if file.name.startswith(prefix) and file.name[len(prefix) : -len(".part")].isdigit():
-            file.unlink(missing_ok=True)
-
-
 def numbered_folder(stem: Path) -> Path:
     """Make and return the first of `stem-1`, `stem-2` ... that doesn't exist yet."""
     with _explained(stem):
@@ -115,6 +107,14 @@ def numbered_folder(stem: Path) -> Path:
                 folder.mkdir()
                 return folder
     raise AssertionError("some number is free")
+
+
+def _delete_partial_files(target: Path) -> None:
+    """Delete what processes that were killed while they wrote the target have left behind."""
+    prefix = f".{target.name}."
+    for file in target.parent.glob(".*.part"):
+        if file.name.startswith(prefix) and file.name[len(prefix) : -len(".part")].isdigit():
+            file.unlink(missing_ok=True)
 
 
 # Writing

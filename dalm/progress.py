@@ -8,10 +8,7 @@ T = TypeVar("T")
 
 
 def bar(total: int, what: str, unit: str = "it", *, initial: int = 0, delay: float = 0.0) -> Any:
-    """Return a bar with the time left; in a log file it writes a line now and then instead.
-
-    The unit "B" counts bytes, shown as kB, MB or GB.
-    """
+    """Return a bar with the time left; in a log file it writes a line now and then instead."""
     from tqdm import tqdm
 
     quiet = not sys.stderr.isatty()
@@ -20,12 +17,12 @@ def bar(total: int, what: str, unit: str = "it", *, initial: int = 0, delay: flo
         initial=initial,
         desc=what,
         unit=unit,
-        unit_scale=unit == "B",
         delay=delay,
         dynamic_ncols=not quiet,
         mininterval=15.0 if quiet else 0.2,
         maxinterval=15.0,
         smoothing=0.1,
+        unit_scale=unit == "B",  # bytes are shown as kB, MB or GB
     )
 
 
