@@ -92,6 +92,7 @@ def claim(path: Path, option: str) -> Iterator[None]:
                 "another path"
             ) from None
     try:
+        _delete_partial_files(target)
         yield
     finally:
         file.unlink(missing_ok=True)  # FileLock takes no lock on a file that has lost its name
@@ -108,6 +109,14 @@ def numbered_folder(stem: Path) -> Path:
                 folder.mkdir()
                 return folder
     raise AssertionError("some number is free")
+
+
+def _delete_partial_files(target: Path) -> None:
+    """Delete what processes that were killed while they wrote the target have left behind."""
+    prefix = f".{target.name}."
+    for file in target.parent.glob(".*.part"):
+        if file.name.startswith(prefix) and file.name[len(prefix) : -len(".part")].isdigit():
+            file.unlink(missing_ok=True)
 
 
 # Writing

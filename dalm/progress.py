@@ -22,6 +22,7 @@ def bar(total: int, what: str, unit: str = "it", *, initial: int = 0, delay: flo
         mininterval=15.0 if quiet else 0.2,
         maxinterval=15.0,
         smoothing=0.1,
+        unit_scale=unit == "B",  # bytes are shown as kB, MB or GB
     )
 
 

@@ -32,6 +32,14 @@ def sealed(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
+def test_a_claim_deletes_what_killed_writers_of_the_same_output_left(tmp_path: Path) -> None:
+    for name in (".p.7.part", ".p.jsonl.8.part", ".q.9.part"):
+        (tmp_path / name).write_text("x")
+    with artifacts.claim(tmp_path / "p", "--output"):
+        left = {path.name for path in tmp_path.glob(".*.part")}
+    assert left == {".p.jsonl.8.part", ".q.9.part"}
+
+
 def test_a_folder_appears_whole_with_its_manifest(sealed: Path) -> None:
     listed = json.loads((sealed / "manifest.json").read_text())["files"]
     assert {name: facts["size"] for name, facts in listed.items()} == {

@@ -1,41 +1,64 @@
-"""Make passages: folders and files of documents in, a file of passages out."""
+"""Split documents into passages."""
 
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from dalm.config import Passages
+from dalm.config import Passages, public
+from dalm.ingest.loaders import list_formats
 
 
 def passages(
-    docs: Annotated[list[str], Parameter(consume_multiple=True, negative=())],
+    docs: Annotated[
+        list[str],
+        Parameter(
+            consume_multiple=True,
+            negative=(),
+            help=f"Folders and files: {list_formats()} with a text column.",
+        ),
+    ],
     settings: Annotated[Passages, Parameter(name="*")],
 ) -> None:
-    """Cut documents into passages for training, evaluation and search.
+    """Split documents into passages for training, evaluation and search.
 
-    Read are txt, Markdown, HTML, docx and PDF, and the rows of csv, tsv, jsonl, json and parquet.
-    What can't be read is named and passed over. A second run over a folder that has grown adds
+    Files that can't be read are listed and skipped. A second run on a folder that has grown appends
     what is new to the file.
-
-    Parameters
-    ----------
-    docs
-        Folders, files, or tables with a column of texts.
     """
-    from dalm.ingest import passages_run
-    from dalm.ingest.ingestion import cut_all
-    from dalm.ingest.passage_file import PassageFile
+    import logging
 
-    output = passages_run.start(settings)
-    files, unread = passages_run.find(docs, output)
-    with PassageFile(output.passages, passages_run.near_duplicates(settings)) as file:
-        passages_run.keep(file, output)
-        with passages_run.bar(sum(each.size for each in files), "passages") as advance:
-            for cut in cut_all(files, passages_run.cutting(settings), settings.processes):
-                file.add(cut)
-                unread += cut.unread
-                advance(cut.size)
-        passages_run.refuse_nothing(file.counts, unread)
-        output.write_beside(settings, docs, unread)
-        file.commit()
-    passages_run.finish(output, file.counts, unread)
+    from dalm import artifacts, progress
+    from dalm.errors import UserError
+    from dalm.ingest.discovery import find_files
+    from dalm.ingest.ingestion import IngestOptions, ingest
+    from dalm.ingest.passage_writer import OutputFiles, PassageWriter
+    from dalm.ingest.skipped import log_skipped, write_skipped
+
+    options = IngestOptions.of(settings)
+    output = OutputFiles.of(settings)
+    own_files = (output.passages, output.settings, output.unread)
+    files, skipped = find_files(docs, exclude=own_files)
+    if not files and not skipped:
+        raise UserError(f"no files in {', '.join(docs)}; name a folder with documents")
+
+    with artifacts.claim(output.passages, "--output"):
+        appends = output.appends(settings)
+        with artifacts.write_file(output.passages, "wb") as out:
+            writer = PassageWriter(out, settings.near_duplicates)
+            if appends:
+                writer.copy(output.passages)
+            total = sum(file.size for file in files)
+            with progress.bar(total, "passages", "B", delay=2.0) as bar:
+                for batch in ingest(files, options, settings.processes):
+                    writer.add(batch)
+                    skipped += batch.skipped
+                    bar.update(batch.size)
+            writer.counts.require_documents(skipped)
+            artifacts.write_yaml(output.settings, public(settings, docs=docs))
+            write_skipped(output.unread, skipped)
+
+    log_skipped(skipped, output.unread)
+    writer.counts.log()
+    logger = logging.getLogger(__name__)
+    logger.info("written    %s", output.passages)
+    logger.info("settings   %s", output.settings)
+    logger.info("next       dalm qa-gen %s --output-dir DIR", output.passages)

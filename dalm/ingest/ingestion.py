@@ -1,4 +1,4 @@
-"""Many files in, their passages out: in order, on several processes, in bounded memory."""
+"""Load files and split them into passages, in order, on several processes, in bounded memory."""
 
 import json
 from collections import deque
@@ -9,44 +9,90 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
+from dalm.config import Passages, check
 from dalm.errors import UserError
-from dalm.ingest.chunking import PlacedPassage, Splitter
-from dalm.ingest.document import Document, Reading, Unread
-from dalm.ingest.length_limit import Budget, TokenBudget, WordBudget
-from dalm.ingest.loaders import File, read_documents
+from dalm.ingest.chunking import Chunk, Chunker
+from dalm.ingest.document import Document, File
+from dalm.ingest.length_limit import LengthLimit, TokenLimit, WordLimit
+from dalm.ingest.loaders import loader_of, read_documents
+from dalm.ingest.loaders.loader import MEGABYTE, LoaderOptions
+from dalm.ingest.skipped import Skipped
 
 if TYPE_CHECKING:
     from dalm.ingest.near_duplicates import Signatures
 
-BATCH, ROWS = 1_000_000, 10_000  # characters and rows that are cut together, at most
-WAITING = 3  # tasks per process that may be under way
+BATCH_CHARACTERS, BATCH_ROWS = 1_000_000, 10_000  # of a table, at most
+QUEUED = 3  # batches per process submitted at once
 
 
 @dataclass(frozen=True, slots=True)
-class Cutting:
-    """How documents are read and cut; what a process needs to know."""
+class IngestOptions:
+    """How files are loaded and split: what each process needs to know."""
 
-    reading: Reading
+    loader: LoaderOptions
     max_words: int
     max_tokens: int | None
     tokenizer: str | None
     overlap: int
     min_words: int
-    near_duplicates: bool
+    signatures: bool
+    """Compute MinHash signatures, for the filter of near duplicates."""
+
+    @classmethod
+    def of(cls, settings: Passages) -> "IngestOptions":
+        """Take the options from the command's settings.
+
+        Raises:
+            UserError: an option out of range or without effect, or an unknown encoding.
+        """
+        _check(settings)
+        return cls(
+            loader=LoaderOptions(
+                text_column=settings.text_column,
+                title_column=settings.title_column,
+                encoding=settings.encoding,
+                max_bytes=settings.max_megabytes * MEGABYTE,
+            ),
+            max_words=settings.max_words,
+            max_tokens=settings.max_tokens,
+            tokenizer=settings.tokenizer,
+            overlap=settings.overlap,
+            min_words=settings.min_words,
+            signatures=settings.near_duplicates < 1,
+        )
+
+
+def _check(settings: Passages) -> None:
+    check(settings)
+    if settings.tokenizer is not None and settings.max_tokens is None:
+        raise UserError("--tokenizer has no effect without --max-tokens; add it")
+    limit = settings.max_tokens or settings.max_words
+    if 2 * settings.overlap >= limit:
+        raise UserError(f"--overlap {settings.overlap}: must be under half a passage, {limit}")
+    if settings.max_tokens is None and settings.min_words > settings.max_words:
+        raise UserError(
+            f"--min-words {settings.min_words}: must be at most --max-words {settings.max_words}"
+        )
+    try:
+        "".encode(settings.encoding)
+    except LookupError:
+        raise UserError(
+            f"--encoding {settings.encoding}: unknown encoding; try utf-8 or cp1252"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """A file to read, or documents that were read from one; `size` bytes of its way."""
+class Batch:
+    """A file to load, or some of a table's documents; `size` is its share of the file's bytes."""
 
     file: File
-    documents: tuple[Document | Unread, ...] | None
+    documents: tuple[Document | Skipped, ...] | None
     size: int
 
 
 @dataclass(slots=True)
-class Cut:
-    """What became of a task: lines of JSON, with the ids and signatures of their passages."""
+class BatchResult:
+    """A batch's passages as lines of JSON, with their ids and signatures, and its counts."""
 
     size: int
     ids: list[str] = field(default_factory=list)
@@ -54,125 +100,129 @@ class Cut:
     signatures: "Signatures | None" = None
     documents: int = 0
     short: int = 0
+    """Documents shorter than the shortest passage."""
     empty: int = 0
-    unread: list[Unread] = field(default_factory=list)
+    """Rows without text."""
+    skipped: list[Skipped] = field(default_factory=list)
 
 
-def tasks(files: Iterable[File], reading: Reading) -> Iterator[Task]:
-    """Yield a task for every file, and for every million characters of a table."""
-    for file in files:
-        if not file.is_table:
-            yield Task(file, None, file.size)
-            continue
-        left, batch, length = file.size, list[Document | Unread](), 0
-        for found in read_documents(file, reading):
-            batch.append(found)
-            length += len(found.text) if isinstance(found, Document) else 0
-            if length >= BATCH or len(batch) >= ROWS:
-                size = min(left, length)
-                yield Task(file, tuple(batch), size)
-                left, batch, length = left - size, [], 0
-        yield Task(file, tuple(batch), left)
-
-
-class Cutter:
-    """Carry out tasks."""
-
-    def __init__(self, cutting: Cutting) -> None:
-        budget: Budget = WordBudget(cutting.max_words)
-        if cutting.tokenizer is not None and cutting.max_tokens is not None:
-            budget = TokenBudget.of(cutting.tokenizer, cutting.max_tokens)
-        self.cutting = cutting
-        self.splitter = Splitter(budget, overlap=cutting.overlap, min_words=cutting.min_words)
-
-    def __call__(self, task: Task) -> Cut:
-        """Read a task's documents and cut them."""
-        cut = Cut(task.size)
-        documents = task.documents
-        texts: list[str] = []
-        for found in (
-            documents if documents is not None else read_documents(task.file, self.cutting.reading)
-        ):
-            if isinstance(found, Unread):
-                cut.unread.append(found)
-            elif not found.text.strip():
-                cut.empty += 1
-            else:
-                texts += self._cut(found, cut)
-        if self.cutting.near_duplicates:
-            from dalm.ingest.near_duplicates import signatures
-
-            cut.signatures = signatures(texts)
-        return cut
-
-    def _cut(self, document: Document, cut: Cut) -> list[str]:
-        placed = self.splitter.split(document)
-        cut.documents += 1
-        cut.short += not placed
-        cut.ids += [each.passage.id for each in placed]
-        document_id = document.id  # a hash of the whole text: once
-        cut.lines += [line_of(each, document_id, document.source) for each in placed]
-        return [each.passage.text for each in placed]
-
-
-def line_of(placed: PlacedPassage, document: str, source: str) -> bytes:
-    """Return a passage as a line of JSON, columns by the names that other commands expect."""
-    cells: dict[str, object] = {
-        "id": placed.passage.id,
-        "Title": placed.passage.title,
-        "Passage": placed.passage.text,
-        "document": document,
-        "source": source,
-        "headings": placed.headings,
-        "page": placed.page,
-        "start": placed.start,
-        "end": placed.end,
-    }
-    return json.dumps(cells, ensure_ascii=False).encode() + b"\n"
-
-
-_cutter: Cutter | None = None  # of this process
-
-
-def _start(cutting: Cutting) -> None:
-    global _cutter  # noqa: PLW0603 - the one place of a process that outlives a task
-    _cutter = Cutter(cutting)
-
-
-def _carry_out(task: Task) -> Cut:
-    assert _cutter is not None
-    return _cutter(task)
-
-
-def cut_all(files: Iterable[File], cutting: Cutting, processes: int) -> Iterator[Cut]:
-    """Cut files on `processes` processes; what comes out doesn't depend on their number.
+def ingest(files: Iterable[File], options: IngestOptions, processes: int) -> Iterator[BatchResult]:
+    """Load and split files on `processes` processes; the passages don't depend on their number.
 
     Raises:
         UserError: the tokenizer can't be loaded, or a process died.
     """
-    todo = tasks(files, cutting.reading)
+    batches = make_batches(files, options.loader)
     if processes == 1:
-        yield from map(Cutter(cutting), todo)
+        yield from map(Ingester(options), batches)
         return
-    if cutting.tokenizer is not None:
-        Cutter(cutting)  # refused here in one line, not by every process in its own
-    waiting: deque[tuple[Task, Future[Cut]]] = deque()
-    # Fresh processes: a copy of this one would copy the locks of its threads, held or not.
+    if options.tokenizer is not None:
+        Ingester(options)  # a wrong name is one error here, not one from each process
+    queue: deque[tuple[Batch, Future[BatchResult]]] = deque()
+    # Spawned, not forked: a fork would copy the locks of this process's threads, held or not.
     pool = ProcessPoolExecutor(
-        processes, mp_context=get_context("spawn"), initializer=_start, initargs=(cutting,)
+        processes, mp_context=get_context("spawn"), initializer=_initialise, initargs=(options,)
     )
     try:
-        for task in todo:
-            waiting.append((task, pool.submit(_carry_out, task)))
-            if len(waiting) >= WAITING * processes:
-                yield waiting.popleft()[1].result()
-        while waiting:
-            yield waiting.popleft()[1].result()
+        for batch in batches:
+            queue.append((batch, pool.submit(_ingest_batch, batch)))
+            if len(queue) >= QUEUED * processes:
+                yield queue.popleft()[1].result()
+        while queue:
+            yield queue.popleft()[1].result()
     except BrokenProcessPool as error:
-        names = ", ".join(dict.fromkeys(task.file.source for task, _ in waiting))
+        names = ", ".join(dict.fromkeys(batch.file.source for batch, _ in queue))
         raise UserError(
-            f"a process died while reading {names or 'a file'}: too little memory, or a file that "
-            "breaks its reader; try --processes 1, or leave the file out"
+            f"a process died while reading {names or 'a file'}: out of memory, or a file that "
+            "crashes its loader; try --processes 1, or leave the file out"
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def make_batches(files: Iterable[File], options: LoaderOptions) -> Iterator[Batch]:
+    """Yield a batch for every file, and for every million characters of a table."""
+    for file in files:
+        loader = loader_of(file.path)
+        if loader is None or not loader.load_rows:
+            yield Batch(file, None, file.size)
+            continue
+        bytes_left, documents, length = file.size, list[Document | Skipped](), 0
+        for found in read_documents(file, options):
+            documents.append(found)
+            length += len(found.text) if isinstance(found, Document) else 0
+            if length >= BATCH_CHARACTERS or len(documents) >= BATCH_ROWS:
+                size = min(bytes_left, length)
+                yield Batch(file, tuple(documents), size)
+                bytes_left, documents, length = bytes_left - size, [], 0
+        yield Batch(file, tuple(documents), bytes_left)
+
+
+class Ingester:
+    """Load and split batches."""
+
+    def __init__(self, options: IngestOptions) -> None:
+        limit: LengthLimit = WordLimit(options.max_words)
+        if options.tokenizer is not None and options.max_tokens is not None:
+            limit = TokenLimit.from_pretrained(options.tokenizer, options.max_tokens)
+        self.options = options
+        self.chunker = Chunker(limit, overlap=options.overlap, min_words=options.min_words)
+
+    def __call__(self, batch: Batch) -> BatchResult:
+        """Load a batch's documents and split them."""
+        result = BatchResult(batch.size)
+        documents: Iterable[Document | Skipped] | None = batch.documents
+        if documents is None:
+            documents = read_documents(batch.file, self.options.loader)
+        texts: list[str] = []
+        for document in documents:
+            if isinstance(document, Skipped):
+                result.skipped.append(document)
+            elif not document.text.strip():
+                result.empty += 1
+            else:
+                chunks = self.chunker.split(document)
+                texts += [chunk.passage.text for chunk in chunks]
+                _add(document, chunks, result)
+        if self.options.signatures:
+            from dalm.ingest.near_duplicates import signatures
+
+            result.signatures = signatures(texts)
+        return result
+
+
+def _add(document: Document, chunks: list[Chunk], result: BatchResult) -> None:
+    result.documents += 1
+    result.short += not chunks
+    result.ids += [chunk.passage.id for chunk in chunks]
+    document_id = document.id  # once: a hash of the whole text
+    result.lines += [to_json(chunk, document_id, document.source) for chunk in chunks]
+
+
+def to_json(chunk: Chunk, document: str, source: str) -> bytes:
+    """Return a chunk as a line of JSON, with the column names that other commands expect."""
+    columns: dict[str, object] = {
+        "id": chunk.passage.id,
+        "Title": chunk.passage.title,
+        "Passage": chunk.passage.text,
+        "document": document,
+        "source": source,
+        "headings": chunk.headings,
+        "page": chunk.page,
+        "start": chunk.start,
+        "end": chunk.end,
+    }
+    return json.dumps(columns, ensure_ascii=False).encode() + b"\n"
+
+
+_ingester: Ingester | None = None  # of a worker process
+
+
+def _initialise(options: IngestOptions) -> None:
+    global _ingester  # noqa: PLW0603 - what a worker process keeps between batches
+    _ingester = Ingester(options)
+
+
+def _ingest_batch(batch: Batch) -> BatchResult:
+    assert _ingester is not None
+    return _ingester(batch)

@@ -1,4 +1,4 @@
-"""How long a passage may be: in words, or in a tokenizer's tokens."""
+"""Limit the length of a passage, in words or in a tokenizer's tokens."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -6,49 +6,49 @@ from typing import Any, Protocol
 from dalm.errors import UserError
 
 
-class Budget(Protocol):
-    """The longest passage, and what words cost of it."""
+class LengthLimit(Protocol):
+    """The maximum length of a passage, and how long words are."""
 
-    limit: int
+    maximum: int
 
-    def costs(self, text: str, starts: Sequence[int], /) -> Sequence[int]:
-        """Return sums: the words `[a, b)` that start at `starts` cost `sums[b] - sums[a]`."""
+    def cumulative(self, text: str, starts: Sequence[int], /) -> Sequence[int]:
+        """Return sums: the words `[a, b)` that start at `starts` have length sums[b] - sums[a]."""
         ...
 
     def excess(self, texts: Sequence[str], /) -> int:
-        """Return by how much the longest of the texts is too long, once it stands alone."""
+        """Return by how much the longest of the texts, each on its own, is over the limit."""
         ...
 
 
-class WordBudget:
-    """Every word costs 1."""
+class WordLimit:
+    """At most `maximum` words."""
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
+    def __init__(self, maximum: int) -> None:
+        self.maximum = maximum
 
-    def costs(self, _text: str, starts: Sequence[int]) -> Sequence[int]:
+    def cumulative(self, _text: str, starts: Sequence[int]) -> Sequence[int]:
         """Return 0, 1, 2, ..."""
         return range(len(starts) + 1)
 
     def excess(self, _texts: Sequence[str]) -> int:
-        """Return 0: words don't change when a text is cut between them."""
+        """Return 0: splitting a text between words doesn't change their number."""
         return 0
 
 
-class TokenBudget:
-    """A tokenizer's tokens, with the special ones that it adds to a text."""
+class TokenLimit:
+    """At most `max_tokens` of a tokenizer's tokens, including the special ones it adds."""
 
     def __init__(self, tokenizer: Any, max_tokens: int) -> None:
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
-        self.limit = max_tokens - tokenizer.num_special_tokens_to_add(False)
+        self.maximum = max_tokens - tokenizer.num_special_tokens_to_add(False)
 
     @classmethod
-    def of(cls, name: str, max_tokens: int) -> "TokenBudget":
+    def from_pretrained(cls, name: str, max_tokens: int) -> "TokenLimit":
         """Load a tokenizer by folder or hub name.
 
         Raises:
-            UserError: there is none of the name, or it can't tell where its tokens stand.
+            UserError: it can't be loaded, or doesn't return the offsets of its tokens.
         """
         from transformers import AutoTokenizer
 
@@ -61,7 +61,7 @@ class TokenBudget:
             ) from error
         if not loaded.is_fast:
             raise UserError(
-                f"--tokenizer {name} is of the slow kind, without offsets; name another, "
+                f"--tokenizer {name} is a slow tokenizer, without offsets; name a fast one, "
                 "or use --max-words"
             )
         tokenizer = loaded.backend_tokenizer
@@ -69,8 +69,8 @@ class TokenBudget:
         tokenizer.no_padding()
         return cls(tokenizer, max_tokens)
 
-    def costs(self, text: str, starts: Sequence[int]) -> Sequence[int]:
-        """Count tokens by the words in which they end, in the text as a whole."""
+    def cumulative(self, text: str, starts: Sequence[int]) -> Sequence[int]:
+        """Count tokens by the words in which they end, with the text tokenized as a whole."""
         import numpy as np
 
         offsets = self.tokenizer.encode(text, add_special_tokens=False).offsets
@@ -81,7 +81,7 @@ class TokenBudget:
         return sums
 
     def excess(self, texts: Sequence[str]) -> int:
-        """Tokenise the texts as they will be: a beginning can cost another token than a middle."""
+        """Tokenize the texts on their own: a word at the start may split differently."""
         # One by one: a batch would start threads, and be slower for the few texts of a section.
         lengths = (len(self.tokenizer.encode(text).ids) for text in texts)
         return max(lengths, default=0) - self.max_tokens

@@ -1,11 +1,12 @@
-"""Near duplicates: the signatures of passages in, whether one was met before out.
+"""Detect near-duplicate passages by MinHash signatures and locality-sensitive hashing.
 
-MinHash (Broder, 1997): of two sets of word triples, the share of hash functions with the same
-least value estimates the Jaccard similarity |A ∩ B| / |A ∪ B|. 128 functions, of each value one
-byte is kept (b-bit MinHash: Li and König, 2010, arXiv:0910.3349), so a passage costs 128 bytes;
-the estimate's standard deviation is at most 0.045. Candidates come from bands of bytes
-(locality-sensitive hashing): 16 of 8 bytes find a pair of similarity s with probability
-1 - (1 - s^8)^16, 0.95 at 0.8 and 0.9999 at 0.9; below 0.75, 32 bands of 4 are compared.
+MinHash (Broder, 1997): of two sets of word triples, the fraction of hash functions with the same
+minimum estimates the Jaccard similarity |A ∩ B| / |A ∪ B|. There are 128 functions, and one byte
+of each minimum is kept (b-bit MinHash: Li and König, 2010, arXiv:0910.3349), so that a passage
+takes 128 bytes; the estimate's standard deviation is at most 0.045. Candidates are pairs that
+agree in a band of bytes (locality-sensitive hashing): 16 bands of 8 bytes find a pair of
+similarity s with probability 1 - (1 - s^8)^16, 0.95 at 0.8 and 0.9999 at 0.9; below 0.75, 32 bands
+of 4 bytes are compared.
 """
 
 import zlib
@@ -14,13 +15,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dalm.ingest.sentences import word_list
+from dalm.ingest.words import split_words
 from dalm.records import normalise
 
 FUNCTIONS = 128
 SHINGLE = 3  # words
-CHANCE = 1 / 256  # two different values share their byte
-STRICT = 0.75  # from here on bands of 8 bytes find nearly all
+CHANCE = 1 / 256  # that two different minima have the same byte
+WIDE_BANDS = 0.75  # similarity from which bands of 8 bytes find nearly all
 EMPTY = -1
 FIRST_CAPACITY = 1 << 12
 
@@ -34,19 +35,19 @@ Slots = NDArray[np.int64]
 
 
 def signatures(texts: Sequence[str]) -> Signatures:
-    """Return a row of 128 bytes for each text; white space, case and signs' widths don't count."""
+    """Return 128 bytes for each text, the same whatever its white space, case and Unicode width."""
     found = np.empty((len(texts), FUNCTIONS), np.uint8)
     for row, text in enumerate(texts):
         values = _shingles(text)[:, None] * _FACTORS  # (shingles, 128), modulo 2^32
         values += _SUMMANDS
-        # The least value's high bits are zeros, for it is small; its middle ones are random.
+        # A minimum is small, so its high bits are zeros; its middle bits are random.
         found[row] = values.min(axis=0) >> np.uint32(8)
     return found
 
 
 def _shingles(text: str) -> NDArray[np.uint32]:
-    """Hash every three words in a row; a shorter text is one shingle."""
-    words = word_list(normalise(text))
+    """Hash every three consecutive words; a shorter text is one shingle."""
+    words = split_words(normalise(text))
     hashes = np.array([zlib.crc32(word.encode()) for word in words] or [0], np.uint32)
     short = SHINGLE - len(hashes)
     if short > 0:
@@ -59,59 +60,59 @@ def _shingles(text: str) -> NDArray[np.uint32]:
     return mixed
 
 
-class NearDuplicates:
-    """Tell which passages resemble an earlier one that was kept, by at least `threshold`.
+class NearDuplicateFilter:
+    """Keep passages whose similarity to every kept one is below `threshold`.
 
     A passage takes 128 bytes, and 4 bytes for each of its bands in tables that are at most half
-    full: about 300 MB for a million. Of those with the same band the first alone is a candidate,
-    so that boilerplate costs no more than other text.
+    full: about 300 MB for a million. Only the first passage with a given band is a candidate, so
+    that boilerplate costs no more than other text.
     """
 
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
-        self.key = np.dtype(np.uint64 if threshold >= STRICT else np.uint32)
+        self.key = np.dtype(np.uint64 if threshold >= WIDE_BANDS else np.uint32)
         self.bands = FUNCTIONS // self.key.itemsize
         self.count = 0
         self.kept = np.empty((FIRST_CAPACITY // 2, FUNCTIONS), np.uint8)
         self.tables = _Tables(self.bands, FIRST_CAPACITY)
 
     def add(self, found: Signatures) -> NDArray[np.bool_]:
-        """Keep those that are new, and return which: it is as if they came one after the other."""
+        """Keep the new passages and return which they are, as if they were added one by one."""
         is_new = np.zeros(len(found), np.bool_)
         while self.count + len(found) > len(self.kept):
             self._grow()
-        alone = self._alone(found)
-        is_new[alone] = self._add_unlike(found[alone])
-        for place in np.nonzero(~alone)[0]:
-            is_new[place] = self._add_unlike(found[place : place + 1])[0]
+        independent = self._independent(found)
+        is_new[independent] = self._add_independent(found[independent])
+        for i in np.nonzero(~independent)[0]:
+            is_new[i] = self._add_independent(found[i : i + 1])[0]
         return is_new
 
-    def _alone(self, found: Signatures) -> NDArray[np.bool_]:
-        """Return which share no band with another one of the same batch."""
-        alone = np.ones(len(found), np.bool_)
+    def _independent(self, found: Signatures) -> NDArray[np.bool_]:
+        """Return which share no band with another passage of the same batch."""
+        independent = np.ones(len(found), np.bool_)
         for keys in found.view(self.key).T:
             _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
-            alone &= counts[inverse] == 1
-        return alone
+            independent &= counts[inverse] == 1
+        return independent
 
-    def _add_unlike(self, found: Signatures) -> NDArray[np.bool_]:
-        """Add passages that can't be candidates of each other, all at once."""
+    def _add_independent(self, found: Signatures) -> NDArray[np.bool_]:
+        """Add passages that aren't candidates of each other, all at once."""
         keys = found.view(self.key)  # (passages, bands)
-        slots, holders = self.tables.find(keys, self.kept.view(self.key))
-        place, band = np.nonzero(holders != EMPTY)
-        same = np.count_nonzero(self.kept[holders[place, band]] == found[place], axis=1)
+        slots, candidates = self.tables.find(keys, self.kept.view(self.key))
+        row, band = np.nonzero(candidates != EMPTY)
+        same = np.count_nonzero(self.kept[candidates[row, band]] == found[row], axis=1)
         similarity = (same / FUNCTIONS - CHANCE) / (1 - CHANCE)
         is_new = np.ones(len(found), np.bool_)
-        is_new[place[similarity >= self.threshold]] = False
+        is_new[row[similarity >= self.threshold]] = False
         rows = self.count + np.cumsum(is_new) - 1
         self.kept[rows[is_new]] = found[is_new]
         self.count += int(is_new.sum())
-        place, band = np.nonzero((holders == EMPTY) & is_new[:, None])
-        self.tables.insert(slots[place, band], rows[place])
+        row, band = np.nonzero((candidates == EMPTY) & is_new[:, None])
+        self.tables.insert(slots[row, band], rows[row])
         return is_new
 
     def _grow(self) -> None:
-        """Double the room, and put every key into new tables, the first row that has it."""
+        """Double the capacity, and insert every key, with the first row that has it, again."""
         larger = np.empty((2 * len(self.kept), FUNCTIONS), np.uint8)
         larger[: self.count] = self.kept[: self.count]
         self.kept = larger
@@ -123,9 +124,9 @@ class NearDuplicates:
 
 
 class _Tables:
-    """Hash tables, one for each band, of the rows that hold a key; linear probing.
+    """Hash tables with linear probing, one for each band, from a key to the first row with it.
 
-    No key is stored: the row's own bytes tell whether it has the key that is looked for.
+    Keys are not stored: they are compared with the signature of the row.
     """
 
     def __init__(self, bands: int, capacity: int) -> None:
@@ -133,7 +134,7 @@ class _Tables:
         self.rows = np.full(bands * capacity, EMPTY, np.int32)
 
     def slots(self, keys: Keys, band: NDArray[np.int64] | np.int64) -> Slots:
-        """Return where a key's search begins (Fibonacci hashing)."""
+        """Return the slot where the search for a key begins (Fibonacci hashing)."""
         spread = keys.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         shift = np.uint64(64 - (self.capacity.bit_length() - 1))
         return (spread >> shift).astype(np.int64) + band * self.capacity
@@ -141,27 +142,56 @@ class _Tables:
     def find(self, keys: Keys, kept: Keys) -> tuple[Slots, NDArray[np.int32]]:
         """Return the slot of each key (passages, bands) and the row there, EMPTY if none has it."""
         bands = np.broadcast_to(np.arange(keys.shape[1]), keys.shape).ravel()
-        sought = keys.ravel()
-        slots = self.slots(sought, bands)
+        wanted = keys.ravel()
+        slots = self.slots(wanted, bands)
         rows = self.rows[slots]
-        waiting = np.nonzero(rows != EMPTY)[0]
-        while len(waiting):
-            others = kept[rows[waiting], bands[waiting]] != sought[waiting]
-            waiting = waiting[others]
-            slots[waiting] = self._next(slots[waiting])
-            rows[waiting] = self.rows[slots[waiting]]
-            waiting = waiting[rows[waiting] != EMPTY]
+        unresolved = np.nonzero(rows != EMPTY)[0]
+        while len(unresolved):
+            collided = kept[rows[unresolved], bands[unresolved]] != wanted[unresolved]
+            unresolved = unresolved[collided]
+            slots[unresolved] = self._next(slots[unresolved])
+            rows[unresolved] = self.rows[slots[unresolved]]
+            unresolved = unresolved[rows[unresolved] != EMPTY]
         return slots.reshape(keys.shape), rows.reshape(keys.shape)
 
     def insert(self, slots: Slots, rows: NDArray[np.int64]) -> None:
-        """Put rows, whose keys are all new, into the next free slots."""
+        """Insert rows, whose keys are all new, into the next free slots."""
         while len(rows):
             free = self.rows[slots] == EMPTY
             self.rows[slots[free]] = rows[free]
-            lost = self.rows[slots] != rows  # taken before, or by another row in this round
-            slots, rows = self._next(slots[lost]), rows[lost]
+            left = self.rows[slots] != rows  # the slot was taken, or another of these rows got it
+            slots, rows = self._next(slots[left]), rows[left]
 
     def _next(self, slots: Slots) -> Slots:
-        """Return the slots that follow, round each band's own table."""
+        """Return the next slots, wrapping around within each band's table."""
         mask = self.capacity - 1
         return (slots & ~mask) | ((slots + 1) & mask)
+
+
+def group_near_duplicates(texts: Sequence[str], threshold: float) -> list[int]:
+    """Return for each text the index of the first text in its group of near duplicates.
+
+    Groups are transitive: a text that resembles two others joins all three. Candidates come from
+    bands of 4 bytes, and the similarity is the fraction of equal bytes, chance included.
+    """
+    if not texts:
+        return []
+    found = signatures(texts)
+    parents = list(range(len(texts)))
+
+    def root(i: int) -> int:
+        while parents[i] != i:
+            parents[i] = parents[parents[i]]
+            i = parents[i]
+        return i
+
+    for band in found.view(np.uint32).T:
+        _, first, inverse = np.unique(band, return_index=True, return_inverse=True)
+        candidates = first[inverse]  # the first text with the same bytes in this band
+        rows = np.flatnonzero(candidates != np.arange(len(texts)))
+        similar = (found[rows] == found[candidates[rows]]).mean(axis=1) >= threshold
+        pairs = zip(rows[similar].tolist(), candidates[rows[similar]].tolist(), strict=True)
+        for row, candidate in pairs:
+            low, high = sorted((root(row), root(candidate)))
+            parents[high] = low
+    return [root(i) for i in range(len(texts))]

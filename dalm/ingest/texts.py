@@ -5,10 +5,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dalm.errors import UserError
-from dalm.ingest.document import Document, Reading, Unread
-from dalm.ingest.loaders import TEXTS, File, find_files, read_documents
+from dalm.ingest.discovery import find_files
+from dalm.ingest.document import Document, File
+from dalm.ingest.loaders import loader_of, read_documents
+from dalm.ingest.loaders.loader import LoaderOptions
 from dalm.ingest.loaders.table_cells import find_columns
-from dalm.ingest.loaders.table_rows import READERS
+from dalm.ingest.skipped import Skipped
 from dalm.io.cell_values import texts_of
 from dalm.io.splits import split_by_document
 from dalm.io.tables import read_table
@@ -18,7 +20,7 @@ from dalm.records import Example, Passage
 logger = logging.getLogger(__name__)
 
 NAMED = 5
-"""Unread files that are named on the terminal."""
+"""Skipped files that are named on the terminal."""
 SAVED = ("dataset_info.json", "dataset_dict.json", "state.json")
 """What tells a saved dataset from a folder of documents."""
 
@@ -34,9 +36,9 @@ def read_texts(
 
     Raises UserError when nothing can be read, or there is no text.
     """
-    reading = Reading(text_column=text_column, title_column=title_column)
+    reading = LoaderOptions(text_column=text_column, title_column=title_column)
     path = Path(source).expanduser()
-    unread: list[Unread] = []
+    unread: list[Skipped] = []
     of_files = _holds_documents(path)
     found = _of_files(source, reading, unread) if of_files else _of_table(source, reading)
     distinct: dict[str, Passage] = {}
@@ -56,10 +58,12 @@ def read_texts(
 def _holds_documents(path: Path) -> bool:
     if path.is_dir():
         return not any((path / name).exists() for name in SAVED)
-    return path.is_file() and path.suffix.lower() in {*TEXTS, *READERS}
+    return path.is_file() and loader_of(path) is not None
 
 
-def _of_files(source: str, reading: Reading, unread: list[Unread]) -> Iterator[tuple[str, str]]:
+def _of_files(
+    source: str, reading: LoaderOptions, unread: list[Skipped]
+) -> Iterator[tuple[str, str]]:
     files, not_read = find_files([source])
     unread += not_read
     for file in track(files, len(files), "texts", "file"):
@@ -67,22 +71,22 @@ def _of_files(source: str, reading: Reading, unread: list[Unread]) -> Iterator[t
             yield document.text[document.begin :].strip(), document.title
 
 
-def _documents(file: File, reading: Reading, unread: list[Unread]) -> Iterator[Document]:
+def _documents(file: File, reading: LoaderOptions, unread: list[Skipped]) -> Iterator[Document]:
     for document in read_documents(file, reading):
-        if isinstance(document, Unread):
+        if isinstance(document, Skipped):
             unread.append(document)
         else:
             yield document
 
 
-def _of_table(source: str, reading: Reading) -> Iterator[tuple[str, str]]:
+def _of_table(source: str, reading: LoaderOptions) -> Iterator[tuple[str, str]]:
     table = read_table(source)
     text, title = find_columns(list(table.columns), reading)
     texts = texts_of(table, text)
     yield from zip(texts, texts_of(table, title) if title else [""] * len(texts), strict=True)
 
 
-def _report(source: str, unread: Sequence[Unread], again: int) -> None:
+def _report(source: str, unread: Sequence[Skipped], again: int) -> None:
     for each in unread[:NAMED]:
         logger.warning("unread     %s: %s", each.source, each.reason)
     if len(unread) > NAMED:

@@ -1,10 +1,20 @@
-"""Words as they are compared: text in, words out."""
+"""Split text into words: as they are written, to measure length, or normalised, to compare.
+
+In scripts without spaces between words each character counts as a word.
+"""
 
 import re
 
-# Scripts that put no blanks between words: each of their characters counts as a word.
+WORD_LENGTH = 100  # characters; a longer run counts as several words, so that it can be split
+
+_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_CJK_CHARACTER = re.compile(rf"[{_CJK}]")
+_WRITTEN_WORD = re.compile(rf"\S{{1,{WORD_LENGTH}}}")
+_WRITTEN_WORD_OR_CJK = re.compile(rf"[{_CJK}]|[^\s{_CJK}]{{1,{WORD_LENGTH}}}")
+
+# Compared are Thai, Lao, Burmese and Khmer by the character, too.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
+_NORMALISED_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 
 FUNCTION_WORDS = frozenset(
     """
@@ -19,15 +29,32 @@ FUNCTION_WORDS = frozenset(
 )
 
 
+def word_spans(text: str, begin: int = 0) -> tuple[list[int], list[int]]:
+    """Return the offsets at which words start and end: a run without spaces, or a CJK character."""
+    spans = [match.span() for match in _pattern(text).finditer(text, begin)]
+    return [start for start, _ in spans], [end for _, end in spans]
+
+
+def split_words(text: str) -> list[str]:
+    """Return the words as they are written: runs without spaces, and CJK characters."""
+    return _pattern(text).findall(text)
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """Return the pattern for a text; the one for CJK is several times slower."""
+    has_cjk = not text.isascii() and _CJK_CHARACTER.search(text)
+    return _WRITTEN_WORD_OR_CJK if has_cjk else _WRITTEN_WORD
+
+
 def words(text: str) -> list[str]:
-    """Return the runs of letters and digits, case folded.
+    """Return the words for comparison: runs of letters and digits, case folded.
 
     >>> words("Mother-to-child, 2.5 mg")
     ['mother', 'to', 'child', '2', '5', 'mg']
     """
-    return _WORD.findall(text.casefold())
+    return _NORMALISED_WORD.findall(text.casefold())
 
 
 def content_words(text: str) -> list[str]:
-    """Return the words that carry a meaning of their own: all but English function words."""
+    """Return the normalised words without English function words."""
     return [word for word in words(text) if word not in FUNCTION_WORDS]

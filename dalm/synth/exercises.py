@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from dalm.ingest.sentences import sentence_starts, word_list
+from dalm.ingest.sentences import sentence_starts
+from dalm.ingest.words import split_words
 from dalm.records import Passage
 
 Kind = Literal[
@@ -104,7 +105,7 @@ def split_for_completion(text: str) -> tuple[str, str] | None:
         return None
     cut = min(starts, key=lambda at: abs(2 * at - len(text)))
     beginning, end = text[:cut].rstrip(), text[cut:].strip()
-    enough = all(len(word_list(part)) >= 2 * FEWEST for part in (beginning, end))
+    enough = all(len(split_words(part)) >= 2 * FEWEST for part in (beginning, end))
     return (beginning, end) if enough else None
 
 

@@ -4,9 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from math import ceil
 
-import numpy as np
-
-from dalm.ingest.near_duplicates import signatures
+from dalm.ingest.near_duplicates import group_near_duplicates
 from dalm.ingest.words import words
 
 SAME_QUERY = 0.8
@@ -48,24 +46,4 @@ def groups(texts: Sequence[str]) -> list[int]:
 
     Near is transitive here: a passage that resembles two others puts all three into one group.
     """
-    if not texts:
-        return []
-    found = signatures(texts)  # (passages, 128)
-    bands = found.view(np.uint32)  # (passages, 32)
-    above = list(range(len(texts)))
-
-    def root(place: int) -> int:
-        while above[place] != place:
-            above[place] = above[above[place]]
-            place = above[place]
-        return place
-
-    for band in bands.T:
-        _, first, inverse = np.unique(band, return_index=True, return_inverse=True)
-        rivals = first[inverse]  # the first passage with the same bytes in this band
-        places = np.flatnonzero(rivals != np.arange(len(texts)))
-        same = (found[places] == found[rivals[places]]).mean(axis=1) >= SAME_PASSAGE
-        for place, rival in zip(places[same].tolist(), rivals[places[same]].tolist(), strict=True):
-            low, high = sorted((root(place), root(rival)))
-            above[high] = low
-    return [root(place) for place in range(len(texts))]
+    return group_near_duplicates(texts, SAME_PASSAGE)

@@ -16,6 +16,7 @@ from dalm.cli import app, run
 from dalm.commands.passages import passages
 from dalm.config import Columns, Passages
 from dalm.errors import UserError
+from dalm.ingest.loaders import LOADERS, list_formats
 from dalm.io.examples import read_passages
 from dalm.records import Passage
 
@@ -53,12 +54,12 @@ def refused(*docs: object, **options: Any) -> str:
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+def log(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
     caplog.set_level(logging.INFO)
     return lambda: caplog.text
 
 
-def test_passages_of_a_folder_can_be_read_as_a_knowledge_base(docs, said):
+def test_passages_of_a_folder_can_be_read_as_a_knowledge_base(docs, log):
     found = make(docs)
     assert [row["source"] for row in found] == [
         "docs/a.txt",
@@ -75,19 +76,19 @@ def test_passages_of_a_folder_can_be_read_as_a_knowledge_base(docs, said):
     ]
     for line in (
         "documents  5 (1 shorter than --min-words, without a passage; besides 1 rows without a",
-        "passages   4: 4 new, 0 there before; left out 0 duplicates, 0 near duplicates",
+        "passages   4: 4 new, 0 existing; left out 0 duplicates, 0 near duplicates",
         "written    out/p.jsonl",
         "next       dalm qa-gen out/p.jsonl --output-dir DIR",
     ):
-        assert line in said()
+        assert line in log()
 
 
-def test_a_grown_folder_adds_only_what_is_new(docs, said):
+def test_a_grown_folder_adds_only_what_is_new(docs, log):
     make(docs)
     before = Path("out/p.jsonl").read_bytes()
     make(docs)
     assert Path("out/p.jsonl").read_bytes() == before
-    assert "4: 0 new, 4 there before; left out 4 duplicates" in said()
+    assert "4: 0 new, 4 existing; left out 4 duplicates" in log()
     (docs / "0.txt").write_text("A new text that sorts before all of the others.")
     (docs / "e.txt").write_text(TEXTS["a.txt"].upper())
     (docs / "c.html").unlink()
@@ -95,19 +96,20 @@ def test_a_grown_folder_adds_only_what_is_new(docs, said):
     after = Path("out/p.jsonl").read_bytes()
     assert after.startswith(before)
     assert [row["source"] for row in rows()[4:]] == ["docs/0.txt"]
-    assert "5: 1 new, 4 there before" in said()
-    assert "1 of those there before are in none of these documents" in said()
+    assert "5: 1 new, 4 existing" in log()
+    assert "1 of the existing passages are in none of these documents" in log()
     make(docs, overwrite_output=True)
     assert next(row["source"] for row in rows()) == "docs/0.txt"
     assert len(rows()) == 4
 
 
-def test_passages_cut_otherwise_are_not_mixed(docs):
+def test_passages_split_with_other_options_are_not_mixed(docs):
     make(docs)
     text = refused(docs, max_words=50)
-    assert "was made with --max-words 100; name another --output, or add --overwrite-output" in text
+    assert "was made with --max-words 100; name another --output" in text
+    assert "or add --overwrite-output to replace it" in text
     Path("out/p.settings.yaml").unlink()
-    assert "without the p.settings.yaml of a run that made it" in refused(docs)
+    assert "without the p.settings.yaml of the run that made it" in refused(docs)
     assert make(docs, max_words=50, overwrite_output=True)
 
 
@@ -121,12 +123,12 @@ def test_settings_reproduce_the_run(docs):
     assert Path("q.jsonl").read_bytes() == first
 
 
-def test_near_duplicates_are_left_out_unless_they_are_wanted(docs, said):
+def test_near_duplicates_are_left_out_unless_they_are_wanted(docs, log):
     words = [f"word{n}" for n in range(90)]
     (docs / "x.txt").write_text(" ".join(words))
     (docs / "y.txt").write_text(" ".join([*words[:-1], "other"]))
     assert len(make(docs)) == 5
-    assert "1 near duplicates" in said()
+    assert "1 near duplicates" in log()
     assert len(make(docs, output="all.jsonl", near_duplicates=1.0)) == 6
     # what is there counts, too
     (docs / "z.txt").write_text(" ".join(["other", *words[1:]]))
@@ -144,7 +146,7 @@ def test_the_number_of_processes_changes_nothing(docs):
     assert Path("one.unread.tsv").read_text() == Path("two.unread.tsv").read_text()
 
 
-def test_what_cannot_be_read_is_named_and_counted(docs, said):
+def test_what_cannot_be_read_is_named_and_counted(docs, log):
     for name in ("bad1.txt", "bad2.txt"):
         (docs / name).write_bytes(b"ok\n\xe9")
     (docs / "image.png").write_bytes(b"x")
@@ -158,8 +160,11 @@ def test_what_cannot_be_read_is_named_and_counted(docs, said):
         "docs/bad2.txt",
         "docs/e.docx",
     ]
-    assert "unread     docs/bad1.txt: line 2, byte 1 (0xe9): not UTF-8" in said()
-    assert "4 in all: 2 not UTF-8, 1 of the kind .png, 1 no Word file, or cut short" in said()
+    assert "unread     docs/bad1.txt: line 2, byte 1 (0xe9): not UTF-8" in log()
+    assert (
+        "4 in all: 2 not UTF-8, 1 unsupported file type .png, 1 not a Word file, or truncated"
+        in log()
+    )
     for name in ("bad1.txt", "bad2.txt", "image.png", "e.docx"):
         (docs / name).unlink()
     make(docs)
@@ -188,9 +193,9 @@ def test_the_script_takes_several_documents(docs):
         ({"overlap": 50}, "--overlap 50: must be under half a passage, 100"),
         ({"min_words": 101}, "--min-words 101: must be at most --max-words 100"),
         ({"near_duplicates": 0.4}, "--near-duplicates 0.4: must be a number of at least 0.5"),
-        ({"encoding": "no-such"}, "--encoding no-such: unknown"),
+        ({"encoding": "no-such"}, "--encoding no-such: unknown encoding; try utf-8"),
         ({"output": "p.csv"}, "name a file that ends in .jsonl"),
-        ({"output": "docs/a.txt/p.jsonl"}, "no right to write"),
+        ({"output": "docs/a.txt/p.jsonl"}, "docs/a.txt is a file; name another path"),
         ({"processes": 0}, "--processes 0"),
     ],
 )
@@ -203,11 +208,13 @@ def test_nothing_to_read_is_an_error_that_leaves_nothing(docs):
     Path("empty").mkdir()
     assert "no files in empty" in refused("empty")
     (docs / "only.png").write_bytes(b"")
-    assert "nothing could be read: only.png: of the kind .png" in refused(docs / "only.png")
+    assert "nothing could be read: only.png: unsupported file type .png" in refused(
+        docs / "only.png"
+    )
     (docs / "blank.csv").write_text("text,x\n,1\n,2\n")
     assert "none of 2 rows has a text" in refused(docs / "blank.csv")
     assert "no file or folder 'gone'" in refused("gone")
-    assert not list(Path("out").glob("*"))
+    assert not [path for path in Path("out").glob("*") if path.suffix != ".lock"]
 
 
 def test_a_line_of_another_kind_in_the_file_is_refused(docs):
@@ -215,7 +222,7 @@ def test_a_line_of_another_kind_in_the_file_is_refused(docs):
     with Path("out/p.jsonl").open("a") as file:
         file.write('{"Passage": "no id"}\n')
     before = Path("out/p.jsonl").read_bytes()
-    assert "p.jsonl, line 5: no passage of this command's" in refused(docs)
+    assert "p.jsonl, line 5: not a passage that this command wrote" in refused(docs)
     assert Path("out/p.jsonl").read_bytes() == before
 
 
@@ -226,18 +233,22 @@ def test_a_killed_run_leaves_the_file_as_it_was(docs):
         for n in range(30_000):
             file.write(json.dumps({"text": f"Row {n} has a number, {n * n}, and this end."}) + "\n")
     line = [sys.executable, "-m", "dalm", "passages", "docs", "--output", "out/p.jsonl"]
-    partial = Path("out/.p.jsonl.partial")
     started = subprocess.Popen(line, stderr=subprocess.DEVNULL)
+
+    def partial() -> list[Path]:
+        return list(Path("out").glob(".p.jsonl.*.part"))
+
     end = time.monotonic() + 60
-    while not (partial.exists() and partial.stat().st_size > 2 * len(before)):
+    while not any(path.stat().st_size > 2 * len(before) for path in partial()):
         assert time.monotonic() < end
         assert started.poll() is None
         time.sleep(0.005)
     os.kill(started.pid, signal.SIGKILL)
     started.wait()
     assert Path("out/p.jsonl").read_bytes() == before
+    assert partial()
     assert len(make(docs, near_duplicates=1.0)) == 4 + 30_000
-    assert not partial.exists()
+    assert not partial()
 
 
 def test_a_full_disk_is_one_line_and_changes_nothing(docs, monkeypatch):
@@ -245,5 +256,28 @@ def test_a_full_disk_is_one_line_and_changes_nothing(docs, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fsync)
-    assert "out/p.jsonl: No space left on device; nothing was changed" in refused(docs)
+    assert "can't be written: No space left on device; free some space" in refused(docs)
     assert not Path("out/p.jsonl").exists()
+
+
+def test_a_second_run_on_the_same_output_is_refused_in_one_line(docs):
+    make(docs)
+    before = Path("out/p.jsonl").read_bytes()
+    code = (
+        "import dalm.artifacts as a, pathlib, time\nwith a.claim(pathlib.Path('out/p.jsonl'), '-'):"
+    )
+    line = [sys.executable, "-c", code + "\n print('held', flush=True)\n time.sleep(60)"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        assert "--output out/p.jsonl: another process is writing there" in refused(docs)
+        other.kill()
+    assert make(docs)
+    assert Path("out/p.jsonl").read_bytes() == before
+
+
+def test_help_lists_the_formats_of_the_registry(capsys):
+    assert run(app, ["passages", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert f"Folders and files: {list_formats()} with a text column." in shown
+    for loader in LOADERS.values():
+        assert loader.label in shown

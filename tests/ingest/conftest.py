@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from dalm.ingest.document import Document, Reading, Unread
-from dalm.ingest.loaders import find_files, read_documents
+from dalm.ingest.discovery import find_files
+from dalm.ingest.document import Document
+from dalm.ingest.loaders import read_documents
+from dalm.ingest.loaders.loader import LoaderOptions
+from dalm.ingest.skipped import Skipped
 
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 
@@ -63,19 +66,20 @@ def pdf(*pages: list[str], title: str = "") -> bytes:
     return out.getvalue()
 
 
-Read = Callable[..., list[Document | Unread]]
+Read = Callable[..., list[Document | Skipped]]
 
 
 @pytest.fixture
 def read(tmp_path: Path) -> Read:
     """Write a file, and read its documents."""
 
-    def read(name: str, content: bytes | str, **reading: object) -> list[Document | Unread]:
+    def read(name: str, content: bytes | str, **reading: object) -> list[Document | Skipped]:
         path = tmp_path / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         files, unread = find_files([str(path)])
         assert not unread or not files
-        return [*unread, *(each for f in files for each in read_documents(f, Reading(**reading)))]
+        options = LoaderOptions(**reading)
+        return [*unread, *(each for f in files for each in read_documents(f, options))]
 
     return read
 
@@ -99,7 +103,7 @@ def unread(read: Read) -> Callable[..., str]:
 
     def unread(name: str, content: bytes | str, **reading: object) -> str:
         [found] = read(name, content, **reading)
-        assert isinstance(found, Unread), found
+        assert isinstance(found, Skipped), found
         assert name in found.source
         assert "\n" not in found.reason
         return found.reason

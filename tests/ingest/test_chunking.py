@@ -4,23 +4,25 @@ import re
 
 import pytest
 
-from dalm.ingest.chunking import Splitter
+from dalm.ingest.chunking import Chunker
 from dalm.ingest.document import Document, Heading
-from dalm.ingest.length_limit import TokenBudget, WordBudget
-from dalm.ingest.loaders.text import read_markdown
-from dalm.ingest.sentences import paragraph_starts, sentence_starts, word_list
+from dalm.ingest.length_limit import TokenLimit, WordLimit
+from dalm.ingest.loaders.loader import LoaderOptions
+from dalm.ingest.loaders.text import load_markdown
+from dalm.ingest.sentences import paragraph_starts, sentence_starts
+from dalm.ingest.words import split_words
 from dalm.records import passage_id
 
 
 def split(text: str, limit: int, *, overlap: int = 0, min_words: int = 1, **parts: object):
     document = Document(text, "T", "s", **parts)
-    found = Splitter(WordBudget(limit), overlap=overlap, min_words=min_words).split(document)
+    found = Chunker(WordLimit(limit), overlap=overlap, min_words=min_words).split(document)
     for each in found:
         assert text[each.start : each.end] == each.passage.text
         assert each.passage.text == each.passage.text.strip()
         assert each.passage.id == passage_id(each.passage.text)
         assert each.passage.title == "T"
-        assert 1 <= len(word_list(each.passage.text)) <= limit
+        assert 1 <= len(split_words(each.passage.text)) <= limit
     return found
 
 
@@ -101,15 +103,15 @@ seven eight nine ten
 
 
 def test_sections_keep_their_path_and_short_ones_go_along():
-    document = read_markdown(MARKDOWN, "a.md", "utf-8")
-    found = Splitter(WordBudget(100), min_words=4).split(document)
+    document = load_markdown(MARKDOWN, "a.md", LoaderOptions())
+    found = Chunker(WordLimit(100), min_words=4).split(document)
     assert [(each.headings, each.passage.text.splitlines()[0]) for each in found] == [
         (("Title", "Empty", "Deep"), "before it all"),
         (("Title",), "## Short"),
     ]
     assert found[0].passage.text.endswith("five six")
     assert found[1].passage.text.endswith("ten\n# End")
-    found = Splitter(WordBudget(100), min_words=1).split(document)
+    found = Chunker(WordLimit(100), min_words=1).split(document)
     assert [each.headings for each in found] == [
         (),
         ("Title", "Empty", "Deep"),
@@ -175,7 +177,7 @@ def test_passages_hold_every_word_once(seed):
         assert a.start < b.start
         assert a.end < b.end
         assert not text[a.end : b.start].strip()
-        assert len(word_list(text[b.start : a.end])) <= overlap
+        assert len(split_words(text[b.start : a.end])) <= overlap
 
 
 @pytest.mark.parametrize("model", ["encoder", "generator"])
@@ -185,11 +187,11 @@ def test_tokens_are_counted_exactly(tiny_models, tiny_rows, model, overlap):
 
     folder = str(getattr(tiny_models, model))
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    budget = TokenBudget.of(folder, 32)
+    budget = TokenLimit.from_pretrained(folder, 32)
     odd = ["\n\n", " ", "🙂" * 40, "ﷺ", "x" * 90, "—", "Zürich. "]
     rng = random.Random(0)
     text = " ".join(rng.choice([row["Passage"] for row in tiny_rows] + odd) for _ in range(150))
-    found = Splitter(budget, overlap=overlap).split(Document(text, "", ""))
+    found = Chunker(budget, overlap=overlap).split(Document(text, "", ""))
     lengths = [len(tokenizer(each.passage.text).input_ids) for each in found]
     assert max(lengths) <= 32
     assert sum(lengths) / len(lengths) > 20, "the budget is used"
@@ -202,4 +204,4 @@ def test_no_tokenizer_of_the_name_is_one_line():
     from dalm.errors import UserError
 
     with pytest.raises(UserError, match="--tokenizer no/such could not be loaded"):
-        TokenBudget.of("no/such", 64)
+        TokenLimit.from_pretrained("no/such", 64)

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dalm.ingest.chunking import Splitter
-from dalm.ingest.document import Document, Reading, Unread
-from dalm.ingest.length_limit import WordBudget
-from dalm.ingest.loaders import File, read_documents
+from dalm.ingest.chunking import Chunker
+from dalm.ingest.document import Document, File
+from dalm.ingest.length_limit import WordLimit
+from dalm.ingest.loaders import read_documents
+from dalm.ingest.loaders.loader import LoaderOptions
+from dalm.ingest.skipped import Skipped
 
 LIMIT = 20_000
 few = settings(
@@ -25,13 +27,13 @@ few = settings(
 )
 
 
-def check(path: Path, data: bytes) -> list[Document | Unread]:
+def check(path: Path, data: bytes) -> list[Document | Skipped]:
     path.write_bytes(data)
-    reading = Reading(max_bytes=LIMIT)
+    reading = LoaderOptions(max_bytes=LIMIT)
     found = list(read_documents(File(path, path.name, len(data)), reading))
-    assert found, "nothing was read and nothing said"
+    assert found, "nothing was read and nothing reported"
     for each in found:
-        if isinstance(each, Unread):
+        if isinstance(each, Skipped):
             assert each.reason
             assert each.source.startswith(path.name)
             assert "it could not be read (" not in each.reason, "a reason that nobody thought of"
@@ -43,7 +45,7 @@ def check(path: Path, data: bytes) -> list[Document | Unread]:
 def cut(document: Document) -> None:
     document.id.encode()
     json.dumps(document.title, ensure_ascii=False).encode()
-    passages = Splitter(WordBudget(12)).split(document)
+    passages = Chunker(WordLimit(12)).split(document)
     joined = "".join(document.text[each.start : each.end] for each in passages)
     assert re.sub(r"\s", "", joined) == re.sub(r"\s", "", document.text[document.begin :])
 
@@ -103,7 +105,7 @@ def test_a_stray_quote_loses_no_row_in_silence(tmp_path, rows, place):
     whole = "\n".join(lines).encode(errors="replace") + b"\n"
     broken = whole[: place % len(whole)] + b'"' + whole[place % len(whole) :]
     found = check(tmp_path / "a.csv", broken)
-    if not any(isinstance(each, Unread) for each in found):
+    if not any(isinstance(each, Skipped) for each in found):
         assert [each.text for each in found] == [
             row.encode(errors="replace").decode() for row in rows
         ]
@@ -157,4 +159,4 @@ def test_html_that_repeats_is_read_in_a_moment(tmp_path, unit):
     data = (unit * 300_000)[:1_000_000].encode()
     path = tmp_path / "a.html"
     path.write_bytes(data)
-    assert list(read_documents(File(path, "a.html", len(data)), Reading()))
+    assert list(read_documents(File(path, "a.html", len(data)), LoaderOptions()))

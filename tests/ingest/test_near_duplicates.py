@@ -3,7 +3,13 @@ import random
 import numpy as np
 import pytest
 
-from dalm.ingest.near_duplicates import CHANCE, FUNCTIONS, NearDuplicates, signatures
+from dalm.ingest.near_duplicates import (
+    CHANCE,
+    FUNCTIONS,
+    NearDuplicateFilter,
+    group_near_duplicates,
+    signatures,
+)
 
 WORDS = [f"w{n}" for n in range(5000)]
 
@@ -56,7 +62,7 @@ def test_case_white_space_and_width_do_not_count():
 def test_near_duplicates_are_left_out_and_others_are_not():
     rng = random.Random(1)
     texts = [passage(rng) for _ in range(3000)]
-    near = NearDuplicates(0.8)
+    near = NearDuplicateFilter(0.8)
     assert near.add(signatures([" ".join(words) for words in texts])).all()
     kept = [changed(rng, words, 20) for words in texts[:500]]  # about 0.35
     assert near.add(signatures([" ".join(words) for words in kept])).all()
@@ -74,7 +80,7 @@ def test_the_threshold_is_met(threshold):
         for _ in range(10):
             one = passage(rng)
             other = changed(rng, one, changes)
-            near = NearDuplicates(threshold)
+            near = NearDuplicateFilter(threshold)
             first, second = near.add(signatures([" ".join(one), " ".join(other)]))
             assert first
             met.append((jaccard(one, other), not second))
@@ -93,7 +99,7 @@ def some_signatures(count: int) -> np.ndarray:
 
 def test_a_growing_table_forgets_nothing():
     found = some_signatures(9000)
-    near = NearDuplicates(0.8)
+    near = NearDuplicateFilter(0.8)
     is_new = near.add(found)
     assert is_new.sum() == near.count == 8950
     assert len(near.kept) == 1 << 14
@@ -105,8 +111,20 @@ def test_batches_of_any_size_are_as_good_as_one_by_one():
     found = some_signatures(600)
     outcomes = []
     for size in (1, 7, 200, 600):
-        near = NearDuplicates(0.8)
+        near = NearDuplicateFilter(0.8)
         parts = [near.add(found[start : start + size]) for start in range(0, 600, size)]
         outcomes.append(np.concatenate(parts).tolist())
     assert all(outcome == outcomes[0] for outcome in outcomes)
     assert sum(outcomes[0]) == 550
+
+
+def test_groups_are_transitive_and_named_by_their_first_text():
+    rng = random.Random(3)
+    first = passage(rng)
+    second = changed(rng, first, 5)  # about 0.74
+    third = changed(rng, second, 5)
+    assert jaccard(first, third) < 0.6
+    texts = [" ".join(words) for words in (passage(rng), first, third, second, passage(rng))]
+    assert group_near_duplicates(texts, 0.65) == [0, 1, 1, 1, 4]
+    assert group_near_duplicates(texts[:3], 0.65) == [0, 1, 2]
+    assert group_near_duplicates([], 0.65) == []

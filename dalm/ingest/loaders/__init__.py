@@ -1,141 +1,120 @@
-"""Read files by their extension: a folder or a file in, documents out."""
+"""Register a loader for each kind of file, and load files with them.
 
-import os
-import stat
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+A new kind of file is a module beside these with a `Loader`, and its name in `LOADERS`. Another
+package registers one as an entry point of the group `dalm.loaders`.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 
-from dalm.errors import UserError
-from dalm.ingest.document import Document, Reading, Unread, UnreadableError, check_text, too_large
-from dalm.ingest.loaders.docx import read_docx
-from dalm.ingest.loaders.html import read_html
-from dalm.ingest.loaders.pdf import read_pdf
-from dalm.ingest.loaders.table_rows import READERS as TABLES
-from dalm.ingest.loaders.table_rows import read_rows
-from dalm.ingest.loaders.text import read_markdown, read_text
+from dalm.ingest.document import Document, File
+from dalm.ingest.loaders.docx import DOCX
+from dalm.ingest.loaders.html import HTML
+from dalm.ingest.loaders.loader import (
+    LoadDocument,
+    Loader,
+    LoaderOptions,
+    LoadRows,
+    UnreadableError,
+    check_text,
+    too_large,
+)
+from dalm.ingest.loaders.pdf import PDF
+from dalm.ingest.loaders.table_rows import READERS
+from dalm.ingest.loaders.text import MARKDOWN, TEXT
+from dalm.ingest.skipped import Skipped
 
-Reader = Callable[[bytes, str, Reading], Document]
+logger = logging.getLogger(__name__)
 
-TEXTS: dict[str, Reader] = {
-    **dict.fromkeys((".txt", ".text"), lambda d, s, r: read_text(d, s, r.encoding)),
-    **dict.fromkeys((".md", ".markdown"), lambda d, s, r: read_markdown(d, s, r.encoding)),
-    **dict.fromkeys((".html", ".htm", ".xhtml"), lambda d, s, r: read_html(d, s, r.encoding)),
-    ".docx": lambda data, source, reading: read_docx(data, source, reading.max_bytes),
-    ".pdf": lambda data, source, reading: read_pdf(data, source, reading.max_bytes),
+TABLES = [Loader(e[1:], e[1:], (e,), load_rows=read) for e, read in READERS.items()]
+LOADERS: dict[str, Loader] = {
+    loader.name: loader for loader in (TEXT, MARKDOWN, HTML, DOCX, PDF, *TABLES)
 }
-ARCHIVES = frozenset(".zip .gz .tgz .tar .bz2 .xz .zst .7z .rar".split())
+"""The loaders of this package by name, in the order of the help."""
 
 
-@dataclass(frozen=True, slots=True)
-class File:
-    """A file to read, and what it is called: its path below the folder that was named."""
+@cache
+def registered() -> dict[str, Loader]:
+    """Return all loaders by name: this package's, and those of entry points, which may replace it.
 
-    path: Path
-    source: str
-    size: int
-
-    @property
-    def is_table(self) -> bool:
-        """Tell whether its rows are documents of their own."""
-        return self.path.suffix.lower() in TABLES
-
-
-def find_files(
-    named: Iterable[str], without: Iterable[Path] = ()
-) -> tuple[list[File], list[Unread]]:
-    """Return the files named and those below folders named, sorted, and what can't be read.
-
-    In a folder, names that begin with a dot are passed over; so are the files `without`.
-
-    Raises:
-        UserError: nothing has a name that was given.
+    An entry point that can't be imported is logged and left out.
     """
-    left_out = {path.absolute() for path in without}
-    files: dict[Path, File] = {}
-    unread: list[Unread] = []
-    for name in named:
-        root = Path(name).expanduser()
-        if not root.exists():
-            raise UserError(f"no file or folder {name!r}; check the path")
-        for path in sorted(_below(root, unread)) if root.is_dir() else [root]:
-            if path.absolute() in left_out or path.absolute() in files:
-                continue
-            # A folder is part of its files' names: where they lie says what they are about.
-            parent = root.absolute().parent
-            source = path.absolute().relative_to(parent).as_posix()
-            source = source.encode(errors="replace").decode()  # a name can be any bytes
-            found = _file(path, source)
-            if isinstance(found, File):
-                files[path.absolute()] = found
-            else:
-                unread.append(found)
-    return list(files.values()), unread
+    found = dict(LOADERS)
+    for entry in entry_points(group="dalm.loaders"):
+        try:
+            loader: Loader = entry.load()
+            found[loader.name] = loader
+        except Exception as error:  # whatever another package raises
+            logger.warning("loader     %s can't be imported (%s)", entry.value, error)
+    return found
 
 
-def _below(root: Path, unread: list[Unread]) -> Iterator[Path]:
-    def report(error: OSError) -> None:
-        unread.append(Unread(str(error.filename), f"{error.strerror}; check the rights"))
-
-    for folder, folders, names in os.walk(root, onerror=report):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(folder, name) for name in names if not name.startswith("."))
+@cache
+def by_extension() -> dict[str, Loader]:
+    """Return the loaders by file extension."""
+    return {extension: each for each in registered().values() for extension in each.extensions}
 
 
-def _file(path: Path, source: str) -> File | Unread:
-    suffix = path.suffix.lower()
-    try:
-        status = path.stat()
-    except OSError as error:
-        return Unread(source, f"{error.strerror}; check the file")
-    if not stat.S_ISREG(status.st_mode):
-        return Unread(source, "no file but a device, pipe or socket")
-    if suffix in ARCHIVES:
-        return Unread(source, "an archive; unpack it first")
-    if suffix not in TEXTS and suffix not in TABLES:
-        read = ", ".join((*TEXTS, *TABLES))
-        kind = f"of the kind {suffix}" if suffix else "without an extension"
-        return Unread(source, f"{kind}; read are {read}")
-    return File(path, source, status.st_size)
+def loader_of(path: Path) -> Loader | None:
+    """Return the loader for a file, by its extension; None if there is none."""
+    return by_extension().get(path.suffix.lower())
 
 
-def read_documents(file: File, reading: Reading) -> Iterator[Document | Unread]:
-    """Read a file's documents, one after the other; what can't be read is said and passed over.
+def list_formats() -> str:
+    """Return the kinds of files that this package loads, as help shows them."""
+    documents = ", ".join(each.label for each in LOADERS.values() if each.load)
+    tables = ", ".join(each.label for each in LOADERS.values() if each.load_rows)
+    return f"{documents}, and the rows of {tables}"
+
+
+def read_documents(file: File, options: LoaderOptions) -> Iterator[Document | Skipped]:
+    """Yield a file's documents; a file or row that can't be read is yielded as skipped.
 
     A document's text is the file's own for plain text and Markdown (line ends as `\\n`, without a
-    byte order mark), a cell of a table or a field of JSON to the letter, and what is shown for
-    HTML, docx and PDF: paragraphs with an empty line between them.
+    byte order mark), the exact cell of a table or field of JSON, and the visible text of HTML,
+    docx and PDF, with an empty line between paragraphs.
     """
+    loader = loader_of(file.path)
+    assert loader is not None, file
     try:
-        if file.is_table:
-            yield from _read_table(file, reading)
-        else:
-            yield _read_text(file, reading)
+        if loader.load_rows:
+            yield from _load_rows(loader.load_rows, file, options)
+        elif loader.load:
+            yield _load_document(loader.load, file, options)
     except UnreadableError as error:
-        yield Unread(file.source, str(error))
+        yield Skipped(file.source, str(error))
+    except ImportError as error:
+        package = f'"indomain[{loader.extra}]"' if loader.extra else error.name
+        yield Skipped(
+            file.source, f"loading {loader.label} needs {error.name}: pip install {package}"
+        )
     except OSError as error:
-        yield Unread(file.source, f"{error.strerror or error}; check the file")
+        yield Skipped(file.source, f"{error.strerror or error}; check the file")
     except Exception as error:  # whatever a library raises over a broken file
         what = " ".join(str(error).split())[:200] or type(error).__name__
-        yield Unread(file.source, f"it could not be read ({what}); is it broken? save it again")
+        yield Skipped(file.source, f"it could not be read ({what}); is it broken? save it again")
 
 
-def _read_table(file: File, reading: Reading) -> Iterator[Document | Unread]:
+def _load_rows(load: LoadRows, file: File, options: LoaderOptions) -> Iterator[Document | Skipped]:
     found = None
-    for found in read_rows(file.path, file.source, reading):
+    for found in load(file.path, file.source, options):
         yield found
     if found is None:
         raise UnreadableError("it is empty")
 
 
-def _read_text(file: File, reading: Reading) -> Document:
+def _load_document(load: LoadDocument, file: File, options: LoaderOptions) -> Document:
     with file.path.open("rb") as opened:
-        data = opened.read(reading.max_bytes + 1)
-    if len(data) > reading.max_bytes:
-        raise too_large(reading.max_bytes)
+        data = opened.read(options.max_bytes + 1)
+    if len(data) > options.max_bytes:
+        raise too_large(options.max_bytes)
     if not data.strip():
         raise UnreadableError("it is empty")
-    document = TEXTS[file.path.suffix.lower()](data, file.source, reading)
+    document = load(data, file.source, options)
     if not document.text[document.begin :].strip():
         raise UnreadableError("there is no text in it")
     check_text(document.text)

@@ -1,4 +1,4 @@
-"""Word files (docx): bytes in, a document out."""
+"""Load Word files (docx): paragraphs, headings and notes, straight from their XML."""
 
 import io
 import lzma
@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import PurePath
 from xml.parsers import expat
 
-from dalm.ingest.document import Document, Heading, UnreadableError, too_large
-from dalm.ingest.loaders.text import LONGEST_HEADING
+from dalm.ingest.document import Document, Heading
+from dalm.ingest.loaders.loader import Loader, LoaderOptions, UnreadableError, too_large
+from dalm.ingest.loaders.text import HEADING_LENGTH
 
 W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 STRICT = "http://purl.oclc.org/ooxml/wordprocessingml/main"
@@ -28,43 +29,42 @@ BROKEN = (
 Start = Callable[[str, dict[str, str]], None]
 
 
-def read_docx(data: bytes, source: str, max_bytes: int) -> Document:
-    """Read a Word file's paragraphs, notes last; headings are those of its heading styles.
+def load_docx(data: bytes, source: str, options: LoaderOptions) -> Document:
+    """Load a Word file's paragraphs, notes last; headings are the paragraphs of heading styles.
 
     Raises:
-        UnreadableError: no Word file, encrypted, broken, or larger than `max_bytes` once unpacked.
+        UnreadableError: not a Word file, encrypted, broken, or too large once unpacked.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            parts = _unpacked(archive, max_bytes)
+            parts = _unpack(archive, options.max_bytes)
     except BROKEN as error:
-        raise UnreadableError(f"no Word file, or cut short ({error}); save it again") from error
-    except (RuntimeError, NotImplementedError) as error:  # a password, a compression unknown here
+        raise UnreadableError(f"not a Word file, or truncated ({error}); save it again") from error
+    except (RuntimeError, NotImplementedError) as error:  # a password, an unknown compression
         raise UnreadableError(
             f"could not be unpacked ({error}); save it without a password"
         ) from error
     if BODY not in parts:
-        raise UnreadableError(f"no Word file: there is no {BODY} in it; save it again as .docx")
-    levels = _heading_levels(parts.get(STYLES, b""))
-    story = _Story(levels)
+        raise UnreadableError(f"not a Word file: there is no {BODY} in it; save it again as .docx")
+    body = _Body(_heading_levels(parts.get(STYLES, b"")))
     for name in (BODY, *NOTES):
         if name in parts:
-            _parse(parts[name], story.start, story.end, story.data)
-    title = _title(parts.get(PROPERTIES, b"")) or story.title or PurePath(source).stem
-    return Document("".join(story.parts), title, source, tuple(story.headings))
+            _parse(parts[name], body.start, body.end, body.data)
+    title = _title(parts.get(PROPERTIES, b"")) or body.title or PurePath(source).stem
+    return Document("".join(body.parts), title, source, tuple(body.headings))
 
 
-def _unpacked(archive: zipfile.ZipFile, max_bytes: int) -> dict[str, bytes]:
-    """Unpack the parts that are read, and no more of them than may be: a size told can be a lie."""
-    parts, room = {}, max_bytes
+def _unpack(archive: zipfile.ZipFile, max_bytes: int) -> dict[str, bytes]:
+    """Unpack the parts that are read, counting bytes: the size in an archive's header can lie."""
+    parts, bytes_left = {}, max_bytes
     names = set(archive.namelist())
     for name in (BODY, STYLES, PROPERTIES, *NOTES):
         if name not in names:
             continue
         with archive.open(name) as packed:
-            parts[name] = packed.read(room + 1)
-        room -= len(parts[name])
-        if room < 0:
+            parts[name] = packed.read(bytes_left + 1)
+        bytes_left -= len(parts[name])
+        if bytes_left < 0:
             raise too_large(max_bytes, "its unpacked text")
     return parts
 
@@ -72,11 +72,11 @@ def _unpacked(archive: zipfile.ZipFile, max_bytes: int) -> dict[str, bytes]:
 def _parse(
     xml: bytes, start: Start, end: Callable[[str], None], data: Callable[[str], None]
 ) -> None:
-    """Walk through an XML part; a DOCTYPE is refused, for entities are how XML grows to a bomb."""
+    """Parse an XML part; a DOCTYPE is refused, since its entities can expand without bound."""
 
     def doctype(*_: object) -> None:
         raise UnreadableError(
-            "its XML has a DOCTYPE, which no Word file has; save it again as .docx"
+            "its XML has a DOCTYPE, which Word never writes; save it again as .docx"
         )
 
     parser = expat.ParserCreate(namespace_separator=" ")
@@ -91,30 +91,30 @@ def _parse(
         raise UnreadableError(f"broken XML inside ({error}); save it again") from error
 
 
-def _word(tag: str) -> str:
-    """Return a tag's name if it is of Word's own vocabulary."""
-    space, _, name = tag.rpartition(" ")
-    return name if space in (W, STRICT) else ""
+def _local_name(tag: str) -> str:
+    """Return a tag's name if it is in the WordprocessingML namespace."""
+    namespace, _, name = tag.rpartition(" ")
+    return name if namespace in (W, STRICT) else ""
 
 
-def _value(attributes: dict[str, str]) -> str:
+def _val(attributes: dict[str, str]) -> str:
     return next((v for name, v in attributes.items() if name.rpartition(" ")[2] == "val"), "")
 
 
 def _heading_levels(styles: bytes) -> dict[str, int]:
-    """Return the levels of heading styles by their ids, which differ from language to language."""
+    """Return the levels of heading styles by id; the ids depend on the language of Word."""
     levels = {f"Heading{level}": level for level in range(1, 10)} | {"Title": 1}
     style = ""
 
     def start(tag: str, attributes: dict[str, str]) -> None:
         nonlocal style
-        match _word(tag):
+        match _local_name(tag):
             case "style":
                 named = (v for n, v in attributes.items() if n.rpartition(" ")[2] == "styleId")
                 style = next(named, "")
-            case "name" if found := HEADING_STYLE.fullmatch(_value(attributes)):
+            case "name" if found := HEADING_STYLE.fullmatch(_val(attributes)):
                 levels[style] = int(found.group(1))
-            case "name" if _value(attributes).lower() == "title":
+            case "name" if _val(attributes).lower() == "title":
                 levels[style] = 1
 
     if styles:
@@ -139,8 +139,8 @@ def _title(properties: bytes) -> str:
     return " ".join("".join(found).split())
 
 
-class _Story:
-    """Gather paragraphs while the parser walks through a part."""
+class _Body:
+    """Collect paragraphs and headings from a parser's events."""
 
     def __init__(self, levels: dict[str, int]) -> None:
         self.levels = levels
@@ -151,18 +151,18 @@ class _Story:
         self.paragraph: list[str] = []
         self.level = 0
         self.in_text = False
-        self.doubled = 0  # inside a fallback: the same content once more, for older programs
+        self.fallback_depth = 0  # a fallback repeats content for older programs
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         if tag.endswith(" Fallback"):
-            self.doubled += 1
-        match _word(tag):
+            self.fallback_depth += 1
+        match _local_name(tag):
             case "p":
                 self._flush()
             case "pStyle":
-                self.level = self.levels.get(_value(attributes), 0)
+                self.level = self.levels.get(_val(attributes), 0)
             case "t":
-                self.in_text = not self.doubled
+                self.in_text = not self.fallback_depth
             case "tab":
                 self.paragraph.append(" ")
             case "br" | "cr":
@@ -172,8 +172,8 @@ class _Story:
 
     def end(self, tag: str) -> None:
         if tag.endswith(" Fallback"):
-            self.doubled -= 1
-        match _word(tag):
+            self.fallback_depth -= 1
+        match _local_name(tag):
             case "t":
                 self.in_text = False
             case "p":
@@ -191,9 +191,12 @@ class _Story:
         if self.parts:
             self.parts.append("\n\n")
             self.length += 2
-        if level and len(text) <= LONGEST_HEADING:
+        if level and len(text) <= HEADING_LENGTH:
             heading = " ".join(text.split())
             self.headings.append(Heading(self.length, self.length + len(text), level, heading))
             self.title = self.title or (heading if level == 1 else "")
         self.parts.append(text)
         self.length += len(text)
+
+
+DOCX = Loader("docx", "docx", (".docx",), load_docx)

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dalm.ingest.document import Document, Reading, Unread, UnreadableError, too_large
+from dalm.ingest.document import Document
+from dalm.ingest.loaders.loader import LoaderOptions, UnreadableError, too_large
 from dalm.ingest.loaders.table_cells import (
     decode_line,
     find_columns,
@@ -13,9 +14,12 @@ from dalm.ingest.loaders.table_cells import (
     lines_of,
     row_document,
 )
+from dalm.ingest.skipped import Skipped
 
 
-def read_json_lines(path: Path, source: str, reading: Reading) -> Iterator[Document | Unread]:
+def read_json_lines(
+    path: Path, source: str, reading: LoaderOptions
+) -> Iterator[Document | Skipped]:
     """Read a value a line; a broken line is said and passed over."""
     for number, line in enumerate(lines_of(path, reading.max_bytes), 1):
         place = f"{source}, line {number}"
@@ -24,10 +28,10 @@ def read_json_lines(path: Path, source: str, reading: Reading) -> Iterator[Docum
             if text.strip():
                 yield from _documents(_parsed(text), place, reading)
         except UnreadableError as error:
-            yield Unread(place, str(error).removeprefix(f"line {number}, "))
+            yield Skipped(place, str(error).removeprefix(f"line {number}, "))
 
 
-def read_json(path: Path, source: str, reading: Reading) -> Iterator[Document | Unread]:
+def read_json(path: Path, source: str, reading: LoaderOptions) -> Iterator[Document | Skipped]:
     """Read one value, or the items of one list.
 
     Raises:
@@ -54,7 +58,7 @@ def read_json(path: Path, source: str, reading: Reading) -> Iterator[Document | 
         try:
             yield from _documents(item, place, reading)
         except UnreadableError as error:
-            yield Unread(place, str(error))
+            yield Skipped(place, str(error))
 
 
 def _parsed(text: str) -> object:
@@ -69,7 +73,7 @@ def _parsed(text: str) -> object:
     return found
 
 
-def _documents(item: object, place: str, reading: Reading) -> Iterator[Document | Unread]:
+def _documents(item: object, place: str, reading: LoaderOptions) -> Iterator[Document | Skipped]:
     """Find the texts of one JSON value; lists on the way are gone through."""
     if isinstance(item, str) and reading.text_column is None:
         yield row_document(item, "", place)
@@ -77,7 +81,7 @@ def _documents(item: object, place: str, reading: Reading) -> Iterator[Document 
     if not isinstance(item, dict):
         raise UnreadableError(f"{kind_of(item)}, not an object with a text in it")
     if reading.text_column is None:
-        text, title = find_columns(list(item), Reading())
+        text, title = find_columns(list(item), LoaderOptions())
         path, title_name = [text], reading.title_column or title
     else:
         whole = reading.text_column
@@ -91,7 +95,7 @@ def _documents(item: object, place: str, reading: Reading) -> Iterator[Document 
         try:
             yield row_document(cell, name, where)
         except UnreadableError as error:
-            yield Unread(where, str(error))
+            yield Skipped(where, str(error))
 
 
 @dataclass(frozen=True, slots=True)

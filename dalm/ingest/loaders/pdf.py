@@ -1,28 +1,26 @@
-"""PDF: a file's bytes in, a document with its pages out; needs the extra `pdf`."""
+"""Load PDF files with PDFium; needs the extra `pdf`."""
 
 import re
 from pathlib import PurePath
 from typing import Any
 
-from dalm.ingest.document import Document, UnreadableError, too_large
+from dalm.ingest.document import Document
+from dalm.ingest.loaders.loader import Loader, LoaderOptions, UnreadableError, too_large
 
-# PDFium writes U+FFFE, or U+0002, for the hyphen at a line's end that parts a word.
-PARTED = re.compile("[\ufffe\x02][ \t]*\r?\n?")
+# PDFium writes U+FFFE, or U+0002, for the hyphen of a word broken at a line's end.
+LINE_END_HYPHEN = re.compile("[\ufffe\x02][ \t]*\r?\n?")
 LINE_END = re.compile(r"[ \t]*\r?\n[ \t]*")
 PARAGRAPH_END = re.compile(r"(?:[ \t]*\r?\n[ \t]*){2,}")
-MISSING = 'reading PDF needs pypdfium2: pip install "indomain[pdf]"'
 
 
-def read_pdf(data: bytes, source: str, max_bytes: int) -> Document:
-    """Read a PDF's text page by page: lines joined, words parted at a line's end put together.
+def load_pdf(data: bytes, source: str, options: LoaderOptions) -> Document:
+    """Load a PDF's text page by page; lines and hyphenated words are joined.
 
     Raises:
-        UnreadableError: pypdfium2 is missing, the file is broken, encrypted or has no text.
+        UnreadableError: the file is broken, encrypted or has no text.
     """
-    try:
-        import pypdfium2
-    except ImportError as error:
-        raise UnreadableError(MISSING) from error
+    import pypdfium2
+
     try:
         pdf = pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:
@@ -30,7 +28,7 @@ def read_pdf(data: bytes, source: str, max_bytes: int) -> Document:
             f"could not be opened ({error}); save it again, unencrypted"
         ) from error
     try:
-        texts = _pages(pdf, max_bytes)
+        texts = _page_texts(pdf, options.max_bytes)
         title = " ".join(pdf.get_metadata_value("Title").split())
     except pypdfium2.PdfiumError as error:
         raise UnreadableError(f"a page could not be read ({error}); save it again") from error
@@ -38,7 +36,7 @@ def read_pdf(data: bytes, source: str, max_bytes: int) -> Document:
         pdf.close()
     if not any(text.strip() for text in texts):
         raise UnreadableError(
-            "no text in it: scanned pages need optical character recognition first"
+            "no text in it: scanned pages need optical character recognition (OCR) first"
         )
     starts, length = [], 0
     for text in texts:
@@ -47,13 +45,13 @@ def read_pdf(data: bytes, source: str, max_bytes: int) -> Document:
     return Document("\n".join(texts), title or PurePath(source).stem, source, pages=tuple(starts))
 
 
-def _pages(pdf: Any, max_bytes: int) -> list[str]:
+def _page_texts(pdf: Any, max_bytes: int) -> list[str]:
     texts, length = [], 0
     for number in range(len(pdf)):
         page = pdf[number]
-        content = page.get_textpage()
-        texts.append(_clean(content.get_text_range()))
-        content.close()
+        text_page = page.get_textpage()
+        texts.append(_join_lines(text_page.get_text_range()))
+        text_page.close()
         page.close()
         length += len(texts[-1])
         if length > max_bytes:
@@ -61,7 +59,10 @@ def _pages(pdf: Any, max_bytes: int) -> list[str]:
     return texts
 
 
-def _clean(text: str) -> str:
-    joined = PARTED.sub("", text.replace("\0", ""))
+def _join_lines(text: str) -> str:
+    joined = LINE_END_HYPHEN.sub("", text.replace("\0", ""))
     paragraphs = PARAGRAPH_END.split(joined)
     return "\n\n".join(LINE_END.sub(" ", paragraph).strip() for paragraph in paragraphs)
+
+
+PDF = Loader("pdf", "PDF", (".pdf",), load_pdf, extra="pdf")

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
-from dalm.ingest.document import Document, Reading, UnreadableError, check_text, too_large
-from dalm.ingest.loaders.text import MARKS
+from dalm.ingest.document import Document
+from dalm.ingest.loaders.loader import LoaderOptions, UnreadableError, check_text, too_large
+from dalm.ingest.loaders.text import BYTE_ORDER_MARKS
 
 TEXT_COLUMNS = (
     *("passage", "text", "body", "content", "contents", "abstract", "context", "document"),
@@ -22,10 +23,12 @@ def lines_of(path: Path, limit: int) -> Iterator[bytes]:
     """
     with path.open("rb") as file:
         start = file.read(4)
-        name = next((name for mark, name in MARKS if start.startswith(mark)), "utf-8-sig")
+        name = next(
+            (name for mark, name in BYTE_ORDER_MARKS if start.startswith(mark)), "utf-8-sig"
+        )
         if name != "utf-8-sig":
             raise UnreadableError(f"{name.upper()}; save the table as UTF-8")
-        file.seek(3 if start.startswith(MARKS[0][0]) else 0)
+        file.seek(3 if start.startswith(BYTE_ORDER_MARKS[0][0]) else 0)
         for number in count(1):
             line = file.readline(limit + 1)
             if not line:
@@ -55,7 +58,7 @@ def decode_line(line: bytes, number: int, encoding: str) -> str:
     return text
 
 
-def find_columns(names: Sequence[str], reading: Reading) -> tuple[str, str | None]:
+def find_columns(names: Sequence[str], reading: LoaderOptions) -> tuple[str, str | None]:
     """Return the columns with the text and the title, as named or as they are often called.
 
     Raises:

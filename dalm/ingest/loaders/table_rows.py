@@ -5,15 +5,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dalm.ingest.document import Document, Reading, Unread, UnreadableError
+from dalm.ingest.document import Document
 from dalm.ingest.loaders.json_fields import read_json, read_json_lines
+from dalm.ingest.loaders.loader import LoaderOptions, UnreadableError
 from dalm.ingest.loaders.table_cells import decode_line, find_columns, lines_of, row_document
+from dalm.ingest.skipped import Skipped
 
 FIELD_LIMIT = 2**31 - 1  # characters in a csv field; the largest that every platform's long holds
 BATCH = 1024  # rows of a parquet file at once
 
 
-def read_rows(path: Path, source: str, reading: Reading) -> Iterator[Document | Unread]:
+def read_rows(path: Path, source: str, reading: LoaderOptions) -> Iterator[Document | Skipped]:
     """Read a document from each row; a row that can't be read is said and passed over.
 
     A row without a text is a document with an empty one.
@@ -25,8 +27,8 @@ def read_rows(path: Path, source: str, reading: Reading) -> Iterator[Document | 
 
 
 def _read_delimited(
-    path: Path, source: str, reading: Reading, delimiter: str
-) -> Iterator[Document | Unread]:
+    path: Path, source: str, reading: LoaderOptions, delimiter: str
+) -> Iterator[Document | Skipped]:
     """Read strictly: a quote that is never closed would swallow the rest of the file in silence."""
     numbered = enumerate(lines_of(path, reading.max_bytes), 1)
     lines = (decode_line(line, number, reading.encoding) for number, line in numbered)
@@ -59,7 +61,7 @@ def _next_row(table: Any) -> list[str] | None:
         ) from error
 
 
-def _columns(header: list[str], reading: Reading, delimiter: str) -> tuple[int, int | None]:
+def _columns(header: list[str], reading: LoaderOptions, delimiter: str) -> tuple[int, int | None]:
     if not any(header):
         raise UnreadableError("it is empty; its first line must name the columns")
     others = [mark for mark in ",;\t|" if mark != delimiter]
@@ -76,7 +78,7 @@ def _cell(row: list[str], place: int) -> str:
     return row[place] if place < len(row) else ""
 
 
-def _read_parquet(path: Path, source: str, reading: Reading) -> Iterator[Document | Unread]:
+def _read_parquet(path: Path, source: str, reading: LoaderOptions) -> Iterator[Document | Skipped]:
     from pyarrow.parquet import ParquetFile
 
     with ParquetFile(path) as file:
@@ -91,10 +93,10 @@ def _read_parquet(path: Path, source: str, reading: Reading) -> Iterator[Documen
                 try:
                     yield row_document(cell, name, place)
                 except UnreadableError as error:
-                    yield Unread(place, str(error))
+                    yield Skipped(place, str(error))
 
 
-READERS: dict[str, Callable[[Path, str, Reading], Iterator[Document | Unread]]] = {
+READERS: dict[str, Callable[[Path, str, LoaderOptions], Iterator[Document | Skipped]]] = {
     ".csv": lambda path, source, reading: _read_delimited(path, source, reading, ","),
     ".tsv": lambda path, source, reading: _read_delimited(path, source, reading, "\t"),
     ".jsonl": read_json_lines,

@@ -1,87 +1,116 @@
-"""Plain text and Markdown: bytes in, a document out."""
+"""Load plain text and Markdown."""
 
 import codecs
 import re
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from dalm.ingest.document import Document, Heading, UnreadableError
+from dalm.ingest.document import Document, Heading
+from dalm.ingest.loaders.loader import Loader, LoaderOptions, UnreadableError
 
-MARKS = (
+BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16's, with which it begins
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
-HASHES = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
-UNDERLINE = re.compile(r" {0,3}(?:(=+)|-{2,})[ \t]*$")
-FRONT = re.compile(r"---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*$\n?", re.DOTALL | re.MULTILINE)
-FRONT_LENGTH = 20_000  # characters; a longer one is no front matter
-FRONT_TITLE = re.compile(r"^title:[ \t]*(.+?)[ \t]*$", re.MULTILINE | re.IGNORECASE)
-LONGEST_HEADING = 200  # characters: what is longer is a text that only looks like one
+CODE_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+ATX_HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
+SETEXT_UNDERLINE = re.compile(r" {0,3}(?:(=+)|-{2,})[ \t]*$")
+FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*$\n?", re.DOTALL | re.MULTILINE)
+FRONT_MATTER_LENGTH = 20_000  # characters; a longer one is no front matter
+FRONT_MATTER_TITLE = re.compile(r"^title:[ \t]*(.+?)[ \t]*$", re.MULTILINE | re.IGNORECASE)
+HEADING_LENGTH = 200  # characters; a longer line is a paragraph that only looks like a heading
+DETECTION_BYTES = 2_000  # of an undecodable text, from its first undecodable line on
+SUGGESTIONS = (
+    "cp1252 cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 iso8859_2 koi8_r cp932 euc_jp gb18030 "
+    "big5hkscs cp949"
+).split()
 
 
-def decode(data: bytes, encoding: str) -> str:
-    """Return the text with line ends as `\\n`; a byte order mark goes before `encoding`.
+def decode(data: bytes, encoding: str, errors: str = "strict") -> str:
+    """Return the text with line ends as `\\n`; a byte order mark overrides `encoding`.
 
     Raises:
-        UnreadableError: bytes of another encoding, or no text at all.
+        UnreadableError: bytes of another encoding, or not text at all.
     """
-    encoding = next((name for mark, name in MARKS if data.startswith(mark)), encoding)
+    marked = (name for mark, name in BYTE_ORDER_MARKS if data.startswith(mark))
+    encoding = next(marked, encoding)
     try:
-        text = data.decode(encoding)
+        text = data.decode(encoding, errors)
     except UnicodeDecodeError as error:
+        line_start = data.rfind(b"\n", 0, error.start) + 1
         line = data.count(b"\n", 0, error.start) + 1
-        byte = error.start - data.rfind(b"\n", 0, error.start)
+        byte = error.start - line_start + 1
         raise UnreadableError(
             f"line {line}, byte {byte} ({data[error.start]:#04x}): not {encoding.upper()}; "
-            "save it as UTF-8, or name its --encoding"
+            f"save it as UTF-8, or name its --encoding{suggest_encodings(data[line_start:])}"
         ) from None
     if "\0" in text:
         raise UnreadableError("a NUL byte, so this is UTF-16 or no text at all; save it as UTF-8")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def read_text(data: bytes, source: str, encoding: str) -> Document:
-    """Read a plain text; its title is the file's name."""
-    return Document(decode(data, encoding), PurePath(source).stem, source)
+def suggest_encodings(data: bytes) -> str:
+    """Return encodings in which the bytes look like natural language, as the end of an error.
+
+    They are suggested and not used, because the detection is often wrong about a few letters: in
+    trials French in cp1252 was taken for cp1250, and Polish in ISO 8859-2 for ISO 8859-10, at
+    every length up to 5 kB.
+    """
+    from charset_normalizer import from_bytes
+
+    end = data.find(b"\n", DETECTION_BYTES)
+    sample = data[: end if 0 <= end < 2 * DETECTION_BYTES else DETECTION_BYTES]
+    found = from_bytes(sample, cp_isolation=SUGGESTIONS)
+    likely = {name for each in found if each.coherence > 0 for name in each.could_be_from_charset}
+    names = [name for name in SUGGESTIONS if name in likely][:3]
+    return f" (it may be {' or '.join(names)})" if names else ""
 
 
-def read_markdown(data: bytes, source: str, encoding: str) -> Document:
-    """Read Markdown, its marks as they stand; front matter gives a title and is no passage."""
-    text = decode(data, encoding)
-    front = FRONT.match(text, 0, min(len(text), FRONT_LENGTH))
+def load_text(data: bytes, source: str, options: LoaderOptions) -> Document:
+    """Load a plain text; its title is the file's name."""
+    return Document(decode(data, options.encoding), PurePath(source).stem, source)
+
+
+def load_markdown(data: bytes, source: str, options: LoaderOptions) -> Document:
+    """Load Markdown, its markup included; front matter may give the title and is in no passage."""
+    text = decode(data, options.encoding)
+    front = FRONT_MATTER.match(text, 0, min(len(text), FRONT_MATTER_LENGTH))
     begin = front.end() if front else 0
     headings = tuple(_headings(text, begin))
-    named = FRONT_TITLE.search(front.group(1)) if front else None
+    named = FRONT_MATTER_TITLE.search(front.group(1)) if front else None
     first = next((heading.text for heading in headings if heading.level == 1), "")
     title = named.group(1).strip("\"'") if named else first
     return Document(text, title or PurePath(source).stem, source, headings, begin=begin)
 
 
 def _headings(text: str, begin: int) -> Iterator[Heading]:
-    """Find headings, hashed and underlined ones, outside of fenced code."""
-    fence, place, above = "", begin, (begin, "")
+    """Find ATX (`# Title`) and setext (underlined) headings outside of fenced code."""
+    fence, offset, previous = "", begin, (begin, "")
     for line in text[begin:].splitlines(keepends=True):
-        bare, here = line.rstrip("\n"), place
-        place += len(line)
-        mark = FENCE.match(bare)
-        if mark and (not fence or mark.group(1).startswith(fence)):
-            fence, above = ("" if fence else mark.group(1)), (place, "")
+        bare, line_start = line.rstrip("\n"), offset
+        offset += len(line)
+        marker = CODE_FENCE.match(bare)
+        if marker and (not fence or marker.group(1).startswith(fence)):
+            fence, previous = ("" if fence else marker.group(1)), (offset, "")
         elif not fence:
-            start, found, level = _heading(bare, here, above)
-            if found and len(found) <= LONGEST_HEADING:
-                yield Heading(start, here + len(bare), level, found)
-            above = (place, "") if level else (here, bare)
+            start, title, level = _heading(bare, line_start, previous)
+            if title and len(title) <= HEADING_LENGTH:
+                yield Heading(start, line_start + len(bare), level, title)
+            previous = (offset, "") if level else (line_start, bare)
 
 
-def _heading(line: str, here: int, above: tuple[int, str]) -> tuple[int, str, int]:
-    """Return where a heading begins, its text and its level; level 0 if there is none."""
-    if hashed := HASHES.match(line):
-        return here, (hashed.group(2) or "").strip(), len(hashed.group(1))
-    before, text = above
-    if text.strip() and (under := UNDERLINE.match(line)):
-        return before, text.strip(), 1 if under.group(1) else 2
-    return here, "", 0
+def _heading(line: str, line_start: int, previous: tuple[int, str]) -> tuple[int, str, int]:
+    """Return a heading's start, text and level; level 0 if the line ends none."""
+    if atx := ATX_HEADING.match(line):
+        return line_start, (atx.group(2) or "").strip(), len(atx.group(1))
+    previous_start, text = previous
+    if text.strip() and (underline := SETEXT_UNDERLINE.match(line)):
+        return previous_start, text.strip(), 1 if underline.group(1) else 2
+    return line_start, "", 0
+
+
+TEXT = Loader("text", "txt", (".txt", ".text"), load_text)
+MARKDOWN = Loader("markdown", "Markdown", (".md", ".markdown"), load_markdown)

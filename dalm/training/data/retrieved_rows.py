@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from dalm.errors import UserError
-from dalm.ingest.sentences import sentence_starts, word_list
+from dalm.ingest.sentences import sentence_starts
+from dalm.ingest.words import split_words
 from dalm.prompts import STATE
 from dalm.training.data.batches import Batch, Pieces, Rows, probed
 
@@ -91,4 +92,4 @@ def sentences(text: str) -> list[str]:
     """Return the sentences that state something: neither a fragment nor a paragraph."""
     starts = [0, *sentence_starts(text), len(text)]
     parts = (text[start:end].strip() for start, end in pairwise(starts))
-    return [part for part in parts if len(word_list(part)) in WORDS]
+    return [part for part in parts if len(split_words(part)) in WORDS]

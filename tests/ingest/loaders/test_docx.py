@@ -53,9 +53,9 @@ def test_an_xml_bomb_is_refused(unread):
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_file_cut_short_is_said(unread, make_docx, make_paragraph, share):
+def test_a_file_truncated_is_reported(unread, make_docx, make_paragraph, share):
     whole = make_docx(make_paragraph("text"))
-    assert "no Word file, or cut short" in unread("a.docx", whole[: int(len(whole) * share)])
+    assert "not a Word file, or truncated" in unread("a.docx", whole[: int(len(whole) * share)])
 
 
 def test_other_archives_are_no_word_files(unread):
@@ -66,7 +66,7 @@ def test_other_archives_are_no_word_files(unread):
     assert unread("a.zip", packed.getvalue()) == "an archive; unpack it first"
 
 
-def test_broken_xml_is_said(unread):
+def test_broken_xml_is_reported(unread):
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("word/document.xml", "<a><b></a>")

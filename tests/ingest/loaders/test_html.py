@@ -51,6 +51,29 @@ def test_encodings_are_declared_or_given(document, unread):
     assert "'no-such' is unknown" in unread("a.html", '<meta charset="no-such">x')
 
 
+@pytest.mark.parametrize(
+    ("label", "data", "text"),
+    [
+        ("latin1", b"\x93quoted\x94 \x80 \xfc", "“quoted” € ü"),  # windows-1252
+        ("iso-8859-1", b"undefined \x81 too", "undefined \x81 too"),
+        ("us-ascii", b"caf\xe9", "café"),
+        ("gb2312", "中文。朞".encode("gbk"), "中文。朞"),  # gbk
+        ("shift_jis", "①文".encode("cp932"), "①文"),
+        ("utf-16", "Grüße".encode(), "Grüße"),
+        ("latin-1", b"caf\xe9", "café"),  # known to Python alone
+        ("cp437", b"caf\x82", "café"),
+        ("x-user-defined", b"", None),
+        ("windows-1253", b"\xaa", None),
+    ],
+)
+def test_labels_mean_what_they_mean_to_browsers(read, label, data, text):
+    [found] = read("a.html", f'<meta charset="{label}"><p>x'.encode() + data)
+    if text is None:
+        assert "unknown" in found.reason or "not CP1253" in found.reason
+    else:
+        assert found.text == "x" + text
+
+
 def test_deep_nesting_loses_nothing(read):
     depth = 100_000
     [found] = read("a.html", "<div>" * depth + "deep" + "</div>" * depth + "after")
@@ -58,5 +81,5 @@ def test_deep_nesting_loses_nothing(read):
     assert text == "deep\n\nafter" or "nest" in getattr(found, "reason", "").lower(), found
 
 
-def test_a_page_without_text_is_said(unread):
+def test_a_page_without_text_is_reported(unread):
     assert unread("a.html", "<html><script>x</script></html>") == "there is no text in it"

@@ -2,8 +2,8 @@ import sys
 
 import pytest
 
-from dalm.ingest.document import UnreadableError
-from dalm.ingest.loaders.pdf import read_pdf
+from dalm.ingest.loaders.loader import LoaderOptions, UnreadableError
+from dalm.ingest.loaders.pdf import load_pdf
 
 pytest.importorskip("pypdfium2")
 
@@ -23,11 +23,11 @@ def test_a_word_parted_at_a_lines_end_is_put_together(document, make_pdf):
     assert found.text == "This is permitted here and well-known."
 
 
-def test_pages_without_text_are_said(unread, make_pdf):
+def test_pages_without_text_are_reported(unread, make_pdf):
     assert "no text in it: scanned" in unread("a.pdf", make_pdf([], []))
 
 
-def test_a_broken_file_is_said(unread, make_pdf):
+def test_a_broken_file_is_reported(unread, make_pdf):
     whole = make_pdf(["text"])
     assert "could not be opened" in unread("a.pdf", b"%PDF-1.4 nothing")
     assert "could not be opened" in unread("a.pdf", whole[:40])
@@ -35,9 +35,9 @@ def test_a_broken_file_is_said(unread, make_pdf):
 
 def test_a_text_over_the_limit_is_refused(make_pdf):
     data = make_pdf(*(["word " * 20] for _ in range(3)))
-    assert len(read_pdf(data, "a.pdf", 310).text) == 299
+    assert len(load_pdf(data, "a.pdf", LoaderOptions(max_bytes=310)).text) == 299
     with pytest.raises(UnreadableError, match="its text is over"):
-        read_pdf(data, "a.pdf", 200)
+        load_pdf(data, "a.pdf", LoaderOptions(max_bytes=200))
 
 
 def test_without_the_extra_the_remedy_is_named(unread, make_pdf, monkeypatch):

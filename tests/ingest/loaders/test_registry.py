@@ -1,71 +1,84 @@
-import os
+from dataclasses import dataclass
 
 import pytest
 
-from dalm.errors import UserError
-from dalm.ingest.document import Reading, Unread
-from dalm.ingest.loaders import find_files, read_documents
+from dalm.ingest.discovery import find_files
+from dalm.ingest.document import Document
+from dalm.ingest.loaders import LOADERS, by_extension, list_formats, read_documents, registered
+from dalm.ingest.loaders.loader import Loader, LoaderOptions
+from dalm.ingest.skipped import Skipped
 
 
-def test_a_folder_is_searched_in_order_and_what_it_leaves_out_is_named(tmp_path):
-    docs = tmp_path / "docs"
-    for name in (
-        "b/two.md",
-        "a.txt",
-        "c.HTML",
-        ".git/x.txt",
-        ".hidden.txt",
-        "d.png",
-        "e.tar.gz",
-        "f",
-    ):
-        (docs / name).parent.mkdir(parents=True, exist_ok=True)
-        (docs / name).write_text("x")
-    (docs / "link.txt").symlink_to(docs / "gone")
-    os.mkfifo(docs / "pipe.txt")
-    files, unread = find_files([str(docs)])
-    assert [file.source for file in files] == ["docs/a.txt", "docs/b/two.md", "docs/c.HTML"]
-    said = {each.source: each.reason for each in unread}
-    assert said.keys() == {
-        "docs/d.png",
-        "docs/e.tar.gz",
-        "docs/f",
-        "docs/link.txt",
-        "docs/pipe.txt",
-    }
-    assert "of the kind .png; read are .txt" in said["docs/d.png"]
-    assert said["docs/e.tar.gz"] == "an archive; unpack it first"
-    assert "without an extension" in said["docs/f"]
-    assert "No such file" in said["docs/link.txt"]
-    assert "pipe" in said["docs/pipe.txt"]
-
-
-def test_a_file_is_read_once_and_some_are_left_out(tmp_path):
-    for name in ("a.txt", "b.txt"):
-        (tmp_path / name).write_text("x")
-    files, unread = find_files(
-        [str(tmp_path / "a.txt"), str(tmp_path)], without=[tmp_path / "b.txt"]
-    )
-    assert ([file.source for file in files], unread) == (["a.txt"], [])
-
-
-def test_a_missing_name_is_refused():
-    with pytest.raises(UserError, match="no file or folder 'no such'"):
-        find_files(["no such"])
-
-
-def test_a_file_that_goes_away_is_said(tmp_path):
+def test_a_file_that_goes_away_is_reported(tmp_path):
     (tmp_path / "a.txt").write_text("x")
     [file], _ = find_files([str(tmp_path)])
     (tmp_path / "a.txt").unlink()
-    [found] = read_documents(file, Reading())
-    assert isinstance(found, Unread)
+    [found] = read_documents(file, LoaderOptions())
+    assert isinstance(found, Skipped)
     assert "No such file" in found.reason
 
 
-def test_names_that_are_no_text_are_written_down(tmp_path):
-    (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("some text")
-    [file], _ = find_files([str(tmp_path)])
-    [document] = read_documents(file, Reading())
-    assert document.source.endswith("caf?.txt")
-    document.title.encode()
+def load_notes(data: bytes, source: str, options: LoaderOptions) -> Document:
+    return Document(data.decode().upper(), "Notes", source)
+
+
+def load_slides(data: bytes, source: str, options: LoaderOptions) -> Document:
+    import no_such_package  # noqa: F401
+
+    raise AssertionError
+
+
+NOTES = Loader("notes", "notes", (".note",), load_notes)
+SLIDES = Loader("slides", "slides", (".slides",), load_slides, extra="slides")
+
+
+@dataclass
+class EntryPoint:
+    """As an installed package declares it."""
+
+    value: str
+    loader: Loader | Exception
+
+    def load(self) -> Loader:
+        if isinstance(self.loader, Exception):
+            raise self.loader
+        return self.loader
+
+
+@pytest.fixture
+def plugins(monkeypatch):
+    broken = EntryPoint("broken:LOADER", ImportError("no module named broken"))
+    entries = [EntryPoint("a:NOTES", NOTES), broken, EntryPoint("b:SLIDES", SLIDES)]
+
+    def entry_points(*, group: str) -> list[EntryPoint]:
+        assert group == "dalm.loaders"
+        return entries
+
+    monkeypatch.setattr("dalm.ingest.loaders.entry_points", entry_points)
+    registered.cache_clear()
+    by_extension.cache_clear()
+    yield
+    registered.cache_clear()
+    by_extension.cache_clear()
+
+
+def test_a_loader_of_another_package_is_used(plugins, document, unread, caplog):
+    assert document("a.NOTE", "some text").text == "SOME TEXT"
+    assert ".note, .slides" in unread("a.png", "x")
+    assert document("a.md", "# Text").title == "Text"
+    assert "broken:LOADER can't be imported (no module named broken)" in caplog.text
+
+
+def test_a_missing_dependency_names_the_extra(plugins, unread):
+    assert unread("a.slides", "x") == (
+        'loading slides needs no_such_package: pip install "indomain[slides]"'
+    )
+
+
+def test_every_loader_is_complete():
+    extensions = [extension for loader in LOADERS.values() for extension in loader.extensions]
+    assert len(set(extensions)) == len(extensions)
+    for name, loader in LOADERS.items():
+        assert loader.name == name
+        assert loader.label in list_formats()
+        assert all(each.startswith(".") and each == each.lower() for each in loader.extensions)

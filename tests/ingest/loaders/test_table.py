@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from dalm.ingest.document import Unread
+from dalm.ingest.skipped import Skipped
 
 ROWS = [
     {"Title": "T", "Passage": "one, \n\n two", "n": 1},
@@ -15,7 +15,7 @@ TEXTS = [("one, \n\n two", "T"), ('a "quoted" NA', "")]
 
 
 def pairs(found) -> list[tuple[str, str]]:
-    return [each if isinstance(each, Unread) else (each.text, each.title) for each in found]
+    return [each if isinstance(each, Skipped) else (each.text, each.title) for each in found]
 
 
 def delimited(mark: str) -> str:
@@ -86,7 +86,7 @@ def test_a_broken_line_of_json_is_passed_over_alone(read):
     assert "broken JSON" in reasons[0]
     assert "not UTF-8" in reasons[1]
     assert "a list, not an object" in reasons[2]
-    assert "half a character" in reasons[3]
+    assert "unpaired surrogate" in reasons[3]
     assert [each.source.rsplit(" ", 1)[1] for each in broken] == ["2", "3", "4", "5"]
 
 

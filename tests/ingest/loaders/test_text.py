@@ -33,8 +33,23 @@ def test_another_encoding_has_to_be_named(document, unread):
     assert document("a.txt", data, encoding="cp1252").text == TEXT
 
 
+POLISH = "Każdy pracownik powinien złożyć wniosek do końca miesiąca, żeby otrzymać zwrot kosztów."
+GERMAN = "Größere Mengen müssen früher geprüft werden, weil die Qualität sonst schwankt."
+
+
+def test_likely_encodings_are_suggested_and_not_used(unread):
+    for text, encoding in ((POLISH, "cp1250"), (GERMAN, "cp1252 or cp1250")):
+        lines = (text + "\n").encode(encoding[:6]) * 400
+        reason = unread("a.txt", b"ASCII only.\n" * 2000 + lines)
+        assert "line 2001, byte 3 (0x" in reason
+        assert (
+            f"not UTF-8; save it as UTF-8, or name its --encoding (it may be {encoding}" in reason
+        )
+    assert "may be" not in unread("a.txt", b"too short \xe9")
+
+
 @pytest.mark.parametrize("data", [b"", b" \n\t ", "\u2003\n".encode()])
-def test_an_empty_file_is_said_to_be_empty(unread, data):
+def test_an_empty_file_is_reported_as_empty(unread, data):
     assert unread("a.txt", data) in ("it is empty", "there is no text in it")
 
 
