@@ -93,6 +93,8 @@ def claim(path: Path, option: str) -> Iterator[None]:
     try:
         yield
     finally:
+        with suppress(OSError):  # Windows deletes no open file
+            Path(lock.lock_file).unlink()  # while it is held: no other process holds this one
         lock.release()
 
 
@@ -135,7 +137,8 @@ def write_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             growing.replace(target)
             sync(target.parent)
     finally:
-        growing.unlink(missing_ok=True)
+        with suppress(OSError):  # gone, or a parent is a file: the error above says more
+            growing.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 import importlib.util
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -257,6 +257,14 @@ def evaluating(module: torch.nn.Module) -> Iterator[None]:
         yield
     finally:
         module.train(training)
+
+
+def hash_weights(hashed: Any, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Update a `hashlib` hash with weights: their names, types, shapes and bytes."""
+    for name, weight in weights:
+        hashed.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        plain = weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        hashed.update(plain.numpy().data)
 
 
 def parameter_counts(model: Any) -> tuple[int, int]:

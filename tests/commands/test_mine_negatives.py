@@ -141,11 +141,11 @@ def test_rows_that_cannot_be_mined_stay_in_the_table(
     assert rows[-1]["Gold score"] is None
 
 
-def test_no_negative_left_is_said(
+def test_no_negatives_left_is_a_warning(
     call: Callable[..., str], tiny_table: Path, tmp_path: Path
 ) -> None:
     said = call(tiny_table, tmp_path / "out.csv", "--first-rank", 50)
-    assert "no negative is left" in said
+    assert "no negatives are left" in said
     with (tmp_path / "out.csv").open(newline="") as file:
         assert "Negative 1" not in next(csv.reader(file))
 
@@ -195,7 +195,11 @@ def test_mistakes(
     for output, more, said in (
         (tmp_path / "out.txt", (), "unknown ending '.txt'"),
         (there, (), "add --overwrite-output"),
-        (out, ("--first-rank", 5, "--last-rank", 4), "--first-rank 5 lies behind --last-rank 4"),
+        (
+            out,
+            ("--first-rank", 5, "--last-rank", 4),
+            "--first-rank 5 is greater than --last-rank 4",
+        ),
         (out, ("--max-share", 1.5), "--max-share 1.5: must be at most 1"),
         (out, ("--max-share", 0), "--max-share 0.0: must be a number over 0"),
         (out, ("--num-negatives", 0), "--num-negatives 0: must be a number of at least 1"),
@@ -205,7 +209,7 @@ def test_mistakes(
         (out, ("--passages", tmp_path / "none.csv"), "no file or folder"),
     ):
         assert said in refused(tiny_table, output, *more)
-    assert "one distinct passage" in refused(one, out)
+    assert "only one distinct passage" in refused(one, out)
     assert "no such folder" in refused(tiny_table, out, encoder=tmp_path / "none")
     assert there.read_text() == "mine"
     assert not out.exists()
