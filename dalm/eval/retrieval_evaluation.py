@@ -13,9 +13,8 @@ from dalm.eval.results import Results
 from dalm.eval.timing import Stopwatch
 from dalm.io.evaluation_set import EvaluationSet
 from dalm.models.retriever import Retriever
-from dalm.retrieval.base import find
+from dalm.retrieval.base import DenseSearcher, build_store
 from dalm.retrieval.embedding_cache import encode_passages_cached
-from dalm.retrieval.exact import index_kind
 
 CUTOFFS = (1, 5, 10, 20, 50, 100)
 
@@ -63,8 +62,9 @@ def search(
         )
     watch.count("encoding passages", len(passages), "passages")
     with watch.stage("searching"):
-        made = index_kind(index)(passages, whole)
-        hits = find(retriever, [query.query for query in asked.queries], made, top_k)
+        store = build_store(index, passages, whole)
+        queries = [query.query for query in asked.queries]
+        hits = DenseSearcher(retriever, store).search(queries, top_k)
     watch.count("searching", len(hits), "questions")
     relevant = [query.relevant for query in asked.queries]
     return Results(
