@@ -27,7 +27,7 @@ class ExactIndex:
     ) -> None:
         self.passages: list[Passage] = []
         self.vectors: Float[Tensor, "N dim"] = torch.empty(0, 0)
-        self._rows: dict[str, int] = {}
+        self._rows: dict[str, int] | None = None  # by id, when it is first needed
         if vectors is not None:
             self.add(passages, vectors)
 
@@ -52,6 +52,7 @@ class ExactIndex:
         new = vectors.detach()
         self.vectors = torch.cat([self.vectors, new.to(self.vectors)]) if self.passages else new
         self.passages.extend(passages)
+        self._rows = None
 
     def search(self, vectors: Float[Tensor, "B dim"], k: int) -> list[list[Hit]]:
         """Return the min(k, N) best passages for each vector of a query, best first.
@@ -90,6 +91,7 @@ class ExactIndex:
 
     def vectors_of(self, ids: Sequence[str]) -> Float[Tensor, "n dim"]:
         """Return the vectors of passages by their ids. Raises KeyError for an unknown id."""
-        if len(self._rows) < self.count():
+        if self._rows is None:
             self._rows = {passage.id: row for row, passage in enumerate(self.passages)}
-        return self.vectors[[self._rows[each] for each in ids]]
+        rows = self._rows
+        return self.vectors[[rows[each] for each in ids]]

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModelForCausalLM
 
+from dalm.artifacts import DamagedError, claim, verify
 from dalm.cli import app, run
 from dalm.errors import UserError
 from dalm.models import model_merging, tuned_folder
@@ -147,9 +148,8 @@ def test_whole_weights_are_interpolated(full, tiny_models, tmp_path, name):
     tuned, old, new = (weights(folder) for folder in (full / name, base, out))
     for key, matrix in new.items():
         assert torch.allclose(matrix, 0.7 * tuned[key] + 0.3 * old[key], atol=1e-6), key
-    assert not torch.equal(
-        new["embed_tokens.weight" if 0 else next(iter(new))], old[next(iter(new))]
-    )
+    first = next(iter(new))
+    assert not torch.equal(new[first], old[first])
 
 
 def test_a_query_encoder_says_what_it_is(adapters, tiny_models, tmp_path, caplog):
@@ -265,6 +265,23 @@ def test_output_folders(adapters, tmp_path, capsys):
     line = [own, "--output-dir", other, "--overwrite-output-dir"]
     assert "no model of DALM's" in refused(capsys, *line)
     assert (other / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_that_another_process_writes_is_refused(adapters, tmp_path, capsys):
+    with claim(tmp_path / "out", "--output-dir"):
+        line = [adapters / "generator", "--output-dir", tmp_path / "out"]
+        assert "another process is writing there" in refused(capsys, *line)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_merged_folder_has_a_manifest_that_holds(adapters, tmp_path):
+    out = tmp_path / "out"
+    merge(adapters / "retriever", "--output-dir", out)
+    verify(out)
+    file = out / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(DamagedError, match=r"model\.safetensors"):
+        verify(out)
 
 
 @pytest.mark.parametrize(

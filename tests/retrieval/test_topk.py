@@ -30,7 +30,7 @@ def way(request, monkeypatch):
 
 @pytest.mark.parametrize("k", [1, 7, 64, 200, 1000])
 @pytest.mark.parametrize("block", [(5, 13), (16, 64), (100, 100), None])
-def test_ties_stand_in_the_order_of_their_rows(k, block):
+def test_ties_are_in_the_order_of_their_rows(k, block):
     queries, passages = whole(33, 8, 1), whole(500, 8, 2)
     scores, rows = top_k(queries, passages, k, block)
     expected = naive(queries, passages, k)
