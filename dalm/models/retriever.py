@@ -22,7 +22,7 @@ from dalm.config import RetrieverLengths
 from dalm.errors import UserError
 from dalm.models import loading
 from dalm.models.batching import by_length, pad
-from dalm.models.export import write_json, write_portable_layout
+from dalm.models.export import write_portable_layout
 from dalm.models.pooling import choose_pooling, freeze_poolers
 from dalm.progress import track
 from dalm.prompts import retriever_prompts
@@ -203,7 +203,7 @@ class Retriever(nn.Module):
         self.model.save_pretrained(str(folder), create_model_card=False)
         write_portable_layout(folder, longest)
         sides = {f"{kind}_{k}": v for kind, s in self.sides.items() for k, v in asdict(s).items()}
-        write_json(
+        artifacts.write_json(
             folder / "dalm.json", sides | {"adapts_queries_alone": self.adapts_queries_alone}
         )
 
