@@ -41,7 +41,7 @@ def objective_of(way: str, folder: str) -> tuple[Any, Any]:
     from dalm.models.generator import load_generator
     from dalm.models.loading import place
     from dalm.models.retriever import load_retriever
-    from dalm.retrieval.training_index import LivingIndex
+    from dalm.retrieval.training_index import TrainingIndex
     from dalm.training import joint_training
 
     torch.manual_seed(0)
@@ -60,7 +60,7 @@ def objective_of(way: str, folder: str) -> tuple[Any, Any]:
     retriever, generator = load_retriever(minilm(), placement), load_generator(folder, placement)
     more = list({e.passage.id: e.passage for e in read}.values())[: PASSAGES if searched else 0]
     rows = joint_training.rows_of(examples, more, retriever, generator, settings)
-    index = LivingIndex(len(rows.base), "benchmark", retriever.device) if searched else None
+    index = TrainingIndex(len(rows.base), "benchmark", retriever.device) if searched else None
     objective = joint_training.objective_of(rows, retriever, generator, settings, index)
     objective.begin_update(0.0)
     objective.train()

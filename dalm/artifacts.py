@@ -95,7 +95,8 @@ def claim(path: Path, option: str) -> Iterator[None]:
         _delete_partial_files(target)
         yield
     finally:
-        file.unlink(missing_ok=True)  # FileLock takes no lock on a file that has lost its name
+        with suppress(OSError):  # Windows deletes no open file
+            file.unlink()  # FileLock takes no lock on a file that has lost its name
         lock.release()
 
 
@@ -146,7 +147,8 @@ def write_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             growing.replace(target)
             sync(target.parent)
     finally:
-        growing.unlink(missing_ok=True)
+        with suppress(OSError):  # gone, or a parent is a file: the error above says more
+            growing.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

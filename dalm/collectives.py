@@ -1,4 +1,4 @@
-"""Tensors of all ranks: gathered with gradient for the negatives, of any length for an index."""
+"""Gather tensors of all ranks, with gradient or of unequal length, and sum numbers."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ from dalm.distributed import has_group, rank, world_size
 
 
 class _Gather(torch.autograd.Function):
-    """All ranks' rows forward; backward, the sum over ranks of the gradient of this rank's rows.
+    """Gather all ranks' rows; backward, sum the gradients of this rank's rows over ranks.
 
-    With DDP's mean over ranks this is the gradient of the mean of the ranks' losses, exactly.
+    With DDP's mean over ranks this is exactly the gradient of the mean of the ranks' losses.
     """
 
     @staticmethod
@@ -30,16 +30,16 @@ class _Gather(torch.autograd.Function):
 
 
 def gather(rows: Tensor) -> Tensor:
-    """Return the rows of all ranks, rank 0 first; every rank must hold as many."""
-    if not _several():
+    """Return the rows of all ranks, rank 0 first, with gradient; every rank must have as many."""
+    if not _is_distributed():
         return rows
     return _Gather.apply(rows)  # type: ignore[no-any-return,no-untyped-call]
 
 
 @torch.no_grad()
 def gather_ragged(rows: Tensor) -> Tensor:
-    """Return the rows of all ranks, rank 0 first, without gradient; ranks may hold unlike many."""
-    if not _several():
+    """Return the rows of all ranks, rank 0 first, without gradient; their numbers may differ."""
+    if not _is_distributed():
         return rows
     counts = gather(torch.tensor([len(rows)], device=rows.device)).tolist()
     padded = rows.new_zeros(max(counts), *rows.shape[1:])
@@ -49,14 +49,14 @@ def gather_ragged(rows: Tensor) -> Tensor:
 
 
 def total(number: float, device: torch.device) -> float:
-    """Return the sum of every rank's number."""
-    if not _several():
+    """Return the sum of a number over ranks."""
+    if not _is_distributed():
         return number
     summed = torch.tensor(number, dtype=torch.float64, device=device)
     dist.all_reduce(summed)
     return float(summed)
 
 
-def _several() -> bool:
-    """Tell whether there are other processes to talk to."""
+def _is_distributed() -> bool:
+    """Return whether there are other processes in the group."""
     return has_group() and world_size() > 1

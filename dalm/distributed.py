@@ -1,6 +1,6 @@
-"""Know the processes that torchrun started: rank, world size, and a fair share of the work.
+"""Return rank and world size, join and leave the process group, and split work over ranks.
 
-torch is imported only where a process group is used, so that `dalm --help` stays quick.
+torch is imported only where a process group is used, so that `dalm --help` stays fast.
 """
 
 import os
@@ -12,42 +12,42 @@ T = TypeVar("T")
 
 
 def rank() -> int:
-    """Return this process's rank: of the process group, else as torchrun said; 0 without either."""
+    """Return the rank in the process group, else torchrun's `RANK`, else 0."""
     group = _group()
     return int(os.environ.get("RANK", "0") if group is None else group.get_rank())
 
 
 def world_size() -> int:
-    """Return the number of processes: of the group, else as torchrun said; 1 without either."""
+    """Return the size of the process group, else torchrun's `WORLD_SIZE`, else 1."""
     group = _group()
     return int(os.environ.get("WORLD_SIZE", "1") if group is None else group.get_world_size())
 
 
 def is_main() -> bool:
-    """Tell whether this process is the one that writes and speaks."""
+    """Return whether this is rank 0, which writes files and logs."""
     return rank() == 0
 
 
 def has_group() -> bool:
-    """Tell whether the processes can talk to each other yet."""
+    """Return whether the process group is initialised."""
     return _group() is not None
 
 
 def join() -> None:
-    """Meet the other processes that torchrun started, if there are any."""
+    """Initialise the process group if torchrun started several processes."""
     if world_size() > 1 and not has_group():
         import torch
 
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        torch.distributed.init_process_group("gloo")  # texts and vectors travel, both on the CPU
+        torch.distributed.init_process_group("gloo")  # texts and vectors are exchanged on the CPU
 
 
 def leave() -> None:
-    """Leave the group, if there is one.
+    """Destroy the process group, if there is one.
 
-    It has threads of its own; one that is still alive when the interpreter ends aborts the process,
-    and torchrun takes that for a failure and stops the others.
+    It has threads of its own; one that is still alive when the interpreter exits aborts the
+    process, and torchrun takes that for a failure and stops the others.
     """
     group = _group()
     if group is not None:
@@ -55,25 +55,25 @@ def leave() -> None:
 
 
 def share(items: Sequence[T]) -> Sequence[T]:
-    """Return this process's share: every W-th, so that each has long and short ones."""
+    """Return this rank's items: every W-th, so that each rank has long and short ones."""
     return items[rank() :: world_size()] if has_group() else items
 
 
-def gather_shares(mine: Sequence[T]) -> list[T]:
-    """Put all processes' shares back together, in the order that they had before `share`."""
+def gather_shares(own: Sequence[T]) -> list[T]:
+    """Return the items of all ranks in the order that they had before `share`."""
     group = _group()
     if group is None or world_size() == 1:
-        return list(mine)
+        return list(own)
     shares: list[Any] = [None] * world_size()
-    group.all_gather_object(shares, list(mine))
-    whole: list[Any] = [None] * sum(map(len, shares))
-    for place, part in enumerate(shares):
-        whole[place :: world_size()] = part
-    return whole
+    group.all_gather_object(shares, list(own))
+    items: list[Any] = [None] * sum(map(len, shares))
+    for each_rank, part in enumerate(shares):
+        items[each_rank :: world_size()] = part
+    return items
 
 
 def _group() -> Any | None:
-    """Return torch.distributed if there is a process group."""
+    """Return torch.distributed if the process group is initialised."""
     dist = sys.modules.get("torch.distributed")
-    there = dist is not None and dist.is_available() and dist.is_initialized()
-    return dist if there else None
+    initialised = dist is not None and dist.is_available() and dist.is_initialized()
+    return dist if initialised else None

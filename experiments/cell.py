@@ -85,7 +85,7 @@ def measure(cell: dict[str, Any], retriever_name: str, generator_name: str) -> d
     from dalm.models.retriever import load_retriever
     from dalm.rag.pipeline import answer
     from dalm.records import Hit
-    from dalm.retrieval.base import build_index, find
+    from dalm.retrieval.base import DenseSearcher, build_index
 
     retriever = load_retriever(retriever_name, place("cpu", cell.get("encodes_in", "fp32")))
     generator = load_generator(generator_name, place("cpu", "fp32"))
@@ -95,7 +95,8 @@ def measure(cell: dict[str, Any], retriever_name: str, generator_name: str) -> d
     for source in cell.get("base", []):
         base |= {passage.id: passage for passage in read_passages(source, Columns())}
     queries = [example.query for example in examples]
-    hits = find(retriever, queries, build_index(retriever, list(base.values())), 20)
+    index = build_index(retriever, list(base.values()))
+    hits = DenseSearcher(retriever, index).search(queries, 20)
     found = means(
         measure_retrieval(hits, [{passage.id} for passage in gold], ["R@1", "R@5", "R@20", "RR@10"])
     )

@@ -1,12 +1,13 @@
-"""Nothing in, two tables out: an invented domain small enough to learn in minutes.
+"""Generate the toy domain: two tables on an invented domain, small enough to learn in minutes.
 
-A survey of places describes devices in its own jargon: a passage speaks of *the skerrow at
-Dulmaven* and its *velt*, a question asks for the *pressure* of the *pump* there. Eight kinds of
-device stand at every place, so the place alone leaves eight passages to choose from; which one is
-meant, and which of its values is asked for, can only be known by whoever has learnt the jargon.
-Places, jargon and values are invented, so no model has seen them before.
+A survey of places describes devices in its own jargon: a passage mentions *the skerrow at Dulmaven*
+and its *velt*, a question asks for the *pressure* of the *pump* there. There are eight kinds of
+device at every place, so the place leaves eight passages to choose from; finding the right one, and
+the right value in it, requires the jargon. Places, jargon and values are invented, so no model has
+seen them before.
 
-`python -m experiments.toy [folder]` writes both tables again, byte for byte the same.
+`python experiments/toy.py [folder]` writes both tables again, byte for byte the same; by default to
+where the package has them.
 """
 
 import csv
@@ -22,7 +23,8 @@ Item = TypeVar("Item")
 COLUMNS = ("Title", "Passage", "Query", "Answer")
 FILES: dict[Split, str] = {"train": "toy_data_train.csv", "test": "toy_data_test.csv"}
 PLACES: dict[Split, int] = {"train": 128, "test": 16}
-STATED = 4  # attributes that a passage states, out of six
+PACKAGED = Path(__file__).parents[1] / "dalm" / "datasets"
+STATED = 4  # attributes that a passage states, of six
 SEED = 20
 
 KINDS = {  # in a question: in a passage
@@ -88,7 +90,7 @@ OPENINGS = (
 SPOTS = ("lower hall", "east yard", "long shed", "old tower", "north wing", "river house")
 TITLES = ("{place}: the {kind}", "The {kind} at {place}", "Sheet of {place}, {kind}")
 
-# Names and values are put together from few pieces, so that new ones hold no new piece.
+# Names and values are composed of few pieces, so that new ones have no new piece.
 FIRST, LAST, GRADE, LIQUID, MATTER, MAKER, TAIL = (
     tuple(pieces.split())
     for pieces in (
@@ -101,7 +103,7 @@ FIRST, LAST, GRADE, LIQUID, MATTER, MAKER, TAIL = (
         "im ak ost ule ern ado iff arn eck oth una ird ams osk uve ygg",
     )
 )
-HEADS = {  # oil and fuel draw on one list, paint and seal on another: only the jargon parts them
+HEADS = {  # oil and fuel share values, paint and seal others: only the jargon tells them apart
     "velt": GRADE,
     "suthe": LIQUID,
     "yarrick": LIQUID,
@@ -112,7 +114,7 @@ HEADS = {  # oil and fuel draw on one list, paint and seal on another: only the 
 
 
 def toy_rows(split: Split) -> list[dict[str, str]]:
-    """Make the rows of one split, several questions per passage; no place stands in both."""
+    """Return the rows of one split, several questions per passage; no place is in both splits."""
     rng = Random(SEED)
     places = _shuffled(rng, [first + last for first in FIRST for last in LAST])
     train, test = PLACES["train"], PLACES["test"]
@@ -131,7 +133,7 @@ def write(folder: Path) -> None:
 
 
 def _document(rng: Random, place: str, kind: str) -> list[dict[str, str]]:
-    """Write one passage, and a question for each attribute that it states."""
+    """Return the rows of one passage: a question for each attribute that it states."""
     names = {"place": place, "kind": KINDS[kind]}
     values = _values(rng)
     title = _pick(rng, TITLES).format(**names)
@@ -150,7 +152,7 @@ def _document(rng: Random, place: str, kind: str) -> list[dict[str, str]]:
 
 
 def _values(rng: Random) -> dict[str, str]:
-    """Draw the stated attributes, in the passage's order, no two values with one beginning."""
+    """Draw the stated attributes, in the passage's order, with values of different first pieces."""
     heads: dict[str, str] = {}
     for name in _shuffled(rng, list(CLAUSES))[:STATED]:
         free = [head for head in HEADS[name] if head not in heads.values()]
@@ -159,12 +161,12 @@ def _values(rng: Random) -> dict[str, str]:
 
 
 def _sentences(clauses: Sequence[str]) -> str:
-    """Join clauses two by two."""
+    """Join pairs of clauses to sentences."""
     pairs = [", and ".join(clauses[i : i + 2]) for i in range(0, len(clauses), 2)]
     return " ".join(pair[0].upper() + pair[1:] + "." for pair in pairs)
 
 
-# Of a Random's methods only random() is promised to stay the same from one Python to the next.
+# Only Random.random() is guaranteed to be the same in every version of Python.
 def _pick(rng: Random, items: Sequence[Item]) -> Item:
     return items[int(rng.random() * len(items))]
 
@@ -174,4 +176,4 @@ def _shuffled(rng: Random, items: Sequence[Item]) -> list[Item]:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "dalm" / "datasets")
+    write(Path(sys.argv[1]) if len(sys.argv) > 1 else PACKAGED)

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 from common import SEEDS, TOY, WORK, columns
+from toy import KINDS
 
 from dalm import RagE2E, RetrieverOnly, train_rag_e2e, train_retriever_only
-from experiments.toy import KINDS
 
 RATES = {
     "learning_rate": 1e-3,

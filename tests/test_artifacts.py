@@ -185,3 +185,16 @@ def test_outputs_that_can_not_be_written_are_refused_first(tmp_path: Path, insid
     path = tmp_path / inside
     with pytest.raises(UserError, match=f"--output-dir {path}: {tmp_path}/file is a file"):
         artifacts.check_folder("--output-dir", path)
+
+
+def test_a_claim_leaves_nothing_behind_and_can_be_made_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        with artifacts.claim(tmp_path / "out", "--output"):
+            assert [path.name for path in tmp_path.iterdir()] == [".out.lock"]
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_below_a_file_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(UserError, match=r"out\.txt can't be written: .*; name another path"):
+        artifacts.write_text(tmp_path / "taken" / "out.txt", "text")

@@ -15,8 +15,8 @@ from dalm.models.generator import load_generator
 from dalm.models.loading import lora, place
 from dalm.models.retriever import load_retriever
 from dalm.rag.pipeline import answer
-from dalm.retrieval.base import build_index, find
-from dalm.retrieval.training_index import LivingIndex
+from dalm.retrieval.base import DenseSearcher, build_index
+from dalm.retrieval.training_index import TrainingIndex
 from dalm.training import joint_training
 from dalm.training.data.batches import Rows, on
 from dalm.training.data.packing import PackedRows
@@ -61,7 +61,7 @@ def joint(models, examples, **options):
     rows = joint_training.rows_of(examples, [], *models, settings)
     index = None
     if settings.candidates == "index":
-        index = LivingIndex(len(rows.base), "", models[0].device)
+        index = TrainingIndex(len(rows.base), "", models[0].device)
     return joint_training.objective_of(rows, *models, settings, index), rows
 
 
@@ -156,7 +156,8 @@ def test_searching_and_answering(models, examples):
     def found():
         passages = [example.passage for example in examples]
         queries = [example.query for example in examples]
-        hits = find(models[0], queries, build_index(models[0], passages), 3)
+        index = build_index(models[0], passages)
+        hits = DenseSearcher(models[0], index).search(queries, 3)
         answers = answer(models[1], queries, hits, reader_passages=2, max_new_tokens=4)
         return [[hit.passage.id for hit in row] for row in hits], [each.text for each in answers]
 

@@ -1,10 +1,15 @@
-"""Merge a tuned model with its base: an adapter's folder in, plain weights out."""
+"""Merge a tuned model with its base into plain weights."""
 
+import logging
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from dalm.config import Merge
+from dalm.config import Merge, check
+from dalm.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 def merge(adapter: str, settings: Annotated[Merge, Parameter(name="*")]) -> None:
@@ -18,46 +23,56 @@ def merge(adapter: str, settings: Annotated[Merge, Parameter(name="*")]) -> None
     adapter
         Folder of a tuned retriever or generator: LoRA adapters, or whole weights along with --base.
     """
-    import logging
-    from pathlib import Path
-
-    from dalm.config import check
-    from dalm.models import loading, model_merging
-    from dalm.models import model_merging as folders
+    from dalm.artifacts import claim, write_folder
+    from dalm.models import loading, model_merging, tuned_folder
     from dalm.training import model_card
 
-    logger = logging.getLogger("dalm.models.model_merging")
     check(settings)
     tuned, output = Path(adapter).expanduser(), Path(settings.output_dir).expanduser()
-    role = folders.role_of(tuned)
-    growing = folders.check_output(output, tuned, settings.overwrite_output_dir)
-    base = folders.base_of(tuned, settings.base, settings.weight)
+    role = tuned_folder.role_of(tuned)
+    _check_output(output, tuned, settings.overwrite_output_dir)
+    base = tuned_folder.base_of(tuned, settings.base, settings.weight)
     loading.check_model_name(base, f"base {role}")
     placement = loading.place(settings.device, "fp32")
-    folds = (tuned / folders.ADAPTER).is_file()
-    name, lora = (base, str(tuned)) if folds else (str(tuned), None)
-    model = model_merging.load(role, name, placement, lora)
-    alone = bool(getattr(model, "adapts_queries_alone", False))
-    if folds:
-        model_merging.scale(model, settings.weight)
-    else:
-        model_merging.interpolate(model, model_merging.load(role, base, placement), settings.weight)
-    before = model_merging.outputs(model, queries_alone=alone)
-    if folds:
-        model = model_merging.fold(model, base)
-    dtype = folders.dtype_of(base, settings.dtype)
-    difference, rounding = model_merging.write(model, growing, dtype, before)
-    if alone:
-        model_merging.mark_query_encoder(growing, base)
-    model_card.write_merged(growing, role, adapter, base, settings)
-    folders.publish(growing, output)
+    with claim(output, "--output-dir"), write_folder(output) as staging:
+        merged = model_merging.merge_weights(role, tuned, base, settings.weight, placement)
+        dtype = tuned_folder.dtype_of(base, settings.dtype)
+        difference, rounding = model_merging.write_model(merged, role, staging, dtype)
+        if merged.queries_only:
+            model_merging.mark_query_encoder(staging, base)
+        model_card.write_merged(staging, role, adapter, base, settings)
 
     logger.info("%-9s  %s: %g of %s on %s", role, output, settings.weight, adapter, base)
     logger.info(
-        "outputs    differ by at most %.1e (over %g is refused); rounded to %s, by %.1e",
+        "outputs    differ by at most %.1e (limit %g); rounded to %s, by %.1e",
         *(difference, model_merging.TOLERANCE, str(dtype).removeprefix("torch."), rounding),
     )
-    if alone:
-        logger.info("queries    it embeds queries alone; passages are embedded by %s", base)
+    if merged.queries_only:
+        logger.info("queries    it embeds queries only; passages are embedded by %s", base)
     command = "eval-retriever" if role == "retriever" else "eval-rag"
     logger.info("next       dalm %s DATASET --%s-name-or-path %s", command, role, output)
+
+
+def _check_output(output: Path, tuned: Path, overwrite: bool) -> None:
+    """Refuse an output folder that holds something, or the tuned model.
+
+    Raises:
+        UserError: names the folder.
+    """
+    from dalm.artifacts import check_folder
+
+    check_folder("--output-dir", output)
+    target, source = output.resolve(), tuned.resolve()
+    if target == source or target in source.parents:
+        raise UserError(f"--output-dir {output} holds what is to be merged; name another folder")
+    if not output.is_dir() or not any(output.iterdir()):
+        return
+    if not (output / "dalm.json").is_file():
+        raise UserError(
+            f"--output-dir {output} holds files, and no model of DALM's; name another folder"
+        )
+    if not overwrite:
+        raise UserError(
+            f"--output-dir {output} holds a model; name another folder, or add "
+            "--overwrite-output-dir"
+        )

@@ -1,10 +1,18 @@
-"""Mine hard negatives: questions with their passages in, the same table with negatives out."""
+"""Mine hard negatives for a table of questions and passages."""
 
-from typing import Annotated
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from dalm.config import MineNegatives
+from dalm.config import MineNegatives, check
+from dalm.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dalm.records import Example, Passage
 
 
 def mine_negatives(
@@ -22,38 +30,83 @@ def mine_negatives(
     dataset_path
         Table with questions and passages: csv, tsv, jsonl, parquet, a saved dataset, a hub name.
     """
+    from dalm.artifacts import claim
     from dalm.io.examples import read_rows
     from dalm.io.tables import read_table
     from dalm.models.loading import place
     from dalm.models.retriever import load_retriever
-    from dalm.retrieval import mining_run
+    from dalm.retrieval import mined_table, negatives
     from dalm.retrieval.bm25 import BM25
     from dalm.retrieval.embedding_cache import encode_passages_cached, folder_of
-    from dalm.retrieval.exact import Index
-    from dalm.retrieval.negatives import mine_examples
+    from dalm.retrieval.exact import ExactIndex
 
-    output = mining_run.start(settings)
+    output = _check(settings)
+    cache = folder_of(settings.cache, settings.cache_dir)
     table = read_table(dataset_path)
     rows = read_rows(table, settings, needs={"passage"}, optional=set())
-    passages = mining_run.knowledge_base(rows.values(), settings)
-    retriever = load_retriever(
-        settings.retriever_name_or_path,
-        place(settings.device, settings.precision),
-        adapter=settings.retriever_peft_model_path,
-        lengths={"query": settings.query_max_len, "passage": settings.passage_max_len},
-        prompts={"query": settings.query_prompt, "passage": settings.passage_prompt},
-        is_autoregressive=settings.retriever_is_autoregressive,
-    )
-    texts = [passage.text for passage in passages]
-    cache = folder_of(settings.cache, settings.cache_dir)
-    vectors = encode_passages_cached(retriever, texts, cache)
-    mined = mine_examples(
-        list(rows.values()),
-        retriever,
-        Index(passages, vectors),
-        mining_run.rules(settings),
-        lexical=BM25(passages) if settings.bm25 else None,
-        seed=settings.seed if settings.sampling == "random" else None,
-    )
-    mining_run.write(output, table, dict(zip(rows, mined, strict=True)))
-    mining_run.report(mined, settings)
+    passages = _passages(list(rows.values()), settings)
+    with claim(output, "--output"):
+        retriever = load_retriever(
+            settings.retriever_name_or_path,
+            place(settings.device, settings.precision),
+            adapter=settings.retriever_peft_model_path,
+            lengths={"query": settings.query_max_len, "passage": settings.passage_max_len},
+            prompts={"query": settings.query_prompt, "passage": settings.passage_prompt},
+            is_autoregressive=settings.retriever_is_autoregressive,
+        )
+        texts = [passage.text for passage in passages]
+        mined = negatives.mine_hard_negatives(
+            list(rows.values()),
+            retriever,
+            ExactIndex(passages, encode_passages_cached(retriever, texts, cache)),
+            negatives.MiningRules.of(settings),
+            lexical=BM25(passages) if settings.bm25 else None,
+            seed=settings.seed if settings.sampling == "random" else None,
+        )
+        mined_table.write_mined_table(output, table, dict(zip(rows, mined, strict=True)))
+    mined_table.log_summary(mined, settings)
+
+
+def _check(settings: MineNegatives) -> Path:
+    """Refuse what can't work before anything is read or loaded; return the file to write.
+
+    Raises:
+        UserError: a value out of range, no such model, or a file that can't be written.
+    """
+    from dalm.io.writers import check_output_file
+    from dalm.models.loading import check_model_name
+
+    check(settings)
+    if settings.first_rank > settings.last_rank:
+        raise UserError(
+            f"--first-rank {settings.first_rank} is greater than --last-rank {settings.last_rank}; "
+            "swap them"
+        )
+    check_model_name(settings.retriever_name_or_path, "retriever")
+    output = Path(settings.output).expanduser()
+    check_output_file(output, settings.overwrite_output)
+    return output
+
+
+def _passages(examples: "Sequence[Example]", settings: MineNegatives) -> "list[Passage]":
+    """Return the distinct passages to search: those of the questions and of `--passages`.
+
+    Raises:
+        UserError: there is only one.
+    """
+    from dalm.io.examples import read_passages
+
+    found: dict[str, Passage] = {}
+    for example in examples:
+        assert example.passage is not None
+        found.setdefault(example.passage.id, example.passage)
+    for source in settings.passages or ():
+        for passage in read_passages(source, settings):
+            found.setdefault(passage.id, passage)
+    if len(found) < 2:
+        raise UserError(
+            "there is only one distinct passage, and so no negative; add tables of passages with "
+            "--passages"
+        )
+    logging.getLogger(__name__).info("searching  %d passages", len(found))
+    return list(found.values())

@@ -97,9 +97,8 @@ def _searches(passages: "Sequence[Passage]", settings: QaGen) -> "Iterator[Searc
     if settings.retriever_name_or_path:  # only then is torch worth its seconds
         from dalm.models.loading import place
         from dalm.models.retriever import load_retriever
-        from dalm.retrieval.base import build_index, find
+        from dalm.retrieval.base import DenseSearcher, build_index
 
         placement = replace(place(settings.device, settings.precision), frozen=True)
         retriever = load_retriever(settings.retriever_name_or_path, placement)
-        index = build_index(retriever, passages)
-        yield lambda queries, k: find(retriever, queries, index, k)
+        yield DenseSearcher(retriever, build_index(retriever, passages)).search

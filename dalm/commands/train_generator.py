@@ -28,7 +28,7 @@ def train_generator_only(
     from dalm.io.examples import read_examples
     from dalm.models.generator import load_generator
     from dalm.models.retriever import load_retriever
-    from dalm.retrieval.base import build_index, find
+    from dalm.retrieval.base import DenseSearcher, build_index
     from dalm.retrieval.embedding_cache import CachedEncoder, folder_of
     from dalm.training import dry_run, generator_setup, preview, run
     from dalm.training.data.sft_rows import ReadingRows
@@ -58,7 +58,7 @@ def train_generator_only(
         encoder = CachedEncoder(retriever, cache)
         index = build_index(encoder, dry_run.few(passages) if settings.dry_run else passages)
         queries = [example.query for example in examples]
-        hits = find(retriever, queries, index, settings.reads() + 1)
+        hits = DenseSearcher(retriever, index).search(queries, settings.reads() + 1)
         found = [[hit.passage for hit in row] for row in hits]
         del retriever, encoder, index  # the generator needs the room
     generator = load_generator(

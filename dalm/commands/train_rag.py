@@ -31,7 +31,7 @@ def train_rag_e2e(
     from dalm.io.examples import read_examples
     from dalm.models.generator import load_generator
     from dalm.models.retriever import load_retriever
-    from dalm.retrieval.training_index import LivingIndex
+    from dalm.retrieval.training_index import TrainingIndex
     from dalm.training import dry_run, joint_training, preview, run
     from dalm.training.trainer import train
 
@@ -66,7 +66,7 @@ def train_rag_e2e(
     rows = joint_training.rows_of(examples, more, retriever, generator, settings)
     index = None
     if searched:
-        index = LivingIndex(len(rows.base), rows.base.identity(), retriever.device)
+        index = TrainingIndex(len(rows.base), rows.base.identity(), retriever.device)
     objective = joint_training.objective_of(rows, retriever, generator, settings, index)
     this_run.ready(objective, rows)
     if settings.dry_run:

@@ -13,9 +13,8 @@ from dalm.eval.retrieval_metrics import cutoff, measure_retrieval, parse_measure
 from dalm.eval.timing import Stopwatch
 from dalm.io.evaluation_set import EvaluationSet
 from dalm.models.retriever import Retriever
-from dalm.retrieval.base import find
+from dalm.retrieval.base import DenseSearcher, build_store
 from dalm.retrieval.embedding_cache import encode_passages_cached, folder_of
-from dalm.retrieval.exact import index_kind
 
 CUTOFFS = (1, 5, 10, 20, 50, 100)
 
@@ -58,8 +57,9 @@ def search(
             vectors = torch.stack(distributed.gather_shares(list(vectors)))
     watch.count("encoding passages", len(passages), "passages")
     with watch.stage("searching"):
-        index = index_kind(config.index)(passages, vectors)
-        hits = find(retriever, [query.query for query in dataset.queries], index, config.top_k)
+        store = build_store(config.index, passages, vectors)
+        queries = [query.query for query in dataset.queries]
+        hits = DenseSearcher(retriever, store).search(queries, config.top_k)
     watch.count("searching", len(hits), "questions")
     relevant = [query.relevant for query in dataset.queries]
     gold = (passage for query in dataset.queries for passage in query.gold)

@@ -1,4 +1,4 @@
-"""Token sequences: kept ragged and compact, padded when a batch needs them, grouped by length."""
+"""Store token sequences compactly, pad them into batches, and group them by length."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,7 +11,7 @@ Sequences = Sequence[Sequence[int] | np.ndarray]
 
 
 class Ragged:
-    """Many token sequences in one array: 4 bytes a token, where Python lists take 36."""
+    """Token sequences in one array: 4 bytes per token, where Python lists take 36."""
 
     def __init__(self, sequences: Sequences) -> None:
         self.lengths = np.fromiter((len(s) for s in sequences), np.int64, len(sequences))
@@ -42,7 +42,7 @@ def pad(
 
 
 def by_length(lengths: np.ndarray, budget: int, most: int) -> Iterator[np.ndarray]:
-    """Group rows of similar length, longest first: the largest batch comes first, and fails first.
+    """Yield groups of rows of similar length, longest first: out of memory shows at once.
 
     A group holds at most `most` rows and at most `budget` tokens, padding included.
     """

@@ -1,8 +1,8 @@
-"""What retriever and generator share on their way into memory: device, precision, 4-bit, LoRA."""
+"""Load models: device, precision, 4-bit weights, LoRA, and errors that name the model."""
 
 import importlib.util
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,17 +23,17 @@ T = TypeVar("T")
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 _CONFIGS = ("config.json", "modules.json", "adapter_config.json")
-"""Files of which a model's folder holds one at the least."""
+"""A model's folder holds at least one of these files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a model lives and in which precision it computes."""
+    """The device of a model and the precision that it computes in."""
 
     device: torch.device
     precision: Literal["fp32", "bf16", "fp16"]
     frozen: bool = False
-    """The weights are not trained themselves: hold them in the precision they compute in."""
+    """The weights aren't trained: hold them in the precision of the computation."""
     four_bit: bool = False
 
     @property
@@ -49,26 +49,26 @@ class Placement:
         return {"dtype": self.dtype if self.frozen else torch.float32}
 
     def autocast(self) -> torch.autocast:
-        """Return the context in which the models compute."""
+        """Return the autocast context for forward passes."""
         return torch.autocast(
             self.device.type, dtype=self.dtype, enabled=self.precision != "fp32", cache_enabled=True
         )
 
 
 def place(device: str, precision: Precision) -> Placement:
-    """Resolve `auto` to what this machine does well, and refuse what it can't do.
+    """Return the device and precision; `auto` is resolved to what the hardware is fast at.
 
     Raises:
-        UserError: no such device, or a precision that the device has no arithmetic for.
+        UserError: no such device, or a precision that the device doesn't support.
     """
-    found = _device(device)
+    resolved = _device(device)
     if precision == "auto":
-        return Placement(found, "bf16" if has_bf16(found) else "fp32")
-    if precision == "fp16" and found.type == "cpu":
+        return Placement(resolved, "bf16" if has_bf16(resolved) else "fp32")
+    if precision == "fp16" and resolved.type == "cpu":
         raise UserError("--precision fp16 needs a GPU; on this CPU use bf16, fp32 or auto")
-    if precision == "bf16" and found.type == "cuda" and not has_bf16(found):
+    if precision == "bf16" and resolved.type == "cuda" and not has_bf16(resolved):
         raise UserError("--precision bf16: this GPU has no bf16 arithmetic; use fp16, fp32 or auto")
-    return Placement(found, precision)
+    return Placement(resolved, precision)
 
 
 def _device(name: str) -> torch.device:
@@ -87,12 +87,12 @@ def _device(name: str) -> torch.device:
         "mps": torch.backends.mps.is_available(),
     }
     if not available.get(device.type, False):
-        raise UserError(f"--device {name}: there is none here; use --device auto")
+        raise UserError(f"--device {name}: not available on this machine; use --device auto")
     return device
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether bf16 products run in hardware: emulated ones are slower than fp32."""
+    """Return whether bf16 products run in hardware: emulated ones are slower than fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
@@ -111,7 +111,7 @@ def four_bit(compute: torch.dtype) -> BitsAndBytesConfig:
 
 
 def check_four_bit(device: torch.device) -> None:
-    """Refuse 4-bit weights where bitsandbytes can't hold them, before anything loads."""
+    """Refuse 4-bit weights where bitsandbytes doesn't support them, before anything is loaded."""
     if device.type != "cuda":
         raise UserError(
             f"--use-bnb needs an NVIDIA GPU, and the device is {device.type}; leave it out"
@@ -126,7 +126,7 @@ def lora(
     """Return a LoRA configuration (arXiv:2106.09685); by default on every linear layer."""
     return LoraConfig(
         r=rank,
-        lora_alpha=alpha,  # type: ignore[arg-type]  # PEFT divides by the rank: any number will do
+        lora_alpha=alpha,  # type: ignore[arg-type]  # PEFT divides by the rank: any number works
         lora_dropout=dropout,
         target_modules=list(targets) if targets else "all-linear",
         task_type=task,
@@ -134,14 +134,14 @@ def lora(
 
 
 def trainable_in_fp32(model: torch.nn.Module) -> None:
-    """Keep what an optimizer updates in fp32: bf16 swallows a step under 1/256 of the weight."""
+    """Convert trained weights to fp32: bf16 rounds away an update under 1/256 of the weight."""
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
 
 
 def check_model_name(name: str, role: str) -> None:
-    """Refuse a model that is plainly not there, before any library tries to load it.
+    """Refuse a model that obviously doesn't exist, before a library tries to load it.
 
     Raises:
         UserError: an empty name, a file, or a folder without a model in it.
@@ -158,12 +158,12 @@ def check_model_name(name: str, role: str) -> None:
 
 
 def check_model_is_there(name: str, role: str) -> None:
-    """Refuse a model that can't be had, where hours may pass before it is loaded.
+    """Refuse a model that isn't available, where hours may pass before it is loaded.
 
-    A name that is neither a folder nor in the hub's cache is asked for at the hub.
+    A name that is neither a folder nor in the hub's cache is looked up on the hub.
 
     Raises:
-        UserError: as `check_model_name`, or the hub has no such model or is out of reach.
+        UserError: as `check_model_name`, or the hub has no such model or is unreachable.
     """
     check_model_name(name, role)
     if Path(name).expanduser().is_dir():
@@ -173,14 +173,14 @@ def check_model_is_there(name: str, role: str) -> None:
 
 
 def check_no_adapter(name: str, role: str) -> None:
-    """Refuse LoRA adapters where weights are to be trained: those of the base lie frozen below.
+    """Refuse LoRA adapters where full weights are to be trained: their base is frozen.
 
     Raises:
         UserError: names the command that folds them in.
     """
     try:
         found = find_adapter_config_file(name)
-    except (OSError, ValueError):  # no such model: loading it says so better
+    except (OSError, ValueError):  # no such model: loading it explains that better
         return
     if found is not None:
         raise UserError(
@@ -191,26 +191,30 @@ def check_no_adapter(name: str, role: str) -> None:
 
 @contextmanager
 def quiet_bars() -> Iterator[None]:
-    """Hide transformers' bars for reading and writing weights, but not those of a download."""
-    shown = transformers_logging.is_progress_bar_enabled()
+    """Hide transformers' bars for loading and saving weights, but not those of downloads."""
+    enabled = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     enable_progress_bars()
     try:
         yield
     finally:
-        if shown:
+        if enabled:
             transformers_logging.enable_progress_bar()
 
 
 def loaded(load: Callable[[], T], name: str, role: str) -> T:
-    """Run `load` and turn a library's failure to find or read a model into one clear line."""
+    """Run `load` and turn a library's failure to find or read a model into one line.
+
+    Raises:
+        UserError: names the model, the first line of the library's message, and a remedy.
+    """
     try:
         with quiet_bars():
             return load()
     except (UserError, AssertionError):
         raise
-    except Exception as error:  # broken files make each library raise errors of its own
-        # Libraries put paragraphs into their messages; the first line names the cause.
+    except Exception as error:  # damaged files make each library raise errors of its own
+        # Libraries' messages have paragraphs; the first line names the cause.
         lines = str(error).split("\n") if str(error).strip() else [type(error).__name__]
         lines = [line.strip() for line in lines if line.strip()]
         reason = " ".join(lines if lines[0].endswith(":") else lines[:1])[:300].rstrip(".,;")
@@ -221,14 +225,14 @@ def loaded(load: Callable[[], T], name: str, role: str) -> T:
 
 
 def check_weights(model: torch.nn.Module, name: str, role: str) -> None:
-    """Refuse a transformers model with weights made up at random because its files lack them.
+    """Refuse a transformers model with randomly initialised weights that its files lack.
 
-    So it is with an encoder given as a generator. A pooler may be new: no embedding needs it.
+    That happens when an encoder is named as a generator. A pooler may be new: no embedding uses it.
 
     Raises:
         UserError: names the first such weight.
     """
-    # transformers marks the weights that it read; those in 4 bits are no floats and unmarked.
+    # transformers marks the weights that it read; 4-bit weights are no floats and unmarked.
     new = [
         key
         for key, weight in model.named_parameters()
@@ -244,13 +248,13 @@ def check_weights(model: torch.nn.Module, name: str, role: str) -> None:
 
 
 def at_least_fp32(tensor: torch.Tensor) -> torch.Tensor:
-    """Return half precision as fp32; fp64 stays."""
+    """Convert half precision to fp32; keep fp64."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 @contextmanager
 def evaluating(module: torch.nn.Module) -> Iterator[None]:
-    """Switch dropout off for a while."""
+    """Switch the module to evaluation mode in a `with` block: no dropout."""
     training = module.training
     module.eval()
     try:
@@ -259,7 +263,15 @@ def evaluating(module: torch.nn.Module) -> Iterator[None]:
         module.train(training)
 
 
+def hash_weights(hashed: Any, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Update a `hashlib` hash with weights: their names, types, shapes and bytes."""
+    for name, weight in weights:
+        hashed.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        plain = weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        hashed.update(plain.numpy().data)
+
+
 def parameter_counts(model: Any) -> tuple[int, int]:
-    """Return how many weights a model has and how many of them are trained."""
+    """Return the number of a model's weights, and of those that are trained."""
     counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
     return sum(n for n, _ in counts), sum(n for n, trained in counts if trained)

@@ -1,6 +1,5 @@
-"""Retriever: a sentence-transformers model that embeds queries and passages."""
+"""Embed queries and passages with a sentence-transformers model: the retriever."""
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,18 +14,16 @@ from jaxtyping import Float
 from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
+from sentence_transformers.sentence_transformer.modules import Normalize
 from torch import Tensor, nn
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-)
 
+from dalm import artifacts
 from dalm.config import RetrieverLengths
 from dalm.errors import UserError
 from dalm.models import loading
 from dalm.models.batching import by_length, pad
-from dalm.models.export import write_json, write_portable_layout
+from dalm.models.export import write_portable_layout
+from dalm.models.pooling import choose_pooling, freeze_poolers
 from dalm.progress import track
 from dalm.prompts import retriever_prompts
 
@@ -42,12 +39,12 @@ DEFAULT_LENGTHS: dict[Kind, int] = {
     "passage": RetrieverLengths.passage_max_len,
 }
 ENCODE_TOKENS = 16_384
-"""Tokens per batch when encoding without gradient: enough to fill a GPU."""
+"""Tokens in a batch when encoding without gradient: enough to fill a GPU."""
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """How one side of the retriever, queries or passages, turns a text into tokens."""
+    """How one side of the retriever, queries or passages, tokenises a text."""
 
     prompt: str
     max_len: int
@@ -56,9 +53,9 @@ class Side:
 class Retriever(nn.Module):
     """Embed queries and passages in one space; similarity is the cosine.
 
-    `embed` keeps the gradient and is what training calls; `encode_queries` and `encode_passages`
-    take texts and give vectors. Both see the same tokens: prompts, truncation and the closing EOS
-    of an autoregressive model are applied once, in `tokenise`.
+    `embed` keeps the gradient and is used in training; `encode_queries` and `encode_passages` turn
+    texts into vectors without gradient. Both get the same tokens: prompts, truncation and the final
+    EOS of an autoregressive model are applied in one place, `tokenise`.
     """
 
     def __init__(
@@ -73,24 +70,24 @@ class Retriever(nn.Module):
         self.sides = dict(sides)
         self.adapts_queries_alone = False
         self._prompt_tokens: dict[Kind, Any] = {}
-        # A bf16 backbone must not round the pooled vector: pool in fp32.
+        # Pool in fp32, so that a bf16 backbone doesn't round the pooled vector.
         model[0].register_forward_hook(_tokens_to_fp32)
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device that the model is on."""
         return torch.device(self.model.device)
 
     @property
     def dim(self) -> int:
-        """Length of an embedding."""
+        """Number of dimensions of an embedding."""
         size = self.model.get_embedding_dimension()
         assert size is not None
         return size
 
     @property
     def pad_token(self) -> int:
-        """Token that fills a batch up; masked, so its value never matters."""
+        """Id of the padding token; it is masked, so its value doesn't matter."""
         return int(self.model.processor.pad_token_id or 0)
 
     def tokenise(self, texts: Sequence[str], kind: Kind) -> list[np.ndarray]:
@@ -111,21 +108,21 @@ class Retriever(nn.Module):
 
     def batch(self, sequences: Sequence[np.ndarray], kind: Kind) -> dict[str, Any]:
         """Pad token sequences to the features that `embed` takes."""
-        # Right padding, whatever the tokenizer's habit: absolute positions then start at 0.
+        # Right padding, whatever the tokenizer's side: absolute positions start at 0.
         ids, mask = pad(sequences, self.pad_token)
         features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
         if self._prompt_tokens.get(kind) is not None:
-            features["prompt_length"] = self._prompt_tokens[kind]  # some pool without the prompt
+            features["prompt_length"] = self._prompt_tokens[kind]  # some models don't pool it
         return features
 
-    def here(self, features: dict[str, Any]) -> dict[str, Any]:
+    def to_device(self, features: dict[str, Any]) -> dict[str, Any]:
         """Return features on the retriever's device."""
         return {k: v.to(self.device) if torch.is_tensor(v) else v for k, v in features.items()}
 
     def embed(self, features: dict[str, Any], kind: Kind) -> Float[Tensor, "batch dim"]:
         """Return unit vectors in fp32, with gradient.
 
-        Passages are embedded by the base alone, without gradient, if only queries have adapters.
+        If only queries have adapters, passages are embedded by the base, without gradient.
         """
         if kind == "passage" and self.adapts_queries_alone:
             with torch.no_grad(), self._without_adapters():
@@ -174,39 +171,39 @@ class Retriever(nn.Module):
             for group in track(groups, len(groups), f"encoding {what}", "batch"):
                 features = self.batch([rows[row] for row in group], kind)
                 vectors[torch.from_numpy(group)] = (
-                    self.embed(self.here(features), kind).float().cpu()
+                    self.embed(self.to_device(features), kind).float().cpu()
                 )
         return vectors
 
     def add_lora(self, config: LoraConfig, *, queries_alone: bool = False) -> None:
-        """Freeze the weights and add trainable low-rank ones, for queries alone if asked."""
+        """Freeze the weights and add LoRA adapters, with `queries_alone` for queries only."""
         self.adapts_queries_alone = queries_alone
-        # A pooler takes no part in the loss: an adapter on it would wait for a gradient in vain.
+        # A pooler isn't part of the loss: an adapter on it would never get a gradient.
         if any("pooler" in name.split(".") for name, _ in self.model.named_modules()):
             config = replace(config, exclude_modules=r".*pooler.*")
         self.model.add_adapter(config)
         loading.trainable_in_fp32(self)
 
     def checkpoint_activations(self) -> None:
-        """Keep no activations of the layers: they are recomputed backwards."""
+        """Recompute the layers' activations in the backward pass instead of keeping them."""
         backbone = self.model.transformers_model
         assert backbone is not None
         new_name = getattr(backbone, "activation_checkpointing_enable", None)  # transformers 5.23
         (new_name or backbone.gradient_checkpointing_enable)({"use_reentrant": False})
 
     def export(self, folder: Path) -> None:
-        """Write the model so that sentence-transformers, alone, gives the same embeddings.
+        """Write the model so that sentence-transformers gives the same embeddings without DALM.
 
         The layout is the one that sentence-transformers 2 to 6, text-embeddings-inference and vLLM
         all read: older module paths, pooling as boolean keys, `max_seq_length`. With LoRA the
-        weights are the adapter's, beside the name of its base.
+        weights are the adapter's, with the name of its base.
         """
         longest = max(side.max_len for side in self.sides.values())
         self.model.max_seq_length = longest
         self.model.save_pretrained(str(folder), create_model_card=False)
         write_portable_layout(folder, longest)
         sides = {f"{kind}_{k}": v for kind, s in self.sides.items() for k, v in asdict(s).items()}
-        write_json(
+        artifacts.write_json(
             folder / "dalm.json", sides | {"adapts_queries_alone": self.adapts_queries_alone}
         )
 
@@ -223,11 +220,11 @@ def load_retriever(
     """Load any embedding model: sentence-transformers', or a bare encoder or decoder.
 
     A bare encoder is pooled by the mean, a bare decoder (autoregressive) by its last token, with
-    EOS appended. `adapter` is a LoRA folder to put on top. Lengths (in tokens) and prompts of a
-    side default to those that the model was saved with.
+    EOS appended. `adapter` is a folder with LoRA adapters to load on top. Lengths (in tokens) and
+    prompts of a side default to those that the model was saved with.
 
     Raises:
-        UserError: no such model, or a length that the model can't take.
+        UserError: no such model, or a length over the model's maximum.
     """
     loading.check_model_name(name, "retriever")
     model = loading.loaded(lambda: _load(name, placement, is_autoregressive), name, "retriever")
@@ -235,14 +232,16 @@ def load_retriever(
         loading.check_model_name(adapter, "retriever adapter")
         loading.loaded(lambda: model.load_adapter(adapter), adapter, "retriever adapter")
     saved = _saved(name, adapter)
-    known = _saved_sides(model, name, saved)
-    sides = {kind: _chosen(known[kind], prompts, lengths, kind) for kind in known}
+    saved_sides = _saved_sides(model, name, saved)
+    sides = {kind: _override(saved_sides[kind], prompts, lengths, kind) for kind in saved_sides}
     _check_lengths(model, name, sides)
-    _remember_prompts(model, sides)
+    _set_prompts(model, sides)
     retriever = Retriever(model, placement, sides)
     retriever.adapts_queries_alone = bool(saved.get("adapts_queries_alone", False))
     if passages_by := saved.get("passages_by"):
-        logger.warning("retriever %s embeds queries alone; its passages: %s", name, passages_by)
+        logger.warning(
+            "retriever %s embeds queries only; its passages are embedded by %s", name, passages_by
+        )
     return retriever
 
 
@@ -254,42 +253,15 @@ def _load(
     if model.transformers_model is not None:
         loading.check_weights(model.transformers_model, name, "retriever")
     if "text" not in getattr(model[0], "modality_config", {"text": {}}):
-        raise UserError(f"retriever {name}: takes no plain text")
-    _settle_pooling(model, name, is_autoregressive)
+        raise UserError(f"retriever {name} takes no text; name an embedding model for text")
+    choose_pooling(model, name, is_autoregressive)
     if not any(isinstance(m, Normalize) for m in model):
         model.append(Normalize())
-    _freeze_poolers(model)
+    freeze_poolers(model)
     return model
 
 
-def _settle_pooling(model: SentenceTransformer, name: str, is_autoregressive: bool | None) -> None:
-    """Pool a bare decoder by its last token, which is EOS, and a bare encoder by the mean."""
-    pooling = next((module for module in model if isinstance(module, Pooling)), None)
-    if pooling is None:
-        return
-    if _has_own_modules(name):
-        if is_autoregressive not in (None, pooling.pooling_mode == "lasttoken"):
-            raise UserError(
-                f"retriever {name} brings its own pooling, {pooling.pooling_mode}; "
-                "leave out --is-autoregressive"
-            )
-        return
-    if is_autoregressive is None:
-        is_autoregressive = _is_decoder(model)
-    pooling.pooling_mode = "lasttoken" if is_autoregressive else "mean"
-    if is_autoregressive:
-        _append_eos(model, name)
-
-
-def _is_decoder(model: SentenceTransformer) -> bool:
-    """Whether the architecture is made for causal language modelling and for nothing masked."""
-    backbone = model.transformers_model
-    kind = None if backbone is None else backbone.config.model_type
-    causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    return causal and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-
-
-def _chosen(
+def _override(
     saved: Side,
     prompts: Mapping[Kind, str | None] | None,
     lengths: Mapping[Kind, int | None] | None,
@@ -299,70 +271,41 @@ def _chosen(
     return Side(saved.prompt if prompt is None else prompt, length or saved.max_len)
 
 
-def _has_own_modules(name: str) -> bool:
-    """Whether the model says itself how it pools (`modules.json`)."""
-    from transformers.utils import cached_file
-
-    found = cached_file(name, "modules.json", _raise_exceptions_for_missing_entries=False)
-    return found is not None
-
-
-def _append_eos(model: SentenceTransformer, name: str) -> None:
-    """Let the tokenizer itself close a text with EOS, so that the saved model does so too."""
-    tokenizer = model.tokenizer
-    if tokenizer.eos_token_id is None:
-        raise UserError(f"retriever {name}: autoregressive, but its tokenizer has no EOS token")
-    ids = tokenizer("a").input_ids
-    if ids[-1] != tokenizer.eos_token_id:
-        tokenizer.add_bos_token = ids[0] == tokenizer.bos_token_id  # or it would lose its BOS
-        tokenizer.add_eos_token = True
-        tokenizer.update_post_processor()
-    assert tokenizer("a").input_ids[-1] == tokenizer.eos_token_id
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-
-
-def _freeze_poolers(model: SentenceTransformer) -> None:
-    """Freeze BERT's pooler, which no embedding passes through: DDP waits for its gradient."""
-    for name, parameter in model.named_parameters():
-        if "pooler" in name.split("."):
-            parameter.requires_grad_(False)
-
-
 def _saved(name: str, adapter: str | None) -> dict[str, Any]:
-    """Return what training wrote beside the model, and beside the adapter on top of it."""
+    """Return what training wrote into the model's folder, overridden by the adapter's."""
     saved: dict[str, Any] = {}
     for folder in (name, adapter):
         file = Path(folder or "") / "dalm.json"
         if folder is not None and file.is_file():
-            saved |= json.loads(file.read_text())
+            saved |= artifacts.read_json(file, "export the model again")
     return saved
 
 
 def _saved_sides(
     model: SentenceTransformer, name: str, saved: Mapping[str, Any]
 ) -> dict[Kind, Side]:
-    """Return what the model was trained with, as far as its folder or its name tells."""
+    """Return prompts and lengths by the model's folder, else by its name, else the defaults."""
     sides: dict[Kind, Side] = {}
-    for (kind, length), known in zip(DEFAULT_LENGTHS.items(), retriever_prompts(name), strict=True):
-        stored = next(filter(None, map(model.prompts.get, _PROMPT_NAMES[kind])), known)
+    defaults = zip(DEFAULT_LENGTHS.items(), retriever_prompts(name), strict=True)
+    for (kind, length), default in defaults:
+        prompt = next(filter(None, map(model.prompts.get, _PROMPT_NAMES[kind])), default)
         sides[kind] = Side(
-            saved.get(f"{kind}_prompt", stored), saved.get(f"{kind}_max_len", length)
+            saved.get(f"{kind}_prompt", prompt), saved.get(f"{kind}_max_len", length)
         )
     return sides
 
 
 def _check_lengths(model: SentenceTransformer, name: str, sides: Mapping[Kind, Side]) -> None:
-    most = model.max_seq_length
+    longest = model.max_seq_length
     for kind, side in sides.items():
-        if most is not None and side.max_len > most:
+        if longest is not None and side.max_len > longest:
             raise UserError(
-                f"--{kind}-max-len {side.max_len}: retriever {name} takes at most {most} tokens"
+                f"--{kind}-max-len {side.max_len}: retriever {name} takes at most {longest} tokens"
             )
 
 
-def _remember_prompts(model: SentenceTransformer, sides: Mapping[Kind, Side]) -> None:
-    """Give the prompts to the model itself, so that `encode_query` uses them after an export."""
+def _set_prompts(model: SentenceTransformer, sides: Mapping[Kind, Side]) -> None:
+    """Set the model's own prompts, so that `encode_query` uses them after an export."""
     model.prompts = {"query": sides["query"].prompt, "document": sides["passage"].prompt}
 
 

@@ -1,7 +1,7 @@
-"""A corpus in, small untrained models out: an encoder and a generator made with no download.
+"""Build small untrained models from a corpus without a download: an encoder and a generator.
 
-Both tokenizers are trained on the corpus, so that its words are few tokens and an unknown name
-falls into pieces that the corpus has. Both folders load like any other model's.
+Both tokenizers are trained on the corpus, so that its words are few tokens and an unknown name is
+split into pieces that the corpus has. Both folders load like any other model.
 """
 
 from collections.abc import Iterable
@@ -36,7 +36,7 @@ SIZES: dict[str, dict[str, int]] = {
     "50m": {"width": 512, "layers": 12, "heads": 8, "vocabulary": 16384},
     "100m": {"width": 768, "layers": 10, "heads": 12, "vocabulary": 32000},
 }
-"""Generators by their weights: about vocabulary · width + 13 · layers · width²."""
+"""Generators by their number of weights: about vocabulary · width + 13 · layers · width²."""
 
 
 def build_encoder(
@@ -88,9 +88,9 @@ def build_generator(
 ) -> Path:
     """Save an untrained Llama, as `AutoModelForCausalLM.from_pretrained(folder)` loads it.
 
-    With two layers or more, half of the heads of the first and of the last layer start as
-    copying heads (see `_start_copying`): after 300 steps on the toy domain a model with three
-    layers gave 0.46 of the held-out answers with them, 0.14 without.
+    With two layers or more, half of the heads of the first and of the last layer are initialised as
+    induction heads (see `_init_induction_heads`): after 300 steps on the toy domain a model with
+    three layers gave 0.46 of the held-out answers with them, 0.14 without.
     """
     folder = Path(folder)
     tokenizer = _byte_pairs(texts, vocabulary, max_length)
@@ -102,7 +102,7 @@ def build_generator(
         intermediate_size=3 * width,
         max_position_embeddings=max_length,
         tie_word_embeddings=True,
-        attention_bias=True,  # the heads that look one token back are made of biases
+        attention_bias=True,  # the heads that attend one token back are made of biases
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -110,41 +110,41 @@ def build_generator(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
-        _start_copying(model)
+        _init_induction_heads(model)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
 
 @torch.no_grad()
-def _start_copying(model: LlamaForCausalLM) -> None:
-    """Give a fresh Llama induction heads: having seen `a b … a`, they look at `b`.
+def _init_induction_heads(model: LlamaForCausalLM) -> None:
+    """Initialise induction heads in an untrained Llama: having read `a b … a`, they attend to `b`.
 
-    A head of the first layer looks one token back and notes what it sees; its partner in the last
-    layer looks for the token whose note equals the present token, and copies that token to the
-    output (Olsson et al., In-context Learning and Induction Heads, 2022). Both are projections
-    drawn at random: they know no word, and training is free to change them.
+    A previous-token head of the first layer writes what it attends to into the residual stream; its
+    partner in the last layer attends to the token where that equals the current token, and copies
+    it to the output (Olsson et al., In-context Learning and Induction Heads, 2022). Both are random
+    projections: they know no word, and training is free to change them.
     """
     first, last = model.model.layers[0].self_attn, model.model.layers[-1].self_attn
-    model.model.embed_tokens.weight.normal_(std=0.08)  # tokens speak louder than fresh layers
+    model.model.embed_tokens.weight.normal_(std=0.08)  # large against untrained layers' outputs
     if first is last:
         return
     width, size = model.config.hidden_size, first.head_dim
     angles = model.model.rotary_emb.inv_freq.float()  # radians per token, (size / 2,)
-    slow = (angles < 0.02).nonzero().flatten()  # what turns slowly compares at any distance
+    slow = (angles < 0.02).nonzero().flatten()  # low frequencies compare at any distance
     slow = torch.cat([slow, slow + size // 2])
     for head in range(model.config.num_attention_heads // 2):
         rows = slice(head * size, (head + 1) * size)
-        see, note, copy = (torch.linalg.qr(torch.randn(width, size)).Q for _ in range(3))
+        content, previous, copy = (torch.linalg.qr(torch.randn(width, size)).Q for _ in range(3))
         first.q_proj.weight[rows] *= 0.2
         first.k_proj.weight[rows] *= 0.2
         # Query and key rotate apart by one token's angle: their product peaks one token back.
         first.q_proj.bias[rows] = 5.0 * torch.cat([angles.cos(), -angles.sin()])
         first.k_proj.bias[rows] = 5.0 * torch.cat([torch.ones(size // 2), torch.zeros(size // 2)])
-        first.v_proj.weight[rows] = see.T
-        first.o_proj.weight[:, rows] = 0.15 * note
+        first.v_proj.weight[rows] = content.T
+        first.o_proj.weight[:, rows] = 0.15 * previous
         match = torch.zeros(2, size, width)
-        match[0, slow], match[1, slow] = see.T[: len(slow)], note.T[: len(slow)]
+        match[0, slow], match[1, slow] = content.T[: len(slow)], previous.T[: len(slow)]
         last.q_proj.weight[rows], last.k_proj.weight[rows] = 3.0 * match[0], 3.0 * match[1]
         last.v_proj.weight[rows] = copy.T
         last.o_proj.weight[:, rows] = 0.3 * copy
@@ -175,10 +175,10 @@ def _wordpiece(texts: Iterable[str], vocabulary: int, max_length: int) -> PreTra
 
 
 def _byte_pairs(texts: Iterable[str], vocabulary: int, max_length: int) -> PreTrainedTokenizerFast:
-    """Train byte pairs that write a word alike at the start of a text and after a space.
+    """Train byte pairs that tokenise a word alike at the start of a text and after a space.
 
-    An answer is tokenised apart from its passage; only if both write it with the same tokens is
-    reading a matter of copying. Digits stand alone for the same reason.
+    An answer is tokenised separately from its passage; only if both have the same tokens can the
+    answer be copied. Each digit is a token for the same reason.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

@@ -1,8 +1,8 @@
-"""A tokenizer and a domain's texts in, the tokenizer with new tokens for the domain's words out.
+"""Extend a byte-pair tokenizer and its model with tokens for a domain's words.
 
-Byte pairs go on where the tokenizer's makers stopped: the pair of neighbouring tokens that is met
-most often within words becomes a token, again and again, so that each is the one that saves the
-most. New merges rank behind all old ones: a text without new tokens is cut as before.
+Byte-pair encoding is continued on the domain's texts: the most frequent pair of neighbouring tokens
+within words becomes a token, again and again, so that each saves the most tokens. New merges rank
+after all old ones: a text without new tokens is tokenised as before.
 """
 
 import heapq
@@ -24,38 +24,38 @@ logger = logging.getLogger(__name__)
 
 Pair = tuple[str, str]
 CHUNK = 512
-LEAST = 2
-"""A pair that is met once is no word."""
+MIN_COUNT = 2
+"""A pair that occurs once is no word."""
 
 
 def extended(generator: Generator, texts: Sequence[str], count: int) -> Generator:
     """Return the generator with up to `count` new tokens; its model and tokenizer are changed.
 
-    A new token's embedding, and its row of the head, is the mean of those of the old tokens that it
-    is made of (Hewitt 2021; Yao et al. 2021, arXiv:2106.13474).
+    A new token's embedding, and its row of the output head, is the mean of those of the old tokens
+    that it consists of (Hewitt 2021; Yao et al. 2021, arXiv:2106.13474).
 
     Raises:
-        UserError: the tokenizer isn't one of byte pairs.
+        UserError: the tokenizer isn't a byte-pair tokenizer.
     """
-    old = generator.tokenizer
-    written = json.loads(old.backend_tokenizer.to_str())
-    _check(written["model"], type(old).__name__)
-    pairs = new_pairs(words(old, texts), set(written["model"]["vocab"]), count)
-    first = len(old)
-    pieces = _pieces(pairs, old)
-    _add(written["model"], pairs, first)
-    old._tokenizer = Tokenizer.from_str(json.dumps(written))
-    _grow(generator.model, first, [pieces[left + right] for left, right in pairs])
-    again = Generator(generator.model, old, generator.placement, generator.max_length)
-    again.reader_passages = generator.reader_passages
-    return again
+    tokenizer = generator.tokenizer
+    config = json.loads(tokenizer.backend_tokenizer.to_str())
+    _check(config["model"], type(tokenizer).__name__)
+    pairs = new_pairs(words(tokenizer, texts), set(config["model"]["vocab"]), count)
+    first = len(tokenizer)
+    pieces = _pieces(pairs, tokenizer)
+    _add(config["model"], pairs, first)
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(config))
+    _resize(generator.model, first, [pieces[left + right] for left, right in pairs])
+    result = Generator(generator.model, tokenizer, generator.placement, generator.max_length)
+    result.reader_passages = generator.reader_passages
+    return result
 
 
 def _check(model: dict[str, Any], name: str) -> None:
     if model["type"] != "BPE":
         raise UserError(
-            f"--extend-vocabulary: {name} is a {model['type']} tokenizer, and only byte pairs can "
-            "be extended; leave it out"
+            f"--extend-vocabulary: {name} is a {model['type']} tokenizer, and only byte-pair "
+            "tokenizers can be extended; leave it out"
         )
     if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
         raise UserError(
@@ -65,7 +65,7 @@ def _check(model: dict[str, Any], name: str) -> None:
 
 
 def words(tokenizer: Any, texts: Sequence[str]) -> Counter[tuple[str, ...]]:
-    """Count the words of the texts, each as the tokens that it is made of."""
+    """Count the words of the texts, each as its tokens."""
     found: Counter[tuple[str, ...]] = Counter()
     added = set(tokenizer.added_tokens_encoder)
     for start in range(0, len(texts), CHUNK):
@@ -81,13 +81,13 @@ def _words(
     """Yield the words of more than one token."""
     word: list[str] = []
     last: int | None = None
-    for token, place in zip(tokens, word_ids, strict=True):
-        # Without a pre-tokenizer a text is one word; a blank begins the next one all the same.
-        if place != last or token in added or token[:1] in ("▁", "Ġ"):
+    for token, word_id in zip(tokens, word_ids, strict=True):
+        # Without a pre-tokenizer a text is one word; a space begins the next one all the same.
+        if word_id != last or token in added or token[:1] in ("▁", "Ġ"):
             if len(word) > 1:
                 yield tuple(word)
             word = []
-        last = place
+        last = word_id
         if token not in added:
             word.append(token)
     if len(word) > 1:
@@ -97,13 +97,13 @@ def _words(
 def new_pairs(counted: Counter[tuple[str, ...]], known: set[str], count: int) -> list[Pair]:
     """Return up to `count` pairs of tokens to merge, in the order in which to merge them.
 
-    The most frequent one comes first; of equals, the least in the order of their signs.
+    The most frequent one comes first; of equally frequent ones, the first in alphabetical order.
     """
     pairs = _Pairs(counted)
     known = set(known)
     merged: list[Pair] = []
     while len(merged) < count and (pair := pairs.most_frequent()) is not None:
-        # Made of other pieces it is known already: a second way to it would cut texts anew.
+        # A known token made of other pieces: a second merge to it would change tokenisation.
         if "".join(pair) not in known:
             known.add("".join(pair))
             merged.append(pair)
@@ -112,44 +112,44 @@ def new_pairs(counted: Counter[tuple[str, ...]], known: set[str], count: int) ->
 
 
 class _Pairs:
-    """Neighbouring tokens within words, counted, and counted anew where two were merged."""
+    """Counts of neighbouring tokens within words, updated where a pair is merged."""
 
     def __init__(self, counted: Counter[tuple[str, ...]]) -> None:
         self.words = [list(word) for word in counted]
         self.times = list(counted.values())
         self.counts: Counter[Pair] = Counter()
         self.holders: dict[Pair, set[int]] = defaultdict(set)
-        for place in range(len(self.words)):
-            self._count(place, 1)
+        for word in range(len(self.words)):
+            self._count(word, 1)
         self.heap = [(-number, pair) for pair, number in self.counts.items()]
         heapq.heapify(self.heap)
 
     def most_frequent(self) -> Pair | None:
-        """Take the most frequent pair that hasn't been taken; None: the others are too rare."""
-        while self.heap and -self.heap[0][0] >= LEAST:
+        """Remove and return the most frequent pair; None if the others are too rare."""
+        while self.heap and -self.heap[0][0] >= MIN_COUNT:
             number, pair = heapq.heappop(self.heap)
-            if self.counts[pair] == -number:  # else an older count: the new one comes later
+            if self.counts[pair] == -number:  # else it is outdated: the new count comes later
                 return pair
         return None
 
     def merge(self, pair: Pair) -> None:
-        """Make one token of a pair wherever it stands."""
+        """Merge a pair to one token in all words."""
         changed = set[Pair]()
-        for place in self.holders.pop(pair):
-            changed.update(self._count(place, -1))
-            self.words[place] = _merge(self.words[place], pair)
-            changed.update(self._count(place, 1))
+        for word in self.holders.pop(pair):
+            changed.update(self._count(word, -1))
+            self.words[word] = _merge(self.words[word], pair)
+            changed.update(self._count(word, 1))
         for each in changed:
             if self.counts[each] > 0:
                 heapq.heappush(self.heap, (-self.counts[each], each))
 
-    def _count(self, place: int, sign: int) -> list[Pair]:
-        """Count a word's pairs in (1) or out (-1), and return them."""
-        pairs = list(pairwise(self.words[place]))
+    def _count(self, word: int, sign: int) -> list[Pair]:
+        """Add (1) or subtract (-1) a word's pairs, and return them."""
+        pairs = list(pairwise(self.words[word]))
         for pair in pairs:
-            self.counts[pair] += sign * self.times[place]
+            self.counts[pair] += sign * self.times[word]
             if sign > 0:
-                self.holders[pair].add(place)
+                self.holders[pair].add(word)
         return pairs
 
 
@@ -164,28 +164,28 @@ def _merge(word: list[str], pair: Pair) -> list[str]:
 
 
 def _pieces(pairs: Sequence[Pair], tokenizer: Any) -> dict[str, list[int]]:
-    """Return the old tokens that each new one is made of."""
-    made: dict[str, list[int]] = {}
+    """Return the old tokens that each new one consists of."""
+    pieces: dict[str, list[int]] = {}
     for left, right in pairs:
-        made[left + right] = [
+        pieces[left + right] = [
             token
             for part in (left, right)
-            for token in made.get(part) or [tokenizer.convert_tokens_to_ids(part)]
+            for token in pieces.get(part) or [tokenizer.convert_tokens_to_ids(part)]
         ]
-    return made
+    return pieces
 
 
 def _add(model: dict[str, Any], pairs: Sequence[Pair], first: int) -> None:
-    """Write the pairs behind the merges that are there, in the manner of these."""
+    """Append the pairs to the merges, in the same format."""
     as_lists = not model["merges"] or isinstance(model["merges"][0], list)
-    for place, (left, right) in enumerate(pairs):
-        model["vocab"][left + right] = first + place
+    for number, (left, right) in enumerate(pairs, first):
+        model["vocab"][left + right] = number
         model["merges"].append([left, right] if as_lists else f"{left} {right}")
 
 
 @torch.no_grad()
-def _grow(model: Any, first: int, pieces: Sequence[Sequence[int]]) -> None:
-    """Make room for the new tokens, if there is none, and give each the mean of its pieces."""
+def _resize(model: Any, first: int, pieces: Sequence[Sequence[int]]) -> None:
+    """Resize the embeddings if needed, and give each new token the mean of its pieces."""
     needed = first + len(pieces)
     if needed > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(needed, mean_resizing=False)
@@ -193,7 +193,7 @@ def _grow(model: Any, first: int, pieces: Sequence[Sequence[int]]) -> None:
     tables: dict[int, Tensor] = {}
     for table in (model.get_input_embeddings().weight, head.weight, getattr(head, "bias", None)):
         if table is not None:
-            tables[table.data_ptr()] = table  # tied ones once
+            tables[table.data_ptr()] = table  # tied weights once
     for table in tables.values():
-        for place, made_of in enumerate(pieces):
-            table[first + place] = table[list(made_of)].mean(0)
+        for row, tokens in enumerate(pieces, first):
+            table[row] = table[list(tokens)].mean(0)

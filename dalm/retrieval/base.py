@@ -1,6 +1,14 @@
-"""Queries in, hits out; passages in, an index out."""
+"""Declare what a vector store and a searcher are, list the kinds of store, and search by vectors.
 
-from collections.abc import Sequence
+A store takes vectors and gives hits; a searcher takes queries as text and gives hits. `BM25` and
+`DenseSearcher` are searchers; the stores are listed in `STORES`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Protocol
 
 from jaxtyping import Float
@@ -8,14 +16,13 @@ from torch import Tensor
 
 from dalm.errors import UserError
 from dalm.records import Hit, Passage
-from dalm.retrieval.exact import Index, index_kind
 
 
 class Encoder(Protocol):
     """Turn texts into normalised fp32 vectors, on any device; the retriever does."""
 
     def encode_queries(self, texts: Sequence[str], /) -> Float[Tensor, "n dim"]:
-        """Return the vectors of questions."""
+        """Return the vectors of queries."""
         ...
 
     def encode_passages(self, texts: Sequence[str], /) -> Float[Tensor, "n dim"]:
@@ -23,35 +30,158 @@ class Encoder(Protocol):
         ...
 
 
-def build_index(
-    retriever: Encoder,
-    passages: Sequence[Passage],
-    kind: str = "exact",
-    fingerprint: str | None = None,
-) -> Index:
-    """Encode the passages and index them; `kind` is `exact` or `hnsw`.
+class VectorStore(Protocol):
+    """Hold passages with their vectors and search them by inner product.
 
-    A passage that stands in several rows is indexed once, so that it fills one place in a ranking.
-    Raises UserError for no passages and for an unknown kind.
+    Only what every kind does today. The in-memory kinds, `exact` and `hnsw`, neither delete, nor
+    filter by a condition, nor search text.
     """
-    make = index_kind(kind)
-    first: dict[str, Passage] = {}
+
+    def add(self, passages: Sequence[Passage], vectors: Float[Tensor, "n dim"], /) -> None:
+        """Add passages with their vectors, behind those that are there.
+
+        Raises ValueError if there are more or fewer vectors, or their dimension is another.
+        """
+        ...
+
+    def search(self, vectors: Float[Tensor, "B dim"], k: int, /) -> list[list[Hit]]:
+        """Return the min(k, N) best passages for each vector of a query, best first.
+
+        Equal scores are in the order in which the passages were added. Raises UserError if the
+        dimension is another than the passages', ValueError for k < 1 and for a score that is NaN.
+        """
+        ...
+
+    def count(self) -> int:
+        """Return the number of passages."""
+        ...
+
+
+class Searcher(Protocol):
+    """Find passages for queries."""
+
+    def search(self, queries: Sequence[str], k: int, /) -> list[list[Hit]]:
+        """Return at most k passages for each query, best first."""
+        ...
+
+
+# Kinds of vector store
+
+ENTRY_POINTS = "dalm.vector_stores"
+"""Entry points of other packages; each names a `StoreKind`."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreKind:
+    """Describe a kind of vector store."""
+
+    name: str
+    label: str
+    path: str
+    """Where it is made, without arguments and empty: `module:callable`."""
+    needs: str | None = None
+    """Module that must be installed."""
+    extra: str | None = None
+    """Extra of this distribution that installs it."""
+
+    def make(self) -> VectorStore:
+        """Return an empty store.
+
+        Raises:
+            UserError: a package is missing; names what installs it.
+        """
+        if self.needs is not None and find_spec(self.needs) is None:
+            package = f"indomain[{self.extra}]" if self.extra else self.needs
+            raise UserError(
+                f'the {self.name} index needs {self.needs}: pip install "{package}", or choose the '
+                "exact index"
+            )
+        module, _, name = self.path.partition(":")
+        make: Callable[[], VectorStore] = getattr(import_module(module), name)
+        return make()
+
+
+STORES = {
+    kind.name: kind
+    for kind in (
+        StoreKind("exact", "exact search in memory", "dalm.retrieval.exact:ExactIndex"),
+        StoreKind(
+            "hnsw",
+            "approximate search in memory by a graph (HNSW)",
+            "dalm.retrieval.hnsw:HnswIndex",
+            needs="usearch",
+            extra="hnsw",
+        ),
+    )
+}
+
+
+def store_kind(name: str) -> StoreKind:
+    """Return the kind of vector store called `name`, of `STORES` or of another package.
+
+    Raises:
+        UserError: there is none; names those that there are.
+    """
+    if name in STORES:
+        return STORES[name]
+    others = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    if name in others:
+        kind: StoreKind = others[name].load()
+        return kind
+    known = ", ".join(map(repr, [*STORES, *others]))
+    raise UserError(f"no index is called {name!r}; choose one of {known}")
+
+
+# Searching by vectors
+
+
+def build_store(
+    kind: str, passages: Sequence[Passage], vectors: Float[Tensor, "n dim"]
+) -> VectorStore:
+    """Return a vector store of the kind called `kind` that holds the passages.
+
+    Raises:
+        UserError: no such kind, or a package is missing.
+    """
+    store = store_kind(kind).make()
+    store.add(passages, vectors)
+    return store
+
+
+def build_index(encoder: Encoder, passages: Sequence[Passage], kind: str = "exact") -> VectorStore:
+    """Encode passages and return a vector store of the kind called `kind` that holds them.
+
+    Passages with the same id are encoded and stored once, so that they take one rank in a ranking.
+
+    Raises:
+        UserError: no passages, no such kind, or a package is missing.
+    """
+    distinct: dict[str, Passage] = {}
     for passage in passages:
-        first.setdefault(passage.id, passage)
-    if not first:
+        distinct.setdefault(passage.id, passage)
+    if not distinct:
         raise UserError("there are no passages to index: the table or the column is empty")
-    vectors = retriever.encode_passages([passage.text for passage in first.values()])
-    return make(list(first.values()), vectors, fingerprint)
+    store = store_kind(kind).make()  # a missing package is refused before hours of encoding
+    vectors = encoder.encode_passages([passage.text for passage in distinct.values()])
+    store.add(list(distinct.values()), vectors)
+    return store
 
 
-def find(retriever: Encoder, queries: Sequence[str], index: Index, k: int) -> list[list[Hit]]:
-    """Return each query's min(k, N) best passages, best first; a repeated query is encoded once."""
-    if not queries:
-        return []
-    distinct = list(dict.fromkeys(queries))
-    scores, rows = index.search(retriever.encode_queries(distinct), k)
-    found = {
-        query: [Hit(index.passages[row], score) for score, row in zip(*line, strict=True)]
-        for query, *line in zip(distinct, scores.tolist(), rows.tolist(), strict=True)
-    }
-    return [list(found[query]) for query in queries]
+class DenseSearcher:
+    """Find passages in a vector store by the vectors of queries."""
+
+    def __init__(self, encoder: Encoder, store: VectorStore) -> None:
+        self.encoder = encoder
+        self.store = store
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """Return each query's min(k, N) best passages, best first; equal queries are encoded once.
+
+        Raises as the store's `search` does.
+        """
+        if not queries:
+            return []
+        distinct = list(dict.fromkeys(queries))
+        hits = self.store.search(self.encoder.encode_queries(distinct), k)
+        found = dict(zip(distinct, hits, strict=True))
+        return [list(found[query]) for query in queries]

@@ -1,4 +1,4 @@
-"""Lexical search: passages in, an inverted index; queries in, hits out."""
+"""Search passages by their words (BM25), with an inverted index in memory."""
 
 import re
 from array import array
@@ -12,9 +12,9 @@ from scipy.sparse import csr_array
 from dalm.progress import track
 from dalm.records import Hit, Passage
 
-K1 = 1.2  # how soon a word's repetitions stop to count
-B = 0.75  # how much a passage's length tells against it
-BLOCK_SCORES = 4 << 20  # scores held at once: 32 MB, whatever the number of queries
+K1 = 1.2  # term-frequency saturation
+B = 0.75  # length normalisation
+BLOCK_SCORES = 4 << 20  # scores in memory at once: 32 MB, whatever the number of queries
 
 Array = np.ndarray[Any, Any]
 
@@ -22,7 +22,7 @@ Array = np.ndarray[Any, Any]
 def words(text: str) -> list[str]:
     """Return the words of a text as they are compared: runs of letters and digits, case folded.
 
-    No stemming and no list of stop words, so that no language is preferred.
+    Without stemming and stop words, so that no language is preferred.
     """
     return re.findall(r"\w+", text.casefold())
 
@@ -31,17 +31,17 @@ class BM25:
     """Rank passages by the words that they share with a query.
 
     score(q, p) = Σ_w in q  idf(w) · tf / (tf + k1 · (1 - b + b · |p| / mean |p|)), where tf is the
-    number of times w stands in p and idf(w) = ln(1 + (N - n + ½) / (n + ½)) for a word of n among
-    the N passages: never negative. A word that stands twice in the query counts twice.
+    number of times w occurs in p and idf(w) = ln(1 + (N - n + ½) / (n + ½)) for a word of n among
+    the N passages: never negative. A word that occurs twice in the query counts twice.
     Robertson and Zaragoza, 2009, in the form of Lucene (Kamphuis et al., 2020).
     """
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.passages = list(passages)
         self.vocabulary: dict[str, int] = {}
-        self.weights = self._weighted(self._counts())  # (V, N), by word
+        self.weights = self._weights(self._count_passages())  # (V, N), by word
 
-    def _counts(self) -> csr_array:
+    def _count_passages(self) -> csr_array:
         """Count each passage's words: (N, V)."""
         columns, counts, ends = array("i"), array("f"), array("q", [0])
         for passage in track(self.passages, len(self.passages), "counting words", "passage"):
@@ -51,36 +51,36 @@ class BM25:
             ends.append(len(columns))
         return _matrix(counts, columns, ends, len(self.vocabulary))
 
-    def _weighted(self, counts: csr_array) -> csr_array:
+    def _weights(self, counts: csr_array) -> csr_array:
         lengths = counts.sum(axis=1)
         norms = K1 * (1 - B + B * lengths / max(lengths.mean() if len(lengths) else 0.0, 1e-9))
         by_word = counts.T.tocsr()  # rows ascend within a word
-        among = np.diff(by_word.indptr)
-        idf = np.log1p((len(self.passages) - among + 0.5) / (among + 0.5))
+        frequencies = np.diff(by_word.indptr)  # passages with the word
+        idf = np.log1p((len(self.passages) - frequencies + 0.5) / (frequencies + 0.5))
         by_word.data /= by_word.data + norms[by_word.indices].astype(np.float32)
-        by_word.data *= np.repeat(idf, among).astype(np.float32)
+        by_word.data *= np.repeat(idf, frequencies).astype(np.float32)
         return by_word
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """Return each query's min(k, N) best passages, best first.
 
-        Equal scores stand in the order of the passages. A passage without a word of the query is
-        no hit, so there may be fewer. Raises ValueError for k < 1.
+        Equal scores are in the order of the passages. A passage without a word of the query is no
+        hit, so there may be fewer. Raises ValueError for k < 1.
         """
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
         block = max(1, BLOCK_SCORES // max(1, len(self.passages)))
-        asked = self._asked(queries)
+        counts = self._count_queries(queries)
         found: list[list[Hit]] = []
         for query in track(range(len(queries)), len(queries), "searching words", "query"):
             if query % block == 0:
-                scores = asked[query : query + block] @ self.weights  # (block, N), sparse
+                scores = counts[query : query + block] @ self.weights  # (block, N), sparse
             line = slice(*scores.indptr[query % block : query % block + 2])
             best = _best(scores.data[line], scores.indices[line], k)
             found.append([Hit(self.passages[row], score) for score, row in best])
         return found
 
-    def _asked(self, queries: Sequence[str]) -> csr_array:
+    def _count_queries(self, queries: Sequence[str]) -> csr_array:
         """Count each query's known words: (B, V)."""
         columns, counts, ends = array("i"), array("f"), array("q", [0])
         for query in queries:
@@ -104,10 +104,10 @@ def _matrix(
 
 
 def _best(scores: Array, rows: Array, k: int) -> list[tuple[float, int]]:
-    """Return the k largest scores with their rows; of equal ones the first rows."""
+    """Return the k largest scores with their rows; of equal scores the first rows."""
     if len(scores) > k:
-        border = np.partition(scores, -k)[-k]
-        kept = scores >= border  # with all that tie at the border: the sort below chooses
+        boundary = np.partition(scores, -k)[-k]
+        kept = scores >= boundary  # with all ties at the boundary: the sort below chooses
         scores, rows = scores[kept], rows[kept]
     order = np.lexsort((rows, -scores))[:k]
     return list(zip(scores[order].tolist(), rows[order].tolist(), strict=True))

@@ -1,11 +1,9 @@
-"""Vectors of passages on disk: texts in, vectors out, each text encoded once for each encoder."""
+"""Cache the vectors of passages on disk, so that an encoder encodes each text once."""
 
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +15,29 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from dalm import artifacts
 from dalm.errors import UserError
+from dalm.models.loading import hash_weights
 from dalm.models.retriever import Retriever
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-SHARD = 8_192  # texts encoded between two writes: what a stopped run loses at most
+SHARD = 8_192  # texts encoded between two writes: the most that a killed run loses
 KEY_BYTES = 16
-# Facts about a configuration that leave the vectors alone.
+# Fields of a configuration that don't change the vectors.
 _VOLATILE = {"_name_or_path", "transformers_version", "architectures", "gradient_checkpointing"}
 
 
 def default_folder() -> Path:
-    """Return the folder for vectors in the user's cache, where the platform keeps such things."""
+    """Return the folder for vectors in the platform's cache folder of the user."""
     from platformdirs import user_cache_path
 
     return user_cache_path("dalm", appauthor=False) / "vectors"
 
 
 def folder_of(cache: bool, folder: str | None) -> Path | None:
-    """Return where vectors are kept by `--cache` and `--cache-dir`; None: nowhere.
+    """Return the folder of the cache by `--cache` and `--cache-dir`; None without a cache.
 
     Raises:
         UserError: the folder is a file.
@@ -52,13 +52,13 @@ def folder_of(cache: bool, folder: str | None) -> Path | None:
 def encode_passages_cached(
     retriever: Retriever, texts: Sequence[str], folder: Path | None
 ) -> Float[Tensor, "texts dim"]:
-    """Return the unit vectors of passages, fp32, from `folder` as far as they are there.
+    """Return the unit vectors of passages, fp32, from the cache in `folder` where it has them.
 
-    `folder/<fingerprint of the encoder>/` holds shards of vectors beside the hashes of their texts,
-    not the texts. What is missing is encoded and written a shard at a time, so that a knowledge
-    base that grew costs its new passages alone and a stopped run goes on. The order of the texts
-    plays no part. A broken shard is encoded anew; a folder that can't be written to is a warning.
-    None: nothing is read or written.
+    `folder/<fingerprint of the encoder>/` holds shards of vectors with the hashes of their texts,
+    not the texts. Missing vectors are encoded and written shard by shard: of a knowledge base that
+    grew only the new passages are encoded, and a killed run resumes. The order of the texts doesn't
+    matter. A damaged shard is encoded again; a folder that can't be written to is a warning. None:
+    nothing is read or written.
     """
     if folder is None:
         return retriever.encode_passages(texts)
@@ -86,7 +86,7 @@ def encode_passages_cached(
 
 
 class CachedEncoder:
-    """A retriever whose passages' vectors are kept in a folder; None: nowhere."""
+    """A retriever whose vectors of passages are cached in a folder; None: no cache."""
 
     def __init__(self, retriever: Retriever, folder: Path | None) -> None:
         self.retriever = retriever
@@ -99,23 +99,20 @@ class CachedEncoder:
 
 
 def fingerprint(retriever: Retriever) -> str:
-    """Return a hash of everything that a passage's vector depends on but its text.
+    """Return a hash of everything that a passage's vector depends on except its text.
 
-    Weights bit by bit, architecture, adapters with their scaling, pooling, tokenizer, prompt,
-    length and precision. For a retriever whose adapters are for queries alone it is that of its
-    base: passages are embedded without them.
+    That is the bytes of the weights, architecture, adapters with their scaling, pooling, tokenizer,
+    prompt, length and precision. For a retriever whose adapters are for queries only it is that of
+    its base, which embeds the passages.
     """
     hashed = hashlib.blake2b(digest_size=KEY_BYTES)
-    for fact in _facts(retriever):
-        hashed.update(json.dumps(fact, sort_keys=True, default=str).encode())
-    for name, weight in _weights(retriever):
-        hashed.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-        plain = weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        hashed.update(plain.numpy().data)
+    for part in _configuration(retriever):
+        hashed.update(json.dumps(part, sort_keys=True, default=str).encode())
+    hash_weights(hashed, _weights(retriever))
     return hashed.hexdigest()
 
 
-def _facts(retriever: Retriever) -> Iterator[Any]:
+def _configuration(retriever: Retriever) -> Iterator[Any]:
     side = retriever.sides["passage"]
     placement = retriever.placement
     yield [FORMAT, side.prompt, side.max_len, placement.precision, placement.four_bit]
@@ -133,12 +130,12 @@ def _facts(retriever: Retriever) -> Iterator[Any]:
 
 
 def _tokenizer(tokenizer: Any) -> Any:
-    """Return what a tokenizer does with a text; the last call's padding is no part of it."""
+    """Return a tokenizer's configuration, without the padding and truncation of its last call."""
     fast = getattr(tokenizer, "backend_tokenizer", None)
     if fast is None:
         return [tokenizer.get_vocab(), tokenizer.special_tokens_map]
-    known = json.loads(fast.to_str())
-    return {name: value for name, value in known.items() if name not in ("truncation", "padding")}
+    config = json.loads(fast.to_str())
+    return {name: value for name, value in config.items() if name not in ("truncation", "padding")}
 
 
 def _weights(retriever: Retriever) -> Iterator[tuple[str, Tensor]]:
@@ -150,7 +147,7 @@ def _weights(retriever: Retriever) -> Iterator[tuple[str, Tensor]]:
 
 
 def _key(text: str) -> bytes:
-    """Hash a text as it stands: a passage's id forgets capitals, and an encoder may not."""
+    """Hash a text exactly: a passage's id ignores case, and an encoder may not."""
     return hashlib.blake2b(text.encode(), digest_size=KEY_BYTES).digest()
 
 
@@ -165,25 +162,18 @@ def _shards(
                 rows = [row for row, key in enumerate(keys) if key in wanted]
                 vectors = shard.get_tensor("vectors")[rows] if rows else torch.empty(0, dim)
         except (SafetensorError, OSError, IndexError) as error:
-            logger.warning("%s is broken (%s): its passages are encoded again", file, error)
+            logger.warning("%s is damaged (%s): its passages are encoded again", file, error)
             continue
         yield [keys[row] for row in rows], vectors
 
 
 def _write(folder: Path, keys: Sequence[bytes], vectors: Tensor) -> None:
-    """Write a shard, whole or not at all; its name follows from its texts."""
+    """Write a shard, whole or not at all; its name is a hash of its texts."""
     name = hashlib.blake2b(b"".join(keys), digest_size=KEY_BYTES).hexdigest()
-    file = folder / f"{name}.safetensors"
-    growing = file.with_suffix(f".{os.getpid()}.part")
     rows = np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), KEY_BYTES)
     tensors = {"keys": torch.from_numpy(rows.copy()), "vectors": vectors.float().cpu().contiguous()}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        growing.write_bytes(save(tensors))  # `save_file` would keep other users out
-        growing.replace(file)
-    except OSError as error:
-        with suppress(OSError):
-            growing.unlink()
-        logger.warning(
-            "vectors couldn't be kept in %s (%s); name another --cache-dir", folder, error
-        )
+        with artifacts.write_file(folder / f"{name}.safetensors", "wb") as out:
+            out.write(save(tensors))  # `save_file` gives other users no right to read
+    except UserError as error:
+        logger.warning("vectors are not cached (%s); name another --cache-dir", error)

@@ -1,4 +1,4 @@
-"""An approximate index: a navigable small-world graph over the vectors, by usearch."""
+"""Search passages approximately, by a navigable small-world graph over their vectors (usearch)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,60 +9,53 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dalm.errors import UserError
 from dalm.progress import track
 from dalm.records import Passage
-from dalm.retrieval.exact import Index
+from dalm.retrieval.exact import ExactIndex
 from dalm.retrieval.topk import top_k
 
-GRAPH = "graph.usearch"
-NEIGHBOURS = 32
+CONNECTIVITY = 32
 BUILD_WIDTH = 200
 SEARCH_WIDTH = 128
-ONE_BY_ONE = 200_000
-"""Vectors up to which one thread inserts: threads that insert side by side lose links, up to 0.013
-of recall@10 on 11,000 passages of MedQuAD (0.890 by one thread), and no two graphs are equal."""
-ROWS = 16_384  # vectors handed over at once, so that half precision is never widened whole
+SINGLE_THREADED = 200_000
+"""Vectors up to which one thread inserts: threads that insert concurrently lose links, up to 0.013
+of recall@10 on 11,000 passages of MedQuAD (0.890 with one thread), and no two graphs are equal."""
+ROWS = 16_384  # vectors handed over at once, so that half precision is never widened as a whole
 
 
-class HnswIndex(Index):
-    """Search passages through a hierarchical graph: quick for one query, and it may miss some.
+class HnswIndex(ExactIndex):
+    """A vector store that is quick for one query and may miss some passages.
 
     Only the choice of candidates is approximate: their scores are computed from the stored
     vectors, as the exact index does. Vectors are taken to be normalised. Building costs
     many times an exact search over all of them; for evaluating a batch of queries the exact index
-    is the quicker one. It is repeatable up to `ONE_BY_ONE` vectors; beyond, threads insert side by
-    side. Malkov and Yashunin, 2018, arXiv:1603.09320. Raises UserError if usearch is missing.
+    is the quicker one. It is repeatable up to `SINGLE_THREADED` vectors; beyond, threads insert
+    concurrently. Malkov and Yashunin, 2018, arXiv:1603.09320.
     """
 
     kind: ClassVar[str] = "hnsw"
 
     def __init__(
-        self,
-        passages: Sequence[Passage],
-        vectors: Float[Tensor, "N dim"],
-        fingerprint: str | None = None,
-        graph: Path | None = None,
+        self, passages: Sequence[Passage] = (), vectors: Float[Tensor, "N dim"] | None = None
     ) -> None:
-        super().__init__(passages, vectors, fingerprint)
-        self.graph = _empty_graph(self.dim)
-        if graph is None:
-            threads = 1 if len(self) <= ONE_BY_ONE else 0  # 0: as many as there are cores
-            starts = range(0, len(self), ROWS)
-            for start in track(starts, len(starts), "building the graph", "block"):
-                block = _array(self.vectors[start : start + ROWS])
-                keys = np.arange(start, start + len(block), dtype=np.uint64)
-                self.graph.add(keys, block, threads=threads)
-        else:
-            self.graph.load(str(graph))
-        if (len(self.graph), self.graph.ndim) != (len(self), self.dim):
-            raise ValueError(
-                f"a graph of {len(self.graph)} vectors, {self.graph.ndim} dimensions, "
-                f"for {len(self)} passages, {self.dim} dimensions"
-            )
+        self.graph: Any = None
+        super().__init__(passages, vectors)
 
-    def _search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        k = min(k, len(self))
+    def add(self, passages: Sequence[Passage], vectors: Float[Tensor, "n dim"]) -> None:
+        """Add passages with their vectors, and insert the vectors into the graph."""
+        first = self.count()
+        super().add(passages, vectors)
+        if first == 0:
+            self.graph = _empty_graph(self.dim)
+        threads = 1 if self.count() <= SINGLE_THREADED else 0  # 0: as many as there are cores
+        starts = range(first, self.count(), ROWS)
+        for start in track(starts, len(starts), "building the graph", "block"):
+            block = _array(self.vectors[start : start + ROWS])
+            keys = np.arange(start, start + len(block), dtype=np.uint64)
+            self.graph.add(keys, block, threads=threads)
+
+    def _search_rows(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        k = min(k, self.count())
         scores = queries.new_empty(len(queries), k)
         rows = queries.new_empty(len(queries), k, dtype=torch.long)
         if k == 0 or len(queries) == 0:
@@ -75,45 +68,54 @@ class HnswIndex(Index):
         return scores, rows
 
     def _search_block(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        # One query alone comes back without the leading dimension.
+        # usearch returns a single query's matches without the leading dimension.
         matches = self.graph.search(_array(queries), k)
         keys = np.asarray(matches.keys).reshape(len(queries), k).astype(np.int64)
         rows = torch.from_numpy(keys).to(queries.device)
         counts = getattr(matches, "counts", [len(matches)])
-        short = torch.as_tensor(np.asarray(counts, dtype=np.int64) < k, device=queries.device)
-        if short.any():  # a part of the graph can be out of reach: such a query is searched exactly
-            rows[short] = top_k(queries[short], self.vectors, k)[1]
+        too_few = torch.as_tensor(np.asarray(counts, dtype=np.int64) < k, device=queries.device)
+        if too_few.any():  # part of the graph can be unreachable: such a query is searched exactly
+            rows[too_few] = top_k(queries[too_few], self.vectors, k)[1]
         rows = rows.sort(dim=1).values
         candidates = self.vectors[rows].float()  # (B, K, dim)
         scores = torch.einsum("bd,bkd->bk", queries, candidates)
         scores, order = scores.sort(dim=1, descending=True, stable=True)
         return scores, rows.gather(1, order)
 
-    def _write(self, folder: Path) -> None:
-        super()._write(folder)
-        self.graph.save(str(folder / GRAPH))
+    def save_graph(self, file: Path) -> None:
+        """Write the graph, without passages and vectors."""
+        self.graph.save(str(file))
 
     @classmethod
-    def _restore(
-        cls, folder: Path, passages: list[Passage], vectors: Tensor, fingerprint: str | None
+    def with_graph(
+        cls, passages: Sequence[Passage], vectors: Float[Tensor, "N dim"], file: Path
     ) -> "HnswIndex":
-        if not (folder / GRAPH).is_file():
-            raise FileNotFoundError(f"{GRAPH} is missing")
-        return cls(passages, vectors, fingerprint, graph=folder / GRAPH)
+        """Return an index of passages and vectors whose graph was saved: nothing is built again.
+
+        Raises OSError, RuntimeError or ValueError if the graph is missing, broken or another's.
+        """
+        if not file.is_file():
+            raise FileNotFoundError(f"{file.name} is missing")
+        index = cls()
+        ExactIndex.add(index, passages, vectors)
+        index.graph = _empty_graph(index.dim)
+        index.graph.load(str(file))
+        if (len(index.graph), index.graph.ndim) != (index.count(), index.dim):
+            raise ValueError(
+                f"a graph of {len(index.graph)} vectors, {index.graph.ndim} dimensions, "
+                f"for {index.count()} passages, {index.dim} dimensions"
+            )
+        return index
 
 
 def _empty_graph(dim: int) -> Any:
-    try:
-        from usearch.index import Index as Graph
-    except ImportError as error:
-        raise UserError(
-            'the hnsw index needs usearch: pip install "indomain[hnsw]", or choose the exact index'
-        ) from error
+    from usearch.index import Index as Graph
+
     return Graph(
         ndim=dim,
         metric="ip",
         dtype="f32",
-        connectivity=NEIGHBOURS,
+        connectivity=CONNECTIVITY,
         expansion_add=BUILD_WIDTH,
         expansion_search=SEARCH_WIDTH,
     )

@@ -1,15 +1,15 @@
-"""Queries and passages as vectors in, the k best passages of each query out. Exact."""
+"""Find the k largest inner products of each query, exactly and block by block."""
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dalm.retrieval.bf16_prefilter import Found, Rough, above
+from dalm.retrieval.bf16_prefilter import Found, PrefilterVectors, above
 
 # On a CPU a block's scores stay in the cache; a GPU wants more work per launch.
 BLOCK_PASSAGES = {"cpu": 8_192, "cuda": 262_144}
 BLOCK_BYTES = {"cpu": 16 << 20, "cuda": 1 << 30}
-SCREENED_QUERIES = 64  # from as many on a CPU's first pass in low precision pays
+PREFILTERED_QUERIES = 64  # from this many on a first pass in low precision pays on a CPU
 
 Best = tuple[Tensor, Tensor]
 """Scores and rows, (B, K) each, best first."""
@@ -24,31 +24,31 @@ def top_k(
 ) -> tuple[Float[Tensor, "B K"], Int[Tensor, "B K"]]:
     """Return the K = min(k, N) largest inner products of each query, fp32, and their rows.
 
-    Largest first; equal scores stand in the order of their rows, across blocks too. Beyond the
+    Largest first; equal scores are in the order of their rows, across blocks too. Beyond the
     result it needs one block of scores and one of fp32 passages, whatever B and N. `block` is the
     number of queries and of passages in one product; by default it follows the device.
 
-    On a CPU with many queries a block behind the first is screened in low precision for what may
+    On a CPU with many queries each block after the first is searched in low precision for what may
     exceed the k-th best score so far (see `dalm.retrieval.bf16_prefilter`).
 
     The same arguments give the same result. Two equal vectors may still score differently in the
-    last bit, as in any fp32 product, since a matrix product rounds by a column's place in it.
+    last bit, as in any fp32 product: a matrix product rounds by a column's position in it.
     """
     rows_per_block, columns = block or _block(queries, len(passages))
     parts = torch.split(queries.float(), rows_per_block)
     scores = queries.new_empty(rows_per_block * columns, dtype=torch.float32)
-    screens = queries.device.type == "cpu" and len(queries) >= SCREENED_QUERIES
-    rough = [Rough.of(part) for part in parts] if screens else []
-    room = torch.empty(0)
-    if screens:
-        room = torch.empty(rows_per_block * (columns + 64), dtype=rough[0].low.dtype)
-    best = [_nothing(part) for part in parts]
+    prefilters = queries.device.type == "cpu" and len(queries) >= PREFILTERED_QUERIES
+    low_parts = [PrefilterVectors.of(part) for part in parts] if prefilters else []
+    buffer = torch.empty(0)
+    if prefilters:
+        buffer = torch.empty(rows_per_block * (columns + 64), dtype=low_parts[0].low.dtype)
+    best = [_empty(part) for part in parts]
     for start in range(0, len(passages), columns):
         # Passages outermost: a half-precision block is widened once, not once for every query.
         candidates = passages[start : start + columns].float()
-        screened = Rough.of(candidates) if screens and start >= k else None
+        low = PrefilterVectors.of(candidates) if prefilters and start >= k else None
         for i, part in enumerate(parts):
-            found = screened and above(rough[i], screened, best[i][0][:, -1], room)
+            found = low and above(low_parts[i], low, best[i][0][:, -1], buffer)
             if found is not None:
                 best[i] = _insert(best[i], found, start, k)
                 continue
@@ -66,15 +66,15 @@ def _block(queries: Tensor, count: int) -> tuple[int, int]:
     return max(1, min(len(queries), BLOCK_BYTES[device] // (4 * columns))), columns
 
 
-def _nothing(queries: Tensor) -> Best:
+def _empty(queries: Tensor) -> Best:
     return queries.new_empty(len(queries), 0), queries.new_empty(len(queries), 0, dtype=torch.long)
 
 
 def _largest(scores: Float[Tensor, "B C"], k: int) -> Best:
     """Return the k largest of each line and their columns, columns ascending.
 
-    `torch.topk` doesn't say which of several equal scores it takes, so one more than k is asked
-    for: if the last two are equal, a tie crosses the border and the line is settled by hand.
+    `torch.topk` doesn't specify which of several equal scores it takes, so k + 1 are requested: if
+    the last two are equal, a tie crosses the boundary and the line is resolved by `_first_of_ties`.
     """
     count = scores.shape[1]
     if k >= count:
@@ -82,20 +82,20 @@ def _largest(scores: Float[Tensor, "B C"], k: int) -> Best:
     values, columns = scores.topk(k + 1)
     tied = (values[:, k - 1] == values[:, k]).nonzero().squeeze(1)
     columns = columns[:, :k]
-    for lines in torch.split(tied, 64):  # the count below takes the room of a whole block otherwise
-        columns[lines] = _first_of_equals(scores[lines], values[lines, k - 1 : k], k)
+    for lines in torch.split(tied, 64):  # otherwise the cumsum takes the memory of a whole block
+        columns[lines] = _first_of_ties(scores[lines], values[lines, k - 1 : k], k)
     columns = columns.sort().values
     return scores.gather(1, columns), columns
 
 
-def _first_of_equals(
-    scores: Float[Tensor, "B C"], border: Float[Tensor, "B 1"], k: int
+def _first_of_ties(
+    scores: Float[Tensor, "B C"], boundary: Float[Tensor, "B 1"], k: int
 ) -> Int[Tensor, "B k"]:
-    """Return the columns above the border and, up to k, the first of those that equal it."""
-    equal = scores == border
-    above_border = ~(scores <= border)  # not `>`: NaN counts as the largest, as it does for topk
-    wanted = k - above_border.sum(1, keepdim=True)
-    taken = above_border | (equal & (equal.cumsum(1, dtype=torch.int32) <= wanted))
+    """Return the columns above the boundary and, up to k, the first of those that equal it."""
+    equal = scores == boundary
+    larger = ~(scores <= boundary)  # not `>`: NaN counts as the largest, as it does for topk
+    wanted = k - larger.sum(1, keepdim=True)
+    taken = larger | (equal & (equal.cumsum(1, dtype=torch.int32) <= wanted))
     return taken.nonzero()[:, 1].view(len(scores), k)
 
 
@@ -103,25 +103,25 @@ def _merge(best: Best, found: Best, start: int, k: int) -> Best:
     """Join the best so far with a later block's, whose columns begin at row `start`."""
     scores = torch.cat([best[0], found[0]], dim=1)
     rows = torch.cat([best[1], found[1] + start], dim=1)
-    # Stable: among equal scores the lower rows stand first already.
+    # Stable: among equal scores the lower rows are first already.
     scores, order = scores.sort(dim=1, descending=True, stable=True)
     return scores[:, :k], rows.gather(1, order[:, :k])
 
 
 def _insert(best: Best, found: Found, start: int, k: int) -> Best:
-    """Join the best so far with the entries that screening found in a later block.
+    """Join the best so far with the entries that the prefilter found in a later block.
 
-    Only lines with entries are touched; theirs are laid side by side, filled up with −∞.
+    Only lines with entries are touched; their entries are padded with −∞ to one length.
     """
     if not len(found.lines):
         return best
     lines, counts = torch.unique_consecutive(found.lines, return_counts=True)
-    places = torch.arange(len(lines)).repeat_interleave(counts)
-    within = torch.arange(len(found.lines)) - (counts.cumsum(0) - counts)[places]
+    owners = torch.arange(len(lines)).repeat_interleave(counts)
+    within = torch.arange(len(found.lines)) - (counts.cumsum(0) - counts)[owners]
     scores = best[0].new_full((len(lines), int(counts.max())), -torch.inf)
     columns = torch.zeros(scores.shape, dtype=torch.long)
-    scores[places, within] = found.scores
-    columns[places, within] = found.columns
+    scores[owners, within] = found.scores
+    columns[owners, within] = found.columns
     joined = _merge((best[0][lines], best[1][lines]), (scores, columns), start, k)
     for whole, part in zip(best, joined, strict=True):
         whole[lines] = part

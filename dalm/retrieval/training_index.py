@@ -1,8 +1,8 @@
-"""A knowledge base's vectors while the encoder that made them moves on: searched, renewed, saved.
+"""Search a knowledge base exactly during training, with vectors that are refreshed now and then.
 
-Each rank owns a share of the rows, searches it, and the ranks merge what they found: exact search,
-without an approximate index to rebuild. 10 million vectors of 1,024 dimensions are 40 GB in fp32,
-over all ranks together.
+The rows are sharded over the ranks: each searches its shard, and the results are merged. Search is
+exact, so there is no approximate index to rebuild. 10 million vectors of 1,024 dimensions are 40 GB
+in fp32, over all ranks together.
 """
 
 import time
@@ -21,18 +21,18 @@ from dalm.distributed import rank, world_size
 from dalm.retrieval.topk import top_k
 
 Encode = Callable[[np.ndarray], Float[Tensor, "rows dim"]]
-"""Turn rows of the knowledge base into vectors, with the weights of this moment."""
+"""Turn rows of the knowledge base into vectors, with the encoder's current weights."""
 
 
-class LivingIndex:
-    """Exact search over vectors that may be stale.
+class TrainingIndex:
+    """Search vectors exactly that may be stale.
 
-    `age` counts the updates since all of them were made, `work` the arithmetic; whoever trains
-    counts.
+    `age` is the number of updates since the last refresh, `work` the arithmetic since then; the
+    objective counts both.
 
-    A refresh fills a new tensor and puts it in the old one's place when it is whole: no search ever
-    sees half of one. `identity` names the passages, in order: a saved index is taken up again only
-    for the same.
+    A refresh fills a new tensor that replaces the old one when it is complete: no search sees a
+    partial one. `identity` is a hash of the passages, in order: a saved index is loaded again only
+    for the same passages.
     """
 
     def __init__(self, count: int, identity: str, device: torch.device) -> None:
@@ -47,87 +47,87 @@ class LivingIndex:
         """Return the number of passages, over all ranks."""
         return self.count
 
-    # Asked anew each time: an index may be made before the ranks know of each other.
+    # Read each time: an index may be made before the process group is.
 
     @property
     def ranks(self) -> int:
-        """Number of shares."""
+        """Number of shards."""
         return world_size()
 
     @property
     def start(self) -> int:
-        """First row of this rank's share."""
+        """First row of this rank's shard."""
         return self.count * rank() // self.ranks
 
     @property
     def end(self) -> int:
-        """The row behind its last."""
+        """The row after its last."""
         return self.count * (rank() + 1) // self.ranks
 
     @property
     def own(self) -> Float[Tensor, "rows dim"]:
-        """This rank's share of the vectors."""
+        """This rank's shard of the vectors."""
         assert self.vectors is not None, "refresh before the first search"
         return self.vectors
 
     def refresh(self, encode: Encode) -> None:
-        """Encode this rank's share again."""
-        began = time.perf_counter()
+        """Encode this rank's shard again."""
+        start = time.perf_counter()
         self.vectors = encode(np.arange(self.start, self.end)).to(self.device)
         self.age = 0
         self.refreshes += 1
-        self.seconds += time.perf_counter() - began
+        self.seconds += time.perf_counter() - start
 
     def search(
         self, queries: Float[Tensor, "B dim"], k: int
     ) -> tuple[Float[Tensor, "B K"], Int[Tensor, "B K"]]:
         """Return each query's K = min(k, N) best passages: scores in fp32, and rows, best first.
 
-        Every rank brings as many queries and gets the answers to its own, from all shares.
+        Every rank must have the same number of queries; each gets the results of its own, from all
+        shards.
         """
         k = min(k, self.count)
-        asked = gather(queries.detach().float())
-        scores, rows = top_k(asked, self.own, k)
+        scores, rows = top_k(gather(queries.detach().float()), self.own, k)
         if self.ranks == 1:
             return scores, rows
-        short = k - scores.shape[1]  # a share smaller than k
-        scores = torch.nn.functional.pad(scores, (0, short), value=float("-inf"))
-        rows = torch.nn.functional.pad(rows + self.start, (0, short), value=-1)
-        mine = slice(rank() * len(queries), (rank() + 1) * len(queries))
+        missing = k - scores.shape[1]  # of a shard smaller than k
+        scores = torch.nn.functional.pad(scores, (0, missing), value=float("-inf"))
+        rows = torch.nn.functional.pad(rows + self.start, (0, missing), value=-1)
+        own = slice(rank() * len(queries), (rank() + 1) * len(queries))
         found = [
-            torch.cat([part[mine] for part in gather(x).chunk(self.ranks)], 1)
+            torch.cat([part[own] for part in gather(x).chunk(self.ranks)], 1)
             for x in (scores, rows)
         ]
-        # Stable, and shares stand in the order of their rows: ties fall as in one process.
+        # Stable, and shards are in the order of their rows: ties are ordered as in one process.
         scores, order = found[0].sort(dim=1, descending=True, stable=True)
         return scores[:, :k], found[1].gather(1, order[:, :k])
 
     def lookup(self, rows: Int[Tensor, "B P"]) -> Float[Tensor, "B P dim"]:
-        """Return the vectors of rows of any share, of -1 zeros; every rank asks for as many."""
+        """Return the vectors of rows of any shard, of -1 zeros; every rank must ask for as many."""
         wanted = gather(rows.flatten())
-        here = (wanted >= self.start) & (wanted < self.end)
+        own = (wanted >= self.start) & (wanted < self.end)
         vectors = self.own.new_zeros(len(wanted), self.own.shape[1])
-        vectors[here] = self.own[wanted[here] - self.start]
+        vectors[own] = self.own[wanted[own] - self.start]
         if self.ranks > 1:
             torch.distributed.all_reduce(vectors)
             vectors = vectors.chunk(self.ranks)[rank()]
         return vectors.view(*rows.shape, -1)
 
     def write(self, rows: Int[Tensor, "n"], vectors: Float[Tensor, "n dim"]) -> None:
-        """Replace the vectors of rows of any rank's share."""
+        """Replace the vectors of rows of any shard."""
         rows, vectors = gather_ragged(rows), gather_ragged(vectors.detach())
-        here = (rows >= self.start) & (rows < self.end)
-        self.own[rows[here] - self.start] = vectors[here].to(self.own.dtype)
+        own = (rows >= self.start) & (rows < self.end)
+        self.own[rows[own] - self.start] = vectors[own].to(self.own.dtype)
 
     def save(self, file: Path) -> None:
-        """Write this rank's share."""
+        """Write this rank's shard."""
         state = {"age": self.age, "work": self.work, "refreshes": self.refreshes}
         text = {name: str(value) for name, value in state.items()}
         text["identity"] = self._identity()
         save_file({"vectors": self.own.contiguous()}, file, metadata=text)
 
     def load(self, file: Path) -> str | None:
-        """Take up what `save` wrote, or return why that can't be."""
+        """Read what `save` wrote, or return why it can't be used."""
         try:
             with safe_open(file, "pt") as stored:
                 state = stored.metadata()

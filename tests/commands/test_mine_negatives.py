@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from dalm.artifacts import claim
 from dalm.cli import app, run
 from dalm.io.tables import read_file
 from dalm.records import normalise
@@ -55,10 +56,10 @@ def test_the_table_with_its_negatives(
     call: Callable[..., str], tiny_table: Path, tmp_path: Path, ending: str
 ) -> None:
     output = tmp_path / f"mined.{ending}"
-    said = call(tiny_table, output, *EVERYTHING, "--num-negatives", 3)
-    assert "mined      60 negatives for 20 questions: 20 of them have all 3, 0 have none" in said
-    assert f"table      {output}" in said
-    assert "next       dalm train-retriever-only" in said
+    log = call(tiny_table, output, *EVERYTHING, "--num-negatives", 3)
+    assert "mined      60 negatives for 20 questions: 20 of them have all 3, 0 have none" in log
+    assert f"table      {output}" in log
+    assert "next       dalm train-retriever-only" in log
     before, after = read_file(tiny_table), read_file(output)
     assert all(after.column(name) == before.column(name) for name in before.columns)
     if ending == "csv":
@@ -82,8 +83,8 @@ def test_it_is_repeatable_and_the_second_run_encodes_nothing(
     assert "10 from the cache, 0 encoded" in call(tiny_table, second, *options)
     assert first.read_bytes() == second.read_bytes()
     third = tmp_path / "3.jsonl"
-    said = call(tiny_table, third, "--bm25", *EVERYTHING, "--sampling", "random", "--no-cache")
-    assert "from the cache" not in said
+    log = call(tiny_table, third, "--bm25", *EVERYTHING, "--sampling", "random", "--no-cache")
+    assert "from the cache" not in log
     assert third.read_bytes() != first.read_bytes(), "another seed"
 
 
@@ -132,8 +133,8 @@ def test_rows_that_cannot_be_mined_stay_in_the_table(
 ) -> None:
     table = tmp_path / "holes.csv"
     table.write_text(tiny_table.read_text() + ",no passage,none\nno query,,none\n")
-    said = call(table, tmp_path / "out.jsonl", *EVERYTHING)
-    assert "skipped 2 of 22 rows" in said
+    log = call(table, tmp_path / "out.jsonl", *EVERYTHING)
+    assert "skipped 2 of 22 rows" in log
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert len(rows) == 22
     assert [row["Query"] for row in rows[-2:]] == ["no passage", ""]
@@ -141,11 +142,11 @@ def test_rows_that_cannot_be_mined_stay_in_the_table(
     assert rows[-1]["Gold score"] is None
 
 
-def test_no_negative_left_is_said(
+def test_no_negatives_left_is_a_warning(
     call: Callable[..., str], tiny_table: Path, tmp_path: Path
 ) -> None:
-    said = call(tiny_table, tmp_path / "out.csv", "--first-rank", 50)
-    assert "no negative is left" in said
+    log = call(tiny_table, tmp_path / "out.csv", "--first-rank", 50)
+    assert "no negatives are left" in log
     with (tmp_path / "out.csv").open(newline="") as file:
         assert "Negative 1" not in next(csv.reader(file))
 
@@ -192,10 +193,14 @@ def test_mistakes(
     there.write_text("mine")
     one = tmp_path / "one.csv"
     one.write_text("Query,Passage\nq,p\nr,p\n")
-    for output, more, said in (
+    for output, more, error in (
         (tmp_path / "out.txt", (), "unknown ending '.txt'"),
         (there, (), "add --overwrite-output"),
-        (out, ("--first-rank", 5, "--last-rank", 4), "--first-rank 5 lies behind --last-rank 4"),
+        (
+            out,
+            ("--first-rank", 5, "--last-rank", 4),
+            "--first-rank 5 is greater than --last-rank 4",
+        ),
         (out, ("--max-share", 1.5), "--max-share 1.5: must be at most 1"),
         (out, ("--max-share", 0), "--max-share 0.0: must be a number over 0"),
         (out, ("--num-negatives", 0), "--num-negatives 0: must be a number of at least 1"),
@@ -204,11 +209,20 @@ def test_mistakes(
         (out, ("--cache-dir", there), "a file; name a folder"),
         (out, ("--passages", tmp_path / "none.csv"), "no file or folder"),
     ):
-        assert said in refused(tiny_table, output, *more)
-    assert "one distinct passage" in refused(one, out)
+        assert error in refused(tiny_table, output, *more)
+    assert "only one distinct passage" in refused(one, out)
     assert "no such folder" in refused(tiny_table, out, encoder=tmp_path / "none")
     assert there.read_text() == "mine"
     assert not out.exists()
+
+
+def test_a_file_that_another_process_writes_is_refused(
+    refused: Callable[..., str], tiny_table: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.jsonl"
+    with claim(out, "--output"):
+        assert "another process is writing there" in refused(tiny_table, out, "--no-cache")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_as_a_script(

@@ -1,14 +1,15 @@
+"""The toy domain: reproducible, no overlap of the splits, and solvable only by its jargon."""
+
 import re
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
-from experiments.toy import COLUMNS, FILES, KINDS, QUESTIONS, Split, toy_rows, write
+from experiments.toy import COLUMNS, FILES, KINDS, PACKAGED, QUESTIONS, Split, toy_rows, write
 
 SPLITS: tuple[Split, ...] = ("train", "test")
-COMMITTED = Path(__file__).parents[2] / "dalm" / "datasets"
-FRAME = set("a an at in is it its of the to by for and what which does how i".split())
+FUNCTION_WORDS = set("a an at in is it its of the to by for and what which does how i".split())
 
 
 def words(text: str) -> set[str]:
@@ -19,23 +20,23 @@ def place(row: dict[str, str]) -> str:
     return max(re.findall(r"[A-Z][a-z]+", row["Query"])[1:], key=len)
 
 
-def test_the_committed_tables_are_written_again_byte_for_byte(tmp_path: Path) -> None:
+def test_the_packaged_tables_are_written_again_byte_for_byte(tmp_path: Path) -> None:
     write(tmp_path)
     for name in FILES.values():
         written = (tmp_path / name).read_bytes()
-        assert written == (COMMITTED / name).read_bytes()
+        assert written == (PACKAGED / name).read_bytes()
         assert b"\r" not in written
         assert written.startswith(",".join(COLUMNS).encode() + b"\n")
 
 
 def test_both_tables_stay_small() -> None:
-    sizes = [(COMMITTED / name).stat().st_size for name in FILES.values()]
+    sizes = [(PACKAGED / name).stat().st_size for name in FILES.values()]
     assert sum(sizes) < 1_500_000
     assert len(toy_rows("train")) == 4096
     assert len(toy_rows("test")) == 512
 
 
-def test_no_passage_title_or_place_stands_in_both_splits() -> None:
+def test_no_passage_title_or_place_is_in_both_splits() -> None:
     train, test = toy_rows("train"), toy_rows("test")
     for key in ("Passage", "Title"):
         assert not {row[key] for row in train} & {row[key] for row in test}
@@ -54,7 +55,7 @@ def test_every_passage_has_several_questions_and_every_place_several_passages(sp
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_an_answer_stands_in_its_passage_once_and_not_in_its_question(split: Split) -> None:
+def test_an_answer_is_in_its_passage_once_and_not_in_its_question(split: Split) -> None:
     for row in toy_rows(split):
         assert re.findall(r"[a-z]+", row["Passage"].lower()).count(row["Answer"]) == 1
         assert row["Answer"] not in row["Query"]
@@ -64,10 +65,10 @@ def test_an_answer_stands_in_its_passage_once_and_not_in_its_question(split: Spl
 def test_a_question_shares_the_place_with_its_passage_and_no_other_content(split: Split) -> None:
     for row in toy_rows(split):
         shared = words(row["Query"]) & words(row["Passage"])
-        assert shared - FRAME == {place(row).lower()}
+        assert shared - FUNCTION_WORDS == {place(row).lower()}
 
 
-def test_titles_and_passages_hold_no_plain_word() -> None:
+def test_titles_and_passages_have_no_plain_word() -> None:
     plain = set(KINDS) | {"pressure", "oil", "paint", "seal", "fuel", "company"}
     assert all(words(" ".join(asked)) & plain for asked in QUESTIONS.values())
     for row in toy_rows("test"):

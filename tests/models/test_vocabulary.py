@@ -139,7 +139,7 @@ def test_other_kinds_of_tokenizers_are_refused(generator):
     tokenizer.train_from_iterator(DOMAIN, trainer)
     pieces = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="[EOS]")
     other = Generator(generator.model, pieces, CPU, 64)
-    with pytest.raises(UserError, match="WordPiece tokenizer, and only byte pairs"):
+    with pytest.raises(UserError, match="WordPiece tokenizer, and only byte-pair"):
         extended(other, DOMAIN, 5)
 
 

@@ -50,7 +50,7 @@ def test_one_score_by_hand() -> None:
     assert len(hits) == 1
 
 
-def test_equal_scores_stand_in_the_order_of_the_passages() -> None:
+def test_equal_scores_are_in_the_order_of_the_passages() -> None:
     index = BM25(passages("a b", "b a", "c c", "a b", "b a"))
     assert ids(index.search(["a", "b a"], 2)) == [["0", "1"], ["0", "1"]]
     assert ids(index.search(["a", "b a"], 9)) == [["0", "1", "3", "4"]] * 2

@@ -1,4 +1,4 @@
-"""Negatives of a table's questions over vectors that are written down."""
+"""Mining over vectors of known angles: which passages, with which scores."""
 
 from collections.abc import Sequence
 
@@ -9,19 +9,19 @@ from torch import Tensor
 import dalm.retrieval.negatives as module
 from dalm.records import Example, Passage
 from dalm.retrieval.bm25 import BM25
-from dalm.retrieval.exact import Index
-from dalm.retrieval.negatives import Rules, mine_examples
+from dalm.retrieval.exact import ExactIndex
+from dalm.retrieval.negatives import MiningRules, mine_hard_negatives
 
 
-class Written:
+class KnownAngles:
     """An encoder that knows the angle of each text."""
 
     def __init__(self, angles: dict[str, float]) -> None:
         self.angles = angles
-        self.asked: list[str] = []
+        self.encoded: list[str] = []
 
     def encode_queries(self, texts: Sequence[str]) -> Tensor:
-        self.asked += texts
+        self.encoded += texts
         return torch.stack([self.vector(self.angles[text]) for text in texts])
 
     def encode_passages(self, texts: Sequence[str]) -> Tensor:
@@ -34,8 +34,8 @@ class Written:
 
 
 PASSAGES = [Passage.of(f"p{degrees}") for degrees in (0, 10, 20, 30, 40, 80)]
-INDEX = Index(PASSAGES, torch.stack([Written.vector(float(p.text[1:])) for p in PASSAGES]))
-RULES = Rules(num_negatives=2, max_share=None)
+INDEX = ExactIndex(PASSAGES, torch.stack([KnownAngles.vector(float(p.text[1:])) for p in PASSAGES]))
+RULES = MiningRules(num_negatives=2, max_share=None)
 
 
 def texts(found: list[module.Mined]) -> list[list[str]]:
@@ -44,7 +44,7 @@ def texts(found: list[module.Mined]) -> list[list[str]]:
 
 def test_the_nearest_that_are_not_gold_with_cosines_as_scores() -> None:
     examples = [Example("at 0", passage=PASSAGES[0]), Example("at 25", passage=PASSAGES[2])]
-    found = mine_examples(examples, Written({"at 0": 0, "at 25": 25}), INDEX, RULES)
+    found = mine_hard_negatives(examples, KnownAngles({"at 0": 0, "at 25": 25}), INDEX, RULES)
     assert texts(found) == [["p10", "p20"], ["p30", "p10"]]
     cosines = [[hit.score for hit in mined.negatives] for mined in found]
     expected = torch.tensor([[10.0, 20.0], [5.0, 15.0]]).deg2rad().cos()
@@ -53,33 +53,39 @@ def test_the_nearest_that_are_not_gold_with_cosines_as_scores() -> None:
 
 
 def test_gold_passages_of_the_same_question_are_no_negatives_and_it_is_encoded_once() -> None:
-    encoder = Written({"at 0": 0, "At  0": 0})
+    encoder = KnownAngles({"at 0": 0, "At  0": 0})
     examples = [
         Example("at 0", passage=PASSAGES[0]),
         Example("At  0", passage=PASSAGES[1]),
         Example("at 0", passage=PASSAGES[2]),
     ]
-    one = Rules(num_negatives=9, last_rank=1, max_share=None)
-    assert texts(mine_examples(examples, encoder, INDEX, one)) == [["p30"]] * 3
-    assert encoder.asked == ["at 0", "At  0"]
+    one = MiningRules(num_negatives=9, last_rank=1, max_share=None)
+    assert texts(mine_hard_negatives(examples, encoder, INDEX, one)) == [["p30"]] * 3
+    assert encoder.encoded == ["at 0", "At  0"]
 
 
 def test_passages_found_by_words_have_the_retrievers_scores() -> None:
-    encoder = Written({"where is p80": 0})
+    encoder = KnownAngles({"where is p80": 0})
     examples = [Example("where is p80", passage=PASSAGES[0])]
-    found = mine_examples(examples, encoder, INDEX, RULES, lexical=BM25(PASSAGES))
+    found = mine_hard_negatives(examples, encoder, INDEX, RULES, lexical=BM25(PASSAGES))
     assert texts(found) == [["p10", "p80"]]
     assert found[0].negatives[1].score == pytest.approx(0.17365, abs=1e-5)  # cos 80°
-    near = Rules(num_negatives=2, max_share=0.1)
-    assert texts(mine_examples(examples, encoder, INDEX, near, lexical=BM25(PASSAGES))) == [[]]
+    near = MiningRules(num_negatives=2, max_share=0.1)
+    assert texts(mine_hard_negatives(examples, encoder, INDEX, near, lexical=BM25(PASSAGES))) == [
+        []
+    ]
 
 
 def test_blocks_and_the_other_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     angles = {f"q{i}": float(7 * i) for i in range(12)}
     examples = [Example(q, passage=PASSAGES[i % 6]) for i, q in enumerate(angles)]
     lexical = BM25(PASSAGES)
-    whole = mine_examples(examples, Written(angles), INDEX, RULES, lexical=lexical, seed=3)
-    assert whole != mine_examples(examples, Written(angles), INDEX, RULES, lexical=lexical, seed=4)
+    whole = mine_hard_negatives(
+        examples, KnownAngles(angles), INDEX, RULES, lexical=lexical, seed=3
+    )
+    assert whole != mine_hard_negatives(
+        examples, KnownAngles(angles), INDEX, RULES, lexical=lexical, seed=4
+    )
     monkeypatch.setattr(module, "BLOCK", 5)
-    part = mine_examples(examples, Written(angles), INDEX, RULES, lexical=lexical, seed=3)
+    part = mine_hard_negatives(examples, KnownAngles(angles), INDEX, RULES, lexical=lexical, seed=3)
     assert texts(part) == texts(whole)

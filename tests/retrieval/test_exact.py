@@ -1,4 +1,5 @@
-import json
+"""Exact search: the best by inner product, ties in the order of the rows."""
+
 from itertools import product
 
 import pytest
@@ -7,7 +8,7 @@ from torch.nn.functional import normalize
 
 from dalm.errors import UserError
 from dalm.records import Passage
-from dalm.retrieval.exact import Index
+from dalm.retrieval.exact import ExactIndex
 from dalm.retrieval.topk import _block, top_k
 
 
@@ -52,7 +53,7 @@ def test_nothing_but_ties_gives_the_first_rows():
 def test_real_vectors_agree_with_brute_force():
     torch.manual_seed(0)
     queries, vectors = normalize(torch.randn(50, 32)), normalize(torch.randn(1000, 32))
-    scores, rows = Index(passages(1000), vectors).search(queries, 10)
+    scores, rows = ExactIndex(passages(1000), vectors).search_rows(queries, 10)
     expected_scores, expected_rows = by_brute_force(queries, vectors, 10)
     assert torch.equal(rows, expected_rows)
     torch.testing.assert_close(scores.double(), expected_scores, rtol=0, atol=1e-6)
@@ -62,7 +63,7 @@ def test_real_vectors_agree_with_brute_force():
 def test_stored_precision_does_not_round_the_scores(dtype):
     torch.manual_seed(0)
     queries, vectors = torch.randn(9, 16), torch.randn(300, 16).to(dtype)
-    scores, rows = Index(passages(300), vectors).search(queries, 20)
+    scores, rows = ExactIndex(passages(300), vectors).search_rows(queries, 20)
     expected_scores, expected_rows = by_brute_force(queries, vectors, 20)
     assert scores.dtype == torch.float32
     assert torch.equal(rows, expected_rows)
@@ -88,27 +89,30 @@ def test_blocks_stay_within_the_budget():
 
 
 def test_no_queries_and_no_passages():
-    assert Index(passages(4), torch.ones(4, 2)).search(torch.empty(0, 2), 3)[1].shape == (0, 3)
-    assert Index([], torch.empty(0, 2)).search(torch.ones(3, 2), 3)[0].shape == (3, 0)
+    assert ExactIndex(passages(4), torch.ones(4, 2)).search_rows(torch.empty(0, 2), 3)[1].shape == (
+        0,
+        3,
+    )
+    assert ExactIndex([], torch.empty(0, 2)).search_rows(torch.ones(3, 2), 3)[0].shape == (3, 0)
 
 
 def test_search_keeps_no_graph_and_leaves_the_arguments_alone():
     queries = torch.randn(3, 4, requires_grad=True)
     vectors = torch.randn(9, 4, requires_grad=True)
     before = vectors.clone()
-    scores, _ = Index(passages(9), vectors).search(queries, 9)
+    scores, _ = ExactIndex(passages(9), vectors).search_rows(queries, 9)
     assert not scores.requires_grad
     assert torch.equal(vectors, before)
 
 
 def test_what_cannot_be_searched_is_refused():
-    index = Index(passages(3), torch.ones(3, 4))
+    index = ExactIndex(passages(3), torch.ones(3, 4))
     with pytest.raises(UserError, match="4 dimensions"):
-        index.search(torch.ones(1, 5), 1)
+        index.search_rows(torch.ones(1, 5), 1)
     with pytest.raises(ValueError, match="at least 1"):
-        index.search(torch.ones(1, 4), 0)
+        index.search_rows(torch.ones(1, 4), 0)
     with pytest.raises(ValueError, match="3 passages"):
-        Index(passages(3), torch.ones(2, 4))
+        ExactIndex(passages(3), torch.ones(2, 4))
 
 
 @pytest.mark.parametrize("k", [1, 2, 8, 9])
@@ -116,111 +120,8 @@ def test_what_cannot_be_searched_is_refused():
 def test_a_vector_that_is_not_a_number_is_reported(k, row):
     vectors = torch.ones(9, 2)
     vectors[row] = float("nan")
-    with pytest.raises(ValueError, match="not a number"):
-        Index(passages(9), vectors).search(torch.ones(3, 2), k)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_saved_and_loaded_it_is_the_same(tmp_path, dtype):
-    index = Index(passages(5), whole_numbers(5, 3).to(dtype), "encoder-1")
-    index.save(tmp_path / "deep" / "index")
-    loaded = Index.load(tmp_path / "deep" / "index", "encoder-1")
-    assert loaded.passages == index.passages
-    assert loaded.vectors.dtype == dtype
-    assert torch.equal(loaded.vectors, index.vectors)
-    assert (loaded.kind, loaded.fingerprint, len(loaded), loaded.dim) == (
-        "exact",
-        "encoder-1",
-        5,
-        3,
-    )
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["index"]
-
-
-def test_an_index_is_replaced_whole(tmp_path):
-    Index(passages(5), torch.ones(5, 3)).save(tmp_path / "index")
-    (tmp_path / "index" / "graph.usearch").write_text("of an older index")
-    Index(passages(2), torch.ones(2, 3)).save(tmp_path / "index")
-    assert len(Index.load(tmp_path / "index")) == 2
-    assert not (tmp_path / "index" / "graph.usearch").exists()
-    assert [path.name for path in tmp_path.iterdir()] == ["index"]
-
-
-def test_a_failed_save_leaves_the_old_index(tmp_path, monkeypatch):
-    Index(passages(5), torch.ones(5, 3)).save(tmp_path)
-    index = Index(passages(2), torch.ones(2, 3))
-    monkeypatch.setattr(Index, "_write", lambda self, folder: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        index.save(tmp_path)
-    assert len(Index.load(tmp_path)) == 5
-    assert not list(tmp_path.parent.glob(f".{tmp_path.name}.*"))
-
-
-def test_a_folder_of_something_else_is_not_overwritten(tmp_path):
-    (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="not an index"):
-        Index(passages(2), torch.ones(2, 3)).save(tmp_path)
-    assert (tmp_path / "thesis.txt").exists()
-
-
-def test_a_view_of_a_larger_tensor_is_saved(tmp_path):
-    vectors = torch.randn(6, 8)[::2, ::2]
-    Index(passages(3), vectors).save(tmp_path)
-    assert torch.equal(Index.load(tmp_path).vectors, vectors)
-
-
-def cut(path):
-    path.write_bytes(path.read_bytes()[:-20])
-
-
-def drop_a_line(path):
-    path.write_text("\n".join(path.read_text("utf-8").split("\n")[1:]), "utf-8")
-
-
-def describe(**changes):
-    def change(path):
-        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-    return change
-
-
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [
-        ("index.json", lambda path: path.unlink()),
-        ("index.json", cut),
-        ("index.json", lambda path: path.write_text("[]")),
-        ("index.json", describe(format=99)),
-        ("index.json", describe(count=4)),
-        ("index.json", describe(dim=4)),
-        ("passages.jsonl", lambda path: path.unlink()),
-        ("passages.jsonl", cut),
-        ("passages.jsonl", drop_a_line),
-        ("vectors.safetensors", lambda path: path.unlink()),
-        ("vectors.safetensors", cut),
-    ],
-)
-def test_a_broken_folder_is_the_users_to_mend(tmp_path, name, damage):
-    Index(passages(5), torch.ones(5, 3)).save(tmp_path)
-    damage(tmp_path / name)
-    with pytest.raises(UserError, match="build it again"):
-        Index.load(tmp_path)
-
-
-def test_unknown_kind_and_absent_folder(tmp_path):
-    with pytest.raises(UserError, match="not a whole index"):
-        Index.load(tmp_path / "nowhere")
-    Index(passages(5), torch.ones(5, 3)).save(tmp_path)
-    describe(kind="faiss")(tmp_path / "index.json")
-    with pytest.raises(UserError, match="faiss"):
-        Index.load(tmp_path)
-
-
-def test_another_encoders_index_is_refused(tmp_path):
-    Index(passages(5), torch.ones(5, 3), "encoder-1").save(tmp_path)
-    assert Index.load(tmp_path).fingerprint == "encoder-1"
-    with pytest.raises(UserError, match="encoder-2"):
-        Index.load(tmp_path, "encoder-2")
+    with pytest.raises(ValueError, match="NaN"):
+        ExactIndex(passages(9), vectors).search_rows(torch.ones(3, 2), k)
 
 
 @pytest.mark.gpu
@@ -228,8 +129,17 @@ def test_another_encoders_index_is_refused(tmp_path):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_a_gpu_gives_the_same(dtype):
     queries, vectors = whole_numbers(11, 8), whole_numbers(1000, 8, seed=1).to(dtype)
-    scores, rows = Index(passages(1000), vectors.cuda()).search(queries, 20)
+    scores, rows = ExactIndex(passages(1000), vectors.cuda()).search_rows(queries, 20)
     assert rows.is_cuda
     expected_scores, expected_rows = by_brute_force(queries, vectors, 20)
     assert torch.equal(scores.cpu().double(), expected_scores)
     assert torch.equal(rows.cpu(), expected_rows)
+
+
+def test_vectors_by_the_ids_of_their_passages():
+    index = ExactIndex(passages(3), torch.eye(3))
+    assert torch.equal(index.vectors_of(["p2", "p0"]), torch.eye(3)[[2, 0]])
+    index.add([Passage("new", "x")], torch.ones(1, 3))
+    assert torch.equal(index.vectors_of(["new"]), torch.ones(1, 3))
+    with pytest.raises(KeyError):
+        index.vectors_of(["p9"])

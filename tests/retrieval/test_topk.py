@@ -19,10 +19,10 @@ def whole(count, dim, seed, high=3):
     return torch.randint(-high, high + 1, (count, dim), generator=made).float()
 
 
-@pytest.fixture(autouse=True, params=["screened", "plain", "fp32"])
+@pytest.fixture(autouse=True, params=["prefiltered", "plain", "fp32"])
 def way(request, monkeypatch):
-    """Screen however few the queries are; or never; or as where there is no bfloat16."""
-    monkeypatch.setattr(topk, "SCREENED_QUERIES", 10**9 if request.param == "plain" else 1)
+    """Prefilter even a few queries; or never; or as without bfloat16 hardware."""
+    monkeypatch.setattr(topk, "PREFILTERED_QUERIES", 10**9 if request.param == "plain" else 1)
     if request.param == "fp32":
         monkeypatch.setattr(bf16_prefilter, "has_bf16", lambda _: False)
     return request.param
@@ -30,7 +30,7 @@ def way(request, monkeypatch):
 
 @pytest.mark.parametrize("k", [1, 7, 64, 200, 1000])
 @pytest.mark.parametrize("block", [(5, 13), (16, 64), (100, 100), None])
-def test_ties_stand_in_the_order_of_their_rows(k, block):
+def test_ties_are_in_the_order_of_their_rows(k, block):
     queries, passages = whole(33, 8, 1), whole(500, 8, 2)
     scores, rows = top_k(queries, passages, k, block)
     expected = naive(queries, passages, k)
@@ -66,7 +66,7 @@ def test_the_best_of_random_vectors_are_found(scale, spread):
 
 def test_few_come_through_the_first_pass(way, monkeypatch):
     if way == "plain":
-        pytest.skip("nothing is screened")
+        pytest.skip("no prefilter")
     seen = []
 
     def counted(queries, passages, bound, room):

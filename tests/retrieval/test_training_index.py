@@ -1,4 +1,4 @@
-"""A living index: exact, never half new, and taken up again only for the same passages."""
+"""The training index: exact, never partly refreshed, loaded only for the same passages."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dalm.retrieval.topk import top_k
-from dalm.retrieval.training_index import LivingIndex
+from dalm.retrieval.training_index import TrainingIndex
 
 CPU = torch.device("cpu")
 
@@ -18,7 +18,7 @@ def vectors(seed, count=30, dim=6):
 
 @pytest.fixture
 def index():
-    made = LivingIndex(30, "passages", CPU)
+    made = TrainingIndex(30, "passages", CPU)
     made.refresh(lambda rows: vectors(0)[rows])
     return made
 
@@ -34,7 +34,7 @@ def test_search_is_exact(index):
     assert not scores.requires_grad
 
 
-def test_equal_scores_stand_in_the_order_of_their_rows(index):
+def test_equal_scores_are_in_the_order_of_their_rows(index):
     index.vectors[[3, 8, 20]] = index.vectors[11].clone()
     _, rows = index.search(index.vectors[11:12], 4)
     assert rows.tolist() == [[3, 8, 11, 20]]
@@ -80,7 +80,7 @@ def test_a_refresh_makes_everything_new(index):
     assert index.seconds > 0
 
 
-def test_no_search_sees_half_of_a_refresh(index):
+def test_no_search_sees_a_partial_refresh(index):
     """Whoever holds the vectors while they are made anew keeps the old ones, whole."""
     before = index.own.clone()
 
@@ -113,7 +113,7 @@ def test_a_saved_index_is_the_same_again(index, tmp_path):
     index.age, index.work = 4, 1e15 / 3
     index.write(torch.tensor([1]), vectors(2, 1))
     index.save(tmp_path / "index.safetensors")
-    again = LivingIndex(30, "passages", CPU)
+    again = TrainingIndex(30, "passages", CPU)
     assert again.vectors is None
     assert again.load(tmp_path / "index.safetensors") is None
     assert torch.equal(again.own, index.own)
@@ -125,18 +125,18 @@ def test_a_saved_index_is_the_same_again(index, tmp_path):
 @pytest.mark.parametrize(("count", "identity"), [(30, "other passages"), (31, "passages")])
 def test_another_knowledge_base_is_refused(index, tmp_path, count, identity):
     index.save(tmp_path / "index.safetensors")
-    other = LivingIndex(count, identity, CPU)
-    said = other.load(tmp_path / "index.safetensors")
-    assert said == "the knowledge base or the number of processes is another"
+    other = TrainingIndex(count, identity, CPU)
+    problem = other.load(tmp_path / "index.safetensors")
+    assert problem == "the knowledge base or the number of processes is another"
     assert other.vectors is None
 
 
-def test_a_share_of_another_number_of_processes_is_refused(index, tmp_path, monkeypatch):
+def test_a_shard_of_another_number_of_processes_is_refused(index, tmp_path, monkeypatch):
     index.save(tmp_path / "index.safetensors")
-    monkeypatch.setattr("dalm.retrieval.training_index.world", lambda: (0, 2))
-    half = LivingIndex(30, "passages", CPU)
-    said = half.load(tmp_path / "index.safetensors")
-    assert said == "the knowledge base or the number of processes is another"
+    monkeypatch.setattr("dalm.retrieval.training_index.world_size", lambda: 2)
+    half = TrainingIndex(30, "passages", CPU)
+    problem = half.load(tmp_path / "index.safetensors")
+    assert problem == "the knowledge base or the number of processes is another"
     assert (half.start, half.end, half.vectors) == (0, 15, None)
 
 
@@ -167,4 +167,4 @@ def test_a_broken_file_is_refused(index, tmp_path, harm):
     file = tmp_path / "index.safetensors"
     index.save(file)
     harm(file)
-    assert LivingIndex(30, "passages", CPU).load(file) == "it is missing or broken"
+    assert TrainingIndex(30, "passages", CPU).load(file) == "it is missing or broken"

@@ -13,7 +13,7 @@ from dalm.models.loading import lora, place
 from dalm.models.retriever import Retriever, load_retriever
 from dalm.models.tiny import build_encoder, build_generator
 from dalm.records import Example, Passage
-from dalm.retrieval.training_index import LivingIndex
+from dalm.retrieval.training_index import TrainingIndex
 from dalm.training.data.batches import Rows
 from dalm.training.data.retrieved_rows import SearchedRows
 from dalm.training.objectives.candidates import InBatch, Searched
@@ -110,7 +110,7 @@ def searched(
         made = SearchedRows(
             given, *models, more=more, **{n: options.pop(n) for n in of_rows if n in options}
         )
-        index = LivingIndex(len(made.base), made.base.identity(), torch.device("cpu"))
+        index = TrainingIndex(len(made.base), made.base.identity(), torch.device("cpu"))
         chosen = {"num_candidates": 3, "temperature": 0.1}
         chosen |= {n: options.pop(n) for n in of_source if n in options}
         source = Searched(models[0], made.base, index, **chosen)

@@ -21,7 +21,7 @@ from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
 from dalm.records import Example, Passage
-from dalm.retrieval.training_index import LivingIndex
+from dalm.retrieval.training_index import TrainingIndex
 from dalm.training import gradient_cache
 from dalm.training.data.batches import Rows
 from dalm.training.data.retrieved_rows import SearchedRows
@@ -85,7 +85,7 @@ def searched(retriever, generator, rows, without, joint, **options):
     generator = load_generator(generator, CPU, max_length=128).double()
     base = [Passage.of(passage) for _, _, passage in rows]
     made = SearchedRows(examples_of(rows, without), retriever, generator, more=base)
-    index = LivingIndex(len(made.base), made.base.identity(), torch.device("cpu"))
+    index = TrainingIndex(len(made.base), made.base.identity(), torch.device("cpu"))
     source = Searched(
         *(retriever, made.base, index),
         **{"num_candidates": 3, "temperature": 0.1, "over_retrieve": 2, "write_back": True},
@@ -106,7 +106,7 @@ def index(_retriever, _generator, _rows):
     made = torch.Generator().manual_seed(0)
     vectors = torch.randint(-2, 3, (11, 3), generator=made).float()
     vectors[[2, 9]] = vectors[5].clone()
-    living = LivingIndex(11, "eleven", torch.device("cpu"))
+    living = TrainingIndex(11, "eleven", torch.device("cpu"))
     living.refresh(lambda places: vectors[torch.from_numpy(places)])
     asked = torch.randint(-2, 3, (4, 3), generator=made).float()
     asked[1] = vectors[5]

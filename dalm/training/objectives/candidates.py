@@ -246,7 +246,7 @@ class Searched:
         rows = distinct.cpu().numpy()
 
         def again(some: np.ndarray) -> Tensor:
-            features = self.retriever.here(self.base.features(rows[some]))
+            features = self.retriever.to_device(self.base.features(rows[some]))
             return self.retriever.embed(features, "passage")
 
         def first(some: np.ndarray) -> Tensor:
