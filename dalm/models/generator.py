@@ -1,9 +1,9 @@
 """Generator: a causal language model that reads passages and writes answers."""
 
 import inspect
-import json
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from dalm import prompts
+from dalm import artifacts, prompts
 from dalm.config import GeneratorLength
 from dalm.errors import UserError
-from dalm.models import loading
+from dalm.models import chat_template, loading
 from dalm.models.batching import by_length, pad
+from dalm.models.prompt_frame import Prompt, frame_of, texts_of, tokenise
 from dalm.progress import track
-from dalm.prompts import frame_of, tokenise
+from dalm.prompts import PromptTemplate
 
 logger = logging.getLogger(__name__)
 
@@ -32,28 +33,38 @@ CHUNK = 1024
 """Tokens of such a chunk: at a vocabulary of 32,000, 128 MB of fp32 logits."""
 GENERATE_TOKENS = 8_192
 """Tokens per batch when generating, prompt and answer counted."""
+SAVED = "dalm.json"
+"""File in a model's folder with what transformers has no place for: lengths and the prompt."""
 
 
 class Generator(nn.Module):
     """Score answers with gradient, generate answers without.
 
-    Prompts are joined from tokenised pieces by `frame` (see `dalm.prompts`). A chat model gets its
-    own chat template, any other the plain one.
+    Prompts are joined from tokenised pieces by `frame` (see `dalm.models.prompt_frame`), the tokens
+    of `template` within the model's own chat template, or without one if it has none.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, placement: loading.Placement, max_length: int
+        self,
+        model: Any,
+        tokenizer: Any,
+        placement: loading.Placement,
+        max_length: int,
+        template: PromptTemplate = prompts.DEFAULT,
     ) -> None:
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
         self.placement = placement
         self.max_length = max_length
+        self.template = template
+        """The prompt that it is trained with, written into its folder; without citations."""
         self.reader_passages = 1
         """Passages in a prompt, as it was tuned."""
         self.cites = False
         """Whether its prompts number the passages and ask for the numbers in the answer."""
-        self.frame, self._before_answer = frame_of(tokenizer)
+        self._texts = texts_of(tokenizer, template)
+        self.frame, self._blanks = frame_of(tokenizer, self._texts)
         causal = self._causal_lm()
         self.takes_positions = "position_ids" in inspect.signature(causal.forward).parameters
         self._logit_scale, self._softcap = _after_head(causal.config)
@@ -70,18 +81,20 @@ class Generator(nn.Module):
         return int(self.frame.end if pad_token is None else pad_token)
 
     def tokenise(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Return the tokens of each text as they are after a line break, which every prompt has.
-
-        Tokenised alone, a SentencePiece model would lose or double the blank before a word.
-        """
+        """Return the tokens of each text as they are within a prompt."""
         return tokenise(self.tokenizer, texts)
 
-    def tokenise_answers(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Return the tokens of each answer, with the blank that some chat templates put before it.
+    def tokenise_passages(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return the tokens of each passage, with the blank that a template may put before it."""
+        return self.tokenise([self._blanks.passage + text for text in texts])
 
-        `[/INST] Ulm` is `▁Ulm` to a model, not a blank and then a word without one.
-        """
-        return tokenise(self.tokenizer, [self._before_answer + text for text in texts])
+    def tokenise_queries(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return the tokens of each query, with the blank that a template may put before it."""
+        return self.tokenise([self._blanks.query + text for text in texts])
+
+    def tokenise_answers(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return the tokens of each answer, with the blank that a template may put before it."""
+        return self.tokenise([self._blanks.answer + text for text in texts])
 
     def token_log_probs(
         self,
@@ -135,7 +148,7 @@ class Generator(nn.Module):
         return -F.cross_entropy(logits, targets, reduction="none")
 
     @torch.no_grad()
-    def generate(self, asked: Sequence[prompts.Prompt], max_new_tokens: int) -> list[str]:
+    def generate(self, asked: Sequence[Prompt], max_new_tokens: int) -> list[str]:
         """Write an answer to each prompt, greedily, of at most `max_new_tokens` tokens.
 
         Batches hold prompts of similar length, padded on the left: padded on the right, a model
@@ -177,7 +190,8 @@ class Generator(nn.Module):
 
         The prompts are no longer those of the training.
         """
-        self.frame, self._before_answer = frame_of(self.tokenizer, prompts.plain(prompts.CITE))
+        texts = texts_of(self.tokenizer, self.template.for_citations())
+        self.frame, self._blanks = frame_of(self.tokenizer, texts)
         self.cites = True
 
     def add_lora(self, config: LoraConfig) -> None:
@@ -192,11 +206,26 @@ class Generator(nn.Module):
         (new_name or causal.gradient_checkpointing_enable)({"use_reentrant": False})
 
     def export(self, folder: Path) -> None:
-        """Write weights, or the adapter with its base's name, and tokenizer for transformers."""
+        """Write weights, or the adapter with its base's name, and tokenizer for transformers.
+
+        The prompt is in `dalm.json`, and in the tokenizer's chat template (see
+        `dalm.models.chat_template`).
+        """
         self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-        known = {"generator_max_len": self.max_length, "reader_passages": self.reader_passages}
-        (folder / "dalm.json").write_text(json.dumps(known) + "\n")
+        base = self.tokenizer.chat_template
+        try:
+            self.tokenizer.chat_template = chat_template.with_documents(
+                self.tokenizer, self.template, self._texts
+            )
+            self.tokenizer.save_pretrained(folder)
+        finally:
+            self.tokenizer.chat_template = base
+        saved = {
+            "generator_max_len": self.max_length,
+            "reader_passages": self.reader_passages,
+            "prompt": asdict(self.template),
+        }
+        artifacts.write_json(folder / SAVED, saved)
 
 
 def load_generator(
@@ -205,29 +234,33 @@ def load_generator(
     *,
     adapter: str | None = None,
     max_length: int | None = None,
+    prompt: str | None = None,
 ) -> Generator:
     """Load any causal language model; `name` may itself be a LoRA folder that names its base.
 
-    `max_length`, prompt and answer in tokens, defaults to that of the training.
+    `max_length`, prompt and answer in tokens, defaults to that of the training. So does the prompt
+    template, which `prompt` names a file of (see `dalm.prompts.read_prompt`).
 
     Raises:
-        UserError: no such model, not a causal one, or one without an end-of-text token.
+        UserError: no such model, not a causal one, or one without an end-of-text token; no such
+            prompt, or a damaged dalm.json.
     """
     loading.check_model_name(name, "generator")
-    tokenizer = loading.loaded(lambda: AutoTokenizer.from_pretrained(name), name, "generator")
+    saved = _saved(name, adapter)
+    template = _template(prompt, saved.template)
+    tokenizer = loading.loaded(lambda: _load_tokenizer(name, adapter), name, "generator")
     model = loading.loaded(lambda: _load(name, placement), name, "generator")
     if adapter is not None:
         loading.check_model_name(adapter, "generator adapter")
         model = loading.loaded(
             lambda: PeftModel.from_pretrained(model, adapter), adapter, "generator adapter"
         )
-    saved = _saved(name, adapter)
-    length = max_length or saved.get("generator_max_len", GeneratorLength.generator_max_len)
+    length = max_length or saved.max_length or GeneratorLength.generator_max_len
     most = model.config.get_text_config().to_dict().get("max_position_embeddings")
     if most is not None and length > most:
         raise UserError(f"--generator-max-len {length}: generator {name} takes at most {most}")
-    generator = Generator(model, tokenizer, placement, length)
-    generator.reader_passages = saved.get("reader_passages", 1)
+    generator = Generator(model, tokenizer, placement, length, template)
+    generator.reader_passages = saved.reader_passages
     _check_scores(generator, name)
     return generator
 
@@ -245,14 +278,60 @@ def _load(name: str, placement: loading.Placement) -> Any:
     return model if placement.four_bit else model.to(placement.device)
 
 
-def _saved(name: str, adapter: str | None) -> dict[str, int]:
-    """Return what training wrote beside the model, or beside the adapter on top of it."""
+def _load_tokenizer(name: str, adapter: str | None) -> Any:
+    """Load a tokenizer with the chat template of the base, without the prompt that we wrote."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(name)
+    if adapter is not None and (file := Path(adapter) / "chat_template.jinja").is_file():
+        tokenizer.chat_template = file.read_text(encoding="utf-8")
+    tokenizer.chat_template = chat_template.base_of(tokenizer.chat_template)
+    return tokenizer
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What training wrote into a model's folder; None where it wrote nothing."""
+
+    max_length: int | None = None
+    reader_passages: int = 1
+    template: PromptTemplate | None = None
+
+
+def _saved(name: str, adapter: str | None) -> _Saved:
+    """Return what training wrote beside the adapter, else beside the model.
+
+    Raises:
+        UserError: it is damaged.
+    """
     for folder in (adapter, name):
-        file = Path(folder or "") / "dalm.json"
-        if folder is not None and file.is_file():
-            known: dict[str, int] = json.loads(file.read_text())
-            return known
-    return {}
+        if folder is not None and (file := Path(folder) / SAVED).is_file():
+            return _read_saved(file)
+    return _Saved()
+
+
+def _read_saved(file: Path) -> _Saved:
+    remedy = "export the model again, or copy the file from where it was trained"
+    content = artifacts.read_json(file, remedy)
+    for key in ("generator_max_len", "reader_passages"):
+        if type(number := content.get(key, 1)) is not int or number < 1:
+            raise UserError(f"{file} is damaged ({key} is {number!r:.60}); {remedy}")
+    # Earlier versions wrote no prompt: it was the default one.
+    own = content.get("prompt", asdict(prompts.DEFAULT))
+    if not isinstance(own, dict):
+        raise UserError(f"{file} is damaged (prompt is {own!r:.60}); {remedy}")
+    template = prompts.template_from(own, f"{file}: prompt")
+    return _Saved(content.get("generator_max_len"), content.get("reader_passages", 1), template)
+
+
+def _template(file: str | None, own: PromptTemplate | None) -> PromptTemplate:
+    """Return the template in the user's file, else the model's own, else the default."""
+    if file is None:
+        return own or prompts.DEFAULT
+    template = prompts.read_prompt(file)
+    if own is None:
+        logger.info("prompt     %s", file)
+    elif template != own:
+        logger.info("prompt     %s instead of the model's own", file)
+    return template
 
 
 def _after_head(config: Any) -> tuple[float, float | None]:
