@@ -396,6 +396,15 @@ def test_broken_models(train: Trainings, broken: dict[str, Path], what: str) -> 
     assert not train.out.exists()
 
 
+def test_a_damaged_file_beside_a_generator(train: Trainings, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(train.generator, tmp_path / "generator"))
+    (folder / "dalm.json").write_text('{"prompt": {"instruction": 1}}')
+    assert "is damaged: prompt: no field 'passage'" in train.pair(generator=folder)
+    (folder / "dalm.json").write_text("{")
+    assert f"{folder / 'dalm.json'} is damaged" in train.pair(generator=folder)
+    assert not train.out.exists()
+
+
 def test_an_encoder_is_no_generator(train: Trainings) -> None:
     line = train.pair(generator=train.encoder)
     assert "BertLMHeadModel are not in its files" in line

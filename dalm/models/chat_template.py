@@ -31,9 +31,9 @@ ChatTemplate = str | dict[str, str] | None
 _HEAD = "{# DALM: the passages of the prompt are the `documents` #}\n"
 _BASE = "{# the chat template of the base: #}\n"
 _END = "{{#+ end of the chat template of the base, without its last {} #}}"
-"""Comments that mark the base's chat template, so that `base_of` finds it; they render to nothing.
-Jinja skips the line break after the first two, and `+` keeps blanks before the third. Jinja drops a
-line end at the end of a template, and only there: it is noted in the comment."""
+"""Comments that mark the base's chat template; they render to nothing. Jinja skips the line break
+after the first two, and `+` keeps blanks before the third. Jinja drops one line end at the end of a
+template, and only there: it is noted in the comment."""
 _LINE_ENDS = ("\r\n", "\n", "\r", "")
 _GIVEN = "documents is defined and documents is not none"
 _PROBES = (
@@ -72,10 +72,10 @@ def with_documents(
     return {**own, "default": best} if isinstance(own, dict) else best
 
 
-def base_of(chat_template: ChatTemplate) -> ChatTemplate:
+def without_documents(chat_template: ChatTemplate) -> ChatTemplate:
     """Return the chat template that `with_documents` was given, from what it returned."""
     if isinstance(chat_template, dict):
-        found = {name: base_of(text) for name, text in chat_template.items()}
+        found = {name: without_documents(text) for name, text in chat_template.items()}
         return {name: text for name, text in found.items() if isinstance(text, str)} or None
     if chat_template is None or not chat_template.startswith(_HEAD):
         return chat_template

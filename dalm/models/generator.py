@@ -283,7 +283,7 @@ def _load_tokenizer(name: str, adapter: str | None) -> Any:
     tokenizer: Any = AutoTokenizer.from_pretrained(name)
     if adapter is not None and (file := Path(adapter) / "chat_template.jinja").is_file():
         tokenizer.chat_template = file.read_text(encoding="utf-8")
-    tokenizer.chat_template = chat_template.base_of(tokenizer.chat_template)
+    tokenizer.chat_template = chat_template.without_documents(tokenizer.chat_template)
     return tokenizer
 
 
@@ -318,7 +318,7 @@ def _read_saved(file: Path) -> _Saved:
     own = content.get("prompt", asdict(prompts.DEFAULT))
     if not isinstance(own, dict):
         raise UserError(f"{file} is damaged (prompt is {own!r:.60}); {remedy}")
-    template = prompts.template_from(own, f"{file}: prompt")
+    template = prompts.template_from(own, f"{file} is damaged: prompt")
     return _Saved(content.get("generator_max_len"), content.get("reader_passages", 1), template)
 
 

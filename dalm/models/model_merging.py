@@ -16,11 +16,11 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import AutoConfig
 
+from dalm.artifacts import write_json
 from dalm.config import check_output_dir
 from dalm.errors import UserError
 from dalm.models import loading
 from dalm.models.batching import pad
-from dalm.models.export import write_json
 from dalm.models.generator import Generator, load_generator
 from dalm.models.retriever import Retriever, load_retriever
 

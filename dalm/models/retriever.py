@@ -22,11 +22,12 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
+from dalm.artifacts import write_json
 from dalm.config import RetrieverLengths
 from dalm.errors import UserError
 from dalm.models import loading
 from dalm.models.batching import by_length, pad
-from dalm.models.export import write_json, write_portable_layout
+from dalm.models.export import write_portable_layout
 from dalm.progress import track
 from dalm.prompts import retriever_prompts
 

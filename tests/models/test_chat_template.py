@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 from transformers import AutoTokenizer
 
-from dalm.models.chat_template import base_of, with_documents
+from dalm.models.chat_template import with_documents, without_documents
 from dalm.models.prompt_frame import frame_of, plain_texts, texts_of, tokenise
 from dalm.prompts import DEFAULT, MARKS, PromptTemplate
 
@@ -175,9 +175,9 @@ def test_without_documents_it_is_the_chat_template_of_the_base(exported, name, b
 def test_what_was_written_can_be_taken_out_again(exported, base) -> None:
     for template in (DEFAULT, OWN):
         tokenizer, _ = exported("llama 2", BASES[base], template)
-        assert base_of(tokenizer.chat_template) == BASES[base]
-    assert base_of(CHAT_ML) == CHAT_ML
-    assert base_of(None) is None
+        assert without_documents(tokenizer.chat_template) == BASES[base]
+    assert without_documents(CHAT_ML) == CHAT_ML
+    assert without_documents(None) is None
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -185,7 +185,7 @@ def test_a_second_export_writes_the_same(tokenizers, base) -> None:
     tokenizer = tokenizers["llama 2"]
     tokenizer.chat_template = BASES[base]
     first = with_documents(tokenizer, OWN, texts_of(tokenizer, OWN))
-    tokenizer.chat_template = base_of(first)
+    tokenizer.chat_template = without_documents(first)
     assert with_documents(tokenizer, OWN, texts_of(tokenizer, OWN)) == first
 
 
@@ -193,7 +193,7 @@ def test_named_chat_templates_stay(exported) -> None:
     named = {"default": CHAT_ML, "tool_use": UPPER}
     tokenizer, joined = exported("gpt2", named, DEFAULT)
     assert tokenizer.chat_template["tool_use"] == UPPER
-    assert base_of(tokenizer.chat_template) == named
+    assert without_documents(tokenizer.chat_template) == named
     assert rendered(tokenizer, PASSAGES).input_ids == joined(PASSAGES)
 
 
