@@ -423,7 +423,7 @@ def test_a_masked_language_model_is_no_generator(train: Trainings, tmp_path: Pat
         torch.manual_seed(0)
         BertForMaskedLM(config).save_pretrained(tmp_path / "masked")
     line = train.pair("--generator-max-len", 128, generator=tmp_path / "masked")
-    assert "sees the tokens to come; name a causal language model" in line
+    assert "attends to future tokens; name a causal language model" in line
 
 
 def test_a_retriever_with_random_weights(train: Trainings, tmp_path: Path) -> None:

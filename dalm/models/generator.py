@@ -1,9 +1,8 @@
-"""Generator: a causal language model that reads passages and writes answers."""
+"""Load a causal language model that answers from passages, score its answers, and generate them."""
 
 import inspect
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from dalm import artifacts, prompts
+from dalm import prompts
 from dalm.config import GeneratorLength
 from dalm.errors import UserError
 from dalm.models import chat_template, loading
 from dalm.models.batching import by_length, pad
+from dalm.models.generator_settings import (
+    GeneratorSettings,
+    choose_template,
+    saved_settings,
+)
 from dalm.models.prompt_frame import Prompt, frame_of, texts_of, tokenise
 from dalm.progress import track
 from dalm.prompts import PromptTemplate
@@ -28,13 +32,12 @@ from dalm.prompts import PromptTemplate
 logger = logging.getLogger(__name__)
 
 LOGIT_BYTES = 512 * 2**20
-"""Logits up to this size are computed at once; more of them in chunks, recomputed backwards."""
+"""Logits up to this size are computed at once; larger ones in chunks that the backward pass
+recomputes."""
 CHUNK = 1024
-"""Tokens of such a chunk: at a vocabulary of 32,000, 128 MB of fp32 logits."""
+"""Tokens of a chunk: with a vocabulary of 32,000, 128 MB of fp32 logits."""
 GENERATE_TOKENS = 8_192
 """Tokens per batch when generating, prompt and answer counted."""
-SAVED = "dalm.json"
-"""File in a model's folder with what transformers has no place for: lengths and the prompt."""
 
 
 class Generator(nn.Module):
@@ -60,7 +63,7 @@ class Generator(nn.Module):
         self.template = template
         """The prompt that it is trained with, written into its folder; without citations."""
         self.reader_passages = 1
-        """Passages in a prompt, as it was tuned."""
+        """Passages in a prompt, as it was trained."""
         self.cites = False
         """Whether its prompts number the passages and ask for the numbers in the answer."""
         self._texts = texts_of(tokenizer, template)
@@ -76,7 +79,7 @@ class Generator(nn.Module):
 
     @property
     def pad_token(self) -> int:
-        """Token that fills a batch up; masked by position, so its value never matters."""
+        """Padding token; it is masked, so any token will do."""
         pad_token = self.tokenizer.pad_token_id
         return int(self.frame.end if pad_token is None else pad_token)
 
@@ -105,10 +108,10 @@ class Generator(nn.Module):
     ) -> Float[Tensor, "scored"]:
         """Return log p(token | tokens before it) in fp32 for the scored positions, row by row.
 
-        The head sees the scored positions only: of B prompts with T answer tokens each, B·T·V
-        logits, never those of the prompts and the padding. A row's first token can't be scored.
-        `mask` is (rows, length), or whatever the architecture takes along with `positions`, as for
-        packed documents (see `dalm.models.packed_attention`).
+        The head gets the scored positions only: for B prompts with T answer tokens each, B·T·V
+        logits, never those of prompts and padding. A row's first token can't be scored. `mask` is
+        (rows, length), or what the architecture takes with `positions`, as for packed documents
+        (see `dalm.models.packed_attention`).
         """
         hidden = self._backbone(ids, mask, positions)  # (rows, length, width)
         before = scored[:, 1:]
@@ -122,16 +125,16 @@ class Generator(nn.Module):
         backbone = getattr(causal, causal.base_model_prefix)
         if positions is None and mask is not None:
             positions = (mask.cumsum(1) - 1).clamp(min=0)
-        given = {"position_ids": positions} if self.takes_positions else {}
-        out = backbone(input_ids=ids, attention_mask=mask, use_cache=False, **given)
+        options = {"position_ids": positions} if self.takes_positions else {}
+        out = backbone(input_ids=ids, attention_mask=mask, use_cache=False, **options)
         return out[0]  # type: ignore[no-any-return]
 
     def _head_log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
         vocabulary = self._causal_lm().config.get_text_config().vocab_size
         if hidden.shape[0] * vocabulary * 4 <= LOGIT_BYTES:
             return self._score(hidden, targets)
-        # One log-sum-exp over 32,000 to 256,000 logits a token is cheap to do twice; holding the
-        # logits of a long batch for the backward pass is not.
+        # A log-sum-exp over 32,000 to 256,000 logits a token is cheap to compute twice; keeping
+        # the logits of a long batch for the backward pass is not.
         parts = [
             checkpoint(self._score, h, t, use_reentrant=False, preserve_rng_state=False)
             for h, t in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
@@ -139,7 +142,7 @@ class Generator(nn.Module):
         return torch.cat(parts)
 
     def _score(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        # The module, not its weight: with LoRA on the head the weight alone is not the head.
+        # The module, not its weight: LoRA on the head isn't in the weight.
         logits = loading.at_least_fp32(self._causal_lm().get_output_embeddings()(hidden))
         if self._logit_scale != 1:
             logits = logits * self._logit_scale
@@ -195,15 +198,15 @@ class Generator(nn.Module):
         self.cites = True
 
     def add_lora(self, config: LoraConfig) -> None:
-        """Freeze the weights and add trainable low-rank ones."""
+        """Freeze the weights and add LoRA adapters."""
         self.model = get_peft_model(self.model, config)
         loading.trainable_in_fp32(self)
 
     def checkpoint_activations(self) -> None:
-        """Keep no activations of the layers: they are recomputed backwards."""
+        """Recompute the layers' activations in the backward pass instead of keeping them."""
         causal = self._causal_lm()
-        new_name = getattr(causal, "activation_checkpointing_enable", None)  # transformers 5.23
-        (new_name or causal.gradient_checkpointing_enable)({"use_reentrant": False})
+        renamed = getattr(causal, "activation_checkpointing_enable", None)  # transformers 5.23
+        (renamed or causal.gradient_checkpointing_enable)({"use_reentrant": False})
 
     def export(self, folder: Path) -> None:
         """Write weights, or the adapter with its base's name, and tokenizer for transformers.
@@ -220,12 +223,7 @@ class Generator(nn.Module):
             self.tokenizer.save_pretrained(folder)
         finally:
             self.tokenizer.chat_template = base
-        saved = {
-            "generator_max_len": self.max_length,
-            "reader_passages": self.reader_passages,
-            "prompt": asdict(self.template),
-        }
-        artifacts.write_json(folder / SAVED, saved)
+        GeneratorSettings(self.max_length, self.reader_passages, self.template).write(folder)
 
 
 def load_generator(
@@ -246,8 +244,8 @@ def load_generator(
             prompt, or a damaged dalm.json.
     """
     loading.check_model_name(name, "generator")
-    saved = _saved(name, adapter)
-    template = _template(prompt, saved.template)
+    saved = saved_settings(name, adapter)
+    template = choose_template(prompt, saved.template)
     tokenizer = loading.loaded(lambda: _load_tokenizer(name, adapter), name, "generator")
     model = loading.loaded(lambda: _load(name, placement), name, "generator")
     if adapter is not None:
@@ -256,9 +254,9 @@ def load_generator(
             lambda: PeftModel.from_pretrained(model, adapter), adapter, "generator adapter"
         )
     length = max_length or saved.max_length or GeneratorLength.generator_max_len
-    most = model.config.get_text_config().to_dict().get("max_position_embeddings")
-    if most is not None and length > most:
-        raise UserError(f"--generator-max-len {length}: generator {name} takes at most {most}")
+    longest = model.config.get_text_config().to_dict().get("max_position_embeddings")
+    if longest is not None and length > longest:
+        raise UserError(f"--generator-max-len {length}: generator {name} takes at most {longest}")
     generator = Generator(model, tokenizer, placement, length, template)
     generator.reader_passages = saved.reader_passages
     _check_scores(generator, name)
@@ -287,55 +285,8 @@ def _load_tokenizer(name: str, adapter: str | None) -> Any:
     return tokenizer
 
 
-@dataclass(frozen=True)
-class _Saved:
-    """What training wrote into a model's folder; None where it wrote nothing."""
-
-    max_length: int | None = None
-    reader_passages: int = 1
-    template: PromptTemplate | None = None
-
-
-def _saved(name: str, adapter: str | None) -> _Saved:
-    """Return what training wrote beside the adapter, else beside the model.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    for folder in (adapter, name):
-        if folder is not None and (file := Path(folder) / SAVED).is_file():
-            return _read_saved(file)
-    return _Saved()
-
-
-def _read_saved(file: Path) -> _Saved:
-    remedy = "export the model again, or copy the file from where it was trained"
-    content = artifacts.read_json(file, remedy)
-    for key in ("generator_max_len", "reader_passages"):
-        if type(number := content.get(key, 1)) is not int or number < 1:
-            raise UserError(f"{file} is damaged ({key} is {number!r:.60}); {remedy}")
-    # Earlier versions wrote no prompt: it was the default one.
-    own = content.get("prompt", asdict(prompts.DEFAULT))
-    if not isinstance(own, dict):
-        raise UserError(f"{file} is damaged (prompt is {own!r:.60}); {remedy}")
-    template = prompts.template_from(own, f"{file} is damaged: prompt")
-    return _Saved(content.get("generator_max_len"), content.get("reader_passages", 1), template)
-
-
-def _template(file: str | None, own: PromptTemplate | None) -> PromptTemplate:
-    """Return the template in the user's file, else the model's own, else the default."""
-    if file is None:
-        return own or prompts.DEFAULT
-    template = prompts.read_prompt(file)
-    if own is None:
-        logger.info("prompt     %s", file)
-    elif template != own:
-        logger.info("prompt     %s instead of the model's own", file)
-    return template
-
-
 def _after_head(config: Any) -> tuple[float, float | None]:
-    """Return what a model does to its logits behind the head: a factor, and a soft cap.
+    """Return what a model applies to the head's logits: a factor, and a soft cap.
 
     Cohere multiplies by `logit_scale`, Granite divides by `logits_scaling`, Gemma caps by
     c·tanh(z/c).
@@ -348,10 +299,10 @@ def _after_head(config: Any) -> tuple[float, float | None]:
 
 @torch.no_grad()
 def _check_scores(generator: Generator, name: str) -> None:
-    """Compare backbone and head, run apart, with the model's own logits on three tokens.
+    """Compare our backbone and head with the model's own logits on three tokens.
 
-    An architecture that does something else between them would be trained on wrong scores. So would
-    a masked language model, which transformers loads as well: it sees the token it has to predict.
+    An architecture that does more between or after them would be trained on wrong scores. So would
+    a masked language model, which transformers loads as well: it attends to the token to predict.
     """
     ids = torch.tensor([generator.tokenise(["a b c"])[0][:3].tolist()], device=generator.device)
     if ids.shape[1] < 2:
@@ -363,10 +314,10 @@ def _check_scores(generator: Generator, name: str) -> None:
         ours = generator.token_log_probs(ids, mask, scored)
         logits = generator.model(input_ids=ids, attention_mask=mask).logits.float()
         other_end = torch.cat([ids[:, :-1], ids[:, :1]], dim=1)
-        others = generator.model(input_ids=other_end, attention_mask=mask).logits.float()
-    if not torch.allclose(others[:, :-1], logits[:, :-1], atol=0.1, rtol=1e-2):
+        changed = generator.model(input_ids=other_end, attention_mask=mask).logits.float()
+    if not torch.allclose(changed[:, :-1], logits[:, :-1], atol=0.1, rtol=1e-2):
         raise UserError(
-            f"generator {name}: {type(generator.model).__name__} sees the tokens to come; "
+            f"generator {name}: {type(generator.model).__name__} attends to future tokens; "
             "name a causal language model"
         )
     theirs = logits.log_softmax(-1)[:, :-1].gather(-1, ids[:, 1:, None]).flatten()
