@@ -396,6 +396,15 @@ def test_broken_models(train: Trainings, broken: dict[str, Path], what: str) -> 
     assert not train.out.exists()
 
 
+def test_a_damaged_file_beside_a_generator(train: Trainings, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(train.generator, tmp_path / "generator"))
+    (folder / "dalm.json").write_text('{"prompt": {"instruction": 1}}')
+    assert "is damaged: prompt: no field 'passage'" in train.pair(generator=folder)
+    (folder / "dalm.json").write_text("{")
+    assert f"{folder / 'dalm.json'} is damaged" in train.pair(generator=folder)
+    assert not train.out.exists()
+
+
 def test_an_encoder_is_no_generator(train: Trainings) -> None:
     line = train.pair(generator=train.encoder)
     assert "BertLMHeadModel are not in its files" in line
@@ -414,7 +423,7 @@ def test_a_masked_language_model_is_no_generator(train: Trainings, tmp_path: Pat
         torch.manual_seed(0)
         BertForMaskedLM(config).save_pretrained(tmp_path / "masked")
     line = train.pair("--generator-max-len", 128, generator=tmp_path / "masked")
-    assert "sees the tokens to come; name a causal language model" in line
+    assert "attends to future tokens; name a causal language model" in line
 
 
 def test_a_retriever_with_random_weights(train: Trainings, tmp_path: Path) -> None:

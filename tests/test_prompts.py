@@ -1,131 +1,45 @@
-"""Prompts put together from hand-made tokens, and chat templates that keep or lose a piece."""
+"""Prompt templates: their texts, the user's file, every mistake in it, and what a card shows."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
+from dalm.errors import UserError
 from dalm.prompts import (
     CITE,
+    DEFAULT,
     INSTRUCTION,
-    PLAIN,
-    Frame,
-    Message,
-    chat,
+    MARKS,
+    PromptTemplate,
+    describe,
     numbered,
-    plain,
+    read_prompt,
     retriever_prompts,
-    shares,
+    template_from,
 )
 
-FRAME = Frame(opening=[1, 2], passage=[3], query=[4, 5], answer=[6], end=9)
-QUERY, ANSWER = [40, 41], [60, 61, 62]
-FIXED = 2 + 2 + 2 + 1
-"""Opening, query mark, query and answer mark."""
+FILE = """\
+instruction: "Use the documents.\\n"
+passage: "<doc>{passage}</doc>\\n"
+question: "Q: {question}\\n"
+answer: "A: "
+"""
+DOCS = Path(__file__).parents[1] / "docs"
 
 
-def passage(length: int, first: int = 100) -> list[int]:
-    return list(range(first, first + length))
-
-
-def test_one_passage_with_room_to_spare() -> None:
-    prompt = FRAME.join([passage(3)], QUERY, ANSWER, 50)
-    assert prompt.tokens == [1, 2, 3, 100, 101, 102, 4, 5, 40, 41, 6, 60, 61, 62, 9]
-    assert prompt.answer_start == 11
-    assert prompt.tokens[prompt.answer_start :] == [*ANSWER, 9]
-    assert prompt.length == 15
-
-
-def test_without_an_answer_it_ends_where_the_answer_begins() -> None:
-    asked = FRAME.join([passage(3)], QUERY, None, 50)
-    told = FRAME.join([passage(3)], QUERY, ANSWER, 50)
-    assert asked.tokens == told.tokens[: told.answer_start]
-    assert asked.answer_start == asked.length == told.answer_start
-
-
-def test_no_passage() -> None:
-    prompt = FRAME.join([], QUERY, ANSWER, 50)
-    assert prompt.tokens == [1, 2, 4, 5, 40, 41, 6, 60, 61, 62, 9]
-    assert prompt.answer_start == 7
-
-
-def test_several_passages_each_behind_its_mark() -> None:
-    prompt = FRAME.join([passage(2), passage(1, 200)], QUERY, None, 50)
-    assert prompt.tokens == [1, 2, 3, 100, 101, 3, 200, 4, 5, 40, 41, 6]
-
-
-@pytest.mark.parametrize("most", range(FIXED + 1 + 4, FIXED + 1 + 4 + 12))
-def test_truncation_shortens_the_passage_alone(most: int) -> None:
-    prompt = FRAME.join([passage(10)], QUERY, ANSWER, most)
-    room = most - FIXED - 1 - len(ANSWER) - 1
-    kept = passage(10)[:room]
-    assert prompt.tokens == [1, 2, 3, *kept, 4, 5, *QUERY, 6, *ANSWER, 9]
-    assert prompt.length == min(most, FIXED + 1 + 10 + 4)
-    assert prompt.tokens[prompt.answer_start :] == [*ANSWER, 9]
-
-
-def test_long_passages_share_the_room_and_short_ones_stay_whole() -> None:
-    long, short, other = passage(30), passage(2, 200), passage(30, 300)
-    prompt = FRAME.join([long, short, other], QUERY, None, FIXED + 3 + 12)
-    body = [3, *long[:5], 3, *short, 3, *other[:5]]
-    assert prompt.tokens == [1, 2, *body, 4, 5, *QUERY, 6]
-
-
-def test_no_room_is_refused_with_what_is_needed() -> None:
-    needed = FIXED + 1 + len(ANSWER) + 1
-    assert FRAME.join([passage(10)], QUERY, ANSWER, needed).length == needed
-    with pytest.raises(ValueError, match=f"needs {needed} tokens"):
-        FRAME.join([passage(10)], QUERY, ANSWER, needed - 1)
-
-
-@pytest.mark.parametrize("passages", [0, 1, 3])
-def test_overhead_is_what_is_neither_passage_nor_query_nor_answer(passages: int) -> None:
-    prompt = FRAME.join([passage(4)] * passages, QUERY, ANSWER, 100)
-    texts = 4 * passages + len(QUERY) + len(ANSWER)
-    assert FRAME.overhead(passages) == prompt.length - texts
-
-
-@pytest.mark.parametrize(
-    ("lengths", "room", "expected"),
-    [
-        ([10, 2, 10], 12, [5, 2, 5]),
-        ([10, 2, 10], 100, [10, 2, 10]),
-        ([3, 3, 3], 8, [2, 3, 3]),
-        ([5, 5], 0, [0, 0]),
-        ([], 7, []),
-        ([0, 9], 4, [0, 4]),
-    ],
-)
-def test_shares(lengths: list[int], room: int, expected: list[int]) -> None:
-    assert shares(lengths, room) == expected
-    assert sum(expected) == min(room, sum(lengths))
-
-
-# Chat templates
-
-
-def tagged(write: Callable[[Message], str]) -> Callable[[list[Message]], str]:
-    return lambda messages: "<s>" + "".join(f"<{m['role']}>{write(m)}</s>" for m in messages)
-
-
-def test_a_faithful_chat_template() -> None:
-    found = chat(tagged(lambda message: message["content"]))
-    assert found is not None
-    assert found.opening == f"<s><user>{INSTRUCTION}"
-    assert (found.passage, found.query) == (PLAIN.passage, PLAIN.query)
-    assert found.answer == "</s><assistant>"
-    assert found.end == "</s>"
-
-
-def test_a_chat_template_takes_another_instruction() -> None:
-    found = chat(tagged(lambda message: message["content"]), plain(CITE))
-    assert found is not None
-    assert found.opening == f"<s><user>{CITE}"
-    assert plain(INSTRUCTION) == PLAIN
+def test_the_default_prompt_is_frozen() -> None:
+    assert DEFAULT.user_message("Where?", ["Ada lives in Ulm.", "Graz"]) == (
+        "Answer the question from the passage.\n\nPassage:\nAda lives in Ulm.\n\nPassage:\nGraz"
+        "\n\nQuestion:\nWhere?"
+    )
+    assert DEFAULT.answer == "\n\nAnswer:\n"
+    assert MARKS == (INSTRUCTION, "\n\nPassage:\n", "\n\nQuestion:\n", "\n\nAnswer:\n")
+    assert DEFAULT.for_citations().user_message("Where?", []) == f"{CITE}\n\nQuestion:\nWhere?"
 
 
 def test_the_documents_show_what_asks_for_citations() -> None:
-    assert f"*{CITE}*" in (Path(__file__).parents[1] / "docs/evaluation.md").read_text("utf-8")
+    assert f"*{CITE}*" in (DOCS / "evaluation.md").read_text("utf-8")
 
 
 def test_passages_are_numbered_from_one() -> None:
@@ -133,28 +47,68 @@ def test_passages_are_numbered_from_one() -> None:
     assert numbered([]) == []
 
 
-def test_a_chat_template_that_strips_its_messages_is_kept() -> None:
-    stripped = tagged(lambda message: message["content"].strip())
-    assert chat(stripped) == chat(tagged(lambda message: message["content"]))
+# The user's file
+
+
+def test_a_prompt_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "prompt.yaml"
+    file.write_text(FILE, encoding="utf-8")
+    template = read_prompt(file)
+    assert template == PromptTemplate(
+        "Use the documents.\n", "<doc>{passage}</doc>\n", "Q: {question}\n", "A: "
+    )
+    assert template.citations == CITE
+    read = "Use the documents.\n<doc>{}</doc>\n<doc>b</doc>\nQ: c\n"
+    assert template.user_message("c", ["{}", "b"]) == read
+
+
+def test_the_file_in_the_documents_is_the_default() -> None:
+    page = (DOCS / "prompts.md").read_text("utf-8")
+    shown = [block.partition("```")[0] for block in page.split("```yaml\n")[1:]]
+    first, *others = (template_from(yaml.safe_load(block), "docs/prompts.md") for block in shown)
+    assert first == DEFAULT
+    assert others
 
 
 @pytest.mark.parametrize(
-    "render",
-    [
-        lambda messages: f"<user>{messages[0]['content']}",
-        lambda messages: "".join(m["content"] for m in messages if m["role"] == "assistant"),
-        tagged(lambda message: " ".join(message["content"].split())),
-        tagged(lambda message: message["content"].upper()),
-        tagged(lambda message: message["content"] * 2),
-        lambda ms: "".join(f"<{m['role']}>{m['content']}" for m in [*ms, ms[1]]),
-        lambda messages: "",
-    ],
-    ids=["no assistant", "no user", "joins lines", "upper", "doubles", "answers twice", "nothing"],
+    "template",
+    [DEFAULT, PromptTemplate('a "quoted" \\ 🦉\t', "{passage}```\n", "{question} {x}", "")],
 )
-def test_a_chat_template_that_loses_or_doubles_a_piece_is_refused(
-    render: Callable[[list[Message]], str],
-) -> None:
-    assert chat(render) is None
+def test_what_a_card_shows_is_a_file_for_another_model(template, tmp_path: Path) -> None:
+    first, *lines, last = describe(template).splitlines()
+    assert (first, last) == ("```yaml", "```")
+    file = tmp_path / "prompt.yaml"
+    file.write_text("\n".join(lines), encoding="utf-8")
+    assert read_prompt(file) == template
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (FILE.replace('answer: "A: "\n', ""), "no field 'answer'; a prompt has the fields instr"),
+        (FILE + 'system: ""\n', "unknown field 'system'; a prompt has the fields instruction"),
+        (FILE.replace("{passage}", "{text}"), r"passage has {passage} 0 times; .* exactly once"),
+        (FILE.replace("Q:", "{question}"), r"question has {question} 2 times; .* exactly once"),
+        (FILE.replace("A:", "{question}"), r"answer has {question} 1 times; .* only in the field"),
+        (FILE.replace('"A: "', ""), 'answer is None, not text; put text in quotes, "" for none'),
+        (FILE.replace('"A: "', "[1]"), "answer is .1., not text"),
+        (FILE.replace("A:", "\\uD83D"), r"answer has the unpaired surrogate '.ud83d'; remove it"),
+        ("- a\n", "damaged .a list, no object.; a prompt has the fields"),
+        ("a: b: c\n", "damaged .*; a prompt has the fields instruction, passage"),
+        ("", "no field 'instruction'"),
+        (b"answer: \xff\n", "can't be read .*; a prompt has the fields"),
+        (None, "can't be read .No such file or directory.; a prompt has the fields"),
+    ],
+)
+def test_mistakes_in_the_file(content, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "prompt.yaml"
+    if content is not None:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=message) as error:
+        read_prompt(file)
+    assert str(error.value).startswith("--prompt")
+    assert str(file) in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 # Prompts of embedding models

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from dalm.config.options import option, panel
-from dalm.config.shared import Columns, Machine, RetrieverKind, VectorCache
+from dalm.config.shared import Columns, Machine, Prompt, RetrieverKind, VectorCache
 
 Several = Parameter(consume_multiple=True, negative=())
 
@@ -150,7 +150,7 @@ class Judging:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalRag(EvalRetriever, AnswerableColumn, GeneratorEvaluation, Judging):
+class EvalRag(EvalRetriever, AnswerableColumn, GeneratorEvaluation, Prompt, Judging):
     """Options of `dalm eval-rag`."""
 
 

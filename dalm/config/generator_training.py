@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from cyclopts import Parameter
 
 from dalm.config.options import option, panel
-from dalm.config.shared import Columns, GeneratorLength
+from dalm.config.shared import Columns, GeneratorLength, Prompt
 from dalm.config.training import Training
 
 SEARCHES = {"retriever_name_or_path": None}
@@ -54,7 +54,7 @@ class FoundDistractors:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratorOnly(FoundDistractors, Reading, Columns, GeneratorLength, Training):
+class GeneratorOnly(FoundDistractors, Reading, Columns, GeneratorLength, Prompt, Training):
     """Options of `dalm train-generator-only`."""
 
     command: ClassVar[str] = "train-generator-only"

@@ -63,6 +63,16 @@ class GeneratorLength:
     """Longest prompt with its answer, in the generator's tokens; a passage is cut, nothing else."""
 
 
+@panel("Prompt")
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """Which prompt the generator reads."""
+
+    prompt: str | None = option(None, needs={"evaluate_generator": None})
+    """YAML file with the texts of the prompt (see docs/prompts.md); by default the generator's own,
+    which it was trained with."""
+
+
 @panel("Retriever")
 @dataclass(frozen=True, kw_only=True)
 class RetrieverKind:

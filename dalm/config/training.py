@@ -13,6 +13,7 @@ from dalm.config.shared import (
     Machine,
     NegativesColumn,
     PairColumns,
+    Prompt,
     RetrieverKind,
     RetrieverLengths,
 )
@@ -235,6 +236,7 @@ class RagE2E(
     Columns,
     RetrieverLengths,
     GeneratorLength,
+    Prompt,
     RetrieverKind,
     Contrast,
     Training,

@@ -1,12 +1,14 @@
-"""A saved embedding model in; the same in the layout that other programs read, out.
+"""Rewrite a saved embedding model in the layout that other inference servers read.
 
 sentence-transformers 6 writes module paths and pooling settings that text-embeddings-inference
-can't parse and that older versions of vLLM pool wrongly. The layout here is read by all of them.
+can't parse and that older versions of vLLM pool wrongly. All of them read the layout written here.
 """
 
 import json
 from pathlib import Path
 from typing import Any
+
+from dalm.artifacts import write_json
 
 _OLD_MODULES = {"Transformer", "Pooling", "Normalize", "Dense", "LayerNorm"}
 _POOLING_KEYS = {
@@ -44,8 +46,3 @@ def _portable_pooling(config: dict[str, Any]) -> dict[str, Any]:
         **{key: mode in active for mode, key in _POOLING_KEYS.items()},
         "include_prompt": config["include_prompt"],
     }
-
-
-def write_json(file: Path, content: Any) -> None:
-    """Write JSON for people to read, too."""
-    file.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,7 +1,6 @@
-"""Generator: a causal language model that reads passages and writes answers."""
+"""Load a causal language model that answers from passages, score its answers, and generate them."""
 
 import inspect
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,17 +18,24 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from dalm import prompts
 from dalm.config import GeneratorLength
 from dalm.errors import UserError
-from dalm.models import loading
+from dalm.models import chat_template, loading
 from dalm.models.batching import by_length, pad
+from dalm.models.generator_settings import (
+    GeneratorSettings,
+    choose_template,
+    saved_settings,
+)
+from dalm.models.prompt_frame import Prompt, frame_of, texts_of, tokenise
 from dalm.progress import track
-from dalm.prompts import frame_of, tokenise
+from dalm.prompts import PromptTemplate
 
 logger = logging.getLogger(__name__)
 
 LOGIT_BYTES = 512 * 2**20
-"""Logits up to this size are computed at once; more of them in chunks, recomputed backwards."""
+"""Logits up to this size are computed at once; larger ones in chunks that the backward pass
+recomputes."""
 CHUNK = 1024
-"""Tokens of such a chunk: at a vocabulary of 32,000, 128 MB of fp32 logits."""
+"""Tokens of a chunk: with a vocabulary of 32,000, 128 MB of fp32 logits."""
 GENERATE_TOKENS = 8_192
 """Tokens per batch when generating, prompt and answer counted."""
 
@@ -37,23 +43,31 @@ GENERATE_TOKENS = 8_192
 class Generator(nn.Module):
     """Score answers with gradient, generate answers without.
 
-    Prompts are joined from tokenised pieces by `frame` (see `dalm.prompts`). A chat model gets its
-    own chat template, any other the plain one.
+    Prompts are joined from tokenised pieces by `frame` (see `dalm.models.prompt_frame`), the tokens
+    of `template` within the model's own chat template, or without one if it has none.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, placement: loading.Placement, max_length: int
+        self,
+        model: Any,
+        tokenizer: Any,
+        placement: loading.Placement,
+        max_length: int,
+        template: PromptTemplate = prompts.DEFAULT,
     ) -> None:
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
         self.placement = placement
         self.max_length = max_length
+        self.template = template
+        """The prompt that it is trained with, written into its folder; without citations."""
         self.reader_passages = 1
-        """Passages in a prompt, as it was tuned."""
+        """Passages in a prompt, as it was trained."""
         self.cites = False
         """Whether its prompts number the passages and ask for the numbers in the answer."""
-        self.frame, self._before_answer = frame_of(tokenizer)
+        self._texts = texts_of(tokenizer, template)
+        self.frame, self._blanks = frame_of(tokenizer, self._texts)
         causal = self._causal_lm()
         self.takes_positions = "position_ids" in inspect.signature(causal.forward).parameters
         self._logit_scale, self._softcap = _after_head(causal.config)
@@ -65,23 +79,25 @@ class Generator(nn.Module):
 
     @property
     def pad_token(self) -> int:
-        """Token that fills a batch up; masked by position, so its value never matters."""
+        """Padding token; it is masked, so any token will do."""
         pad_token = self.tokenizer.pad_token_id
         return int(self.frame.end if pad_token is None else pad_token)
 
     def tokenise(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Return the tokens of each text as they are after a line break, which every prompt has.
-
-        Tokenised alone, a SentencePiece model would lose or double the blank before a word.
-        """
+        """Return the tokens of each text as they are within a prompt."""
         return tokenise(self.tokenizer, texts)
 
-    def tokenise_answers(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Return the tokens of each answer, with the blank that some chat templates put before it.
+    def tokenise_passages(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return the tokens of each passage, with the blank that a template may put before it."""
+        return self.tokenise([self._blanks.passage + text for text in texts])
 
-        `[/INST] Ulm` is `▁Ulm` to a model, not a blank and then a word without one.
-        """
-        return tokenise(self.tokenizer, [self._before_answer + text for text in texts])
+    def tokenise_queries(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return the tokens of each query, with the blank that a template may put before it."""
+        return self.tokenise([self._blanks.query + text for text in texts])
+
+    def tokenise_answers(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return the tokens of each answer, with the blank that a template may put before it."""
+        return self.tokenise([self._blanks.answer + text for text in texts])
 
     def token_log_probs(
         self,
@@ -92,10 +108,10 @@ class Generator(nn.Module):
     ) -> Float[Tensor, "scored"]:
         """Return log p(token | tokens before it) in fp32 for the scored positions, row by row.
 
-        The head sees the scored positions only: of B prompts with T answer tokens each, B·T·V
-        logits, never those of the prompts and the padding. A row's first token can't be scored.
-        `mask` is (rows, length), or whatever the architecture takes along with `positions`, as for
-        packed documents (see `dalm.models.packed_attention`).
+        The head gets the scored positions only: for B prompts with T answer tokens each, B·T·V
+        logits, never those of prompts and padding. A row's first token can't be scored. `mask` is
+        (rows, length), or what the architecture takes with `positions`, as for packed documents
+        (see `dalm.models.packed_attention`).
         """
         hidden = self._backbone(ids, mask, positions)  # (rows, length, width)
         before = scored[:, 1:]
@@ -109,16 +125,16 @@ class Generator(nn.Module):
         backbone = getattr(causal, causal.base_model_prefix)
         if positions is None and mask is not None:
             positions = (mask.cumsum(1) - 1).clamp(min=0)
-        given = {"position_ids": positions} if self.takes_positions else {}
-        out = backbone(input_ids=ids, attention_mask=mask, use_cache=False, **given)
+        options = {"position_ids": positions} if self.takes_positions else {}
+        out = backbone(input_ids=ids, attention_mask=mask, use_cache=False, **options)
         return out[0]  # type: ignore[no-any-return]
 
     def _head_log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
         vocabulary = self._causal_lm().config.get_text_config().vocab_size
         if hidden.shape[0] * vocabulary * 4 <= LOGIT_BYTES:
             return self._score(hidden, targets)
-        # One log-sum-exp over 32,000 to 256,000 logits a token is cheap to do twice; holding the
-        # logits of a long batch for the backward pass is not.
+        # A log-sum-exp over 32,000 to 256,000 logits a token is cheap to compute twice; keeping
+        # the logits of a long batch for the backward pass is not.
         parts = [
             checkpoint(self._score, h, t, use_reentrant=False, preserve_rng_state=False)
             for h, t in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
@@ -126,7 +142,7 @@ class Generator(nn.Module):
         return torch.cat(parts)
 
     def _score(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        # The module, not its weight: with LoRA on the head the weight alone is not the head.
+        # The module, not its weight: LoRA on the head isn't in the weight.
         logits = loading.at_least_fp32(self._causal_lm().get_output_embeddings()(hidden))
         if self._logit_scale != 1:
             logits = logits * self._logit_scale
@@ -135,7 +151,7 @@ class Generator(nn.Module):
         return -F.cross_entropy(logits, targets, reduction="none")
 
     @torch.no_grad()
-    def generate(self, asked: Sequence[prompts.Prompt], max_new_tokens: int) -> list[str]:
+    def generate(self, asked: Sequence[Prompt], max_new_tokens: int) -> list[str]:
         """Write an answer to each prompt, greedily, of at most `max_new_tokens` tokens.
 
         Batches hold prompts of similar length, padded on the left: padded on the right, a model
@@ -177,26 +193,37 @@ class Generator(nn.Module):
 
         The prompts are no longer those of the training.
         """
-        self.frame, self._before_answer = frame_of(self.tokenizer, prompts.plain(prompts.CITE))
+        texts = texts_of(self.tokenizer, self.template.for_citations())
+        self.frame, self._blanks = frame_of(self.tokenizer, texts)
         self.cites = True
 
     def add_lora(self, config: LoraConfig) -> None:
-        """Freeze the weights and add trainable low-rank ones."""
+        """Freeze the weights and add LoRA adapters."""
         self.model = get_peft_model(self.model, config)
         loading.trainable_in_fp32(self)
 
     def checkpoint_activations(self) -> None:
-        """Keep no activations of the layers: they are recomputed backwards."""
+        """Recompute the layers' activations in the backward pass instead of keeping them."""
         causal = self._causal_lm()
-        new_name = getattr(causal, "activation_checkpointing_enable", None)  # transformers 5.23
-        (new_name or causal.gradient_checkpointing_enable)({"use_reentrant": False})
+        renamed = getattr(causal, "activation_checkpointing_enable", None)  # transformers 5.23
+        (renamed or causal.gradient_checkpointing_enable)({"use_reentrant": False})
 
     def export(self, folder: Path) -> None:
-        """Write weights, or the adapter with its base's name, and tokenizer for transformers."""
+        """Write weights, or the adapter with its base's name, and tokenizer for transformers.
+
+        The prompt is in `dalm.json`, and in the tokenizer's chat template (see
+        `dalm.models.chat_template`).
+        """
         self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-        known = {"generator_max_len": self.max_length, "reader_passages": self.reader_passages}
-        (folder / "dalm.json").write_text(json.dumps(known) + "\n")
+        base = self.tokenizer.chat_template
+        try:
+            self.tokenizer.chat_template = chat_template.with_documents(
+                self.tokenizer, self.template, self._texts
+            )
+            self.tokenizer.save_pretrained(folder)
+        finally:
+            self.tokenizer.chat_template = base
+        GeneratorSettings(self.max_length, self.reader_passages, self.template).write(folder)
 
 
 def load_generator(
@@ -205,29 +232,33 @@ def load_generator(
     *,
     adapter: str | None = None,
     max_length: int | None = None,
+    prompt: str | None = None,
 ) -> Generator:
     """Load any causal language model; `name` may itself be a LoRA folder that names its base.
 
-    `max_length`, prompt and answer in tokens, defaults to that of the training.
+    `max_length`, prompt and answer in tokens, defaults to that of the training. So does the prompt
+    template, which `prompt` names a file of (see `dalm.prompts.read_prompt`).
 
     Raises:
-        UserError: no such model, not a causal one, or one without an end-of-text token.
+        UserError: no such model, not a causal one, or one without an end-of-text token; no such
+            prompt, or a damaged dalm.json.
     """
     loading.check_model_name(name, "generator")
-    tokenizer = loading.loaded(lambda: AutoTokenizer.from_pretrained(name), name, "generator")
+    saved = saved_settings(name, adapter)
+    template = choose_template(prompt, saved.template)
+    tokenizer = loading.loaded(lambda: _load_tokenizer(name, adapter), name, "generator")
     model = loading.loaded(lambda: _load(name, placement), name, "generator")
     if adapter is not None:
         loading.check_model_name(adapter, "generator adapter")
         model = loading.loaded(
             lambda: PeftModel.from_pretrained(model, adapter), adapter, "generator adapter"
         )
-    saved = _saved(name, adapter)
-    length = max_length or saved.get("generator_max_len", GeneratorLength.generator_max_len)
-    most = model.config.get_text_config().to_dict().get("max_position_embeddings")
-    if most is not None and length > most:
-        raise UserError(f"--generator-max-len {length}: generator {name} takes at most {most}")
-    generator = Generator(model, tokenizer, placement, length)
-    generator.reader_passages = saved.get("reader_passages", 1)
+    length = max_length or saved.max_length or GeneratorLength.generator_max_len
+    longest = model.config.get_text_config().to_dict().get("max_position_embeddings")
+    if longest is not None and length > longest:
+        raise UserError(f"--generator-max-len {length}: generator {name} takes at most {longest}")
+    generator = Generator(model, tokenizer, placement, length, template)
+    generator.reader_passages = saved.reader_passages
     _check_scores(generator, name)
     return generator
 
@@ -245,18 +276,17 @@ def _load(name: str, placement: loading.Placement) -> Any:
     return model if placement.four_bit else model.to(placement.device)
 
 
-def _saved(name: str, adapter: str | None) -> dict[str, int]:
-    """Return what training wrote beside the model, or beside the adapter on top of it."""
-    for folder in (adapter, name):
-        file = Path(folder or "") / "dalm.json"
-        if folder is not None and file.is_file():
-            known: dict[str, int] = json.loads(file.read_text())
-            return known
-    return {}
+def _load_tokenizer(name: str, adapter: str | None) -> Any:
+    """Load a tokenizer with the chat template of the base, without the prompt that we wrote."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(name)
+    if adapter is not None and (file := Path(adapter) / "chat_template.jinja").is_file():
+        tokenizer.chat_template = file.read_text(encoding="utf-8")
+    tokenizer.chat_template = chat_template.without_documents(tokenizer.chat_template)
+    return tokenizer
 
 
 def _after_head(config: Any) -> tuple[float, float | None]:
-    """Return what a model does to its logits behind the head: a factor, and a soft cap.
+    """Return what a model applies to the head's logits: a factor, and a soft cap.
 
     Cohere multiplies by `logit_scale`, Granite divides by `logits_scaling`, Gemma caps by
     c·tanh(z/c).
@@ -269,10 +299,10 @@ def _after_head(config: Any) -> tuple[float, float | None]:
 
 @torch.no_grad()
 def _check_scores(generator: Generator, name: str) -> None:
-    """Compare backbone and head, run apart, with the model's own logits on three tokens.
+    """Compare our backbone and head with the model's own logits on three tokens.
 
-    An architecture that does something else between them would be trained on wrong scores. So would
-    a masked language model, which transformers loads as well: it sees the token it has to predict.
+    An architecture that does more between or after them would be trained on wrong scores. So would
+    a masked language model, which transformers loads as well: it attends to the token to predict.
     """
     ids = torch.tensor([generator.tokenise(["a b c"])[0][:3].tolist()], device=generator.device)
     if ids.shape[1] < 2:
@@ -284,10 +314,10 @@ def _check_scores(generator: Generator, name: str) -> None:
         ours = generator.token_log_probs(ids, mask, scored)
         logits = generator.model(input_ids=ids, attention_mask=mask).logits.float()
         other_end = torch.cat([ids[:, :-1], ids[:, :1]], dim=1)
-        others = generator.model(input_ids=other_end, attention_mask=mask).logits.float()
-    if not torch.allclose(others[:, :-1], logits[:, :-1], atol=0.1, rtol=1e-2):
+        changed = generator.model(input_ids=other_end, attention_mask=mask).logits.float()
+    if not torch.allclose(changed[:, :-1], logits[:, :-1], atol=0.1, rtol=1e-2):
         raise UserError(
-            f"generator {name}: {type(generator.model).__name__} sees the tokens to come; "
+            f"generator {name}: {type(generator.model).__name__} attends to future tokens; "
             "name a causal language model"
         )
     theirs = logits.log_softmax(-1)[:, :-1].gather(-1, ids[:, 1:, None]).flatten()

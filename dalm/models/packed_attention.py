@@ -1,9 +1,9 @@
-"""Packed documents in, log-probabilities as if each stood alone, out: by what the model can do.
+"""Score packed documents without attention between them, in the way that the model supports.
 
-Several documents stand in one row, and none may see another. In transformers 5.23 positions that
-start again with each document hide it from the ones before, but only without an attention mask and
-without a cache, and not in every architecture or kernel: elsewhere they see each other without a
-word. So it is tried out on the model at hand, and what doesn't hold isn't used.
+Several documents share a row, and none may attend to another. In transformers 5.23 `position_ids`
+that restart with each document isolate it, but only without an attention mask and without a cache,
+and not in every architecture or kernel: elsewhere documents silently attend to each other.
+`find_way` tests the model and uses only what isolates them.
 """
 
 from contextlib import suppress
@@ -18,12 +18,12 @@ from dalm.models.batching import by_length
 from dalm.models.generator import Generator
 
 Way = Literal["positions", "mask", "apart"]
-"""positions: they start again with each document. mask: a block-diagonal one besides. apart: each
-document in a row of its own, right for every architecture, at the price of padding."""
+"""positions: they restart with each document. mask: a block-diagonal attention mask, too. apart:
+each document in a row of its own, correct for every architecture, at the cost of padding."""
 
-SAME = {torch.float64: 1e-6, torch.float32: 1e-4}
-"""Share of the change that a seen neighbour makes, up to which a difference is rounding."""
-SAME_IN_HALF = 0.05
+ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-4}
+"""Largest difference that counts as rounding, relative to the effect of attending to others."""
+ROUNDING_IN_HALF = 0.05
 
 
 def packed_log_probs(
@@ -46,27 +46,29 @@ def packed_log_probs(
 def block_diagonal(
     generator: Generator, positions: Int[Tensor, "rows length"]
 ) -> Tensor:  # (rows, 1, length, length)
-    """Return the mask by which a token sees its own document up to itself."""
+    """Return the mask by which a token attends to its own document up to itself.
+
+    Boolean, or for eager attention what is added to the scores.
+    """
     document = (positions == 0).cumsum(1)
     length = positions.shape[1]
-    seen = (document[:, None, :] == document[:, :, None]) & torch.ones(
-        length, length, dtype=torch.bool, device=positions.device
-    ).tril()
+    causal = torch.ones(length, length, dtype=torch.bool, device=positions.device).tril()
+    attends = (document[:, None, :] == document[:, :, None]) & causal
     if generator.model.config.get_text_config()._attn_implementation != "eager":
-        return seen[:, None]
+        return attends[:, None]
     dtype = generator.model.dtype
-    hidden = torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
-    return hidden[:, None]
+    added = torch.zeros_like(attends, dtype=dtype).masked_fill(~attends, torch.finfo(dtype).min)
+    return added[:, None]
 
 
 def _apart(generator: Generator, tokens: Tensor, positions: Tensor, scored: Tensor) -> Tensor:
-    """Give each document a row of its own; documents of like length go together."""
-    flat, marked = tokens.flatten(), scored.flatten()
-    begins = positions.flatten() == 0
-    starts = begins.nonzero().flatten()
-    document = begins.cumsum(0) - 1
+    """Give each document a row of its own; batches hold documents of similar length."""
+    flat, flat_scored = tokens.flatten(), scored.flatten()
+    is_first = positions.flatten() == 0
+    starts = is_first.nonzero().flatten()
+    document = is_first.cumsum(0) - 1
     sizes = document.bincount()
-    kept = document[marked].bincount(minlength=len(sizes)) > 0
+    kept = document[flat_scored].bincount(minlength=len(sizes)) > 0
     starts, sizes = starts[kept], sizes[kept]
     places, values = [], []
     for group in by_length(sizes.cpu().numpy(), flat.numel(), len(sizes)):
@@ -75,32 +77,32 @@ def _apart(generator: Generator, tokens: Tensor, positions: Tensor, scored: Tens
         column = torch.arange(int(size.max()), device=first.device)
         mask = column < size
         place = (first + column).clamp(max=flat.numel() - 1)
-        own = marked[place] & mask
+        own = flat_scored[place] & mask
         values.append(generator.token_log_probs(flat[place] * mask, mask.long(), own))
         places.append(place[own])
-    found = values[0].new_zeros(flat.numel())
-    return found.index_put((torch.cat(places),), torch.cat(values))[marked]
+    log_probs = values[0].new_zeros(flat.numel())
+    return log_probs.index_put((torch.cat(places),), torch.cat(values))[flat_scored]
 
 
 @torch.no_grad()
 def find_way(generator: Generator) -> Way:
-    """Return the cheapest way in which this model keeps packed documents apart.
+    """Return the cheapest way that isolates packed documents in this model.
 
-    Two rows of two documents: the second one has to score as it does alone, measured by how much
-    it changes where the first one is seen.
+    The test has two rows of two documents each. The second one's log-probabilities have to be those
+    of a row of its own; differences are relative to what attending to the first one changes.
     """
     tokens, positions, second = _probe(generator)
     with loading.evaluating(generator):
         alone = packed_log_probs(generator, tokens, positions, second, "apart")
-        going_on = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        seen = generator.token_log_probs(tokens, torch.ones_like(tokens), second, going_on)
-        rounding = SAME.get(generator.model.dtype, SAME_IN_HALF)
-        most = rounding * (seen - alone).abs().max()
+        running = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+        attending = generator.token_log_probs(tokens, torch.ones_like(tokens), second, running)
+        rounding = ROUNDING.get(generator.model.dtype, ROUNDING_IN_HALF)
+        tolerance = rounding * (attending - alone).abs().max()
         for way in _ways(generator):
-            # A kernel that takes no such mask raises whatever it likes.
+            # A kernel without support for such a mask may raise anything.
             with suppress(Exception):
                 packed = packed_log_probs(generator, tokens, positions, second, way)
-                if (packed - alone).abs().max() < most:
+                if (packed - alone).abs().max() < tolerance:
                     return way
     return "apart"
 
@@ -109,13 +111,13 @@ def _ways(generator: Generator) -> tuple[Way, ...]:
     text = generator.model.config.get_text_config()
     if not generator.takes_positions:
         return ()
-    # A mask of one's own replaces that of every layer: a sliding window would be lost.
+    # Our mask would replace the model's in every layer, and with it a sliding window.
     windowed = getattr(text, "sliding_window", None) or getattr(text, "layer_types", None)
     return ("positions",) if windowed else ("positions", "mask")
 
 
 def _probe(generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Return two rows of two documents of unlike lengths, and where the second ones' tokens are."""
+    """Return two rows of two documents each, and where the second ones' scored tokens are."""
     vocabulary = generator.model.get_input_embeddings().num_embeddings
     length = 24
     random = torch.Generator().manual_seed(0)

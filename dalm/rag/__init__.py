@@ -1,1 +1,1 @@
-"""Retrieve, prompt and answer."""
+"""Retrieve, build the prompt, answer."""

@@ -1,4 +1,7 @@
-"""Questions and their hits in, answers out, through the prompt that training used."""
+"""Answer questions from retrieved passages: hits → prompts → answers.
+
+Evaluation, `ask` and `serve` take this one path, with the prompts that training used.
+"""
 
 from collections.abc import Sequence
 
@@ -6,7 +9,8 @@ import numpy as np
 
 from dalm.errors import UserError
 from dalm.models.generator import Generator
-from dalm.prompts import Prompt, numbered
+from dalm.models.prompt_frame import Prompt
+from dalm.prompts import numbered
 from dalm.records import Answer, Hit
 
 
@@ -18,10 +22,10 @@ def answer(
     reader_passages: int,
     max_new_tokens: int,
 ) -> list[Answer]:
-    """Answer each question from its best `reader_passages` hits; from none if it has no hits.
+    """Answer each question from its best `reader_passages` hits; without passages if it has none.
 
-    A prompt leaves room for `max_new_tokens` within the generator's length; where they don't fit,
-    the passages are cut.
+    A prompt leaves room for `max_new_tokens` within the generator's length; passages that don't fit
+    are truncated.
 
     Raises:
         UserError: a question that leaves no room for an answer.
@@ -48,28 +52,36 @@ def prompts_of(
     room: int,
     references: Sequence[str] | None = None,
 ) -> list[Prompt | None]:
-    """Return each question's prompt in at most `room` tokens, ended by its reference if given.
+    """Return each question's prompt of at most `room` tokens, with its reference if given.
 
-    Passages are cut to fit, and numbered if the generator cites; None where the prompt doesn't fit
-    without them. Each text is tokenised once.
+    Passages are truncated to fit; None where the prompt without them is too long. Each text is
+    tokenised once.
     """
-    shown = [[hit.passage.text for hit in found] for found in read]
-    if generator.cites:
-        shown = [numbered(texts) for texts in shown]
-    distinct = list(dict.fromkeys(text for texts in shown for text in texts))
-    passages = dict(zip(distinct, _lists(generator.tokenise(distinct)), strict=True))
-    endings: Sequence[list[int] | None] = [None] * len(queries)
+    passages = passage_texts(generator, read)
+    distinct = list(dict.fromkeys(text for texts in passages for text in texts))
+    tokens = dict(zip(distinct, _lists(generator.tokenise_passages(distinct)), strict=True))
+    answers: Sequence[list[int] | None] = [None] * len(queries)
     if references is not None:
-        endings = _lists(generator.tokenise_answers(references))
+        answers = _lists(generator.tokenise_answers(references))
     prompts: list[Prompt | None] = []
-    pieces = _lists(generator.tokenise(queries))
-    for piece, texts, ending in zip(pieces, shown, endings, strict=True):
-        parts = [passages[text] for text in texts]
+    for query, texts, reference in zip(
+        _lists(generator.tokenise_queries(queries)), passages, answers, strict=True
+    ):
         try:
-            prompts.append(generator.frame.join(parts, piece, ending, room))
+            pieces = [tokens[text] for text in texts]
+            prompts.append(generator.frame.join(pieces, query, reference, room))
         except ValueError:
             prompts.append(None)
     return prompts
+
+
+def passage_texts(generator: Generator, read: Sequence[Sequence[Hit]]) -> list[list[str]]:
+    """Return the texts of each question's passages as the prompt has them, numbered for citations.
+
+    This is the place to change what of a passage the generator reads.
+    """
+    texts = [[hit.passage.text for hit in hits] for hits in read]
+    return [numbered(each) for each in texts] if generator.cites else texts
 
 
 def _lists(rows: Sequence[np.ndarray]) -> list[list[int]]:

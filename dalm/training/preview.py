@@ -8,8 +8,8 @@ from operator import itemgetter
 from typing import Any
 
 from dalm.models.generator import Generator
+from dalm.models.prompt_frame import Prompt
 from dalm.models.retriever import Kind, Retriever
-from dalm.prompts import Prompt
 from dalm.training.data.batches import Rows
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 import pytest
 
-from dalm.config import RagE2E, RetrieverOnly, check, public
+from dalm.config import EvalRag, RagE2E, RetrieverOnly, check, public
 from dalm.config.options import option
 from dalm.errors import UserError
 
@@ -64,8 +64,8 @@ def test_let_pass(options):
 
 
 def test_needs_name_options_that_there_are():
-    names = {f.name for f in fields(RagE2E)}
-    for f in fields(RagE2E):
+    names = {f.name for options in (RagE2E, EvalRag) for f in fields(options)}
+    for f in (*fields(RagE2E), *fields(EvalRag)):
         needs = f.metadata.get("needs") or {}
         assert set(needs) <= names, f.name
 

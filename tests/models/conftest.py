@@ -1,7 +1,7 @@
 """Tokenizers as other families of models have them."""
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 SPECIAL = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
@@ -35,3 +35,41 @@ def sentencepiece(tiny_rows):
         )
 
     return train
+
+
+CL100K = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""How GPT-4's tokenizer splits a text before it merges bytes; Llama 3's and Qwen's do likewise."""
+WORDS = ("Ġthe", "Ġpassage", "Answer", "Passage", "Question", ".ĊĊ", "ĊĊ", ":Ċ", "ĠUlm", "Ulm")
+
+
+@pytest.fixture(scope="session")
+def byte_pairs():
+    """Return a function that makes a tokenizer of bytes and `WORDS`, as GPT-2 or GPT-4 splits."""
+
+    def make(split: str) -> PreTrainedTokenizerFast:
+        vocabulary = [*sorted(pre_tokenizers.ByteLevel.alphabet()), "<eos>", *SPECIAL[3:]]
+        merges = []
+        for word in WORDS:
+            for end in range(1, len(word)):
+                merges.append((word[:end], word[end]))
+                vocabulary.append(word[: end + 1])
+        ids = {token: place for place, token in enumerate(dict.fromkeys(vocabulary))}
+        tokenizer = Tokenizer(models.BPE(ids, list(dict.fromkeys(merges))))
+        if split == "gpt2":
+            tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        else:
+            tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+                [
+                    pre_tokenizers.Split(Regex(CL100K), "isolated"),
+                    pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+                ]
+            )
+        tokenizer.decoder = decoders.ByteLevel()
+        made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>")
+        made.add_special_tokens({"additional_special_tokens": SPECIAL[3:]})
+        return made
+
+    return make

@@ -1,4 +1,7 @@
 import json
+import logging
+import shutil
+from dataclasses import asdict
 from itertools import chain
 
 import pytest
@@ -18,7 +21,7 @@ from dalm.models import generator as module
 from dalm.models import loading
 from dalm.models.batching import pad
 from dalm.models.generator import Generator, load_generator
-from dalm.prompts import INSTRUCTION
+from dalm.prompts import CITE, DEFAULT, PromptTemplate
 
 CPU = loading.place("cpu", "fp32")
 PASSAGES = ["Ada lives in Ulm.", "Bela lives in Bern. At home Bela keeps two cats.", "Graz"]
@@ -89,7 +92,8 @@ def with_lora(generator: Generator, targets=None) -> Generator:
 
 def prompts(generator: Generator, answers=ANSWERS):
     """Put together a prompt for each question; without answers where `answers` is None."""
-    passages, queries = generator.tokenise(PASSAGES), generator.tokenise(QUERIES)
+    passages = generator.tokenise_passages(PASSAGES)
+    queries = generator.tokenise_queries(QUERIES)
     written = [None] * 3 if answers is None else generator.tokenise_answers(answers)
     return [
         generator.frame.join([passage.tolist()], query.tolist(), answer, generator.max_length)
@@ -257,7 +261,7 @@ FORGETFUL = "{% for m in messages %}{{ m.content | upper }}{% endfor %}"
 
 
 def asked_text(passage: str, query: str) -> str:
-    return f"{INSTRUCTION}\n\nPassage:\n{passage}\n\nQuestion:\n{query}"
+    return DEFAULT.user_message(query, [passage])
 
 
 @pytest.mark.parametrize("scheme", ["first", "always"])
@@ -344,6 +348,7 @@ def test_an_export_loads_back_with_its_length_and_scores(tiny_models, lora, tmp_
     assert json.loads((tmp_path / "dalm.json").read_text()) == {
         "generator_max_len": 123,
         "reader_passages": 1,
+        "prompt": asdict(DEFAULT),
     }
     again = [load_generator(str(tmp_path), CPU)]
     if lora:
@@ -353,6 +358,127 @@ def test_an_export_loads_back_with_its_length_and_scores(tiny_models, lora, tmp_
         assert loaded.frame == generator.frame
         with torch.no_grad():
             same(loaded.token_log_probs(*padded(asked)), reference(generator, asked))
+
+
+# The prompt belongs to the model
+
+OWN = PromptTemplate(
+    "Use the documents.\n", "<doc>{passage}</doc>\n", "Q: {question}\n", "A: ", "Cite [1]."
+)
+
+
+@pytest.fixture
+def prompt_file(tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text("".join(f"{name}: {json.dumps(text)}\n" for name, text in asdict(OWN).items()))
+    return str(file)
+
+
+def transformers_prompt(folder):
+    """Return the first prompt as plain transformers makes it from a folder."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return tokenizer.apply_chat_template(
+        [{"role": "user", "content": QUERIES[0]}],
+        documents=[{"title": "", "text": PASSAGES[0]}],
+        add_generation_prompt=True,
+    ).input_ids
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("chat", [False, True])
+def test_a_prompt_goes_with_the_model(tiny_models, lora, chat, prompt_file, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    base, out, further = tmp_path / "base", tmp_path / "out", tmp_path / "further"
+    shutil.copytree(tiny_models.generator, base)
+    if chat:
+        (base / "chat_template.jinja").write_text(
+            "{% for m in messages %}{{ m.content }}{% endfor %}"
+        )
+    generator = load_generator(str(base), CPU, max_length=123, prompt=prompt_file)
+    assert f"prompt     {prompt_file}" in caplog.messages
+    if lora:
+        with_lora(generator)
+    expected = prompts(generator, answers=None)[0].tokens
+    text = generator.tokenizer.decode(expected)
+    end = "\n" if chat else "\nA:"
+    asked = "Use the documents.\n<doc>Ada lives in Ulm.</doc>\nQ: Where does Ada live?"
+    assert text.lstrip() == asked + end
+    generator.export(out)
+    caplog.clear()
+    names = [(str(out), None)] + ([(str(base), str(out))] if lora else [])
+    for name, adapter in names:
+        loaded = load_generator(name, CPU, adapter=adapter)
+        assert loaded.template == OWN
+        assert loaded.frame == generator.frame
+        assert prompts(loaded, answers=None)[0].tokens == expected
+        assert bool(loaded.tokenizer.chat_template) is chat  # the base's, in memory
+    assert transformers_prompt(out) == expected
+    loaded.export(further)
+    assert transformers_prompt(further) == expected
+    assert (further / "dalm.json").read_text() == (out / "dalm.json").read_text()
+    template = "chat_template.jinja"
+    assert (further / template).read_text() == (out / template).read_text()
+    assert not [line for line in caplog.messages if line.startswith("prompt")]
+
+
+def test_another_prompt_than_the_models_own_takes_an_option_and_is_logged(
+    tiny_models, prompt_file, tmp_path, caplog
+):
+    caplog.set_level(logging.INFO)
+    load_generator(str(tiny_models.generator), CPU).export(tmp_path / "out")
+    loaded = load_generator(str(tmp_path / "out"), CPU, prompt=prompt_file)
+    assert loaded.template == OWN
+    line = f"prompt     {prompt_file} instead of the model's own"
+    assert line in caplog.messages
+    loaded.export(tmp_path / "own")
+    caplog.clear()
+    load_generator(str(tmp_path / "own"), CPU, prompt=prompt_file)
+    assert not [text for text in caplog.messages if text.startswith("prompt")]
+    with pytest.raises(UserError, match=r"--prompt: .*no.yaml can't be read"):
+        load_generator(str(tmp_path / "own"), CPU, prompt=str(tmp_path / "no.yaml"))
+
+
+def test_a_model_of_an_earlier_version_has_the_default_prompt(tiny_models, tmp_path):
+    load_generator(str(tiny_models.generator), CPU, max_length=99).export(tmp_path)
+    (tmp_path / "dalm.json").write_text('{"generator_max_len": 99, "reader_passages": 3}\n')
+    loaded = load_generator(str(tmp_path), CPU)
+    assert loaded.template == DEFAULT
+    assert (loaded.max_length, loaded.reader_passages) == (99, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "is damaged"),
+        (b"\xff{}", "can't be read"),
+        (b"[]", "is damaged .a list"),
+        (b'{"generator_max_len": "256"}', "is damaged .generator_max_len is '256'."),
+        (b'{"reader_passages": 0}', "is damaged .reader_passages is 0."),
+        (b'{"reader_passages": true}', "is damaged .reader_passages is True."),
+        (b'{"prompt": "default"}', "is damaged .prompt is 'default'."),
+        (b'{"prompt": {"kind": "chatty"}}', "prompt: unknown field 'kind'; a prompt has"),
+        (b'{"prompt": {}}', "prompt: no field 'instruction'; a prompt has"),
+    ],
+)
+def test_a_damaged_dalm_json_is_refused(tiny_models, content, message, tmp_path):
+    folder = tmp_path / "generator"
+    shutil.copytree(tiny_models.generator, folder)
+    (folder / "dalm.json").write_bytes(content)
+    with pytest.raises(UserError, match=message) as error:
+        load_generator(str(folder), CPU)
+    assert "\n" not in str(error.value)
+    assert str(folder / "dalm.json") in str(error.value)
+
+
+def test_citations_ask_with_the_templates_own_instruction(build, tokenizer):
+    for template, instruction in ((DEFAULT, CITE), (OWN, "Cite [1].")):
+        model = build("llama").model
+        generator = Generator(model, tokenizer, CPU, 200, template)
+        generator.ask_for_citations()
+        assert generator.cites
+        (prompt, *_) = prompts(generator, answers=None)
+        assert tokenizer.decode(prompt.tokens).lstrip().startswith(instruction)
+        assert generator.template == template  # what is exported
 
 
 def test_lora_trains_adapters_alone(build):

@@ -120,7 +120,8 @@ def test_a_merged_generator_is_a_plain_causal_lm(adapters, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(out)
     assert not any("lora" in name for name, _ in model.named_parameters())
     known = json.loads((out / "dalm.json").read_text())
-    assert known == {"generator_max_len": 100, "reader_passages": 3}
+    assert known == json.loads((adapters / "generator" / "dalm.json").read_text())
+    assert (known["generator_max_len"], known["reader_passages"]) == (100, 3)
 
 
 @pytest.mark.parametrize("name", ["retriever", "generator"])

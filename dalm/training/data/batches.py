@@ -14,8 +14,8 @@ from torch import Tensor
 from dalm.errors import UserError
 from dalm.models.batching import Ragged, Sequences
 from dalm.models.generator import Generator
+from dalm.models.prompt_frame import Prompt
 from dalm.models.retriever import Retriever
-from dalm.prompts import Prompt
 from dalm.records import Example, Passage
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class KnowledgeBase:
         self.keys = np.array([int(p.id, 16) for p in passages], np.uint64).view(np.int64)
         texts = [passage.text for passage in passages]
         self.tokens = Ragged(retriever.tokenise(texts, "passage"))
-        self.pieces = Ragged([] if generator is None else generator.tokenise(texts))
+        self.pieces = Ragged([] if generator is None else generator.tokenise_passages(texts))
 
     def __len__(self) -> int:
         return len(self.passages)
@@ -127,7 +127,7 @@ class Rows:
         self.generator = generator
         self.gold_probability, self.seed, self.epoch = gold_probability, seed, 0
         if generator is not None:
-            asked = generator.tokenise([example.query for example in examples])
+            asked = generator.tokenise_queries([example.query for example in examples])
             answers = generator.tokenise_answers([example.answer or "" for example in examples])
             kept = fitting(asked, answers, generator)
             examples = [examples[row] for row in kept]

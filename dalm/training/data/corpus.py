@@ -11,8 +11,8 @@ from dalm.distributed import world_size
 from dalm.errors import UserError
 from dalm.ingest.texts import hold_out, read_texts
 from dalm.models.generator import Generator
+from dalm.models.prompt_frame import leading_token
 from dalm.progress import track
-from dalm.prompts import leading_token
 from dalm.records import Passage
 from dalm.training.bits_per_byte import HeldOut
 from dalm.training.data.packing import PackedRows, replayed

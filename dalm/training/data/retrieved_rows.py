@@ -31,7 +31,7 @@ class SearchedRows(Rows):
         super().__init__(*given, **options)
         self.reconstruction_weight = reconstruction_weight
         assert self.generator is not None
-        self.task = self.generator.tokenise([STATE])[0].tolist()
+        self.task = self.generator.tokenise_queries([STATE])[0].tolist()
         self.stated: list[int] = []
         if reconstruction_weight:
             least = self.generator.frame.overhead() + len(self.task) + WORDS.start

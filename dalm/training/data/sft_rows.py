@@ -9,7 +9,7 @@ import numpy as np
 from dalm.errors import UserError
 from dalm.models.batching import Ragged
 from dalm.models.generator import Generator
-from dalm.prompts import Prompt
+from dalm.models.prompt_frame import Prompt
 from dalm.records import Example, Passage
 from dalm.training.data.batches import Batch, distinct, fitting, probed
 
@@ -45,13 +45,13 @@ class ReadingRows:
         self.searched = found is not None
         if found is not None:
             examples = [_with(*pair) for pair in zip(examples, found, strict=True)]
-        asked = generator.tokenise([example.query for example in examples])
+        asked = generator.tokenise_queries([example.query for example in examples])
         answers = generator.tokenise_answers([example.answer or "" for example in examples])
         kept = fitting(asked, answers, generator, reader_passages)
         self.queries = Ragged([asked[row] for row in kept])
         self.answers = Ragged([answers[row] for row in kept])
         passages, self.gold, self.distractors = distinct([examples[row] for row in kept])
-        self.passages = Ragged(generator.tokenise([passage.text for passage in passages]))
+        self.passages = Ragged(generator.tokenise_passages([passage.text for passage in passages]))
         self._check()
 
     def __len__(self) -> int:

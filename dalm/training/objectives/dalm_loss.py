@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dalm.prompts import Prompt
+from dalm.models.prompt_frame import Prompt
 from dalm.training import losses
 from dalm.training.data.batches import Batch
 from dalm.training.objectives.contrastive import contrast, embed_pairs

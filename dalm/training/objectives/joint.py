@@ -10,8 +10,8 @@ from torch import Tensor
 
 from dalm.collectives import gather
 from dalm.models.generator import Generator
+from dalm.models.prompt_frame import Prompt
 from dalm.models.retriever import Retriever
-from dalm.prompts import Prompt
 from dalm.training import losses
 from dalm.training.data.batches import Batch
 from dalm.training.gradient_cache import micro_batches

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dalm.prompts import Prompt
+from dalm.models.prompt_frame import Prompt
 from dalm.training import gradient_cache, losses, scoring
 from dalm.training.data.batches import on
 from dalm.training.objectives import diagnostics

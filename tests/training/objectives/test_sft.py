@@ -1,7 +1,7 @@
 """Supervised tuning: what stands in a prompt, which tokens have a loss, what a resume repeats."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from dalm.config import GeneratorOnly
 from dalm.errors import UserError
 from dalm.models.generator import load_generator
 from dalm.models.loading import place
+from dalm.prompts import DEFAULT
 from dalm.records import Example, Passage
 from dalm.training import generator_setup, metrics_log
 from dalm.training.data.sft_rows import ReadingRows
@@ -300,7 +301,7 @@ def searched_run(tiny_models, tiny_table, tmp_path_factory):
 
 def test_a_tuned_generator_remembers_how_much_it_read(searched_run):
     known = json.loads((searched_run / "generator" / "dalm.json").read_text())
-    assert known == {"generator_max_len": 256, "reader_passages": 3}
+    assert known == {"generator_max_len": 256, "reader_passages": 3, "prompt": asdict(DEFAULT)}
     loaded = load_generator(str(searched_run / "generator"), CPU)
     assert loaded.reader_passages == 3
 

@@ -1,0 +1,239 @@
+"""Write a prompt template into a tokenizer's chat template, which reads passages as `documents`.
+
+An exported generator answers in plain transformers, and in servers that read chat templates, with
+the prompt that it was trained with:
+
+    tokenizer.apply_chat_template(messages, documents=[{"title": "…", "text": "…"}, …],
+                                  add_generation_prompt=True)
+
+Without documents the rendering is that of the base's chat template. A base that has none gets the
+prompt without passages.
+
+The text is the prompt's, and its tokens are those of `Frame.join` unless the tokenizer has tokens
+across the border of two pieces: training tokenises the pieces separately, `apply_chat_template` the
+whole text. GPT-2's and Llama 2's tokenizers have none in the default prompt; those of GPT-4,
+Llama 3 and Qwen read a full stop and the line breaks after it as one token. That is logged.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from dalm.models.prompt_frame import FrameTexts, frame_of, leading_token, tokenise
+from dalm.prompts import PromptTemplate
+
+logger = logging.getLogger(__name__)
+
+ChatTemplate = str | dict[str, str] | None
+"""What a tokenizer has: one template, several by name, or none."""
+
+_HEAD = "{# DALM: the passages of the prompt are the `documents` #}\n"
+_BASE = "{# the chat template of the base: #}\n"
+_END = "{{#+ end of the chat template of the base, without its last {} #}}"
+"""Comments that mark the base's chat template; they render to nothing. Jinja skips the line break
+after the first two, and `+` keeps blanks before the third. Jinja drops one line end at the end of a
+template, and only there: it is noted in the comment."""
+_LINE_ENDS = ("\r\n", "\n", "\r", "")
+_GIVEN = "documents is defined and documents is not none"
+_PROBES = (
+    (("It opens at 9 bars.", "in Ulm"), "When does it open?"),
+    (("in Ulm",), "Where"),
+)
+"""Passages and a question, with and without punctuation at the end."""
+_NO_QUESTION = "documents need a user message: the question that is asked about them"
+_ONE_QUESTION = "this prompt has one question: a user message, and the assistant's answer if known"
+
+
+def with_documents(
+    tokenizer: Any, template: PromptTemplate, texts: FrameTexts
+) -> str | dict[str, str]:
+    """Return the tokenizer's chat template, with the prompt where documents are given.
+
+    `tokenizer` has the base's chat template; `texts` are the template as the model reads it. Of the
+    ways to write it the first one is taken that gives the tokens of the model's frame.
+    """
+    own: ChatTemplate = tokenizer.chat_template
+    base = own.get("default") if isinstance(own, dict) else own
+    score = _scorer(tokenizer, texts)
+    best, best_score = "", (-1, False)
+    for written in _candidates(tokenizer, template, texts, base):
+        found = score(written)
+        if found > best_score:
+            best, best_score = written, found
+        if found[0] == len(_PROBES):
+            break
+    else:
+        logger.info(
+            "chat template: this tokenizer has tokens across the borders of texts, such as '.' "
+            "with line breaks; apply_chat_template(documents=...) gives the prompt's text with "
+            "other tokens at these borders"
+        )
+    return {**own, "default": best} if isinstance(own, dict) else best
+
+
+def without_documents(chat_template: ChatTemplate) -> ChatTemplate:
+    """Return the chat template that `with_documents` was given, from what it returned."""
+    if isinstance(chat_template, dict):
+        found = {name: without_documents(text) for name, text in chat_template.items()}
+        return {name: text for name, text in found.items() if isinstance(text, str)} or None
+    if chat_template is None or not chat_template.startswith(_HEAD):
+        return chat_template
+    _, begins, rest = chat_template.partition(_BASE)
+    if not begins:
+        return None
+    for line_end in _LINE_ENDS:
+        base, ends, _ = rest.rpartition(_END.format(_quoted(line_end)))
+        if ends:
+            return base + line_end
+    return rest
+
+
+def _ended(base: str) -> str:
+    """Return the base's chat template as it is within another one, with the mark of its end."""
+    line_end = next(end for end in _LINE_ENDS if base.endswith(end))
+    return base.removesuffix(line_end) + _END.format(_quoted(line_end))
+
+
+# How well a chat template renders the prompt
+
+
+def _scorer(tokenizer: Any, texts: FrameTexts) -> Callable[[str], tuple[int, bool]]:
+    """Return what counts the probes that have the frame's tokens, and compares their text."""
+    frame, blanks = frame_of(tokenizer, texts)
+    expected = []
+    for passages, query in _PROBES:
+        pieces = [*(blanks.passage + text for text in passages), blanks.query + query]
+        *read, asked = (tokens.tolist() for tokens in tokenise(tokenizer, pieces))
+        tokens = frame.join(read, asked, None, 1_000_000).tokens
+        expected.append((tokens, _text(texts, passages, query)))
+
+    def score(written: str) -> tuple[int, bool]:
+        try:
+            rendered = [_render(tokenizer, written, *probe) for probe in _PROBES]
+        except Exception:  # the base's chat template is a program of its authors
+            return -1, False
+        ids = tokenizer(rendered, add_special_tokens=False).input_ids
+        same_tokens = [row == tokens for row, (tokens, _) in zip(ids, expected, strict=True)]
+        return sum(same_tokens), rendered == [text for _, text in expected]
+
+    return score
+
+
+def _render(tokenizer: Any, chat_template: str, passages: Sequence[str], query: str) -> str:
+    rendered: str = tokenizer.apply_chat_template(
+        [{"role": "user", "content": query}],
+        documents=[{"title": "", "text": text} for text in passages],
+        chat_template=chat_template,
+        add_generation_prompt=True,
+        tokenize=False,
+    )
+    return rendered
+
+
+def _text(texts: FrameTexts, passages: Sequence[str], query: str, blank: str = "") -> str:
+    """Return a prompt's text up to where the answer begins."""
+    mark, question = _spaced(texts.passage, blank), _spaced(texts.query, blank)
+    read = "".join(f"{mark}{text}{texts.passage_end}" for text in passages)
+    return f"{texts.opening}{read}{question}{query}{texts.answer.rstrip(' ')}"
+
+
+# The ways to write it
+
+
+def _candidates(
+    tokenizer: Any, template: PromptTemplate, texts: FrameTexts, base: str | None
+) -> Iterator[str]:
+    """Yield chat templates that may render the frame, the most natural first.
+
+    Some tokenizers put a blank before each text of its own, and so before each piece of a prompt,
+    but not within a whole text: there the blank is written.
+    """
+    if texts.is_chat:
+        assert base is not None
+        for blank in ("", " "):
+            yield _rewritten(tokenizer, template, texts, base, blank)
+    has_bos = not texts.is_chat and leading_token(tokenizer) is not None
+    bos = tokenizer.bos_token if has_bos else ""
+    end = texts.end or tokenizer.eos_token
+    for blank in ("", " "):
+        for first in ("", " "):
+            spelled = _spelled_out(texts, f"{bos}{first}{texts.opening}", end, blank)
+            yield _HEAD + spelled if base is None else _beside(spelled, base)
+
+
+def _rewritten(
+    tokenizer: Any, template: PromptTemplate, texts: FrameTexts, base: str, blank: str
+) -> str:
+    """Put the passages into the last user message, and leave the rendering to the base.
+
+    Conversations and system messages stay what they are. What the frame has between the base's
+    generation prompt and the answer, such as an empty block of thoughts, is appended.
+    """
+    mark, mark_end = template.around_passage
+    question, question_end = template.around_question
+    head = f"""{_HEAD}\
+{{%- if {_GIVEN} %}}
+{{%- set dalm = namespace(text={_quoted(template.instruction)}, place=-1) %}}
+{{%- for document in documents %}}
+{{%- set dalm.text = dalm.text ~ {_quoted(_spaced(mark, blank))} ~ document['text'] %}}
+{{%- set dalm.text = dalm.text ~ {_quoted(mark_end)} %}}
+{{%- endfor %}}
+{{%- for message in messages %}}
+{{%- if message['role'] == 'user' %}}{{%- set dalm.place = loop.index0 %}}{{%- endif %}}
+{{%- endfor %}}
+{{%- if dalm.place < 0 %}}{{{{- raise_exception({_quoted(_NO_QUESTION)}) }}}}{{%- endif %}}
+{{%- set dalm.text = dalm.text ~ {_quoted(_spaced(question, blank))} %}}
+{{%- set dalm.text = dalm.text ~ messages[dalm.place]['content'] ~ {_quoted(question_end)} %}}
+{{%- set asked = [{{'role': 'user', 'content': dalm.text}}] %}}
+{{%- set messages = messages[:dalm.place] + asked + messages[dalm.place + 1:] %}}
+{{%- endif %}}
+{_BASE}"""
+    passages, query = _PROBES[0]
+    try:
+        rendered = _render(tokenizer, head + base, passages, query)
+    except Exception:  # it will be scored as one that fails
+        return head + base
+    wanted = _text(texts, passages, query, blank)
+    missing = wanted.removeprefix(rendered)
+    if missing in ("", wanted):
+        return head + base
+    tail = f"{{% if {_GIVEN} and add_generation_prompt %}}{{{{ {_quoted(missing)} }}}}{{% endif %}}"
+    return f"{head}{_ended(base)}{tail}"
+
+
+def _spelled_out(texts: FrameTexts, opening: str, end: str, blank: str) -> str:
+    """Write the frame itself: one question, and its answer if there is one."""
+    mark, question = (_quoted(_spaced(text, blank)) for text in (texts.passage, texts.query))
+    answer = _quoted(_spaced(texts.answer, blank))
+    return f"""\
+{{%- if messages | map(attribute='role') | join(' ') not in ['user', 'user assistant'] %}}
+{{{{- raise_exception({_quoted(_ONE_QUESTION)}) }}}}
+{{%- endif %}}
+{{{{- {_quoted(opening)} }}}}
+{{%- for document in documents or [] %}}
+{{{{- {mark} ~ document['text'] ~ {_quoted(texts.passage_end)} }}}}
+{{%- endfor %}}
+{{{{- {question} ~ messages[0]['content'] }}}}
+{{%- if messages | length == 2 %}}
+{{{{- {answer} ~ messages[1]['content'] ~ {_quoted(end)} }}}}
+{{%- elif add_generation_prompt %}}
+{{{{- {_quoted(texts.answer.rstrip(" "))} }}}}
+{{%- endif %}}"""
+
+
+def _beside(spelled: str, base: str) -> str:
+    """Render the frame where documents are given, and the base's chat template elsewhere."""
+    return (
+        f"{_HEAD}{{%- if {_GIVEN} %}}\n{spelled}\n{{%- else %}}\n{_BASE}{_ended(base)}{{% endif %}}"
+    )
+
+
+def _spaced(mark: str, blank: str) -> str:
+    """Add the blank of the tokenizer to a mark that has none of its own."""
+    return mark if mark.endswith(" ") else mark + blank
+
+
+def _quoted(text: str) -> str:
+    """Return text as a literal of Jinja, whose escapes are those of JSON."""
+    return json.dumps(text, ensure_ascii=False)
