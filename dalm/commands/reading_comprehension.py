@@ -1,10 +1,20 @@
-"""Make reading comprehension texts: a table of passages in, a table of texts to train on out."""
+"""Turn passages into reading comprehension texts, to pretrain a generator on a domain."""
 
-from typing import Annotated
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from dalm.config import ReadingComprehension
+from dalm.config import Columns, PairColumns, ReadingComprehension, check
+from dalm.errors import UserError
+
+if TYPE_CHECKING:
+    from dalm.records import Passage
+
+logger = logging.getLogger(__name__)
 
 
 def reading_comprehension(
@@ -21,22 +31,67 @@ def reading_comprehension(
     dataset_path
         Table with passages: csv, tsv, jsonl, parquet, a saved dataset, a hub name.
     """
+    from dalm.artifacts import claim
     from dalm.io.examples import read_passages
     from dalm.progress import track
-    from dalm.synth import comprehension_run
-    from dalm.synth.exercise_texts import Writer
+    from dalm.synth.domain_words import domain_vocabulary
+    from dalm.synth.exercise_texts import ExerciseWriter, write_texts
 
-    output = comprehension_run.start(settings)
-    passages = read_passages(dataset_path, comprehension_run.columns(settings))
-    questions = comprehension_run.questions(settings, passages)
-    writer = Writer(
-        most=settings.exercises_per_passage,
-        seed=settings.seed,
-        patterns=settings.patterns,
-        domain=comprehension_run.domain(settings, passages),
-    )
-    texts = [
-        writer.write(passage, questions.get(passage.id, ()))
-        for passage in track(passages, len(passages), "texts", "passage")
-    ]
-    comprehension_run.finish(output, texts)
+    output = _checked(settings)
+    with claim(output, "--output"):
+        columns = PairColumns(
+            passage_column=settings.passage_column, title_column=settings.title_column
+        )
+        passages = read_passages(dataset_path, columns)
+        questions = _questions(settings.questions, passages)
+        domain = frozenset[str]()
+        if settings.patterns:
+            domain = domain_vocabulary(settings.general_vocabulary, passages)
+        writer = ExerciseWriter(
+            settings.exercises_per_passage, settings.seed, settings.patterns, domain
+        )
+        texts = [
+            writer.write(passage, questions.get(passage.id, ()))
+            for passage in track(passages, len(passages), "texts", "passage")
+        ]
+        write_texts(output, texts)
+
+
+def _checked(settings: ReadingComprehension) -> Path:
+    """Refuse what can't work, before anything is read; return the output file."""
+    from dalm.io.writers import check_output_file
+
+    check(settings)
+    if not settings.patterns and settings.questions is None:
+        raise UserError("--no-patterns leaves no exercises; name a table of --questions")
+    output = Path(settings.output).expanduser()
+    check_output_file(output, settings.overwrite_output)
+    return output
+
+
+def _questions(
+    table: str | None, passages: Sequence["Passage"]
+) -> Mapping[str, list[tuple[str, str]]]:
+    """Return a table's questions and answers by the id of the passage they were generated from.
+
+    Raises:
+        UserError: none of them is about one of the passages.
+    """
+    from dalm.io.examples import read_examples
+
+    if table is None:
+        return {}
+    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    examples = read_examples(table, Columns(), needs=("passage", "answer"))
+    for example in examples:
+        assert example.passage is not None
+        assert example.answer is not None
+        found[example.passage.id].append((example.query, example.answer))
+    known = sum(len(found[passage.id]) for passage in passages if passage.id in found)
+    if not known:
+        raise UserError(
+            f"none of the questions in {table} is about one of the passages; "
+            "name the table that was made of them"
+        )
+    logger.info("questions  %d, %d of other passages", known, len(examples) - known)
+    return found

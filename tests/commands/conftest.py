@@ -1,4 +1,4 @@
-"""What the tests of questions and answers share: passages, and a server that asks about them."""
+"""Passages for the tests of `dalm qa-gen`, and a server that asks about them."""
 
 import csv
 import json
