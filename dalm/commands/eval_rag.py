@@ -22,7 +22,7 @@ def eval_rag(
         name.
     """
     from dalm.eval import evaluation_run
-    from dalm.eval.judge.judge import judge_answers, judge_of
+    from dalm.eval.judge.judge import judge_answers, load_judge
     from dalm.eval.results import BASELINE, Results
     from dalm.eval.summary import finish
     from dalm.eval.timing import Stopwatch
@@ -30,7 +30,7 @@ def eval_rag(
     from dalm.models.retriever import Retriever
 
     folder = evaluation_run.start(settings)
-    judge = judge_of(settings, folder)
+    judge = load_judge(settings, folder)
     sets = evaluation_run.sets_of(dataset_path, settings, evaluation_run.needs_of(settings))
     watch = Stopwatch()
 

@@ -29,7 +29,7 @@ from dalm.eval.comparison import (
     sentence,
     spoken,
 )
-from dalm.eval.judge.verdicts import said_of_judge
+from dalm.eval.judge.verdicts import judge_summary
 from dalm.eval.metrics import in_words
 from dalm.eval.quality_gates import (
     Gate,
@@ -106,7 +106,7 @@ def tell(lines: Sequence[Line], results: Results, baseline: Results | None) -> N
         print()
         for line in [line for line in lines if line.against and not is_bound(line.measure)][:SAID]:
             print(sentence(line))
-    if judged := list(said_of_judge(results.facts.get("judge"))):
+    if judged := list(judge_summary(results.facts.get("judge"))):
         print()
         print("\n".join(judged))
 

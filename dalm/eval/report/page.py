@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from dalm.eval import summary
 from dalm.eval.comparison import BOUNDS, Line, is_bound, sentence, spoken
-from dalm.eval.judge.verdicts import said_of_judge
+from dalm.eval.judge.verdicts import judge_summary
 from dalm.eval.quality_gates import Gate
 from dalm.eval.report import chart_data, charts, query_table
 from dalm.eval.results import Results
@@ -107,7 +107,7 @@ def _compared(results: Results, lines: Sequence[Line]) -> dict[str, Any]:
         "headlines": leading if len(leading) > 2 else plain[:4],
         "rows": [(line, charts.interval_picture(line, highest[line.measure])) for line in plain],
         "said": [sentence(line) for line in plain if line.against],
-        "judge": list(said_of_judge(results.facts.get("judge"))),
+        "judge": list(judge_summary(results.facts.get("judge"))),
         "readings": {
             name: [means.get(key) for key in (name, *(f"{name}[{b}]" for b in BOUNDS))]
             for name in means
