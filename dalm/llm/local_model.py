@@ -137,7 +137,7 @@ class LocalModel:
         return (self.max_length or 2**62) - self.max_new_tokens
 
 
-class _Abandoned(StoppingCriteria):  # type: ignore[misc]
+class _Abandoned(StoppingCriteria):
     """Stop generating once nobody reads the stream."""
 
     def __init__(self, event: Event) -> None:

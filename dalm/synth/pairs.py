@@ -151,7 +151,10 @@ def _log_files(folder: Path, tables: Mapping[str, Sequence[Pair]], forms: Sequen
 
 
 def columns_of(pairs: Sequence[Pair]) -> Columns:
-    """Return the columns of a table of pairs; training reads the first four."""
+    """Return the columns of a table of pairs; training reads the first four.
+
+    The last ones are the provenance of the passages, as far as it is known.
+    """
     pick: dict[str, Callable[[Pair], object]] = {
         "Title": lambda p: p.passage.title,
         "Passage": lambda p: p.passage.text,
@@ -169,7 +172,10 @@ def columns_of(pairs: Sequence[Pair]) -> Columns:
         "SecondPassageId": lambda p: p.other.id if p.other else "",
         "SecondQuote": lambda p: p.other_quote,
     }
-    return {name: [get(pair) for pair in pairs] for name, get in pick.items()}
+    columns = {name: [get(pair) for pair in pairs] for name, get in pick.items()}
+    records = [pair.passage.provenance() for pair in pairs]
+    names = dict.fromkeys(name for record in records for name in record if name not in columns)
+    return columns | {name: [record.get(name) for record in records] for name in names}
 
 
 def _write_pairs(folder: Path, tables: Mapping[str, Sequence[Pair]], forms: Iterable[str]) -> None:
