@@ -1,20 +1,12 @@
 """Turn passages into reading comprehension texts, to pretrain a generator on a domain."""
 
-import logging
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from dalm.config import Columns, PairColumns, ReadingComprehension, check
+from dalm.config import PairColumns, ReadingComprehension, check
 from dalm.errors import UserError
-
-if TYPE_CHECKING:
-    from dalm.records import Passage
-
-logger = logging.getLogger(__name__)
 
 
 def reading_comprehension(
@@ -35,7 +27,7 @@ def reading_comprehension(
     from dalm.io.examples import read_passages
     from dalm.progress import track
     from dalm.synth.domain_words import domain_vocabulary
-    from dalm.synth.exercise_texts import ExerciseWriter, write_texts
+    from dalm.synth.exercise_texts import ExerciseWriter, read_questions, write_texts
 
     output = _checked(settings)
     with claim(output, "--output"):
@@ -43,7 +35,7 @@ def reading_comprehension(
             passage_column=settings.passage_column, title_column=settings.title_column
         )
         passages = read_passages(dataset_path, columns)
-        questions = _questions(settings.questions, passages)
+        questions = read_questions(settings.questions, passages)
         domain = frozenset[str]()
         if settings.patterns:
             domain = domain_vocabulary(settings.general_vocabulary, passages)
@@ -67,31 +59,3 @@ def _checked(settings: ReadingComprehension) -> Path:
     output = Path(settings.output).expanduser()
     check_output_file(output, settings.overwrite_output)
     return output
-
-
-def _questions(
-    table: str | None, passages: Sequence["Passage"]
-) -> Mapping[str, list[tuple[str, str]]]:
-    """Return a table's questions and answers by the id of the passage they were generated from.
-
-    Raises:
-        UserError: none of them is about one of the passages.
-    """
-    from dalm.io.examples import read_examples
-
-    if table is None:
-        return {}
-    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    examples = read_examples(table, Columns(), needs=("passage", "answer"))
-    for example in examples:
-        assert example.passage is not None
-        assert example.answer is not None
-        found[example.passage.id].append((example.query, example.answer))
-    known = sum(len(found[passage.id]) for passage in passages if passage.id in found)
-    if not known:
-        raise UserError(
-            f"none of the questions in {table} is about one of the passages; "
-            "name the table that was made of them"
-        )
-    logger.info("questions  %d, %d of other passages", known, len(examples) - known)
-    return found

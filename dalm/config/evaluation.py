@@ -141,6 +141,20 @@ class GeneratorEvaluation:
     """Longest prompt with its answer; by default as it was trained, else 256."""
 
 
+@panel("Generator")
+@dataclass(frozen=True, kw_only=True)
+class ServedGeneratorOptions:
+    """A generator on a server in place of a local one."""
+
+    generator_url: str | None = option(None, needs={"evaluate_generator": None})
+    """An OpenAI-compatible server whose model answers, as in http://localhost:8000/v1, in place of
+    --generator-name-or-path. NLL isn't measured: a server gives no log-probabilities of it."""
+    generator_model: str | None = option(None, needs={"generator_url": None})
+    """The server's name for its model."""
+    generator_api_key_env: str = option("OPENAI_API_KEY", needs={"generator_url": None})
+    """Environment variable with the server's key, if it wants one. The key is written nowhere."""
+
+
 @panel("Judge")
 @dataclass(frozen=True, kw_only=True)
 class Judging:

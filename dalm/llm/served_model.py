@@ -31,7 +31,7 @@ class ServerOptions:
     url: str
     model: str
     api_key_env: str
-    timeout: str
+    timeout: str | None = None
     resume: str = "the same command"
     """What continues a run where it was interrupted."""
 
@@ -95,7 +95,7 @@ class ServerOptions:
                 return f"{error}; {self._remedy(error.status)}"
             case ServerError():
                 return f"{error}; {self.kept}"
-            case TimedOutError():
+            case TimedOutError() if self.timeout:
                 return f"{error} ({self.timeout})"
         return str(error)
 

@@ -1,12 +1,15 @@
 """Join a passage and its exercises into one text, and write a table of such texts."""
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
+from dalm.config import Columns
+from dalm.errors import UserError
+from dalm.io.examples import read_examples
 from dalm.io.writers import write_table
 from dalm.records import Passage
 from dalm.synth.exercises import KINDS, Exercise, Kind, mine, split_for_completion
@@ -166,6 +169,32 @@ def _of_different_kinds(exercises: Sequence[Exercise]) -> list[Exercise]:
         rounds.append(seen[each.kind])
         seen[each.kind] += 1
     return [each for _, each in sorted(zip(rounds, exercises, strict=True), key=lambda p: p[0])]
+
+
+def read_questions(
+    table: str | None, passages: Sequence[Passage]
+) -> Mapping[str, list[tuple[str, str]]]:
+    """Read questions and answers, by the id of the passage they were generated from.
+
+    Raises:
+        UserError: none of them is about one of the passages.
+    """
+    if table is None:
+        return {}
+    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    examples = read_examples(table, Columns(), needs=("passage", "answer"))
+    for example in examples:
+        assert example.passage is not None
+        assert example.answer is not None
+        found[example.passage.id].append((example.query, example.answer))
+    known = sum(len(found[passage.id]) for passage in passages if passage.id in found)
+    if not known:
+        raise UserError(
+            f"none of the questions in {table} is about one of the passages; "
+            "name the table that was made of them"
+        )
+    logger.info("questions  %d, %d of other passages", known, len(examples) - known)
+    return found
 
 
 def write_texts(output: Path, texts: Sequence[ComprehensionText]) -> None:
