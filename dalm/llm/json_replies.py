@@ -74,8 +74,8 @@ def _decode(text: str, place: int) -> tuple[Any, int]:
         return json.JSONDecoder(strict=False).raw_decode(text, place)
     except (ValueError, RecursionError):
         pass
-    # An object without another in it ends at the next brace. What has no end is left alone: it was
-    # cut short, and repairing it would pass half a value off as a whole one.
+    # An object without another in it ends at the next brace. One without an end
+    # was truncated; repairing it would make a complete object of half a reply.
     end = text.find("}", place) + 1
     inner = text[place:end]
     if not end or "{" in inner[1:]:

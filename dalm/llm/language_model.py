@@ -59,7 +59,7 @@ class LanguageModel(Protocol):
 
     @property
     def identity(self) -> str:
-        """What tells it from other models in cache keys: a served name, or a hash of weights."""
+        """What identifies it in cache keys: its name on a server, or a hash of its weights."""
 
     @property
     def parameters(self) -> Mapping[str, Any]:

@@ -100,7 +100,7 @@ class LocalModel:
                 on_reply(requests[place], reply)
 
     def stream(self, messages: Sequence[Message]) -> Iterator[str]:
-        """Yield a reply in whole words as they are generated; stops when nobody reads on.
+        """Yield a reply in whole words as they are generated; closing the iterator stops it.
 
         The pieces joined are what `generate` returns, but for white space at both ends.
 
@@ -138,7 +138,7 @@ class LocalModel:
 
 
 class _Abandoned(StoppingCriteria):
-    """Stop generating once nobody reads the stream."""
+    """Stop generating once the stream is closed."""
 
     def __init__(self, event: Event) -> None:
         self.event = event

@@ -37,8 +37,8 @@ _UNSUPPORTED: dict[str, tuple[str, str | None]] = {
 class OpenAIClient:
     """Keep so many requests under way at once, in one connection pool.
 
-    A server that names a time in Retry-After is left alone for that long by all requests. A
-    parameter that it doesn't know (the JSON schema, the seed ...) is left out from then on.
+    No request is sent to a server for as long as it asks for in Retry-After. A parameter that it
+    doesn't know (the JSON schema, the seed ...) is left out from then on.
     """
 
     def __init__(self, endpoint: Endpoint, parameters: Mapping[str, Any], concurrency: int) -> None:
@@ -167,7 +167,7 @@ class OpenAIClient:
         raise AssertionError("a last try returns or raises")
 
     def _pause(self, error: BusyError) -> None:
-        """Leave the server alone for as long as it asks, with all requests."""
+        """Hold all requests back for as long as the server asks."""
         if not error.wait:
             return
         if error.wait > LONGEST_WAIT:

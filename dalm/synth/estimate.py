@@ -68,10 +68,10 @@ def _extraction(passages: Sequence[Passage], number: int) -> Iterator[str]:
     """Yield the number of questions by patterns and the time, measured on a few passages."""
     sample = passages[:: max(1, len(passages) // SAMPLE)]
     start = time.perf_counter()
-    made = sum(len(extract(passage, number)) for passage in sample)
+    count = sum(len(extract(passage, number)) for passage in sample)
     seconds = (time.perf_counter() - start) / len(sample)
     yield "requests    0: patterns ask no model"
-    yield f"questions   {made / len(sample) * len(passages):,.0f} before the filters"
+    yield f"questions   {count / len(sample) * len(passages):,.0f} before the filters"
     yield f"time        {_duration(seconds * len(passages))}, without the filters"
 
 

@@ -105,7 +105,7 @@ class ComprehensionText:
 
 @dataclass(frozen=True)
 class ExerciseWriter:
-    """Write texts that depend on passage, seed and options alone, not on the other passages.
+    """Write texts that depend on nothing but the passage, the seed and the options.
 
     Generated questions come before exercises mined by patterns, and of these titles last; at most
     `max_exercises` in all.
@@ -128,9 +128,9 @@ class ExerciseWriter:
         parts = [opening]
         for place, each in enumerate(exercises):
             choices = TEMPLATES[each.kind]
-            asked, wanted = choices[self._draw(len(choices), passage, f"{place} {each.kind}")]
+            templates = choices[self._draw(len(choices), passage, f"{place} {each.kind}")]
             fields = {"given": each.given, "wanted": each.wanted}
-            question, reply = (_filled(template, fields) for template in (asked, wanted))
+            question, reply = (_filled(template, fields) for template in templates)
             parts.append(f"{mark}{question}{answer}{reply}")
         return ComprehensionText(passage, "\n\n".join(parts), tuple(e.kind for e in exercises))
 

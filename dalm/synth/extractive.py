@@ -49,7 +49,7 @@ def extract(passage: Passage, number: int) -> list[Pair]:
     Every answer and every quote is in the passage verbatim.
     """
     found = list(_sentences(passage.text))
-    asked = [list(_of_sentence(sentence)) for sentence in found]
+    questions = [list(_of_sentence(sentence)) for sentence in found]
     return [
         Pair(
             passage,
@@ -60,7 +60,7 @@ def extract(passage: Passage, number: int) -> list[Pair]:
             generator=GENERATOR,
             prompt_version=VERSION,
         )
-        for sentence, question in _best(asked, found, number)
+        for sentence, question in _best(questions, found, number)
     ]
 
 
@@ -73,12 +73,12 @@ def _sentences(passage: str) -> Iterator[Sentence]:
 
 
 def _best(
-    asked: Sequence[Sequence[Question]], found: Sequence[Sentence], number: int
+    questions: Sequence[Sequence[Question]], found: Sequence[Sentence], number: int
 ) -> list[tuple[Sentence, Question]]:
     """Choose one question a sentence first, better question forms before others."""
     ranked = []
-    for place, questions in enumerate(asked):
-        for turn, question in enumerate(sorted(questions, key=lambda each: each.rank)):
+    for place, of_sentence in enumerate(questions):
+        for turn, question in enumerate(sorted(of_sentence, key=lambda each: each.rank)):
             ranked.append((turn, question.rank, place, question))
     ranked.sort(key=lambda each: each[:3])
     chosen = ranked[:number]

@@ -83,7 +83,7 @@ def generate_pairs(
     chosen = evenly_spaced(passages, settings.limit) if settings.limit else passages
     logger.info("passages   %d%s", len(chosen), f" of {len(passages)}" if settings.limit else "")
     if model is None:
-        tracked = track(chosen, len(chosen), "making questions", "passage")
+        tracked = track(chosen, len(chosen), "generating questions", "passage")
         number = settings.questions_per_passage
         return list(chain.from_iterable(extract(passage, number) for passage in tracked))
     with Journal(folder / JOURNAL) as journal:
@@ -99,7 +99,7 @@ def generate_pairs(
 def question_requests(
     model: LanguageModel, passages: Sequence[Passage], settings: QaGen
 ) -> list[QuestionRequest]:
-    """Return what is asked of the model about the passages."""
+    """Return the requests to the model for questions about the passages."""
     kinds = tuple(settings.kinds or SINGLE_KINDS)
     prompt = QuestionPrompt(settings.questions_per_passage, kinds)
     return requests_of(passages, prompt, model.identity, model.parameters)

@@ -175,7 +175,7 @@ def _main_part(rest: str) -> str:
 
 
 def _short_form(sentence: str) -> Iterator[Question]:
-    """Ask for what an abbreviation stands for where its letters begin the words before it."""
+    """Ask for the long form of an abbreviation whose letters begin the words before it."""
     for match in _SHORT_FORM.finditer(sentence):
         letters = [letter for letter in match[2].lower() if letter.isalpha()]
         before = match[1].replace("-", " - ").split()

@@ -76,7 +76,7 @@ VERSION = blake2b("\n".join(_TEXTS).encode(), digest_size=4).hexdigest()
 
 @dataclass(frozen=True)
 class QuestionPrompt:
-    """How a model is asked about a passage: the number and the kinds of questions wanted."""
+    """A prompt for so many questions of these kinds."""
 
     number: int
     kinds: tuple[Kind, ...]

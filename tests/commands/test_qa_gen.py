@@ -18,9 +18,11 @@ import psutil
 import pytest
 import yaml
 
+from dalm.artifacts import claim
 from dalm.cli import app, run
 from dalm.commands.qa_gen import qa_gen
 from dalm.config import Columns, QaGen
+from dalm.errors import UserError
 from dalm.io.examples import read_examples
 
 ROOT = Path(__file__).parents[2]
@@ -138,6 +140,28 @@ def test_results_are_replaced_only_when_told_so(tmp_path, capsys):
     assert "question_answer_pairs_train.csv" in after
     assert "question_answer_pairs_train.jsonl" not in after
     assert after["mine.csv"] == b"x"
+
+
+def test_a_folder_that_another_run_writes_to_is_refused(tmp_path, capsys):
+    with claim(tmp_path / "out", "--output-dir"):
+        assert command(TOY, "--output-dir", tmp_path / "out") == 2
+    assert "out: another process is writing there" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_error_while_writing_leaves_the_earlier_results(tmp_path, monkeypatch, capsys):
+    line = (TOY, "--output-dir", tmp_path / "out", "--overwrite-output-dir")
+    assert command(*line) == 0
+    before = made(tmp_path / "out")
+
+    def fail(*_: object) -> None:
+        raise UserError("no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("dalm.synth.pairs.write_yaml", fail)
+        assert command(*line) == 2
+    assert made(tmp_path / "out") == before
+    assert command(*line[:-1]) == 2, "they are complete, and not replaced unasked"
 
 
 def test_a_grown_table_keeps_its_documents_on_their_sides(tmp_path):

@@ -81,9 +81,9 @@ VERSION = blake2b(
 
 def messages(kind: Kind, sections: Sequence[str]) -> list[Message]:
     """Return the messages that ask for a verdict on what the sections show."""
-    asked = ASKED[kind].format(shown="\n\n".join(sections))
-    asked += SHAPE.format(verdicts=" or ".join(VERDICTS[kind]))
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": asked}]
+    prompt = ASKED[kind].format(shown="\n\n".join(sections))
+    prompt += SHAPE.format(verdicts=" or ".join(VERDICTS[kind]))
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": prompt}]
 
 
 def schema(kind: Kind) -> dict[str, Any]:
@@ -176,14 +176,14 @@ def preference(query: JudgedQuery, answer: str, other: str, passages: Sequence[s
     They are compared with the references, or with the passages if there are none.
     """
     read = PASSAGES.format(text=listed(passages))
-    shown = (_question(query), _references(query) if query.references else read)
+    context = (_question(query), _references(query) if query.references else read)
 
     def both(a: str, b: str) -> tuple[str, str]:
         sections = ((ANSWER_A, a), (ANSWER_B, b))
         first, second = (mark.format(text=text or NOTHING) for mark, text in sections)
         return first, second
 
-    first, swapped = (*shown, *both(answer, other)), (*shown, *both(other, answer))
+    first, swapped = (*context, *both(answer, other)), (*context, *both(other, answer))
     return Case("preference", query.id, first, swapped)
 
 
