@@ -15,17 +15,16 @@ def qa_gen(
     dataset_path: str,
     settings: Annotated[QaGen, Parameter(name="*")] = DEFAULTS,
 ) -> None:
-    """Make questions with answers from a table of passages, and split them by document.
+    """Generate question-answer pairs from a table of passages, and split them by document.
 
-    A question passes the gates if it stands alone, a quote from the passage supports its answer,
-    no other question says the same, and it finds its passage again.
+    A pair passes the filters if the question is self-contained, a quote from the passage supports
+    the answer, no other question repeats it, and a search with it finds the passage again.
 
     Parameters
     ----------
     dataset_path
         Table with passages: csv, tsv, jsonl, parquet, a saved dataset, a hub name.
     """
-    from dalm.artifacts import claim
     from dalm.io.examples import read_passages
     from dalm.synth import estimate, generation
     from dalm.synth.pairs import Rejection, write_run
@@ -41,16 +40,15 @@ def qa_gen(
         estimate.print_estimate(folder, model, passages, settings)
         return
     searches = list(searches_of(passages, settings))
-    with claim(folder, "--output-dir"):
-        rejections: list[Rejection] = []
-        drafts = generation.generate_pairs(folder, model, passages, settings, rejections)
-        pairs = select(drafts, searches, settings.round_trip_k, rejections)
-        if settings.limit:
-            estimate.print_preview(pairs, rejections)
-            return
-        log_rejections(len(pairs), rejections)
-        sides = split(pairs, passages, settings.test_share, settings.seed)
-        write_run(folder, settings, dataset_path, sides, rejections)
+    rejections: list[Rejection] = []
+    drafts = generation.generate_pairs(folder, model, passages, settings, rejections)
+    pairs = select(drafts, searches, settings.round_trip_k, rejections)
+    if settings.limit:
+        estimate.print_preview(pairs, rejections)
+        return
+    log_rejections(len(pairs), rejections)
+    sides = split(pairs, passages, settings.test_share, settings.seed)
+    write_run(folder, settings, dataset_path, sides, rejections)
 
 
 def _checked(settings: QaGen) -> Path:

@@ -13,10 +13,10 @@ def reading_comprehension(
     dataset_path: str,
     settings: Annotated[ReadingComprehension, Parameter(name="*")],
 ) -> None:
-    """Turn passages into reading comprehension texts: a generator's pretraining on a domain.
+    """Turn passages into reading comprehension texts, to pretrain a generator on a domain.
 
-    A text is a passage and exercises on it: mined from its sentences by patterns, and the
-    questions that `dalm qa-gen` made with any of its backends.
+    A text is a passage with exercises on it: mined from its sentences by patterns, or questions
+    that `dalm qa-gen` generated with any of its backends.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dalm.artifacts import write_yaml
+from dalm.artifacts import claim, write_yaml
 from dalm.config import QaGen, public
 from dalm.config.data import Kind
 from dalm.errors import UserError
@@ -92,7 +92,8 @@ def write_run(
     hard = [pair for pair in test if pair.rank is not None and pair.rank > 1]
     tables = dict(zip(NAMES, (train, test, hard), strict=True))
     forms = [form for form in FORMS if getattr(settings, f"as_{form}")] or ["csv"]
-    with _staged(folder) as staging:
+    # The lock is in the folder, whose parent may be out of bounds; a journal has its own.
+    with claim(folder / TABLE, "--output-dir"), _staged(folder) as staging:
         _write_rejections(staging, rejections)
         _write_pairs(staging, {name: rows for name, rows in tables.items() if rows}, forms)
         if train:

@@ -143,10 +143,12 @@ def test_results_are_replaced_only_when_told_so(tmp_path, capsys):
 
 
 def test_a_folder_that_another_run_writes_to_is_refused(tmp_path, capsys):
-    with claim(tmp_path / "out", "--output-dir"):
-        assert command(TOY, "--output-dir", tmp_path / "out") == 2
-    assert "out: another process is writing there" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert command(TOY, "--output-dir", tmp_path / "out") == 0
+    before = made(tmp_path / "out")
+    with claim(tmp_path / "out" / "question_answer_pairs", "--output-dir"):
+        assert command(TOY, "--output-dir", tmp_path / "out", "--overwrite-output-dir") == 2
+    assert "another process is writing there" in capsys.readouterr().err
+    assert made(tmp_path / "out") == before
 
 
 def test_an_error_while_writing_leaves_the_earlier_results(tmp_path, monkeypatch, capsys):
