@@ -260,8 +260,8 @@ def test_evaluations_are_not_replaced_unasked(
     ("options", "said"),
     [
         (["--judge", "http://localhost:9"], "--judge needs --judge-model, the server's name"),
-        (["--judge", "localhost", "--judge-model", "m"], "--judge localhost: no address; write it"),
-        (["--judge", "http://h/v1?key=x", "--judge-model", "m"], "put no password or key into it"),
+        (["--judge", "localhost", "--judge-model", "m"], "no effect without --judge http://"),
+        (["--judge", "http://h/v1?key=x", "--judge-model", "m"], "put no password or key into the"),
         (["--judge-model", "m"], "--judge-model has no effect without --judge"),
         (["--judge-timeout", "1"], "--judge-timeout has no effect without --judge"),
         (["--judge", "http://h", "--judge-concurrency", "0"], "--judge-concurrency 0: must be"),

@@ -22,11 +22,11 @@ def eval_rag(
         name.
     """
     from dalm.eval.evaluation_run import EvaluationRun
-    from dalm.eval.judge.judge import judge_answers, judge_of
+    from dalm.eval.judge.judge import judge_answers, load_judge
     from dalm.eval.results import BASELINE, Results
 
     with EvaluationRun(settings) as run:
-        judge = judge_of(settings, run.folder)
+        judge = load_judge(settings, run.folder)
         run.read_datasets(dataset_path)
         retriever, generator = run.retriever(), run.generator()
         systems = run.evaluate(run.name, retriever, generator)

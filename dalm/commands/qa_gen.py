@@ -1,22 +1,12 @@
-"""Make questions and answers: passages in, tables to train and to test on out."""
+"""Generate question-answer pairs from passages, as tables to train and to evaluate on."""
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from dalm.config import PairColumns, QaGen
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from dalm.llm.language_model import Answered, Failed
-    from dalm.records import Passage
-    from dalm.synth.generation import Model
-    from dalm.synth.pairs import Rejection
-    from dalm.synth.question_prompts import Request
-    from dalm.synth.round_trip import Search
-
+from dalm.config import PairColumns, QaGen, check
+from dalm.errors import UserError
 
 DEFAULTS = QaGen()
 
@@ -25,10 +15,10 @@ def qa_gen(
     dataset_path: str,
     settings: Annotated[QaGen, Parameter(name="*")] = DEFAULTS,
 ) -> None:
-    """Make questions with answers from a table of passages, and split them by document.
+    """Generate question-answer pairs from a table of passages, and split them by document.
 
-    A question passes the gates if it stands alone, a quote from the passage supports its answer,
-    no other question says the same, and it finds its passage again.
+    A pair passes the filters if the question is self-contained, a quote from the passage supports
+    the answer, no other question repeats it, and a search with it finds the passage again.
 
     Parameters
     ----------
@@ -36,69 +26,45 @@ def qa_gen(
         Table with passages: csv, tsv, jsonl, parquet, a saved dataset, a hub name.
     """
     from dalm.io.examples import read_passages
-    from dalm.synth import generation, qa_run
-    from dalm.synth.selection import choose, split
+    from dalm.synth import estimate, generation
+    from dalm.synth.pairs import Rejection, write_run
+    from dalm.synth.selection import log_rejections, searches_of, select, split
 
-    folder = qa_run.start(settings)
-    model = _model(settings)
+    folder = _checked(settings)
+    model = generation.load_model(settings)
     columns = PairColumns(
         passage_column=settings.passage_column, title_column=settings.title_column
     )
     passages = read_passages(dataset_path, columns)
     if settings.dry_run:
-        generation.show_estimate(folder, model, passages, settings)
+        estimate.print_estimate(folder, model, passages, settings)
         return
-    searches = list(_searches(passages, settings))
+    searches = list(searches_of(passages, settings))
     rejections: list[Rejection] = []
-    made = generation.make(folder, model, passages, settings, rejections)
-    pairs = choose(made, searches, settings.round_trip_k, rejections)
+    drafts = generation.generate_pairs(folder, model, passages, settings, rejections)
+    pairs = select(drafts, searches, settings.round_trip_k, rejections)
     if settings.limit:
-        generation.show_trial(pairs, rejections)
+        estimate.print_preview(pairs, rejections)
         return
-    qa_run.report_rejections(len(pairs), rejections)
+    log_rejections(len(pairs), rejections)
     sides = split(pairs, passages, settings.test_share, settings.seed)
-    qa_run.write(folder, settings, dataset_path, sides, rejections)
+    write_run(folder, settings, dataset_path, sides, rejections)
 
 
-def _model(settings: QaGen) -> "Model | None":
-    """Return the model to ask, if one is."""
-    from dalm.llm.language_model import Reply
-    from dalm.synth import generation
+def _checked(settings: QaGen) -> Path:
+    """Refuse what can't work, before anything is read or generated; return the output folder."""
+    from dalm.artifacts import check_folder
+    from dalm.synth.pairs import check_results
 
-    if settings.backend == "extractive":
-        return None
-    if settings.backend == "http":
-        return generation.served(settings)
-    from dalm.llm.local_model import load_chat
-    from dalm.models.loading import place
-
-    assert settings.generator_name_or_path is not None
-    placement = replace(place(settings.device, settings.precision), frozen=True)
-    chat = load_chat(settings.generator_name_or_path, placement)
-
-    def ask(requests: "Sequence[Request]", answered: "Answered", failed: "Failed") -> None:
-        chat.answer(
-            [chat.tokenise(request.messages) for request in requests],
-            settings.max_new_tokens,
-            lambda row, *reply: answered(requests[row], Reply(*reply)),
-            lambda row: failed(requests[row], "the prompt leaves no room for an answer"),
+    check(settings)
+    folder = Path(settings.output_dir).expanduser()
+    if settings.backend == "transformers" and not settings.generator_name_or_path:
+        raise UserError("--backend transformers needs --model, a folder or a name on the hub")
+    if settings.dry_run and settings.limit:
+        raise UserError(
+            "--dry-run generates nothing, --limit some questions; leave out one of them"
         )
-
-    return generation.local(settings, chat.fingerprint(), ask)
-
-
-def _searches(passages: "Sequence[Passage]", settings: QaGen) -> "Iterator[Search]":
-    """Yield what the questions have to find their passages by: words, and perhaps vectors."""
-    from dalm.retrieval.bm25 import BM25
-
-    if not settings.round_trip_k:
-        return
-    yield BM25(passages).search
-    if settings.retriever_name_or_path:  # only then is torch worth its seconds
-        from dalm.models.loading import place
-        from dalm.models.retriever import load_retriever
-        from dalm.retrieval.base import DenseSearcher, build_index
-
-        placement = replace(place(settings.device, settings.precision), frozen=True)
-        retriever = load_retriever(settings.retriever_name_or_path, placement)
-        yield DenseSearcher(retriever, build_index(retriever, passages)).search
+    check_folder("--output-dir", folder)
+    if not settings.dry_run and not settings.limit:
+        check_results(folder, settings.overwrite_output_dir)
+    return folder

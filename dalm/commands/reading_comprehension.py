@@ -1,42 +1,61 @@
-"""Make reading comprehension texts: a table of passages in, a table of texts to train on out."""
+"""Turn passages into reading comprehension texts, to pretrain a generator on a domain."""
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from dalm.config import ReadingComprehension
+from dalm.config import PairColumns, ReadingComprehension, check
+from dalm.errors import UserError
 
 
 def reading_comprehension(
     dataset_path: str,
     settings: Annotated[ReadingComprehension, Parameter(name="*")],
 ) -> None:
-    """Turn passages into reading comprehension texts: a generator's pretraining on a domain.
+    """Turn passages into reading comprehension texts, to pretrain a generator on a domain.
 
-    A text is a passage and exercises on it: mined from its sentences by patterns, and the
-    questions that `dalm qa-gen` made with any of its backends.
+    A text is a passage with exercises on it: mined from its sentences by patterns, or questions
+    that `dalm qa-gen` generated with any of its backends.
 
     Parameters
     ----------
     dataset_path
         Table with passages: csv, tsv, jsonl, parquet, a saved dataset, a hub name.
     """
+    from dalm.artifacts import claim
     from dalm.io.examples import read_passages
     from dalm.progress import track
-    from dalm.synth import comprehension_run
-    from dalm.synth.exercise_texts import Writer
+    from dalm.synth.domain_words import domain_vocabulary
+    from dalm.synth.exercise_texts import ExerciseWriter, read_questions, write_texts
 
-    output = comprehension_run.start(settings)
-    passages = read_passages(dataset_path, comprehension_run.columns(settings))
-    questions = comprehension_run.questions(settings, passages)
-    writer = Writer(
-        most=settings.exercises_per_passage,
-        seed=settings.seed,
-        patterns=settings.patterns,
-        domain=comprehension_run.domain(settings, passages),
-    )
-    texts = [
-        writer.write(passage, questions.get(passage.id, ()))
-        for passage in track(passages, len(passages), "texts", "passage")
-    ]
-    comprehension_run.finish(output, texts)
+    output = _checked(settings)
+    with claim(output, "--output"):
+        columns = PairColumns(
+            passage_column=settings.passage_column, title_column=settings.title_column
+        )
+        passages = read_passages(dataset_path, columns)
+        questions = read_questions(settings.questions, passages)
+        domain = frozenset[str]()
+        if settings.patterns:
+            domain = domain_vocabulary(settings.general_vocabulary, passages)
+        writer = ExerciseWriter(
+            settings.exercises_per_passage, settings.seed, settings.patterns, domain
+        )
+        texts = [
+            writer.write(passage, questions.get(passage.id, ()))
+            for passage in track(passages, len(passages), "texts", "passage")
+        ]
+        write_texts(output, texts)
+
+
+def _checked(settings: ReadingComprehension) -> Path:
+    """Refuse what can't work, before anything is read; return the output file."""
+    from dalm.io.writers import check_output_file
+
+    check(settings)
+    if not settings.patterns and settings.questions is None:
+        raise UserError("--no-patterns leaves no exercises; name a table of --questions")
+    output = Path(settings.output).expanduser()
+    check_output_file(output, settings.overwrite_output)
+    return output

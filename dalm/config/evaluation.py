@@ -11,6 +11,24 @@ from dalm.config.shared import Columns, Machine, Prompt, RetrieverKind, VectorCa
 Several = Parameter(consume_multiple=True, negative=())
 
 
+def is_url(name: str | None) -> bool:
+    """Return whether a model's name is the address of its server."""
+    return name is not None and name.lower().startswith(("http://", "https://"))
+
+
+class Url(tuple[str, ...]):
+    """The values of an option that are addresses, for what an option needs."""
+
+    __slots__ = ()
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, str) and is_url(value)
+
+
+SERVED = {"judge": Url(("http://...",))}
+"""What only a judge on a server needs."""
+
+
 @panel("Lengths")
 @dataclass(frozen=True, kw_only=True)
 class TunedRetrieverLengths:
@@ -123,6 +141,20 @@ class GeneratorEvaluation:
     """Longest prompt with its answer; by default as it was trained, else 256."""
 
 
+@panel("Generator")
+@dataclass(frozen=True, kw_only=True)
+class ServedGeneratorOptions:
+    """A generator on a server in place of a local one."""
+
+    generator_url: str | None = option(None, needs={"evaluate_generator": None})
+    """An OpenAI-compatible server whose model answers, as in http://localhost:8000/v1, in place of
+    --generator-name-or-path. NLL isn't measured: a server gives no log-probabilities of it."""
+    generator_model: str | None = option(None, needs={"generator_url": None})
+    """The server's name for its model."""
+    generator_api_key_env: str = option("OPENAI_API_KEY", needs={"generator_url": None})
+    """Environment variable with the server's key, if it wants one. The key is written nowhere."""
+
+
 @panel("Judge")
 @dataclass(frozen=True, kw_only=True)
 class Judging:
@@ -131,16 +163,18 @@ class Judging:
     judge: str | None = option(None, needs={"evaluate_generator": None})
     """An OpenAI-compatible server whose model judges the answers from the passages found, as in
     http://localhost:8000/v1: are they supported by the passages, and do they mean the same as a
-    reference? With a baseline also: whose answer is better? Everything is asked in two orders."""
-    judge_model: str | None = option(None, needs={"judge": None})
+    reference? With a baseline also: whose answer is better? Everything is asked in two orders.
+    What doesn't begin with http:// or https:// is an instruct model on this machine: a folder, or
+    a name on the hub."""
+    judge_model: str | None = option(None, needs=SERVED)
     """The server's name for its model."""
-    judge_api_key_env: str = option("OPENAI_API_KEY", needs={"judge": None})
+    judge_api_key_env: str = option("OPENAI_API_KEY", needs=SERVED)
     """Environment variable with the server's key, if it wants one. The key is written nowhere."""
-    judge_concurrency: int = option(16, least=1, most=1024, needs={"judge": None})
+    judge_concurrency: int = option(16, least=1, most=1024, needs=SERVED)
     """Requests under way at once."""
-    judge_max_retries: int = option(8, least=0, needs={"judge": None})
+    judge_max_retries: int = option(8, least=0, needs=SERVED)
     """How often to ask again when the server is busy, broken or gone, waiting longer each time."""
-    judge_timeout: float = option(300.0, over=0, needs={"judge": None})
+    judge_timeout: float = option(300.0, over=0, needs=SERVED)
     """Seconds to wait for a verdict."""
     judge_max_new_tokens: int = option(1024, least=16, needs={"judge": None})
     """Longest reply, in the judge's tokens."""

@@ -14,7 +14,7 @@ from typing import Any
 from dalm import artifacts, distributed
 from dalm.config import EvalRetriever, public
 from dalm.eval.comparison import FLIPS, LEVEL, SAMPLES, MeasureResult, sentence
-from dalm.eval.judge.verdicts import said_of_judge
+from dalm.eval.judge.verdicts import judge_summary
 from dalm.eval.metrics import is_bound, label
 from dalm.eval.quality_gates import Gate, GateError
 from dalm.eval.results import Results
@@ -97,7 +97,7 @@ def print_results(
         compared = [each for each in measures if each.against and not is_bound(each.measure)]
         for each in compared[:PRINTED_SENTENCES]:
             print(sentence(each))
-    if judged := list(said_of_judge(results.facts.get("judge"))):
+    if judged := list(judge_summary(results.facts.get("judge"))):
         print()
         print("\n".join(judged))
 

@@ -1,1 +1,1 @@
-"""Ask a language model: one on a server or one loaded here, each reply kept."""
+"""Language models, loaded here or served, behind one protocol, and the cache of their replies."""

@@ -1,4 +1,4 @@
-"""Read what a model wrote: a reply that should be JSON in, the objects in it out; never fails."""
+"""Find the JSON objects in a model's reply, whatever else is in it; never fails."""
 
 import ast
 import json
@@ -7,8 +7,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import json_repair
+
 MOST_CHARACTERS = 200_000  # of a reply that are looked at
 MOST_TRIES = 2_000  # braces at which an object may begin
+LONGEST_REPAIR = 4_000  # characters of a malformed object: the time grows with their square
 
 _THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?(</\1>|\Z)", re.DOTALL)
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
@@ -17,7 +20,7 @@ Object = dict[str, Any]
 
 
 def without_thoughts(text: str) -> str:
-    """Return a reply without what the model thought aloud before it."""
+    """Return a reply without the model's reasoning before it."""
     return _THOUGHT.sub("", text[:MOST_CHARACTERS])
 
 
@@ -25,7 +28,8 @@ def objects(text: str, wanted: Callable[[Object], bool]) -> Iterator[Object]:
     """Yield the objects that are wanted, outermost first, wherever in the text they begin.
 
     Markdown fences and words around the JSON are passed over. Of JSON that is cut short the whole
-    objects are found. Python's quotes and trailing commas are understood as well.
+    objects are found. Malformed ones (Python's quotes, trailing or missing commas, quotation marks
+    that aren't escaped) are repaired.
     """
     place, tries = text.find("{"), 0
     while place >= 0 and tries < MOST_TRIES:
@@ -44,9 +48,9 @@ def by_name(found: Object) -> Object:
 
 
 def one_line(text: str) -> str:
-    """Return a text on one line, and as one that can be written to a file.
+    """Return a text on one line, and one that can be written to a file.
 
-    Half a character (a lone surrogate, `"\\ud83d"` in JSON) can't be, and becomes a question mark.
+    An unpaired surrogate (`"\\ud83d"` in JSON) can't be, and becomes a question mark.
     """
     return " ".join(text.encode("utf-8", "replace").decode().split())
 
@@ -70,27 +74,35 @@ def _decode(text: str, place: int) -> tuple[Any, int]:
         return json.JSONDecoder(strict=False).raw_decode(text, place)
     except (ValueError, RecursionError):
         pass
-    # Small repairs are worth a try on an object without another in it: it ends at the next brace.
+    # An object without another in it ends at the next brace. One without an end
+    # was truncated; repairing it would make a complete object of half a reply.
     end = text.find("}", place) + 1
     inner = text[place:end]
     if not end or "{" in inner[1:]:
         return None, place
-    mended = _TRAILING_COMMA.sub(r"\1", inner)
-    for read, written in ((_loads, mended), (_python, inner)):
+    for read in (_without_trailing_commas, _python, _repaired):
         try:
-            value = read(written)
-        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+            value = read(inner)
+        except Exception:  # json_repair documents none of its own
             continue
         if isinstance(value, dict):
             return value, end
     return None, place
 
 
-def _loads(text: str) -> Any:
-    return json.loads(text, strict=False)
+# The exact readers come first: json_repair neither joins the escapes of surrogate pairs nor knows
+# Python's escapes.
+
+
+def _without_trailing_commas(text: str) -> Any:
+    return json.loads(_TRAILING_COMMA.sub(r"\1", text), strict=False)
 
 
 def _python(text: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a backslash that means nothing in Python
         return ast.literal_eval(text)
+
+
+def _repaired(text: str) -> Any:
+    return json_repair.loads(text, skip_json_loads=True) if len(text) <= LONGEST_REPAIR else None

@@ -1,37 +1,43 @@
-"""What passes between a command and a model: requests, replies, and the call that joins them."""
+"""Define the protocol of a language model, whether it is loaded here or runs on a server."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from dalm.prompts import Message
 
 
+class ModelError(Exception):
+    """Report why there is no reply.
+
+    The message states facts. Which option of which command would change them is for the caller to
+    add, see `dalm.llm.served_model`.
+    """
+
+
 class Request(Protocol):
-    """Something to ask a model; a reply to a request with the same `key` is a reply to this one."""
-
-    @property
-    def key(self) -> str:
-        """A hash of all that a reply depends on, `key_of`."""
-
-    @property
-    def about(self) -> Mapping[str, str]:
-        """What the journal says of the request beside its key, for whoever reads it."""
+    """What is sent to a model."""
 
     @property
     def messages(self) -> list[Message]:
         """The prompt."""
 
     @property
-    def response_format(self) -> dict[str, Any]:
-        """The JSON schema that the reply should have."""
+    def response_format(self) -> dict[str, Any] | None:
+        """The JSON schema that the reply should have, for models that can be held to one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A request for free text."""
+
+    messages: list[Message]
+    response_format: None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A model's answer; tokens are 0 where the server doesn't count them."""
+    """A model's answer; tokens are 0 where a server doesn't count them."""
 
     text: str
     tokens_in: int = 0
@@ -39,27 +45,58 @@ class Reply:
     seconds: float = 0.0
 
 
-Answered = Callable[[Any, Reply], None]
-Failed = Callable[[Any, str], None]
-Ask = Callable[[Sequence[Any], Answered, Failed], None]
-"""Put requests to a model; calls back with each reply, or with the reason why there is none."""
+R = TypeVar("R", bound=Request)
+OnReply = Callable[[R, Reply], None]
+OnFailure = Callable[[R, ModelError], None]
 
 
-def key_of(*parts: Any) -> str:
-    """Return a hash of what a reply depends on: 32 hexadecimal digits of the parts as JSON."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
-    return blake2b(text.encode(), digest_size=16).hexdigest()
+class LanguageModel(Protocol):
+    """Generate replies to conversations: in batches, or one as a stream."""
+
+    @property
+    def name(self) -> str:
+        """The name that records and results give it."""
+
+    @property
+    def identity(self) -> str:
+        """What identifies it in cache keys: its name on a server, or a hash of its weights."""
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """How replies are sampled, and how long they may be; part of cache keys."""
+
+    @property
+    def concurrency(self) -> int:
+        """Requests under way at the same time, for estimates of the total time."""
+
+    def generate(
+        self, requests: Sequence[R], on_reply: OnReply[R], on_failure: OnFailure[R]
+    ) -> None:
+        """Generate a reply to each request, in any order.
+
+        Exactly one of the callbacks is called for each request, as soon as its outcome is known.
+
+        Raises:
+            ModelError: no further request can succeed; replies already reported are valid.
+        """
+
+    def stream(self, messages: Sequence[Message]) -> Iterator[str]:
+        """Yield the pieces of one reply as they are generated.
+
+        Raises:
+            ModelError: there is no reply, or it broke off.
+        """
 
 
 def response_format(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a JSON schema as servers of chat completions take it."""
+    """Return a JSON schema in the form that servers of chat completions take."""
     return {
         "type": "json_schema",
         "json_schema": {"name": name, "strict": True, "schema": dict(schema)},
     }
 
 
-def object_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+def object_schema(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the JSON schema of an object with these fields and no others."""
     return {
         "type": "object",

@@ -1,33 +1,36 @@
-"""Chat: conversations in, a model's answers out."""
+"""Generate with an instruct model that is loaded here, by its own chat template."""
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import GenerationConfig
+from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
 from dalm.errors import UserError
+from dalm.llm.language_model import ModelError, OnFailure, OnReply, R, Reply
 from dalm.models import loading
-from dalm.models.batching import by_length, pad
+from dalm.models.batching import by_length
 from dalm.models.generator import GENERATE_TOKENS, Generator, load_generator
 from dalm.prompts import Message
 
-Answered = Callable[[int, str, int, int, float], None]
-"""Take a conversation's place, the answer, tokens in and out, and seconds."""
-MOST_AT_ONCE = 64  # conversations in a batch: answers arrive, and are kept, batch by batch
+MAX_BATCH = 64  # conversations in a batch: replies arrive, and are kept, batch by batch
 
 
-class ChatModel:
-    """Answer conversations by an instruct model's own chat template.
+class LocalModel:
+    """Generate replies greedily, of at most `max_new_tokens` tokens.
 
-    Answers are greedy. In half precision an answer may depend on what else is in its batch, in the
-    choice between two nearly equal words.
+    A request's JSON schema is ignored. In half precision a reply may depend on what else is in its
+    batch, in the choice between two nearly equal words.
     """
 
-    def __init__(self, generator: Generator, name: str) -> None:
+    concurrency = 1
+
+    def __init__(self, generator: Generator, name: str, max_new_tokens: int) -> None:
         if not getattr(generator.tokenizer, "chat_template", None):
             raise UserError(
                 f"generator {name} has no chat template, so it follows no instructions; "
@@ -35,11 +38,19 @@ class ChatModel:
             )
         self.generator = generator
         self.tokenizer = generator.tokenizer
+        self.name = name
+        self.max_new_tokens = max_new_tokens
         config = generator.model.config.get_text_config().to_dict()
-        self.longest: int | None = config.get("max_position_embeddings")
+        self.max_length: int | None = config.get("max_position_embeddings")
 
-    def fingerprint(self) -> str:
-        """Return a hash of the weights, bit by bit, and of the chat template."""
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The length limit: there is nothing else to choose."""
+        return {"max_tokens": self.max_new_tokens}
+
+    @cached_property
+    def identity(self) -> str:
+        """A hash of the weights, bit by bit, and of the chat template."""
         hashed = hashlib.blake2b(self.tokenizer.chat_template.encode(), digest_size=16)
         for key, weight in self.generator.model.state_dict().items():
             hashed.update(f"{key} {weight.dtype} {tuple(weight.shape)}".encode())
@@ -48,13 +59,13 @@ class ChatModel:
         return hashed.hexdigest()
 
     def tokenise(self, messages: Sequence[Message]) -> list[int]:
-        """Return a conversation's tokens up to where the answer begins."""
+        """Return a conversation's tokens up to where the reply begins."""
         try:
             text = self._render(list(messages))
         except Exception:  # a template is a program; some know no system message
             *others, last = messages
-            said = "\n\n".join(message["content"] for message in (*others, last))
-            text = self._render([{"role": "user", "content": said}])
+            joined = "\n\n".join(message["content"] for message in (*others, last))
+            text = self._render([{"role": "user", "content": joined}])
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
         return ids
 
@@ -63,66 +74,85 @@ class ChatModel:
             self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         )
 
-    def answer(
-        self,
-        conversations: Sequence[Sequence[int]],
-        max_new_tokens: int,
-        answered: Answered,
-        too_long: Callable[[int], None],
+    def generate(
+        self, requests: Sequence[R], on_reply: OnReply[R], on_failure: OnFailure[R]
     ) -> None:
-        """Answer tokenised conversations in batches of similar length, the longest first.
+        """Reply in batches of similar length, the longest first; report each batch when it is done.
 
-        `answered` is called for each as soon as its batch is done, `too_long` for each that leaves
-        the model no room for an answer.
+        A request that leaves the model no room for `max_new_tokens` fails.
         """
-        lengths = np.array([len(tokens) for tokens in conversations], np.int64)
-        room = (self.longest or 2**62) - max_new_tokens
-        for place in np.flatnonzero(lengths > room).tolist():
-            too_long(place)
-        fitting = np.flatnonzero(lengths <= room)
-        groups = by_length(lengths[fitting] + max_new_tokens, GENERATE_TOKENS, most=MOST_AT_ONCE)
-        with torch.no_grad(), loading.evaluating(self.generator):
-            for group in groups:
-                places = fitting[group].tolist()
-                start = time.perf_counter()
-                answers = self._batch([conversations[place] for place in places], max_new_tokens)
-                seconds = (time.perf_counter() - start) / len(places)
-                for place, ids in zip(places, answers, strict=True):
-                    text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
-                    answered(place, text, int(lengths[place]), len(ids), round(seconds, 3))
+        rows = [self.tokenise(request.messages) for request in requests]
+        lengths = np.array([len(row) for row in rows], np.int64)
+        fits = lengths <= self._room()
+        for place in np.flatnonzero(~fits).tolist():
+            on_failure(requests[place], ModelError("the prompt leaves no room for an answer"))
+        fitting = np.flatnonzero(fits)
+        totals = lengths[fitting] + self.max_new_tokens
+        for group in by_length(totals, GENERATE_TOKENS, most=MAX_BATCH):
+            places = fitting[group].tolist()
+            start = time.perf_counter()
+            batch = [rows[place] for place in places]
+            replies = self.generator.generate_tokens(batch, self.max_new_tokens)
+            seconds = round((time.perf_counter() - start) / len(places), 3)
+            for place, ids in zip(places, replies, strict=True):
+                text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+                reply = Reply(text, len(rows[place]), len(ids), seconds)
+                on_reply(requests[place], reply)
 
-    def _batch(self, rows: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
-        """Return the new tokens of each row, up to its end."""
-        model, device = self.generator.model, self.generator.device
-        # Padded on the right a model would go on from padding.
-        ids, mask = (t.to(device) for t in pad(rows, self.generator.pad_token, left=True))
-        ends = self._ends()
-        config = GenerationConfig(
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            eos_token_id=sorted(ends),
-            pad_token_id=self.generator.pad_token,
-        )
-        with self.generator.placement.autocast():
-            out = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
-        return [_until(row, ends) for row in out[:, ids.shape[1] :].tolist()]
+    def stream(self, messages: Sequence[Message]) -> Iterator[str]:
+        """Yield a reply in whole words as they are generated; closing the iterator stops it.
 
-    def _ends(self) -> set[int]:
-        own: Any = self.generator.model.generation_config.eos_token_id
-        others = own if isinstance(own, list) else [] if own is None else [own]
-        return {self.generator.frame.end, *others}
+        The pieces joined are what `generate` returns, but for white space at both ends.
+
+        Raises:
+            ModelError: the prompt leaves no room for a reply.
+        """
+        row = self.tokenise(messages)
+        if len(row) > self._room():
+            raise ModelError("the prompt leaves no room for an answer")
+        streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        abandoned, errors = Event(), list[BaseException]()
+
+        def work() -> None:
+            try:
+                stop = StoppingCriteriaList([_Abandoned(abandoned)])
+                self.generator.generate_tokens(
+                    [row], self.max_new_tokens, streamer=streamer, stopping_criteria=stop
+                )
+            except BaseException as error:  # raised where the pieces are read
+                errors.append(error)
+                streamer.end()
+
+        thread = Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            yield from (piece for piece in streamer if piece)
+        finally:
+            abandoned.set()
+            thread.join()
+        if errors:
+            raise errors[0]
+
+    def _room(self) -> int:
+        return (self.max_length or 2**62) - self.max_new_tokens
 
 
-def load_chat(name: str, placement: loading.Placement) -> ChatModel:
+class _Abandoned(StoppingCriteria):
+    """Stop generating once the stream is closed."""
+
+    def __init__(self, event: Event) -> None:
+        self.event = event
+
+    def __call__(self, input_ids: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        stop = self.event.is_set()
+        return torch.full((len(input_ids),), stop, dtype=torch.bool, device=input_ids.device)
+
+
+def load_local_model(name: str, placement: loading.Placement, max_new_tokens: int) -> LocalModel:
     """Load an instruct model; `name` is a folder, or a name on the hub.
 
     Raises:
-        UserError: no such model, no causal one, or one without a chat template.
+        UserError: no such model, not a causal one, or one without a chat template.
     """
     # The length is that of training prompts, and bounds nothing here.
-    return ChatModel(load_generator(name, placement, max_length=16), name)
-
-
-def _until(ids: list[int], ends: set[int]) -> list[int]:
-    """Return the tokens before the first end."""
-    return ids[: next((place for place, token in enumerate(ids) if token in ends), len(ids))]
+    return LocalModel(load_generator(name, placement, max_length=16), name, max_new_tokens)

@@ -1,4 +1,4 @@
-"""Ask an OpenAI-compatible server: requests in, answers out as they arrive."""
+"""Generate with a model on an OpenAI-compatible server: many requests at once, with retries."""
 
 import asyncio
 import logging
@@ -11,45 +11,64 @@ from typing import Any
 
 import httpx2 as httpx
 
-from dalm.errors import UserError
-from dalm.llm.chat_completions import BusyError, RefusedError, Server, backed_off
-from dalm.llm.language_model import Answered, Failed, Reply, Request
+from dalm.llm.chat_completions import (
+    BusyError,
+    Endpoint,
+    QuotaError,
+    RefusedError,
+    UnavailableError,
+    backoff,
+)
+from dalm.llm.language_model import Conversation, OnFailure, OnReply, R, Reply, Request
+from dalm.prompts import Message
 
 logger = logging.getLogger(__name__)
 
 LONGEST_WAIT = 600.0  # seconds; a server that asks for more is out of quota for the day
-_UNKNOWN: dict[str, tuple[str, str | None]] = {
+_UNSUPPORTED: dict[str, tuple[str, str | None]] = {
     "max_tokens": ("max_tokens.*max_completion_tokens.*instead", "max_completion_tokens"),
     "response_format": ("response_format|json|schema|grammar", None),
     "temperature": ("temperature", None),
     "seed": ("seed", None),
 }
-"""Parameters, the words by which a server says that it has none, and the other name to try."""
+"""Parameters, the words by which a server says that it lacks one, and the other name to try."""
 
 
-class Asker:
-    """Ask with so many requests under way at once, in one connection pool.
+class OpenAIClient:
+    """Keep so many requests under way at once, in one connection pool.
 
-    A server that names a time in Retry-After is left alone for that long by all requests. A
-    parameter that it doesn't know (the JSON schema, the seed ...) is left out from then on.
+    No request is sent to a server for as long as it asks for in Retry-After. A parameter that it
+    doesn't know (the JSON schema, the seed ...) is left out from then on.
     """
 
-    def __init__(self, server: Server, concurrency: int, parameters: Mapping[str, Any]) -> None:
-        self.server = server
-        self.concurrency = concurrency
+    def __init__(self, endpoint: Endpoint, parameters: Mapping[str, Any], concurrency: int) -> None:
+        self.endpoint = endpoint
         self.parameters = dict(parameters)
+        self.concurrency = concurrency
         self._renamed: dict[str, str | None] = {}
-        self._quiet_until = 0.0
-        self._answered = 0
+        self._paused_until = 0.0
+        self._replies = 0
         self._failures_in_a_row = 0
 
-    def ask(self, requests: Sequence[Request], answered: Answered, failed: Failed) -> None:
-        """Put every request; call `answered` or `failed` for each, in the order they come.
+    @property
+    def name(self) -> str:
+        """The server's name for the model."""
+        return self.endpoint.model
+
+    @property
+    def identity(self) -> str:
+        """The same: what a server answers by this name is taken for one model."""
+        return self.endpoint.model
+
+    def generate(
+        self, requests: Sequence[R], on_reply: OnReply[R], on_failure: OnFailure[R]
+    ) -> None:
+        """Send every request; call `on_reply` or `on_failure` for each, in the order of outcome.
 
         Raises:
-            UserError: the server refuses all of them, or is gone; what was answered is kept.
+            ServerError: the server rejects all of them, or is gone.
         """
-        work = self._ask_all(iter(requests), answered, failed)
+        work = self._send_all(iter(requests), on_reply, on_failure)
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -57,106 +76,134 @@ class Asker:
         with ThreadPoolExecutor(1) as thread:  # a notebook has a loop running already
             return thread.submit(_run, work).result()
 
-    async def _ask_all(
-        self, waiting: Iterator[Request], answered: Answered, failed: Failed
+    def stream(self, messages: Sequence[Message]) -> Iterator[str]:
+        """Yield the pieces of a reply as they arrive; retried only until the first one is there.
+
+        Raises:
+            ModelError: the server is busy after all retries, rejects the request or breaks off.
+        """
+        endpoint = self.endpoint
+        with httpx.Client(headers=endpoint.headers, timeout=endpoint.timeouts) as client:
+            for tries in range(1, endpoint.max_retries + 2):
+                started = False
+                try:
+                    for piece in self._stream_once(client, Conversation(list(messages))):
+                        started = True
+                        yield piece
+                except BusyError as error:
+                    if started or tries > endpoint.max_retries:
+                        raise
+                    self._pause(error)
+                    wait = backoff(tries, endpoint.first_wait, random.random())
+                    time.sleep(error.wait or wait)
+                else:
+                    return
+
+    def _stream_once(self, client: httpx.Client, request: Request) -> Iterator[str]:
+        while True:
+            body = self._body(request) | {"stream": True}
+            try:
+                with client.stream("POST", self.endpoint.url, json=body) as response:
+                    if response.status_code == 200:
+                        yield from self.endpoint.read_stream(response.iter_lines())
+                        return
+                    response.read()
+            except httpx.TransportError as error:
+                raise self.endpoint.failure(error) from error
+            rejected = response.status_code in (400, 422)
+            if not rejected or not self._drop_parameter(response.text):
+                self.endpoint.check(response)
+
+    async def _send_all(
+        self, waiting: Iterator[R], on_reply: OnReply[R], on_failure: OnFailure[R]
     ) -> None:
-        key = self.server.api_key
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
         limits = httpx.Limits(max_connections=self.concurrency)
-        timeout = httpx.Timeout(self.server.timeout, connect=min(30.0, self.server.timeout))
+        headers, timeout = self.endpoint.headers, self.endpoint.timeouts
         async with (
             httpx.AsyncClient(headers=headers, limits=limits, timeout=timeout) as client,
             asyncio.TaskGroup() as group,
         ):
             for _ in range(self.concurrency):
-                group.create_task(self._work(client, waiting, answered, failed))
+                group.create_task(self._work(client, waiting, on_reply, on_failure))
 
     async def _work(
         self,
         client: httpx.AsyncClient,
-        waiting: Iterator[Request],
-        answered: Answered,
-        failed: Failed,
+        waiting: Iterator[R],
+        on_reply: OnReply[R],
+        on_failure: OnFailure[R],
     ) -> None:
-        for request in waiting:  # shared: each takes the next that nobody has taken
+        for request in waiting:  # shared: each worker takes the next that is left
             try:
-                reply = await self._patiently(client, request)
+                reply = await self._send(client, request)
             except (BusyError, RefusedError) as error:
                 self._count_failure(error)
-                failed(request, str(error))
+                on_failure(request, error)
             else:
-                self._answered += 1
+                self._replies += 1
                 self._failures_in_a_row = 0
-                answered(request, reply)
+                on_reply(request, reply)
 
-    def _count_failure(self, error: Exception) -> None:
-        """Stop when it's the server and not the request: nothing would be gained by going on."""
+    def _count_failure(self, error: BusyError | RefusedError) -> None:
+        """Stop when it's the server and not the request: going on would gain nothing."""
         self._failures_in_a_row += 1
         many = self._failures_in_a_row >= max(3, self.concurrency)
-        if many and (isinstance(error, BusyError) or not self._answered):
-            raise UserError(
-                f"{self.server.base_url} gave {self._failures_in_a_row} times in a row no answer, "
-                f"at last: {error}; check the server and the model's name; "
-                f"{self.server.options.kept}"
-            )
+        if many and (isinstance(error, BusyError) or not self._replies):
+            raise UnavailableError(self.endpoint.url, self._failures_in_a_row, error)
 
-    async def _patiently(self, client: httpx.AsyncClient, request: Request) -> Reply:
-        for tries in range(1, self.server.max_retries + 2):
-            while (pause := self._quiet_until - time.monotonic()) > 0:
+    async def _send(self, client: httpx.AsyncClient, request: Request) -> Reply:
+        for tries in range(1, self.endpoint.max_retries + 2):
+            while (pause := self._paused_until - time.monotonic()) > 0:
                 await asyncio.sleep(pause)
             try:
-                return await self._once(client, request)
+                return await self._send_once(client, request)
             except BusyError as error:
-                if tries > self.server.max_retries:
+                if tries > self.endpoint.max_retries:
                     raise
-                if error.wait:
-                    self._leave_alone(error.wait, str(error))
-                else:
-                    chance = random.random()
-                    await asyncio.sleep(backed_off(tries, self.server.first_wait, chance))
-        raise AssertionError("a last try answers or raises")
+                self._pause(error)
+                if not error.wait:
+                    wait = backoff(tries, self.endpoint.first_wait, random.random())
+                    await asyncio.sleep(wait)
+        raise AssertionError("a last try returns or raises")
 
-    def _leave_alone(self, wait: float, reason: str) -> None:
-        if wait > LONGEST_WAIT:
-            raise UserError(
-                f"{self.server.base_url} asks to come back in {wait / 60:.0f} minutes ({reason}); "
-                f"{self.server.options.kept}"
-            )
-        self._quiet_until = max(self._quiet_until, time.monotonic() + wait)
+    def _pause(self, error: BusyError) -> None:
+        """Hold all requests back for as long as the server asks."""
+        if not error.wait:
+            return
+        if error.wait > LONGEST_WAIT:
+            raise QuotaError(self.endpoint.url, error.wait, str(error))
+        self._paused_until = max(self._paused_until, time.monotonic() + error.wait)
 
-    async def _once(self, client: httpx.AsyncClient, request: Request) -> Reply:
+    async def _send_once(self, client: httpx.AsyncClient, request: Request) -> Reply:
         start = time.perf_counter()
         while True:
             known = set(self._renamed)
-            response = await self._post(client, request)
+            try:
+                response = await client.post(self.endpoint.url, json=self._body(request))
+            except httpx.TransportError as error:
+                raise self.endpoint.failure(error) from error
             if response.status_code not in (400, 422):
                 break
             # Others may have met the same refusal meanwhile: then only try again without.
             if known == set(self._renamed) and not self._drop_parameter(response.text):
-                raise RefusedError(self.server.reason(response))
-        self.server.check(response)
-        return self.server.read(response, time.perf_counter() - start)
+                break
+        self.endpoint.check(response)
+        return self.endpoint.read(response, time.perf_counter() - start)
 
-    async def _post(self, client: httpx.AsyncClient, request: Request) -> httpx.Response:
-        body = {"model": self.server.model, "messages": request.messages, **self.parameters}
-        body["response_format"] = request.response_format
+    def _body(self, request: Request) -> dict[str, Any]:
+        body = {"model": self.endpoint.model, "messages": request.messages, **self.parameters}
+        if request.response_format is not None:
+            body["response_format"] = request.response_format
         for name, other in self._renamed.items():
             value = body.pop(name, None)
             if other is not None:
                 body[other] = value
-        try:
-            return await client.post(self.server.base_url, json=body)
-        except httpx.TimeoutException as error:
-            option = self.server.options.timeout
-            raise BusyError(f"no answer in {self.server.timeout:g} s ({option})") from error
-        except httpx.TransportError as error:
-            reason = self.server.without_key(str(error)) or type(error).__name__
-            raise BusyError(f"the connection failed ({reason})") from error
+        return body
 
-    def _drop_parameter(self, said: str) -> bool:
-        """Leave out the parameter that a server complains of; tell whether there was one."""
-        for name, (mark, other) in _UNKNOWN.items():
-            if name not in self._renamed and re.search(mark, said):
+    def _drop_parameter(self, message: str) -> bool:
+        """Leave out the parameter that a server complains of, and return whether there was one."""
+        for name, (mark, other) in _UNSUPPORTED.items():
+            if name not in self._renamed and re.search(mark, message):
                 self._renamed[name] = other
                 logger.info("server     takes no %s; it is %s", name, other or "left out")
                 return True

@@ -1,30 +1,51 @@
-"""Keep every answer of a model: answers in, the same answers out after whatever happened."""
+"""Cache a language model's replies in a journal on disk, so that no request is sent twice."""
 
 import json
 import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from filelock import FileLock, Timeout
 
 from dalm import progress
 from dalm.errors import UserError
-from dalm.llm.language_model import Ask, Reply, Request
+from dalm.llm.language_model import LanguageModel, ModelError, Reply, Request
 
 logger = logging.getLogger(__name__)
 
 
-class Journal:
-    """A file with a line of JSON for each answer; lines are added, and never changed.
+class CachedRequest(Request, Protocol):
+    """A request whose reply is kept; the reply to another with the same `key` is its reply too."""
 
-    A line is on the disk before the next one is begun (fsync), so that a process that is killed,
-    or a machine that loses power, loses the answer it was writing down at the most. Only the
-    places of the lines are held in memory.
+    @property
+    def key(self) -> str:
+        """A hash of all that a reply depends on, `cache_key`."""
+
+    @property
+    def about(self) -> Mapping[str, str]:
+        """What the journal holds of the request beside its key, for people who read it."""
+
+
+R = TypeVar("R", bound=CachedRequest)
+
+
+def cache_key(*parts: Any) -> str:
+    """Return a hash of what a reply depends on: 32 hexadecimal digits of the parts as JSON."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+class Journal:
+    """A file with a line of JSON for each reply; lines are appended, never changed.
+
+    Each line is flushed to disk (fsync) before the next, so a killed process or a power failure
+    loses at most the reply being written. Only the offsets of the lines are held in memory.
 
     Raises UserError when another run is writing to the same file, or it can't be written.
     """
@@ -32,7 +53,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.replies = Totals()
-        self._places: dict[str, int] = {}
+        self._offsets: dict[str, int] = {}
         self._lock = FileLock(f"{path}.lock")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +65,7 @@ class Journal:
             ) from None
         except OSError as error:
             raise self._broken(error) from error
-        self._torn = self._read()
+        self._incomplete = self._read()
 
     def __enter__(self) -> "Journal":
         return self
@@ -59,31 +80,31 @@ class Journal:
         self._lock.release()
 
     def __contains__(self, key: str) -> bool:
-        return key in self._places
+        return key in self._offsets
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._offsets)
 
-    def add(self, request: Request, reply: Reply, model: str) -> None:
-        """Write an answer down."""
+    def add(self, request: CachedRequest, reply: Reply, model: str) -> None:
+        """Append a reply."""
         line: dict[str, Any] = {"key": request.key, **request.about, "model": model}
         line |= {name: getattr(reply, name) for name in Reply.__slots__}
         text = json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
         try:
-            if self._torn:
+            if self._incomplete:
                 self._write(b"\n")
-                self._torn = False
-            place = self._file.seek(0, os.SEEK_END)
+                self._incomplete = False
+            offset = self._file.seek(0, os.SEEK_END)
             self._write(text)
             os.fsync(self._file.fileno())
         except OSError as error:
             raise self._broken(error) from error
-        self._places[request.key] = place
+        self._offsets[request.key] = offset
         self.replies.add(reply)
 
     def get(self, key: str) -> Reply:
-        """Return the answer to a request."""
-        self._file.seek(self._places[key])
+        """Return the reply to a request."""
+        self._file.seek(self._offsets[key])
         line = _line(self._file_line())
         assert line is not None, f"{self.path} was changed while it was read"
         return line[1]
@@ -103,36 +124,36 @@ class Journal:
             rest = rest[self._file.write(rest) or 0 :]
 
     def _read(self) -> bool:
-        """Find the lines, and tell whether the last one was cut short."""
-        broken, place, line = 0, 0, b"\n"
+        """Index the lines, and return whether the last one is incomplete."""
+        broken, offset, line = 0, 0, b"\n"
         with self.path.open("rb") as file:
             for line in file:
                 if found := _line(line):
-                    self._places.setdefault(found[0], place)
+                    self._offsets.setdefault(found[0], offset)
                     self.replies.add(found[1])
                 elif line.strip():
                     broken += 1
-                place += len(line)
+                offset += len(line)
         if broken:
-            logger.info("journal    %d lines were cut short; they are asked again", broken)
+            logger.info("journal    %d lines are damaged; their requests are sent again", broken)
         return not line.endswith(b"\n")
 
     def _broken(self, error: OSError) -> UserError:
         return UserError(
-            f"{self.path} can't be written: {error.strerror or error}; what was answered is kept: "
-            "mend that and start the same command again"
+            f"{self.path} can't be written: {error.strerror or error}; replies so far are kept: "
+            "fix that and start the same command again"
         )
 
 
 class Totals:
-    """Tokens and seconds of the answers so far, which estimates are made from."""
+    """Tokens and seconds of the replies so far, for estimates."""
 
     def __init__(self) -> None:
         self.number = self.tokens_in = self.tokens_out = 0
         self.seconds = 0.0
 
     def add(self, reply: Reply) -> None:
-        """Count an answer."""
+        """Count a reply."""
         self.number += 1
         self.tokens_in += reply.tokens_in
         self.tokens_out += reply.tokens_out
@@ -140,7 +161,7 @@ class Totals:
 
 
 def _line(text: bytes) -> tuple[str, Reply] | None:
-    """Return key and answer, or None of a line that was cut short."""
+    """Return key and reply, or None for a damaged line."""
     try:
         found: Any = json.loads(text)
         return str(found["key"]), Reply(
@@ -153,55 +174,53 @@ def _line(text: bytes) -> tuple[str, Reply] | None:
         return None
 
 
-# FOLDED once.py: Ask nothing twice: requests in, replies out, those that a journal holds and those that come.
-
-R = TypeVar("R", bound=Request)
-
-
-def ask_once(
-    requests: Sequence[R], journal: Journal, ask: Ask, model: str
+def cached_replies(
+    model: LanguageModel, requests: Sequence[R], journal: Journal, resume: str
 ) -> list[tuple[R, Reply]]:
-    """Ask what the journal doesn't hold, and return all replies in the order of the requests.
+    """Return the replies in the order of the requests, generating those the journal lacks.
 
-    Requests with the same key are one request.
+    Requests with the same key are sent once. `resume` is what sends those again that failed, for
+    the warning.
 
     Raises:
         UserError: not one of the requests has a reply.
     """
     distinct = {request.key: request for request in requests}
     missing = [request for key, request in distinct.items() if key not in journal]
-    if before := len(distinct) - len(missing):
-        logger.info("journal    %d requests were answered before", before)
-    failures = _ask(missing, before, journal, ask, model) if missing else Counter()
-    held = [request for request in requests if request.key in journal]
+    if cached := len(distinct) - len(missing):
+        logger.info("journal    %d of %d replies are cached", cached, len(distinct))
+    failures = _generate(model, missing, cached, journal) if missing else Counter()
+    replied = [request for request in requests if request.key in journal]
     if failures:
         reason, _ = failures.most_common(1)[0]
-        if not held:
-            raise UserError(f"no request was answered; most often: {reason}")
+        if not replied:
+            raise UserError(f"no request got a reply; most often: {reason}")
         logger.warning(
-            "%d of %d requests have no answer (most often: %s); the same command with "
-            "--overwrite-output-dir asks them again, and nothing else",
-            *(failures.total(), len(distinct), reason),
+            "%d of %d requests got no reply (most often: %s); %s sends these again, no others",
+            *(failures.total(), len(distinct), reason, resume),
         )
-    return [(request, journal.get(request.key)) for request in held]
+    return [(request, journal.get(request.key)) for request in replied]
 
 
-def _ask(missing: Sequence[R], before: int, journal: Journal, ask: Ask, model: str) -> Counter[str]:
-    """Ask, write each reply down, and return the reasons for which others have none."""
+def _generate(
+    model: LanguageModel, missing: Sequence[R], cached: int, journal: Journal
+) -> Counter[str]:
+    """Generate replies, write each to the journal, and count the reasons of those that failed."""
     failures: Counter[str] = Counter()
-    began, tokens = time.perf_counter(), 0
-    with progress.bar(before + len(missing), "asking", "request", initial=before) as shown:
+    start, tokens = time.perf_counter(), 0
+    total = cached + len(missing)
+    with progress.bar(total, "generating", "request", initial=cached) as bar:
 
-        def answered(request: R, reply: Reply) -> None:
+        def on_reply(request: R, reply: Reply) -> None:
             nonlocal tokens
-            journal.add(request, reply, model)
+            journal.add(request, reply, model.name)
             tokens += reply.tokens_out
-            shown.set_postfix_str(f"{tokens / (time.perf_counter() - began):.0f} tokens/s", False)
-            shown.update()
+            bar.set_postfix_str(f"{tokens / (time.perf_counter() - start):.0f} tokens/s", False)
+            bar.update()
 
-        def failed(request: R, reason: str) -> None:  # noqa: ARG001
-            failures[reason] += 1
-            shown.update()
+        def on_failure(request: R, error: ModelError) -> None:  # noqa: ARG001
+            failures[str(error)] += 1
+            bar.update()
 
-        ask(missing, answered, failed)
+        model.generate(missing, on_reply, on_failure)
     return failures

@@ -150,43 +150,46 @@ class Generator(nn.Module):
             logits = self._softcap * torch.tanh(logits / self._softcap)
         return -F.cross_entropy(logits, targets, reduction="none")
 
-    @torch.no_grad()
     def generate(self, asked: Sequence[Prompt], max_new_tokens: int) -> list[str]:
-        """Write an answer to each prompt, greedily, of at most `max_new_tokens` tokens.
-
-        Batches hold prompts of similar length, padded on the left: padded on the right, a model
-        would go on from padding.
-        """
+        """Write an answer to each prompt, greedily, of at most `max_new_tokens` tokens."""
         answers = [""] * len(asked)
         lengths = np.array([prompt.length for prompt in asked])
         groups = list(by_length(lengths + max_new_tokens, GENERATE_TOKENS, most=128))
-        config = self._generation_config(max_new_tokens)
-        with loading.evaluating(self), self.placement.autocast():
-            for group in track(groups, len(groups), "answering", "batch"):
-                rows = [asked[row].tokens for row in group]
-                ids, mask = (t.to(self.device) for t in pad(rows, self.pad_token, left=True))
-                out = self.model.generate(
-                    input_ids=ids, attention_mask=mask, generation_config=config
-                )
-                texts = self._decode(out[:, ids.shape[1] :])
-                for row, text in zip(group, texts, strict=True):
-                    answers[row] = text
+        for group in track(groups, len(groups), "answering", "batch"):
+            batch = self.generate_tokens([asked[row].tokens for row in group], max_new_tokens)
+            texts = self.tokenizer.batch_decode(batch, skip_special_tokens=True)
+            for row, text in zip(group, texts, strict=True):
+                answers[row] = text.strip()
         return answers
 
+    @torch.no_grad()
+    def generate_tokens(
+        self, rows: Sequence[Sequence[int]], max_new_tokens: int, **hooks: Any
+    ) -> list[list[int]]:
+        """Continue each row of one batch, greedily, and return its new tokens up to its end token.
+
+        The batch is padded on the left: padded on the right, a model would go on from padding.
+        `hooks` are arguments of transformers' `generate`, such as a streamer.
+        """
+        config = self._generation_config(max_new_tokens)
+        ids, mask = (t.to(self.device) for t in pad(rows, self.pad_token, left=True))
+        with loading.evaluating(self), self.placement.autocast():
+            out = self.model.generate(
+                input_ids=ids, attention_mask=mask, generation_config=config, **hooks
+            )
+        ends = set(config.eos_token_id)
+        return [_until(row, ends) for row in out[:, ids.shape[1] :].tolist()]
+
     def _generation_config(self, max_new_tokens: int) -> GenerationConfig:
-        stops = {self.frame.end}
+        ends = {self.frame.end}
         own = self._causal_lm().generation_config.eos_token_id
-        stops |= set(own if isinstance(own, list) else [own] if own is not None else [])
+        ends |= set(own if isinstance(own, list) else [own] if own is not None else [])
         return GenerationConfig(
             max_new_tokens=max_new_tokens,
             do_sample=False,
-            eos_token_id=sorted(stops),
+            eos_token_id=sorted(ends),
             pad_token_id=self.pad_token,
         )
-
-    def _decode(self, ids: Tensor) -> list[str]:
-        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return [text.strip() for text in texts]
 
     def ask_for_citations(self) -> None:
         """Number the passages of every prompt, and ask for the numbers in the answer.
@@ -224,6 +227,11 @@ class Generator(nn.Module):
         finally:
             self.tokenizer.chat_template = base
         GeneratorSettings(self.max_length, self.reader_passages, self.template).write(folder)
+
+
+def _until(ids: list[int], ends: set[int]) -> list[int]:
+    """Return the tokens before the first end token."""
+    return ids[: next((place for place, token in enumerate(ids) if token in ends), len(ids))]
 
 
 def load_generator(

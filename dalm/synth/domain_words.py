@@ -1,15 +1,33 @@
-"""A domain's own words: passages and a general vocabulary in, the words that it lacks out."""
+"""Find a domain's own words: those that its passages have and a general vocabulary lacks."""
 
+import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dalm.errors import UserError
+from dalm.records import Passage
 from dalm.synth.exercises import plain_words
 
-SHORTEST = 5  # letters
-PASSAGES = 3  # that hold the word
-MARKS = "Ġ▁ "
+logger = logging.getLogger(__name__)
+
+MIN_LETTERS = 5
+MIN_PASSAGES = 3  # that hold the word
+WORD_MARKS = "Ġ▁ "
+
+
+def domain_vocabulary(source: str | None, passages: Sequence[Passage]) -> frozenset[str]:
+    """Return the passages' own words that a general vocabulary lacks; none without one.
+
+    Raises:
+        UserError: `source` is neither a file nor a tokenizer.
+    """
+    if source is None:
+        logger.info("vocabulary none to compare with: no sentences from words of the domain")
+        return frozenset()
+    found = domain_words((passage.text for passage in passages), general_words(source))
+    logger.info("vocabulary %d words that %s lacks", len(found), source)
+    return found
 
 
 def domain_words(texts: Iterable[str], general: frozenset[str]) -> frozenset[str]:
@@ -24,7 +42,7 @@ def domain_words(texts: Iterable[str], general: frozenset[str]) -> frozenset[str
     return frozenset(
         word
         for word, count in counts.items()
-        if count >= PASSAGES and len(word) >= SHORTEST and word not in general
+        if count >= MIN_PASSAGES and len(word) >= MIN_LETTERS and word not in general
     )
 
 
@@ -51,5 +69,5 @@ def general_words(source: str) -> frozenset[str]:
             "or a tokenizer by folder or hub name"
         ) from error
     # A piece that only continues words (##ing) is no word.
-    whole = (token.lstrip(MARKS).lower() for token in tokens if not token.startswith("##"))
+    whole = (token.lstrip(WORD_MARKS).lower() for token in tokens if not token.startswith("##"))
     return frozenset(word for word in whole if word)

@@ -1,27 +1,46 @@
-"""Know before: requests in, an estimate out; a few questions in, a look at them out."""
+"""Estimate what a run will take, and preview the questions on a few passages."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from dalm.llm.response_cache import Totals
+from dalm.config import QaGen
+from dalm.llm.language_model import LanguageModel
+from dalm.llm.response_cache import Journal, Totals
 from dalm.records import Passage
 from dalm.synth.extractive import extract
+from dalm.synth.generation import JOURNAL, question_requests
 from dalm.synth.pairs import Pair, Rejection
-from dalm.synth.question_prompts import Request
+from dalm.synth.question_prompts import QuestionRequest
 
 BYTES_PER_TOKEN = 4  # of UTF-8, roughly, for any language; used until a server has counted
 TOKENS_PER_QUESTION = 90  # of JSON with question, answer and quote; likewise
 TOKENS_PER_SECOND = 40  # of one answer; likewise
-PROBE = 200  # passages that patterns are timed on
+SAMPLE = 200  # passages that patterns are timed on
 
 
-def estimate(
-    requests: Sequence[Request], answered: int, known: Totals, at_once: int
-) -> Iterable[str]:
-    """Yield what asking for these requests would take, as lines.
+def print_estimate(
+    folder: Path, model: LanguageModel | None, passages: Sequence[Passage], settings: QaGen
+) -> None:
+    """Print what generating the questions would take."""
+    print(f"passages    {len(passages)}")
+    if model is None:
+        lines = _extraction(passages, settings.questions_per_passage)
+    else:
+        requests = question_requests(model, passages, settings)
+        known, answered = Totals(), 0
+        if (folder / JOURNAL).exists():
+            with Journal(folder / JOURNAL) as journal:
+                known, answered = journal.replies, sum(r.key in journal for r in requests)
+        lines = _generation(requests, answered, known, model.concurrency)
+    for line in lines:
+        print(line)
 
-    Tokens and time are those of the answers in the journal, per request, once there are some.
-    """
+
+def _generation(
+    requests: Sequence[QuestionRequest], answered: int, known: Totals, concurrency: int
+) -> Iterator[str]:
+    """Yield requests, tokens and time, from the mean of the journal's replies if it has any."""
     number = len(requests) - answered
     yield f"requests    {len(requests)}, of which {answered} are answered"
     if not number:
@@ -30,10 +49,10 @@ def estimate(
         tokens_in, tokens_out = known.tokens_in / known.number, known.tokens_out / known.number
         seconds, source = known.seconds / known.number, f"by {known.number} answers in the journal"
     else:
-        sample = requests[:: max(1, len(requests) // PROBE)]
+        sample = requests[:: max(1, len(requests) // SAMPLE)]
         size = sum(len(m["content"].encode()) for each in sample for m in each.messages)
         tokens_in = size / len(sample) / BYTES_PER_TOKEN
-        tokens_out = float(TOKENS_PER_QUESTION * requests[0].wording.number)
+        tokens_out = float(TOKENS_PER_QUESTION * requests[0].prompt.number)
         seconds = tokens_out / TOKENS_PER_SECOND
         source = (
             f"a guess: {BYTES_PER_TOKEN} bytes a token, {TOKENS_PER_QUESTION} tokens a question, "
@@ -41,23 +60,28 @@ def estimate(
         )
     yield f"tokens in   {tokens_in * number:,.0f}"
     yield f"tokens out  {tokens_out * number:,.0f}"
-    yield f"time        {_spoken(seconds * number / at_once)} with {at_once} at once"
+    yield f"time        {_duration(seconds * number / concurrency)} with {concurrency} at once"
     yield f"            ({source})"
 
 
-def estimate_extraction(passages: Sequence[Passage], number: int) -> Iterable[str]:
-    """Yield what making questions by patterns would take, timed on a few passages, as lines."""
-    sample = passages[:: max(1, len(passages) // PROBE)]
+def _extraction(passages: Sequence[Passage], number: int) -> Iterator[str]:
+    """Yield the number of questions by patterns and the time, measured on a few passages."""
+    sample = passages[:: max(1, len(passages) // SAMPLE)]
     start = time.perf_counter()
-    made = sum(len(extract(passage, number)) for passage in sample)
+    count = sum(len(extract(passage, number)) for passage in sample)
     seconds = (time.perf_counter() - start) / len(sample)
     yield "requests    0: patterns ask no model"
-    yield f"questions   {made / len(sample) * len(passages):,.0f} before the gates"
-    yield f"time        {_spoken(seconds * len(passages))}, gates aside"
+    yield f"questions   {count / len(sample) * len(passages):,.0f} before the filters"
+    yield f"time        {_duration(seconds * len(passages))}, without the filters"
 
 
-def look(pairs: Sequence[Pair], rejections: Sequence[Rejection]) -> Iterable[str]:
-    """Yield the questions of a trial with what became of them, passage by passage, as lines."""
+def print_preview(pairs: Sequence[Pair], rejections: Sequence[Rejection]) -> None:
+    """Print the questions on a few passages, and which of them pass the filters."""
+    for line in _preview(pairs, rejections):
+        print(line)
+
+
+def _preview(pairs: Sequence[Pair], rejections: Sequence[Rejection]) -> Iterator[str]:
     passages = {each.passage.id: each.passage for each in pairs}
     passages |= {each.passage.id: each.passage for each in rejections}
     for key, passage in passages.items():
@@ -69,14 +93,14 @@ def look(pairs: Sequence[Pair], rejections: Sequence[Rejection]) -> Iterable[str
             yield f"  answer  {pair.answer}"
             yield f"  quote   {pair.quote} ({pair.start} to {pair.end}{rank})"
         for rejection in (each for each in rejections if each.passage.id == key):
-            yield f"- {rejection.gate}: {rejection.reason}"
+            yield f"- {rejection.filter}: {rejection.reason}"
             yield f"          {rejection.query or '(nothing readable)'}"
             yield f"  answer  {rejection.answer}"
     yield ""
-    yield f"{len(pairs)} questions passed the gates, {len(rejections)} did not"
+    yield f"{len(pairs)} questions passed the filters, {len(rejections)} did not"
 
 
-def _spoken(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"about {max(seconds, 1):.0f} s"
     if seconds < 5400:

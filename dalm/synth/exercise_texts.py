@@ -1,93 +1,23 @@
-"""Put a passage and its exercises together into one text."""
+"""Join a passage and its exercises into one text, and write a table of such texts."""
 
-from collections import Counter
+import logging
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 
+from dalm.config import Columns
+from dalm.errors import UserError
+from dalm.io.examples import read_examples
+from dalm.io.writers import write_table
 from dalm.records import Passage
-from dalm.synth.exercises import Exercise, Kind, mine, split_for_completion
+from dalm.synth.exercises import KINDS, Exercise, Kind, mine, split_for_completion
+
+logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class ComprehensionText:
-    """A text to train on: a passage and what is asked about it."""
-
-    passage: Passage
-    text: str
-    kinds: tuple[Kind, ...]
-
-
-@dataclass(frozen=True)
-class Writer:
-    """Write texts: the same for the same passage, seed and options, whatever else there is.
-
-    Questions that were made of a passage come before those mined by patterns, and of these the
-    rarer kinds first; at most `most` in all.
-    """
-
-    most: int
-    seed: int
-    patterns: bool = True
-    domain: Collection[str] = frozenset()
-
-    def write(self, passage: Passage, questions: Sequence[tuple[str, str]]) -> ComprehensionText:
-        """Return the text of one passage with the questions and answers that are known of it."""
-        exercises = [Exercise("question", query, answer) for query, answer in questions]
-        exercises = exercises[: self.most]
-        if self.patterns:
-            mined = sorted(mine(passage, self.domain), key=lambda each: self._rank(passage, each))
-            exercises += _of_different_kinds(mined)[: self.most - len(exercises)]
-        opening, exercises = self._opening(passage, exercises)
-        mark, answer = FRAMES[self._draw(len(FRAMES), passage, "frame")]
-        parts = [opening]
-        for place, each in enumerate(exercises):
-            ways = TEMPLATES[each.kind]
-            asked, wanted = ways[self._draw(len(ways), passage, f"{place} {each.kind}")]
-            fields = {"given": each.given, "wanted": each.wanted}
-            question, reply = (_filled(template, fields) for template in (asked, wanted))
-            parts.append(f"{mark}{question}{answer}{reply}")
-        return ComprehensionText(passage, "\n\n".join(parts), tuple(e.kind for e in exercises))
-
-    def _opening(self, passage: Passage, exercises: list[Exercise]) -> tuple[str, list[Exercise]]:
-        """Return what is read first: all of the passage, or for a completion its beginning.
-
-        The completion comes first, so that whatever is asked later has been read.
-        """
-        wanted = self.patterns and len(exercises) < self.most
-        parted = split_for_completion(passage.text) if wanted else None
-        if parted is None or self._draw(2, passage, "completion"):
-            return passage.text, exercises
-        beginning, end = parted
-        return beginning, [Exercise("completion", "", end), *exercises]
-
-    def _rank(self, passage: Passage, exercise: Exercise) -> tuple[bool, int]:
-        """Order exercises by chance, titles last: nearly every passage has one."""
-        said = f"{exercise.kind} {exercise.given} {exercise.wanted}"
-        return exercise.kind == "title", self._draw(1 << 32, passage, said)
-
-    def _draw(self, sides: int, passage: Passage, what: str) -> int:
-        drawn = blake2b(f"{self.seed} {passage.id} {what}".encode(), digest_size=8).digest()
-        return int.from_bytes(drawn, "big") % sides
-
-
-def _filled(template: str, fields: Mapping[str, str]) -> str:
-    """Fill a template; braces in the texts stay what they are."""
-    return template.format_map(fields)
-
-
-def _of_different_kinds(exercises: Sequence[Exercise]) -> list[Exercise]:
-    """Put the first of each kind before the second ones."""
-    met: Counter[Kind] = Counter()
-    rounds = []
-    for each in exercises:
-        rounds.append(met[each.kind])
-        met[each.kind] += 1
-    return [each for _, each in sorted(zip(rounds, exercises, strict=True), key=lambda p: p[0])]
-
-
-# FOLDED wording.py: How exercises are put: several ways for each kind, so that no phrase is learnt by heart.
-
+# Several templates for each kind, so that no phrase is memorised.
 TEMPLATES: Mapping[Kind, tuple[tuple[str, str], ...]] = {
     "title": (
         ("What would be a fitting title for this text?", "{wanted}"),
@@ -161,4 +91,126 @@ FRAMES = (
     ("Q: ", "\nA: "),
     ("", "\n"),
 )
-"""What stands before a question and before its answer; one frame throughout a text."""
+"""Marks before a question and before its answer; one frame throughout a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComprehensionText:
+    """A text to train on: a passage and what is asked about it."""
+
+    passage: Passage
+    text: str
+    kinds: tuple[Kind, ...]
+
+
+@dataclass(frozen=True)
+class ExerciseWriter:
+    """Write texts that depend on nothing but the passage, the seed and the options.
+
+    Generated questions come before exercises mined by patterns, and of these titles last; at most
+    `max_exercises` in all.
+    """
+
+    max_exercises: int
+    seed: int
+    patterns: bool = True
+    domain: Collection[str] = frozenset()
+
+    def write(self, passage: Passage, questions: Sequence[tuple[str, str]]) -> ComprehensionText:
+        """Return the text of one passage with the questions and answers generated from it."""
+        exercises = [Exercise("question", query, answer) for query, answer in questions]
+        exercises = exercises[: self.max_exercises]
+        if self.patterns:
+            mined = sorted(mine(passage, self.domain), key=lambda each: self._rank(passage, each))
+            exercises += _of_different_kinds(mined)[: self.max_exercises - len(exercises)]
+        opening, exercises = self._opening(passage, exercises)
+        mark, answer = FRAMES[self._draw(len(FRAMES), passage, "frame")]
+        parts = [opening]
+        for place, each in enumerate(exercises):
+            choices = TEMPLATES[each.kind]
+            templates = choices[self._draw(len(choices), passage, f"{place} {each.kind}")]
+            fields = {"given": each.given, "wanted": each.wanted}
+            question, reply = (_filled(template, fields) for template in templates)
+            parts.append(f"{mark}{question}{answer}{reply}")
+        return ComprehensionText(passage, "\n\n".join(parts), tuple(e.kind for e in exercises))
+
+    def _opening(self, passage: Passage, exercises: list[Exercise]) -> tuple[str, list[Exercise]]:
+        """Return the passage, or its beginning with the completion as the first exercise.
+
+        The completion comes first, so that later exercises ask only about text that has been read.
+        """
+        wanted = self.patterns and len(exercises) < self.max_exercises
+        halves = split_for_completion(passage.text) if wanted else None
+        if halves is None or self._draw(2, passage, "completion"):
+            return passage.text, exercises
+        beginning, end = halves
+        return beginning, [Exercise("completion", "", end), *exercises]
+
+    def _rank(self, passage: Passage, exercise: Exercise) -> tuple[bool, int]:
+        """Order exercises at random, titles last: nearly every passage has one."""
+        content = f"{exercise.kind} {exercise.given} {exercise.wanted}"
+        return exercise.kind == "title", self._draw(1 << 32, passage, content)
+
+    def _draw(self, sides: int, passage: Passage, what: str) -> int:
+        drawn = blake2b(f"{self.seed} {passage.id} {what}".encode(), digest_size=8).digest()
+        return int.from_bytes(drawn, "big") % sides
+
+
+def _filled(template: str, fields: Mapping[str, str]) -> str:
+    """Fill a template; braces in the texts stay what they are."""
+    return template.format_map(fields)
+
+
+def _of_different_kinds(exercises: Sequence[Exercise]) -> list[Exercise]:
+    """Put the first of each kind before the second ones."""
+    seen: Counter[Kind] = Counter()
+    rounds = []
+    for each in exercises:
+        rounds.append(seen[each.kind])
+        seen[each.kind] += 1
+    return [each for _, each in sorted(zip(rounds, exercises, strict=True), key=lambda p: p[0])]
+
+
+def read_questions(
+    table: str | None, passages: Sequence[Passage]
+) -> Mapping[str, list[tuple[str, str]]]:
+    """Read questions and answers, by the id of the passage they were generated from.
+
+    Raises:
+        UserError: none of them is about one of the passages.
+    """
+    if table is None:
+        return {}
+    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    examples = read_examples(table, Columns(), needs=("passage", "answer"))
+    for example in examples:
+        assert example.passage is not None
+        assert example.answer is not None
+        found[example.passage.id].append((example.query, example.answer))
+    known = sum(len(found[passage.id]) for passage in passages if passage.id in found)
+    if not known:
+        raise UserError(
+            f"none of the questions in {table} is about one of the passages; "
+            "name the table that was made of them"
+        )
+    logger.info("questions  %d, %d of other passages", known, len(examples) - known)
+    return found
+
+
+def write_texts(output: Path, texts: Sequence[ComprehensionText]) -> None:
+    """Write the texts as a table, and log what is in them."""
+    write_table(
+        output,
+        {
+            "id": [each.passage.id for each in texts],
+            "Title": [each.passage.title for each in texts],
+            "Text": [each.text for each in texts],
+            "Exercises": [list(each.kinds) for each in texts],
+        },
+    )
+    counts = Counter(kind for each in texts for kind in each.kinds)
+    listed = ", ".join(f"{kind} {counts[kind]}" for kind in KINDS if counts[kind])
+    bare = sum(not each.kinds for each in texts)
+    logger.info("texts      %d, of which %d without an exercise", len(texts), bare)
+    logger.info("exercises  %d%s", counts.total(), f": {listed}" if listed else "")
+    logger.info("written    %s; its column Text is what to train a generator on", output)

@@ -1,7 +1,7 @@
-"""Mine exercises: a passage's own sentences in, what can be asked about them out.
+"""Mine reading comprehension exercises from a passage's own sentences.
 
 Connectives tell how two statements are related, after the kinds of task of Cheng et al., 2023
-(arXiv:2309.09530, table 2); English alone.
+(arXiv:2309.09530, table 2). English only.
 """
 
 import itertools
@@ -13,6 +13,7 @@ from typing import Literal, get_args
 from dalm.ingest.sentences import sentence_starts
 from dalm.ingest.words import split_words
 from dalm.records import Passage
+from dalm.synth.sentence_patterns import BACK_REFERENCE, CAUSAL, ENGLISH_END, is_whole
 
 Kind = Literal[
     "title",
@@ -29,8 +30,8 @@ Kind = Literal[
     "question",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-FEWEST, MOST = 4, 60  # words of a statement that is worth asking about
-DOMAIN_WORDS = 3  # in a sentence to be written from them
+MIN_WORDS, MAX_WORDS = 4, 60  # of a statement that is worth asking about
+MIN_DOMAIN_WORDS = 3  # in a sentence to be written from them
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Exercise:
     wanted: str
 
 
-# A sentence that begins so says how it is related to the one before it.
+# Openings that say how a sentence is related to the one before it.
 _LINKING: tuple[tuple[Kind, str], ...] = (
     (
         "entailment",
@@ -57,11 +58,8 @@ _LINKING: tuple[tuple[Kind, str], ...] = (
 LINKS = tuple(
     (kind, re.compile(rf"(?:{words}),?\s+(?P<rest>.+)", re.DOTALL)) for kind, words in _LINKING
 )
-# Within a sentence: what comes before and after, and which of the two is asked for.
-CAUSES = re.compile(
-    r"(?P<effect>.+?),?\s+(?:because(?: of)?|due to|owing to|as a result of)\s+(?P<cause>.+)",
-    re.DOTALL,
-)
+# Relations within a sentence.
+CAUSES = re.compile(rf"(?P<effect>.+?),?\s+{CAUSAL}\s+(?P<cause>.+)", re.DOTALL)
 EFFECTS = re.compile(
     r"(?P<cause>.+?)\s+(?:(?:can|may|might|could|will|would|often|usually|also)\s+)*"
     r"(?:leads? to|results? in|gives? rise to|brings? about)\s+(?P<effect>.+)",
@@ -76,9 +74,7 @@ DEFINITION = re.compile(
 REFERS = re.compile(
     r"[\"“]?(?P<term>[\w-]+(?:\s+[\w-]+){0,3})[\"”]?\s+refers?\s+to\s+.+", re.DOTALL
 )
-CLOSED = re.compile(r"[.!?][\"”’)\]]*$")
 HANGING = re.compile(r"\b(?:which|that|who|and|or|to|not|only|mostly|mainly)$")
-POINTS_BACK = re.compile(r"(?:this|that|these|those|it|they|he|she|which|there)\b", re.IGNORECASE)
 
 
 def sentences_of(text: str) -> list[str]:
@@ -89,7 +85,7 @@ def sentences_of(text: str) -> list[str]:
 
 
 def mine(passage: Passage, domain: Collection[str]) -> list[Exercise]:
-    """Return all exercises that a passage's sentences give, by kind; but for the completion."""
+    """Return all exercises that a passage's sentences give, by kind, except the completion."""
     sentences = sentences_of(passage.text)
     found = [Exercise("title", "", passage.title)] if passage.title else []
     for miner in (_linked, _causes, _definitions):
@@ -99,13 +95,13 @@ def mine(passage: Passage, domain: Collection[str]) -> list[Exercise]:
 
 
 def split_for_completion(text: str) -> tuple[str, str] | None:
-    """Return a text's beginning and end, parted near the middle between sentences."""
+    """Return a text's beginning and end, split between the sentences nearest the middle."""
     starts = [at for at in sentence_starts(text) if 0 < at < len(text)]
     if not starts:
         return None
     cut = min(starts, key=lambda at: abs(2 * at - len(text)))
     beginning, end = text[:cut].rstrip(), text[cut:].strip()
-    enough = all(len(split_words(part)) >= 2 * FEWEST for part in (beginning, end))
+    enough = all(len(split_words(part)) >= 2 * MIN_WORDS for part in (beginning, end))
     return (beginning, end) if enough else None
 
 
@@ -125,18 +121,18 @@ def _causes(sentences: Sequence[str]) -> Iterator[Exercise]:
         )
         for kind, pattern, given, wanted in kinds:
             match = pattern.fullmatch(sentence)
-            if not match or POINTS_BACK.match(match[given]) or not _whole(sentence):
+            if not match or BACK_REFERENCE.match(match[given]) or not _whole(sentence):
                 continue
             if HANGING.search(match[given]):
                 continue
             if _fit(match[given]) and _fit(match[wanted], 2):
-                yield Exercise(kind, _closed(match[given]), _closed(match[wanted]))
+                yield Exercise(kind, _as_sentence(match[given]), _as_sentence(match[wanted]))
 
 
 def _definitions(sentences: Sequence[str]) -> Iterator[Exercise]:
     for sentence in sentences:
         match = DEFINITION.fullmatch(sentence) or REFERS.fullmatch(sentence)
-        if match and _whole(sentence) and not POINTS_BACK.match(match["term"]):
+        if match and _whole(sentence) and not BACK_REFERENCE.match(match["term"]):
             term = re.sub(r"^(?:An?|The)\s+", "", match["term"])
             yield Exercise("definition", term, sentence)
 
@@ -147,7 +143,7 @@ def _from_words(sentences: Sequence[str], domain: Collection[str]) -> Iterator[E
         return
     for sentence in sentences:
         words = dict.fromkeys(word for word in plain_words(sentence) if word in domain)
-        if len(words) >= DOMAIN_WORDS and _whole(sentence):
+        if len(words) >= MIN_DOMAIN_WORDS and _whole(sentence):
             yield Exercise("word-to-text", ", ".join(words), sentence)
 
 
@@ -156,20 +152,19 @@ def plain_words(text: str) -> list[str]:
     return [word.lower() for word in re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*", text)]
 
 
-def _fit(text: str, fewest: int = FEWEST) -> bool:
-    return fewest <= len(text.split()) <= MOST
+def _fit(text: str, fewest: int = MIN_WORDS) -> bool:
+    return fewest <= len(text.split()) <= MAX_WORDS
 
 
 def _whole(sentence: str) -> bool:
-    """Tell whether a sentence has its beginning and end: a passage may be cut within one."""
-    return _fit(sentence) and not sentence[0].islower() and bool(CLOSED.search(sentence))
+    return _fit(sentence) and is_whole(sentence, ENGLISH_END)
 
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _closed(text: str) -> str:
+def _as_sentence(text: str) -> str:
     """Return part of a sentence as a sentence."""
     text = _capital(text.strip(" ,;"))
     return text if text.endswith((".", "!", "?")) else f"{text}."

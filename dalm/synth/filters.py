@@ -1,4 +1,4 @@
-"""Turn bad questions away, by the cheapest test first: pairs in, those that pass out."""
+"""Filter bad questions out, by the cheapest test first."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -6,10 +6,13 @@ from dataclasses import dataclass, replace
 
 from dalm.ingest.words import content_words, words
 from dalm.synth.pairs import Pair, Rejection
+from dalm.synth.sentence_patterns import CONTEXT_REFERENCE
 
 SUPPORT = 0.6
-"""Share of an answer's words that its quotes must hold; numbers must all be there."""
-LONGEST_QUERY, LONGEST_ANSWER = 400, 1_500  # characters
+"""Fraction of an answer's words that its quotes must hold; numbers must all be there."""
+MAX_QUERY, MAX_ANSWER = 400, 1_500  # characters
+READABLE, ASKED_FOR = "answer readable", "no more than asked for"
+"""Names of the filters of a model's reply as a whole."""
 
 _MENTION = re.compile(
     r"\b(?:according to|based on|as (?:stated|mentioned|described|given|shown|discussed) in|"
@@ -29,16 +32,6 @@ _NO_ANSWER = re.compile(
     r"cannot be (?:determined|answered)|(?:does|did) not (?:say|mention|specify|state))\b",
     re.IGNORECASE,
 )
-_POINTING = re.compile(
-    r"\b(?:th(?:is|ese|ose)|such|our|the (?:present|current|above|following|former|latter|same|"
-    r"other|second|first)) (?:\w+ )?(?:study|studies|paper|work|article|review|report|research|"
-    r"case|cases|method|methods|results?|findings?|data|section|approach|group|groups|patients?|"
-    r"experiments?|analysis|model|example|effect|finding|question|ones?)\b"
-    r"|\bthose\b(?! (?:\w+ )?(?:with|without|who|whose|of|that|which|in|at|on|from|where)\b)"
-    r"|\b(?:these|thereof|herein|hereby|aforementioned)\b|\babove\b(?! \d)"
-    r"|\b(?:figure|fig\.|table|section|appendix|chapter) (?:\d|(?-i:[A-Z])\b)",
-    re.IGNORECASE,
-)
 _PRONOUN = re.compile(r"\b(?:[Ii]t|[Tt]hey|[Tt]hem|[Hh]e|[Hh]im|[Ss]he|[Ww]e|us|[Oo]ur|[Tt]his)\b")
 _EMPTY_IT = re.compile(
     r"\bit(?= (?:that|takes?|is|means?)\b|(?: [\w-]+){1,2} (?:for|to|that|when)\b)"
@@ -47,45 +40,47 @@ _ASKING = re.compile(r"[?？؟;]\s*$|____")
 
 
 @dataclass(frozen=True)
-class Gate:
-    """A test that a pair passes, perhaps amended, or is turned away from with a reason."""
+class Filter:
+    """A test that returns the pair, perhaps amended, or the reason why it is rejected."""
 
     name: str
-    judge: Callable[[Pair], Pair | str]
+    test: Callable[[Pair], Pair | str]
 
 
-def sift(pairs: Iterable[Pair], gates: Sequence[Gate], rejections: list[Rejection]) -> list[Pair]:
-    """Return the pairs that pass every gate; the others are added to `rejections`."""
+def apply_filters(
+    pairs: Iterable[Pair], filters: Sequence[Filter], rejections: list[Rejection]
+) -> list[Pair]:
+    """Return the pairs that pass every filter; the others are added to `rejections`."""
     passed = []
     for pair in pairs:
-        for gate in gates:
-            judged = gate.judge(pair)
-            if isinstance(judged, str):
-                rejections.append(rejected(gate.name, judged, pair))
+        for each in filters:
+            result = each.test(pair)
+            if isinstance(result, str):
+                rejections.append(rejected(each.name, result, pair))
                 break
-            pair = judged  # noqa: PLW2901
+            pair = result  # noqa: PLW2901
         else:
             passed.append(pair)
     return passed
 
 
-def rejected(gate: str, reason: str, pair: Pair) -> Rejection:
-    """Return the record of a pair that a gate turned away."""
-    return Rejection(gate, reason, pair.passage, pair.query, pair.answer, pair.quote)
+def rejected(name: str, reason: str, pair: Pair) -> Rejection:
+    """Return the record of a pair that a filter rejected."""
+    return Rejection(name, reason, pair.passage, pair.query, pair.answer, pair.quote)
 
 
 def _shape(pair: Pair) -> Pair | str:
-    """A question that asks something, and an answer that is one, both of a sound length."""
+    """A question that asks something, and an answer that is one, both of a sensible length."""
     says_nothing = _NO_ANSWER.search(pair.answer) and not _NO_ANSWER.search(pair.passage.text)
     faults = {
         "no question mark": not _ASKING.search(pair.query),
         "a question of fewer than three words": len(words(pair.query)) < 3,
-        f"a question of more than {LONGEST_QUERY} characters": len(pair.query) > LONGEST_QUERY,
+        f"a question of more than {MAX_QUERY} characters": len(pair.query) > MAX_QUERY,
         "an answer without a word": not words(pair.answer),
-        f"an answer of more than {LONGEST_ANSWER} characters": len(pair.answer) > LONGEST_ANSWER,
+        f"an answer of more than {MAX_ANSWER} characters": len(pair.answer) > MAX_ANSWER,
         "an answer that is none": says_nothing,
     }
-    return next((fault for fault, there in faults.items() if there), pair)
+    return next((fault for fault, found in faults.items() if found), pair)
 
 
 def _no_mention(pair: Pair) -> Pair | str:
@@ -95,7 +90,7 @@ def _no_mention(pair: Pair) -> Pair | str:
 
 
 def _quoted(pair: Pair) -> Pair | str:
-    """The quote stands in the passage; white space, case and kinds of quotation marks aside."""
+    """The quote is in the passage; white space, case and kinds of quotation marks may differ."""
     span = find_quote(pair.quote, pair.passage.text)
     if span is None:
         return "no quote" if not pair.quote else "the quote isn't in the passage"
@@ -110,7 +105,7 @@ def _quoted(pair: Pair) -> Pair | str:
 
 
 def _supported(pair: Pair) -> Pair | str:
-    """The answer's words stand in the quote; yes and no say nothing that could."""
+    """The answer's words are in the quote; yes and no need not be."""
     wanted = content_words(pair.answer) or words(pair.answer)
     held = set(map(_stem, words(f"{pair.quote} {pair.other_quote}")))
     missing = [word for word in wanted if _stem(word) not in held]
@@ -127,9 +122,9 @@ def _stem(word: str) -> str:
     return word if word.isdigit() else word[:5].rstrip("s")
 
 
-def _stands_alone(pair: Pair) -> Pair | str:
+def _self_contained(pair: Pair) -> Pair | str:
     """The question names what it asks about."""
-    if found := _POINTING.search(pair.query):
+    if found := CONTEXT_REFERENCE.search(pair.query):
         return f"points to {found[0]!r}"
     named = content_words(pair.query)
     if sum(map(len, named)) < 6 and not re.search(r"\w[A-Z]|\d", pair.query):
@@ -141,19 +136,19 @@ def _stands_alone(pair: Pair) -> Pair | str:
     return pair
 
 
-FIRST_GATES = (
-    Gate("shape", _shape),
-    Gate("no mention of the passage", _no_mention),
-    Gate("quote in the passage", _quoted),
-    Gate("answer in the quote", _supported),
-    Gate("question stands alone", _stands_alone),
+PAIR_FILTERS = (
+    Filter("shape", _shape),
+    Filter("no mention of the passage", _no_mention),
+    Filter("quote in the passage", _quoted),
+    Filter("answer in the quote", _supported),
+    Filter("question stands alone", _self_contained),
 )
 
 
 def find_quote(quote: str, text: str) -> tuple[int, int] | None:
-    """Return where a quote stands in a text, or None.
+    """Return a quote's span in a text, or None.
 
-    To the letter if possible; else with any white space, case, dashes and quotation marks.
+    Verbatim if possible; else with any white space, case, dashes and quotation marks.
     """
     bare = quote.strip().strip("\"'“”‘’«»").strip()
     if not bare:

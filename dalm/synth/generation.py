@@ -1,119 +1,138 @@
-"""Passages in, drafts of questions out: by patterns, or by a model that is asked."""
+"""Generate question-answer pairs from passages, by patterns or by a language model."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from dalm.config import QaGen
-from dalm.llm.chat_completions import Options, Server, server_of
-from dalm.llm.language_model import Ask
-from dalm.llm.openai_client import Asker
-from dalm.llm.response_cache import Journal, Totals, ask_once
+from dalm.config.data import KINDS, SINGLE_KINDS, Kind
+from dalm.llm.language_model import LanguageModel
+from dalm.llm.response_cache import Journal, cached_replies
+from dalm.llm.served_model import ServedModel, ServerOptions
 from dalm.progress import track
 from dalm.records import Passage
-from dalm.synth import estimate, qa_run
 from dalm.synth.extractive import extract
+from dalm.synth.filters import ASKED_FOR, READABLE, rejected
 from dalm.synth.pairs import Pair, Rejection
-from dalm.synth.question_prompts import requests_of, spread
-from dalm.synth.selection import read_reply
+from dalm.synth.question_prompts import (
+    VERSION,
+    QuestionPrompt,
+    QuestionRequest,
+    evenly_spaced,
+    requests_of,
+)
+from dalm.synth.question_replies import Draft, is_empty_list, parse
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = Options(
-    asks="--backend http",
-    address="--base-url",
+JOURNAL = "journal.jsonl"
+RESUME = "the same command with --overwrite-output-dir"
+SERVER = ServerOptions(
+    needed_by="--backend http",
+    url="--base-url",
     model="--model",
-    key="--api-key-env",
+    api_key_env="--api-key-env",
     timeout="--timeout",
 )
 
 
-@dataclass(frozen=True)
-class Model:
-    """A model that can be asked."""
-
-    name: str
-    """As the records name it."""
-    ask: Ask
-    identity: str
-    """What tells it from others: its name on a server, a hash of its weights here."""
-    parameters: Mapping[str, Any]
-    at_once: int
-    """Requests under way at once, for estimates."""
-
-
-def served(settings: QaGen) -> Model:
-    """Return the model of a server.
+def load_model(settings: QaGen) -> LanguageModel | None:
+    """Return the model of `--backend`, None for patterns.
 
     Raises:
-        UserError: no address, or no model named.
+        UserError: no address, or a model that can't be loaded.
     """
+    if settings.backend == "extractive":
+        return None
     name = settings.generator_name_or_path
-    url, key = server_of(settings.base_url, name, settings.api_key_env, OPTIONS)
+    if settings.backend == "http":
+        endpoint = SERVER.endpoint(
+            settings.base_url,
+            name,
+            settings.api_key_env,
+            max_retries=settings.max_retries,
+            timeout=settings.timeout,
+        )
+        parameters = {
+            "temperature": settings.temperature,
+            "max_tokens": settings.max_new_tokens,
+            "seed": settings.seed,
+        }
+        return ServedModel(endpoint, SERVER, parameters, settings.concurrency)
+    from dalm.llm.local_model import load_local_model
+    from dalm.models.loading import place
+
     assert name is not None
-    parameters = {
-        "temperature": settings.temperature,
-        "max_tokens": settings.max_new_tokens,
-        "seed": settings.seed,
-    }
-    server = Server(url, name, OPTIONS, key, settings.max_retries, settings.timeout)
-    asker = Asker(server, settings.concurrency, parameters)
-    return Model(name, asker.ask, name, parameters, settings.concurrency)
+    placement = replace(place(settings.device, settings.precision), frozen=True)
+    return load_local_model(name, placement, settings.max_new_tokens)
 
 
-def local(settings: QaGen, identity: str, ask: Ask) -> Model:
-    """Return the model of this machine."""
-    assert settings.generator_name_or_path is not None
-    parameters = {"max_tokens": settings.max_new_tokens}
-    return Model(settings.generator_name_or_path, ask, identity, parameters, 1)
-
-
-def make(
+def generate_pairs(
     folder: Path,
-    model: Model | None,
+    model: LanguageModel | None,
     passages: Sequence[Passage],
     settings: QaGen,
     rejections: list[Rejection],
 ) -> list[Pair]:
-    """Return what patterns, or a model's answers, make of the passages; no gate was passed yet."""
-    asked = spread(passages, settings.limit) if settings.limit else passages
-    logger.info("passages   %d%s", len(asked), f" of {len(passages)}" if settings.limit else "")
-    number = settings.questions_per_passage
+    """Return the pairs that patterns, or a model's replies, give; not filtered yet.
+
+    Replies are kept in the folder's journal. With `--limit` only some passages are used.
+    """
+    chosen = evenly_spaced(passages, settings.limit) if settings.limit else passages
+    logger.info("passages   %d%s", len(chosen), f" of {len(passages)}" if settings.limit else "")
     if model is None:
-        shown = track(asked, len(asked), "making questions", "passage")
-        return list(chain.from_iterable(extract(passage, number) for passage in shown))
-    requests = requests_of(asked, qa_run.wording(settings), model.identity, model.parameters)
-    with Journal(folder / qa_run.JOURNAL) as journal:
-        answers = ask_once(requests, journal, model.ask, model.name)
+        tracked = track(chosen, len(chosen), "generating questions", "passage")
+        number = settings.questions_per_passage
+        return list(chain.from_iterable(extract(passage, number) for passage in tracked))
+    with Journal(folder / JOURNAL) as journal:
+        requests = question_requests(model, chosen, settings)
+        replies = cached_replies(model, requests, journal, RESUME)
     return [
         pair
-        for request, reply in answers
+        for request, reply in replies
         for pair in read_reply(reply.text, request, model.name, rejections)
     ]
 
 
-def show_estimate(
-    folder: Path, model: Model | None, passages: Sequence[Passage], settings: QaGen
-) -> None:
-    """Print what making the questions would take."""
-    print(f"passages    {len(passages)}")
-    if model is None:
-        lines = estimate.estimate_extraction(passages, settings.questions_per_passage)
-    else:
-        requests = requests_of(passages, qa_run.wording(settings), model.identity, model.parameters)
-        known, answered = Totals(), 0
-        if (folder / qa_run.JOURNAL).exists():
-            with Journal(folder / qa_run.JOURNAL) as journal:
-                known, answered = journal.replies, sum(r.key in journal for r in requests)
-        lines = estimate.estimate(requests, answered, known, model.at_once)
-    for line in lines:
-        print(line)
+def question_requests(
+    model: LanguageModel, passages: Sequence[Passage], settings: QaGen
+) -> list[QuestionRequest]:
+    """Return the requests to the model for questions about the passages."""
+    kinds = tuple(settings.kinds or SINGLE_KINDS)
+    prompt = QuestionPrompt(settings.questions_per_passage, kinds)
+    return requests_of(passages, prompt, model.identity, model.parameters)
 
 
-def show_trial(pairs: Sequence[Pair], rejections: Sequence[Rejection]) -> None:
-    """Print the questions of a few passages, and what became of them."""
-    for line in estimate.look(pairs, rejections):
-        print(line)
+def read_reply(
+    text: str, request: QuestionRequest, model: str, rejections: list[Rejection]
+) -> list[Pair]:
+    """Return the pairs in a model's reply, as many as were asked for at most."""
+    drafts = parse(text)
+    if not drafts and not is_empty_list(text):
+        reason = "an empty answer" if not text.strip() else "no question can be read in it"
+        rejections.append(Rejection(READABLE, reason, request.passage, answer=text[:500]))
+    pairs = [_pair(draft, request, model) for draft in drafts]
+    number = request.prompt.number
+    rejections += [rejected(ASKED_FOR, f"one more than {number}", each) for each in pairs[number:]]
+    return pairs[:number]
+
+
+def _pair(draft: Draft, request: QuestionRequest, model: str) -> Pair:
+    return Pair(
+        request.passage,
+        query=draft.question,
+        answer=draft.answer,
+        quote=draft.quote,
+        kind="multi-passage" if request.other else _kind(draft.kind),
+        generator=model,
+        prompt_version=VERSION,
+        other=request.other,
+        other_quote=draft.other_quote,
+    )
+
+
+def _kind(name: str) -> Kind:
+    known = {kind: kind for kind in KINDS if kind != "multi-passage"}
+    return known.get(name.lower(), "fact")  # type: ignore[call-overload, no-any-return]

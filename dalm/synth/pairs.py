@@ -1,15 +1,29 @@
-"""The record that flows through the making of questions."""
+"""Hold question-answer pairs, and write a run's tables into its folder."""
 
+import logging
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dalm.artifacts import claim, write_yaml
+from dalm.config import QaGen, public
 from dalm.config.data import Kind
 from dalm.errors import UserError
 from dalm.io.tables import one_line
 from dalm.io.writers import Columns, write_table
 from dalm.records import Passage
+
+logger = logging.getLogger(__name__)
+
+TABLE = "question_answer_pairs"
+NAMES = ("train", "test", "test_hard")
+REJECTIONS = "rejections.jsonl"
+SETTINGS = "settings.yaml"
+STAGING = ".writing"
+"""Folder in which a run writes its files; it is gone once they are all in their places."""
+FORMS = ("csv", "jsonl", "dataset")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +52,9 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """What a gate turned away, and why."""
+    """What a filter rejected, and why."""
 
-    gate: str
+    filter: str
     reason: str
     passage: Passage
     query: str = ""
@@ -48,18 +62,100 @@ class Rejection:
     quote: str = ""
 
 
-# FOLDED output.py: Write what was made: pairs and rejections in, tables that training reads out.
+def check_results(folder: Path, overwrite: bool) -> None:
+    """Refuse to replace an earlier run's results, unless it was killed while writing them.
 
-TABLE = "question_answer_pairs"
-NAMES = ("train", "test", "test_hard")
-REJECTIONS = "rejections.jsonl"
-SETTINGS = "settings.yaml"
-WRITING = ".writing"
-"""Folder in which a run's files grow; while it is there, they are not all in their places."""
+    Raises:
+        UserError: the folder holds results.
+    """
+    earlier = _results(folder)
+    if earlier and not overwrite and not (folder / STAGING).is_dir():
+        raise UserError(
+            f"--output-dir {folder} holds results ({earlier[0].name}); name another folder, or add "
+            "--overwrite-output-dir (a model's replies are kept, and not generated again)"
+        )
+
+
+def write_run(
+    folder: Path,
+    settings: QaGen,
+    dataset_path: str,
+    sides: tuple[Sequence[Pair], Sequence[Pair]],
+    rejections: Sequence[Rejection],
+) -> None:
+    """Write the tables, the rejections and the settings, all or nothing, and log where they are.
+
+    Raises:
+        UserError: there is no pair; the rejections are written even so.
+    """
+    train, test = sides
+    hard = [pair for pair in test if pair.rank is not None and pair.rank > 1]
+    tables = dict(zip(NAMES, (train, test, hard), strict=True))
+    forms = [form for form in FORMS if getattr(settings, f"as_{form}")] or ["csv"]
+    # The lock is in the folder, whose parent may be out of bounds; a journal has its own.
+    with claim(folder / TABLE, "--output-dir"), _staged(folder) as staging:
+        _write_rejections(staging, rejections)
+        _write_pairs(staging, {name: rows for name, rows in tables.items() if rows}, forms)
+        if train:
+            write_yaml(staging / SETTINGS, public(settings, dataset_path=dataset_path))
+    if not train:
+        raise UserError(
+            f"no question passed the filters: {folder / REJECTIONS} says why; "
+            "try another model, or --round-trip-k 0"
+        )
+    _log_files(folder, tables, forms)
+
+
+@contextmanager
+def _staged(folder: Path) -> Iterator[Path]:
+    """Yield a folder to write into; its files replace an earlier run's when the block ends.
+
+    A process that is killed while they are moved leaves it behind, and the next run starts over.
+    The journal stays where it is.
+    """
+    staging = folder / STAGING
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+    except Exception:  # after a kill it stays, and allows the next run to replace what is there
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    for path in _results(folder):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    for path in sorted(staging.iterdir()):
+        path.replace(folder / path.name)
+    staging.rmdir()
+
+
+def _results(folder: Path) -> list[Path]:
+    """Return the files and folders of an earlier run that another one would replace."""
+    tables = [f"{TABLE}_{name}{form}" for name in NAMES for form in ("", ".csv", ".jsonl")]
+    paths = (folder / name for name in (*tables, REJECTIONS, SETTINGS))
+    return [path for path in paths if path.exists()]
+
+
+def _log_files(folder: Path, tables: Mapping[str, Sequence[Pair]], forms: Sequence[str]) -> None:
+    endings = ["" if form == "dataset" else f".{form}" for form in forms]
+    for name, rows in tables.items():
+        what = "found, but not first" if name == "test_hard" else "questions"
+        for ending in endings if rows else ():
+            path = folder / f"{TABLE}_{name}{ending}"
+            logger.info("%-9s  %d %s: %s", name, len(rows), what, path)
+    logger.info("rejected   %s", folder / REJECTIONS)
+    logger.info("settings   %s (a --config for the same run)", folder / SETTINGS)
+    first = folder / f"{TABLE}_train{endings[0]}"
+    logger.info("next       dalm train-rag-e2e %s RETRIEVER GENERATOR --output-dir DIR", first)
 
 
 def columns_of(pairs: Sequence[Pair]) -> Columns:
-    """Return the columns of a table of pairs; all but the first four are for whoever looks."""
+    """Return the columns of a table of pairs; training reads the first four.
+
+    The last ones are the provenance of the passages, as far as it is known.
+    """
     pick: dict[str, Callable[[Pair], object]] = {
         "Title": lambda p: p.passage.title,
         "Passage": lambda p: p.passage.text,
@@ -77,11 +173,13 @@ def columns_of(pairs: Sequence[Pair]) -> Columns:
         "SecondPassageId": lambda p: p.other.id if p.other else "",
         "SecondQuote": lambda p: p.other_quote,
     }
-    return {name: [get(pair) for pair in pairs] for name, get in pick.items()}
+    columns = {name: [get(pair) for pair in pairs] for name, get in pick.items()}
+    records = [pair.passage.provenance() for pair in pairs]
+    names = dict.fromkeys(name for record in records for name in record if name not in columns)
+    return columns | {name: [record.get(name) for record in records] for name in names}
 
 
-def write_pairs(folder: Path, tables: dict[str, Sequence[Pair]], forms: Iterable[str]) -> None:
-    """Write each table, by its name's end, in each form: csv, jsonl or dataset."""
+def _write_pairs(folder: Path, tables: Mapping[str, Sequence[Pair]], forms: Iterable[str]) -> None:
     for name, pairs in tables.items():
         columns = columns_of(pairs)
         for form in forms:
@@ -94,21 +192,20 @@ def write_pairs(folder: Path, tables: dict[str, Sequence[Pair]], forms: Iterable
 def _save_dataset(folder: Path, columns: Columns) -> None:
     import datasets
 
-    shown = datasets.is_progress_bar_enabled()
+    bars = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
         datasets.Dataset.from_dict(dict(columns)).save_to_disk(str(folder))
     except OSError as error:
         raise UserError(f"{folder} can't be written: {one_line(error)}") from error
     finally:
-        if shown:
+        if bars:
             datasets.enable_progress_bars()
 
 
-def write_rejections(folder: Path, rejections: Sequence[Rejection]) -> None:
-    """Write what the gates turned away, and why."""
+def _write_rejections(folder: Path, rejections: Sequence[Rejection]) -> None:
     pick: dict[str, Callable[[Rejection], object]] = {
-        "Gate": lambda r: r.gate,
+        "Gate": lambda r: r.filter,
         "Reason": lambda r: r.reason,
         "Query": lambda r: r.query,
         "Answer": lambda r: r.answer,
@@ -118,39 +215,3 @@ def write_rejections(folder: Path, rejections: Sequence[Rejection]) -> None:
     }
     columns = {name: [get(each) for each in rejections] for name, get in pick.items()}
     write_table(folder / REJECTIONS, columns)
-
-
-def written(folder: Path) -> list[Path]:
-    """Return the files and folders of an earlier run that another one would replace."""
-    tables = [f"{TABLE}_{name}{form}" for name in NAMES for form in ("", ".csv", ".jsonl")]
-    paths = (folder / name for name in (*tables, REJECTIONS, SETTINGS))
-    return [path for path in paths if path.exists()]
-
-
-def is_unfinished(folder: Path) -> bool:
-    """Tell whether a run was killed while it put its files in their places."""
-    return (folder / WRITING).is_dir()
-
-
-def start_writing(folder: Path) -> Path:
-    """Return an empty folder beside the results, to write into."""
-    growing = folder / WRITING
-    shutil.rmtree(growing, ignore_errors=True)
-    growing.mkdir(parents=True)
-    return growing
-
-
-def put_in_place(folder: Path) -> None:
-    """Replace an earlier run's files by those that have been written.
-
-    A run that is killed meanwhile leaves `.writing`, and the next one does it all again.
-    """
-    growing = folder / WRITING
-    for path in written(folder):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    for path in sorted(growing.iterdir()):
-        path.replace(folder / path.name)
-    growing.rmdir()

@@ -1,4 +1,4 @@
-"""Turn an English sentence into questions by its form: a sentence in, wh-questions out."""
+"""Turn an English sentence into wh-questions by its form."""
 
 import re
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dalm.config.data import Kind
 from dalm.ingest.words import content_words, words
+from dalm.synth.sentence_patterns import CAUSAL, NOT_A_SUBJECT, without_opening
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,30 +56,16 @@ VERBS = AUXILIARIES | frozenset(
     followed
     """.split()
 )
-_OPENING = re.compile(
-    r"^(?:However|Moreover|Furthermore|In addition|Therefore|Thus|Hence|Also|Additionally|Finally|"
-    r"Interestingly|Notably|In contrast|In particular|For example|For instance|Consequently|"
-    r"Similarly|Indeed|In fact|Overall|Recently|Currently|Generally|Importantly|Specifically|"
-    r"Nevertheless|Meanwhile|Accordingly|Subsequently|On the other hand|As a result),?\s+",
-)
 _CITATION = re.compile(r"\s*\[\s*\d[\d\s,;–-]*\]")
 _BRACKET = re.compile(r"\s*\((?:[^()]|\([^()]*\))*\)")
-_POINTING = frozenset(
-    """
-    it this that these those they we he she i you there here such our their his her its my your
-    which who both each some many all one other another as if when while although though because
-    since after before during for in on at by with from to of and but or however none most figure
-    table what how why
-    """.split()
-)
-_REASON = re.compile(r"\s(?:because(?: of)?|due to|owing to|as a result of)\s", re.I)
+_REASON = re.compile(rf"\s{CAUSAL}\s", re.IGNORECASE)
 _MEANS = re.compile(r"\s(?=by (?:\w+ly )?\w+ing\b)")
 _COUNT = re.compile(
     r"^(?P<number>(?:about |approximately |nearly |over |almost )?"
     r"(?:\d[\d.,]*|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve))\s+(?P<noun>[a-z].*s)$",
     re.I,
 )
-_SHARE = re.compile(
+_FRACTION = re.compile(
     r"^(?P<number>(?:about |approximately |nearly |over |almost |up to )?\d[\d.,]*\s?"
     r"(?:%|percent|per cent)) of (?P<noun>.+)$",
     re.I,
@@ -107,13 +94,8 @@ def tidy(text: str) -> str:
     return re.sub(r"\s+([,.;?])", r"\1", " ".join(text.split()))
 
 
-def without_opening(text: str) -> str:
-    """Return a sentence without a word that ties it to the one before it."""
-    return _OPENING.sub("", text)
-
-
 def _clause(sentence: str) -> Clause | None:
-    """Part a sentence at its verb, if what stands before it can be a subject."""
+    """Split a sentence at its verb, if what precedes it can be a subject."""
     plain = _BRACKET.sub(lambda match: "\0" * len(match[0]), sentence)  # no verb in brackets
     for count, match in enumerate(re.finditer(r"[^\s\0]+", plain)):
         if count > 12 or (match[0].endswith((",", ";", ":")) and count):
@@ -128,28 +110,30 @@ def _clause(sentence: str) -> Clause | None:
 def _can_be_subject(text: str) -> bool:
     found = tidy(text).lower().split()
     relative = {"that", "which", "who", "to", "not"} & set(found)
-    return bool(found) and found[0] not in _POINTING and not relative and bool(content_words(text))
+    if not found or found[0] in NOT_A_SUBJECT or relative:
+        return False
+    return bool(content_words(text))
 
 
-def _asked(start: str, *parts: str) -> str:
+def _question(start: str, *parts: str) -> str:
     return f"{start} {tidy(' '.join(parts))}".rstrip(" ,;.") + "?"
 
 
 def _subject(clause: Clause) -> str:
-    """Return the subject as it stands within a sentence: a leading article loses its capital."""
+    """Return the subject as within a sentence: a leading article loses its capital."""
     return re.sub(r"^(The|An?|Some|Most)\b", lambda match: match[0].lower(), clause.subject)
 
 
 def _counting(clause: Clause) -> Iterator[Question]:
     rest = _main_part(clause.rest)
-    if match := _SHARE.match(clause.subject):
-        text = _asked("What percentage of", match["noun"], clause.verb, rest)
+    if match := _FRACTION.match(clause.subject):
+        text = _question("What percentage of", match["noun"], clause.verb, rest)
         yield Question(text, match["number"], "fact", 10)
     elif match := _COUNT.match(clause.subject):
-        text = _asked("How many", match["noun"], clause.verb, rest)
+        text = _question("How many", match["noun"], clause.verb, rest)
         yield Question(text, match["number"], "fact", 11)
     if clause.inverts and (match := _YEAR.search(clause.rest)):
-        text = _asked("When", clause.verb, _subject(clause), clause.rest[: match.start()])
+        text = _question("When", clause.verb, _subject(clause), clause.rest[: match.start()])
         yield Question(text, match[1], "fact", 12)
 
 
@@ -163,9 +147,9 @@ def _reasons(clause: Clause) -> Iterator[Question]:
         if len(content_words(answer)) < 2 or (word == "How" and not content_words(effect)):
             continue
         if clause.inverts:
-            text = _asked(word, clause.verb, _subject(clause), effect)
+            text = _question(word, clause.verb, _subject(clause), effect)
         else:
-            text = _asked(f"{word} is it that", _subject(clause), clause.verb, effect)
+            text = _question(f"{word} is it that", _subject(clause), clause.verb, effect)
         yield Question(text, answer, kind, rank)  # type: ignore[arg-type]
 
 
@@ -173,13 +157,13 @@ def _defining(clause: Clause) -> Iterator[Question]:
     if clause.verb not in ("is", "are", "was", "were") or not _DEFINING.match(clause.rest):
         return
     if len(words(clause.subject)) <= 10:
-        yield Question(_asked(f"What {clause.verb}", _subject(clause)), clause.rest, "fact", 30)
+        yield Question(_question(f"What {clause.verb}", _subject(clause)), clause.rest, "fact", 30)
 
 
 def _of_the_subject(clause: Clause) -> Iterator[Question]:
     rest = _main_part(clause.rest)
     if len(content_words(rest)) >= 2 and len(words(clause.subject)) <= 10:
-        yield Question(_asked(f"What {clause.verb}", rest), clause.subject, "fact", 40)
+        yield Question(_question(f"What {clause.verb}", rest), clause.subject, "fact", 40)
 
 
 def _main_part(rest: str) -> str:
@@ -191,7 +175,7 @@ def _main_part(rest: str) -> str:
 
 
 def _short_form(sentence: str) -> Iterator[Question]:
-    """Ask for what an abbreviation stands for where its letters begin the words before it."""
+    """Ask for the long form of an abbreviation whose letters begin the words before it."""
     for match in _SHORT_FORM.finditer(sentence):
         letters = [letter for letter in match[2].lower() if letter.isalpha()]
         before = match[1].replace("-", " - ").split()

@@ -1,13 +1,14 @@
-"""What a model is told and what it has to send back: a passage in, messages out."""
+"""Prompt a model for questions about passages, and state the JSON that it should reply with."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
 from dalm.config.data import Kind
-from dalm.llm.language_model import key_of, object_of, response_format
+from dalm.llm.language_model import object_schema, response_format
+from dalm.llm.response_cache import cache_key
 from dalm.prompts import Message
 from dalm.records import Passage
 
@@ -70,12 +71,12 @@ SHAPE: dict[str, Any] = {
 
 _TEXTS = (SYSTEM, RULES, json.dumps(MEANINGS), ONE, TWO, json.dumps(SHAPE))
 VERSION = blake2b("\n".join(_TEXTS).encode(), digest_size=4).hexdigest()
-"""Changes with every word above, so that no record claims another prompt than its own."""
+"""A hash of every word above, so that a record names the prompt it was generated with."""
 
 
 @dataclass(frozen=True)
-class Wording:
-    """How a passage is put to a model: the number and the kinds of questions wanted."""
+class QuestionPrompt:
+    """A prompt for so many questions of these kinds."""
 
     number: int
     kinds: tuple[Kind, ...]
@@ -83,7 +84,7 @@ class Wording:
     def messages(self, passage: Passage, other: Passage | None) -> list[Message]:
         """Return the messages that ask for questions about one passage, or about two together."""
         kinds = [kind for kind in self.kinds if kind != "multi-passage"]
-        asked = (ONE if other is None else TWO).format(
+        prompt = (ONE if other is None else TWO).format(
             title=f"Title: {passage.title}\n\n" if passage.title else "",
             passage=passage.text,
             other=other.text if other else "",
@@ -92,68 +93,64 @@ class Wording:
             rules=RULES,
             shape=json.dumps({"questions": [_shape(two=other is not None)]}),
         )
-        return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": asked}]
+        return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": prompt}]
 
 
 def schema(kinds: Sequence[Kind], *, two: bool) -> dict[str, Any]:
-    """Return the JSON schema of an answer, as `response_format` takes it."""
+    """Return the JSON schema of a reply, as `response_format` takes it."""
     text = {"type": "string"}
     fields: dict[str, Any] = dict.fromkeys(_shape(two=two), text)
     allowed = ["multi-passage"] if two else [kind for kind in kinds if kind != "multi-passage"]
     fields["kind"] = text | {"enum": allowed}
-    item = object_of(fields)
+    item = object_schema(fields)
     questions = {"questions": {"type": "array", "items": item}}
-    return response_format("questions", object_of(questions))
+    return response_format("questions", object_schema(questions))
 
 
 def _shape(*, two: bool) -> dict[str, Any]:
     return SHAPE | {"other_quote": "..."} if two else SHAPE
 
 
-# FOLDED asking.py: What is asked of a model: passages in, requests out.
-
-
 @dataclass(frozen=True, slots=True)
-class Request:
-    """One passage, or two of one document, to make questions of.
+class QuestionRequest:
+    """A request for questions about one passage, or about two of one document together.
 
-    `key` is the hash of passage, prompt, model and parameters: an answer to an equal request is an
-    answer to this one.
+    `key` is the hash of passage, prompt, model and parameters.
     """
 
     key: str
     passage: Passage
     other: Passage | None
-    wording: Wording
+    prompt: QuestionPrompt
 
     @property
     def about(self) -> dict[str, str]:
-        """The passage, for whoever reads the journal."""
+        """The passage, for people who read the journal."""
         return {"passage": self.passage.id}
 
     @property
     def messages(self) -> list[Message]:
-        """The prompt; it is written when it is needed, a million of them would fill the memory."""
-        return self.wording.messages(self.passage, self.other)
+        """The prompt, built when it is needed: a million of them would fill the memory."""
+        return self.prompt.messages(self.passage, self.other)
 
     @property
     def response_format(self) -> dict[str, Any]:
-        """The JSON schema that the answer should have."""
-        return schema(self.wording.kinds, two=self.other is not None)
+        """The JSON schema that the reply should have."""
+        return schema(self.prompt.kinds, two=self.other is not None)
 
 
 def requests_of(
-    passages: Sequence[Passage], wording: Wording, model: str, parameters: Mapping[str, Any]
-) -> list[Request]:
+    passages: Sequence[Passage], prompt: QuestionPrompt, model: str, parameters: Mapping[str, Any]
+) -> list[QuestionRequest]:
     """Return a request for each passage, and for each with the next of its document if wanted."""
 
-    def request(passage: Passage, other: Passage | None) -> Request:
-        messages = wording.messages(passage, other)
-        key = key_of(passage.id, messages, model, dict(parameters))
-        return Request(key, passage, other, wording)
+    def request(passage: Passage, other: Passage | None) -> QuestionRequest:
+        messages = prompt.messages(passage, other)
+        key = cache_key(passage.id, messages, model, dict(parameters))
+        return QuestionRequest(key, passage, other, prompt)
 
-    single = any(kind != "multi-passage" for kind in wording.kinds)
-    following = _following(passages) if "multi-passage" in wording.kinds else {}
+    single = any(kind != "multi-passage" for kind in prompt.kinds)
+    following = _following(passages) if "multi-passage" in prompt.kinds else {}
     requests = []
     for passage in passages:
         if single:
@@ -175,11 +172,7 @@ def _following(passages: Sequence[Passage]) -> dict[str, Passage]:
     return found
 
 
-def spread(passages: Sequence[Passage], number: int) -> list[Passage]:
-    """Return `number` passages at equal distances over the table."""
-    return list(_spread(passages, min(number, len(passages))))
-
-
-def _spread(passages: Sequence[Passage], number: int) -> Iterator[Passage]:
-    for place in range(number):
-        yield passages[place * len(passages) // number]
+def evenly_spaced(passages: Sequence[Passage], number: int) -> list[Passage]:
+    """Return `number` passages at equal distances over the table, or all if there are fewer."""
+    number = min(number, len(passages))
+    return [passages[place * len(passages) // number] for place in range(number)]

@@ -1,4 +1,4 @@
-"""Read what a model wrote: an answer that should be JSON in, questions out; it never fails."""
+"""Read the questions in a model's reply, which should be JSON; never fails."""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _LINE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A question as a model wrote it; nothing about it is checked yet."""
+    """A question as a model wrote it, unchecked."""
 
     question: str
     answer: str
@@ -31,11 +31,11 @@ class Draft:
 
 
 def parse(text: str) -> list[Draft]:
-    """Return the questions of an answer, in their order, as many as can be read.
+    """Return the questions of a reply, in their order, as many as can be read.
 
-    Thoughts, Markdown fences and words around the JSON are passed over. Of JSON that is cut short
+    Reasoning, Markdown fences and words around the JSON are passed over. Of JSON that is cut short
     the whole objects are kept. Python's quotes, trailing commas and lines of `Question: ...` are
-    understood as well. An answer without a question gives none.
+    understood as well. A reply without a question gives none.
     """
     text = without_thoughts(text)
     found = objects(text, lambda each: bool(_text(each, "question")))
@@ -44,7 +44,7 @@ def parse(text: str) -> list[Draft]:
 
 
 def is_empty_list(text: str) -> bool:
-    """Tell whether a model sent back an empty list: it found nothing worth a question."""
+    """Return whether a reply is an empty list: the model found nothing worth a question."""
     bare = re.sub(r"```(json)?|\s", "", without_thoughts(text))
     return bare in ('{"questions":[]}', "[]", "{}")
 

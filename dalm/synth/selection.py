@@ -1,63 +1,66 @@
-"""What becomes of the questions: drafts in, the pairs that pass all gates and a split out."""
+"""Select the pairs that pass all filters and find their passage again, and split them."""
 
+import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
-from dalm.config.data import KINDS, Kind
+from dalm.config import QaGen
+from dalm.ingest.words import content_words, words
 from dalm.io.splits import split_by_document
-from dalm.records import Example, Passage
-from dalm.synth.filters import FIRST_GATES, rejected, sift
+from dalm.progress import track
+from dalm.records import Example, Hit, Passage
+from dalm.synth.filters import (
+    ASKED_FOR,
+    PAIR_FILTERS,
+    READABLE,
+    SUPPORT,
+    apply_filters,
+    rejected,
+)
 from dalm.synth.pairs import Pair, Rejection
-from dalm.synth.question_prompts import VERSION, Request
-from dalm.synth.question_replies import Draft, is_empty_list, parse
-from dalm.synth.repeated_questions import groups, repeated
-from dalm.synth.round_trip import Search, searched
+from dalm.synth.repeated_questions import near_duplicate_groups, repeated
 
-READABLE, ASKED_FOR = "answer readable", "no more than asked for"
+logger = logging.getLogger(__name__)
+
 REPEATED, ROUND_TRIP = "question is new", "round trip"
-GATES = (READABLE, ASKED_FOR, *(gate.name for gate in FIRST_GATES), REPEATED, ROUND_TRIP)
-"""The gates in their order: the cheapest comes first."""
+FILTERS = (READABLE, ASKED_FOR, *(each.name for each in PAIR_FILTERS), REPEATED, ROUND_TRIP)
+"""The names of the filters in their order: the cheapest comes first."""
+
+Search = Callable[[Sequence[str], int], list[list[Hit]]]
+"""Return each query's best passages, best first: BM25's, or an embedding model's."""
+
+BLOCK = 1024  # questions whose hits are in memory at once
+RELATED = 0.5
+"""Fraction of a question's words that another passage must hold, beside the answer."""
+MAX_EXAMPLE = 100  # characters of an example in the log
 
 
-def read_reply(text: str, request: Request, model: str, rejections: list[Rejection]) -> list[Pair]:
-    """Return the pairs of a model's answer, as many as were asked for at most."""
-    drafts = parse(text)
-    if not drafts and not is_empty_list(text):
-        reason = "an empty answer" if not text.strip() else "no question can be read in it"
-        rejections.append(Rejection(READABLE, reason, request.passage, answer=text[:500]))
-    pairs = [_pair(draft, request, model) for draft in drafts]
-    number = request.wording.number
-    rejections += [rejected(ASKED_FOR, f"one more than {number}", each) for each in pairs[number:]]
-    return pairs[:number]
+def searches_of(passages: Sequence[Passage], settings: QaGen) -> Iterator[Search]:
+    """Yield the searches of the round trip: BM25, and an embedding model's if one is named."""
+    from dalm.retrieval.bm25 import BM25
+
+    if not settings.round_trip_k:
+        return
+    yield BM25(passages).search
+    if settings.retriever_name_or_path:  # only then is torch worth its seconds
+        from dalm.models.loading import place
+        from dalm.models.retriever import load_retriever
+        from dalm.retrieval.base import DenseSearcher, build_index
+
+        placement = replace(place(settings.device, settings.precision), frozen=True)
+        retriever = load_retriever(settings.retriever_name_or_path, placement)
+        yield DenseSearcher(retriever, build_index(retriever, passages)).search
 
 
-def _pair(draft: Draft, request: Request, model: str) -> Pair:
-    return Pair(
-        request.passage,
-        query=draft.question,
-        answer=draft.answer,
-        quote=draft.quote,
-        kind="multi-passage" if request.other else _kind(draft.kind),
-        generator=model,
-        prompt_version=VERSION,
-        other=request.other,
-        other_quote=draft.other_quote,
-    )
-
-
-def _kind(said: str) -> Kind:
-    known = {kind: kind for kind in KINDS if kind != "multi-passage"}
-    return known.get(said.lower(), "fact")  # type: ignore[call-overload, no-any-return]
-
-
-def choose(
+def select(
     pairs: Iterable[Pair], searches: Sequence[Search], k: int, rejections: list[Rejection]
 ) -> list[Pair]:
-    """Return the pairs that pass all gates, in their order; `rejections` gets the others.
+    """Return the pairs that pass all filters, in their order; `rejections` gets the others.
 
-    With k = 0 no question is searched for.
+    With k = 0 there is no round trip.
     """
-    sound = sift(pairs, FIRST_GATES, rejections)
+    sound = apply_filters(pairs, PAIR_FILTERS, rejections)
     new = []
     for pair, first in zip(sound, repeated([pair.query for pair in sound]), strict=True):
         if first is None:
@@ -67,13 +70,58 @@ def choose(
     if not k:
         return new
     passed = []
-    for pair in searched(new, searches, k):
+    for pair in with_ranks(new, searches, k):
         if pair.rank is None:
             reason = f"its passage isn't among the best {k}"
             rejections.append(rejected(ROUND_TRIP, reason, pair))
         else:
             passed.append(pair)
     return passed
+
+
+def with_ranks(pairs: Sequence[Pair], searches: Sequence[Search], k: int) -> list[Pair]:
+    """Return the pairs with their rank and the ids of other passages that seem to answer them.
+
+    The rank is the best one over the searches, None if no search finds the passage among its best
+    k. Other passages are recognised by words: they hold the answer and half of the question's
+    words. They are neither certain answers nor safe negatives.
+    """
+    blocks = range(0, len(pairs), BLOCK)
+    found: list[Pair] = []
+    for start in track(blocks, len(blocks), "searching with the questions", "block"):
+        block = pairs[start : start + BLOCK]
+        results = [search([pair.query for pair in block], k) for search in searches]
+        for pair, *rankings in zip(block, *results, strict=True):
+            found.append(_with_rank(pair, rankings))
+    return found
+
+
+def _with_rank(pair: Pair, rankings: Iterable[Sequence[Hit]]) -> Pair:
+    ranks, others = [], dict[str, Passage]()
+    for hits in rankings:
+        for rank, hit in enumerate(hits, 1):
+            if hit.passage.id == pair.passage.id:
+                ranks.append(rank)
+            else:
+                others.setdefault(hit.passage.id, hit.passage)
+    also = tuple(key for key, passage in others.items() if _answers(passage, pair))
+    return replace(pair, rank=min(ranks, default=None), also=also)
+
+
+def _answers(passage: Passage, pair: Pair) -> bool:
+    held = words(passage.text)
+    answer = words(pair.answer)
+    if len(answer) <= 5:  # a name or a number occurs verbatim
+        if f" {' '.join(answer)} " not in f" {' '.join(held)} ":
+            return False
+    elif _fraction(content_words(pair.answer), held) < SUPPORT:
+        return False
+    return _fraction(content_words(pair.query), held) >= RELATED
+
+
+def _fraction(wanted: Sequence[str], held: Sequence[str]) -> float:
+    known = set(held)
+    return sum(word in known for word in wanted) / max(len(wanted), 1)
 
 
 def split(
@@ -85,21 +133,34 @@ def split(
     """
     if not pairs:
         return [], []
-    first = groups([passage.text for passage in passages])
-    of_group = {p.id: passages[place].id for p, place in zip(passages, first, strict=True)}
+    first = near_duplicate_groups([passage.text for passage in passages])
+    group_of = {p.id: passages[place].id for p, place in zip(passages, first, strict=True)}
     examples = [
-        Example(str(place), None, Passage(of_group[p.passage.id], p.passage.text, p.passage.title))
+        Example(str(place), None, Passage(group_of[p.passage.id], p.passage.text, p.passage.title))
         for place, p in enumerate(pairs)
     ]
     train, test = split_by_document(examples, test_share, seed)
     return ([pairs[int(e.query)] for e in train], [pairs[int(e.query)] for e in test])
 
 
-def counted(rejections: Iterable[Rejection]) -> list[tuple[str, int, Rejection]]:
-    """Return each gate's name, how many it turned away, and an example, in the gates' order."""
+def rejection_counts(rejections: Iterable[Rejection]) -> list[tuple[str, int, Rejection]]:
+    """Return each filter's name, how many it rejected, and an example, in the filters' order."""
     first: dict[str, Rejection] = {}
     counts: Counter[str] = Counter()
     for rejection in rejections:
-        counts[rejection.gate] += 1
-        first.setdefault(rejection.gate, rejection)
-    return [(gate, counts[gate], first[gate]) for gate in GATES if gate in first]
+        counts[rejection.filter] += 1
+        first.setdefault(rejection.filter, rejection)
+    return [(name, counts[name], first[name]) for name in FILTERS if name in first]
+
+
+def log_rejections(passed: int, rejections: Sequence[Rejection]) -> None:
+    """Log how many pairs each filter rejected, with an example."""
+    logger.info("questions  %d passed the filters, %d did not", passed, len(rejections))
+    for name, number, example in rejection_counts(rejections):
+        text = f"{example.query or example.answer!r} ({example.reason})"
+        logger.info("  %-27s%6d  %s", name, number, _shortened(text))
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_EXAMPLE else f"{line[: MAX_EXAMPLE - 1]}…"

@@ -18,9 +18,11 @@ import psutil
 import pytest
 import yaml
 
+from dalm.artifacts import claim
 from dalm.cli import app, run
 from dalm.commands.qa_gen import qa_gen
 from dalm.config import Columns, QaGen
+from dalm.errors import UserError
 from dalm.io.examples import read_examples
 
 ROOT = Path(__file__).parents[2]
@@ -86,7 +88,7 @@ def test_the_readme_line(tmp_path, monkeypatch, caplog):
     assert "next       dalm train-rag-e2e" in said
     rejections = (tmp_path / "qa-gen/rejections.jsonl").read_text().splitlines()
     assert {"Gate", "Reason", "Query", "Answer"} <= set(json.loads(rejections[0]))
-    assert f"{len(train) + len(test)} passed the gates, {len(rejections)} did not" in said
+    assert f"{len(train) + len(test)} passed the filters, {len(rejections)} did not" in said
 
 
 def test_every_form_holds_the_same_and_is_read_without_options(tmp_path):
@@ -140,6 +142,30 @@ def test_results_are_replaced_only_when_told_so(tmp_path, capsys):
     assert after["mine.csv"] == b"x"
 
 
+def test_a_folder_that_another_run_writes_to_is_refused(tmp_path, capsys):
+    assert command(TOY, "--output-dir", tmp_path / "out") == 0
+    before = made(tmp_path / "out")
+    with claim(tmp_path / "out" / "question_answer_pairs", "--output-dir"):
+        assert command(TOY, "--output-dir", tmp_path / "out", "--overwrite-output-dir") == 2
+    assert "another process is writing there" in capsys.readouterr().err
+    assert made(tmp_path / "out") == before
+
+
+def test_an_error_while_writing_leaves_the_earlier_results(tmp_path, monkeypatch, capsys):
+    line = (TOY, "--output-dir", tmp_path / "out", "--overwrite-output-dir")
+    assert command(*line) == 0
+    before = made(tmp_path / "out")
+
+    def fail(*_: object) -> None:
+        raise UserError("no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("dalm.synth.pairs.write_yaml", fail)
+        assert command(*line) == 2
+    assert made(tmp_path / "out") == before
+    assert command(*line[:-1]) == 2, "they are complete, and not replaced unasked"
+
+
 def test_a_grown_table_keeps_its_documents_on_their_sides(tmp_path):
     few, more = rows(TOY)[:300], rows(TOY)
     sides = []
@@ -186,7 +212,7 @@ def test_nothing_that_passes(tmp_path, capsys):
     table = tmp_path / "t.csv"
     table.write_text("Passage\nnothing to ask\n")
     assert command(table, "--output-dir", tmp_path / "out") == 2
-    assert "no question passed the gates" in capsys.readouterr().err
+    assert "no question passed the filters" in capsys.readouterr().err
     assert (tmp_path / "out" / "rejections.jsonl").exists()
 
 
@@ -197,7 +223,7 @@ def test_dry_run_and_trial_by_patterns(tmp_path, capsys):
     assert command(*line, "--limit", 2) == 0
     printed = capsys.readouterr().out
     assert printed.count("\npassage   ") == 2
-    assert "questions passed the gates" in printed
+    assert "questions passed the filters" in printed
     assert not (tmp_path / "out").exists()
 
 
@@ -258,7 +284,7 @@ def test_dry_run_trial_and_an_estimate_from_it(tmp_path, stub, engines, capsys):
     assert len(stub.bodies) == 3
     printed = capsys.readouterr().out
     assert [f"engine {n} of" in printed for n in (0, 10, 20)] == [True] * 3
-    assert "3 questions passed the gates" in printed
+    assert "3 questions passed the filters" in printed
     qa_gen(**over_http(stub, engines, tmp_path / "out", dry_run=True))
     printed = capsys.readouterr().out
     assert "requests    30, of which 3 are answered" in printed
@@ -272,7 +298,7 @@ def test_dry_run_trial_and_an_estimate_from_it(tmp_path, stub, engines, capsys):
 def test_passages_without_an_answer_are_counted_and_asked_again(tmp_path, stub, engines, caplog):
     stub.plan.extend(["", "", "", "", "too_long", "too_long"])
     qa_gen(**over_http(stub, engines, tmp_path / "out"))
-    assert "2 of 30 requests have no answer (most often: 400 the context holds" in caplog.text
+    assert "2 of 30 requests got no reply (most often: 400 the context holds" in caplog.text
     qa_gen(**over_http(stub, engines, tmp_path / "out", overwrite_output_dir=True))
     assert len(stub.bodies) == 32
     assert len(rows(tmp_path / "out" / TABLES[0]) + rows(tmp_path / "out" / TABLES[1])) == 30
@@ -284,7 +310,7 @@ def test_a_server_that_answers_nothing(tmp_path, stub, engines, capsys):
     out = ("--output-dir", tmp_path / "out", "--concurrency", 64)
     assert command(*line, *out) == 2
     said = capsys.readouterr().err
-    assert "no request was answered; most often: 400 the context holds 512 tokens" in said
+    assert "no request got a reply; most often: 400 the context holds 512 tokens" in said
     assert not list((tmp_path / "out").glob("question*"))
 
 
@@ -348,7 +374,7 @@ def stopped(pid: int) -> bool:
     return status == psutil.STATUS_STOPPED
 
 
-@pytest.mark.parametrize("step", range(5))
+@pytest.mark.parametrize("step", range(10))
 def test_killed_while_files_are_put_in_their_places(tmp_path, monkeypatch, step):
     line = (TOY, "--output-dir", tmp_path / "out")
     assert command(*line) == 0
@@ -437,7 +463,8 @@ def answered_prompts(folder: Path, stub: Any) -> set[str]:
 def test_a_local_model_and_a_retriever(tmp_path, tiny_models, engines, stub, monkeypatch):
     from transformers import AutoTokenizer
 
-    from dalm.llm.local_model import ChatModel
+    from dalm.llm.language_model import ModelError, Reply
+    from dalm.llm.local_model import LocalModel
 
     folder = shutil.copytree(tiny_models.generator, tmp_path / "chat")
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -445,16 +472,16 @@ def test_a_local_model_and_a_retriever(tmp_path, tiny_models, engines, stub, mon
     tokenizer.save_pretrained(folder)
     prompts: list[str] = []
 
-    def answer(self: ChatModel, rows: Any, tokens: int, answered: Any, too_long: Any) -> None:
+    def generate(self: LocalModel, requests: Any, on_reply: Any, on_failure: Any) -> None:
         """The engines' answers: an untrained model has none."""
-        for place, row in enumerate(rows):
-            prompts.append(self.tokenizer.decode(row))
+        for place, request in enumerate(requests):
+            prompts.append(self.tokenizer.decode(self.tokenise(request.messages)))
             if place == 1:
-                too_long(place)
+                on_failure(request, ModelError("the prompt leaves no room for an answer"))
             else:
-                answered(place, stub.write(prompts[-1]), len(row), 20, 0.1)
+                on_reply(request, Reply(stub.write(prompts[-1]), 300, 20, 0.1))
 
-    monkeypatch.setattr(ChatModel, "answer", answer)
+    monkeypatch.setattr(LocalModel, "generate", generate)
     line = (engines, "--backend", "transformers", "--model", folder, "--device", "cpu")
     line += ("--retriever-name-or-path", tiny_models.encoder, "--test-share", 0.3)
     assert command(*line, "--output-dir", tmp_path / "out") == 0

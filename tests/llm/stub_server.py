@@ -61,7 +61,22 @@ class Door(BaseHTTPRequestHandler):
     def do_answer(self, body: dict[str, Any]) -> None:
         time.sleep(self.stub.delay)
         text = self.stub.write(body["messages"][-1]["content"])
-        self.reply(200, self.completed(text))
+        if body.get("stream"):
+            self.stream(text)
+        else:
+            self.reply(200, self.completed(text))
+
+    def stream(self, text: str, end: str = "data: [DONE]\n\n") -> None:
+        """Send a text in pieces, as server-sent events."""
+        pieces = [text[start : start + 4] for start in range(0, len(text), 4)]
+        chunks = [{"choices": [{"delta": {"role": "assistant"}}]}]
+        chunks += [{"choices": [{"delta": {"content": piece}}]} for piece in pieces]
+        chunks += [{"choices": [], "usage": {"completion_tokens": 50}}]
+        lines = ": a comment\n\n" + "".join(f"data: {json.dumps(c)}\n\n" for c in chunks) + end
+        self.send(200, lines.encode(), {"Content-Type": "text/event-stream"})
+
+    def do_break_off(self, body: dict[str, Any]) -> None:
+        self.stream(self.stub.write(body["messages"][-1]["content"]), end="")
 
     def completed(self, text: str) -> dict[str, Any]:
         message = {"role": "assistant", "content": text}

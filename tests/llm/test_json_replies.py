@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +24,39 @@ def named(text: str) -> list[str]:
 )
 def test_objects_are_found_wherever_they_begin(text):
     assert named(text) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "a"} {"name": "b" "other": 1}',
+        '{name: "a"} {"name": "b",, "other": 1}',
+        '{"name": "a", // the first\n "other": 1} {"name": b}',
+    ],
+)
+def test_malformed_objects_are_repaired(text):
+    assert named(text) == ["a", "b"]
+
+
+def test_quotation_marks_that_are_not_escaped():
+    assert named('{"name": "the "Iron Maid" of Ulm", "of": 1}') == ['the "Iron Maid" of Ulm']
+
+
+def test_escapes_are_those_of_the_language():
+    assert named(r"""{'name': 'It\'s\xa0"x"'} {"name": "\ud83d\ude00\/", }""") == [
+        'It\'s\N{NO-BREAK SPACE}"x"',
+        "\N{GRINNING FACE}/",
+    ]
+
+
+def test_what_was_cut_short_is_not_passed_off_as_whole():
+    assert named('{"name": "a"} {"name": "b", "other": "half of') == ["a"]
+
+
+def test_a_long_malformed_object_takes_no_time():
+    start = time.process_time()
+    assert named("{'" + "\"'" * 50_000 + "}" + '{"name": "a"}') == ["a"]
+    assert time.process_time() - start < 5
 
 
 def test_thoughts_are_left_out():

@@ -1,9 +1,12 @@
+import threading
+
 import pytest
 import torch
 from transformers import AutoTokenizer
 
 from dalm.errors import UserError
-from dalm.llm.local_model import ChatModel, load_chat
+from dalm.llm.language_model import Conversation, ModelError
+from dalm.llm.local_model import LocalModel, load_local_model
 from dalm.models.loading import place
 
 TEMPLATE = (
@@ -29,78 +32,121 @@ def folder_with(template, tiny_models, tmp_path):
 
 
 @pytest.fixture
-def chat(tiny_models, tmp_path) -> ChatModel:
-    return load_chat(folder_with(TEMPLATE, tiny_models, tmp_path), place("cpu", "fp32"))
+def model(tiny_models, tmp_path) -> LocalModel:
+    return load_local_model(folder_with(TEMPLATE, tiny_models, tmp_path), place("cpu", "fp32"), 6)
 
 
-def answers(chat, rows, tokens=6):
-    found, too_long, order = {}, [], []
-
-    def answered(row, text, tokens_in, tokens_out, seconds):
-        assert tokens_in == len(rows[row])
-        assert tokens_out <= tokens
-        assert seconds >= 0
-        found[row] = text
-        order.append(row)
-
-    chat.answer(rows, tokens, answered, too_long.append)
-    return found, too_long, order
+def conversation(text: str) -> Conversation:
+    return Conversation([{"role": "user", "content": text}])
 
 
-def test_the_models_own_template_is_used(chat):
-    text = chat.tokenizer.decode(chat.tokenise(MESSAGES))
+def replies(model, requests):
+    found, failed, order = {}, {}, []
+
+    def on_reply(request, reply):
+        number = requests.index(request)
+        assert reply.tokens_in == len(model.tokenise(request.messages))
+        assert reply.tokens_out <= model.max_new_tokens
+        assert reply.seconds >= 0
+        found[number] = reply
+        order.append(number)
+
+    model.generate(requests, on_reply, lambda r, e: failed.update({requests.index(r): str(e)}))
+    return found, failed, order
+
+
+def test_the_models_own_template_is_used(model):
+    text = model.tokenizer.decode(model.tokenise(MESSAGES))
     assert text == "<system>Ada lives in Ulm.<user>Where does Ada live?<assistant>"
 
 
 def test_a_template_without_system_messages_gets_one_message(tiny_models, tmp_path):
     template = "{% set strict = true %}" + TEMPLATE
-    chat = load_chat(folder_with(template, tiny_models, tmp_path), place("cpu", "fp32"))
-    text = chat.tokenizer.decode(chat.tokenise(MESSAGES))
+    folder = folder_with(template, tiny_models, tmp_path)
+    model = load_local_model(folder, place("cpu", "fp32"), 6)
+    text = model.tokenizer.decode(model.tokenise(MESSAGES))
     assert text == "<user>Ada lives in Ulm.\n\nWhere does Ada live?<assistant>"
 
 
 def test_a_model_without_template_is_refused(tiny_models):
     with pytest.raises(UserError, match="has no chat template"):
-        load_chat(str(tiny_models.generator), place("cpu", "fp32"))
+        load_local_model(str(tiny_models.generator), place("cpu", "fp32"), 6)
 
 
-def test_a_batch_answers_as_one_by_one_longest_first(chat):
-    texts = ["Ada", "Bela keeps two cats at home in Bern", "Where does Ada live?", "What?"]
-    rows = [chat.tokenise([{"role": "user", "content": text}]) for text in texts]
-    found, too_long, order = answers(chat, rows)
-    assert order == sorted(order, key=lambda row: -len(rows[row]))
-    assert not too_long
-    assert len(set(found.values())) > 1
-    for place_, row in enumerate(rows):
-        alone, _, _ = answers(chat, [row])
-        assert alone[0] == found[place_]
+TEXTS = ["Ada", "Bela keeps two cats at home in Bern", "Where does Ada live?", "What?"]
 
 
-def test_a_prompt_without_room_for_an_answer_is_left_out(chat):
-    rows = [[5] * 251, [5] * 250, [5] * 10]
-    found, too_long, _ = answers(chat, rows)
-    assert too_long == [0]
+def test_a_batch_replies_as_one_by_one_longest_first(model):
+    requests = [conversation(text) for text in TEXTS]
+    found, failed, order = replies(model, requests)
+    lengths = [len(model.tokenise(request.messages)) for request in requests]
+    assert order == sorted(order, key=lambda number: -lengths[number])
+    assert not failed
+    assert len({reply.text for reply in found.values()}) > 1
+    for number, request in enumerate(requests):
+        single, _, _ = replies(model, [request])
+        assert single[0].text == found[number].text
+
+
+def test_a_prompt_without_room_for_a_reply_fails(model, monkeypatch):
+    rows = {"a": [5] * 251, "b": [5] * 250, "c": [5] * 10}
+    monkeypatch.setattr(model, "tokenise", lambda messages: rows[messages[0]["content"]])
+    found, failed, _ = replies(model, [conversation(text) for text in rows])
+    assert failed == {0: "the prompt leaves no room for an answer"}
     assert set(found) == {1, 2}
-    assert answers(chat, []) == ({}, [], [])
+    assert replies(model, []) == ({}, {}, [])
+    with pytest.raises(ModelError, match="no room"):
+        list(model.stream(conversation("a").messages))
 
 
-def test_an_answer_ends_at_the_end_token(chat, monkeypatch):
-    end = chat.generator.frame.end
-    row = chat.tokenise(MESSAGES)
+def test_a_reply_ends_at_the_end_token(model, monkeypatch):
+    end = model.generator.frame.end
+    row = model.tokenise(MESSAGES)
     out = torch.tensor([[*row, 7, 8, end, 9, end]])
-    monkeypatch.setattr(chat.generator.model, "generate", lambda **_: out)
-    seen = []
-    chat.answer([row], 5, lambda *reply: seen.append(reply), seen.append)
-    assert seen[0][1] == chat.tokenizer.decode([7, 8]).strip()
-    assert seen[0][3] == 2
+    monkeypatch.setattr(model.generator.model, "generate", lambda **_: out)
+    found, _, _ = replies(model, [Conversation(MESSAGES)])
+    assert found[0].text == model.tokenizer.decode([7, 8]).strip()
+    assert found[0].tokens_out == 2
 
 
-def test_the_fingerprint_is_that_of_weights_and_template(chat, tiny_models, tmp_path):
-    before = chat.fingerprint()
-    assert chat.fingerprint() == before
+# Streams
+
+
+def test_a_stream_joined_is_the_reply(model):
+    for text in TEXTS:
+        request = conversation(text)
+        [reply] = replies(model, [request])[0].values()
+        assert "".join(model.stream(request.messages)).strip() == reply.text
+
+
+def test_a_stream_that_nobody_reads_on_stops(model):
+    model.max_new_tokens = 200
+    before = threading.active_count()
+    stream = model.stream(MESSAGES)
+    assert next(stream)
+    assert threading.active_count() == before + 1
+    stream.close()
+    assert threading.active_count() == before
+
+
+def test_an_error_in_a_stream_is_raised_where_it_is_read(model, monkeypatch):
+    def fail(**_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(model.generator.model, "generate", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(model.stream(MESSAGES))
+
+
+def test_the_identity_is_of_weights_and_template(model):
+    def identity() -> str:
+        return LocalModel(model.generator, model.name, 6).identity
+
+    before = identity()
+    assert identity() == before
     with torch.no_grad():
-        next(chat.generator.model.parameters()).view(-1)[0] += 1
-    after = chat.fingerprint()
+        next(model.generator.model.parameters()).view(-1)[0] += 1
+    after = identity()
     assert after != before
-    chat.tokenizer.chat_template += " "
-    assert chat.fingerprint() not in (before, after)
+    model.tokenizer.chat_template += " "
+    assert identity() not in (before, after)

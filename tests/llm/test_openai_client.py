@@ -1,34 +1,33 @@
 import asyncio
-import logging
 
 import pytest
 
-from dalm.errors import UserError
-from dalm.llm.chat_completions import Server
-from dalm.llm.openai_client import Asker
-from tests.llm.requests import OPTIONS, asked
-
-KEY = "sk-very-secret-1234"
-PARAMETERS = {"temperature": 0.0, "max_tokens": 200, "seed": 1}
+from dalm.llm.chat_completions import (
+    BusyError,
+    QuotaError,
+    RefusedError,
+    StatusError,
+    TimedOutError,
+    UnavailableError,
+)
+from tests.llm.requests import asked, client
 
 
 class Run:
-    """What came of asking."""
+    """Replies and failures of a number of requests."""
 
-    def __init__(self, stub, number=4, concurrency=4, key=None, **server) -> None:
+    def __init__(self, stub, number=4, concurrency=4, key=None, served=False, **patience) -> None:
         self.asked = asked(number)
         self.replies, self.failures = {}, {}
-        url = f"{stub if isinstance(stub, str) else stub.url}/chat/completions"
-        settings = {"max_retries": 4, "timeout": 5.0, "first_wait": 0.01} | server
-        asker = Asker(Server(url, "m", OPTIONS, key, **settings), concurrency, PARAMETERS)
-        asker.ask(self.asked, self.answered, self.failed)
+        model = client(stub, concurrency, key, served, **patience)
+        model.generate(self.asked, self.on_reply, self.on_failure)
 
-    def answered(self, request, reply) -> None:
+    def on_reply(self, request, reply) -> None:
         assert request.key not in self.replies
         self.replies[request.key] = reply
 
-    def failed(self, request, reason) -> None:
-        self.failures[request.key] = reason
+    def on_failure(self, request, error) -> None:
+        self.failures[request.key] = str(error)
 
     def answers(self) -> list[str]:
         return [self.replies[request.key].text for request in self.asked]
@@ -72,10 +71,11 @@ def test_a_late_answer_is_asked_for_again(stub):
     assert len(stub.bodies) == 5
 
 
-def test_a_server_that_is_always_late_names_the_option(stub):
+def test_a_server_that_is_always_late(stub):
     stub.plan.extend(["sleep"] * 9)
-    with pytest.raises(UserError, match=r"no answer in 0.1 s \(--wait\)"):
+    with pytest.raises(UnavailableError, match=r"no answer in 0.1 s$") as caught:
         Run(stub, concurrency=1, timeout=0.1, max_retries=0)
+    assert isinstance(caught.value.last, TimedOutError)
 
 
 @pytest.mark.parametrize("misdeed", ["busy", "busy_till"])
@@ -96,7 +96,7 @@ def test_a_busy_server_is_left_alone_by_all_requests(stub):
 
 def test_a_server_out_of_quota_ends_the_run(stub):
     stub.plan.extend(["", "busy_all_day"])
-    with pytest.raises(UserError, match=r"come back in 1440 minutes .*quota is used up.*kept"):
+    with pytest.raises(QuotaError, match=r"try again in 1440 minutes .*quota is used up"):
         Run(stub, concurrency=1)
 
 
@@ -126,7 +126,7 @@ def test_one_refused_request_stops_nobody_else(stub):
 
 def test_a_server_that_refuses_everything_ends_the_run(stub):
     stub.plan.extend(["too_long"] * 100)
-    with pytest.raises(UserError, match="3 times in a row no answer, at last: 400 the context"):
+    with pytest.raises(UnavailableError, match="3 times in a row, most recently: 400 the context"):
         Run(stub, number=50, concurrency=1)
     assert len(stub.bodies) == 3
 
@@ -134,25 +134,23 @@ def test_a_server_that_refuses_everything_ends_the_run(stub):
 def test_a_server_that_dies_ends_the_run_and_keeps_what_was_answered(stub):
     stub.plan.extend([""] * 3 + ["fail"] * 100)
     kept = []
-    server = Server(f"{stub.url}/chat/completions", "m", OPTIONS, None, 1, 5.0, 0.001)
-    asker = Asker(server, 1, PARAMETERS)
-    with pytest.raises(UserError, match="500 out of memory; check the server"):
-        asker.ask(asked(50), lambda request, reply: kept.append(reply), lambda *_: None)
+    model = client(stub, 1, max_retries=1, first_wait=0.001)
+    with pytest.raises(UnavailableError, match="500 out of memory"):
+        model.generate(asked(50), lambda request, reply: kept.append(reply), lambda *_: None)
     assert len(kept) == 3
 
 
 def test_no_server_at_all():
-    with pytest.raises(UserError, match=r"the connection failed .*; check the server"):
+    with pytest.raises(UnavailableError, match="the connection failed"):
         Run("http://127.0.0.1:9", number=4, concurrency=1, max_retries=1)
 
 
-@pytest.mark.parametrize(
-    ("misdeed", "said"), [("no_key", r"\(--key-env names"), ("no_model", "--where .* and --who")]
-)
-def test_what_the_user_must_mend_is_said_at_once(stub, misdeed, said):
+@pytest.mark.parametrize(("misdeed", "status"), [("no_key", 401), ("no_model", 404)])
+def test_what_no_request_would_change_ends_the_run_at_once(stub, misdeed, status):
     stub.plan.extend([misdeed] * 9)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(StatusError) as caught:
         Run(stub, concurrency=1)
+    assert caught.value.status == status
     assert len(stub.bodies) == 1
 
 
@@ -163,21 +161,39 @@ def test_a_notebook_has_a_loop_running_already(stub):
     assert asyncio.run(cell()).answers() == ALL
 
 
-# The key
+# Streams
+
+MESSAGES = [{"role": "user", "content": "hello"}]
 
 
-@pytest.mark.parametrize("misdeed", ["", "no_key", "echo_key", "fail"])
-def test_the_key_goes_to_the_server_and_nowhere_else(stub, misdeed, caplog, capsys):
-    stub.plan.extend([misdeed] * 9)
-    said = ""
-    with caplog.at_level(logging.DEBUG):
-        try:
-            run = Run(stub, number=2, concurrency=1, key=KEY, max_retries=1)
-            said = f"{run.replies} {run.failures}"
-        except UserError as error:
-            said = str(error)
-    assert stub.headers[0]["Authorization"] == f"Bearer {KEY}"
-    assert said
-    printed = capsys.readouterr()
-    for text in (said, caplog.text, printed.out, printed.err):
-        assert KEY not in text
+def test_a_stream_yields_the_pieces_of_the_reply(stub):
+    pieces = list(client(stub).stream(MESSAGES))
+    assert len(pieces) > 1
+    assert "".join(pieces) == "an answer to: hello"
+    body = stub.bodies[0]
+    assert (body["stream"], body["messages"], body["max_tokens"]) == (True, MESSAGES, 200)
+    assert "response_format" not in body
+
+
+@pytest.mark.parametrize("misdeeds", [["fail"], ["vanish"], ["new_name"], ["busy"]])
+def test_a_stream_is_retried_until_it_has_begun(stub, misdeeds):
+    stub.plan.extend(misdeeds)
+    assert "".join(client(stub).stream(MESSAGES)) == "an answer to: hello"
+    assert len(stub.bodies) == 2
+
+
+def test_a_stream_that_breaks_off_is_no_reply(stub):
+    stub.plan.append("break_off")
+    pieces = []
+    with pytest.raises(BusyError):
+        pieces.extend(client(stub).stream(MESSAGES))
+    assert len(stub.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("misdeed", "error"), [("too_long", RefusedError), ("no_key", StatusError)]
+)
+def test_a_stream_that_is_refused(stub, misdeed, error):
+    stub.plan.append(misdeed)
+    with pytest.raises(error):
+        list(client(stub).stream(MESSAGES))

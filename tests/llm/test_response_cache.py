@@ -5,7 +5,7 @@ import pytest
 
 from dalm.errors import UserError
 from dalm.llm.language_model import Reply
-from dalm.llm.response_cache import Journal
+from dalm.llm.response_cache import Journal, cache_key
 from tests.llm.requests import asked
 
 REQUESTS = asked(5)
@@ -15,6 +15,14 @@ REPLIES = [Reply(f"answer {n}\n\u2028 ä {'x' * n * 9000}", n, 2 * n, n / 4) for
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "new" / "journal.jsonl"
+
+
+def test_a_key_is_of_all_parts_whatever_the_order_of_their_names():
+    same = cache_key("a", {"x": 1, "y": [2]})
+    assert same == cache_key("a", {"y": [2], "x": 1})
+    others = [cache_key("b", {"x": 1, "y": [2]}), cache_key("a", {"x": 1, "y": [3]})]
+    assert len({same, *others, cache_key("a", {})}) == 4
+    assert len(same) == 32
 
 
 def fill(path, places) -> None:
@@ -69,7 +77,7 @@ def test_foreign_lines_are_passed_over(path):
     assert held(path) == {0: REPLIES[0], 1: REPLIES[1]}
 
 
-def test_half_a_character_is_written_all_the_same(path):
+def test_an_unpaired_surrogate_is_written_all_the_same(path):
     with Journal(path) as journal:
         journal.add(REQUESTS[0], Reply("\ud83d!"), "m")
     assert held(path)[0].text == "?!"

@@ -3,8 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dalm.records import Passage
-from dalm.synth.cloze import BLANK
-from dalm.synth.extractive import extract
+from dalm.synth.extractive import BLANK, extract
 
 
 def asked(text: str, number: int = 3) -> list[tuple[str, str]]:

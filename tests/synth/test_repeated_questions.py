@@ -1,7 +1,7 @@
 import random
 
 from dalm.ingest.words import words
-from dalm.synth.repeated_questions import SAME_QUERY, groups, repeated
+from dalm.synth.repeated_questions import SAME_QUERY, near_duplicate_groups, repeated
 
 
 def test_a_question_repeats_the_first_that_says_the_same():
@@ -43,12 +43,12 @@ def test_near_duplicates_are_one_group_with_its_first_passage():
     near = [*first[:-3], "other", "last", "words"]
     nearer = [*near[3:], "and", "some", "more"]
     texts = [" ".join(each) for each in (second, first, third, near, second, nearer)]
-    assert groups(texts) == [0, 1, 2, 1, 0, 1]
-    assert groups([]) == []
-    assert groups(["", ""]) == [0, 0]
+    assert near_duplicate_groups(texts) == [0, 1, 2, 1, 0, 1]
+    assert near_duplicate_groups([]) == []
+    assert near_duplicate_groups(["", ""]) == [0, 0]
 
 
 def test_half_the_same_is_not_near():
     first, second = passage(1), passage(2)
     texts = [" ".join(first), " ".join(first[:50] + second[50:])]
-    assert groups(texts) == [0, 1]
+    assert near_duplicate_groups(texts) == [0, 1]

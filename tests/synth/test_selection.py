@@ -5,8 +5,7 @@ import pytest
 from dalm.records import Hit, Passage
 from dalm.retrieval.bm25 import BM25
 from dalm.synth.pairs import Pair
-from dalm.synth.round_trip import searched
-from dalm.synth.selection import choose, counted, split
+from dalm.synth.selection import rejection_counts, select, split, with_ranks
 
 PASSAGES = [
     Passage.of("The pump at Ulm holds 12 bar and is green.", "Ulm"),
@@ -43,17 +42,17 @@ def ranking(*places: int):
     ],
 )
 def test_the_rank_is_the_best_over_all_searches(searches, k, rank):
-    assert [found.rank for found in searched([ULM], searches, k)] == [rank]
+    assert [found.rank for found in with_ranks([ULM], searches, k)] == [rank]
 
 
 def test_other_passages_that_seem_to_answer_are_recorded():
-    [found] = searched([ULM], [ranking(3, 0), ranking(2, 1)], 4)
+    [found] = with_ranks([ULM], [ranking(3, 0), ranking(2, 1)], 4)
     assert found.also == (PASSAGES[2].id,), "the answer alone, or the question alone, is too little"
-    [longer] = searched([replace(ULM, answer="holds 12 bar green at Ulm pump")], [ranking(2)], 4)
+    [longer] = with_ranks([replace(ULM, answer="holds 12 bar green at Ulm pump")], [ranking(2)], 4)
     assert longer.also == (PASSAGES[2].id,), "of a long answer most words are enough"
 
 
-def test_gates_run_in_their_order_and_count():
+def test_filters_run_in_their_order_and_count():
     asked = [
         ULM,
         replace(ULM, query="What pressure does the pump at Ulm hold, then?"),
@@ -63,21 +62,23 @@ def test_gates_run_in_their_order_and_count():
         replace(ULM, query="What pressure does it hold?"),
     ]
     rejections = []
-    kept = choose(asked, [ranking(0, 1)], 2, rejections)
+    kept = select(asked, [ranking(0, 1)], 2, rejections)
     assert [each.query for each in kept] == [ULM.query, BERN.query]
     assert [each.rank for each in kept] == [1, 2]
-    table = [(gate, number, example.query) for gate, number, example in counted(rejections)]
+    table = [
+        (gate, number, example.query) for gate, number, example in rejection_counts(rejections)
+    ]
     assert table == [
         ("answer in the quote", 1, BERN.query),
         ("question stands alone", 1, "What pressure does it hold?"),
         ("question is new", 1, asked[1].query),
         ("round trip", 1, asked[4].query),
     ]
-    assert choose(asked[:1], [], 0, []) == [replace(ULM, end=len(ULM.passage.text), start=0)]
+    assert select(asked[:1], [], 0, []) == [replace(ULM, end=len(ULM.passage.text), start=0)]
 
 
 def test_bm25_finds_its_way_back():
-    found = choose([ULM, BERN], [BM25(PASSAGES).search], 20, [])
+    found = select([ULM, BERN], [BM25(PASSAGES).search], 20, [])
     assert [each.rank for each in found] == [1, 1]
 
 

@@ -1,4 +1,4 @@
-"""A judge: a model on a server that is asked for verdicts, each of them kept."""
+"""Judge answers with a language model, on a server or loaded here; each verdict is kept."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -7,96 +7,67 @@ from pathlib import Path
 
 from dalm import distributed
 from dalm.config import EvalRag
+from dalm.config.evaluation import is_url
 from dalm.errors import UserError
 from dalm.eval.answer_metrics import abstains
 from dalm.eval.citations import uncited_answers
 from dalm.eval.judge.judge_prompts import Case, correctness, faithfulness, preference
-from dalm.eval.judge.verdicts import Pair, read_verdict, with_preferences, with_verdicts
+from dalm.eval.judge.verdicts import VerdictPair, read_verdict, with_preferences, with_verdicts
 from dalm.eval.results import Results
 from dalm.eval.timing import Stopwatch
-from dalm.llm.chat_completions import Options, Server, server_of
-from dalm.llm.language_model import Reply
-from dalm.llm.openai_client import Asker
-from dalm.llm.response_cache import Journal, ask_once
+from dalm.llm.language_model import LanguageModel, Reply
+from dalm.llm.response_cache import Journal, cached_replies
+from dalm.llm.served_model import ServedModel, ServerOptions
 from dalm.records import JudgedQuery
 
 logger = logging.getLogger(__name__)
 
 JOURNAL = "judge.jsonl"
 SHARED_JOURNAL = "evaluation-judge.jsonl"
-"""Beside the numbered folders of runs that name none, so that a second run asks nothing again."""
-TRIALS = 2
-"""How often to ask again when the trial fails: a server that isn't there is to be known soon."""
-PLAIN = JudgedQuery(id="trial", query="In which town does Ada live?", references=("in Ulm",))
+"""Beside the numbered folders of runs without --output-dir, so that a second run reuses replies."""
+TRIAL_RETRIES = 2
+"""Retries of the trial request at most: a server that is not there should be noticed soon."""
+TRIAL = JudgedQuery(id="trial", query="In which town does Ada live?", references=("in Ulm",))
+SERVER = ServerOptions(
+    needed_by="--judge",
+    url="--judge",
+    model="--judge-model",
+    api_key_env="--judge-api-key-env",
+    timeout="--judge-timeout",
+)
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Whom to ask, how, and where the replies are kept."""
+    """A model that gives verdicts, and the journal of its replies."""
 
-    server: Server
-    max_new_tokens: int
-    concurrency: int
+    model: LanguageModel
     journal: Path
+    resume: str = "the same command"
 
-    @property
-    def parameters(self) -> dict[str, float]:
-        """How a reply is made: the likeliest words, whatever the evaluation's own seed."""
-        return {"temperature": 0.0, "max_tokens": self.max_new_tokens, "seed": 0}
-
-    def verdicts(self, cases: Sequence[Case]) -> list[Pair]:
-        """Return the verdicts on each case; what was asked before is not asked again.
+    def verdicts(self, cases: Sequence[Case]) -> list[VerdictPair]:
+        """Return the verdicts on each case; replies in the journal are not generated again.
 
         Raises:
-            UserError: the server is gone, or refuses everything; what it answered is kept.
+            UserError: the server is gone, or refuses everything; the replies so far are kept.
         """
         if not cases:
             return []
-        model = self.server.model
-        requests = [request for case in cases for request in case.requests(model, self.parameters)]
-        asker = Asker(self.server, self.concurrency, self.parameters)
+        identity, parameters = self.model.identity, self.model.parameters
+        requests = [request for case in cases for request in case.requests(identity, parameters)]
         with Journal(self.journal) as journal:
-            found = ask_once(requests, journal, asker.ask, model)
-        said = {request.key: read_verdict(reply.text, request.kind) for request, reply in found}
-        read = [said.get(request.key) for request in requests]
+            replies = cached_replies(self.model, requests, journal, self.resume)
+        found = {request.key: read_verdict(reply.text, request.kind) for request, reply in replies}
+        verdicts = [found.get(request.key) for request in requests]
         kinds = (case.kind for case in cases)
-        return [Pair(*each) for each in zip(kinds, read[::2], read[1::2], strict=True)]
-
-    def attempt(self) -> None:
-        """Put one request, on an answer that is plainly right, before anything is loaded.
-
-        Raises:
-            UserError: the server isn't there, doesn't know the model, or answers without verdict.
-        """
-        server = replace(self.server, max_retries=min(TRIALS, self.server.max_retries))
-        [request, _] = correctness(PLAIN, "Ulm").requests(server.model, self.parameters)
-        replies: list[Reply] = []
-        reasons: list[str] = []
-        Asker(server, 1, self.parameters).ask(
-            [request],
-            lambda _, reply: replies.append(reply),
-            lambda _, reason: reasons.append(reason),
-        )
-        address, model = server.options.address, server.options.model
-        if not replies:
-            raise UserError(
-                f"{address} {server.base_url} doesn't answer: {reasons[0]}; check {address} and "
-                f"{model}"
-            )
-        verdict = read_verdict(replies[0].text, "correctness")
-        if verdict is None:
-            raise UserError(
-                f"{model} {server.model} gives no verdict but {replies[0].text[:100]!r}; name an "
-                "instruct model, or raise --judge-max-new-tokens for one that thinks aloud"
-            )
-        if verdict.word != "yes":
-            logger.warning("judge      says %s to an answer that is plainly right", verdict.word)
+        pairs = zip(kinds, verdicts[::2], verdicts[1::2], strict=True)
+        return [VerdictPair(*pair) for pair in pairs]
 
 
-def judge_of(settings: EvalRag, folder: Path) -> Judge | None:
-    """Return the judge, once it has answered, or None if there is to be none.
+def load_judge(settings: EvalRag, folder: Path) -> Judge | None:
+    """Return the judge, after a trial request, or None without `--judge`.
 
-    The first process alone asks.
+    Only the main process sends requests.
 
     Raises:
         UserError: no model, no address, no server, or a journal that can't be written.
@@ -104,25 +75,43 @@ def judge_of(settings: EvalRag, folder: Path) -> Judge | None:
     if settings.judge is None:
         return None
     named = settings.output_dir is not None and not settings.overwrite_output_dir
-    options = Options(
-        asks="--judge",
-        address="--judge",
-        model="--judge-model",
-        key="--judge-api-key-env",
-        timeout="--judge-timeout",
-        again=f"the same command{' with --overwrite-output-dir' if named else ''}",
-    )
-    name = settings.judge_model
-    url, key = server_of(settings.judge, name, settings.judge_api_key_env, options)
-    assert name is not None
-    server = Server(url, name, options, key, settings.judge_max_retries, settings.judge_timeout)
-    journal = _journal(settings, folder)
-    judge = Judge(server, settings.judge_max_new_tokens, settings.judge_concurrency, journal)
+    resume = f"the same command{' with --overwrite-output-dir' if named else ''}"
+    model = _served(settings, resume) if is_url(settings.judge) else _local(settings)
+    judge = Judge(model, _journal(settings, folder), resume)
     if distributed.is_main():
-        judge.attempt()
-        with Journal(journal):  # can it be written? Later, all answers would wait for that
+        try_judge(model)
+        with Journal(judge.journal):  # can it be written? Later, all answers would wait for that
             pass
     return judge
+
+
+def _served(settings: EvalRag, resume: str) -> ServedModel:
+    options = replace(SERVER, resume=resume)
+    endpoint = options.endpoint(
+        settings.judge,
+        settings.judge_model,
+        settings.judge_api_key_env,
+        max_retries=settings.judge_max_retries,
+        timeout=settings.judge_timeout,
+    )
+    # The likeliest words, whatever the evaluation's own seed.
+    parameters = {"temperature": 0.0, "max_tokens": settings.judge_max_new_tokens, "seed": 0}
+    return ServedModel(endpoint, options, parameters, settings.judge_concurrency)
+
+
+def _local(settings: EvalRag) -> LanguageModel:
+    from dalm.llm.local_model import load_local_model
+    from dalm.models.loading import check_model_name, place
+
+    assert settings.judge is not None
+    if ":" in settings.judge and not Path(settings.judge).exists():
+        raise UserError(
+            f"--judge {settings.judge}: not an address, which begins with http:// or https://, and "
+            "not a model's folder or hub name"
+        )
+    check_model_name(settings.judge, "judge")
+    placement = replace(place(settings.device, settings.precision), frozen=True)
+    return load_local_model(settings.judge, placement, settings.judge_max_new_tokens)
 
 
 def _journal(settings: EvalRag, folder: Path) -> Path:
@@ -133,58 +122,84 @@ def _journal(settings: EvalRag, folder: Path) -> Path:
     return folder / JOURNAL
 
 
-# FOLDED judging.py: The answers of a system, and of a baseline, in; both with a judge's verdicts out.
+def try_judge(model: LanguageModel) -> None:
+    """Send one request, on an answer that is plainly right, before anything else is loaded.
+
+    Raises:
+        UserError: the server isn't there, doesn't know the model, or replies without a verdict.
+    """
+    name, place, remedy = f"--judge {model.name}", model.name, "name another model"
+    if isinstance(model, ServedModel):
+        name, place = f"--judge-model {model.name}", model.endpoint.url
+        remedy = "check --judge and --judge-model"
+        retries = min(TRIAL_RETRIES, model.endpoint.max_retries)
+        endpoint = replace(model.endpoint, max_retries=retries)
+        model = ServedModel(endpoint, model.options, model.parameters)
+    [request, _] = correctness(TRIAL, "Ulm").requests(model.name, model.parameters)
+    replies: list[Reply] = []
+    reasons: list[str] = []
+    model.generate(
+        [request],
+        lambda _, reply: replies.append(reply),
+        lambda _, error: reasons.append(str(error)),
+    )
+    if not replies:
+        raise UserError(f"--judge {place} doesn't answer: {reasons[0]}; {remedy}")
+    verdict = read_verdict(replies[0].text, "correctness")
+    if verdict is None:
+        raise UserError(
+            f"{name} gives no verdict but {replies[0].text[:100]!r}; name an instruct model, or "
+            "raise --judge-max-new-tokens for one that reasons before it answers"
+        )
+    if verdict.word != "yes":
+        logger.warning("judge      says %s to an answer that is plainly right", verdict.word)
 
 
 def judge_answers(
-    judge: Judge,
-    systems: Sequence[Results],
-    baselines: Sequence[Results],
-    watch: Stopwatch,
+    judge: Judge, systems: Sequence[Results], baselines: Sequence[Results], watch: Stopwatch
 ) -> tuple[list[Results], list[Results]]:
     """Return systems and baselines, the first of each with verdicts; a guard's answers get none.
 
-    The first process alone asks, and it alone has the verdicts.
+    Only the main process sends requests, and only its results have the verdicts.
     """
     if not distributed.is_main():
         return list(systems), list(baselines)
-    asked = [*systems[:1], *baselines[:1]]
     with watch.stage("judging"):
-        mine, *others = _judged(judge, asked)
-    return [mine, *systems[1:]], [*others, *baselines[1:]]
+        first, *others = _judged(judge, [*systems[:1], *baselines[:1]])
+    return [first, *systems[1:]], [*others, *baselines[1:]]
 
 
-def _judged(judge: Judge, asked: Sequence[Results]) -> list[Results]:
-    """Ask about all answers at once, and which of two systems' answers are better."""
-    several = [list(cases_of(results)) for results in asked]
-    if len(asked) > 1:
-        several.append(list(preferences_of(*asked)))
-    pairs = judge.verdicts([case for cases in several for case in cases])
+def _judged(judge: Judge, answered: Sequence[Results]) -> list[Results]:
+    """Judge all answers in one go, and which of two systems' answers are better."""
+    groups = [list(cases_of(results)) for results in answered]
+    if len(answered) > 1:
+        groups.append(list(preferences_of(*answered)))
+    pairs = judge.verdicts([case for cases in groups for case in cases])
     if missing := sum(pair.words is None for pair in pairs):
         logger.warning(
             "judge      %d of %d cases have no verdict: a reply is missing, or can't be read",
             *(missing, len(pairs)),
         )
     verdicts = iter(pairs)
-    found = [[(case, next(verdicts)) for case in cases] for cases in several]
+    found = [[(case, next(verdicts)) for case in cases] for cases in groups]
     done = [
-        with_verdicts(results, judged, judge.server.model)
-        for results, judged in zip(asked, found, strict=False)
+        with_verdicts(results, judged, judge.model.name)
+        for results, judged in zip(answered, found, strict=False)
     ]
-    if len(asked) > 1:
+    if len(answered) > 1:
         done[0] = with_preferences(done[0], done[1], found[-1])
     return done
 
 
 def cases_of(results: Results) -> Iterator[Case]:
-    """Yield what is asked of each answer.
+    """Yield the cases of each answer.
 
-    One that declines claims nothing that could be supported; one that is empty means nothing.
+    An abstention claims nothing that could be supported; an empty answer means nothing.
     """
-    rows = zip(results.queries, uncited_answers(results), read_by(results), strict=True)
-    for query, answer, read in rows:
-        if read and not abstains(answer):
-            yield faithfulness(query, answer, read)
+    rows = zip(results.queries, uncited_answers(results), passages_read(results), strict=True)
+    for query, answer, passages in rows:
+        if passages and not abstains(answer):
+            yield faithfulness(query, answer, passages)
         if query.references and answer.strip():
             yield correctness(query, answer)
 
@@ -192,15 +207,15 @@ def cases_of(results: Results) -> Iterator[Case]:
 def preferences_of(results: Results, baseline: Results) -> Iterator[Case]:
     """Yield the pairs of answers that differ, to the same queries in the same order."""
     answers = zip(uncited_answers(results), uncited_answers(baseline), strict=True)
-    grounds = zip(read_by(results), read_by(baseline), strict=True)
-    for query, both, read in zip(results.queries, answers, grounds, strict=True):
-        mine, other = (answer.strip() for answer in both)
-        passages = list(dict.fromkeys([*read[0], *read[1]]))
-        if mine != other and (query.references or passages):
-            yield preference(query, mine, other, passages)
+    read = zip(passages_read(results), passages_read(baseline), strict=True)
+    for query, both, (ours, theirs) in zip(results.queries, answers, read, strict=True):
+        answer, other = (text.strip() for text in both)
+        passages = list(dict.fromkeys([*ours, *theirs]))
+        if answer != other and (query.references or passages):
+            yield preference(query, answer, other, passages)
 
 
-def read_by(results: Results) -> list[list[str]]:
-    """Return the texts of the passages that stood in each prompt, whole where it had to cut."""
+def passages_read(results: Results) -> list[list[str]]:
+    """Return the texts of the passages in each prompt, in full where the prompt truncated them."""
     count = int(results.facts["reader_passages"])
     return [[hit.passage.text for hit in hits[:count]] for hits in results.hits]

@@ -1,6 +1,6 @@
-"""What a judge is told and what it has to send back; docs/evaluation.md shows these texts whole.
+"""Prompt a judge for a verdict on an answer; docs/evaluation.md shows these texts in full.
 
-Each question is put twice, what is judged shown in one order and then in the other.
+Each case is judged twice, with its texts in one order and then in the other.
 """
 
 import json
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Literal
 
-from dalm.llm.language_model import key_of, object_of, response_format
+from dalm.llm.language_model import object_schema, response_format
+from dalm.llm.response_cache import cache_key
 from dalm.prompts import Message
 from dalm.records import JudgedQuery
 
@@ -68,57 +69,54 @@ VERDICTS: dict[Kind, dict[str, float]] = {
     "correctness": {"yes": 1.0, "partly": 0.5, "no": 0.0},
     "preference": {"A": 1.0, "tie": 0.5, "B": 0.0},
 }
-"""What a judge may say, and what it is worth."""
+"""The words of each verdict, and their values."""
 
 _SECTIONS = (QUESTION, PASSAGES, REFERENCES, ANSWER, ANSWER_A, ANSWER_B, NOTHING)
 VERSION = blake2b(
     "\n".join([SYSTEM, *ASKED.values(), SHAPE, *_SECTIONS, json.dumps(VERDICTS)]).encode(),
     digest_size=4,
 ).hexdigest()
-"""Changes with every word above, so that no run claims another prompt than its own."""
+"""A hash of every word above, so that results name the prompts they were judged with."""
 
 
 def messages(kind: Kind, sections: Sequence[str]) -> list[Message]:
     """Return the messages that ask for a verdict on what the sections show."""
-    asked = ASKED[kind].format(shown="\n\n".join(sections))
-    asked += SHAPE.format(verdicts=" or ".join(VERDICTS[kind]))
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": asked}]
+    prompt = ASKED[kind].format(shown="\n\n".join(sections))
+    prompt += SHAPE.format(verdicts=" or ".join(VERDICTS[kind]))
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": prompt}]
 
 
 def schema(kind: Kind) -> dict[str, Any]:
-    """Return the JSON schema of a verdict, the reason before it: it is to follow from that."""
+    """Return the JSON schema of a verdict, with the reason first: the verdict follows from it."""
     text = {"type": "string"}
     fields = {"reason": text, "verdict": text | {"enum": list(VERDICTS[kind])}}
-    return response_format("verdict", object_of(fields))
+    return response_format("verdict", object_schema(fields))
 
 
 def listed(texts: Sequence[str]) -> str:
-    """Return texts as a numbered list, one alone as it is."""
+    """Return texts as a numbered list, a single one as it is."""
     if len(texts) == 1:
         return texts[0]
     return "\n\n".join(f"{number}. {text}" for number, text in enumerate(texts, start=1))
 
 
-# FOLDED cases.py: Questions, answers and passages in; what a judge is shown of them, in two orders, out.
-
-
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One thing to be judged: what is shown of it, section by section, in both orders."""
+    """One answer, or two, to be judged: the sections of its prompt, in both orders."""
 
     kind: Kind
     query: str
-    """Its id."""
+    """The query's id."""
     first: tuple[str, ...]
     swapped: tuple[str, ...]
 
     def requests(
         self, model: str, parameters: Mapping[str, Any]
     ) -> tuple["CaseRequest", "CaseRequest"]:
-        """Return the two requests that a verdict takes."""
+        """Return the requests for its two verdicts."""
 
         def request(sections: tuple[str, ...], order: str) -> CaseRequest:
-            key = key_of(messages(self.kind, sections), model, dict(parameters))
+            key = cache_key(messages(self.kind, sections), model, dict(parameters))
             return CaseRequest(key, self.kind, self.query, order, sections)
 
         return request(self.first, "first"), request(self.swapped, "swapped")
@@ -126,11 +124,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class CaseRequest:
-    """A case in one of its orders.
-
-    `key` is the hash of prompt, model and parameters: a reply to an equal request is a reply to
-    this one, whichever run asked it.
-    """
+    """A case in one of its orders; `key` is the hash of prompt, model and parameters."""
 
     key: str
     kind: Kind
@@ -140,12 +134,12 @@ class CaseRequest:
 
     @property
     def about(self) -> dict[str, str]:
-        """Query, question and order, for whoever reads the journal."""
+        """Query, kind of question and order, for people who read the journal."""
         return {"query": self.query, "asked": self.kind, "order": self.order}
 
     @property
     def messages(self) -> list[Message]:
-        """The prompt; it is written when it is needed."""
+        """The prompt, built when it is needed."""
         return messages(self.kind, self.sections)
 
     @property
@@ -155,37 +149,41 @@ class CaseRequest:
 
 
 def faithfulness(query: JudgedQuery, answer: str, passages: Sequence[str]) -> Case:
-    """Ask whether the passages support the answer; swapped, it comes before them, the last first.
+    """Ask whether the passages support the answer.
 
-    The references aren't shown: an answer may be right and not stand in the passages.
+    Swapped, the answer comes before the passages, and these in reverse order. The references aren't
+    shown: an answer may be right without support in the passages.
     """
-    asked, said = _question(query), ANSWER.format(text=answer)
+    question, text = _question(query), ANSWER.format(text=answer)
     read = PASSAGES.format(text=listed(passages))
-    turned = PASSAGES.format(text=listed(passages[::-1]))
-    return Case("faithfulness", query.id, (asked, read, said), (asked, said, turned))
+    swapped = PASSAGES.format(text=listed(passages[::-1]))
+    return Case("faithfulness", query.id, (question, read, text), (question, text, swapped))
 
 
 def correctness(query: JudgedQuery, answer: str) -> Case:
-    """Ask whether the answer means the same as a reference; swapped, it comes before them."""
-    asked, said = _question(query), ANSWER.format(text=answer)
-    right, turned = _references(query), _references(query, turned=True)
-    return Case("correctness", query.id, (asked, right, said), (asked, said, turned))
+    """Ask whether the answer means the same as a reference answer.
+
+    Swapped, it comes before the references, and these in reverse order.
+    """
+    question, text = _question(query), ANSWER.format(text=answer)
+    references, swapped = _references(query), _references(query, swapped=True)
+    return Case("correctness", query.id, (question, references, text), (question, text, swapped))
 
 
 def preference(query: JudgedQuery, answer: str, other: str, passages: Sequence[str]) -> Case:
     """Ask which of two answers is better; swapped, the first one is called B.
 
-    They are held against the references, or where there are none against the passages.
+    They are compared with the references, or with the passages if there are none.
     """
-    ground = PASSAGES.format(text=listed(passages))
-    shown = (_question(query), _references(query) if query.references else ground)
+    read = PASSAGES.format(text=listed(passages))
+    context = (_question(query), _references(query) if query.references else read)
 
     def both(a: str, b: str) -> tuple[str, str]:
         sections = ((ANSWER_A, a), (ANSWER_B, b))
         first, second = (mark.format(text=text or NOTHING) for mark, text in sections)
         return first, second
 
-    first, swapped = (*shown, *both(answer, other)), (*shown, *both(other, answer))
+    first, swapped = (*context, *both(answer, other)), (*context, *both(other, answer))
     return Case("preference", query.id, first, swapped)
 
 
@@ -193,6 +191,6 @@ def _question(query: JudgedQuery) -> str:
     return QUESTION.format(text=query.query)
 
 
-def _references(query: JudgedQuery, *, turned: bool = False) -> str:
-    texts = query.references[::-1] if turned else query.references
+def _references(query: JudgedQuery, *, swapped: bool = False) -> str:
+    texts = query.references[::-1] if swapped else query.references
     return REFERENCES.format(text=listed(texts))

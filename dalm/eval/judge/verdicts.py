@@ -1,4 +1,4 @@
-"""A judge's reply in, its verdict out, or None where there is none to read."""
+"""Read a judge's verdicts, and add them to results: values, figures and reasons."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,11 +11,11 @@ from dalm.eval.metric import Column
 from dalm.eval.results import Results
 from dalm.llm.json_replies import Object, by_name, objects, one_line, without_thoughts
 
-NAMES = {  # models choose names of their own, too
+FIELD_NAMES = {  # models choose other names, too
     "verdict": ("verdict", "judgement", "judgment", "label", "decision", "rating"),
     "reason": ("reason", "reasoning", "explanation", "rationale", "justification"),
 }
-OTHER_WORDS = {
+SYNONYMS = {
     "true": "yes",
     "false": "no",
     "partial": "partly",
@@ -26,22 +26,22 @@ OTHER_WORDS = {
     "equal": "tie",
 }
 MIRRORED = {"A": "B", "B": "A", "tie": "tie"}
-"""What a preference means once the answers have changed their letters."""
+"""A preference's meaning when the answers have swapped their letters."""
 _LINE = re.compile(r"^\W*(?:final )?verdict\W*[:：]\W*(answer [ab]|\w+)\W*$", re.IGNORECASE | re.M)
-LONGEST_REASON = 1_000
-"""Characters of a reason that are kept; the journal has all of them."""
+MAX_REASON = 1_000
+"""Characters of a reason that are kept; the journal has it in full."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One of the words that a judge may say, and why."""
+    """One of the words that a judge may choose, and its reason."""
 
     word: str
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class VerdictPair:
     """The verdicts on one case, in the first order and swapped; None: no reply, or unreadable."""
 
     kind: Kind
@@ -50,7 +50,7 @@ class Pair:
 
     @property
     def words(self) -> tuple[str, str] | None:
-        """What was said of the same thing in both orders; None if either verdict is missing."""
+        """The verdicts on the same answer in both orders; None if either is missing."""
         if self.first is None or self.swapped is None:
             return None
         second = self.swapped.word
@@ -63,7 +63,7 @@ class Pair:
 
     @property
     def value(self) -> float | None:
-        """What the verdicts are worth, in [0, 1]: their mean; None if either is missing.
+        """The mean of the verdicts' values, in [0, 1]; None if either is missing.
 
         An answer is preferred only if it is in both orders; else it is a tie, 0.5.
         """
@@ -76,23 +76,23 @@ class Pair:
 
 
 def read_verdict(text: str, kind: Kind) -> Verdict | None:
-    """Read a reply: JSON wherever it stands in it, else a line such as `Verdict: yes`.
+    """Read a reply: JSON anywhere in it, else a line such as `Verdict: yes`.
 
-    The last verdict counts, for some models show an example before it. A word that isn't one of
-    those that were asked for is none.
+    The last verdict counts, as some models show an example before it. A word that isn't among those
+    asked for is no verdict.
     """
     text = without_thoughts(text)
     words = {word.lower(): word for word in VERDICTS[kind]}
 
-    def word_of(said: str) -> str | None:
-        plain = one_line(said).lower().strip(" .!\"'*`")
-        return words.get(OTHER_WORDS.get(plain, plain)) or words.get(plain)
+    def word_of(value: str) -> str | None:
+        plain = one_line(value).lower().strip(" .!\"'*`")
+        return words.get(SYNONYMS.get(plain, plain)) or words.get(plain)
 
     found = objects(text, lambda each: word_of(_field(each, "verdict")) is not None)
     for last in reversed(list(found)):
         word = word_of(_field(last, "verdict"))
         assert word is not None
-        return Verdict(word, one_line(_field(last, "reason"))[:LONGEST_REASON])
+        return Verdict(word, one_line(_field(last, "reason"))[:MAX_REASON])
     lines = _LINE.findall(text)
     word = word_of(lines[-1] if lines else text)
     return Verdict(word) if word else None
@@ -100,14 +100,11 @@ def read_verdict(text: str, kind: Kind) -> Verdict | None:
 
 def _field(found: Object, name: str) -> str:
     values = by_name(found)
-    for each in NAMES[name]:
+    for each in FIELD_NAMES[name]:
         value = values.get(each)
         if isinstance(value, str | bool):
             return str(value)
     return ""
-
-
-# FOLDED agreement.py: Verdicts in; how far they depend on the order, and agree with exact match, out.
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +112,8 @@ class Agreement:
     """How many answers are right by the judge, in both orders, and by exact match."""
 
     both: int
-    judge_alone: int
-    exact_match_alone: int
+    judge_only: int
+    exact_match_only: int
     neither: int
 
     @classmethod
@@ -129,43 +126,43 @@ class Agreement:
     @property
     def answers(self) -> int:
         """The number of answers."""
-        return self.both + self.judge_alone + self.exact_match_alone + self.neither
+        return self.both + self.judge_only + self.exact_match_only + self.neither
 
     @property
-    def share(self) -> float | None:
-        """The share of answers on which the two agree; None if there are no answers."""
+    def agreement(self) -> float | None:
+        """The fraction of answers on which the two agree; None if there are no answers."""
         return (self.both + self.neither) / self.answers if self.answers else None
 
     @property
     def kappa(self) -> float | None:
-        """Cohen's kappa, (p − e) / (1 − e); None where e is 1: both always say the same one thing.
+        """Cohen's kappa, (p − e) / (1 − e); None where e is 1: both always decide the same way.
 
-        p is the share on which they agree, e that on which they would by chance, from how often
-        each finds an answer right. Cohen, 1960, doi:10.1177/001316446002000104.
+        p is the fraction on which they agree, e the one expected by chance, from how often each
+        finds an answer right. Cohen, 1960, doi:10.1177/001316446002000104.
         """
-        if self.share is None:
+        if self.agreement is None:
             return None
-        judge = (self.both + self.judge_alone) / self.answers
-        match = (self.both + self.exact_match_alone) / self.answers
+        judge = (self.both + self.judge_only) / self.answers
+        match = (self.both + self.exact_match_only) / self.answers
         chance = judge * match + (1 - judge) * (1 - match)
-        return None if chance == 1 else (self.share - chance) / (1 - chance)
+        return None if chance == 1 else (self.agreement - chance) / (1 - chance)
 
 
 def agreement_figures(found: Agreement) -> dict[str, Any]:
-    """Return what results.json says of the judge beside exact match."""
+    """Return the agreement of judge and exact match as results.json holds it."""
     return {
         "answers": found.answers,
-        "agree": found.share,
+        "agree": found.agreement,
         "kappa": found.kappa,
         "both_right": found.both,
-        "judge_alone": found.judge_alone,
-        "exact_match_alone": found.exact_match_alone,
+        "judge_alone": found.judge_only,
+        "exact_match_alone": found.exact_match_only,
         "neither_right": found.neither,
     }
 
 
-def order_figures(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """Return how many cases were judged, have no verdict, and changed theirs with the order."""
+def order_figures(pairs: Sequence[VerdictPair]) -> dict[str, Any]:
+    """Return how many cases have a verdict, have none, and what fraction changed with the order."""
     agree = [pair.agree for pair in pairs if pair.agree is not None]
     return {
         "judged": len(agree),
@@ -174,8 +171,8 @@ def order_figures(pairs: Sequence[Pair]) -> dict[str, Any]:
     }
 
 
-def preference_figures(pairs: Sequence[Pair], equal: int) -> dict[str, Any]:
-    """Return wins, ties and losses; `equal` answers are ties that nobody was asked about."""
+def preference_figures(pairs: Sequence[VerdictPair], equal: int) -> dict[str, Any]:
+    """Return wins, ties and losses; `equal` answers are ties without a request."""
     values = [pair.value for pair in pairs]
     return {
         "wins": values.count(1.0),
@@ -186,15 +183,13 @@ def preference_figures(pairs: Sequence[Pair], equal: int) -> dict[str, Any]:
     }
 
 
-# FOLDED outcome.py: Results and a judge's verdicts in; the results with columns, figures and reasons out.
-
-Judged = Sequence[tuple[Case, Pair]]
+Judged = Sequence[tuple[Case, VerdictPair]]
 
 
 def with_verdicts(results: Results, judged: Judged, model: str) -> Results:
     """Add `faithfulness` and `correctness`, the verdicts, and `facts["judge"]`: their figures.
 
-    An empty answer that should be one is as wrong as any, and nobody is asked about it.
+    An empty answer to a question that has one is wrong, without a request.
     """
     faithful, correct = _by_query(judged, "faithfulness"), _by_query(judged, "correctness")
     columns = {"faithfulness": _column(results, faithful), "correctness": _column(results, correct)}
@@ -217,7 +212,7 @@ def with_verdicts(results: Results, judged: Judged, model: str) -> Results:
 def with_preferences(results: Results, baseline: Results, judged: Judged) -> Results:
     """Add `preference`: 1 where the answer is better than the baseline's, 0.5 for a tie, else 0.
 
-    Equal answers are ties, and nobody is asked about them.
+    Equal answers are ties, without a request.
     """
     pairs = _by_query(judged, "preference")
     column = _column(results, pairs)
@@ -242,7 +237,7 @@ def _added(
     )
 
 
-def _record(case: Case, pair: Pair) -> dict[str, Any]:
+def _record(case: Case, pair: VerdictPair) -> dict[str, Any]:
     """Return a line of verdicts.jsonl; of a preference, the answer is A first and B swapped."""
     return {
         "query": case.query,
@@ -253,40 +248,37 @@ def _record(case: Case, pair: Pair) -> dict[str, Any]:
     }
 
 
-def _by_query(judged: Judged, kind: Kind) -> dict[str, Pair]:
+def _by_query(judged: Judged, kind: Kind) -> dict[str, VerdictPair]:
     return {case.query: pair for case, pair in judged if case.kind == kind}
 
 
-def _column(results: Results, pairs: Mapping[str, Pair]) -> Column:
+def _column(results: Results, pairs: Mapping[str, VerdictPair]) -> Column:
     found = [pairs.get(query.id) for query in results.queries]
     return [None if pair is None else pair.value for pair in found]
 
 
-# FOLDED said.py: What results.json holds of a judge in, sentences out.
-
-
-def said_of_judge(figures: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield how a judge agrees with exact match, what it prefers, how steadily; None: no judge."""
+def judge_summary(figures: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield sentences on agreement with exact match, preferences and order; none for None."""
     if figures is None:
         return
     match = figures["exact_match"]
     if match["answers"]:
         kappa = "undefined" if match["kappa"] is None else f"{match['kappa']:.2f}"
         yield (
-            f"judge agrees with exact match on {_percent(match['agree'])} of {match['answers']} "
-            f"answers, kappa {kappa}"
+            f"the judge agrees with exact match on {_percent(match['agree'])} of "
+            f"{match['answers']} answers, kappa {kappa}"
         )
     if preferred := figures.get("preference"):
         yield (
-            f"judge prefers the answer {preferred['wins']} times, that of {preferred['baseline']} "
-            f"{preferred['losses']} times; {preferred['ties']} ties, {preferred['equal_answers']} "
-            "of them equal answers"
+            f"the judge prefers the answer {preferred['wins']} times, that of "
+            f"{preferred['baseline']} {preferred['losses']} times; {preferred['ties']} ties, "
+            f"{preferred['equal_answers']} of them equal answers"
         )
     kinds = ("faithfulness", "correctness", "preference")
-    shares = {kind: figures.get(kind, {}).get("orders_disagree") for kind in kinds}
-    if changed := [f"{_percent(s)} on {kind}" for kind, s in shares.items() if s is not None]:
-        yield f"shown in the other order, judge changed its verdict: {', '.join(changed)}"
+    changes = {kind: figures.get(kind, {}).get("orders_disagree") for kind in kinds}
+    if changed := [f"{_percent(c)} on {kind}" for kind, c in changes.items() if c is not None]:
+        yield f"with the order swapped, the judge changed its verdict: {', '.join(changed)}"
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.0f} %"

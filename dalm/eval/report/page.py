@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from dalm import artifacts
 from dalm.eval.comparison import MeasureResult, sentence
-from dalm.eval.judge.verdicts import said_of_judge
+from dalm.eval.judge.verdicts import judge_summary
 from dalm.eval.metrics import BOUNDS, FOUND, is_bound, label, metric_of
 from dalm.eval.quality_gates import Gate
 from dalm.eval.report import chart_data, charts, query_table
@@ -103,7 +103,7 @@ def _compared(results: Results, measures: Sequence[MeasureResult]) -> dict[str, 
         "headlines": headlines if len(headlines) > 2 else plain[:4],
         "rows": [(each, charts.interval_chart(each, ends[each.measure])) for each in plain],
         "sentences": [sentence(each) for each in plain if each.against],
-        "judge": list(said_of_judge(results.facts.get("judge"))),
+        "judge": list(judge_summary(results.facts.get("judge"))),
         "by_context": by_context(measures),
         "contexts": [FOUND, *BOUNDS.values()],
     }

@@ -2,25 +2,20 @@
 
 from pathlib import Path
 
-from dalm.eval.judge.judge import Judge
+from dalm.eval.judge.judge import SERVER, Judge
 from dalm.eval.results import Results
-from dalm.llm.chat_completions import Options, Server
+from dalm.llm.chat_completions import Endpoint
+from dalm.llm.served_model import ServedModel
 from dalm.records import Hit, JudgedQuery, Passage
 
-OPTIONS = Options(
-    asks="--judge",
-    address="--judge",
-    model="--judge-model",
-    key="--judge-api-key-env",
-    timeout="--judge-timeout",
-)
 PASSAGES = [Passage(f"p{n}", f"Ada was in Ulm and Bern in 190{n}.") for n in range(3)]
 
 
 def judge(url: str, folder: Path, key: str | None = None, **server: object) -> Judge:
     patience = {"max_retries": 1, "timeout": 5.0, "first_wait": 0.001} | server
-    served = Server(f"{url}/chat/completions", "m", OPTIONS, key, **patience)
-    return Judge(served, 64, 4, folder / "judge.jsonl")
+    endpoint = Endpoint(f"{url}/chat/completions", "m", key, **patience)
+    parameters = {"temperature": 0.0, "max_tokens": 64, "seed": 0}
+    return Judge(ServedModel(endpoint, SERVER, parameters, 4), folder / "judge.jsonl")
 
 
 def answered(*answers: str, name: str = "mine", references: tuple[str, ...] = ("Ulm",)) -> Results:

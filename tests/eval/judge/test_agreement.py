@@ -2,23 +2,23 @@ import pytest
 
 from dalm.eval.judge.verdicts import (
     Agreement,
-    Pair,
     Verdict,
+    VerdictPair,
     agreement_figures,
     order_figures,
     preference_figures,
 )
 
 
-def pairs(kind: str, *words: str) -> list[Pair]:
+def pairs(kind: str, *words: str) -> list[VerdictPair]:
     """Make pairs of words such as `yes/no`; `-` is unreadable."""
     made = ([None if w == "-" else Verdict(w) for w in each.split("/")] for each in words)
-    return [Pair(kind, *each) for each in made]
+    return [VerdictPair(kind, *each) for each in made]
 
 
 def test_kappa_by_hand():
-    found = Agreement(both=20, judge_alone=5, exact_match_alone=10, neither=15)
-    assert found.share == 0.7
+    found = Agreement(both=20, judge_only=5, exact_match_only=10, neither=15)
+    assert found.agreement == 0.7
     chance = 0.5 * 0.6 + 0.5 * 0.4
     assert found.kappa == pytest.approx((0.7 - chance) / (1 - chance))
     assert found.kappa == pytest.approx(0.4)
@@ -43,7 +43,7 @@ def test_an_answer_is_right_by_the_judge_in_both_orders_alone():
     found = Agreement.of(
         [(1.0, 1.0), (0.75, 1.0), (1.0, 0.0), (0.5, 0.0), (None, 1.0), (1.0, None)]
     )
-    assert found == Agreement(both=1, judge_alone=1, exact_match_alone=1, neither=1)
+    assert found == Agreement(both=1, judge_only=1, exact_match_only=1, neither=1)
     assert agreement_figures(found)["agree"] == 0.5
 
 

@@ -7,8 +7,9 @@ import pytest
 
 from dalm.cli import app, run
 from dalm.errors import UserError
+from dalm.eval.judge.judge import try_judge
 from dalm.eval.judge.judge_prompts import correctness
-from dalm.eval.judge.verdicts import Pair, Verdict
+from dalm.eval.judge.verdicts import Verdict, VerdictPair
 from dalm.records import JudgedQuery
 from tests.eval.judge.answers import judge
 
@@ -23,7 +24,7 @@ def cases(*answers: str):
 
 def test_each_case_gets_its_verdicts_and_nothing_is_asked_twice(tmp_path, stub):
     asked = judge(stub.url, tmp_path)
-    expected = [Pair("correctness", each, each) for each in (RIGHT, WRONG, RIGHT)]
+    expected = [VerdictPair("correctness", each, each) for each in (RIGHT, WRONG, RIGHT)]
     assert asked.verdicts(cases("Ulm", "Bern", "Ulm")) == expected
     assert len(stub.bodies) == 4, "equal answers are one case"
     assert judge(stub.url, tmp_path).verdicts(cases("Ulm", "Bern", "Ulm")) == expected
@@ -53,13 +54,13 @@ def test_a_case_that_the_server_refuses_stops_no_other(tmp_path, stub, caplog):
     stub.plan.extend(["", "", "too_long"])
     pairs = judge(stub.url, tmp_path).verdicts(cases("Ulm", "Bern", "Graz"))
     assert sum(pair.words is None for pair in pairs) == 1
-    assert "1 of 6 requests have no answer (most often: 400 the context holds" in caplog.text
+    assert "1 of 6 requests got no reply (most often: 400 the context holds" in caplog.text
 
 
 def test_a_server_that_dies_keeps_what_it_answered(tmp_path, stub):
     stub.plan.extend([""] * 6 + ["fail"] * 99)
     many = cases(*(f"town {n}" for n in range(20)))
-    with pytest.raises(UserError, match=r"500 out of memory; .* the same command goes on"):
+    with pytest.raises(UserError, match=r"500 out of memory; .* the same command continues"):
         judge(stub.url, tmp_path).verdicts(many)
     stub.plan.clear()
     kept = len((tmp_path / "judge.jsonl").read_text().splitlines())
@@ -88,14 +89,14 @@ def test_the_key_goes_to_the_server_and_nowhere_else(tmp_path, stub, caplog, mis
 
 
 def test_the_trial_is_one_request_and_is_not_kept(tmp_path, stub):
-    judge(stub.url, tmp_path).attempt()
+    try_judge(judge(stub.url, tmp_path).model)
     assert len(stub.bodies) == 1
     assert not list(tmp_path.iterdir())
 
 
 def test_a_judge_that_gets_the_trial_wrong_is_told(tmp_path, stub, rules, caplog):
     rules.odd["Ada live"] = '{"verdict": "no"}'
-    judge(stub.url, tmp_path).attempt()
+    try_judge(judge(stub.url, tmp_path).model)
     assert "judge      says no to an answer that is plainly right" in caplog.text
 
 
@@ -104,7 +105,10 @@ def test_a_judge_that_gets_the_trial_wrong_is_told(tmp_path, stub, rules, caplog
     [
         (["no_model"] * 9, r"404 no model m; check --judge .* and --judge-model"),
         (["no_key"] * 9, r"401 .*\(--judge-api-key-env names the variable\)"),
-        (["fail"] * 9, r"doesn't answer: 500 out of memory; check --judge and --judge-model"),
+        (
+            ["fail"] * 9,
+            r"--judge http:.* doesn't answer: 500 out of memory; check --judge and --judge-model",
+        ),
         (["vanish"] * 9, "doesn't answer: the connection failed"),
         (["cut"], "--judge-model m gives no verdict but .*raise --judge-max-new-tokens"),
     ],
@@ -112,7 +116,7 @@ def test_a_judge_that_gets_the_trial_wrong_is_told(tmp_path, stub, rules, caplog
 def test_a_judge_that_gives_no_verdict_is_refused(tmp_path, stub, misdeeds, said):
     stub.plan.extend(misdeeds)
     with pytest.raises(UserError, match=said):
-        judge(stub.url, tmp_path).attempt()
+        try_judge(judge(stub.url, tmp_path).model)
     assert len(stub.bodies) <= 3
 
 
@@ -138,9 +142,12 @@ def refused(tmp_path, tiny_table, tiny_models, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--judge-model", "m"], "--judge-model has no effect without --judge"),
+        (["--judge-model", "m"], "--judge-model has no effect without --judge http"),
         (["--judge", "http://localhost:9"], "--judge needs --judge-model"),
-        (["--judge", "localhost:9", "--judge-model", "m"], "--judge localhost:9: no address"),
+        (["--judge", "localhost:9"], "--judge localhost:9: not an address, which begins with http"),
+        (["--judge", "localhost:9", "--judge-model", "m"], "--judge-model has no effect without"),
+        (["--judge", "m", "--judge-timeout", "9"], "-timeout has no effect without --judge http"),
+        (["--judge", "./nowhere"], "judge ./nowhere: no such folder"),
         (["--judge", "http://a:b@host", "--judge-model", "m"], "--judge: put no password"),
         (["--judge", "http://127.0.0.1:9", "--judge-model", "m"], "doesn't answer: the connection"),
     ],

@@ -1,6 +1,7 @@
-"""Answers in, verdicts out: what is asked, what is not, and what outlasts a judge that fails."""
+"""Answers are judged: which requests are sent, and what remains when a judge fails."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,11 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from dalm.cli import app, run
 from dalm.eval.judge.judge import cases_of, judge_answers, preferences_of
 from dalm.eval.results import load
 from dalm.eval.timing import Stopwatch
+from dalm.llm.language_model import Reply
+from dalm.llm.local_model import LocalModel
 from tests.eval.judge.answers import answered, judge
 
 PACKAGE = Path(__file__).parents[3]
@@ -157,8 +161,8 @@ def kept_in(journal: Path) -> int:
 def test_the_command_asks_nothing_twice_in_numbered_folders(line, stub, capsys, tmp_path):
     assert run(app, [*line, "--fail-below", "correctness=0", "faithfulness=0"]) == 0
     said = capsys.readouterr().out
-    assert "judge agrees with exact match on 100 % of " in said
-    assert "shown in the other order, judge changed its verdict: 0 % on faithfulness" in said
+    assert "the judge agrees with exact match on 100 % of " in said
+    assert "with the order swapped, the judge changed its verdict: 0 % on faithfulness" in said
     asked = len(stub.bodies)
     assert run(app, [*line, "--fail-below", "correctness=0.5"]) == 1
     assert len(stub.bodies) == asked + 1, "the trial alone"
@@ -167,6 +171,35 @@ def test_the_command_asks_nothing_twice_in_numbered_folders(line, stub, capsys, 
     said = capsys.readouterr().out
     assert "correctness" in said
     assert "judge agrees" in said
+
+
+def test_a_model_on_this_machine_judges_as_a_server_does(
+    line, stub, rules, tiny_models, tmp_path, monkeypatch
+):
+    folder = shutil.copytree(tiny_models.generator, tmp_path / "chat")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    tokenizer.save_pretrained(folder)
+    asked = []
+
+    def generate(self, requests, on_reply, on_failure) -> None:
+        """Reply by the rules: an untrained model has no verdict."""
+        for request in requests:
+            asked.append(request.messages[-1]["content"])
+            on_reply(request, Reply(rules.reply(asked[-1])))
+
+    monkeypatch.setattr(LocalModel, "generate", generate)
+    place = line.index("--judge")
+    local = [*line[:place], "--judge", str(folder)]
+    assert run(app, [*line, "--output-dir", "served"]) == 0
+    sent = len(stub.bodies)
+    assert run(app, [*local, "--output-dir", "local"]) == 0
+    assert (len(stub.bodies), len(asked)) == (sent, sent)
+    assert run(app, [*local, "--output-dir", "local", "--overwrite-output-dir"]) == 0
+    assert len(asked) == sent + 1, "the trial only"
+    found, expected = load(tmp_path / "local"), load(tmp_path / "served")
+    assert found.verdicts == expected.verdicts
+    assert found.facts["judge"] == {**expected.facts["judge"], "model": str(folder)}
 
 
 def test_in_a_named_folder_the_journal_outlasts_the_results(line, stub, tmp_path, capsys):

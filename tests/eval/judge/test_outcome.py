@@ -1,5 +1,5 @@
 from dalm.eval.judge.judge_prompts import VERSION, correctness, faithfulness, preference
-from dalm.eval.judge.verdicts import Pair, Verdict, with_preferences, with_verdicts
+from dalm.eval.judge.verdicts import Verdict, VerdictPair, with_preferences, with_verdicts
 from tests.eval.judge.answers import answered
 
 YES, NO, TIE = Verdict("yes", "so it is"), Verdict("no", "not so"), Verdict("tie", "alike")
@@ -11,9 +11,9 @@ def test_columns_figures_and_reasons_by_hand():
     done = with_verdicts(
         RESULTS,
         [
-            (faithfulness(first, "Ulm", ["x"]), Pair("faithfulness", YES, NO)),
-            (correctness(first, "Ulm"), Pair("correctness", YES, YES)),
-            (correctness(second, "Bern"), Pair("correctness", NO, None)),
+            (faithfulness(first, "Ulm", ["x"]), VerdictPair("faithfulness", YES, NO)),
+            (correctness(first, "Ulm"), VerdictPair("correctness", YES, YES)),
+            (correctness(second, "Bern"), VerdictPair("correctness", NO, None)),
         ],
         "m",
     )
@@ -50,7 +50,7 @@ def test_columns_figures_and_reasons_by_hand():
 def test_preferences_join_what_was_there():
     judged = with_verdicts(RESULTS, [], "m")
     other = answered("Ulm ", "Graz", "Linz", name="base")
-    pair = Pair("preference", TIE, Verdict("B"))
+    pair = VerdictPair("preference", TIE, Verdict("B"))
     done = with_preferences(judged, other, [(preference(RESULTS.queries[1], "a", "b", []), pair)])
     assert done.measures["preference"] == [0.5, 0.5, None]
     assert done.facts["judge"]["preference"]["equal_answers"] == 1

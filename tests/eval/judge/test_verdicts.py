@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dalm.eval.judge.judge_prompts import VERDICTS
-from dalm.eval.judge.verdicts import Pair, Verdict, read_verdict
+from dalm.eval.judge.verdicts import Verdict, VerdictPair, read_verdict
 
 YES, PARTLY, NO = (Verdict(word) for word in ("yes", "partly", "no"))
 A, B, TIE = (Verdict(word) for word in ("A", "B", "tie"))
@@ -70,7 +70,7 @@ def test_nothing_makes_it_fail(text):
     assert found is None or found.word in VERDICTS["correctness"]
 
 
-def test_half_a_character_in_a_reason_can_be_written():
+def test_an_unpaired_surrogate_in_a_reason_can_be_written():
     found = read_verdict('{"reason": "\\ud83d!", "verdict": "no"}', "correctness")
     assert json.dumps(found.reason, ensure_ascii=False).encode() == b'"?!"'
 
@@ -94,5 +94,5 @@ def test_half_a_character_in_a_reason_can_be_written():
     ],
 )
 def test_two_orders_make_a_value(kind, first, swapped, value, agree):
-    pair = Pair(kind, first, swapped)
+    pair = VerdictPair(kind, first, swapped)
     assert (pair.value, pair.agree) == (value, agree)

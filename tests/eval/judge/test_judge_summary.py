@@ -1,4 +1,4 @@
-from dalm.eval.judge.verdicts import said_of_judge
+from dalm.eval.judge.verdicts import judge_summary
 
 ORDERS = {"judged": 512, "without_verdict": 0}
 FIGURES = {
@@ -9,9 +9,9 @@ FIGURES = {
 
 
 def test_a_judge_in_words():
-    assert list(said_of_judge(FIGURES)) == [
-        "judge agrees with exact match on 87 % of 512 answers, kappa 0.61",
-        "shown in the other order, judge changed its verdict: 3 % on faithfulness",
+    assert list(judge_summary(FIGURES)) == [
+        "the judge agrees with exact match on 87 % of 512 answers, kappa 0.61",
+        "with the order swapped, the judge changed its verdict: 3 % on faithfulness",
     ]
 
 
@@ -24,18 +24,19 @@ def test_preferences_in_words():
         "baseline": "base",
         "orders_disagree": 0.1,
     }
-    said = list(said_of_judge({**FIGURES, "preference": preferred}))
+    said = list(judge_summary({**FIGURES, "preference": preferred}))
     assert said[1] == (
-        "judge prefers the answer 9 times, that of base 4 times; 7 ties, 5 of them equal answers"
+        "the judge prefers the answer 9 times, that of base 4 times; 7 ties, "
+        "5 of them equal answers"
     )
     assert said[2].endswith("10 % on preference")
 
 
 def test_without_a_judge_nothing_is_said():
-    assert list(said_of_judge(None)) == []
+    assert list(judge_summary(None)) == []
 
 
 def test_where_both_say_one_thing_kappa_is_undefined():
     nothing = {"answers": 3, "agree": 1.0, "kappa": None}
-    assert next(said_of_judge({"exact_match": nothing})).endswith("3 answers, kappa undefined")
-    assert list(said_of_judge({"exact_match": {**nothing, "answers": 0}})) == []
+    assert next(judge_summary({"exact_match": nothing})).endswith("3 answers, kappa undefined")
+    assert list(judge_summary({"exact_match": {**nothing, "answers": 0}})) == []
