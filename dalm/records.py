@@ -4,6 +4,11 @@ import hashlib
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+PROVENANCE = ("document", "source", "headings", "page", "start", "end")
+"""Fields of a passage, and columns of a table of passages, that say where it was taken from."""
+_FIELDS = ("id", "text", "title", *PROVENANCE)
 
 
 def normalise(text: str) -> str:
@@ -21,16 +26,60 @@ def passage_id(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A piece of text that can be retrieved."""
+    """A piece of text that can be retrieved, and its provenance: where it was taken from.
+
+    `document` identifies the document and `source` names its file (and row); `headings` are those
+    above the passage, outermost first; `page` counts from 1; `start` and `end` are the span in the
+    document's text; `extra` holds further columns of a table of passages. Provenance takes no part
+    in equality and hash: the same text from two files is one passage.
+    """
 
     id: str
     text: str
     title: str = ""
+    document: str = field(default="", compare=False)
+    source: str = field(default="", compare=False)
+    headings: tuple[str, ...] = field(default=(), compare=False)
+    page: int | None = field(default=None, compare=False)
+    start: int | None = field(default=None, compare=False)
+    end: int | None = field(default=None, compare=False)
+    extra: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def of(cls, text: str, title: str = "") -> "Passage":
+    def of(cls, text: str, title: str = "", **provenance: Any) -> "Passage":
         """Make a passage whose id is its content hash."""
-        return cls(passage_id(text), text, title)
+        return cls(passage_id(text), text, title, **provenance)
+
+    @property
+    def place(self) -> str:
+        """Where a reader finds the passage: `manual.pdf, page 12`; empty if nothing is known."""
+        page = "" if self.page is None else f"page {self.page}"
+        return ", ".join(part for part in (self.source or self.title, page) if part)
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what is known of the passage's origin, for JSON; `extra` columns come last.
+
+        Keys are `document`, `source`, `headings`, `page`, `start` and `end`; empty ones are absent.
+        """
+        known = {name: getattr(self, name) for name in PROVENANCE}
+        known["headings"] = list(self.headings)
+        known |= {name: value for name, value in self.extra.items() if name not in _FIELDS}
+        return {name: value for name, value in known.items() if value not in (None, "", [])}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the passage as a JSON object that `from_dict` reads."""
+        return {"id": self.id, "text": self.text, "title": self.title, **self.provenance()}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Passage":
+        """Make a passage of a JSON object; what is no field of a passage becomes `extra`.
+
+        Raises TypeError without an id or a text.
+        """
+        known = {name: record[name] for name in _FIELDS if name in record}
+        known["headings"] = tuple(known.get("headings", ()))
+        extra = {name: value for name, value in record.items() if name not in _FIELDS}
+        return cls(**known, extra=extra)
 
 
 @dataclass(frozen=True, slots=True)
