@@ -3,7 +3,7 @@
 import hashlib
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 PROVENANCE = ("document", "source", "headings", "page", "start", "end")
@@ -49,6 +49,10 @@ class Passage:
     def of(cls, text: str, title: str = "", **provenance: Any) -> "Passage":
         """Make a passage whose id is its content hash."""
         return cls(passage_id(text), text, title, **provenance)
+
+    def with_provenance(self, other: "Passage") -> "Passage":
+        """Return this passage with the provenance of another."""
+        return replace(self, **{name: getattr(other, name) for name in (*PROVENANCE, "extra")})
 
     @property
     def place(self) -> str:

@@ -33,7 +33,7 @@ def mine_negatives(
     from dalm.retrieval.negatives import mine_examples
 
     output = mining_run.start(settings)
-    table = read_table(dataset_path)
+    table = read_table(dataset_path, encoding=settings.encoding)
     rows = read_rows(table, settings, needs={"passage"}, optional=set())
     passages = mining_run.knowledge_base(rows.values(), settings)
     retriever = load_retriever(

@@ -5,8 +5,8 @@ import math
 import re
 from collections.abc import Collection, Sequence
 
-from dalm.io.cell_values import bad_cell, cell_text
-from dalm.io.tables import Table
+from dalm.io.cell_values import CellError, cell_text
+from dalm.io.table import Table
 
 LISTED = "Negatives"
 NUMBERED = "Negative {}"
@@ -21,7 +21,7 @@ def negative_columns(table: Table, name: str, claimed: Collection[str] = ()) -> 
     `Negatives`, and `negative`, `negative_1`, as sentence-transformers writes them. An empty name
     means none.
     """
-    if not name or name in table.columns:
+    if not name or table.has(name):
         return [name] if name else []
     pattern = re.compile(rf"{re.escape(name.removesuffix('s'))}s?[ _-]?(\d*)", re.IGNORECASE)
     matches = {
@@ -40,19 +40,19 @@ def read_negatives(table: Table, columns: Sequence[str]) -> list[list[str]]:
     """
     rows: list[list[str]] = [[] for _ in range(table.rows)]
     for column in columns:
-        for row, cell in enumerate(table.column(column), 1):
-            for item in _items(table, row, column, cell):
-                if text := cell_text(table, row, column, item):
-                    rows[row - 1].append(text)
+        for row, cell in enumerate(table.column(column)):
+            try:
+                rows[row] += filter(None, map(cell_text, _items(cell)))
+            except CellError as error:
+                raise table.bad_cell(row, column, error) from None
     return [list(dict.fromkeys(texts)) for texts in rows]
 
 
-def _items(table: Table, row: int, column: str, cell: object) -> Sequence[object]:
+def _items(cell: object) -> Sequence[object]:
     if isinstance(cell, list):
         return cell
     if isinstance(cell, bool | int | float) and not math.isnan(cell):  # which is a missing cell
-        problem = "a number, not a passage; rename it, or name another --negatives-column"
-        raise bad_cell(table, row, column, problem)
+        raise CellError("a number, not a passage; rename it, or name another --negatives-column")
     if isinstance(cell, str) and cell.lstrip().startswith("["):
         try:
             found = json.loads(cell)

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from dalm.errors import UserError
-from dalm.io.tables import one_line
+from dalm.errors import UserError, one_line
 from dalm.records import Hit
 
 T = TypeVar("T")

@@ -10,8 +10,8 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import IO, Any, TextIO
 
-from dalm.errors import UserError
-from dalm.io.tables import kind, one_line
+from dalm.errors import UserError, one_line
+from dalm.io.table_files import kind
 from dalm.progress import track
 
 Columns = Mapping[str, Sequence[object]]

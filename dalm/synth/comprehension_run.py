@@ -33,7 +33,11 @@ def start(settings: ReadingComprehension) -> Path:
 
 def columns(settings: ReadingComprehension) -> PairColumns:
     """Return the names of the passages' columns."""
-    return PairColumns(passage_column=settings.passage_column, title_column=settings.title_column)
+    return PairColumns(
+        passage_column=settings.passage_column,
+        title_column=settings.title_column,
+        encoding=settings.encoding,
+    )
 
 
 def questions(

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dalm.config.data import Kind
-from dalm.errors import UserError
-from dalm.io.tables import one_line
+from dalm.errors import UserError, one_line
 from dalm.io.writers import Columns, write_table
 from dalm.records import Passage
 

@@ -94,7 +94,7 @@ def test_another_split_of_it(tmp_path):
     beir(tmp_path)
     found = read(f"{tmp_path}:dev")
     assert [query.id for query in found.queries] == ["q3"]
-    with pytest.raises(UserError, match="splits that are there: dev, test"):
+    with pytest.raises(UserError, match="its splits are: dev, test"):
         read(f"{tmp_path}:train")
 
 

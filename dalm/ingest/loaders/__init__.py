@@ -12,7 +12,7 @@ from dalm.ingest.loaders.docx import read_docx
 from dalm.ingest.loaders.html import read_html
 from dalm.ingest.loaders.pdf import read_pdf
 from dalm.ingest.loaders.table_rows import READERS as TABLES
-from dalm.ingest.loaders.table_rows import read_rows
+from dalm.ingest.loaders.table_rows import kind, read_rows
 from dalm.ingest.loaders.text import read_markdown, read_text
 
 Reader = Callable[[bytes, str, Reading], Document]
@@ -38,7 +38,7 @@ class File:
     @property
     def is_table(self) -> bool:
         """Tell whether its rows are documents of their own."""
-        return self.path.suffix.lower() in TABLES
+        return kind(self.path) in TABLES
 
 
 def find_files(
@@ -83,7 +83,7 @@ def _below(root: Path, unread: list[Unread]) -> Iterator[Path]:
 
 
 def _file(path: Path, source: str) -> File | Unread:
-    suffix = path.suffix.lower()
+    suffix = kind(path)  # of what is compressed, for a table
     try:
         status = path.stat()
     except OSError as error:
@@ -94,8 +94,8 @@ def _file(path: Path, source: str) -> File | Unread:
         return Unread(source, "an archive; unpack it first")
     if suffix not in TEXTS and suffix not in TABLES:
         read = ", ".join((*TEXTS, *TABLES))
-        kind = f"of the kind {suffix}" if suffix else "without an extension"
-        return Unread(source, f"{kind}; read are {read}")
+        what = f"of the kind {suffix}" if suffix else "without an extension"
+        return Unread(source, f"{what}; read are {read}")
     return File(path, source, status.st_size)
 
 

@@ -1,0 +1,112 @@
+"""Find the columns of a passage: its text, its title, and where it was taken from."""
+
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date, datetime, time
+from typing import Any
+
+from dalm.errors import UserError
+from dalm.io.table import Table
+from dalm.records import PROVENANCE
+
+TEXT_COLUMNS = (
+    *("passage", "text", "body", "content", "contents", "abstract", "context", "document"),
+)
+"""What a column of texts is often called, in the order in which they are looked for."""
+_LONGEST_NAME = 500  # characters of a document's or file's name; what is longer is its text
+
+
+def find_text_columns(
+    names: Sequence[str], text: str | None = None, title: str | None = None
+) -> tuple[str, str | None]:
+    """Return the columns with the text and the title, as named or as they are often called.
+
+    Raises:
+        UserError: there is none for the text, or none of the name that was given.
+    """
+    lower = {name.lower(): name for name in reversed(names) if name}
+    for wanted, option in ((text, "--text-column"), (title, "--title-column")):
+        if wanted is not None and wanted not in names and wanted.partition(".")[0] not in names:
+            raise UserError(
+                f"no column {wanted!r}, only {_listed(names)}; set {option} to one of them"
+            )
+    text = text or next((lower[name] for name in TEXT_COLUMNS if name in lower), None)
+    if text is None:
+        raise UserError(f"no column of texts among {_listed(names)}; name it: --text-column NAME")
+    title = title or lower.get("title")
+    return text, title if title != text else None
+
+
+def _listed(names: Sequence[str]) -> str:
+    listed = ", ".join(repr(name[:40]) for name in names[:8])
+    return listed + (", …" if len(names) > 8 else "")
+
+
+# Provenance
+
+
+def provenance_columns(table: Table, claimed: Collection[str]) -> list[str]:
+    """Return the columns that say where a passage was taken from, as `dalm passages` names them.
+
+    A span and a page count from the beginning of something: without a column that names it they
+    mean something else.
+    """
+    free = [name for name in PROVENANCE if name in table.columns and name not in claimed]
+    if "document" not in free:
+        free = [name for name in free if name not in ("start", "end")]
+    if not {"document", "source"}.intersection(free):
+        free = [name for name in free if name != "page"]
+    return free
+
+
+def provenance_of(cells: Mapping[str, object]) -> dict[str, Any]:
+    """Return the provenance in a row's cells as fields of a passage; others are left out."""
+    found: dict[str, Any] = {}
+    for name, cell in cells.items():
+        if name == "headings":
+            value: object = _headings(cell)
+        elif name in ("page", "start", "end"):
+            value = _whole_number(cell)
+        else:
+            value = str(cell) if isinstance(cell, str | int) else None
+            value = value if value and len(value) <= _LONGEST_NAME else None
+        if value not in (None, "", ()):
+            found[name] = value
+    return found
+
+
+def _headings(cell: object) -> tuple[str, ...]:
+    if isinstance(cell, str) and cell.startswith("["):  # as a csv file holds a list
+        try:
+            cell = json.loads(cell)
+        except ValueError:
+            return (str(cell),)
+    if isinstance(cell, str):
+        return (cell,) if cell.strip() else ()
+    return tuple(map(str, cell)) if isinstance(cell, list | tuple) else ()
+
+
+def _whole_number(cell: object) -> int | None:
+    if isinstance(cell, str) and cell.isascii() and cell.isdecimal():
+        return int(cell)
+    if isinstance(cell, float) and cell.is_integer():  # as whole numbers beside missing ones
+        return int(cell)
+    return cell if isinstance(cell, int) and not isinstance(cell, bool) else None
+
+
+def extra_columns(table: Table, claimed: Collection[str]) -> list[str]:
+    """Return the further columns of a table of passages that a passage keeps: plain values."""
+    known = {*claimed, *PROVENANCE, "id", "_id"}
+    return [name for name in table.plain if name not in known]
+
+
+def extra_of(cells: Mapping[str, object]) -> dict[str, object]:
+    """Return the cells that a passage keeps: texts, numbers and booleans, no empty ones."""
+    found: dict[str, object] = {}
+    for name, cell in cells.items():
+        value = cell.isoformat() if isinstance(cell, datetime | date | time) else cell
+        is_number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+        if is_number or (isinstance(value, str) and value):
+            found[name] = value
+    return found
