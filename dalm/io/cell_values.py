@@ -45,14 +45,8 @@ def _as_text(cell: object) -> str:
 
 def kind_of(value: object) -> str:
     """Return what a value is called in an error."""
-    names = {
-        dict: "an object",
-        list: "a list",
-        str: "a text",
-        bool: "a boolean",
-        type(None): "null",
-    }
-    return names.get(type(value), "a number" if isinstance(value, int | float) else repr(value))
+    names = {dict: "an object", list: "a list", str: "a text", bool: "a boolean"}
+    return "null" if value is None else names.get(type(value), "a number")
 
 
 # Nested values

@@ -14,6 +14,8 @@ from dalm.io.table import Table, nested, plain_columns, reading
 from dalm.io.table_files import READERS, Row, Rows, UnreadRow, kind, read_rows
 from dalm.io.text_lines import check_encoding
 
+__all__ = ["NAMED", "OnError", "Table", "kind", "one_line", "read_file", "read_table"]
+
 logger = logging.getLogger(__name__)
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:.+)?")

@@ -9,8 +9,7 @@ from dalm.config import MineNegatives, check
 from dalm.errors import UserError
 from dalm.io.examples import read_passages
 from dalm.io.negative_columns import layout
-from dalm.io.table import Table
-from dalm.io.table_files import kind
+from dalm.io.tables import Table, kind
 from dalm.io.writers import check_output_file, write_table
 from dalm.models.loading import check_model_name
 from dalm.records import Example, Passage

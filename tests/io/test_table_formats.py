@@ -154,7 +154,7 @@ def test_broken_parquet_gets_one_line(write, tmp_path):
     assert "could not be read" in message(write("a.parquet", b"no parquet at all"))
     latin = pa.array([b"caf\xe9"]).view(pa.string())
     parquet.write_table(pa.table({"Query": latin}), tmp_path / "latin.parquet")
-    with pytest.raises(UserError, match="latin.parquet could not be read"):
+    with pytest.raises(UserError, match=r"latin\.parquet could not be read"):
         cells(tmp_path / "latin.parquet")
 
 
@@ -255,9 +255,9 @@ def test_the_likeliest_encoding_is_named_once(write, caplog):
     german = "Die Größe der Räder hängt von der Übersetzung ab, die schöner fährt. " * 2
     path = write("a.jsonl", (f'{{"a": "{german}"}}\n' * 3 + '{"a": "b"}').encode("cp1252"))
     assert cells(path) == {"a": ["b"]}
-    assert "it looks like cp1252: --encoding cp1252" in caplog.messages[0]
+    assert "--encoding (it may be cp1252" in caplog.messages[0]
     assert cells_of(path, "cp1252") == {"a": [german] * 3 + ["b"]}
-    with pytest.raises(UserError, match="--encoding cp1252"):
+    with pytest.raises(UserError, match=r"--encoding \(it may be cp1252"):
         read_file(write("a.csv", f"a\n{german}\n".encode("cp1252")))
 
 

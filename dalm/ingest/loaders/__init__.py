@@ -12,8 +12,9 @@ from dalm.ingest.loaders.docx import read_docx
 from dalm.ingest.loaders.html import read_html
 from dalm.ingest.loaders.pdf import read_pdf
 from dalm.ingest.loaders.table_rows import READERS as TABLES
-from dalm.ingest.loaders.table_rows import kind, read_rows
+from dalm.ingest.loaders.table_rows import read_rows
 from dalm.ingest.loaders.text import read_markdown, read_text
+from dalm.io.table_files import kind
 
 Reader = Callable[[bytes, str, Reading], Document]
 

@@ -8,9 +8,7 @@ from dalm.ingest.document import Document, Reading, Unread, UnreadableError
 from dalm.io import table_files
 from dalm.io.cell_values import CellError, cell_text, values_at
 from dalm.io.passage_columns import find_text_columns
-from dalm.io.table_files import READERS, Rows, UnreadRow, kind
-
-__all__ = ["READERS", "kind", "read_rows"]
+from dalm.io.table_files import Rows, UnreadRow
 
 
 def read_rows(path: Path, source: str, reading: Reading) -> Iterator[Document | Unread]:
@@ -74,3 +72,7 @@ def _texts(
             yield Document(cell_text(cell), cell_text(name).strip(), where)
         except CellError as error:
             yield Unread(where, str(error))
+
+
+READERS = dict.fromkeys(table_files.READERS, read_rows)
+"""What reads a table, by its extension; text may be compressed (`.csv.gz`)."""
