@@ -69,6 +69,9 @@ def values_at(
     A column whose own name has dots in it takes precedence over the path. Lists on the way are
     gone through in their order, so there may be several values.
     """
+    if name in row and type(row[name]) is not list:
+        yield row[name], _title_in(row, title_name) or ""
+        return
     path = (name,) if name in row else tuple(name.split("."))
     waiting = [_Step(row, path)]
     while waiting:

@@ -102,7 +102,7 @@ def read_passages(source: str | Path, columns: PairColumns) -> list[Passage]:
     passages = _Passages(table, columns, provenance_columns(table, found.values()), extra)
     distinct: dict[str, Passage] = {}
     left = _Left(table)
-    filled = set[int]()
+    filled = bytearray(table.rows)  # rows with a passage
     for row, *cells in _passage_cells(table, found["passage"], title, columns.title_column):
         try:
             text, name = map(cell_text, cells)
@@ -110,11 +110,11 @@ def read_passages(source: str | Path, columns: PairColumns) -> list[Passage]:
             left.add_broken(row, found["passage"], error)
             continue
         if text:
-            filled.add(row)
+            filled[row] = True
             passage = passages.of(text, name, row)
             distinct.setdefault(passage.id, passage)
     for row in range(table.rows):
-        if row not in filled and row not in left.broken:
+        if not filled[row] and row not in left.broken:
             left.add_empty(row, found["passage"])
     left.report()
     return list(distinct.values())

@@ -7,8 +7,9 @@ from datetime import date, datetime, time
 from typing import Any
 
 from dalm.errors import UserError
+from dalm.io.cell_values import cell_text
 from dalm.io.table import Table
-from dalm.records import PROVENANCE
+from dalm.records import PROVENANCE, Passage
 
 TEXT_COLUMNS = (
     *("passage", "text", "body", "content", "contents", "abstract", "context", "document"),
@@ -110,3 +111,25 @@ def extra_of(cells: Mapping[str, object]) -> dict[str, object]:
         if is_number or (isinstance(value, str) and value):
             found[name] = value
     return found
+
+
+def columns_of_provenance(
+    passages: Sequence[Passage], taken: Collection[str] = ()
+) -> dict[str, list[object]]:
+    """Return the provenance of a table's passages, row by row, as columns that readers find again.
+
+    Columns in which nothing is known are left out, and so are further columns with a name that is
+    `taken`.
+    """
+    rows = [passage.provenance() for passage in passages]
+    names = dict.fromkeys(name for row in rows for name in row)
+    further = [name for name in names if name not in PROVENANCE and name not in taken]
+    columns: dict[str, list[object]] = {}
+    for name in (*(name for name in PROVENANCE if name in names), *further):
+        cells = [row.get(name) for row in rows]
+        kinds = {type(cell) for cell in cells if cell is not None}
+        # Parquet and saved datasets have one kind of value in a column.
+        if len(kinds) > 1:
+            cells = [None if cell is None else cell_text(cell) for cell in cells]
+        columns[name] = cells
+    return columns

@@ -66,7 +66,7 @@ def read_rows(
 
     A row that can't be read is passed over and yielded as an `UnreadRow`: a broken line of JSON,
     a csv row with more fields than the header. Nothing in a text file stands for a missing value.
-    `select` picks from the columns of a parquet file; others cost nothing.
+    `select` picks from the columns of a file with a header; others of a parquet file cost nothing.
 
     Raises:
         UserError: the extension is unknown.
@@ -79,7 +79,7 @@ def read_rows(
         return _parquet_rows(path, select)
     numbered = read_lines(path, encoding, max_bytes)
     if kind(path) in DELIMITERS:
-        return _delimited_rows(numbered, DELIMITERS[kind(path)])
+        return _delimited_rows(numbered, DELIMITERS[kind(path)], select)
     return _json_rows(numbered, by_line=kind(path) != ".json", max_bytes=max_bytes)
 
 
@@ -97,17 +97,16 @@ def _whole(lines: Lines) -> Iterator[str]:
 # csv and tsv
 
 
-def _delimited_rows(lines: Lines, delimiter: str) -> Rows:
+def _delimited_rows(lines: Lines, delimiter: str, select: Select) -> Rows:
     # Strict, for otherwise a quote that is never closed swallows the rest of the file in silence.
     reader = csv.reader(_whole(lines), delimiter=delimiter, strict=True)
     header = _header([name.strip() for name in _next_row(reader) or ()], delimiter)
     names = tuple(name for name in header if name)  # pandas leaves its index without a name
-    return Rows(names, "line", _cells_by_name(reader, header))
+    places = {name: header.index(name) for name in select(names)}
+    return Rows(names, "line", _cells_by_name(reader, places, len(header)))
 
 
-def _cells_by_name(reader: Any, header: list[str]) -> Iterator[Row | UnreadRow]:
-    places = {name: header.index(name) for name in header if name}
-    width = len(header)
+def _cells_by_name(reader: Any, places: dict[str, int], width: int) -> Iterator[Row | UnreadRow]:
     while (row := _next_row(reader)) is not None:
         if any(row[width:]):
             yield UnreadRow(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dalm.config.data import Kind
 from dalm.errors import UserError, one_line
+from dalm.io.passage_columns import columns_of_provenance
 from dalm.io.writers import Columns, write_table
 from dalm.records import Passage
 
@@ -76,7 +77,8 @@ def columns_of(pairs: Sequence[Pair]) -> Columns:
         "SecondPassageId": lambda p: p.other.id if p.other else "",
         "SecondQuote": lambda p: p.other_quote,
     }
-    return {name: [get(pair) for pair in pairs] for name, get in pick.items()}
+    columns: dict[str, Sequence[object]] = {n: [get(p) for p in pairs] for n, get in pick.items()}
+    return columns | columns_of_provenance([pair.passage for pair in pairs], taken=columns)
 
 
 def write_pairs(folder: Path, tables: dict[str, Sequence[Pair]], forms: Iterable[str]) -> None:

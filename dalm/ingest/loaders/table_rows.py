@@ -24,7 +24,7 @@ def read_rows(path: Path, source: str, reading: Reading) -> Iterator[Document | 
     def select(names: Sequence[str]) -> list[str]:
         columns = find_text_columns(names, reading.text_column, reading.title_column)
         roots = (name if name in names else name.partition(".")[0] for name in columns if name)
-        return list(dict.fromkeys(roots))
+        return [root for root in dict.fromkeys(roots) if root in names]
 
     try:
         rows = table_files.read_rows(
