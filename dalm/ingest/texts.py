@@ -8,7 +8,7 @@ from dalm.errors import UserError
 from dalm.ingest.document import Document, Reading, Unread
 from dalm.ingest.loaders import File, find_files, read_documents
 from dalm.io.cell_values import CellError, cell_text, values_at
-from dalm.io.passage_columns import find_text_columns
+from dalm.io.columns import find_text_columns
 from dalm.io.splits import split_by_document
 from dalm.io.tables import read_table
 from dalm.io.text_lines import check_encoding

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dalm.errors import UserError
-from dalm.io.passage_columns import extra_columns, extra_of, provenance_columns, provenance_of
+from dalm.io.provenance import extra_columns, extra_of, provenance_columns, provenance_of
 from dalm.io.table import Table
 from dalm.io.tables import read_table
 from dalm.io.trec import read_qrels

@@ -67,13 +67,14 @@ def values_at(
     """Yield the values at a column or a path (`body.text`), each with the title nearest to it.
 
     A column whose own name has dots in it takes precedence over the path. Lists on the way are
-    gone through in their order, so there may be several values.
+    gone through in their order, so there may be several values. A title's path begins at the row.
     """
+    title = value_at(row, title_name) if title_name and "." in title_name else ""
     if name in row and type(row[name]) is not list:
-        yield row[name], _title_in(row, title_name) or ""
+        yield row[name], _title_in(row, title_name) or title
         return
     path = (name,) if name in row else tuple(name.split("."))
-    waiting = [_Step(row, path)]
+    waiting = [_Step(row, path, title)]
     while waiting:
         step = waiting.pop()
         if isinstance(step.value, list):

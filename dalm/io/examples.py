@@ -3,21 +3,15 @@
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from dalm.config import Columns, NegativesColumn, PairColumns
+from dalm.config import NegativesColumn, PairColumns
 from dalm.errors import UserError
 from dalm.io.cell_values import CellError, cell_text, values_at
+from dalm.io.columns import OLDER_NAMES, Role, find_columns, missing_column
 from dalm.io.negative_columns import negative_columns, read_negatives
-from dalm.io.passage_columns import (
-    TEXT_COLUMNS,
-    extra_columns,
-    extra_of,
-    provenance_columns,
-    provenance_of,
-)
+from dalm.io.provenance import extra_columns, extra_of, provenance_columns, provenance_of
 from dalm.io.table import Table
 from dalm.io.tables import NAMED, read_table
 from dalm.records import Example, Passage
@@ -25,15 +19,6 @@ from dalm.records import Example, Passage
 logger = logging.getLogger(__name__)
 
 Field = Literal["query", "passage", "answer"]
-Role = Literal["query", "passage", "answer", "title", "negatives"]
-
-OLDER_NAMES: dict[Role, tuple[str, ...]] = {
-    "passage": ("Abstract", "Context"),
-    "query": ("Question",),
-    "answer": (),
-    "title": (),
-    "negatives": (),
-}
 
 
 def read_examples(
@@ -66,7 +51,7 @@ def read_rows(
 ) -> dict[int, Example]:
     """Return the examples that `read_examples` reads, each by its row's place, 0 first."""
     needed = {"query", *needs}
-    found = _find_columns(table, columns, needed, needed.union(optional))
+    found = find_columns(table, columns, needed, needed.union(optional))
     kept, texts = _read_texts(table, found, needed)
     nothing = [""] * len(kept)
     answers, golds, titles = (texts.get(r, nothing) for r in ("answer", "passage", "title"))
@@ -95,28 +80,28 @@ def read_passages(source: str | Path, columns: PairColumns) -> list[Passage]:
     Raises UserError when the source can't be read, a column is missing or no passage is left.
     """
     table = read_table(source, encoding=columns.encoding)
-    found = _find_columns(table, columns, {"passage"}, {"passage"})
+    found = find_columns(table, columns, {"passage"}, {"passage"})
     title = found.get("title")
     asks = any(table.has(name) for name in (columns.query_column, *OLDER_NAMES["query"]))
     extra = () if asks else extra_columns(table, found.values())
     passages = _Passages(table, columns, provenance_columns(table, found.values()), extra)
     distinct: dict[str, Passage] = {}
-    left = _Left(table)
+    skipped_rows = _SkippedRows(table)
     filled = bytearray(table.rows)  # rows with a passage
     for row, *cells in _passage_cells(table, found["passage"], title, columns.title_column):
         try:
             text, name = map(cell_text, cells)
         except CellError as error:
-            left.add_broken(row, found["passage"], error)
+            skipped_rows.add_broken(row, found["passage"], error)
             continue
         if text:
             filled[row] = True
             passage = passages.of(text, name, row)
             distinct.setdefault(passage.id, passage)
     for row in range(table.rows):
-        if not filled[row] and row not in left.broken:
-            left.add_empty(row, found["passage"])
-    left.report()
+        if not filled[row] and row not in skipped_rows.broken:
+            skipped_rows.add_empty(row, found["passage"])
+    skipped_rows.report()
     return list(distinct.values())
 
 
@@ -178,7 +163,7 @@ def _negatives(
     found = negative_columns(table, name, (columns.query_column, columns.passage_column))
     if not found:
         if name and name != NegativesColumn.negatives_column:
-            raise _missing(table, "negatives", name)
+            raise missing_column(table, "negatives", name)
         return None
     known: dict[str, Passage] = {}
     for (text, title), passage in passages.made.items():
@@ -201,70 +186,6 @@ def _without_gold(example: Example, negatives: Sequence[Passage]) -> tuple[Passa
     return tuple(distinct.values())
 
 
-# Columns
-
-
-def _find_columns(
-    table: Table, columns: PairColumns, needed: Collection[str], wanted: Collection[str]
-) -> dict[Role, str]:
-    named: dict[Role, str] = {
-        "query": columns.query_column,
-        "passage": columns.passage_column,
-        "answer": getattr(columns, "answer_column", Columns.answer_column),
-    }
-    found: dict[Role, str] = {}
-    for role, name in named.items():
-        if role in wanted and (column := _find(table, role, name, named.values())):
-            found[role] = column
-        elif role in needed:
-            raise _missing(table, role, name)
-    if "passage" in found:  # a title belongs to a passage
-        title = _find(table, "title", columns.title_column, found.values())
-        if title:
-            found["title"] = title
-        elif columns.prepend_title:
-            raise _missing(table, "title", columns.title_column)
-    return found
-
-
-def _find(table: Table, role: Role, name: str, claimed: Collection[str]) -> str | None:
-    """Find the column that was named, or another name of the default that nobody claimed."""
-    if table.has(name):
-        return name
-    default: str = getattr(Columns(), f"{role}_column")
-    if name != default:
-        raise _missing(table, role, name)
-    free = {column.lower(): column for column in table.columns if column not in claimed}
-    known = [
-        *(default, *OLDER_NAMES[role]),
-        *(_only_text_column(free) if role == "passage" else ()),
-    ]
-    for other in known:
-        if column := free.get(other.lower()):
-            logger.info("%s: no column %r, reading %r as the %s", table.name, name, column, role)
-            return column
-    return None
-
-
-def _only_text_column(free: Collection[str]) -> list[str]:
-    """Return the one column of a common name for texts; none if there are several."""
-    found = [name for name in TEXT_COLUMNS if name in free]
-    if len(found) > 1 and found[-1] == "document":  # beside a text it names where that is from
-        found.pop()
-    return found if len(found) == 1 else []
-
-
-def _missing(table: Table, role: Role, name: str) -> UserError:
-    by_lower_case = {column.lower(): column for column in table.columns}
-    meant = (name, *OLDER_NAMES[role], *(TEXT_COLUMNS if role == "passage" else ()))
-    near = [get_close_matches(each.lower(), by_lower_case, n=1) for each in meant]
-    likely = next((by_lower_case[match[0]] for match in near if match), "NAME")
-    return UserError(
-        f"{table.name} has no column {name!r} for the {role}, "
-        f"only {', '.join(map(repr, table.columns))}; set --{role}-column {likely}"
-    )
-
-
 # Rows
 
 
@@ -275,7 +196,7 @@ def _read_texts(
 
     Returns the places of these rows, 0 first, and their texts.
     """
-    left = _Left(table)
+    skipped_rows = _SkippedRows(table)
     texts: dict[Role, list[str]] = {}
     for role, name in found.items():
         texts[role] = []
@@ -283,21 +204,21 @@ def _read_texts(
             try:
                 text = cell_text(cell)
             except CellError as error:
-                left.add_broken(row, name, error)
+                skipped_rows.add_broken(row, name, error)
                 text = ""
-            if not text and role in needed and row not in left.broken:
-                left.add_empty(row, name)
+            if not text and role in needed and row not in skipped_rows.broken:
+                skipped_rows.add_empty(row, name)
             texts[role].append(text)
-    left.report()
-    skipped = left.rows()
+    skipped_rows.report()
+    skipped = skipped_rows.rows()
     if not skipped:
         return list(range(table.rows)), texts
     kept = [row for row in range(table.rows) if row not in skipped]
     return kept, {role: [cells[row] for row in kept] for role, cells in texts.items()}
 
 
-class _Left:
-    """Rows that are left out: with a cell that is no text, or without one that is needed."""
+class _SkippedRows:
+    """Rows that are skipped: with a cell that is no text, or without one that is needed."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
@@ -314,7 +235,7 @@ class _Left:
         return set(self.broken).union(*self.empty.values())
 
     def report(self) -> None:
-        """Log what is left out; raise UserError when that is everything."""
+        """Log what is skipped; raise UserError when that is every row."""
         name, total = self.table.name, self.table.rows
         skipped = self.rows()
         reasons = [self.broken[row] for row in sorted(self.broken)]

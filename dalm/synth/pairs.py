@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dalm.config.data import Kind
 from dalm.errors import UserError, one_line
-from dalm.io.passage_columns import columns_of_provenance
+from dalm.io.provenance import columns_of_provenance
 from dalm.io.writers import Columns, write_table
 from dalm.records import Passage
 

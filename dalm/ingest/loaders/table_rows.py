@@ -7,7 +7,7 @@ from dalm.errors import UserError
 from dalm.ingest.document import Document, Reading, Unread, UnreadableError
 from dalm.io import table_files
 from dalm.io.cell_values import CellError, cell_text, values_at
-from dalm.io.passage_columns import find_text_columns
+from dalm.io.columns import find_text_columns
 from dalm.io.table_files import Rows, UnreadRow
 
 

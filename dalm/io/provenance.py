@@ -1,4 +1,4 @@
-"""Find the columns of a passage: its text, its title, and where it was taken from."""
+"""Read and write where passages were taken from, in columns of a table."""
 
 import json
 import math
@@ -6,45 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime, time
 from typing import Any
 
-from dalm.errors import UserError
 from dalm.io.cell_values import cell_text
 from dalm.io.table import Table
 from dalm.records import PROVENANCE, Passage
 
-TEXT_COLUMNS = (
-    *("passage", "text", "body", "content", "contents", "abstract", "context", "document"),
-)
-"""What a column of texts is often called, in the order in which they are looked for."""
 _LONGEST_NAME = 500  # characters of a document's or file's name; what is longer is its text
-
-
-def find_text_columns(
-    names: Sequence[str], text: str | None = None, title: str | None = None
-) -> tuple[str, str | None]:
-    """Return the columns with the text and the title, as named or as they are often called.
-
-    Raises:
-        UserError: there is none for the text, or none of the name that was given.
-    """
-    lower = {name.lower(): name for name in reversed(names) if name}
-    for wanted, option in ((text, "--text-column"), (title, "--title-column")):
-        if wanted is not None and wanted not in names and wanted.partition(".")[0] not in names:
-            raise UserError(
-                f"no column {wanted!r}, only {_listed(names)}; set {option} to one of them"
-            )
-    text = text or next((lower[name] for name in TEXT_COLUMNS if name in lower), None)
-    if text is None:
-        raise UserError(f"no column of texts among {_listed(names)}; name it: --text-column NAME")
-    title = title or lower.get("title")
-    return text, title if title != text else None
-
-
-def _listed(names: Sequence[str]) -> str:
-    listed = ", ".join(repr(name[:40]) for name in names[:8])
-    return listed + (", …" if len(names) > 8 else "")
-
-
-# Provenance
 
 
 def provenance_columns(table: Table, claimed: Collection[str]) -> list[str]:
