@@ -20,12 +20,21 @@ def cell_text(cell: object) -> str:
     """
     text = cell if type(cell) is str else _as_text(cell)
     if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            surrogate = ascii(error.object[error.start])
-            raise CellError(f"{surrogate} is an unpaired surrogate; remove it") from None
+        check_surrogates(text)
     return "" if text.isspace() else text
+
+
+def check_surrogates(text: str) -> None:
+    """Refuse unpaired surrogates: broken JSON escapes leave them, and no file can hold them.
+
+    Raises:
+        CellError: names the first one.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        surrogate = ascii(error.object[error.start])
+        raise CellError(f"{surrogate} is an unpaired surrogate; remove it") from None
 
 
 def _as_text(cell: object) -> str:

@@ -2,17 +2,20 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from dalm.errors import UserError
-from dalm.io.cell_values import kind_of
+from dalm.io.cell_values import CellError, check_surrogates, kind_of
 from dalm.io.text_lines import BrokenFileError, BrokenLineError, read_lines, too_large
 
 FIELD_LIMIT = 2**31 - 1  # characters in a csv field; the largest that every platform's long holds
 _PARQUET_BATCH = 1024  # rows
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 Unit = Literal["line", "item", "row"]
 Select = Callable[[Sequence[str]], Sequence[str]]
@@ -174,16 +177,18 @@ def _json_rows(lines: Lines, *, by_line: bool, max_bytes: int | None) -> Rows:
         return Rows(None, "line", _objects_by_line(lines))
     held = _held(lines, max_bytes)
     try:
-        parsed = _parsed("".join(_whole(iter(held))))
+        text = "".join(_whole(iter(held)))
+        parsed = _parsed(text)
     except BrokenFileError:
         if not _is_json(start) or not any(
             not isinstance(line, str) or line.strip() for _, line in held[len(first) :]
         ):
             raise
         return Rows(None, "line", _objects_by_line(iter(held)))
+    read = partial(_object, has_escapes=_SURROGATE.search(text) is not None)
     if isinstance(parsed, list):
-        return Rows(None, "item", map(_object, range(1, len(parsed) + 1), parsed))
-    return Rows(None, "item", map(_object, [0], [parsed]))
+        return Rows(None, "item", map(read, range(1, len(parsed) + 1), parsed))
+    return Rows(None, "item", map(read, [0], [parsed]))
 
 
 def _chained(first: list[tuple[int, str | BrokenLineError]], rest: Lines) -> Lines:
@@ -208,12 +213,18 @@ def _objects_by_line(lines: Lines) -> Iterator[Row | UnreadRow]:
             yield UnreadRow(number, line.reason)
         elif line.strip():
             try:
-                yield _object(number, _parsed(line.rstrip()))
+                has_escapes = _SURROGATE.search(line) is not None
+                yield _object(number, _parsed(line.rstrip()), has_escapes=has_escapes)
             except BrokenFileError as error:
                 yield UnreadRow(number, str(error).removeprefix("line 1, "))
 
 
-def _object(number: int, value: object) -> Row | UnreadRow:
+def _object(number: int, value: object, *, has_escapes: bool) -> Row | UnreadRow:
+    if has_escapes:  # otherwise there can be no surrogate
+        try:
+            check_surrogates(json.dumps(value, ensure_ascii=False))
+        except (CellError, RecursionError) as error:
+            return UnreadRow(number, str(error))
     if isinstance(value, dict):
         return Row(number, value)
     if isinstance(value, str):
