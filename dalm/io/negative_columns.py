@@ -1,4 +1,4 @@
-"""Hard negatives in a table: a list in one column, or one text in each of several."""
+"""Read and write hard negatives in a table: a list in one column, or a text in each of several."""
 
 import json
 import math
@@ -15,7 +15,7 @@ GOLD_SCORE = "Gold score"
 
 
 def negative_columns(table: Table, name: str, claimed: Collection[str] = ()) -> list[str]:
-    """Return the columns that hold the hard negatives which `name` means; none if there are none.
+    """Return the columns with the hard negatives that `name` stands for; empty if there are none.
 
     That is the column itself, or the numbered ones of its name: `Negative 1`, `Negative 2` for
     `Negatives`, and `negative`, `negative_1`, as sentence-transformers writes them. An empty name
@@ -74,10 +74,11 @@ def layout(
     *,
     numbered: bool,
 ) -> dict[str, Sequence[object]]:
-    """Return a table's columns with each row's negatives and scores behind them.
+    """Return a table's columns followed by each row's negatives and their scores.
 
-    Lists in one column, or `numbered`, for a format without lists: a column for each place, empty
-    where a row has fewer, and the scores as a JSON list. Columns of an earlier mining are dropped.
+    Negatives are lists in one column or, for a format without lists, in `numbered` columns, which
+    are empty where a row has fewer; scores are a JSON list there. Columns of an earlier mining are
+    dropped.
     """
     earlier = {*negative_columns(table, LISTED), *_numbered(table), SCORES, GOLD_SCORE}
     columns: dict[str, Sequence[object]] = {

@@ -8,7 +8,9 @@ import pytest
 from pyarrow import parquet
 
 from dalm.errors import UserError
+from dalm.io.table_files import read_rows
 from dalm.io.tables import read_file
+from dalm.io.text_lines import BrokenFileError
 
 
 @pytest.fixture
@@ -259,6 +261,21 @@ def test_the_likeliest_encoding_is_named_once(write, caplog):
     assert cells_of(path, "cp1252") == {"a": [german] * 3 + ["b"]}
     with pytest.raises(UserError, match=r"--encoding \(it may be cp1252"):
         read_file(write("a.csv", f"a\n{german}\n".encode("cp1252")))
+
+
+@pytest.mark.parametrize("named", [None, "utf-16-le"])
+def test_a_file_of_wide_characters_that_breaks_off_is_refused(write, named):
+    data = "a\nKöln\n".encode("utf-16-le")[:-1]
+    path = write("a.csv", data if named else b"\xff\xfe" + data)
+    with pytest.raises(UserError, match=r"near line .: not UTF-16"):
+        read_file(path, encoding=named)
+
+
+def test_rows_are_read_one_after_the_other(write):
+    rows = read_rows(write("a.csv", "a\n" + "1\n" * 3 + '"never closed\n')).rows
+    assert [next(rows).cells for _ in range(3)] == [{"a": "1"}] * 3
+    with pytest.raises(BrokenFileError, match="line 5"):
+        next(rows)
 
 
 def cells_of(path: Path, encoding: str) -> dict[str, list[object]]:
