@@ -3,12 +3,13 @@
 import hashlib
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 PROVENANCE = ("document", "source", "headings", "page", "start", "end")
 """Fields of a passage, and columns of a table of passages, that say where it was taken from."""
 _FIELDS = ("id", "text", "title", *PROVENANCE)
+_NO_EXTRA: Mapping[str, Any] = {}  # one for all passages: a knowledge base has millions
 
 
 def normalise(text: str) -> str:
@@ -43,12 +44,16 @@ class Passage:
     page: int | None = field(default=None, compare=False)
     start: int | None = field(default=None, compare=False)
     end: int | None = field(default=None, compare=False)
-    extra: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    extra: Mapping[str, Any] = field(default_factory=lambda: _NO_EXTRA, compare=False, repr=False)
 
     @classmethod
     def of(cls, text: str, title: str = "", **provenance: Any) -> "Passage":
         """Make a passage whose id is its content hash."""
         return cls(passage_id(text), text, title, **provenance)
+
+    def with_provenance(self, other: "Passage") -> "Passage":
+        """Return this passage with the provenance of another."""
+        return replace(self, **{name: getattr(other, name) for name in (*PROVENANCE, "extra")})
 
     @property
     def place(self) -> str:

@@ -443,6 +443,7 @@ COLUMNS = {
     "--query-column --dataset-query-col-name": "Query",
     "--title-column": "Title",
     "--prepend-title --no-prepend-title": False,
+    "--encoding": None,
 }
 ANSWER = {"--answer-column --dataset-answer-col-name": "Answer"}
 RETRIEVER = {
@@ -666,6 +667,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--dataset-path": REQUIRED,
         "--passage-column --passage-column-name --dataset-passage-col-name": "Passage",
         "--title-column --title-column-name": "Title",
+        "--encoding": None,
         "--backend": "extractive",
         "--generator-name-or-path --model": None,
         "--base-url": None,
@@ -696,6 +698,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--overwrite-output --no-overwrite-output": False,
         "--passage-column --passage-column-name --dataset-passage-col-name": "Passage",
         "--title-column --title-column-name": "Title",
+        "--encoding": None,
         "--patterns --no-patterns": True,
         "--questions": None,
         "--general-vocabulary": None,
@@ -712,6 +715,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--learning-rate": 5e-5,
         "--text-column": None,
         "--title-column": None,
+        "--encoding": None,
         "--replay": None,
         "--replay-ratio": 0.1,
         "--held-out": None,

@@ -42,7 +42,7 @@ def mine_negatives(
 
     output = _check(settings)
     cache = folder_of(settings.cache, settings.cache_dir)
-    table = read_table(dataset_path)
+    table = read_table(dataset_path, encoding=settings.encoding)
     rows = read_rows(table, settings, needs={"passage"}, optional=set())
     passages = _passages(list(rows.values()), settings)
     with claim(output, "--output"):

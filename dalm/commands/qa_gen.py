@@ -33,7 +33,9 @@ def qa_gen(
     folder = _checked(settings)
     model = generation.load_model(settings)
     columns = PairColumns(
-        passage_column=settings.passage_column, title_column=settings.title_column
+        passage_column=settings.passage_column,
+        title_column=settings.title_column,
+        encoding=settings.encoding,
     )
     passages = read_passages(dataset_path, columns)
     if settings.dry_run:

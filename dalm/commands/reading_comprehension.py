@@ -32,7 +32,9 @@ def reading_comprehension(
     output = _checked(settings)
     with claim(output, "--output"):
         columns = PairColumns(
-            passage_column=settings.passage_column, title_column=settings.title_column
+            passage_column=settings.passage_column,
+            title_column=settings.title_column,
+            encoding=settings.encoding,
         )
         passages = read_passages(dataset_path, columns)
         questions = read_questions(settings.questions, passages)

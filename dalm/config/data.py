@@ -83,9 +83,12 @@ class PassageColumns:
     passage_column: Annotated[
         str, Parameter(alias=("--passage-column-name", "--dataset-passage-col-name"))
     ] = "Passage"
-    """Column with the passage; `Abstract` and `Context` are recognised when it is missing."""
+    """Column with the passage, in JSON a path (`body.text`); `Abstract`, `Context`, `text`, `body`
+    and `content` are recognised when it is missing."""
     title_column: Annotated[str, Parameter(alias="--title-column-name")] = "Title"
     """Column with the document's title; without it each passage is a document."""
+    encoding: str | None = None
+    """Encoding of csv, tsv and JSON files; by default UTF-8, or UTF-16 by byte order mark."""
 
 
 @panel("Backend")

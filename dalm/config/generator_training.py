@@ -103,6 +103,8 @@ class Texts:
     """Column with the text, in JSON a path (`data.body`); by default passage, text, body, ..."""
     title_column: str | None = None
     """Column with the title, which holds a document's rows together; by default title."""
+    encoding: str | None = None
+    """Encoding of texts and tables that don't name their own; by default UTF-8."""
     replay: str | None = None
     """General texts, read likewise: some are mixed in against forgetting, some measured on."""
     replay_ratio: float = option(0.1, least=0, most=0.9, needs=REPLAYS)

@@ -14,13 +14,16 @@ class PairColumns:
     """Names of the columns of a table of questions and passages."""
 
     passage_column: Annotated[str, Parameter(alias="--dataset-passage-col-name")] = "Passage"
-    """Column with the passage; `Abstract` and `Context` are recognised when it is missing."""
+    """Column with the passage, in JSON a path (`body.text`); `Abstract`, `Context`, `text`, `body`
+    and `content` are recognised when it is missing."""
     query_column: Annotated[str, Parameter(alias="--dataset-query-col-name")] = "Query"
     """Column with the question; `Question` is recognised when it is missing."""
     title_column: str = "Title"
     """Column with the document's title; used if it is there."""
     prepend_title: bool = False
     """Put the title before the passage's text, for the retriever and the generator alike."""
+    encoding: str | None = None
+    """Encoding of csv, tsv and JSON files; by default UTF-8, or UTF-16 by byte order mark."""
 
 
 @panel("Columns")

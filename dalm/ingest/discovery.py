@@ -9,6 +9,7 @@ from dalm.errors import UserError
 from dalm.ingest.document import File
 from dalm.ingest.loaders import by_extension, loader_of
 from dalm.ingest.skipped import Skipped
+from dalm.io.table_files import kind
 
 ARCHIVES = frozenset(".zip .gz .tgz .tar .bz2 .xz .zst .7z .rar".split())
 
@@ -55,7 +56,7 @@ def _walk(root: Path, skipped: list[Skipped]) -> Iterator[Path]:
 
 
 def _file(path: Path, source: str) -> File | Skipped:
-    extension = path.suffix.lower()
+    extension = kind(path)  # of what is compressed, for a table
     try:
         status = path.stat()
     except OSError as error:

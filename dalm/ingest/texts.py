@@ -1,4 +1,4 @@
-"""Texts to write like: folders, files and tables in, distinct documents out."""
+"""Read the texts that a generator is pretrained on, and hold some of them out."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -7,114 +7,124 @@ from pathlib import Path
 from dalm.errors import UserError
 from dalm.ingest.discovery import find_files
 from dalm.ingest.document import Document, File
-from dalm.ingest.loaders import loader_of, read_documents
+from dalm.ingest.loaders import read_documents
 from dalm.ingest.loaders.loader import LoaderOptions
-from dalm.ingest.loaders.table_cells import find_columns
 from dalm.ingest.skipped import Skipped
-from dalm.io.cell_values import texts_of
+from dalm.io.cell_values import CellError, cell_text, values_at
+from dalm.io.columns import find_text_columns
 from dalm.io.splits import split_by_document
 from dalm.io.tables import read_table
+from dalm.io.text_lines import check_encoding
 from dalm.progress import track
 from dalm.records import Example, Passage
 
 logger = logging.getLogger(__name__)
 
 NAMED = 5
-"""Skipped files that are named on the terminal."""
+"""Skipped files and rows that are named in the log."""
 SAVED = ("dataset_info.json", "dataset_dict.json", "state.json")
-"""What tells a saved dataset from a folder of documents."""
+"""Files by which a saved dataset is recognised among folders."""
 
 
 def read_texts(
-    source: str, *, text_column: str | None = None, title_column: str | None = None
+    source: str,
+    *,
+    text_column: str | None = None,
+    title_column: str | None = None,
+    encoding: str | None = None,
 ) -> list[Passage]:
     """Read the distinct texts (by id) of a source, in its order.
 
     A source is a folder of documents or one of them (whatever `dalm passages` reads), a table with
     a column of texts, a saved dataset or a name on the hub. What can't be read is named and passed
-    over.
+    over. Tables and plain texts are in `encoding`, by default UTF-8.
 
     Raises UserError when nothing can be read, or there is no text.
     """
-    reading = LoaderOptions(text_column=text_column, title_column=title_column)
+    check_encoding(encoding)
+    options = LoaderOptions(text_column, title_column, encoding or "utf-8")
     path = Path(source).expanduser()
     unread: list[Skipped] = []
-    of_files = _holds_documents(path)
-    found = _of_files(source, reading, unread) if of_files else _of_table(source, reading)
+    is_files = path.is_file() or _is_folder_of_documents(path)
+    found = (_of_files if is_files else _of_dataset)(source, options, unread)
     distinct: dict[str, Passage] = {}
-    again = 0
+    repeated = 0
     for text, title in found:
         if text.strip():
             passage = Passage.of(text, title)
-            again += passage.id in distinct
+            repeated += passage.id in distinct
             distinct.setdefault(passage.id, passage)
-    _report(source, unread, again)
+    _report(source, unread, repeated)
     if not distinct:
         reason = f": {unread[0].source}: {unread[0].reason}" if unread else ""
         raise UserError(f"{source} holds no text{reason or '; name texts to train on'}")
     return list(distinct.values())
 
 
-def _holds_documents(path: Path) -> bool:
-    if path.is_dir():
-        return not any((path / name).exists() for name in SAVED)
-    return path.is_file() and loader_of(path) is not None
+def _is_folder_of_documents(path: Path) -> bool:
+    return path.is_dir() and not any((path / name).exists() for name in SAVED)
 
 
 def _of_files(
-    source: str, reading: LoaderOptions, unread: list[Skipped]
+    source: str, options: LoaderOptions, unread: list[Skipped]
 ) -> Iterator[tuple[str, str]]:
     files, not_read = find_files([source])
     unread += not_read
     for file in track(files, len(files), "texts", "file"):
-        for document in _documents(file, reading, unread):
+        for document in _documents(file, options, unread):
             yield document.text[document.begin :].strip(), document.title
 
 
-def _documents(file: File, reading: LoaderOptions, unread: list[Skipped]) -> Iterator[Document]:
-    for document in read_documents(file, reading):
+def _documents(file: File, options: LoaderOptions, unread: list[Skipped]) -> Iterator[Document]:
+    for document in read_documents(file, options):
         if isinstance(document, Skipped):
             unread.append(document)
         else:
             yield document
 
 
-def _of_table(source: str, reading: LoaderOptions) -> Iterator[tuple[str, str]]:
+def _of_dataset(
+    source: str, options: LoaderOptions, unread: list[Skipped]
+) -> Iterator[tuple[str, str]]:
     table = read_table(source)
-    text, title = find_columns(list(table.columns), reading)
-    texts = texts_of(table, text)
-    yield from zip(texts, texts_of(table, title) if title else [""] * len(texts), strict=True)
+    text, title = find_text_columns(table.columns, options.text_column, options.title_column)
+    for row, record in enumerate(table.records([text, title] if title else [text])):
+        for cell, name in values_at(record, text, title):
+            try:
+                yield cell_text(cell), cell_text(name)
+            except CellError as error:
+                unread.append(Skipped(f"{source}, {table.place(row)}", str(error)))
 
 
-def _report(source: str, unread: Sequence[Skipped], again: int) -> None:
+def _report(source: str, unread: Sequence[Skipped], repeated: int) -> None:
     for each in unread[:NAMED]:
         logger.warning("unread     %s: %s", each.source, each.reason)
     if len(unread) > NAMED:
         logger.warning("unread     %d more in %s", len(unread) - NAMED, source)
-    if again:
-        logger.info("texts      %d met once more in %s, left out", again, source)
+    if repeated:
+        logger.info("texts      %d repeated in %s, left out", repeated, source)
 
 
 def hold_out(
-    texts: Sequence[Passage], share: float, most_bytes: int, seed: int
+    texts: Sequence[Passage], fraction: float, max_bytes: int, seed: int
 ) -> tuple[list[Passage], list[Passage]]:
     """Split texts into those to train on and those to measure on, by document.
 
-    A document is what a title holds together (`splits.split_by_document`), so that no part of one
-    stands on both sides. The share is lowered to what holds about `most_bytes`.
+    Texts with the same title are one document (`splits.split_by_document`), so that no document is
+    on both sides. The fraction of documents is lowered to one that has about `max_bytes`.
 
-    Raises UserError when there is one document alone.
+    Raises UserError when there is only one document.
     """
     size = sum(len(text.text.encode()) for text in texts)
-    share = min(share, most_bytes / max(size, 1))
+    fraction = min(fraction, max_bytes / max(size, 1))
     examples = [Example("", passage=text) for text in texts]
     sides = [
         [example.passage for example in side if example.passage]
-        for side in split_by_document(examples, share, seed)
+        for side in split_by_document(examples, fraction, seed)
     ]
     if not sides[1]:
         raise UserError(
-            "the texts are one document, so that none can be held out to measure on; cut it with "
+            "the texts are one document, so none can be held out to measure on; cut it with "
             "dalm passages, or name other texts with --held-out"
         )
     return sides[0], sides[1]

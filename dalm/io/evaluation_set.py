@@ -1,16 +1,15 @@
-"""A table or a BEIR folder in; judged queries and the passages to search out."""
+"""Read judged queries, and the passages to search for them, from a table or a BEIR folder."""
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from dalm.config import Columns
 from dalm.errors import UserError
-from dalm.io.cell_values import bad_cell, texts_of
+from dalm.io.beir import find_beir, read_beir
 from dalm.io.examples import Field, read_passages, read_rows
-from dalm.io.tables import Table, read_table
-from dalm.io.trec import read_qrels
+from dalm.io.table import Table
+from dalm.io.tables import read_table
 from dalm.records import Example, JudgedQuery, Passage, passage_id
 
 logger = logging.getLogger(__name__)
@@ -49,14 +48,19 @@ def read_evaluation_set(
     Raises:
         UserError: something can't be read, ids don't match, or no query or passage is left.
     """
-    folder, split = _beir(source)
-    if folder is not None:
-        read = _read_beir(folder, split, columns.prepend_title)
+    beir = find_beir(source)
+    if beir is not None:
+        queries, found = read_beir(
+            *beir, prepend_title=columns.prepend_title, encoding=columns.encoding
+        )
+        read = EvaluationSet(name=":".join(map(str, beir)), queries=queries, passages=found)
     else:
-        read = _read_table(read_table(source), columns, set(needs), answerable_column)
+        table = read_table(source, encoding=columns.encoding)
+        read = _read_table(table, columns, set(needs), answerable_column)
     passages = dict(read.passages)
     for each in knowledge_base:
-        passages |= {p.id: p for p in read_passages(each, columns) if p.id not in passages}
+        for passage in read_passages(each, columns):
+            passages[passage.id] = _with_provenance(passages.get(passage.id), passage)
     if not passages:
         raise UserError(f"{source} has no passages to search; name a knowledge base, --passages")
     if read.unjudged == len(read.queries) and "passage" in needs:
@@ -70,6 +74,13 @@ def read_evaluation_set(
     return replace(read, passages=passages)
 
 
+def _with_provenance(known: Passage | None, other: Passage) -> Passage:
+    """Return a passage that is known, with the other's provenance if it has none of its own."""
+    if known is None:
+        return other
+    return known if known.provenance() else known.with_provenance(other)
+
+
 # Tables
 
 
@@ -80,10 +91,10 @@ def _read_table(
     if any(mark is not None for mark in answerable):
         needs = needs - {"passage", "answer"}  # an unanswerable question has neither
     rows = read_rows(table, columns, needs=needs)
-    together: dict[str, list[tuple[Example, bool | None]]] = {}
+    by_query: dict[str, list[tuple[Example, bool | None]]] = {}
     for row, example in rows.items():
-        together.setdefault(passage_id(example.query), []).append((example, answerable[row]))
-    queries = [_judged(key, found, table.name) for key, found in together.items()]
+        by_query.setdefault(passage_id(example.query), []).append((example, answerable[row]))
+    queries = [_judged(key, found, table.name) for key, found in by_query.items()]
     if len(queries) < len(rows):
         logger.info(
             "queries    %d in %d rows: rows with the same question are one query with several "
@@ -96,11 +107,11 @@ def _read_table(
 
 def _judged(key: str, found: Sequence[tuple[Example, bool | None]], table: str) -> JudgedQuery:
     examples = [example for example, _ in found]
-    said = {answerable for _, answerable in found} - {None}
-    if len(said) > 1:
+    marks = {answerable for _, answerable in found} - {None}
+    if len(marks) > 1:
         raise UserError(
             f"{table}: the question {examples[0].query[:60]!r} is marked answerable in one row and "
-            "unanswerable in another; mend one of them"
+            "unanswerable in another; correct one of them"
         )
     gold = {example.passage.id: example.passage for example in examples if example.passage}
     first = next(iter(gold.values()), None)
@@ -109,13 +120,13 @@ def _judged(key: str, found: Sequence[tuple[Example, bool | None]], table: str) 
         query=examples[0].query,
         relevant=dict.fromkeys(gold, 1),
         references=tuple(dict.fromkeys(e.answer for e in examples if e.answer)),
-        answerable=said.pop() if said else None,
+        answerable=marks.pop() if marks else None,
         group=(first.title or first.id) if first else key,
     )
 
 
 def _answerable(table: Table, column: str) -> Sequence[bool | None]:
-    """Return what the data says of each row, if it has such a column."""
+    """Return whether each row is marked as answerable; None where it isn't marked."""
     if column not in table.columns:
         if column != "Answerable":
             raise UserError(f"{table.name} has no column {column!r}; set --answerable-column")
@@ -124,67 +135,8 @@ def _answerable(table: Table, column: str) -> Sequence[bool | None]:
 
 
 def _marks(table: Table, column: str) -> Iterator[bool | None]:
-    for row, text in enumerate(texts_of(table, column), start=1):
+    for row, text in enumerate(table.texts(column)):
         mark = text.strip().lower()
         if mark and mark not in TRUE | FALSE:
-            raise bad_cell(table, row, column, f"{text!r} is neither true nor false")
+            raise table.bad_cell(row, column, f"{text!r} is neither true nor false")
         yield mark in TRUE if mark else None
-
-
-# BEIR folders
-
-
-def _beir(source: str) -> tuple[Path | None, str]:
-    """Return the folder in BEIR's layout that `source` names, if it does, and its split."""
-    name, _, split = source.rpartition(":")
-    for folder, part in ((source, "test"), (name, split)):
-        if folder and (Path(folder) / "corpus.jsonl").is_file():
-            return Path(folder), part
-    return None, ""
-
-
-def _read_beir(folder: Path, split: str, prepend_title: bool) -> EvaluationSet:
-    """Read corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv. Thakur et al., 2021, arXiv:2104.08663.
-
-    Its published figures put the title before the text: `prepend_title`.
-    """
-    file = folder / "qrels" / f"{split}.tsv"
-    if not file.is_file():
-        there = ", ".join(sorted(path.stem for path in (folder / "qrels").glob("*.tsv"))) or "none"
-        raise UserError(f"{folder} has no judgements {file}; splits that are there: {there}")
-    qrels = read_qrels(file)
-    passages = {passage.id: passage for passage in _corpus(folder, prepend_title)}
-    texts = _texts(folder / "queries.jsonl", ("_id", "text"))
-    queries = dict(zip(texts["_id"], texts["text"], strict=True))
-    _check_ids(file, "query", qrels, queries)
-    _check_ids(file, "passage", (p for grades in qrels.values() for p in grades), passages)
-    judged = [
-        JudgedQuery(id=each, query=queries[each], relevant=grades, group=each)
-        for each, grades in qrels.items()
-    ]
-    return EvaluationSet(name=f"{folder}:{split}", queries=judged, passages=passages)
-
-
-def _corpus(folder: Path, prepend_title: bool) -> Iterator[Passage]:
-    texts = _texts(folder / "corpus.jsonl", ("_id", "text"))
-    titles = texts.get("title", [""] * len(texts["_id"]))
-    for name, text, title in zip(texts["_id"], texts["text"], titles, strict=True):
-        yield Passage(name, f"{title}\n{text}" if prepend_title and title else text, title)
-
-
-def _texts(file: Path, needed: Sequence[str]) -> dict[str, list[str]]:
-    table = read_table(file)
-    for column in needed:
-        if column not in table.columns:
-            raise UserError(f"{file} has no field {column!r}; BEIR's layout has it in every line")
-    names = [name for name in (*needed, "title") if name in table.columns]
-    return {name: texts_of(table, name) for name in names}
-
-
-def _check_ids(file: Path, what: str, named: Iterable[str], there: Mapping[str, object]) -> None:
-    missing = [name for name in dict.fromkeys(named) if name not in there]
-    if missing:
-        raise UserError(
-            f"{file} judges {len(missing)} {what} ids that the folder doesn't have, such as "
-            f"{missing[0]!r}; take another version of the folder, or remove the lines"
-        )

@@ -1,32 +1,24 @@
-"""Turn tables into records: a source and its columns' names in, examples or passages out."""
+"""Read examples and passages from tables, by the names of their columns."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
-from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from dalm.config import Columns, NegativesColumn, PairColumns
+from dalm.config import NegativesColumn, PairColumns
 from dalm.errors import UserError
-from dalm.io.cell_values import texts_of
+from dalm.io.cell_values import CellError, cell_text, values_at
+from dalm.io.columns import OLDER_NAMES, Role, find_columns, missing_column
 from dalm.io.negative_columns import negative_columns, read_negatives
-from dalm.io.tables import Table, read_table
+from dalm.io.provenance import extra_columns, extra_of, provenance_columns, provenance_of
+from dalm.io.table import Table
+from dalm.io.tables import NAMED, read_table
 from dalm.records import Example, Passage
 
 logger = logging.getLogger(__name__)
 
 Field = Literal["query", "passage", "answer"]
-Role = Literal["query", "passage", "answer", "title", "negatives"]
-
-OLDER_NAMES: dict[Role, tuple[str, ...]] = {
-    "passage": ("Abstract", "Context"),
-    "query": ("Question",),
-    "answer": (),
-    "title": (),
-    "negatives": (),
-}
 
 
 def read_examples(
@@ -40,12 +32,14 @@ def read_examples(
 
     `needs` are the fields that a row must have to be used; other rows are counted in a warning and
     skipped. `optional` are the fields to take where they are found. A field in neither is not
-    looked for, whatever `columns` says of it. Rows with the same passage share one Passage. Hard
-    negatives are read if `columns` has a `negatives_column`, for rows with a passage.
+    looked for, whatever `columns` says of it. Rows with the same passage share one Passage, with
+    the provenance in the first of them. Hard negatives are read if `columns` has a
+    `negatives_column`, for rows with a passage.
 
     Raises UserError when the source can't be read, a column is missing or no row is left.
     """
-    return list(read_rows(read_table(source), columns, needs=needs, optional=optional).values())
+    table = read_table(source, encoding=columns.encoding)
+    return list(read_rows(table, columns, needs=needs, optional=optional).values())
 
 
 def read_rows(
@@ -57,19 +51,22 @@ def read_rows(
 ) -> dict[int, Example]:
     """Return the examples that `read_examples` reads, each by its row's place, 0 first."""
     needed = {"query", *needs}
-    kept, texts = _read_texts(table, columns, needed, needed.union(optional))
+    found = find_columns(table, columns, needed, needed.union(optional))
+    kept, texts = _read_texts(table, found, needed)
     nothing = [""] * len(kept)
-    passage = _passage_maker(columns.prepend_title)
     answers, golds, titles = (texts.get(r, nothing) for r in ("answer", "passage", "title"))
-    negatives = _negatives(table, columns, kept, {*zip(golds, titles, strict=True)}, passage)
+    passages = _Passages(table, columns, provenance_columns(table, found.values()))
     examples = [
-        Example(query, answer or None, passage(text, title) if text else None)
-        for query, answer, text, title in zip(texts["query"], answers, golds, titles, strict=True)
+        Example(query, answer or None, passages.of(text, title, row) if text else None)
+        for row, query, answer, text, title in zip(
+            kept, texts["query"], answers, golds, titles, strict=True
+        )
     ]
+    negatives = _negatives(table, columns, kept, passages)
     if negatives is not None:
         examples = [
-            replace(example, negatives=_apart(example, found))
-            for example, found in zip(examples, negatives, strict=True)
+            replace(example, negatives=_without_gold(example, found_negatives))
+            for example, found_negatives in zip(examples, negatives, strict=True)
         ]
     return dict(zip(kept, examples, strict=True))
 
@@ -77,36 +74,85 @@ def read_rows(
 def read_passages(source: str | Path, columns: PairColumns) -> list[Passage]:
     """Read a knowledge base's distinct passages (by id), in the order of their first rows.
 
+    Their provenance is read with them; what a table of passages has in further columns becomes
+    `extra`. A path into nested JSON may lead to several passages in a row.
+
     Raises UserError when the source can't be read, a column is missing or no passage is left.
     """
-    _, texts = _read_texts(read_table(source), columns, {"passage"}, {"passage"})
-    titles = texts.get("title", [""] * len(texts["passage"]))
-    passage = _passage_maker(columns.prepend_title)
+    table = read_table(source, encoding=columns.encoding)
+    found = find_columns(table, columns, {"passage"}, {"passage"})
+    title = found.get("title")
+    asks = any(table.has(name) for name in (columns.query_column, *OLDER_NAMES["query"]))
+    extra = () if asks else extra_columns(table, found.values())
+    passages = _Passages(table, columns, provenance_columns(table, found.values()), extra)
     distinct: dict[str, Passage] = {}
-    for found in map(passage, texts["passage"], titles):
-        distinct.setdefault(found.id, found)
+    skipped_rows = _SkippedRows(table)
+    filled = bytearray(table.rows)  # rows with a passage
+    for row, *cells in _passage_cells(table, found["passage"], title, columns.title_column):
+        try:
+            text, name = map(cell_text, cells)
+        except CellError as error:
+            skipped_rows.add_broken(row, found["passage"], error)
+            continue
+        if text:
+            filled[row] = True
+            passage = passages.of(text, name, row)
+            distinct.setdefault(passage.id, passage)
+    for row in range(table.rows):
+        if not filled[row] and row not in skipped_rows.broken:
+            skipped_rows.add_empty(row, found["passage"])
+    skipped_rows.report()
     return list(distinct.values())
 
 
-def _passage_maker(prepend_title: bool) -> Callable[[str, str], Passage]:
-    """Return a function that hashes equal passages once and shares them between rows."""
+def _passage_cells(
+    table: Table, name: str, title: str | None, nearest: str
+) -> Iterator[tuple[int, object, object]]:
+    """Yield row, passage and title; lists of passages are gone through, with `nearest` titles."""
+    cells = table.column(name)
+    if name in table.columns and not any(type(cell) is list for cell in cells):
+        titles = table.column(title) if title else [""] * len(cells)
+        yield from zip(range(table.rows), cells, titles, strict=True)
+        return
+    records = table.records([name, title] if title else [name])
+    for row, record in enumerate(records):
+        for cell, found in values_at(record, name, title or nearest):
+            yield row, cell, found
 
-    @cache
-    def make(text: str, title: str) -> Passage:
-        return Passage.of(f"{title}\n{text}" if prepend_title and title else text, title)
 
-    return make
+class _Passages:
+    """Make passages: equal ones are hashed once, and shared between rows."""
+
+    def __init__(
+        self,
+        table: Table,
+        columns: PairColumns,
+        provenance: Sequence[str],
+        extra: Sequence[str] = (),
+    ) -> None:
+        self.prepend_title = columns.prepend_title
+        self._provenance = {name: table.column(name) for name in provenance}
+        self._extra = {name: table.column(name) for name in extra}
+        self.made: dict[tuple[str, str], Passage] = {}
+
+    def of(self, text: str, title: str, row: int | None = None) -> Passage:
+        """Return the passage; one that is new has the provenance of its row."""
+        if (text, title) not in self.made:
+            known: dict[str, Any] = {}
+            if row is not None and self._provenance:
+                known = provenance_of({name: c[row] for name, c in self._provenance.items()})
+            if row is not None and self._extra:
+                known["extra"] = extra_of({name: c[row] for name, c in self._extra.items()})
+            whole = f"{title}\n{text}" if self.prepend_title and title else text
+            self.made[text, title] = Passage.of(whole, title, **known)
+        return self.made[text, title]
 
 
 # Hard negatives
 
 
 def _negatives(
-    table: Table,
-    columns: PairColumns,
-    kept: Sequence[int],
-    golds: Iterable[tuple[str, str]],
-    passage: Callable[[str, str], Passage],
+    table: Table, columns: PairColumns, kept: Sequence[int], passages: _Passages
 ) -> list[list[Passage]] | None:
     """Read the negatives of the rows that are kept; None if the table has none.
 
@@ -117,20 +163,21 @@ def _negatives(
     found = negative_columns(table, name, (columns.query_column, columns.passage_column))
     if not found:
         if name and name != NegativesColumn.negatives_column:
-            raise _missing(table, "negatives", name)
+            raise missing_column(table, "negatives", name)
         return None
     known: dict[str, Passage] = {}
-    for text, title in golds:
+    for (text, title), passage in passages.made.items():
         for written in (text, f"{title}\n{text}"):
-            known.setdefault(written, passage(text, title))
+            known.setdefault(written, passage)
     texts = read_negatives(table, found)
-    negatives = [[known.get(text) or passage(text, "") for text in texts[row]] for row in kept]
+    negatives = [[known.get(text) or passages.of(text, "") for text in texts[row]] for row in kept]
     count, rows = sum(map(len, negatives)), sum(map(bool, negatives))
-    logger.info("negatives  %d for %d of %d questions (%s)", count, rows, len(kept), _few(found))
+    named = found[0] if len(found) == 1 else f"{found[0]} … {found[-1]}"
+    logger.info("negatives  %d for %d of %d questions (%s)", count, rows, len(kept), named)
     return negatives
 
 
-def _apart(example: Example, negatives: Sequence[Passage]) -> tuple[Passage, ...]:
+def _without_gold(example: Example, negatives: Sequence[Passage]) -> tuple[Passage, ...]:
     """Return a row's negatives once each, without its gold passage; none if it has no gold one."""
     if example.passage is None:
         return ()
@@ -139,97 +186,77 @@ def _apart(example: Example, negatives: Sequence[Passage]) -> tuple[Passage, ...
     return tuple(distinct.values())
 
 
-def _few(columns: Sequence[str]) -> str:
-    return columns[0] if len(columns) == 1 else f"{columns[0]} … {columns[-1]}"
-
-
-# Columns
-
-
-def _find_columns(
-    table: Table, columns: PairColumns, needed: Collection[str], wanted: Collection[str]
-) -> dict[Role, str]:
-    named: dict[Role, str] = {
-        "query": columns.query_column,
-        "passage": columns.passage_column,
-        "answer": getattr(columns, "answer_column", Columns.answer_column),
-    }
-    found: dict[Role, str] = {}
-    for role, name in named.items():
-        if role in wanted and (column := _find(table, role, name, named.values())):
-            found[role] = column
-        elif role in needed:
-            raise _missing(table, role, name)
-    if "passage" in found:  # a title belongs to a passage
-        title = _find(table, "title", columns.title_column, found.values())
-        if title:
-            found["title"] = title
-        elif columns.prepend_title:
-            raise _missing(table, "title", columns.title_column)
-    return found
-
-
-def _find(table: Table, role: Role, name: str, named: Collection[str]) -> str | None:
-    """Find the column that was named, or an older name of the default that nobody claimed."""
-    if name in table.columns:
-        return name
-    default: str = getattr(Columns(), f"{role}_column")
-    if name != default:
-        raise _missing(table, role, name)
-    unclaimed = {column.lower(): column for column in table.columns if column not in named}
-    for older in (default, *OLDER_NAMES[role]):
-        if column := unclaimed.get(older.lower()):
-            logger.info("%s: no column %r, reading %r as the %s", table.name, name, column, role)
-            return column
-    return None
-
-
-def _missing(table: Table, role: Role, name: str) -> UserError:
-    by_lower_case = {column.lower(): column for column in table.columns}
-    meant = (name, *OLDER_NAMES[role])
-    near = [get_close_matches(each.lower(), by_lower_case, n=1) for each in meant]
-    likely = next((by_lower_case[match[0]] for match in near if match), "NAME")
-    return UserError(
-        f"{table.name} has no column {name!r} for the {role}, "
-        f"only {', '.join(map(repr, table.columns))}; set --{role}-column {likely}"
-    )
-
-
-# Cells
+# Rows
 
 
 def _read_texts(
-    table: Table, columns: PairColumns, needed: Collection[str], wanted: Collection[str]
+    table: Table, found: Mapping[Role, str], needed: Collection[str]
 ) -> tuple[list[int], dict[Role, list[str]]]:
-    """Read the wanted columns, as far as they are there, of the rows that have all the needed.
+    """Read the columns that were found, of the rows that have all the needed ones.
 
     Returns the places of these rows, 0 first, and their texts.
     """
-    found = _find_columns(table, columns, needed, wanted)
-    texts = {role: texts_of(table, name) for role, name in found.items()}
-    empty = {
-        found[role]: {row for row, text in enumerate(cells, 1) if not text}
-        for role, cells in texts.items()
-        if role in needed
-    }
-    skipped = set[int]().union(*empty.values())
+    skipped_rows = _SkippedRows(table)
+    texts: dict[Role, list[str]] = {}
+    for role, name in found.items():
+        texts[role] = []
+        for row, cell in enumerate(table.column(name)):
+            try:
+                text = cell_text(cell)
+            except CellError as error:
+                skipped_rows.add_broken(row, name, error)
+                text = ""
+            if not text and role in needed and row not in skipped_rows.broken:
+                skipped_rows.add_empty(row, name)
+            texts[role].append(text)
+    skipped_rows.report()
+    skipped = skipped_rows.rows()
     if not skipped:
         return list(range(table.rows)), texts
-    _report(table, empty, skipped)
-    kept = [row - 1 for row in range(1, table.rows + 1) if row not in skipped]
+    kept = [row for row in range(table.rows) if row not in skipped]
     return kept, {role: [cells[row] for row in kept] for role, cells in texts.items()}
 
 
-def _report(table: Table, empty: dict[str, set[int]], skipped: set[int]) -> None:
-    """Log what is skipped; raise UserError when that is everything."""
-    counts = ", ".join(f"{column!r} in {len(rows)}" for column, rows in empty.items() if rows)
-    if len(skipped) == table.rows:
-        raise UserError(
-            f"{table.name}: none of its {table.rows} rows can be used, empty are {counts}; "
-            "fill the cells or name other columns"
-        )
-    first = ", ".join(map(str, sorted(skipped)[:5]))
-    logger.warning(
-        "%s: skipped %d of %d rows, empty are %s (rows %s%s, counted from 1 without the header)",
-        *(table.name, len(skipped), table.rows, counts, first, ", …" * (len(skipped) > 5)),
-    )
+class _SkippedRows:
+    """Rows that are skipped: with a cell that is no text, or without one that is needed."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.broken: dict[int, str] = {}
+        self.empty: dict[str, set[int]] = {}
+
+    def add_broken(self, row: int, column: str, problem: CellError) -> None:
+        self.broken.setdefault(row, f"{self.table.place(row)}, column {column!r}: {problem}")
+
+    def add_empty(self, row: int, column: str) -> None:
+        self.empty.setdefault(column, set()).add(row)
+
+    def rows(self) -> set[int]:
+        return set(self.broken).union(*self.empty.values())
+
+    def report(self) -> None:
+        """Log what is skipped; raise UserError when that is every row."""
+        name, total = self.table.name, self.table.rows
+        skipped = self.rows()
+        reasons = [self.broken[row] for row in sorted(self.broken)]
+        counts = ", ".join(f"{column!r} in {len(rows)}" for column, rows in self.empty.items())
+        if len(skipped) == total:
+            parts = [f"empty are {counts}; fill the cells or name other columns"] if counts else []
+            raise UserError(
+                f"{name}: none of its {total} rows can be used, {'; '.join([*reasons[:1], *parts])}"
+            )
+        for reason in reasons[:NAMED]:
+            logger.warning("unread     %s, %s", name, reason)
+        if reasons:
+            logger.warning("unread     %d of %d rows of %s", len(reasons), total, name)
+        if counts:
+            empty = set().union(*self.empty.values())
+            logger.warning(
+                "%s: skipped %d of %d rows, empty are %s (%s)",
+                *(name, len(empty), total, counts, self._places(sorted(empty))),
+            )
+
+    def _places(self, rows: Iterable[int]) -> str:
+        rows = list(rows)
+        numbers = [self.table.place(row).partition(" ")[2] for row in rows[:5]]
+        return f"{self.table.unit}s {', '.join(numbers)}{', …' * (len(rows) > 5)}"

@@ -1,12 +1,12 @@
-"""Hard negatives in a table: a list in one column, or one text in each of several."""
+"""Read and write hard negatives in a table: a list in one column, or a text in each of several."""
 
 import json
 import math
 import re
 from collections.abc import Collection, Sequence
 
-from dalm.io.cell_values import bad_cell, cell_text
-from dalm.io.tables import Table
+from dalm.io.cell_values import CellError, cell_text
+from dalm.io.table import Table
 
 LISTED = "Negatives"
 NUMBERED = "Negative {}"
@@ -15,13 +15,13 @@ GOLD_SCORE = "Gold score"
 
 
 def negative_columns(table: Table, name: str, claimed: Collection[str] = ()) -> list[str]:
-    """Return the columns that hold the hard negatives which `name` means; none if there are none.
+    """Return the columns with the hard negatives that `name` stands for; empty if there are none.
 
     That is the column itself, or the numbered ones of its name: `Negative 1`, `Negative 2` for
     `Negatives`, and `negative`, `negative_1`, as sentence-transformers writes them. An empty name
     means none.
     """
-    if not name or name in table.columns:
+    if not name or table.has(name):
         return [name] if name else []
     pattern = re.compile(rf"{re.escape(name.removesuffix('s'))}s?[ _-]?(\d*)", re.IGNORECASE)
     matches = {
@@ -40,19 +40,19 @@ def read_negatives(table: Table, columns: Sequence[str]) -> list[list[str]]:
     """
     rows: list[list[str]] = [[] for _ in range(table.rows)]
     for column in columns:
-        for row, cell in enumerate(table.column(column), 1):
-            for item in _items(table, row, column, cell):
-                if text := cell_text(table, row, column, item):
-                    rows[row - 1].append(text)
+        for row, cell in enumerate(table.column(column)):
+            try:
+                rows[row] += filter(None, map(cell_text, _items(cell)))
+            except CellError as error:
+                raise table.bad_cell(row, column, error) from None
     return [list(dict.fromkeys(texts)) for texts in rows]
 
 
-def _items(table: Table, row: int, column: str, cell: object) -> Sequence[object]:
+def _items(cell: object) -> Sequence[object]:
     if isinstance(cell, list):
         return cell
     if isinstance(cell, bool | int | float) and not math.isnan(cell):  # which is a missing cell
-        problem = "a number, not a passage; rename it, or name another --negatives-column"
-        raise bad_cell(table, row, column, problem)
+        raise CellError("a number, not a passage; rename it, or name another --negatives-column")
     if isinstance(cell, str) and cell.lstrip().startswith("["):
         try:
             found = json.loads(cell)
@@ -74,10 +74,11 @@ def layout(
     *,
     numbered: bool,
 ) -> dict[str, Sequence[object]]:
-    """Return a table's columns with each row's negatives and scores behind them.
+    """Return a table's columns followed by each row's negatives and their scores.
 
-    Lists in one column, or `numbered`, for a format without lists: a column for each place, empty
-    where a row has fewer, and the scores as a JSON list. Columns of an earlier mining are dropped.
+    Negatives are lists in one column or, for a format without lists, in `numbered` columns, which
+    are empty where a row has fewer; scores are a JSON list there. Columns of an earlier mining are
+    dropped.
     """
     earlier = {*negative_columns(table, LISTED), *_numbered(table), SCORES, GOLD_SCORE}
     columns: dict[str, Sequence[object]] = {

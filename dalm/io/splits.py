@@ -1,26 +1,48 @@
-"""Split examples into train and test by document: records in, two lists of records out."""
+"""Split examples into train and test by document."""
 
 import logging
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from typing import Generic, TypeVar
 
 from dalm.errors import UserError
 from dalm.records import Example, normalise
 
 logger = logging.getLogger(__name__)
 
+K = TypeVar("K", int, str)
+
+
+class DisjointSets(Generic[K]):
+    """Keep track of which keys belong together (union-find); a set is known by its least key."""
+
+    def __init__(self) -> None:
+        self._parents: dict[K, K] = {}
+
+    def find(self, key: K) -> K:
+        """Return the least key of a key's set."""
+        parents = self._parents
+        while (parent := parents.setdefault(key, key)) != key:
+            parents[key] = parents.setdefault(parent, parent)  # halves the path of later searches
+            key = parents[key]
+        return key
+
+    def join(self, key: K, other: K) -> None:
+        """Make one set of two keys' sets."""
+        low, high = sorted((self.find(key), self.find(other)))
+        self._parents[high] = low
+
 
 def split_by_document(
     examples: Sequence[Example], test_share: float, seed: int
 ) -> tuple[list[Example], list[Example]]:
-    """Split examples into train and test so that no document stands on both sides.
+    """Split examples into train and test so that no document is on both sides.
 
-    A document is what a title or a passage holds together: examples with the same title, and
-    examples with the same passage, whatever their titles. An example without a passage is a
-    document of its query. A document goes to test when the hash of its name and the seed, read as
-    a fraction, is below `test_share`: so the share is one of documents, met on average, and
-    further documents leave the earlier ones where they are. Of two or more documents at least one
-    is put on each side; a single one is train.
+    Examples with the same title are of one document, and so are examples with the same passage,
+    whatever their titles. An example without a passage is a document of its query. A document goes
+    to test when the hash of its name and the seed, as a fraction, is below `test_share`: so the
+    share of documents is met on average, and documents that are added later don't move the earlier
+    ones. Of two or more documents at least one is on each side; a single one is train.
 
     Raises UserError unless 0 < test_share < 1.
     """
@@ -29,7 +51,7 @@ def split_by_document(
     documents = _documents(examples)
     places = sorted((_fraction(document, seed), document) for document in set(documents))
     if len(places) < 2:
-        logger.warning("all %d examples are of one document: none is left to test", len(examples))
+        logger.warning("all %d examples are of one document: the test side is empty", len(examples))
         return list(examples), []
     below = sum(fraction < test_share for fraction, _ in places)
     count = min(max(below, 1), len(places) - 1)
@@ -41,24 +63,16 @@ def split_by_document(
 
 
 def _documents(examples: Iterable[Example]) -> list[str]:
-    """Return the name of each example's document: the least of the keys that are held together.
+    """Return the name of each example's document: the least of the keys of its examples.
 
     Titles come before passages, so that a document keeps its name when it gains a passage.
     """
     keys = [_keys(example) for example in examples]
-    above: dict[str, str] = {}
-
-    def root(key: str) -> str:
-        while (parent := above.setdefault(key, key)) != key:
-            above[key] = above.setdefault(parent, parent)  # halves the path for the next search
-            key = above[key]
-        return key
-
+    documents = DisjointSets[str]()
     for first, *others in keys:
         for other in others:
-            low, high = sorted((root(first), root(other)))
-            above[high] = low
-    return [root(first) for first, *_ in keys]
+            documents.join(first, other)
+    return [documents.find(first) for first, *_ in keys]
 
 
 def _keys(example: Example) -> list[str]:

@@ -1,4 +1,4 @@
-"""TREC's two files: runs (which passages a system found) and qrels (which are relevant).
+"""Read and write TREC's runs (which passages a system found) and qrels (which are relevant).
 
 A run's line is `query Q0 passage rank score name`, a qrels line `query 0 passage grade`; BEIR's
 qrels, `query passage grade` below a header, are read as well.
@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from dalm.errors import UserError
-from dalm.io.tables import one_line
+from dalm.artifacts import write_file
+from dalm.errors import UserError, one_line
 from dalm.records import Hit
 
 T = TypeVar("T")
@@ -21,11 +21,11 @@ Qrels = dict[str, dict[str, int]]
 
 
 def read_run(path: str | Path) -> Run:
-    """Read a run. Its ranks play no part: the scores decide, as they do for trec_eval.
+    """Read a run. Its ranks are ignored: the scores decide, as they do for trec_eval.
 
     Raises:
-        UserError: the file or a line can't be read, a score is no finite number, or a passage
-            stands twice for a query. It names the line.
+        UserError: the file or a line can't be read, a score is not a finite number, or a passage
+            is listed twice for a query. It names the line.
     """
     run: Run = {}
     for number, cells in _lines(path):
@@ -41,7 +41,7 @@ def read_qrels(path: str | Path) -> Qrels:
     """Read relevance judgements, in TREC's layout or BEIR's.
 
     Raises:
-        UserError: as `read_run`, and for a grade that is no whole number.
+        UserError: as `read_run`, and for a grade that is not an integer.
     """
     qrels: Qrels = {}
     for number, cells in _lines(path):
@@ -51,13 +51,13 @@ def read_qrels(path: str | Path) -> Qrels:
         if number == 1 and len(cells) == 3 and not _is_whole(grade):
             continue  # BEIR's header
         if not _is_whole(grade):
-            raise _bad(path, number, f"the grade {grade!r} is no whole number")
+            raise _bad(path, number, f"the grade {grade!r} is not an integer")
         _row(qrels, query, passage, f"{path}, line {number}")[passage] = int(grade)
     return qrels
 
 
 def write_run(path: Path, name: str, rankings: Mapping[str, Sequence[Hit]]) -> None:
-    """Write hits by query id, in the order in which they stand."""
+    """Write hits by query id, ranked in the order given."""
     word = "_".join(name.split()) or "dalm"
     lines = (
         f"{query} Q0 {hit.passage.id} {rank} {hit.score:.9g} {word}"
@@ -78,7 +78,8 @@ def write_qrels(path: Path, qrels: Mapping[str, Mapping[str, int]]) -> None:
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    with write_file(path) as out:
+        out.writelines(f"{line}\n" for line in lines)
 
 
 def _lines(path: str | Path) -> Iterator[tuple[int, list[str]]]:
@@ -98,7 +99,7 @@ def _row(table: dict[str, dict[str, T]], query: str, passage: str, place: str) -
     row = table.setdefault(query, {})
     if passage in row:
         raise UserError(
-            f"{place}: passage {passage!r} stands twice for query {query!r}; remove the line"
+            f"{place}: passage {passage!r} is listed twice for query {query!r}; remove the line"
         )
     return row
 
@@ -109,7 +110,7 @@ def _score(path: str | Path, number: int, text: str) -> float:
     except ValueError:
         score = math.nan
     if not math.isfinite(score):
-        raise _bad(path, number, f"the score {text!r} is no finite number")
+        raise _bad(path, number, f"the score {text!r} is not a finite number")
     return score
 
 
@@ -118,4 +119,4 @@ def _is_whole(text: str) -> bool:
 
 
 def _bad(path: str | Path, number: int, problem: str) -> UserError:
-    return UserError(f"{path}, line {number}: {problem}; mend or remove the line")
+    return UserError(f"{path}, line {number}: {problem}; correct or remove the line")

@@ -52,10 +52,7 @@ class LocalModel:
     def identity(self) -> str:
         """A hash of the weights, bit by bit, and of the chat template."""
         hashed = hashlib.blake2b(self.tokenizer.chat_template.encode(), digest_size=16)
-        for key, weight in self.generator.model.state_dict().items():
-            hashed.update(f"{key} {weight.dtype} {tuple(weight.shape)}".encode())
-            plain = weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            hashed.update(memoryview(plain.numpy()))
+        loading.hash_weights(hashed, self.generator.model.state_dict().items())
         return hashed.hexdigest()
 
     def tokenise(self, messages: Sequence[Message]) -> list[int]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ def save_index(
         save_file({"vectors": index.vectors.contiguous()}, staging / VECTORS)
         with artifacts.write_file(staging / PASSAGES) as lines:
             for passage in index.passages:
-                lines.write(json.dumps(asdict(passage), ensure_ascii=False) + "\n")
+                lines.write(json.dumps(passage.to_dict(), ensure_ascii=False) + "\n")
         if isinstance(index, HnswIndex):
             index.save_graph(staging / GRAPH)
         description = {
@@ -87,7 +86,7 @@ def _replaceable(folder: Path) -> bool:
 def _read(folder: Path, description: dict[str, Any]) -> ExactIndex:
     if description["format"] != FORMAT:
         raise ValueError(f"format {description['format']}, but this version reads {FORMAT}")
-    passages = [Passage(**each) for _, each in artifacts.read_jsonl(folder / PASSAGES)]
+    passages = [Passage.from_dict(each) for _, each in artifacts.read_jsonl(folder / PASSAGES)]
     vectors = load_file(folder / VECTORS)["vectors"]
     expected = description["count"], description["dim"]
     if len(passages) != expected[0] or tuple(vectors.shape) != expected:

@@ -10,8 +10,8 @@ from pathlib import Path
 from dalm.artifacts import claim, write_yaml
 from dalm.config import QaGen, public
 from dalm.config.data import Kind
-from dalm.errors import UserError
-from dalm.io.tables import one_line
+from dalm.errors import UserError, one_line
+from dalm.io.provenance import columns_of_provenance
 from dalm.io.writers import Columns, write_table
 from dalm.records import Passage
 
@@ -173,10 +173,10 @@ def columns_of(pairs: Sequence[Pair]) -> Columns:
         "SecondPassageId": lambda p: p.other.id if p.other else "",
         "SecondQuote": lambda p: p.other_quote,
     }
-    columns = {name: [get(pair) for pair in pairs] for name, get in pick.items()}
-    records = [pair.passage.provenance() for pair in pairs]
-    names = dict.fromkeys(name for record in records for name in record if name not in columns)
-    return columns | {name: [record.get(name) for record in records] for name in names}
+    columns: dict[str, Sequence[object]] = {
+        name: [get(pair) for pair in pairs] for name, get in pick.items()
+    }
+    return columns | columns_of_provenance([pair.passage for pair in pairs], taken=columns)
 
 
 def _write_pairs(folder: Path, tables: Mapping[str, Sequence[Pair]], forms: Iterable[str]) -> None:

@@ -21,7 +21,7 @@ def test_a_folder_of_documents(tmp_path, caplog):
         found = read_texts(str(tmp_path))
     assert [text.text for text in found] == ["One text.", "# Head\n\nTwo."]
     assert "d.bin" in caplog.text
-    assert "1 met once more" in caplog.text
+    assert "1 repeated" in caplog.text
 
 
 def test_tables_of_every_kind(tmp_path):

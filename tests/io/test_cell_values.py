@@ -1,30 +1,76 @@
-"""Cells as texts."""
+"""Cells as texts, and paths into nested JSON."""
+
+import re
 
 import pytest
 
 from dalm.errors import UserError
-from dalm.io.cell_values import texts_of
-from dalm.io.tables import Table
-
-
-def table(*cells: object) -> Table:
-    return Table("t", ("c",), len(cells), {"c": list(cells)}.__getitem__)
-
-
-def test_values_become_texts_and_what_is_missing_the_empty_one() -> None:
-    cells = table("a ", "NA", None, float("nan"), " \n", 3, 0.5, True, False, "日本")
-    assert texts_of(cells, "c") == ["a ", "NA", "", "", "", "3", "0.5", "true", "false", "日本"]
+from dalm.io.cell_values import CellError, cell_text, value_at, values_at
+from dalm.io.table import Table
 
 
 @pytest.mark.parametrize(
-    ("cell", "said"),
+    ("cell", "text"),
     [
-        (b"x", "a bytes, not a text; write it as text first"),
-        (["x"], "a list, not a text"),
-        ({"x": 1}, "a dict, not a text"),
-        ("a\ud800", r"'\\ud800' is half a character; remove it"),
+        ("a ", "a "),
+        ("NA", "NA"),
+        ("null", "null"),
+        (None, ""),
+        (float("nan"), ""),
+        (" \n", ""),
+        (1913, "1913"),
+        ("1913", "1913"),
+        (0.5, "0.5"),
+        (True, "true"),
+        (False, "false"),
+        ("日本", "日本"),
     ],
 )
-def test_what_is_no_text_is_named_by_its_place(cell: object, said: str) -> None:
-    with pytest.raises(UserError, match=f"t, row 2, column 'c': {said}"):
-        texts_of(table("a", cell), "c")
+def test_values_become_texts_and_missing_ones_the_empty_text(cell: object, text: str) -> None:
+    assert cell_text(cell) == text
+
+
+@pytest.mark.parametrize(
+    ("cell", "problem"),
+    [
+        (b"x", "bytes, not a text; write it as text first"),
+        (["x"], "a list, not a text; name the field inside"),
+        ({"x": 1}, "an object, not a text; name the field inside, as in body.text"),
+        ("a\ud800", r"'\ud800' is an unpaired surrogate; remove it"),
+    ],
+)
+def test_what_is_no_text_is_refused_with_its_place(cell: object, problem: str) -> None:
+    with pytest.raises(CellError, match=re.escape(problem)):
+        cell_text(cell)
+    cells = {"c": ["a", cell]}
+    with pytest.raises(UserError, match=re.escape(f"t, line 9, column 'c': {problem}")):
+        Table("t", ("c",), 2, cells.__getitem__, unit="line", numbers=[7, 9]).texts("c")
+
+
+ROW = {
+    "a": {"b": "x", "list": [{"b": "one"}, {"b": "two"}, {}]},
+    "a.b": "own",
+    "texts": ["p", "q"],
+    "title": "T",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("a.b", "own"),  # the column's own name goes before the path
+        ("a.list.b", ["one", "two"]),
+        ("texts", ["p", "q"]),
+        ("a.c", None),
+        ("title.b", None),
+        ("none", None),
+    ],
+)
+def test_a_path_leads_into_objects_and_through_lists(name: str, value: object) -> None:
+    assert value_at(ROW, name) == value
+
+
+def test_each_value_comes_with_the_nearest_title() -> None:
+    nested = {"title": "outer", "a": [{"b": "x"}, {"b": "y", "Title": "inner"}]}
+    assert list(values_at(nested, "a.b", "title")) == [("x", "outer"), ("y", "inner")]
+    assert list(values_at(nested, "a.b")) == [("x", ""), ("y", "")]

@@ -167,11 +167,11 @@ def test_rows_without_what_is_needed_are_skipped_with_one_line(table, caplog):
     assert "'Query' in 2" in record.message
     assert "'Answer' in 2" in record.message
     assert "'Passage' in 1" in record.message
-    assert "rows 2, 4, 6, 8," in record.message
+    assert "(lines 2, 4, 6, 8)" in record.message
     caplog.clear()
     assert len(read_examples(table(rows), Columns())) == 17  # an answer isn't needed here
     assert len(read_passages(table(rows), Columns())) == 1
-    assert "rows 8," in caplog.records[-1].message
+    assert "(lines 8)" in caplog.records[-1].message
 
 
 def test_nothing_left_is_an_error(table, caplog):
@@ -195,12 +195,20 @@ def test_cells_become_text(table, tmp_path, cell, text):
 
 @pytest.mark.parametrize(
     ("cell", "problem"),
-    [({"text": ["a"]}, "a dict"), (["a"], "a list"), ("\ud83d", r"'\ud83d' is half a character")],
+    [
+        ({"text": ["a"]}, "column 'Answer': an object, not a text"),
+        (["a"], "column 'Answer': a list, not a text"),
+        ("\ud83d", r"'\ud83d' is an unpaired surrogate"),
+    ],
 )
-def test_cells_that_are_no_text_are_refused(table, cell, problem):
+def test_rows_with_a_cell_that_is_no_text_are_named_and_skipped(table, caplog, cell, problem):
     source = table([{"Query": "q", "Answer": "a"}, {"Query": "q", "Answer": cell}])
-    text = message(read_examples, source, Columns(), needs=("answer",))
-    assert "row 2, column 'Answer'" in text
+    assert read_examples(source, Columns(), needs=("answer",)) == [Example("q", "a")]
+    assert f"line 2, {problem}" in caplog.text
+    assert f"unread     1 of 2 rows of {source}" in caplog.text
+    alone = table([{"Query": "q", "Answer": cell}])
+    text = message(read_examples, alone, Columns(), needs=("answer",))
+    assert "none of its 1 rows can be " in text
     assert problem in text
 
 
@@ -214,8 +222,8 @@ def test_text_is_kept_to_the_letter(table):
 def test_reading_text_imports_nothing_heavy(table):
     code = f"""
 import sys
-from dalm.io.examples import read_examples
 from dalm.config import Columns
+from dalm.io.examples import read_examples
 assert len(read_examples({str(table(ROWS))!r}, Columns())) == 3
 heavy = {{"torch", "transformers", "datasets", "pyarrow", "pandas", "numpy"}}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)

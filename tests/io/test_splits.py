@@ -3,7 +3,7 @@ import random
 import pytest
 
 from dalm.errors import UserError
-from dalm.io.splits import split_by_document
+from dalm.io.splits import DisjointSets, split_by_document
 from dalm.records import Example, Passage
 
 
@@ -104,3 +104,10 @@ def test_a_single_document_is_train_and_said_so(caplog):
 def test_a_share_that_is_no_share_is_refused(share):
     with pytest.raises(UserError, match="between 0 and 1"):
         split_by_document(titled(3), share, seed=0)
+
+
+def test_joined_keys_are_known_by_the_least_of_them():
+    sets = DisjointSets[int]()
+    for one, other in ((5, 3), (9, 7), (7, 5), (1, 2)):
+        sets.join(one, other)
+    assert [sets.find(key) for key in (3, 5, 7, 9, 2, 8)] == [3, 3, 3, 3, 1, 8]

@@ -39,10 +39,10 @@ def test_blank_lines_a_mark_and_tabs_do_no_harm(tmp_path):
     ("text", "said"),
     [
         ("q Q0 d 1 0.5\n", r"file, line 1: 5 fields; a run has 6"),
-        ("q Q0 d 1 0.5 x\nq Q0 e 2 nan x\n", r"line 2: the score 'nan' is no finite"),
+        ("q Q0 d 1 0.5 x\nq Q0 e 2 nan x\n", r"line 2: the score 'nan' is not a finite"),
         ("q Q0 d 1 inf x\n", "line 1: the score 'inf'"),
         ("q Q0 d 1 high x\n", "the score 'high'"),
-        ("q Q0 d 1 0.5 x\n\nq Q0 d 2 0.4 x\n", "line 3: passage 'd' stands twice for query 'q'"),
+        ("q Q0 d 1 0.5 x\n\nq Q0 d 2 0.4 x\n", "line 3: passage 'd' is listed twice for query 'q'"),
         ("", "is empty"),
         (b"\xff\xfe\x00", "can't be read"),
     ],
@@ -56,9 +56,9 @@ def test_a_broken_run_is_one_line(tmp_path, text, said):
     ("text", "said"),
     [
         ("q 0 d 1 x\n", "line 1: 5 fields; qrels have 4"),
-        ("q 0 d high\n", "line 1: the grade 'high' is no whole number"),
+        ("q 0 d high\n", "line 1: the grade 'high' is not an integer"),
         ("q d 1\nq d2 1.5\n", "line 2: the grade '1.5'"),
-        ("q 0 d 1\nq 0 d 0\n", "line 2: passage 'd' stands twice"),
+        ("q 0 d 1\nq 0 d 0\n", "line 2: passage 'd' is listed twice"),
         ("query-id corpus-id score\nq d high\n", "line 2"),
     ],
 )

@@ -43,8 +43,8 @@ def test_csv_writes_lists_as_json_and_what_is_missing_as_nothing(tmp_path: Path,
     [
         ("a.jsonl", [b"x"], "of type bytes can't be written"),
         ("a.csv", [b"x"], "of type bytes can't be written"),
-        ("a.csv", ["\ud800"], "half a character"),
-        ("a.jsonl", ["\ud800"], "half a character"),
+        ("a.csv", ["\ud800"], "an unpaired surrogate"),
+        ("a.jsonl", ["\ud800"], "an unpaired surrogate"),
         ("a.parquet", ["a", 1], "name a .jsonl file"),
     ],
 )

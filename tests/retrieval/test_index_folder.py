@@ -8,7 +8,6 @@ from torch.nn.functional import normalize
 
 from dalm.errors import UserError
 from dalm.records import Passage
-from dalm.retrieval import index_folder
 from dalm.retrieval.exact import ExactIndex
 from dalm.retrieval.hnsw import HnswIndex
 from dalm.retrieval.index_folder import load_index, save_index
@@ -58,7 +57,7 @@ def test_an_index_is_replaced_whole(tmp_path):
 
 def test_a_failed_save_leaves_the_old_index(tmp_path, monkeypatch):
     save_index(ExactIndex(passages(5), torch.ones(5, 3)), tmp_path / "index")
-    monkeypatch.setattr(index_folder, "asdict", lambda passage: 1 / 0)
+    monkeypatch.setattr(Passage, "to_dict", lambda passage: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save_index(ExactIndex(passages(2), torch.ones(2, 3)), tmp_path / "index")
     assert load_index(tmp_path / "index").count() == 5

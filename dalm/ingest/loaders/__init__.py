@@ -27,6 +27,7 @@ from dalm.ingest.loaders.pdf import PDF
 from dalm.ingest.loaders.table_rows import READERS
 from dalm.ingest.loaders.text import MARKDOWN, TEXT
 from dalm.ingest.skipped import Skipped
+from dalm.io.table_files import kind
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def by_extension() -> dict[str, Loader]:
 
 def loader_of(path: Path) -> Loader | None:
     """Return the loader for a file, by its extension; None if there is none."""
-    return by_extension().get(path.suffix.lower())
+    return by_extension().get(kind(path))
 
 
 def list_formats() -> str:

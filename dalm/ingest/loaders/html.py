@@ -8,7 +8,8 @@ from typing import Any
 
 from dalm.ingest.document import Document, Heading
 from dalm.ingest.loaders.loader import Loader, LoaderOptions, UnreadableError
-from dalm.ingest.loaders.text import BYTE_ORDER_MARKS, HEADING_LENGTH, decode
+from dalm.ingest.loaders.text import HEADING_LENGTH, decode
+from dalm.io.text_lines import BYTE_ORDER_MARKS
 
 DECLARED_ENCODING = re.compile(
     rb"""<(?:meta|\?xml)[^>]{0,200}?(?:charset|encoding)\s*=\s*["']?([\w.:-]+)""", re.I

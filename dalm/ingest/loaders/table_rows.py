@@ -1,106 +1,80 @@
-"""Tables of texts, row by row: a file in, a document for each row out, however long the file."""
+"""Read the rows of a table, or the texts at a path into JSON, as documents, one after the other."""
 
-import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from dalm.errors import UserError
 from dalm.ingest.document import Document
-from dalm.ingest.loaders.json_fields import read_json, read_json_lines
 from dalm.ingest.loaders.loader import LoaderOptions, UnreadableError
-from dalm.ingest.loaders.table_cells import decode_line, find_columns, lines_of, row_document
 from dalm.ingest.skipped import Skipped
+from dalm.io import table_files
+from dalm.io.cell_values import CellError, cell_text, values_at
+from dalm.io.columns import find_text_columns
+from dalm.io.table_files import Rows, UnreadRow
 
-FIELD_LIMIT = 2**31 - 1  # characters in a csv field; the largest that every platform's long holds
-BATCH = 1024  # rows of a parquet file at once
 
+def read_rows(path: Path, source: str, options: LoaderOptions) -> Iterator[Document | Skipped]:
+    """Read a document from each row, or several where a path into JSON leads through lists.
 
-def read_rows(path: Path, source: str, reading: LoaderOptions) -> Iterator[Document | Skipped]:
-    """Read a document from each row; a row that can't be read is said and passed over.
-
-    A row without a text is a document with an empty one.
+    What can't be read of a row is yielded as `Skipped`; a row without a text is a document with an
+    empty one. Rows are read one after the other, however long the file is.
 
     Raises:
         UnreadableError: from here on nothing of the file can be read.
     """
-    return READERS[path.suffix.lower()](path, source, reading)
 
+    def select(names: Sequence[str]) -> list[str]:
+        columns = find_text_columns(names, options.text_column, options.title_column)
+        roots = (name if name in names else name.partition(".")[0] for name in columns if name)
+        return [root for root in dict.fromkeys(roots) if root in names]
 
-def _read_delimited(
-    path: Path, source: str, reading: LoaderOptions, delimiter: str
-) -> Iterator[Document | Skipped]:
-    """Read strictly: a quote that is never closed would swallow the rest of the file in silence."""
-    numbered = enumerate(lines_of(path, reading.max_bytes), 1)
-    lines = (decode_line(line, number, reading.encoding) for number, line in numbered)
-    table = csv.reader(lines, delimiter=delimiter, strict=True)
-    limit = csv.field_size_limit(FIELD_LIMIT)
     try:
-        header = [name.strip() for name in _next_row(table) or ()]
-        text, title = _columns(header, reading, delimiter)
-        while (row := _next_row(table)) is not None:
-            if any(row[len(header) :]):
-                raise UnreadableError(
-                    f"line {table.line_num}: a row of {len(row)} fields, the header has "
-                    f"{len(header)}; put quotes around a field with a separator in it"
-                )
-            place = f"{source}, line {table.line_num}"
-            yield row_document(_cell(row, text), "" if title is None else _cell(row, title), place)
-    finally:
-        csv.field_size_limit(limit)  # the limit belongs to the process, not to this reader
-
-
-def _next_row(table: Any) -> list[str] | None:
-    """Return the next row that isn't blank, None at the end."""
-    begun = table.line_num + 1
-    try:
-        return next((row for row in table if row), None)
-    except csv.Error as error:
-        raise UnreadableError(
-            f"the quotes of a row from line {begun} on are broken ({error}); quote the "
-            'whole field and write a quote inside it twice: ""'
-        ) from error
-
-
-def _columns(header: list[str], reading: LoaderOptions, delimiter: str) -> tuple[int, int | None]:
-    if not any(header):
-        raise UnreadableError("it is empty; its first line must name the columns")
-    others = [mark for mark in ",;\t|" if mark != delimiter]
-    if len(header) == 1 and (found := [mark for mark in others if mark in header[0]]):
-        raise UnreadableError(
-            f"its columns seem to be separated by {found[0]!r}, not by {delimiter!r}; "
-            "save it as .csv with commas or as .tsv with tabs"
+        rows = table_files.read_rows(
+            path, encoding=options.encoding, max_bytes=options.max_bytes, select=select
         )
-    text, title = find_columns(header, reading)
-    return header.index(text), None if title is None else header.index(title)
+        yield from _documents(rows, source, options)
+    except UserError as error:
+        raise UnreadableError(str(error)) from error
 
 
-def _cell(row: list[str], place: int) -> str:
-    return row[place] if place < len(row) else ""
+def _documents(rows: Rows, source: str, options: LoaderOptions) -> Iterator[Document | Skipped]:
+    columns = None
+    if rows.columns is not None:
+        columns = find_text_columns(rows.columns, options.text_column, options.title_column)
+    for row in rows.rows:
+        place = f"{source}, {rows.unit} {row.number}" if row.number else source
+        if isinstance(row, UnreadRow):
+            yield Skipped(place, row.reason)
+            continue
+        try:
+            text, title = columns or _columns_of(row.cells, options)
+        except UserError as error:
+            yield Skipped(place, str(error))
+            continue
+        yield from _texts(row.cells, text, title, place)
 
 
-def _read_parquet(path: Path, source: str, reading: LoaderOptions) -> Iterator[Document | Skipped]:
-    from pyarrow.parquet import ParquetFile
-
-    with ParquetFile(path) as file:
-        text, title = find_columns(list(file.schema_arrow.names), reading)
-        row = 0
-        for batch in file.iter_batches(BATCH, columns=[text] + ([title] if title else [])):
-            texts = batch.column(text).to_pylist()
-            titles = batch.column(title).to_pylist() if title else [""] * len(texts)
-            for cell, name in zip(texts, titles, strict=True):
-                row += 1
-                place = f"{source}, row {row}"
-                try:
-                    yield row_document(cell, name, place)
-                except UnreadableError as error:
-                    yield Skipped(place, str(error))
+def _columns_of(row: Mapping[str, object], options: LoaderOptions) -> tuple[str, str | None]:
+    """Return where the text and the title are in an object of its own names."""
+    if options.text_column is not None:
+        return options.text_column, options.title_column or "title"
+    text, title = find_text_columns(list(row))
+    return text, options.title_column or title
 
 
-READERS: dict[str, Callable[[Path, str, LoaderOptions], Iterator[Document | Skipped]]] = {
-    ".csv": lambda path, source, reading: _read_delimited(path, source, reading, ","),
-    ".tsv": lambda path, source, reading: _read_delimited(path, source, reading, "\t"),
-    ".jsonl": read_json_lines,
-    ".ndjson": read_json_lines,
-    ".json": read_json,
-    ".parquet": _read_parquet,
-}
+def _texts(
+    row: Mapping[str, object], text: str, title: str | None, place: str
+) -> Iterator[Document | Skipped]:
+    found = list(values_at(row, text, title))
+    if not found:
+        yield Skipped(place, f"no text at {text!r}; set --text-column to the path to it")
+    for number, (cell, name) in enumerate(found, 1):
+        where = place if len(found) == 1 else f"{place}, text {number}"
+        try:
+            yield Document(cell_text(cell), cell_text(name).strip(), where)
+        except CellError as error:
+            yield Skipped(where, str(error))
+
+
+READERS = dict.fromkeys(table_files.READERS, read_rows)
+"""What reads a table, by its extension; text may be compressed (`.csv.gz`)."""

@@ -1,20 +1,13 @@
 """Load plain text and Markdown."""
 
-import codecs
 import re
 from collections.abc import Iterator
 from pathlib import PurePath
 
 from dalm.ingest.document import Document, Heading
 from dalm.ingest.loaders.loader import Loader, LoaderOptions, UnreadableError
+from dalm.io.text_lines import BYTE_ORDER_MARKS, suggest_encodings
 
-BYTE_ORDER_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16's, with which it begins
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 CODE_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 ATX_HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
 SETEXT_UNDERLINE = re.compile(r" {0,3}(?:(=+)|-{2,})[ \t]*$")
@@ -22,11 +15,6 @@ FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*$\n?", re.DOTAL
 FRONT_MATTER_LENGTH = 20_000  # characters; a longer one is no front matter
 FRONT_MATTER_TITLE = re.compile(r"^title:[ \t]*(.+?)[ \t]*$", re.MULTILINE | re.IGNORECASE)
 HEADING_LENGTH = 200  # characters; a longer line is a paragraph that only looks like a heading
-DETECTION_BYTES = 2_000  # of an undecodable text, from its first undecodable line on
-SUGGESTIONS = (
-    "cp1252 cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 iso8859_2 koi8_r cp932 euc_jp gb18030 "
-    "big5hkscs cp949"
-).split()
 
 
 def decode(data: bytes, encoding: str, errors: str = "strict") -> str:
@@ -50,23 +38,6 @@ def decode(data: bytes, encoding: str, errors: str = "strict") -> str:
     if "\0" in text:
         raise UnreadableError("a NUL byte, so this is UTF-16 or no text at all; save it as UTF-8")
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def suggest_encodings(data: bytes) -> str:
-    """Return encodings in which the bytes look like natural language, as the end of an error.
-
-    They are suggested and not used, because the detection is often wrong about a few letters: in
-    trials French in cp1252 was taken for cp1250, and Polish in ISO 8859-2 for ISO 8859-10, at
-    every length up to 5 kB.
-    """
-    from charset_normalizer import from_bytes
-
-    end = data.find(b"\n", DETECTION_BYTES)
-    sample = data[: end if 0 <= end < 2 * DETECTION_BYTES else DETECTION_BYTES]
-    found = from_bytes(sample, cp_isolation=SUGGESTIONS)
-    likely = {name for each in found if each.coherence > 0 for name in each.could_be_from_charset}
-    names = [name for name in SUGGESTIONS if name in likely][:3]
-    return f" (it may be {' or '.join(names)})" if names else ""
 
 
 def load_text(data: bytes, source: str, options: LoaderOptions) -> Document:

@@ -70,7 +70,11 @@ def _without(held: set[str], texts: list[Passage], name: str | None) -> list[str
 def _read(
     source: str, settings: Pretraining, held_out: str | None
 ) -> tuple[list[Passage], list[Passage]]:
-    columns = {"text_column": settings.text_column, "title_column": settings.title_column}
+    columns = {
+        "text_column": settings.text_column,
+        "title_column": settings.title_column,
+        "encoding": settings.encoding,
+    }
     texts = read_texts(source, **columns)
     if held_out is not None:
         return texts, read_texts(held_out, **columns)

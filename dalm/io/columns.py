@@ -1,0 +1,116 @@
+"""Find the columns of a table by their names: query, passage, answer, title."""
+
+import logging
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
+from typing import Literal
+
+from dalm.config import Columns, PairColumns
+from dalm.errors import UserError
+from dalm.io.table import Table
+
+logger = logging.getLogger(__name__)
+
+Role = Literal["query", "passage", "answer", "title", "negatives"]
+
+OLDER_NAMES: dict[Role, tuple[str, ...]] = {
+    "passage": ("Abstract", "Context"),
+    "query": ("Question",),
+    "answer": (),
+    "title": (),
+    "negatives": (),
+}
+TEXT_COLUMNS = (
+    *("passage", "text", "body", "content", "contents", "abstract", "context", "document"),
+)
+"""What a column of texts is often called, in the order in which they are looked for."""
+
+
+def find_text_columns(
+    names: Sequence[str], text: str | None = None, title: str | None = None
+) -> tuple[str, str | None]:
+    """Return the columns with the text and the title, as named or as they are often called.
+
+    Raises:
+        UserError: there is none for the text, or none of the name that was given.
+    """
+    lower = {name.lower(): name for name in reversed(names) if name}
+    for wanted, option in ((text, "--text-column"), (title, "--title-column")):
+        if wanted is not None and wanted not in names and wanted.partition(".")[0] not in names:
+            raise UserError(
+                f"no column {wanted!r}, only {_listed(names)}; set {option} to one of them"
+            )
+    text = text or next((lower[name] for name in TEXT_COLUMNS if name in lower), None)
+    if text is None:
+        raise UserError(f"no column of texts among {_listed(names)}; name it: --text-column NAME")
+    title = title or lower.get("title")
+    return text, title if title != text else None
+
+
+def _listed(names: Sequence[str]) -> str:
+    listed = ", ".join(repr(name[:40]) for name in names[:8])
+    return listed + (", …" if len(names) > 8 else "")
+
+
+def find_columns(
+    table: Table, columns: PairColumns, needed: Collection[str], wanted: Collection[str]
+) -> dict[Role, str]:
+    """Return the columns of the `wanted` fields that the table has, and of a passage's title.
+
+    Raises:
+        UserError: a `needed` one is missing, or one that was named by the user.
+    """
+    named: dict[Role, str] = {
+        "query": columns.query_column,
+        "passage": columns.passage_column,
+        "answer": getattr(columns, "answer_column", Columns.answer_column),
+    }
+    found: dict[Role, str] = {}
+    for role, name in named.items():
+        if role in wanted and (column := _find(table, role, name, named.values())):
+            found[role] = column
+        elif role in needed:
+            raise missing_column(table, role, name)
+    if "passage" in found:  # a title belongs to a passage
+        title = _find(table, "title", columns.title_column, found.values())
+        if title:
+            found["title"] = title
+        elif columns.prepend_title:
+            raise missing_column(table, "title", columns.title_column)
+    return found
+
+
+def _find(table: Table, role: Role, name: str, claimed: Collection[str]) -> str | None:
+    """Find the column that was named, or another name of the default that nobody claimed."""
+    if table.has(name):
+        return name
+    default: str = getattr(Columns(), f"{role}_column")
+    if name != default:
+        raise missing_column(table, role, name)
+    free = {column.lower(): column for column in table.columns if column not in claimed}
+    common = _only_text_column(free) if role == "passage" else []
+    for other in (default, *OLDER_NAMES[role], *common):
+        if column := free.get(other.lower()):
+            logger.info("%s: no column %r, reading %r as the %s", table.name, name, column, role)
+            return column
+    return None
+
+
+def _only_text_column(free: Collection[str]) -> list[str]:
+    """Return the column with a common name for texts; none if there are several of them."""
+    found = [name for name in TEXT_COLUMNS if name in free]
+    if len(found) > 1 and found[-1] == "document":  # beside a text it says where the text is from
+        found.pop()
+    return found if len(found) == 1 else []
+
+
+def missing_column(table: Table, role: Role, name: str) -> UserError:
+    """Return the error for a column that isn't there, with the likeliest one as the remedy."""
+    by_lower_case = {column.lower(): column for column in table.columns}
+    meant = (name, *OLDER_NAMES[role], *(TEXT_COLUMNS if role == "passage" else ()))
+    near = [get_close_matches(each.lower(), by_lower_case, n=1) for each in meant]
+    likely = next((by_lower_case[match[0]] for match in near if match), "NAME")
+    return UserError(
+        f"{table.name} has no column {name!r} for the {role}, "
+        f"only {', '.join(map(repr, table.columns))}; set --{role}-column {likely}"
+    )
