@@ -28,16 +28,16 @@ def eval_rag(
     with EvaluationRun(settings) as run:
         judge = load_judge(settings, run.folder)
         run.read_datasets(dataset_path)
-        retriever, generator = run.retriever(), run.generator()
-        systems = run.evaluate(run.name, retriever, generator)
+        retriever, reader = run.retriever(), run.reader()
+        systems = run.evaluate(run.name, retriever, reader)
         run.save(systems)
         baselines: list[Results] = []
         if settings.baseline or settings.baseline_generator:
             if settings.baseline:
                 retriever = run.baseline_retriever(retriever)
-            if settings.baseline_generator and generator is not None:
-                generator = run.baseline_generator(generator)
-            baselines = run.evaluate(run.baseline_name, retriever, generator)
+            if settings.baseline_generator and reader is not None:
+                reader = run.baseline_reader(reader)
+            baselines = run.evaluate(run.baseline_name, retriever, reader)
             run.save(baselines, BASELINE)
         if judge is not None:
             systems, baselines = judge_answers(judge, systems, baselines, run.watch)

@@ -120,7 +120,7 @@ class AnswerableColumn:
 class GeneratorEvaluation:
     """Which generator, and how it answers."""
 
-    generator_name_or_path: str
+    generator_name_or_path: str | None = None
     """Causal language model: a folder, also one with adapters, or a name on the hub."""
     generator_peft_model_path: str | None = None
     """Folder with LoRA adapters to put on the generator."""
@@ -184,7 +184,9 @@ class Judging:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalRag(EvalRetriever, AnswerableColumn, GeneratorEvaluation, Prompt, Judging):
+class EvalRag(
+    EvalRetriever, AnswerableColumn, GeneratorEvaluation, ServedGeneratorOptions, Prompt, Judging
+):
     """Options of `dalm eval-rag`."""
 
 

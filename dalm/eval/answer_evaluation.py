@@ -19,7 +19,7 @@ from dalm.io.evaluation_set import EvaluationSet
 from dalm.models.batching import by_length
 from dalm.models.generator import Generator
 from dalm.progress import track
-from dalm.rag.pipeline import answer, prompts_of
+from dalm.rag.pipeline import LocalReader, Reader, prompts_of
 from dalm.records import Hit, JudgedQuery, Passage
 from dalm.training.scoring import judge
 
@@ -34,16 +34,14 @@ Context = list[list[Hit]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerOptions:
-    """How a generator answers, and whether also from the passages that bound what it can do."""
+    """Whether to answer also from the passages that bound what a generator can do."""
 
-    reader_passages: int
-    max_new_tokens: int
     bounds: bool
     seed: int
 
 
 def evaluate_answers(
-    generator: Generator,
+    reader: Reader,
     results: Results,
     dataset: EvaluationSet,
     options: AnswerOptions,
@@ -52,39 +50,46 @@ def evaluate_answers(
     """Answer each query from its hits, and with `bounds` from other passages; measure the answers.
 
     The bounds are answers from gold passages, from random ones, and from none. Metrics that need
-    references, and NLL, are taken of all of them; the others of the answers from the hits alone.
-    Citations are removed before anything but the citation metrics is computed.
+    references, and NLL, are taken of all of them; the others of the answers from the hits only. A
+    generator on a server has no NLL. Citations are removed before anything but the citation metrics
+    is computed.
     """
-    contexts = _contexts(dataset, results, options)
+    contexts = _contexts(dataset, results, reader.reader_passages, options)
     queries = dataset.queries
     answers: dict[str, list[str]] = {}
     measures = dict(results.measures)
     for name, context in contexts.items():
         stage = "bounds" if name in BOUNDS else "answering"
         with watch.stage(stage):
-            answers[name] = _answers(generator, queries, context, options.max_new_tokens)
-        with watch.stage("scoring answers"):
-            nll = _nll(generator, queries, context)
-        watch.count(stage, sum(map(len, generator.tokenise(answers[name]))), "tokens")
-        plain = list(map(without_citations, answers[name])) if generator.cites else answers[name]
+            answers[name] = _answers(reader, queries, context)
+        nll = None
+        if isinstance(reader, LocalReader):
+            with watch.stage("scoring answers"):
+                nll = _nll(reader.generator, queries, context)
+            tokens = reader.generator.tokenise(answers[name])
+            watch.count(stage, sum(map(len, tokens)), "tokens")
+        else:
+            watch.count(stage, len(queries), "answers")
+        plain = list(map(without_citations, answers[name])) if reader.cites else answers[name]
         measures |= _columns(name, plain, nll, queries, context)
-    if generator.cites:
+    if reader.cites:
         metrics = metrics_that_need("citations")
         measures |= score_answers(metrics, answers["found"], queries, contexts["found"])
-    facts = {"reader_passages": options.reader_passages, "citations": generator.cites}
+    facts = {"reader_passages": reader.reader_passages, "citations": reader.cites}
     return replace(results, answers=answers, measures=measures, facts={**results.facts, **facts})
 
 
 def _columns(
     name: str,
     answers: Sequence[str],
-    nll: Column,
+    nll: Column | None,
     queries: Sequence[JudgedQuery],
     context: Context,
 ) -> dict[str, Column]:
     """Return the measures of the answers from the context `name`, as `EM` or as `EM[gold]`."""
     columns = score_answers(metrics_that_need("references"), answers, queries, context)
-    columns["NLL"] = nll
+    if nll is not None:
+        columns["NLL"] = nll
     if name == "gold":  # a query without a gold passage has no context
         columns = {key: _where(context, column) for key, column in columns.items()}
     if name in BOUNDS:
@@ -96,10 +101,9 @@ def _columns(
 
 
 def _contexts(
-    dataset: EvaluationSet, results: Results, options: AnswerOptions
+    dataset: EvaluationSet, results: Results, count: int, options: AnswerOptions
 ) -> dict[str, Context]:
-    """Return what the generator reads for each query: the passages found, then the bounds."""
-    count = options.reader_passages
+    """Return the `count` passages that the generator reads for each query: found, then bounds."""
     contexts: dict[str, Context] = {"found": [list(hits[:count]) for hits in results.hits]}
     if options.bounds:
         queries, passages, names = dataset.queries, dataset.passages, sorted(dataset.passages)
@@ -111,17 +115,9 @@ def _contexts(
     return contexts
 
 
-def _answers(
-    generator: Generator, queries: Sequence[JudgedQuery], context: Context, max_new_tokens: int
-) -> list[str]:
+def _answers(reader: Reader, queries: Sequence[JudgedQuery], context: Context) -> list[str]:
     mine = distributed.share([query.query for query in queries])
-    texts = answer(
-        generator,
-        mine,
-        distributed.share(context),
-        reader_passages=max(1, *map(len, context)),
-        max_new_tokens=max_new_tokens,
-    )
+    texts = reader.answer(mine, distributed.share(context))
     return distributed.gather_shares([each.text for each in texts])
 
 

@@ -40,6 +40,18 @@ class EvaluationOutput:
         self.folder = Path(config.output_dir) if config.output_dir else NUMBERED
         self._claims = ExitStack()
 
+    @property
+    def resume(self) -> str:
+        """What continues an interrupted run, for errors: the replies of a server are kept."""
+        named = self.config.output_dir is not None and not self.config.overwrite_output_dir
+        return f"the same command{' with --overwrite-output-dir' if named else ''}"
+
+    def journal(self, name: str) -> Path:
+        """Return the file that keeps a server's replies: in --output-dir, or beside the folders."""
+        if self.config.output_dir is None:
+            return self.folder.with_name(f"{NUMBERED.name}-{name}")
+        return self.folder / name
+
     def check(self) -> None:
         """Refuse outputs that couldn't be written in the end.
 

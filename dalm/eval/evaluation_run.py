@@ -14,6 +14,14 @@ from dalm import distributed
 from dalm.config import EvalRag, EvalRetriever, check
 from dalm.eval.answer_evaluation import AnswerOptions, evaluate_answers
 from dalm.eval.comparison import MeasureResult, compare
+from dalm.eval.evaluated_models import (
+    baseline_name,
+    check_models,
+    load_reader,
+    load_retriever,
+    served_reader,
+    system_name,
+)
 from dalm.eval.evaluation_output import EvaluationOutput
 from dalm.eval.quality_gates import Gate, check_thresholds, evaluation_gates, parse_thresholds
 from dalm.eval.results import BASELINE, Results
@@ -22,9 +30,8 @@ from dalm.eval.summary import enforce_gates, print_results, run_facts, summary, 
 from dalm.eval.timing import Stopwatch
 from dalm.io.evaluation_set import EvaluationSet, read_evaluation_set
 from dalm.io.examples import Field
-from dalm.models.generator import Generator, load_generator
-from dalm.models.loading import check_model_is_there, place
-from dalm.models.retriever import Retriever, load_retriever
+from dalm.models.retriever import Retriever
+from dalm.rag.pipeline import LocalReader, Reader
 from dalm.retrieval.embedding_cache import folder_of
 
 logger = logging.getLogger(__name__)
@@ -56,7 +63,7 @@ class EvaluationRun:
         check_thresholds(thresholds, measures, answers=self.answer_config is not None)
         folder_of(config.cache, config.cache_dir)
         self.output.check()
-        self._check_models()
+        check_models(config, self.answer_config)
         self.output.claim()
         distributed.join()
         return self
@@ -73,15 +80,6 @@ class EvaluationRun:
     def folder(self) -> Path:
         """The folder of the results."""
         return self.output.folder
-
-    def _check_models(self) -> None:
-        """Refuse models that can't be found, before the first one loads."""
-        names = {"retriever": [self.config.retriever_name_or_path, self.config.baseline]}
-        if config := self.answer_config:
-            names["generator"] = [config.generator_name_or_path, config.baseline_generator]
-        for role, models in names.items():
-            for model in filter(None, models):
-                check_model_is_there(model, role)
 
     # What is evaluated
 
@@ -120,7 +118,7 @@ class EvaluationRun:
     def retriever(self) -> Retriever:
         """Load the retriever, with its own lengths and prompts unless the config has others."""
         config = self.config
-        return _load_retriever(
+        return load_retriever(
             config, config.retriever_name_or_path, config.retriever_peft_model_path
         )
 
@@ -129,44 +127,44 @@ class EvaluationRun:
         assert self.config.baseline is not None
         query, passage = tuned.sides["query"], tuned.sides["passage"]
         config = replace(self.config, query_max_len=query.max_len, passage_max_len=passage.max_len)
-        return _load_retriever(config, self.config.baseline)
+        return load_retriever(config, self.config.baseline)
 
-    def generator(self) -> Generator | None:
-        """Load the generator as it was trained; None if answers aren't evaluated."""
+    def reader(self) -> Reader | None:
+        """Load the generator as it was trained, or name it on its server; None without answers."""
         config = self.answer_config
         if config is None:
             logger.info("only the retriever is evaluated; --evaluate-generator adds the answers")
             return None
+        if config.generator_url is not None:
+            return served_reader(config, self.output)
+        assert config.generator_name_or_path is not None
         adapter, length = config.generator_peft_model_path, config.generator_max_len
-        return _load_generator(config, config.generator_name_or_path, adapter, length)
+        return load_reader(config, config.generator_name_or_path, adapter, length)
 
-    def baseline_generator(self, tuned: Generator) -> Generator:
+    def baseline_reader(self, tuned: Reader) -> Reader:
         """Load the baseline's generator; its maximum length is that of the tuned one."""
         config = self.answer_config
         assert config is not None
         assert config.baseline_generator is not None
-        return _load_generator(config, config.baseline_generator, None, tuned.max_length)
+        length = config.generator_max_len
+        if isinstance(tuned, LocalReader):
+            length = tuned.generator.max_length
+        return load_reader(config, config.baseline_generator, None, length)
 
     @property
     def name(self) -> str:
         """The name of the evaluated system in the results."""
-        retriever = self.config.retriever_peft_model_path or self.config.retriever_name_or_path
-        if (config := self.answer_config) is None:
-            return retriever
-        return f"{retriever} + {config.generator_peft_model_path or config.generator_name_or_path}"
+        return system_name(self.config, self.answer_config)
 
     @property
     def baseline_name(self) -> str:
         """The name of the baseline in the results."""
-        retriever = self.config.baseline or self.config.retriever_name_or_path
-        if (config := self.answer_config) is None:
-            return retriever
-        return f"{retriever} + {config.baseline_generator or config.generator_name_or_path}"
+        return baseline_name(self.config, self.answer_config)
 
     # What comes out
 
     def evaluate(
-        self, name: str, retriever: Retriever, generator: Generator | None = None
+        self, name: str, retriever: Retriever, reader: Reader | None = None
     ) -> list[Results]:
         """Return a system's results on each dataset; the guard needs no bounds."""
         found = [
@@ -174,17 +172,12 @@ class EvaluationRun:
             for each in self.datasets
         ]
         config = self.answer_config
-        if generator is None or config is None:
+        if reader is None or config is None:
             return found
-        options = AnswerOptions(
-            reader_passages=config.reader_passages or generator.reader_passages,
-            max_new_tokens=config.max_new_tokens,
-            bounds=config.bounds,
-            seed=config.seed,
-        )
+        options = AnswerOptions(bounds=config.bounds, seed=config.seed)
         guard = replace(options, bounds=False)
         return [
-            evaluate_answers(generator, results, dataset, options if i == 0 else guard, self.watch)
+            evaluate_answers(reader, results, dataset, options if i == 0 else guard, self.watch)
             for i, (results, dataset) in enumerate(zip(found, self.datasets, strict=True))
         ]
 
@@ -248,24 +241,3 @@ class EvaluationRun:
             training=training_logs((self.config.retriever_name_or_path, generator)),
         )
         self.output.write_report(report)
-
-
-def _load_retriever(config: EvalRetriever, name: str, adapter: str | None = None) -> Retriever:
-    return load_retriever(
-        name,
-        place(config.device, config.precision),
-        adapter=adapter,
-        lengths={"query": config.query_max_len, "passage": config.passage_max_len},
-        prompts={"query": config.query_prompt, "passage": config.passage_prompt},
-        is_autoregressive=config.retriever_is_autoregressive,
-    )
-
-
-def _load_generator(
-    config: EvalRag, name: str, adapter: str | None, max_length: int | None
-) -> Generator:
-    placement = replace(place(config.device, config.precision), frozen=True)
-    generator = load_generator(name, placement, adapter=adapter, max_length=max_length)
-    if config.citations:
-        generator.ask_for_citations()
-    return generator

@@ -4,6 +4,8 @@ Evaluation, `ask` and `serve` take this one path, with the prompts that training
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -12,6 +14,45 @@ from dalm.models.generator import Generator
 from dalm.models.prompt_frame import Prompt
 from dalm.prompts import numbered
 from dalm.records import Answer, Hit
+
+
+class Reader(Protocol):
+    """A generator that answers from passages: local, or on a server."""
+
+    @property
+    def reader_passages(self) -> int:
+        """The number of best hits in a prompt."""
+
+    @property
+    def cites(self) -> bool:
+        """Whether the prompts ask for citations."""
+
+    def answer(self, queries: Sequence[str], hits: Sequence[Sequence[Hit]], /) -> list[Answer]:
+        """Answer each question from its best hits; without passages if it has none."""
+
+
+@dataclass(frozen=True)
+class LocalReader:
+    """A generator in this process, which also gives the likelihood of a reference."""
+
+    generator: Generator
+    reader_passages: int
+    max_new_tokens: int
+
+    @property
+    def cites(self) -> bool:
+        """Whether the prompts ask for citations."""
+        return self.generator.cites
+
+    def answer(self, queries: Sequence[str], hits: Sequence[Sequence[Hit]], /) -> list[Answer]:
+        """Answer each question from its best hits, as `answer` does."""
+        return answer(
+            self.generator,
+            queries,
+            hits,
+            reader_passages=self.reader_passages,
+            max_new_tokens=self.max_new_tokens,
+        )
 
 
 def answer(

@@ -1,7 +1,7 @@
 """Answer questions from retrieved passages with a generator on an OpenAI-compatible server."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dalm.config.evaluation import ServedGeneratorOptions
@@ -60,7 +60,7 @@ class ServedGenerator:
     cites: bool = False
     resume: str = "the same command"
 
-    def answer(self, queries: Sequence[str], hits: Sequence[Sequence[Hit]]) -> list[Answer]:
+    def answer(self, queries: Sequence[str], hits: Sequence[Sequence[Hit]], /) -> list[Answer]:
         """Answer each question from its best `reader_passages` hits, or without if it has none.
 
         Raises:
@@ -88,13 +88,18 @@ class ServedGenerator:
         return AnswerRequest(key, query, prompt)
 
 
-def served_model_of(options: ServedGeneratorOptions, max_new_tokens: int) -> ServedModel:
+def served_model_of(
+    options: ServedGeneratorOptions, max_new_tokens: int, resume: str = SERVER.resume
+) -> ServedModel:
     """Return the model that the options name; greedy, as a local generator answers.
+
+    `resume` says in errors what continues an interrupted run.
 
     Raises:
         UserError: no model, or no address.
     """
-    endpoint = SERVER.endpoint(
+    server = replace(SERVER, resume=resume)
+    endpoint = server.endpoint(
         options.generator_url,
         options.generator_model,
         options.generator_api_key_env,
@@ -102,4 +107,4 @@ def served_model_of(options: ServedGeneratorOptions, max_new_tokens: int) -> Ser
         timeout=300.0,
     )
     parameters = {"temperature": 0.0, "max_tokens": max_new_tokens, "seed": 0}
-    return ServedModel(endpoint, SERVER, parameters, concurrency=16)
+    return ServedModel(endpoint, server, parameters, concurrency=16)
