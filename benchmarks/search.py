@@ -1,4 +1,4 @@
-"""Exact search over many vectors: seconds and memory beside faiss's flat index, in the same run."""
+"""Measure time and memory of exact search, beside faiss's flat index in the same run."""
 
 import json
 import statistics
@@ -34,13 +34,13 @@ def measure(who: str, queries: int, k: int) -> dict[str, float]:
     passages, those = torch.empty(PASSAGES, DIM), torch.from_numpy(asked)
     for start, vectors in blocks():
         passages[start : start + len(vectors)] = torch.from_numpy(vectors)
-    if who == "product":  # the floor: the products alone, in fp32
+    if who == "product":  # the lower bound: fp32 products only
         return timed(lambda: products(passages, those))
     return timed(lambda: top_k(those, passages, k)[1].numpy())  # noqa: PLW0108
 
 
 def blocks() -> Iterator[tuple[int, Any]]:
-    """Yield unit vectors piece by piece: what they are made of must not be the peak of memory."""
+    """Yield unit vectors in blocks, so that making them isn't the peak of memory."""
     import numpy as np
 
     random = np.random.default_rng(0)
