@@ -1,4 +1,4 @@
-"""Group the settings of published methods of joint training into presets."""
+"""Published ways of training the two together, as groups of settings with their sources."""
 
 from collections.abc import Mapping
 from functools import wraps
@@ -9,9 +9,9 @@ T = TypeVar("T")
 Preset = Literal["dalm", "rag-end2end", "atlas", "replug", "ra-dit", "independent", "two-phase"]
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    # The original toolkit's loss: contrastive, plus supervised fine-tuning on the gold passage.
+    # The original toolkit's loss: contrast, and supervised tuning on the gold passage.
     "dalm": {"objective": "dalm", "candidates": "in-batch"},
-    # Siriwardhana et al. 2023, TACL (arXiv:2210.02627): index, both encoders, reconstruction.
+    # Siriwardhana et al. 2023, TACL (arXiv:2210.02627): an index, both encoders, statements.
     "rag-end2end": {
         "objective": "rag_token",
         "candidates": "index",
@@ -20,7 +20,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "contrastive_weight": 0.0,
         "reconstruction_weight": 1.0,
     },
-    # Izacard et al. 2022 (arXiv:2208.03299): perplexity distillation, several passages per prompt.
+    # Izacard et al. 2022 (arXiv:2208.03299): perplexity distillation, a reader of many passages.
     "atlas": {
         "objective": "pdist",
         "candidates": "index",
@@ -28,7 +28,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "reader_passages": 4,
         "contrastive_weight": 0.0,
     },
-    # Shi et al. 2023 (arXiv:2301.12652): distillation from a frozen language model.
+    # Shi et al. 2023 (arXiv:2301.12652): the language model judges and is never touched.
     "replug": {
         "objective": "lsr",
         "candidates": "index",
@@ -38,7 +38,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "train_generator": False,
         "contrastive_weight": 0.0,
     },
-    # Lin et al. 2023 (arXiv:2310.01352): generator and query encoder are trained.
+    # Lin et al. 2023 (arXiv:2310.01352): both sides tuned, of the retriever the query side alone.
     "ra-dit": {
         "objective": "lsr",
         "candidates": "index",
@@ -46,15 +46,15 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "train_encoders": "query",
         "contrastive_weight": 0.0,
     },
-    # No gradient between the two: contrastive loss, and fine-tuning on the gold passage.
+    # No link between the two: contrast, and supervised tuning on the gold passage.
     "independent": {"objective": "rag_token", "num_candidates": 1},
-    # The generator is trained behind a frozen retriever first.
+    # The generator learns to read behind a frozen retriever before it teaches.
     "two-phase": {"objective": "rag_token", "reader_warmup": 0.3},
 }
 
 
 def with_presets(cls: type[T]) -> type[T]:
-    """Let `preset` set the defaults of an options dataclass; explicit values win."""
+    """Let `preset` choose the defaults of a dataclass of options: what is given wins."""
     plain = cls.__init__
 
     @wraps(plain)
