@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import dalm
-from dalm.cli import app
+from dalm.cli import app, run
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -18,7 +18,9 @@ SCRIPT = re.compile(r'run_script\("([a-z0-9-]+)"\)')
 
 
 def code_blocks(page: Path, language: str = "") -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+    """Return the contents of a page's fenced blocks in one language."""
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+    return [code for name, code in fences if name == language]
 
 
 def commands(page: Path) -> Iterator[list[str]]:
@@ -61,6 +63,46 @@ def test_the_readme_shows_every_command() -> None:
 def test_ci_finds_one_line_to_install_and_test() -> None:
     lines = (ROOT / "README.md").read_text().splitlines()
     assert len([line for line in lines if line.endswith("inv test")]) == 1
+
+
+DOCUMENTS = {
+    "danube": "The Danube is a river of Europe. It was measured at 2,850 km in 1934. "
+    "Barges carry gravel on the Danube because the roads are narrow.",
+    "kettle": "The kettle was invented by Ada Holm in 1891. A kettle is a vessel for water. "
+    "The kettle whistles because steam escapes through its spout.",
+    "lighthouse": "The lighthouse of Torsund was built by Olaf Brandt in 1872. The lighthouse is "
+    "41 metres high. Its lamp burns paraffin because electricity came late to Torsund.",
+    "bakery": "The bakery in Melk was founded by Rosa Lind in 1903. The bakery sells 400 loaves "
+    "every day. Its oven is heated with beech wood because beech burns slowly.",
+    "observatory": "The observatory on Mount Kelan was opened by Ivan Petrov in 1956. The "
+    "observatory has a mirror of 3 metres. Its dome turns at night because the stars move.",
+    "orchard": "The orchard of Linz was planted by Karl Moser in 1888. The orchard has 220 trees. "
+    "Bees are kept in the orchard because blossoms need pollination.",
+    "ferry": "The ferry to Arran was launched by Fiona Reid in 1967. The ferry carries 90 cars. "
+    "It sails at noon because the tide is high then.",
+    "mill": "The mill at Skagen was restored by Nils Berg in 1979. The mill grinds rye. Its sails "
+    "are red because the miller wanted ships to see them.",
+}
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # PEFT reads it
+def test_the_chain_of_the_readme_runs(
+    tiny_models: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "documents").mkdir()
+    for name, text in DOCUMENTS.items():
+        (tmp_path / "documents" / f"{name}.md").write_text(f"# The {name}\n\n{text}\n")
+    monkeypatch.chdir(tmp_path)
+    names = {
+        "BAAI/bge-small-en-v1.5": str(tiny_models.encoder),
+        "Qwen/Qwen2.5-0.5B-Instruct": str(tiny_models.generator),
+    }
+    chain = [words for words in commands(ROOT / "README.md") if words[1:] and len(words) > 3]
+    assert [words[1] for words in chain] == ["passages", "qa-gen", "train-rag-e2e", "eval-rag"]
+    for words in chain:
+        assert run(app, [names.get(word, word) for word in words[1:]]) == 0, words
+    assert "EM" in (tmp_path / "evaluation-1" / "results.json").read_text()
+    assert (tmp_path / "report.html").is_file()
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # PEFT reads it
