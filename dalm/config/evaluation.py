@@ -56,7 +56,7 @@ class ResultsFiles:
     report: str | None = None
     """HTML report to write: one self-contained page with metrics, curves and every query."""
     seed: int = option(42, least=0, most=2**32 - 1)
-    """Seed of the bootstrap and of random passages."""
+    """Seed of the resampling and of random passages."""
 
 
 @panel("Quality gates")
@@ -169,7 +169,7 @@ class CompareRuns:
     overwrite_report: bool = option(False, needs={"report": None})
     """Replace an existing report."""
     seed: int = option(42, least=0, most=2**32 - 1)
-    """Seed of the bootstrap."""
+    """Seed of the resampling."""
     fail_below: Annotated[list[str] | None, Several] = None
     """Minimum value per metric for the last run, such as `R@10=0.8 EM=0.4`."""
     fail_on_regression: bool = False
