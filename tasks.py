@@ -1,4 +1,4 @@
-"""The project's chores: `inv --list`."""
+"""Define the development tasks; `inv --list` shows them."""
 
 from invoke.context import Context
 from invoke.tasks import task
@@ -8,13 +8,13 @@ PACKAGE = "dalm tests benchmarks experiments tools tasks.py"
 
 @task
 def install(c: Context) -> None:
-    """Install the package, and what its development needs, at the versions that were tested."""
+    """Install the package with its development dependencies, at the tested versions."""
     c.run('python -m pip install --quiet -e ".[dev]" -c constraints.txt')
 
 
 @task
 def demo(c: Context) -> None:
-    """Train and evaluate a small pair on the toy domain."""
+    """Run `dalm demo`: train and evaluate a small pair on the toy domain."""
     c.run("dalm demo", pty=True)
 
 
@@ -26,7 +26,7 @@ def test(c: Context) -> None:
 
 @task
 def lint(c: Context) -> None:
-    """Check style, types and that the command reference is up to date."""
+    """Check style and types, and that the command reference is up to date."""
     c.run(f"ruff check {PACKAGE}")
     c.run(f"ruff format --check {PACKAGE}")
     c.run("mypy")
@@ -42,13 +42,13 @@ def format(c: Context) -> None:
 
 @task
 def docs(c: Context) -> None:
-    """Write the command reference."""
+    """Generate docs/commands.md."""
     c.run("python docs/commands.py")
 
 
 @task
 def bench(c: Context) -> None:
-    """Measure speed, memory and gain; needs the `bench` extra and the data (see docs)."""
+    """Run the benchmarks; needs the `bench` extra and the data (see docs/benchmarks.md)."""
     for name in (
         "retriever_training",
         "joint_training",
@@ -62,9 +62,9 @@ def bench(c: Context) -> None:
 
 @task
 def experiments(c: Context) -> None:
-    """Run what docs/experiments.md reports, as far as it has no result yet, and write its tables.
+    """Run the experiments that have no result yet, and write the tables of docs/experiments.md.
 
-    Hours on two cores; needs the `bench` extra and the data. Delete a line of
+    Takes hours on two cores; needs the `bench` extra and the data. Delete a line of
     experiments/results to run its cell again.
     """
     for name in (

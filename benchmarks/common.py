@@ -1,4 +1,4 @@
-"""What the benchmarks share: where data and weights are, child processes, tables."""
+"""Locate data and models, run child processes, and print tables."""
 
 import json
 import os

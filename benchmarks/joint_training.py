@@ -1,13 +1,14 @@
-"""Joint training: memory and time of one step, beside the same step done the plain way.
+"""Measure memory and time of one step of joint training, beside a naive implementation.
 
 Retriever all-MiniLM-L6-v2, generator a Llama of 4 layers of width 256 with a vocabulary of 32,000
-(random weights), batch 24, default lengths, fp32; the index holds 512 passages. The plain way pads
-every text to its maximum, takes the log-softmax of all [B·K, T, V] logits and keeps the activations
-of all K passages, of the index's too.
+(random weights), batch 24, default lengths, fp32; the index holds 512 passages. The naive
+implementation (`plain`) pads every text to its maximum, takes the log-softmax of all [B·K, T, V]
+logits and keeps the activations of all K passages, including those from the index.
 
-The second table holds a step with 8 candidates to its bounds: 1.5 times the memory of a step with
-one, and the time of 8 forward and 3 backward passes of it. The plain way with 8 candidates is in
-the first table, at a batch of 8: it holds the logits of 64 prompts then, and fits into 24 GiB.
+The second table compares a step with 8 candidates with its targets: 1.5 times the memory of a step
+with one, and the time of 8 forward and 3 backward passes of it. The naive implementation with 8
+candidates is in the first table, at a batch of 8: it then holds the logits of 64 prompts, which fit
+into 24 GiB.
 """
 
 import json
@@ -23,13 +24,13 @@ from common import child, data, minilm, row, table
 
 BATCH, VOCABULARY, PASSAGES = 24, 32_000, 512
 SMALL = 8
-"""The batch in which 8 candidates' activations can be kept."""
+"""Batch size at which the activations of 8 candidates fit into memory."""
 STEPS, PLAIN_STEPS = 4, 2
-"""Of which the first one warms up."""
+"""The first of them warms up."""
 SOURCES = ("in-batch", "index")
 OBJECTIVES = ("rag_token", "pdist")
 PASSES = {"forward": 8, "backward": 3}
-"""Of a step with one candidate: what a step with eight may cost."""
+"""What a step with eight candidates may cost, relative to one with one candidate."""
 
 
 def objective_of(way: str, folder: str) -> tuple[Any, Any]:
@@ -155,7 +156,7 @@ def measure(way: str) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         objective, batch = objective_of(way, folder)
-        Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+        Path("/proc/self/clear_refs").write_text("5")  # resets the recorded peak
         before = resident("VmRSS")
         seconds, halves = [], []
         for _ in range(PLAIN_STEPS if "plain" in way else STEPS):

@@ -1,6 +1,6 @@
-"""MedQuAD: what one epoch of retriever-only training gains, beside sentence-transformers' trainer.
+"""Measure what one epoch of retriever training gains on MedQuAD, beside sentence-transformers.
 
-Both train on the same rows with the same settings, and both are evaluated by `dalm eval-retriever`
+Both trainers use the same rows and settings, and both models are evaluated by `dalm eval-retriever`
 on the test questions over all passages of both files.
 """
 

@@ -1,4 +1,4 @@
-"""Passages out of a folder: megabytes per second by kind of file and by number of processes."""
+"""Measure how fast documents are split, by kind of file and number of processes."""
 
 import csv
 import json

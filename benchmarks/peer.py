@@ -1,4 +1,4 @@
-"""sentence-transformers' own trainer at the settings that the benchmarks train with."""
+"""Train with sentence-transformers' own trainer, at the settings of the benchmarks."""
 
 from collections.abc import Sequence
 from typing import Any

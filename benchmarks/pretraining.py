@@ -1,11 +1,11 @@
-"""Pretraining: tokens/s and peak memory beside TRL's SFTTrainer with packing, in the same run.
+"""Measure pretraining in tokens/s and peak memory, beside TRL's SFTTrainer with packing.
 
-Same weights (a Llama made from the texts), texts (MedQuAD's passages), row length,
-batch, optimizer and precision. TRL packs in two ways: best fit, which like ours hides documents
-from each other and on a CPU lays a whole batch in one row; and wrapped, which cuts documents
-anywhere and lets them see each other. Whoever reads more tokens in a second is ahead: our rows and
-its best fit hold one start token a document, its wrapped rows none. The three take turns, so that a
-noisy machine hurts all alike.
+Same weights (a Llama made from the texts), texts (MedQuAD's passages), row length, batch, optimizer
+and precision. TRL packs in two ways: best fit, which like ours keeps documents from attending to
+each other, and on a CPU puts a whole batch into one row; and wrapped, which cuts documents anywhere
+and lets them attend to each other. The figure to compare is tokens per second; our rows and its
+best fit hold one start token per document, its wrapped rows none. The three take turns in one run,
+so that a noisy machine affects all alike.
 """
 
 import json
@@ -21,7 +21,7 @@ QUICK = "--quick" in sys.argv
 SIZE, LENGTH, BATCH, DOCUMENTS = ("1m", 256, 4, 300) if QUICK else ("5m", 512, 8, 2000)
 STEPS, WARM_UP = (7, 2) if QUICK else (8, 2)
 SPEEDS = ("tokens/s", "tokens per CPU s")
-"""By the clock, and by the processor's time: the same on a machine that nobody else uses."""
+"""Wall time and CPU time: equal on an otherwise idle machine."""
 
 
 def timer(tokens: list[int]) -> Any:
@@ -127,7 +127,7 @@ def theirs(model: str, precision: str, strategy: str) -> dict[str, float]:
 def measured(trainer: Any, read: list[int]) -> dict[str, float]:
     watch = timer(read)
     trainer.add_callback(watch)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    Path("/proc/self/clear_refs").write_text("5")  # resets the recorded peak
     before = resident("VmRSS")
     trainer.train()
     return dict(zip(SPEEDS, watch.speeds, strict=True)) | {"mb": resident("VmHWM") - before}

@@ -1,7 +1,7 @@
-"""Retriever training: samples/s beside sentence-transformers' own trainer, in the same run.
+"""Measure retriever training in samples/s, beside sentence-transformers' own trainer.
 
 Same weights, data, loss (symmetric InfoNCE at scale 100), batch, length, optimizer and precision.
-The two take turns, so that a noisy machine hurts both alike.
+The two take turns in one run, so that a noisy machine affects both alike.
 """
 
 import json

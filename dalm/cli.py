@@ -1,4 +1,4 @@
-"""Run `dalm`: read the arguments, run a command, report what a user can mend in one line."""
+"""Run the `dalm` command line and report user errors in one line."""
 
 import logging
 import os
@@ -19,13 +19,13 @@ from dalm.errors import UserError
 app = App(
     name="dalm",
     help="Adapt retrieval-augmented generation to a domain.\n\n"
-    "Every command takes its options from a file, too: --config run.yaml; flags win over it.",
+    "Every command also reads its options from a YAML file: --config run.yaml. Flags override it.",
     version=f"dalm {dalm.__version__}",
     result_action="return_value",
-    suppress_keyboard_interrupt=False,  # `run` says that it stopped
+    suppress_keyboard_interrupt=False,  # `run` reports it
 )
-for _place, _name in enumerate(dalm.COMMANDS):
-    app.command(dalm.command(_name), name=_name, sort_key=_place)
+for _position, _name in enumerate(dalm.COMMANDS):
+    app.command(dalm.command(_name), name=_name, sort_key=_position)
 
 
 @app.command
@@ -51,14 +51,14 @@ def run_script(command: str) -> NoReturn:
 
 
 def _run_and_leave(application: App) -> int:
-    """Run this process's command and leave the others that torchrun started, if there are any."""
+    """Run a command, then leave the process group if torchrun started one."""
     code = run(application, sys.argv[1:])
     leave()
     return code
 
 
 def run(application: App, arguments: Sequence[str]) -> int:
-    """Run a command and return its exit code: 2, and one line, for what the user can mend."""
+    """Run a command and return its exit code; a user error is one line on stderr and code 2."""
     _quiet()
     try:
         tokens, config = _split_config(list(arguments))
@@ -77,21 +77,21 @@ def run(application: App, arguments: Sequence[str]) -> int:
 
 
 def _split_config(arguments: list[str]) -> tuple[list[str], str | None]:
-    """Take `--config FILE` out of the arguments: it has to be known before they are bound."""
-    for place, argument in enumerate(arguments):
+    """Split `--config FILE` from the arguments: the file is needed before they are bound."""
+    for position, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name != "--config":
             continue
         if not equals:
-            value = arguments[place + 1] if place + 1 < len(arguments) else ""
+            value = arguments[position + 1] if position + 1 < len(arguments) else ""
         if not value:
             raise UserError("--config: name a YAML file")
-        return arguments[:place] + arguments[place + (1 if equals else 2) :], value
+        return arguments[:position] + arguments[position + (1 if equals else 2) :], value
     return arguments, None
 
 
 def _read_config(path: str) -> Dict:
-    """Read options by name from a YAML file; cyclopts' own reader names neither file nor line."""
+    """Read options from a YAML file; cyclopts' own reader names neither the file nor the line."""
     try:
         found = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except OSError as error:
@@ -99,11 +99,11 @@ def _read_config(path: str) -> Dict:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
-        reason = getattr(error, "problem", None) or "not text in UTF-8"
+        reason = getattr(error, "problem", None) or "not UTF-8"
         raise UserError(f"--config {path}{place}: not YAML ({reason})") from error
     if not isinstance(found, dict):
         kind = type(found).__name__
-        raise UserError(f"--config {path}: a {kind}; write a line for each option, as in `seed: 1`")
+        raise UserError(f"--config {path}: a {kind}; write one option per line, such as `seed: 1`")
     options = {str(name): value for name, value in found.items()}
     return Dict(options, source=path, use_commands_as_keys=False)
 
@@ -114,12 +114,12 @@ def _report(message: str, code: int) -> int:
 
 
 def _quiet() -> None:
-    """Show this package's own lines, and of the libraries' only errors."""
+    """Show this package's log lines, and only errors of libraries."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.ERROR)
     logging.getLogger("dalm").setLevel(logging.INFO if is_main() else logging.ERROR)
-    # PEFT 0.21 asks transformers 5.23 for it; a user can't do anything about that.
+    # PEFT 0.21 reads this attribute of transformers 5.23; users can't avoid it.
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

@@ -1,8 +1,8 @@
-"""The one error that a user can cause: what is wrong and what to do about it, in a line."""
+"""Define the error for mistakes that the user can fix."""
 
 
 class UserError(ValueError):
-    """Report a mistake that the user can mend.
+    """Report a mistake that the user can fix.
 
     The command line prints the message as one line and exits with code 2, without a traceback.
     The message names the offending value and the remedy.

@@ -1,4 +1,4 @@
-"""Write docs/commands.md from the commands' own help."""
+"""Generate docs/commands.md from the help of the commands."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ TARGET = Path(__file__).with_name("commands.md")
 
 
 def main() -> None:
-    """Write the reference; with --check only say whether it is up to date."""
+    """Write the reference; with --check only report whether it is up to date."""
     text = app.generate_docs(output_format="markdown").rstrip() + "\n"
     if "--check" not in sys.argv:
         TARGET.write_text(text, encoding="utf-8")

@@ -1,11 +1,11 @@
-"""One cell of an experiment: train a pair with some options, measure it, print JSON.
+"""Run one cell of an experiment: train with some options, evaluate, print JSON.
 
     python cell.py '{"table": ..., "test": ..., "retriever": ..., "generator": ..., "options": {}}'
 
-A process of its own, so that peak memory is the cell's. `options` are those of `RagE2E`, of
-`RetrieverOnly` if there is no generator to train ("alone": true), or of `GeneratorOnly` if there is
-no retriever to train ("reader": true); none: measure without training. `encodes_in` is the
-precision in which the passages to search are encoded, fp32 unless it is given.
+A cell runs in its own process, so that peak memory is the cell's. `options` are those of `RagE2E`,
+of `RetrieverOnly` if there is no generator to train ("alone": true), or of `GeneratorOnly` if there
+is no retriever to train ("reader": true); without options the pair is evaluated untrained.
+`encodes_in` is the precision in which the passages to search are encoded, fp32 by default.
 """
 
 import json
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def train(cell: dict[str, Any], folder: str) -> dict[str, Any]:
-    """Train and return what it cost, with the first and the last line of the log."""
+    """Train; return the cost and the first and last line of the log."""
     from dalm import (
         GeneratorOnly,
         RagE2E,
@@ -67,7 +67,7 @@ def train(cell: dict[str, Any], folder: str) -> dict[str, Any]:
 
 
 def _sum(lines: list[dict[str, Any]], name: str) -> float:
-    """Add up what is logged as a mean over the updates since the line before."""
+    """Sum a value that is logged as a mean over the updates since the previous line."""
     steps = [0, *(line["step"] for line in lines)]
     spans = (after - before for before, after in pairwise(steps))
     return sum(span * line.get(name, 0.0) for span, line in zip(spans, lines, strict=True))

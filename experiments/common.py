@@ -1,4 +1,4 @@
-"""What the experiments share: where data and weights are, cells run once and kept, tables."""
+"""Locate data and models, run cells once and keep their results, and build tables."""
 
 import csv
 import hashlib
@@ -49,7 +49,7 @@ def columns(
 
 
 def run(experiment: str, cells: Iterable[dict[str, Any]], *, at_once: int = 2) -> None:
-    """Run the cells that have no result yet, and add each result to the experiment's file."""
+    """Run the cells without a result, and append each result to the experiment's file."""
     file = RESULTS / f"{experiment}.jsonl"
     earlier = results(experiment)
     done = {(r["name"], r["seed"]) for r in earlier}

@@ -1,11 +1,11 @@
-"""Generators that can read texts like COVID-QA's, made from nothing, one for each seed and kept.
+"""Train small generators that answer questions on texts like COVID-QA's, one per seed.
 
-No expert question is among what they learn from, and no passage that one of them needs is marked:
-they are tuned, with gold passages, on questions that `dalm qa-gen` makes by patterns, without a
-model, of MedQuAD's passages and of COVID-QA's knowledge base, and on XQuAD's, which people asked
-about Wikipedia. The answers of all three stand in their passages, anywhere. Those of the patterns
-are the whole sentences, from which copying is learnt soon: with the patterns' own short answers the
-passage was worth nothing to a generator after 200 updates.
+Their training data contains no expert question, and marks no passage that one needs: they are
+fine-tuned, with gold passages, on questions that `dalm qa-gen` generates with rules from MedQuAD's
+passages and from COVID-QA's knowledge base, and on XQuAD's, which people wrote about Wikipedia. The
+answers of all three occur anywhere in their passages. Answers of the rules are whole sentences,
+from which copying is learnt quickly: with the rules' short answers, a generator made no use of the
+passage after 200 updates.
 
     python covid_readers.py SEED ...    make them
 """
@@ -21,7 +21,7 @@ from common import DATA, WORK
 from dalm import GeneratorOnly, QaGen, qa_gen, train_generator_only
 
 SIZE = {"width": 192, "layers": 3, "heads": 6, "vocabulary": 4096, "max_length": 512}
-"""2.2 million weights."""
+"""2.2 million parameters."""
 ASKED_BY_PATTERNS = ("medquad_train.csv", "covidqa_passages.csv")
 ASKED_BY_PEOPLE = "xquad_en_train.csv"
 COLUMNS = ("Query", "Passage", "Answer")
@@ -79,7 +79,7 @@ def fresh(seed: int) -> str:
 
 
 def reader(seed: int) -> str:
-    """Return a generator that can read, as any pretrained one can."""
+    """Return a generator that can answer from passages, as any pretrained one can."""
     folder = WORK / f"covid-reader-{seed}"
     if not (folder / "generator").exists():
         settings = GeneratorOnly(

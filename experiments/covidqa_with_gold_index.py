@@ -1,8 +1,8 @@
-"""Experiment 3, over an index: COVID-QA's gold passages known, candidates from all 2,341.
+"""Run experiment 3 over an index: COVID-QA's gold passages known, candidates from all 2,341.
 
-What `toy_with_gold_index.py` asks of the toy domain, with the generators of
-`covidqa_with_reader.py`, whose `independent` is the row to compare with. Its 60 updates hold too
-little arithmetic for a refresh within a tenth of it, so that the full refresh has a larger share.
+The same arms as in `toy_with_gold_index.py`, with the generators of `covidqa_with_reader.py`, whose
+`independent` is the row to compare with. A tenth of the FLOPs of its 60 updates doesn't pay for a
+refresh, so the full refresh has a larger budget.
 """
 
 from typing import Any

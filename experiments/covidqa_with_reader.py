@@ -1,8 +1,9 @@
-"""Experiment 3: COVID-QA with a generator that can read.
+"""Run experiment 3: COVID-QA with a generator that can answer from passages.
 
-The retriever, the questions and the passages of `covidqa.py`, its control. The generator was made
-from nothing, too, but has learnt to read on other questions (`covid_readers.py`), as any pretrained
-one has. With gold passages candidates come from the batch; without, from the index.
+The retriever, the questions and the passages of `covidqa.py`, its control. The generator was also
+trained from scratch, but on other questions (`covid_readers.py`), so that it can answer from a
+passage, as any pretrained one can. With gold passages, candidates are in-batch; without, they come
+from the index.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
-"""Warm a retriever up without a question: what patterns alone gain on COVID-QA.
+"""Measure what rule-based questions alone gain a retriever on COVID-QA.
 
-`dalm qa-gen` makes questions of the knowledge base by patterns (no model), all-MiniLM-L6-v2 is
-trained by contrast on nothing but those, and the experts' questions, which it has never seen, are
-looked up in the knowledge base. Steps and learning rate were chosen beforehand.
+`dalm qa-gen` generates questions from the knowledge base with rules (no model), all-MiniLM-L6-v2 is
+trained contrastively on only those, and evaluated on the expert questions, which it has never seen,
+over the knowledge base. Steps and learning rate were chosen beforehand.
 """
 
 import json

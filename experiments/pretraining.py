@@ -1,16 +1,16 @@
-"""Experiment 5: does a domain's text help a generator that was made from nothing?
+"""Run experiment 5: does pretraining on domain text help a small generator?
 
-A Llama of one million weights and its tokenizer are made of MedQuAD's passages and COVID-QA's
-knowledge base, and pretrained on them; its bits per byte on held-out texts are taken before and
-after. Then it is tuned on questions with their gold passages, and so is one that was not
-pretrained: same weights at the start, same tokenizer, same tuning, and once more with three times
-as much of it. What is measured is the answers' negative log-likelihood on the test side, of
-documents apart. COVID-QA's knowledge base holds the test's articles too, as a user's would;
+A Llama of one million parameters and its tokenizer are made from MedQuAD's passages and COVID-QA's
+knowledge base, and pretrained on them; bits per byte on held-out texts are computed before and
+after. Then it is fine-tuned on questions with their gold passages, and so is one without
+pretraining: same initial weights, same tokenizer, same fine-tuning, and once more with three times
+as much of it. The metric is the negative log-likelihood of the answers on the test split, which has
+separate documents. COVID-QA's knowledge base includes the test articles, as a user's would;
 MedQuAD's test passages are in none of the texts.
 
-The texts are read in two forms: as they are; and as reading comprehension texts, each passage
-followed by exercises (`dalm reading-comprehension`) and by questions that patterns made of it
-(`dalm qa-gen`), with half as many updates. Held out, and measured, are the same plain passages.
+The texts come in two forms: bare; and as reading comprehension texts, each passage followed by
+exercises (`dalm reading-comprehension`) and by questions generated from it with rules (`dalm
+qa-gen`), with half as many updates. Held out and evaluated are the same bare passages.
 
     python pretraining.py            all cells
     python pretraining.py --smoke    one seed, a few updates, to see that it runs
@@ -60,7 +60,7 @@ ARMS = {
     "pretrained on exercises, then tuned": ("exercises", 1),
     "pretrained on exercises alone": ("exercises", 0),
 }
-"""In which form the texts were read, if they were, and how long the tuning is."""
+"""Form of the pretraining texts, if any, and length of the fine-tuning."""
 PLACE = WORK / ("smoke" if SMOKE else "pretraining")
 
 

@@ -1,4 +1,4 @@
-"""Results in, the tables of docs/experiments.md out: `python tables.py` writes them in place."""
+"""Write the results into the tables of docs/experiments.md: `python tables.py`."""
 
 import re
 import statistics

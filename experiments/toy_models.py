@@ -1,11 +1,11 @@
-"""The pairs that the toy experiments start from, made once for each seed and kept.
+"""Make the model pairs that the toy experiments start from, once per seed, and keep them.
 
-The misaligned retriever has learnt places and the wrong jargon: it was trained by contrast on
-questions in which every kind of device is called by another one's name, so it finds the right place
-and there the wrong device. The reader has learnt to read on half of the places.
+The misaligned retriever has learnt the places and the wrong jargon: it was trained contrastively on
+questions in which every kind of device has another kind's name, so it finds the right place and the
+wrong device. The generator has learnt to answer from passages on half of the places.
 
-One thread makes them: with two, each sum is rounded in another order, and hundreds of updates later
-the pair is another one. Made so, a pair came out the same to the last digit on two machines.
+They are made with one thread: with two, sums are rounded in another order, and after hundreds of
+updates the pair differs. With one thread, a pair was identical on two machines.
 """
 
 import re
@@ -69,7 +69,7 @@ def misaligned(seed: int) -> str:
 
 
 def reader(seed: int) -> str:
-    """Return a generator that can read, as any pretrained one can: it was tuned on other places."""
+    """Return a generator that can answer from passages: it was fine-tuned on other places."""
     folder = WORK / f"reader-{seed}"
     if not (folder / "generator").exists():
         options = {**RATES, "per_device_train_batch_size": 32, "max_train_steps": 700}

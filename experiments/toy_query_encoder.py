@@ -1,7 +1,7 @@
-"""Experiment 1 once more, with the defaults of an index: a full refresh, and re-ranking.
+"""Run experiment 1 again with the defaults of an index: a full refresh and re-ranking.
 
-Is the query encoder alone enough, and does it need longer? Pairs of its own: those of
-`toy_without_gold.py` were made by two threads, and come out the same nowhere else.
+Is training the query encoder only enough, and does it need more updates? It has its own pairs:
+those of `toy_without_gold.py` were made with two threads and can't be reproduced elsewhere.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
-"""Experiment 2: the same domain where the gold passages are known, at equal steps and batch.
+"""Run experiment 2: the toy domain with known gold passages, at equal steps and batch size.
 
-An untrained retriever and a generator that can read, on the questions of half of the places with
-their passages; candidates come from the batch.
+An untrained retriever and a generator that can answer from passages, on the questions of half of
+the places with their passages; candidates are in-batch.
 """
 
 from collections.abc import Iterator

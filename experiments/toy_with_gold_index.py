@@ -1,8 +1,8 @@
-"""Experiment 2, second half: gold passages known, candidates from the whole knowledge base.
+"""Run experiment 2 over an index: known gold passages, candidates from the whole knowledge base.
 
-The untrained retriever, the reader and the questions of `toy_with_gold.py`; the gold passage of
-each question is put among its K candidates, the others are found in an index. What is asked: how
-many candidates, how the index is kept fresh, and whether the query encoder alone is enough.
+The untrained retriever, the generator and the questions of `toy_with_gold.py`; the gold passage of
+each question is one of its K candidates, the others are retrieved from an index. The arms vary the
+number of candidates, how the index is refreshed, and whether only the query encoder is trained.
 """
 
 from typing import Any

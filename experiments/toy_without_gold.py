@@ -1,8 +1,8 @@
-"""Experiment 1: joint training where nobody has marked the gold passage, with a known truth.
+"""Run experiment 1: joint training without gold passages, on a domain whose truth is known.
 
 Questions and answers of half of the toy domain's places, the passages of those places as the
-knowledge base, a retriever that has learnt the wrong jargon, a generator that can read. What is
-measured: held-out documents found, before and after.
+knowledge base, a retriever that has learnt the wrong jargon, and a generator that can answer from
+passages. The metrics are retrieval of held-out documents before and after.
 """
 
 from common import run
@@ -41,7 +41,7 @@ VARIANTS = {
     "K = 4": WRITTEN | {"num_candidates": 4},
     "K = 16": WRITTEN | {"num_candidates": 16},
 }
-"""Of rag_sequence, one thing changed in each."""
+"""Arms of rag_sequence with one change each."""
 
 
 if __name__ == "__main__":

@@ -603,11 +603,11 @@ def test_a_knowledge_base_that_is_none(train: Trainings, tmp_path: Path) -> None
     [
         (None, "name a YAML file"),
         ("seed: [1\n", "line 2: not YAML"),
-        ("- seed\n", "a list; write a line for each option"),
+        ("- seed\n", "a list; write one option per line"),
         ("learning_rat: 1\n", "Did you mean --learning-rate?"),
         ("learning_rate: fast\n", "learning_rate"),
         ("settings:\n  seed: 1\n", "settings"),
-        (b"\xff\xfe", "not text in UTF-8"),
+        (b"\xff\xfe", "not UTF-8"),
     ],
 )
 def test_configs(train: Trainings, tmp_path: Path, content: str | bytes | None, said: str) -> None:

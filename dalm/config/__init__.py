@@ -1,9 +1,9 @@
-"""Options of every command, declared once: a command line, YAML or Python in, one dataclass out.
+"""Declare the options of every command once, for the command line, YAML files and Python.
 
-A class is a panel of the help: its fields are the options, the line below a field is its help.
-A command's options are a class that inherits the panels it needs, so that they are flat on the
-command line, in a YAML config, and in Python: `RagE2E(output_dir="out", learning_rate=2e-5)`.
-Standard library and cyclopts only: `dalm --help` imports nothing heavier.
+A class is a panel of the help, a field is an option, and the string below a field is its help. The
+options of a command are a class that inherits the panels it needs, so that they are flat on the
+command line, in a YAML file and in Python: `RagE2E(output_dir="out", learning_rate=2e-5)`.
+Imports the standard library and cyclopts only, so that `dalm --help` starts quickly.
 """
 
 from dalm.config.data import MineNegatives, Passages, QaGen, ReadingComprehension
@@ -48,7 +48,7 @@ COMMAND_OPTIONS = (
     "ReadingComprehension",
     "RetrieverOnly",
 )
-"""The classes that hold all options of a command; `dalm` offers them too."""
+"""The options classes of the commands, which `dalm` exports as well."""
 
 __all__ = [
     "COMMAND_OPTIONS",

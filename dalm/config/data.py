@@ -1,4 +1,4 @@
-"""Options of `dalm passages`."""
+"""Define the options of the commands that make training data: passages to hard negatives."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
@@ -13,145 +13,147 @@ from dalm.config.shared import Machine, PairColumns, RetrieverKind, VectorCache
 @panel("Passages")
 @dataclass(frozen=True, kw_only=True)
 class PassageLengths:
-    """How long a passage is."""
+    """Length of passages and removal of duplicates."""
 
     max_words: int = option(100, least=8)
-    """Longest passage in words; a Chinese or Japanese sign is a word. --max-tokens goes before."""
+    """Maximum passage length in words; each CJK character counts as one word. --max-tokens
+    overrides it."""
     max_tokens: int | None = option(None, least=32, needs={"tokenizer": None})
-    """Longest passage in the tokens of --tokenizer, the special ones it adds among them."""
+    """Maximum passage length in tokens of --tokenizer, special tokens included."""
     tokenizer: str | None = option(None, needs={"max_tokens": None})
-    """Tokenizer by folder or hub name, such as that of the retriever to be trained."""
+    """Tokenizer, a folder or hub name: usually that of the retriever to be trained."""
     overlap: int = option(0, least=0)
-    """Words (or tokens) of a passage's end that the next one may repeat, in whole sentences."""
+    """Overlap of consecutive passages in words (or tokens), in whole sentences."""
     min_words: int = option(5, least=1)
-    """Shortest document and section; a shorter section goes along with its neighbour."""
+    """Minimum length of a document and a section in words; a shorter section is merged with its
+    neighbour."""
     near_duplicates: float = option(0.8, least=0.5, most=1)
-    """Jaccard similarity of word triples from which a passage is left out; 1: none is."""
+    """Drop a passage whose word-trigram Jaccard similarity to an earlier one reaches this value; 1:
+    drop exact duplicates only."""
 
 
 @panel("Documents")
 @dataclass(frozen=True, kw_only=True)
 class DocumentReading:
-    """How documents are read."""
+    """Document loading."""
 
     text_column: str | None = None
-    """Column with the text, in JSON a path (`data.body`); by default passage, text, body, ..."""
+    """Column with the text; in JSON a path (`data.body`). By default passage, text, body ..."""
     title_column: str | None = None
-    """Column with the title; by default title, if it is there."""
+    """Column with the title; by default title, if it exists."""
     encoding: str = "utf-8"
-    """Encoding of texts that don't name their own."""
+    """Encoding of files that don't declare their own."""
     max_megabytes: int = option(64, least=1)
-    """Largest file, text unpacked from one, or row of a table; larger ones are left unread."""
+    """Maximum size of a file, of its unpacked text, and of a table row; larger ones are skipped."""
     processes: int = option(1, least=1)
-    """Processes that read and cut."""
+    """Number of worker processes."""
 
 
 @panel("Output")
 @dataclass(frozen=True, kw_only=True)
 class PassageOutput:
-    """Where the passages go."""
+    """Output file."""
 
     output: str
-    """File to write, .jsonl; one that is there grows by what is new."""
+    """File to write (.jsonl); new passages are appended to an existing one."""
     overwrite_output: bool = option(False, kept=False)
-    """Make the file anew instead."""
+    """Write the file from scratch instead of appending."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Passages(PassageLengths, DocumentReading, PassageOutput):
-    """Options of `dalm passages`."""
+    """Define the options of the commands that make training data: passages to hard negatives."""
 
 
-# FOLDED qa_gen.py: Options of the command that makes questions and answers.
+# Questions and answers
 
 Kind = Literal["fact", "why", "how", "compare", "multi-passage"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SINGLE_KINDS: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "multi-passage")
 
 ASKS = {"backend": ("http", "transformers")}
-"""Backends that ask a model."""
+"""Backends that use a language model."""
 OVER_HTTP = {"backend": ("http",)}
 LOADS = {"backend": ("transformers",), "retriever_name_or_path": None}
-"""What loads a model into this machine."""
+"""Options with which a model is loaded locally."""
 
 
 @panel("Columns")
 @dataclass(frozen=True, kw_only=True)
 class PassageColumns:
-    """Names of the columns of a table of passages."""
+    """Column names of a table of passages."""
 
     passage_column: Annotated[
         str, Parameter(alias=("--passage-column-name", "--dataset-passage-col-name"))
     ] = "Passage"
     """Column with the passage, in JSON a path (`body.text`); `Abstract`, `Context`, `text`, `body`
-    and `content` are recognised when it is missing."""
+    and `content` are tried if it is missing."""
     title_column: Annotated[str, Parameter(alias="--title-column-name")] = "Title"
-    """Column with the document's title; without it each passage is a document."""
+    """Column with the document's title; without it each passage counts as a document."""
     encoding: str | None = None
-    """Encoding of csv, tsv and JSON files; by default UTF-8, or UTF-16 by byte order mark."""
+    """Encoding of csv, tsv and JSON files. Default: UTF-8, or UTF-16 by byte order mark."""
 
 
 @panel("Backend")
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """Who writes the questions."""
+    """Backend that generates the questions."""
 
     backend: Literal["extractive", "http", "transformers"] = "extractive"
-    """extractive: patterns, no model. http: an OpenAI-compatible server (vLLM, Ollama, llama.cpp,
-    TGI ...). transformers: an instruct model on this machine."""
+    """extractive: rules, no model. http: an OpenAI-compatible server (vLLM, Ollama, llama.cpp, TGI
+    ...). transformers: a local instruct model."""
     generator_name_or_path: Annotated[str | None, Parameter(alias="--model")] = option(
         None, needs=ASKS
     )
-    """The server's name for its model; for transformers a folder or a name on the hub."""
+    """Name of the model on the server; for transformers a folder or a Hugging Face hub name."""
     base_url: str | None = option(None, needs=OVER_HTTP)
-    """The server, as in http://localhost:8000/v1; one without a path gets /v1."""
+    """Base URL of the server, such as http://localhost:8000/v1; without a path /v1 is added."""
     api_key_env: str = option("OPENAI_API_KEY", needs=OVER_HTTP)
-    """Environment variable with the server's key, if it wants one. The key is written nowhere."""
+    """Environment variable with the API key, if one is needed. The key is never written to disk."""
     concurrency: int = option(16, least=1, most=1024, needs=OVER_HTTP)
-    """Requests under way at once."""
+    """Number of concurrent requests."""
     max_retries: int = option(8, least=0, needs=OVER_HTTP)
-    """How often to ask again when the server is busy, broken or gone, waiting longer each time."""
+    """Retries when the server is busy, fails or can't be reached, with exponential backoff."""
     timeout: float = option(300.0, over=0, needs=OVER_HTTP)
-    """Seconds to wait for an answer."""
+    """Request timeout in seconds."""
     temperature: float = option(0.0, least=0, most=2, needs=OVER_HTTP)
-    """Randomness of the answers; 0: the likeliest words."""
+    """Sampling temperature; 0: greedy decoding."""
     max_new_tokens: int = option(1024, least=16, needs=ASKS)
-    """Longest answer, in the model's tokens."""
+    """Maximum reply length in tokens."""
 
 
 @panel("Questions")
 @dataclass(frozen=True, kw_only=True)
 class Questions:
-    """What is asked about a passage."""
+    """Number and kinds of questions."""
 
     questions_per_passage: int = option(3, least=1, most=50)
-    """Questions to make of a passage at most; the gates leave fewer."""
+    """Maximum number of questions per passage; the filters leave fewer."""
     kinds: Annotated[list[Kind] | None, Parameter(consume_multiple=True, negative=())] = option(
         None, needs=ASKS
     )
-    """Kinds of question, by default fact, why, how and compare. multi-passage: one more request
-    for each passage and the next of its document."""
+    """Kinds of question; by default fact, why, how and compare. multi-passage: one more request for
+    each pair of consecutive passages of a document."""
 
 
-@panel("Gates")
+@panel("Filters")
 @dataclass(frozen=True, kw_only=True)
 class RoundTrip:
-    """Whether a question finds its passage."""
+    """Round-trip filter: a question has to retrieve its passage."""
 
     round_trip_k: int = option(20, least=0)
-    """A question must find its own passage among the best k of BM25, or of the retriever; 0 lets
-    every question pass."""
+    """Keep a question if BM25 or the retriever ranks its passage in the top k; 0: keep all."""
     retriever_name_or_path: str | None = option(None, needs={"round_trip_k": None})
-    """Embedding model that searches beside BM25: a folder, or a name on the hub."""
+    """Embedding model to search with, besides BM25: a folder or a Hugging Face hub name."""
 
 
 @panel("Machine")
 @dataclass(frozen=True, kw_only=True)
 class OwnModels:
-    """Where and in which precision to compute."""
+    """Device and precision of local models."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = option("auto", needs=LOADS)
-    """auto: bf16 where the GPU or CPU has it in hardware, else fp32."""
+    """auto: bf16 if the GPU or CPU supports it in hardware, else fp32."""
     device: Literal["auto", "cpu", "cuda", "mps"] = option("auto", needs=LOADS)
     """auto: the accelerator if there is one."""
 
@@ -159,28 +161,27 @@ class OwnModels:
 @panel("Run")
 @dataclass(frozen=True, kw_only=True)
 class Tables:
-    """Where the questions go, and in which form."""
+    """Output tables, split and dry run."""
 
     output_dir: str = "qa-gen"
-    """Folder for the tables, the rejections, the settings and the journal of a model's answers. A
-    run that was killed goes on there, and asks nothing twice."""
+    """Folder for the tables, the rejected questions, the settings and the cache of the model's
+    replies. An interrupted run resumes there and asks nothing twice."""
     overwrite_output_dir: bool = option(False, kept=False)
-    """Replace the tables that are there; the journal stays."""
+    """Replace existing tables; cached replies are kept."""
     as_csv: Annotated[bool, Parameter(negative=())] = False
-    """Write csv; so it is if no form is named. More than one may be."""
+    """Write csv (the default format). Formats can be combined."""
     as_jsonl: Annotated[bool, Parameter(negative=())] = False
     """Write jsonl."""
     as_dataset: Annotated[bool, Parameter(negative=())] = False
-    """Write folders of the `datasets` library."""
+    """Write Hugging Face `datasets` folders."""
     test_share: float = option(0.1, over=0, most=0.9)
-    """Share of the documents whose questions go to the test table."""
+    """Fraction of documents whose questions go to the test table."""
     seed: int = option(42, least=0, most=2**32 - 1)
-    """Seed of the split, and of a server's sampling."""
+    """Seed of the split and of the server's sampling."""
     dry_run: Annotated[bool, Parameter(negative=())] = option(False, kept=False)
-    """Print requests, tokens and an estimate of the time; ask nothing, write nothing."""
+    """Print the number of requests and tokens and a time estimate; send and write nothing."""
     limit: int | None = option(None, least=1, kept=False)
-    """Try this many passages, spread over the table, and show what comes out; no table is
-    written."""
+    """Try this many passages, spread over the table, and print the questions; write no table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,35 +189,35 @@ class QaGen(PassageColumns, Backend, Questions, RoundTrip, OwnModels, Tables):
     """Options of `dalm qa-gen`."""
 
 
-# FOLDED reading_comprehension.py: Options of `dalm reading-comprehension`.
+# Reading comprehension
 
 
 @panel("Exercises")
 @dataclass(frozen=True, kw_only=True)
 class Exercises:
-    """What is asked about a passage."""
+    """Source and number of exercises."""
 
     patterns: bool = True
-    """Mine exercises from a passage's sentences by patterns: for English texts."""
+    """Mine exercises from the passage's sentences with rules (English only)."""
     questions: str | None = None
-    """Table of questions and answers that `dalm qa-gen` made of the passages, by any backend."""
+    """Table of questions and answers on these passages, from `dalm qa-gen` with any backend."""
     general_vocabulary: str | None = option(None, needs={"patterns": None})
-    """File of general words, or a tokenizer; words that it lacks are the domain's own."""
+    """File of general words, or a tokenizer; words missing from it count as domain words."""
     exercises_per_passage: int = option(4, least=1)
-    """Exercises in a text, at most."""
+    """Maximum number of exercises per passage."""
     seed: int = option(42, least=0, most=2**32 - 1)
-    """Seed of the choice of exercises and of their wording."""
+    """Seed of the choice and the wording of exercises."""
 
 
 @panel("Output")
 @dataclass(frozen=True, kw_only=True)
 class TextOutput:
-    """Where the texts go."""
+    """Output file."""
 
     output: str
     """File to write: .jsonl, .csv, .tsv or .parquet."""
     overwrite_output: bool = option(False, kept=False)
-    """Replace the file if it is there."""
+    """Replace an existing file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,43 +225,43 @@ class ReadingComprehension(PassageColumns, Exercises, TextOutput):
     """Options of `dalm reading-comprehension`."""
 
 
-# FOLDED mining.py: Options of the mining of hard negatives.
+# Hard negatives
 
 
 @panel("Mining")
 @dataclass(frozen=True, kw_only=True)
 class Mining:
-    """Where negatives are looked for, and what may become one."""
+    """Search and selection of hard negatives."""
 
     retriever_name_or_path: Annotated[str, Parameter(alias="--model-name-or-path")]
-    """Embedding model: a folder, also one with adapters, or a name on the Hugging Face hub."""
+    """Embedding model: a folder (full model or LoRA adapters) or a Hugging Face hub name."""
     output: str
-    """File for the table with its negatives; csv, tsv, jsonl or parquet by its ending."""
+    """File for the table with negatives; format by extension: .csv, .tsv, .jsonl or .parquet."""
     overwrite_output: bool = False
-    """Replace the file that is there."""
+    """Replace an existing file."""
     retriever_peft_model_path: str | None = None
-    """Folder with LoRA adapters to put on the retriever."""
+    """Folder with LoRA adapters for the retriever."""
     passages: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None
-    """More tables of passages to search besides the dataset's own: a whole knowledge base."""
+    """Tables of further passages to search (a knowledge base), in addition to the dataset's own."""
     bm25: bool = False
-    """Search by words, too: the negatives are taken from both rankings in turns."""
+    """Also search with BM25; negatives are taken from both rankings in turn."""
     num_negatives: int = option(4, least=1)
-    """Negatives for each question; fewer where fewer are left."""
+    """Maximum number of negatives per question."""
     first_rank: int = option(1, least=1)
-    """First place of a ranking to look at, gold passages not counted."""
+    """First rank to consider, gold passages not counted."""
     last_rank: int = option(100, least=1)
-    """Last place to look at."""
+    """Last rank to consider."""
     max_share: float | Literal["off"] = option(0.95, over=0, most=1)
-    """Leave out passages that score above this share of the gold passage's score: they are likely
-    to answer the question. off: keep them."""
+    """Skip passages that score above this fraction of the gold passage's score: they are likely
+    false negatives. off: keep them."""
     margin: float | None = option(None, least=0)
-    """Leave out passages that score above the gold passage's score less this, too."""
+    """Also skip passages that score above the gold passage's score minus this margin."""
     skip_same_document: bool = True
-    """Leave out passages with the gold passage's title."""
+    """Skip passages with the gold passage's title."""
     sampling: Literal["best", "random"] = "best"
-    """best: the highest ranks that are left. random: drawn from all that are left."""
+    """best: the highest-ranked remaining passages. random: a random sample of them."""
     seed: int = option(42, least=0, most=2**32 - 1, needs={"sampling": ("random",)})
-    """Seed of the drawing."""
+    """Seed of the random sample."""
 
 
 @dataclass(frozen=True, kw_only=True)

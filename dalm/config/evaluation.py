@@ -1,4 +1,4 @@
-"""Options of the evaluation commands."""
+"""Define the options of `dalm eval-retriever`, `dalm eval-rag` and `dalm compare`."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -12,12 +12,12 @@ Several = Parameter(consume_multiple=True, negative=())
 
 
 def is_url(name: str | None) -> bool:
-    """Return whether a model's name is the address of its server."""
+    """Return whether a model's name is a URL."""
     return name is not None and name.lower().startswith(("http://", "https://"))
 
 
 class Url(tuple[str, ...]):
-    """The values of an option that are addresses, for what an option needs."""
+    """The values of an option that are URLs, for the `needs` of other options."""
 
     __slots__ = ()
 
@@ -26,70 +26,70 @@ class Url(tuple[str, ...]):
 
 
 SERVED = {"judge": Url(("http://...",))}
-"""What only a judge on a server needs."""
+"""Options that only a judge on a server needs."""
 
 
 @panel("Lengths")
 @dataclass(frozen=True, kw_only=True)
 class TunedRetrieverLengths:
-    """The same for a model that may know from its training."""
+    """Truncation lengths; by default those stored with the model."""
 
     query_max_len: int | None = option(None, least=4)
-    """Longest query, in the retriever's tokens; by default as it was trained, else 50."""
+    """Maximum query length in retriever tokens; by default as in training, else 50."""
     passage_max_len: int | None = option(None, least=4)
-    """Longest passage, in the retriever's tokens; by default as it was trained, else 128."""
+    """Maximum passage length in retriever tokens; by default as in training, else 128."""
 
 
 @panel("Evaluation")
 @dataclass(frozen=True, kw_only=True)
 class RetrieverEvaluation:
-    """What is evaluated, and against what."""
+    """Retriever, knowledge base, metrics and baseline."""
 
     retriever_name_or_path: Annotated[str, Parameter(alias="--model-name-or-path")]
-    """Embedding model: a folder, also one with adapters, or a name on the Hugging Face hub."""
+    """Embedding model: a folder (full model or LoRA adapters) or a Hugging Face hub name."""
     retriever_peft_model_path: str | None = None
-    """Folder with LoRA adapters to put on the retriever."""
+    """Folder with LoRA adapters for the retriever."""
     passages: Annotated[list[str] | None, Several] = None
-    """More tables of passages to search besides the dataset's own: a whole knowledge base."""
+    """Tables of further passages to search (a knowledge base), in addition to the dataset's own."""
     top_k: int = option(10, least=1)
-    """Passages to find for each question."""
+    """Number of passages to retrieve per question."""
     measures: Annotated[list[str] | None, Several] = None
-    """Retrieval measures, as in `nDCG@10 R@5 RR@10 Success@1 P@1 AP`, the one to go by first; by
-    default nDCG, RR, P and Success at the deepest of 10, R at 1, 5, 10 ... up to --top-k."""
+    """Retrieval metrics, such as `nDCG@10 R@5 RR@10 Success@1 P@1 AP`, the main one first. By
+    default nDCG, RR, P and Success at 10 (or --top-k, if lower), and R at 1, 5, 10 ... --top-k."""
     index: Literal["exact", "hnsw"] = "exact"
-    """exact: every passage is compared. hnsw: a graph, approximate, for many millions."""
+    """exact: exhaustive search. hnsw: approximate graph search, for many millions of passages."""
     baseline: str | None = None
-    """Embedding model to compare with, such as the untuned one."""
+    """Embedding model to compare with, such as the one before training."""
 
 
 @panel("Results")
 @dataclass(frozen=True, kw_only=True)
 class ResultsFiles:
-    """Where the results go."""
+    """Output of the evaluation."""
 
     output_dir: str | None = None
-    """Folder for the run: figures, hits and answers; by default the next free `evaluation-N`."""
+    """Folder for metrics, hits and answers; by default the next free `evaluation-N`."""
     overwrite_output_dir: bool = False
-    """Replace the results that are there."""
+    """Replace existing results."""
     report: str | None = None
-    """HTML file to write: one page with figures, curves and every query; opens from disk."""
+    """HTML report to write: one self-contained page with metrics, curves and every query."""
     seed: int = option(42, least=0, most=2**32 - 1)
-    """Seed of the intervals' resampling, and of random passages."""
+    """Seed of the resampling and of random passages."""
 
 
-@panel("What has to hold")
+@panel("Quality gates")
 @dataclass(frozen=True, kw_only=True)
 class Gates:
-    """When an evaluation fails, with exit code 1: for CI."""
+    """Conditions under which an evaluation fails with exit code 1, for CI."""
 
     fail_below: Annotated[list[str] | None, Several] = None
-    """Measures with the least that they may be, as in `R@10=0.8 EM=0.4`."""
+    """Minimum value per metric, such as `R@10=0.8 EM=0.4` (for NLL the maximum)."""
     fail_on_regression: bool = option(False, needs={"baseline": None, "baseline_generator": None})
-    """Fail if a measure fell below the baseline's by more than chance may do, or the guard did."""
+    """Fail if a metric is significantly worse than the baseline's, or if the guard fails."""
     guard: str | None = option(None, needs={"baseline": None, "baseline_generator": None})
-    """A second, general dataset: what did it get worse at? Takes the same column names."""
+    """A second, general dataset that shows what training cost elsewhere; same column names."""
     guard_margin: float = option(0.02, least=0, most=1, needs={"guard": None})
-    """How far the first measure, and F1 of the answers, may fall there."""
+    """Largest allowed drop of the first metric, and of the answers' F1, on the guard dataset."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,77 +109,77 @@ class EvalRetriever(
 @panel("Columns")
 @dataclass(frozen=True, kw_only=True)
 class AnswerableColumn:
-    """Name of the column that marks questions without an answer."""
+    """Column that marks unanswerable questions."""
 
     answerable_column: str = "Answerable"
-    """Column that says true or false: can it be answered from the passages? Used if it is there."""
+    """Column with true or false: can the passages answer the question? Used if it exists."""
 
 
 @panel("Generator")
 @dataclass(frozen=True, kw_only=True)
 class GeneratorEvaluation:
-    """Which generator, and how it answers."""
+    """Generator and how it answers."""
 
     generator_name_or_path: str | None = None
-    """Causal language model: a folder, also one with adapters, or a name on the hub."""
+    """Causal language model: a folder (full model or LoRA adapters) or a Hugging Face hub name."""
     generator_peft_model_path: str | None = None
-    """Folder with LoRA adapters to put on the generator."""
+    """Folder with LoRA adapters for the generator."""
     evaluate_generator: bool = False
-    """Let the generator answer from the passages found, and compare with the table's answers."""
+    """Generate answers from the retrieved passages and score them against the dataset's answers."""
     bounds: bool = option(True, needs={"evaluate_generator": None})
-    """Answer from the gold passage, a random one and none too: what retrieval can be worth."""
+    """Also answer from the gold passage, a random passage and no passage: bounds of what retrieval
+    can contribute."""
     baseline_generator: str | None = option(None, needs={"evaluate_generator": None})
-    """Generator to compare with; by default the same one, behind the baseline's retriever."""
+    """Generator to compare with; by default the same one, with the baseline retriever."""
     reader_passages: int | None = option(None, least=1, needs={"evaluate_generator": None})
-    """Best passages in a prompt; by default as it was trained, else 1."""
+    """Number of top passages in a prompt; by default as in training, else 1."""
     citations: bool = option(False, needs={"evaluate_generator": None})
-    """Number the passages, ask for citations such as [1], and measure them. The prompts are then
-    not those of the training."""
+    """Number the passages, ask for citations such as [1], and score them. The prompts then differ
+    from those of training."""
     max_new_tokens: int = option(64, least=1, needs={"evaluate_generator": None})
-    """Longest answer, in the generator's tokens."""
+    """Maximum answer length in generator tokens."""
     generator_max_len: int | None = option(None, least=16, needs={"evaluate_generator": None})
-    """Longest prompt with its answer; by default as it was trained, else 256."""
+    """Maximum length of prompt plus answer in tokens; by default as in training, else 256."""
 
 
 @panel("Generator")
 @dataclass(frozen=True, kw_only=True)
 class ServedGeneratorOptions:
-    """A generator on a server in place of a local one."""
+    """Generator on a server instead of a local one."""
 
     generator_url: str | None = option(None, needs={"evaluate_generator": None})
-    """An OpenAI-compatible server whose model answers, as in http://localhost:8000/v1, in place of
-    --generator-name-or-path. NLL isn't measured: a server gives no log-probabilities of it."""
+    """OpenAI-compatible server that answers instead of --generator-name-or-path, such as
+    http://localhost:8000/v1. NLL is not computed: a server returns no log-probabilities of it."""
     generator_model: str | None = option(None, needs={"generator_url": None})
-    """The server's name for its model."""
+    """Name of the model on the server."""
     generator_api_key_env: str = option("OPENAI_API_KEY", needs={"generator_url": None})
-    """Environment variable with the server's key, if it wants one. The key is written nowhere."""
+    """Environment variable with the API key, if one is needed. The key is never written to disk."""
 
 
 @panel("Judge")
 @dataclass(frozen=True, kw_only=True)
 class Judging:
-    """Who gives an opinion on the answers, beside the measures."""
+    """LLM-as-a-judge."""
 
     judge: str | None = option(None, needs={"evaluate_generator": None})
-    """An OpenAI-compatible server whose model judges the answers from the passages found, as in
-    http://localhost:8000/v1: are they supported by the passages, and do they mean the same as a
-    reference? With a baseline also: whose answer is better? Everything is asked in two orders.
-    What doesn't begin with http:// or https:// is an instruct model on this machine: a folder, or
-    a name on the hub."""
+    """Model that judges the answers from the retrieved passages: an OpenAI-compatible server, such
+    as http://localhost:8000/v1, or a local instruct model, a folder or hub name. It judges
+    faithfulness to the passages, correctness against the reference and, with a baseline,
+    preference. Everything is asked twice, in both orders."""
     judge_model: str | None = option(None, needs=SERVED)
-    """The server's name for its model."""
+    """Name of the model on the server."""
     judge_api_key_env: str = option("OPENAI_API_KEY", needs=SERVED)
-    """Environment variable with the server's key, if it wants one. The key is written nowhere."""
+    """Environment variable with the API key, if one is needed. The key is never written to disk."""
     judge_concurrency: int = option(16, least=1, most=1024, needs=SERVED)
-    """Requests under way at once."""
+    """Number of concurrent requests."""
     judge_max_retries: int = option(8, least=0, needs=SERVED)
-    """How often to ask again when the server is busy, broken or gone, waiting longer each time."""
+    """Retries when the server is busy, fails or can't be reached, with exponential backoff."""
     judge_timeout: float = option(300.0, over=0, needs=SERVED)
-    """Seconds to wait for a verdict."""
+    """Request timeout in seconds."""
     judge_max_new_tokens: int = option(1024, least=16, needs={"judge": None})
-    """Longest reply, in the judge's tokens."""
+    """Maximum reply length in tokens of the judge."""
     judge_journal: str | None = option(None, needs={"judge": None})
-    """File that keeps every reply, so that nothing is asked twice; by default `judge.jsonl` in
+    """Cache file of the judge's replies, so that nothing is asked twice. Default: `judge.jsonl` in
     --output-dir, or `evaluation-judge.jsonl` beside the numbered folders. Runs may share one."""
 
 
@@ -196,16 +196,16 @@ class CompareRuns:
     """Options of `dalm compare`."""
 
     qrels: str | None = None
-    """TREC file of relevance judgements, for runs that are TREC files."""
+    """TREC qrels file, for runs that are TREC files."""
     measures: Annotated[list[str] | None, Several] = None
-    """Retrieval measures to take of TREC files; by default nDCG@10, RR@10, R at 1, 5, 10, 100."""
+    """Retrieval metrics for TREC files; by default nDCG@10, RR@10 and R at 1, 5, 10, 100."""
     report: str | None = None
-    """HTML file to write: one page with figures, curves and every query; opens from disk."""
+    """HTML report to write: one self-contained page with metrics, curves and every query."""
     overwrite_report: bool = option(False, needs={"report": None})
-    """Replace the page that is there."""
+    """Replace an existing report."""
     seed: int = option(42, least=0, most=2**32 - 1)
-    """Seed of the intervals' resampling."""
+    """Seed of the resampling."""
     fail_below: Annotated[list[str] | None, Several] = None
-    """Measures with the least that the last run may have, as in `R@10=0.8 EM=0.4`."""
+    """Minimum value per metric for the last run, such as `R@10=0.8 EM=0.4`."""
     fail_on_regression: bool = False
-    """Fail if a run is worse than the first by more than chance may do."""
+    """Fail if a run is significantly worse than the first."""

@@ -1,4 +1,4 @@
-"""Options of the supervised tuning of a generator on passages and questions."""
+"""Define the options of `dalm train-generator-only`, `dalm pretrain` and `dalm merge`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,45 +12,45 @@ from dalm.config.shared import Columns, GeneratorLength, Prompt
 from dalm.config.training import Training
 
 SEARCHES = {"retriever_name_or_path": None}
-"""What brings passages that were found."""
+"""Options without which no distractors are retrieved."""
 
 
 @panel("Reading")
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What stands in the prompts."""
+    """Passages in the training prompts."""
 
     reader_passages: int | None = option(None, least=1)
-    """Passages in a prompt, in random order: the gold one and distractors. By default 4 with a
+    """Passages per prompt, in random order: the gold one and distractors. By default 4 with a
     retriever, else 1."""
     gold_probability: float | None = option(None, least=0, most=1)
-    """Share of the rows whose gold passage is in the prompt, drawn anew in every epoch; the others
-    have distractors alone. By default 0.8 with a retriever, else 1."""
+    """Fraction of rows whose gold passage is in the prompt, redrawn every epoch; the others have
+    distractors only. By default 0.8 with a retriever, else 1."""
 
 
 @panel("Retriever")
 @dataclass(frozen=True, kw_only=True)
 class FoundDistractors:
-    """What finds the distractors; without a retriever they are drawn from the table."""
+    """Retriever that finds distractors; without one they are sampled from the dataset."""
 
     retriever_name_or_path: str | None = None
-    """Embedding model whose best passages are the distractors, found once before the training."""
+    """Embedding model whose top passages become distractors, retrieved once before training."""
     passages: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = option(
         None, needs=SEARCHES
     )
-    """More tables of passages to search besides the dataset's own: a whole knowledge base."""
+    """Tables of further passages to search (a knowledge base), in addition to the dataset's own."""
     query_max_len: int | None = option(None, least=4, needs=SEARCHES)
-    """Longest query, in the retriever's tokens; by default as it was trained, else 50."""
+    """Maximum query length in retriever tokens; by default as in training, else 50."""
     passage_max_len: int | None = option(None, least=4, needs=SEARCHES)
-    """Longest passage, in the retriever's tokens; by default as it was trained, else 128."""
+    """Maximum passage length in retriever tokens; by default as in training, else 128."""
     query_prompt: str | None = option(None, needs=SEARCHES)
-    """Text before every query; by default the model's own, or what its family was trained with."""
+    """Prefix of every query; by default the model's own, or that of its model family."""
     passage_prompt: str | None = option(None, needs=SEARCHES)
-    """Text before every passage; likewise."""
+    """Prefix of every passage; by default the model's own, or that of its model family."""
     cache: bool = option(True, needs=SEARCHES)
-    """--no-cache: encode all passages, also when a run goes on, and keep nothing."""
+    """--no-cache: encode all passages, also when a run is resumed, and cache nothing."""
     cache_dir: str | None = option(None, needs=SEARCHES)
-    """Folder for the passages' vectors; by default in the user's cache."""
+    """Folder for passage embeddings; by default the user cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,16 +68,16 @@ class GeneratorOnly(FoundDistractors, Reading, Columns, GeneratorLength, Prompt,
     )
     """Batches per update."""
     use_peft: Annotated[bool, Parameter(group="LoRA")] = False
-    """Train LoRA adapters on frozen weights."""
+    """Train LoRA adapters and freeze the model's weights."""
     use_bnb: Annotated[bool, Parameter(group="LoRA")] = False
-    """Hold the frozen weights in 4 bits; needs --use-peft, an NVIDIA GPU and bitsandbytes."""
+    """Load the frozen weights in 4 bits; needs --use-peft, an NVIDIA GPU and bitsandbytes."""
 
     def reads(self) -> int:
         """Return the number of passages in a prompt."""
         return self.reader_passages or (4 if self.retriever_name_or_path else 1)
 
     def gold_share(self) -> float:
-        """Return the share of the rows whose gold passage is in the prompt."""
+        """Return the fraction of rows whose gold passage is in the prompt."""
         if self.gold_probability is not None:
             return self.gold_probability
         return 0.8 if self.retriever_name_or_path else 1.0
@@ -91,53 +91,55 @@ Size = Literal["1m", "5m", "20m", "50m", "100m"]
 
 REPLAYS = {"replay": None}
 RATES: Mapping[str, float] = {"1m": 3e-3, "5m": 2e-3, "20m": 1e-3, "50m": 6e-4, "100m": 6e-4}
-"""Learning rates of new weights: many times those of pretrained ones, less for larger models."""
+"""Learning rates for training from scratch: far above those of pretrained weights, lower for
+larger models."""
 
 
 @panel("Texts")
 @dataclass(frozen=True, kw_only=True)
 class Texts:
-    """What is trained on, and what is measured on."""
+    """Training and held-out texts."""
 
     text_column: str | None = None
-    """Column with the text, in JSON a path (`data.body`); by default passage, text, body, ..."""
+    """Column with the text; in JSON a path (`data.body`). By default passage, text, body ..."""
     title_column: str | None = None
-    """Column with the title, which holds a document's rows together; by default title."""
+    """Column with the title, which groups the rows of a document; by default title."""
     encoding: str | None = None
-    """Encoding of texts and tables that don't name their own; by default UTF-8."""
+    """Encoding of files that don't declare their own. Default: UTF-8."""
     replay: str | None = None
-    """General texts, read likewise: some are mixed in against forgetting, some measured on."""
+    """General texts, to mix in against forgetting and to evaluate on."""
     replay_ratio: float = option(0.1, least=0, most=0.9, needs=REPLAYS)
-    """Share of general tokens in what is trained on; 0: general texts are only measured on."""
+    """Fraction of general tokens in the training data; 0: general texts are only evaluated on."""
     held_out: str | None = None
-    """Domain texts to measure on; by default a share of the texts, which isn't trained on."""
+    """Domain texts to evaluate on; by default a fraction of the texts is held out."""
     held_out_share: float = option(0.05, over=0, most=0.5)
-    """Share of the documents to hold out, of the domain's and of the general ones."""
+    """Fraction of documents to hold out, of the domain and of the general texts."""
     held_out_bytes: int = option(200_000, least=1)
-    """Bytes of held-out text, each of the domain's and the general, that the share keeps to."""
+    """Upper limit on held-out text in bytes, for the domain and the general texts each."""
 
 
 @panel("Pretraining")
 @dataclass(frozen=True, kw_only=True)
 class ContinuedPretraining:
-    """What is trained, and when it is good."""
+    """Model, sequence length and selection of the best weights."""
 
     from_scratch: Size | None = None
-    """Make tokenizer and model of about so many weights from the texts, in place of GENERATOR."""
+    """Train a new tokenizer and a model of about this many parameters instead of GENERATOR. Some
+    attention heads are initialised to copy (induction heads): see docs/generators.md."""
     extend_vocabulary: int = option(0, least=0)
-    """New tokens for the domain's words, those that save most; byte-pair tokenizers alone."""
+    """Number of domain words to add as tokens, those that save most; byte-pair tokenizers only."""
     sequence_length: int = option(1024, least=16)
-    """Tokens of a packed row; longer documents are cut into windows of it."""
+    """Tokens per packed row; longer documents are split into windows of this length."""
     evaluation_steps: int | None = option(None, least=1)
-    """Measure held-out text every so many updates; by default ten times a run."""
+    """Updates between evaluations on held-out text; by default ten per run."""
     max_general_loss: float = option(0.1, least=0, needs=REPLAYS)
-    """Share by which general text's bits per byte may rise in the weights that are kept."""
+    """Largest relative rise of bits per byte on general text allowed for the best weights."""
     patience: int | None = option(None, least=1)
-    """End the run after so many measurements without a better one; by default it isn't ended."""
+    """Stop early after this many evaluations without improvement; by default never."""
 
 
 def _with_rates(cls: type[T]) -> type[T]:
-    """Let `from_scratch` choose the default of the learning rate: what is given wins."""
+    """Let `from_scratch` set the default learning rate; an explicit value wins."""
     plain = cls.__init__
 
     @wraps(plain)
@@ -165,11 +167,11 @@ class Pretraining(Texts, ContinuedPretraining, Training):
     )
     """Batches per update."""
     learning_rate: Annotated[float, Parameter(group="Optimisation")] = option(5e-5, over=0)
-    """Highest learning rate; with --from-scratch 6e-4 (100m) to 3e-3 (1m) by default."""
+    """Peak learning rate; with --from-scratch by default 6e-4 (100m) to 3e-3 (1m)."""
     use_peft: Annotated[bool, Parameter(group="LoRA")] = False
-    """Train LoRA adapters on frozen weights."""
+    """Train LoRA adapters and freeze the model's weights."""
     use_bnb: Annotated[bool, Parameter(group="LoRA")] = False
-    """Hold the frozen weights in 4 bits; needs --use-peft, an NVIDIA GPU and bitsandbytes."""
+    """Load the frozen weights in 4 bits; needs --use-peft, an NVIDIA GPU and bitsandbytes."""
 
 
 # FOLDED merging.py: Options of the folding of adapters and of the interpolation of weights.
@@ -183,13 +185,13 @@ class Merge:
     output_dir: str
     """Folder for the merged model."""
     overwrite_output_dir: bool = False
-    """Replace the model that is there."""
+    """Replace an existing model."""
     weight: float = option(1.0, over=0, most=1)
-    """weight · tuned + (1 − weight) · base: under 1 the model forgets less of what the base knew,
-    and keeps less of what it learnt."""
+    """weight · tuned + (1 − weight) · base. Below 1 the model forgets less of the base and keeps
+    less of what it learnt."""
     base: str | None = None
-    """Model to fold into, or to interpolate with; by default the one that the adapter names."""
+    """Base model to merge into or interpolate with; by default the one the adapter names."""
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Type of the weights written; auto: as those of the base are stored."""
+    """Dtype of the written weights; auto: that of the base model."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to compute; auto: the accelerator if there is one."""
+    """Device; auto: the accelerator if there is one."""

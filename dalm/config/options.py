@@ -1,4 +1,4 @@
-"""How an option is declared: its default, the numbers that mean something, what it needs."""
+"""Declare options, group them in the help, and check their values before anything is loaded."""
 
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -11,6 +11,29 @@ from cyclopts import Parameter
 from dalm.errors import UserError
 
 T = TypeVar("T")
+
+
+def option(
+    default: Any,
+    *,
+    least: float | None = None,
+    over: float | None = None,
+    most: float | None = None,
+    needs: Mapping[str, Collection[Any] | None] | None = None,
+    kept: bool = True,
+) -> Any:
+    """Declare a field with its default and the conditions that `check` enforces.
+
+    A number has to be at least `least`, more than `over` and at most `most`. `needs` names the
+    options without which this one has no effect, each with the values that give it one; None: any
+    value that is set. `kept=False` leaves the field out of settings.yaml: a secret, or an option
+    of a single start such as --dry-run.
+    """
+    return field(
+        default=default,
+        repr=kept,
+        metadata={"least": least, "over": over, "most": most, "needs": needs or {}, "kept": kept},
+    )
 
 
 def panel(title: str) -> Callable[[type[T]], type[T]]:
@@ -26,33 +49,8 @@ def panel(title: str) -> Callable[[type[T]], type[T]]:
     return group
 
 
-def option(
-    default: Any,
-    *,
-    least: float | None = None,
-    over: float | None = None,
-    most: float | None = None,
-    needs: Mapping[str, Collection[Any] | None] | None = None,
-    kept: bool = True,
-) -> Any:
-    """Declare an option's default and what `check` holds it to.
-
-    A number is at least `least`, more than `over`, at most `most`. `needs` names options without
-    which this one has no effect, each with the values that give it one; None: any that is set.
-    `kept=False` leaves it out of settings.yaml: a secret, or what is said about one start of a run.
-    """
-    return field(
-        default=default,
-        repr=kept,
-        metadata={"least": least, "over": over, "most": most, "needs": needs or {}, "kept": kept},
-    )
-
-
-# FOLDED checks.py: What can be said of options before anything is read or loaded.
-
-
 def public(settings: object, **required: object) -> dict[str, object]:
-    """Return inputs and options as plain values, without secrets: what settings.yaml holds."""
+    """Return inputs and options as plain values without secrets, as settings.yaml holds them."""
     assert is_dataclass(settings)
     options = {
         f.name: getattr(settings, f.name) for f in fields(settings) if f.metadata.get("kept", True)
@@ -61,7 +59,7 @@ def public(settings: object, **required: object) -> dict[str, object]:
 
 
 def check(settings: object) -> None:
-    """Refuse numbers that mean nothing, and options that would have no effect.
+    """Refuse numbers out of bounds and options without effect.
 
     Raises:
         UserError: names the option, the value and the bound, or what it needs.
@@ -70,13 +68,13 @@ def check(settings: object) -> None:
     for f in fields(settings):
         value = getattr(settings, f.name)
         if isinstance(value, int | float) and f.metadata:
-            _check_number(f, value)
+            _check_bounds(f, value)
     for f in fields(settings):
         if getattr(settings, f.name) != f.default:
             _check_needs(f, settings)
 
 
-def _check_number(f: Field[Any], value: float) -> None:
+def _check_bounds(f: Field[Any], value: float) -> None:
     option = f"{spelled(f.name)} {value}"
     over, least, most = (f.metadata.get(name) for name in ("over", "least", "most"))
     if over is not None and not over < value < float("inf"):
@@ -88,17 +86,17 @@ def _check_number(f: Field[Any], value: float) -> None:
 
 
 def _check_needs(f: Field[Any], settings: object) -> None:
-    """Refuse an option that was set although nothing that gives it an effect is."""
+    """Refuse an option that was set without any of the options that give it an effect."""
     needs: dict[str, Any] = f.metadata.get("needs", {})
-    there = {name: getattr(settings, name) for name in needs if hasattr(settings, name)}
-    if not there or any(_has_effect(value, needs[name]) for name, value in there.items()):
+    present = {name: getattr(settings, name) for name in needs if hasattr(settings, name)}
+    if not present or any(_has_effect(value, needs[name]) for name, value in present.items()):
         return
     remedies = [
         spelled(name) if needs[name] is None else f"{spelled(name)} {' or '.join(needs[name])}"
-        for name in there
+        for name in present
     ]
     raise UserError(
-        f"{spelled(f.name)} has no effect without {', or '.join(remedies)}; add it or leave out "
+        f"{spelled(f.name)} has no effect without {' or '.join(remedies)}; add it or leave out "
         f"{spelled(f.name)}"
     )
 
@@ -108,16 +106,12 @@ def _has_effect(value: Any, values: Collection[Any] | None) -> bool:
 
 
 def spelled(name: str) -> str:
-    """Return an option as it is written on the command line."""
+    """Return an option's name as on the command line."""
     return f"--{name.replace('_', '-')}"
 
 
 def check_output_dir(folder: Path) -> None:
-    """Refuse a folder that could not be written to in the end.
-
-    Raises:
-        UserError: it is a file or in one, or the rights are missing.
-    """
+    """Refuse a folder that can't be written to; `artifacts.check_folder` replaces this."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         raise UserError(f"--output-dir {folder}: {there} is a file; name a folder")

@@ -1,4 +1,4 @@
-"""Panels that training and evaluation share: columns, lengths, retriever, machine."""
+"""Define the options that several commands share: columns, lengths, retriever, device, cache."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -11,36 +11,35 @@ from dalm.config.options import option, panel
 @panel("Columns")
 @dataclass(frozen=True, kw_only=True)
 class PairColumns:
-    """Names of the columns of a table of questions and passages."""
+    """Column names of a table of questions and passages."""
 
     passage_column: Annotated[str, Parameter(alias="--dataset-passage-col-name")] = "Passage"
     """Column with the passage, in JSON a path (`body.text`); `Abstract`, `Context`, `text`, `body`
-    and `content` are recognised when it is missing."""
+    and `content` are tried if it is missing."""
     query_column: Annotated[str, Parameter(alias="--dataset-query-col-name")] = "Query"
-    """Column with the question; `Question` is recognised when it is missing."""
+    """Column with the question; `Question` is tried if it is missing."""
     title_column: str = "Title"
-    """Column with the document's title; used if it is there."""
+    """Column with the document's title, if there is one."""
     prepend_title: bool = False
-    """Put the title before the passage's text, for the retriever and the generator alike."""
+    """Prepend the title to the passage text, for both retriever and generator."""
     encoding: str | None = None
-    """Encoding of csv, tsv and JSON files; by default UTF-8, or UTF-16 by byte order mark."""
+    """Encoding of csv, tsv and JSON files. Default: UTF-8, or UTF-16 by byte order mark."""
 
 
 @panel("Columns")
 @dataclass(frozen=True, kw_only=True)
 class NegativesColumn:
-    """Name of the column of hard negatives, in a table to train on."""
+    """Column of hard negatives in a training table."""
 
     negatives_column: str = option("Negatives", needs={"candidates": ("in-batch",)})
-    """Column with lists of passages that don't answer the question, as `dalm mine-negatives`
-    writes it; used if it is there, and numbered ones (`Negative 1`, `negative_1` ...) likewise.
-    An empty name: train without."""
+    """Column with lists of hard negatives, as `dalm mine-negatives` writes it. It is used if it
+    exists, as are numbered columns (`Negative 1`, `negative_1` ...). Empty name: ignore them."""
 
 
 @panel("Columns")
 @dataclass(frozen=True, kw_only=True)
 class Columns(PairColumns):
-    """The same for a table that has answers too."""
+    """Column names of a table of questions, passages and answers."""
 
     answer_column: Annotated[str, Parameter(alias="--dataset-answer-col-name")] = "Answer"
     """Column with the answer."""
@@ -49,65 +48,65 @@ class Columns(PairColumns):
 @panel("Lengths")
 @dataclass(frozen=True, kw_only=True)
 class RetrieverLengths:
-    """How long a text may be before it is cut, for the retriever."""
+    """Truncation lengths of the retriever."""
 
     query_max_len: int = option(50, least=4)
-    """Longest query, in the retriever's tokens."""
+    """Maximum query length in retriever tokens."""
     passage_max_len: int = option(128, least=4)
-    """Longest passage, in the retriever's tokens."""
+    """Maximum passage length in retriever tokens."""
 
 
 @panel("Lengths")
 @dataclass(frozen=True, kw_only=True)
 class GeneratorLength:
-    """How long a prompt may be."""
+    """Maximum sequence length of the generator."""
 
     generator_max_len: int = option(256, least=16)
-    """Longest prompt with its answer, in the generator's tokens; a passage is cut, nothing else."""
+    """Maximum length of prompt plus answer in generator tokens; only passages are truncated."""
 
 
 @panel("Prompt")
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """Which prompt the generator reads."""
+    """Prompt template of the generator."""
 
     prompt: str | None = option(None, needs={"evaluate_generator": None})
-    """YAML file with the texts of the prompt (see docs/prompts.md); by default the generator's own,
-    which it was trained with."""
+    """YAML file with a prompt template (see docs/prompts.md); by default the generator's own, with
+    which it was trained."""
 
 
 @panel("Retriever")
 @dataclass(frozen=True, kw_only=True)
 class RetrieverKind:
-    """What kind of embedding model it is, where it doesn't say so itself."""
+    """Pooling and prompts of the embedding model."""
 
     retriever_is_autoregressive: Annotated[
         bool | None, Parameter(alias="--is-autoregressive", negative=())
     ] = None
-    """Pool the last token and append EOS; found by itself for a decoder without own pooling."""
+    """Pool the last token and append EOS; detected for a decoder without pooling of its own."""
     query_prompt: str | None = None
-    """Text before every query; by default the model's own, or what its family was trained with."""
+    """Prefix of every query; by default the model's own, or that of its model family."""
     passage_prompt: str | None = None
-    """Text before every passage; likewise."""
+    """Prefix of every passage; by default the model's own, or that of its model family."""
 
 
 @panel("Machine")
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Where and in which precision to compute."""
+    """Device and precision."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """auto: bf16 where the GPU or CPU has it in hardware, else fp32."""
+    """auto: bf16 if the GPU or CPU supports it in hardware, else fp32."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """auto: the accelerator if there is one. Several GPUs: start with torchrun."""
+    """auto: the accelerator if there is one. For several GPUs, start with torchrun."""
 
 
 @panel("Cache")
 @dataclass(frozen=True, kw_only=True)
 class VectorCache:
-    """Where passages' vectors are kept, so that an encoder meets each passage once."""
+    """Cache of passage embeddings."""
 
     cache_dir: str | None = option(None, needs={"cache": None})
-    """Folder for vectors, by a hash of the encoder's weights; by default in the user's cache."""
+    """Folder for embeddings, keyed by a hash of the encoder's weights. Default: the user cache."""
     cache: bool = True
-    """--no-cache: encode all passages, keep nothing."""
+    """--no-cache: encode all passages and cache nothing."""

@@ -1,4 +1,4 @@
-"""Options of the training commands and of the demo."""
+"""Define the options of retriever and joint training, and of the demo."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, get_args
@@ -22,103 +22,103 @@ from dalm.config.shared import (
 @panel("Optimisation")
 @dataclass(frozen=True, kw_only=True)
 class Optimisation:
-    """How weights are updated (AdamW)."""
+    """Optimizer (AdamW), batch size and learning-rate schedule."""
 
     per_device_train_batch_size: Annotated[int, Parameter(alias="--batch-size")] = option(
         32, least=1
     )
     """Questions per batch and device; the other passages of the batch are the negatives."""
     gradient_accumulation_steps: int = option(1, least=1)
-    """Batches per update. Negatives don't reach across accumulated batches."""
+    """Batches per update. Negatives are not shared between accumulated batches."""
     num_train_epochs: Annotated[float, Parameter(alias="--epochs")] = option(1, over=0)
-    """Passes over the training data."""
+    """Training epochs."""
     max_train_steps: int | None = option(None, least=1)
-    """Updates in all; overrides the epochs."""
+    """Total number of updates; overrides the number of epochs."""
     learning_rate: float = option(1e-4, over=0)
-    """Highest learning rate."""
+    """Peak learning rate."""
     lr_scheduler_type: Literal[
         "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup"
     ] = "linear"
-    """How the learning rate goes on after the warm-up."""
+    """Learning-rate schedule after warm-up."""
     num_warmup_steps: int = option(0, least=0)
-    """Updates over which the learning rate rises from 0."""
+    """Updates of linear warm-up from 0."""
     weight_decay: float = option(0.0, least=0.0)
-    """Decoupled weight decay, on matrices only."""
+    """Decoupled weight decay, applied to weight matrices only (no biases, no norms)."""
     max_grad_norm: float = option(1.0, least=0.0)
-    """Longest gradient; a longer one is scaled down. 0 leaves it as it is."""
+    """Maximum gradient norm for clipping; 0 disables it."""
     gradient_checkpointing: bool = False
-    """Recompute activations backwards: less memory, about a third more time."""
+    """Recompute activations in the backward pass: less memory, about a third more time."""
     seed: int = option(42, least=0, most=2**32 - 1)
-    """Seed of new weights, order and dropout."""
+    """Random seed for new weights, data order and dropout."""
 
 
 @panel("Optimisation")
 @dataclass(frozen=True, kw_only=True)
 class Contrast:
-    """What a contrastive loss needs to know."""
+    """Settings of the contrastive loss."""
 
     logit_scale: float = option(100.0, over=0)
-    """Factor on the cosine in the contrastive loss: 1 / temperature."""
+    """Scale of the cosine similarity in the contrastive loss: 1 / temperature."""
 
 
 ADAPTED = {"use_peft": None, "train_encoders": ("query",)}
-"""What adds adapters: LoRA, or a query side of its own."""
+"""Options that add adapters: LoRA, or training the query encoder only."""
 
 
 @panel("LoRA")
 @dataclass(frozen=True, kw_only=True)
 class Lora:
-    """Low-rank adapters in place of full weights."""
+    """Low-rank adapters (LoRA)."""
 
     lora_rank: int = option(16, least=1, needs=ADAPTED)
-    """Rank of the adapters."""
+    """LoRA rank."""
     lora_alpha: float = option(32, over=0, needs=ADAPTED)
-    """The adapters' factor is alpha / rank."""
+    """LoRA alpha: adapters are scaled by alpha / rank."""
     lora_dropout: float = option(0.05, least=0.0, most=0.99, needs=ADAPTED)
-    """Dropout before an adapter."""
+    """LoRA dropout."""
     lora_target_modules: Annotated[
         list[str] | None, Parameter(consume_multiple=True, negative=())
     ] = option(None, needs=ADAPTED)
-    """Names of the layers to adapt; by default every linear layer."""
+    """Names of the modules to adapt; by default every linear layer."""
 
 
 @panel("Run")
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Where a run goes, how it goes on, and who hears of it."""
+    """Output folder, checkpoints, logging, tracking and the hub."""
 
     output_dir: str
-    """Folder for the models, the settings, the metrics and the checkpoints."""
+    """Folder for models, settings, metrics and checkpoints."""
     overwrite_output_dir: bool = option(False, kept=False)
-    """Replace the run that is there."""
+    """Replace an existing run."""
     checkpointing_steps: int | Literal["epoch"] = option("epoch", least=1)
-    """Write a checkpoint every so many updates, or after every epoch."""
+    """Updates between checkpoints, or `epoch` for one after every epoch."""
     checkpoints_kept: int = option(2, least=1)
-    """Newest checkpoints that stay on disk."""
+    """Number of most recent checkpoints to keep on disk."""
     dry_run: Annotated[bool, Parameter(negative=())] = option(False, kept=False)
-    """Read data and models, show a row with the tokens of its loss, count steps and tokens,
-    estimate memory and time; write nothing."""
+    """Load data and models, show one example with the tokens that enter the loss, count steps and
+    tokens, and estimate memory and time; write nothing."""
     resume_from_checkpoint: str | None = option(None, kept=False)
-    """Go on from this checkpoint folder, or from the `latest` one in the output folder."""
+    """Resume from this checkpoint folder, or from the `latest` one in the output folder."""
     logging_steps: int = option(10, least=1)
-    """Log every so many updates, and the first and the last one."""
+    """Updates between log lines; the first and the last update are always logged."""
     with_tracking: bool = False
-    """Send the metrics to trackers too, not to metrics.jsonl alone."""
+    """Send metrics to experiment trackers as well as to metrics.jsonl."""
     report_to: (
         Literal["tensorboard", "wandb", "mlflow", "comet_ml", "clearml", "trackio", "all"] | None
     ) = option(None, needs={"with_tracking": None})
-    """Which tracker; `all`: whichever are installed. Needs --with-tracking."""
+    """Tracker to use; `all`: every installed one. Needs --with-tracking."""
     hub_model_id: str | None = None
-    """Push the result to this repository of the Hugging Face hub; a new one is made private."""
+    """Hugging Face hub repository to push the result to; a new repository is private."""
     hub_token: Annotated[str | None, Parameter(show_env_var=False)] = option(
         None, needs={"hub_model_id": None}, kept=False
     )
-    """Token for the push; by default the one that you logged in with. It is written nowhere."""
+    """Hub token for the push; by default your login's. It is never written to disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training(Optimisation, Lora, Machine, Run):
-    """What every training command has."""
+    """Options shared by every training command."""
 
     command: ClassVar[str]
     """The command's name."""
@@ -135,96 +135,99 @@ class RetrieverOnly(
     num_train_epochs: Annotated[float, Parameter(alias="--epochs", group="Optimisation")] = option(
         3, over=0
     )
-    """Passes over the training data."""
+    """Training epochs."""
     use_peft: Annotated[bool, Parameter(group="LoRA")] = False
-    """Train LoRA adapters on frozen weights."""
+    """Train LoRA adapters and freeze the model's weights."""
     use_bnb: Annotated[bool, Parameter(group="LoRA")] = False
-    """Hold the frozen weights in 4 bits; needs --use-peft, an NVIDIA GPU and bitsandbytes."""
+    """Load the frozen weights in 4 bits; needs --use-peft, an NVIDIA GPU and bitsandbytes."""
 
 
 Part = Literal["retriever", "generator", "both"]
 Marginal = Literal["rag_token", "rag_sequence"]
 Distilling = Literal["emdr2", "pdist", "lsr"]
 JUDGED: tuple[str, ...] = get_args(Distilling)
-"""Objectives in which the retriever learns from the generator's judgement and a reader is tuned."""
+"""Objectives in which the retriever learns the generator's scores, with a reader loss beside."""
 
 
 @panel("Objective")
 @dataclass(frozen=True, kw_only=True)
 class JointObjective:
-    """What retriever and generator are trained on together."""
+    """Objective of joint training."""
 
     preset: Preset | None = None
-    """Settings of a published method; your own options override them.
-    dalm: the original toolkit's loss, which trains the two apart.
-    rag-end2end (Siriwardhana et al. 2023, TACL): both encoders by the marginal likelihood over an
-    index, statements of the knowledge base written too.
-    atlas (Izacard et al. 2022): the retriever learns the generator's judgement, which reads 4
+    """Defaults of a published method; options you set override them.
+    dalm: the original toolkit's loss, with no gradient from generator to retriever.
+    rag-end2end (Siriwardhana et al. 2023, TACL): marginal likelihood over an index, both encoders
+    trained, plus reconstruction of sentences of the knowledge base.
+    atlas (Izacard et al. 2022): perplexity distillation into the retriever; the generator reads 4
     passages.
-    replug (Shi et al. 2023): the same from a generator that is left as it is.
-    ra-dit (Lin et al. 2023): the query encoder alone learns the judgement of a generator that is
-    tuned.
-    independent: contrast, and tuning on the gold passage.
-    two-phase: first the generator, then both."""
+    replug (Shi et al. 2023): likelihood distillation from a frozen generator.
+    ra-dit (Lin et al. 2023): likelihood distillation into the query encoder only; the generator is
+    fine-tuned.
+    independent: contrastive loss and supervised fine-tuning on the gold passage.
+    two-phase: the generator first, then both."""
     objective: Literal["dalm", Marginal, Distilling] = "rag_token"
-    """rag_token, rag_sequence: marginal likelihood of the answer over the candidate passages, each
-    token or the whole. emdr2, pdist, lsr: the retriever learns the generator's judgement of the
-    passages, the generator reads the best of them. dalm: the original toolkit's, which trains the
-    two apart."""
+    """rag_token, rag_sequence: marginal likelihood of the answer over the candidate passages, per
+    token or per sequence. emdr2, pdist, lsr: the retriever is trained on the generator's
+    likelihoods, and the generator is fine-tuned on the best passages. dalm: the original toolkit's
+    loss, with no gradient from generator to retriever."""
     num_candidates: int | None = option(
         None, least=1, needs={"objective": (*get_args(Marginal), *JUDGED)}
     )
-    """Passages K that the prior is over: the gold one, if known, and the best others; by default 4
-    of the batch, 8 of an index. With 1 no gradient passes from generator to retriever."""
+    """Number K of candidate passages per question: the gold one, if known, and the best others. By
+    default 4 in-batch, 8 from an index. With 1, no gradient reaches the retriever from the
+    generator."""
     marginal_temperature: float = option(
         0.1, over=0, needs={"objective": (*get_args(Marginal), *JUDGED)}
     )
-    """Temperature of the prior softmax(cosine / temperature) over the candidates."""
+    """Temperature of the retriever's softmax(cosine / temperature) over the candidates."""
     target_temperature: float | Literal["auto"] = option(
         "auto", over=0, needs={"objective": ("pdist", "lsr")}
     )
-    """Temperature of the generator's judgement; auto: a third of the candidates carry it."""
+    """Temperature of the generator's target distribution; auto: chosen so that on average K/3
+    candidates carry it."""
     reader_passages: int = option(1, least=1, needs={"objective": JUDGED})
-    """Best candidates in the prompt that the generator is tuned on, in random order."""
+    """Number of top candidates in the prompt of the fine-tuning loss, in random order."""
     gold_probability: float = option(
         1.0, least=0, most=1, needs={"objective": (*get_args(Marginal), *JUDGED)}
     )
-    """Share of the rows whose gold passage is put among the candidates; elsewhere it has to be
-    found."""
+    """Fraction of rows whose gold passage is added to the candidates; in the others it has to be
+    retrieved."""
     contrastive_weight: float = option(1.0, least=0)
-    """Weight of the contrastive loss on gold passages beside the joint one."""
+    """Weight of the contrastive loss on gold passages, added to the joint loss."""
     train_encoders: Literal["both", "query", "none"] = "both"
-    """query: adapters for queries alone, so that every passage vector stays valid. none: the
-    retriever stays as it is."""
+    """query: adapters for queries only, so that existing passage embeddings stay valid. none: the
+    retriever is frozen."""
     train_generator: bool = True
-    """--no-train-generator: it judges, and stays as it is."""
+    """--no-train-generator: freeze the generator; it only scores passages."""
     reader_warmup: float = option(
         0.0, least=0, most=0.9, needs={"objective": (*get_args(Marginal), *JUDGED)}
     )
-    """Share of the updates at the start in which the generator is trained alone: one that can't
-    read yet has nothing to teach."""
+    """Fraction of the updates, at the start, that train only the generator: one that can't answer
+    from a passage yet gives the retriever no signal."""
 
 
 @panel("Candidates")
 @dataclass(frozen=True, kw_only=True)
 class CandidatePassages:
-    """Where candidate passages come from."""
+    """Source of the candidate passages."""
 
     candidates: Literal["in-batch", "index"] = "in-batch"
-    """in-batch: the batch's gold passages. index: the knowledge base, searched at every step; the
-    table then needs no passages."""
+    """in-batch: the gold passages of the batch. index: the knowledge base, searched at every step;
+    the dataset then needs no passages."""
     passages: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = option(
         None, needs={"candidates": ("index",)}
     )
-    """Tables of passages, the knowledge base; by default the dataset's own."""
+    """Tables of passages that form the knowledge base; by default the dataset's own passages."""
     refresh_budget: float = option(0.1, least=0, most=1, needs={"candidates": ("index",)})
-    """Share of the training's arithmetic that may go into encoding the index again; 0: never."""
+    """Fraction of the training FLOPs to spend on re-encoding the index; 0: never."""
     over_retrieve: int = option(2, least=1, needs={"candidates": ("index",)})
-    """Passages found for each candidate, of which the live encoder keeps the best; 1: no choice."""
+    """Retrieve this many times K passages and re-rank them with the current encoder; 1: off."""
     write_back: bool = option(False, needs={"candidates": ("index",)})
-    """Put the vectors that a step computed anyway into the index; see docs/experiments.md."""
+    """Write the embeddings computed in a step back to the index; see docs/experiments.md."""
     reconstruction_weight: float = option(0.0, least=0, needs={"candidates": ("index",)})
-    """Weight of writing sentences of the knowledge base from other passages of it."""
+    """Weight of the loss of reconstructing sentences of the knowledge base from retrieved
+    passages."""
 
 
 @with_presets
@@ -248,11 +251,11 @@ class RagE2E(
     generator_learning_rate: Annotated[float | None, Parameter(group="Optimisation")] = option(
         None, over=0
     )
-    """Highest learning rate of the generator; by default the retriever's."""
+    """Peak learning rate of the generator; by default the retriever's."""
     use_peft: Annotated[Part | None, Parameter(group="LoRA")] = None
-    """Train LoRA adapters on the frozen weights of the retriever, the generator, or both."""
+    """Train LoRA adapters for the retriever, the generator or both, and freeze their weights."""
     use_bnb: Annotated[Part | None, Parameter(group="LoRA")] = None
-    """Hold frozen weights in 4 bits; needs --use-peft, an NVIDIA GPU and bitsandbytes."""
+    """Load frozen weights in 4 bits; needs --use-peft, an NVIDIA GPU and bitsandbytes."""
 
 
 @panel("Demo")
@@ -261,10 +264,10 @@ class Demo:
     """Options of `dalm demo`."""
 
     retriever: str | None = None
-    """Embedding model to tune in place of the small one made here."""
+    """Embedding model to train; by default a small one with random weights."""
     generator: str | None = None
-    """Causal language model to tune in place of the small one made here."""
+    """Causal language model to train; by default a small one made on the spot."""
     output_dir: str = "dalm-demo"
     """Folder for the models; an earlier demo in it is replaced."""
     seed: int = option(42, least=0, most=2**32 - 1)
-    """Seed of everything."""
+    """Random seed."""

@@ -1,4 +1,4 @@
-"""What is said of options before anything is read: bounds, needs, and what is written down."""
+"""Bounds and needs of options, and which options settings.yaml holds."""
 
 from dataclasses import dataclass, fields
 
@@ -39,14 +39,13 @@ def test_defaults_pass():
             "--steep has no effect without --way steep or wild; add it or leave out --steep",
         ),
         ({"extra": False, "way": "steep"}, "--extra has no effect without --way wild"),
-        ({"named": "x"}, "--named has no effect without --steep-file, or --way wild"),
+        ({"named": "x"}, "--named has no effect without --steep-file or --way wild"),
     ],
 )
 def test_refused(options, said):
     with pytest.raises(UserError) as refused:
         check(Options(**options))
-    text = str(refused.value)
-    assert text.startswith(said) or text.replace(", --way", ", or --way").startswith(said)
+    assert str(refused.value).startswith(said)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,157 @@
+"""The documentation: its commands and options exist, its Python runs, its links lead somewhere."""
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dalm
+from dalm.cli import app, run
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SCRIPT = re.compile(r'run_script\("([a-z0-9-]+)"\)')
+
+
+def code_blocks(page: Path, language: str = "") -> list[str]:
+    """Return the contents of a page's fenced blocks in one language."""
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+    return [code for name, code in fences if name == language]
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Yield the commands of a page's blocks and of its inline code, split into words."""
+    blocks = "\n".join(code_blocks(page)).replace("\\\n", " ")
+    inline = re.findall(r"`((?:dalm|python dalm/)[^`\n]*)`", page.read_text("utf-8"))
+    for line in [*blocks.splitlines(), *inline]:
+        if re.match(r"dalm [a-z]|python dalm/|torchrun ", line):
+            yield shlex.split(line, comments=True)
+
+
+def command_of(words: list[str]) -> tuple[str, list[str]]:
+    """Return a command's name and its arguments."""
+    if words[0] == "python":
+        found = SCRIPT.search((ROOT / words[1]).read_text())
+        assert found, words[1]
+        return found[1], words[2:]
+    if words[0] == "torchrun":
+        start = words.index("dalm")
+        return words[start + 1], words[start + 2 :]
+    return words[1], words[2:]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_of_a_page_exist_and_take_its_options(page: Path) -> None:
+    for words in commands(page):
+        name, arguments = command_of(words)
+        assert name in dalm.COMMANDS or name == "version", words
+        known = {n for a in app[name].assemble_argument_collection() for n in a.names}
+        options = {word.partition("=")[0] for word in arguments if word.startswith("--")}
+        spelled = {option.replace("_", "-") for option in options}
+        assert spelled <= known | {"--config", "--help"}, words
+
+
+def test_the_readme_shows_every_command() -> None:
+    shown = set(re.findall(r"^\| `dalm ([a-z0-9-]+)` \|", (ROOT / "README.md").read_text(), re.M))
+    assert shown == set(dalm.COMMANDS)
+
+
+def test_ci_finds_one_line_to_install_and_test() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len([line for line in lines if line.endswith("inv test")]) == 1
+
+
+DOCUMENTS = {
+    "danube": "The Danube is a river of Europe. It was measured at 2,850 km in 1934. "
+    "Barges carry gravel on the Danube because the roads are narrow.",
+    "kettle": "The kettle was invented by Ada Holm in 1891. A kettle is a vessel for water. "
+    "The kettle whistles because steam escapes through its spout.",
+    "lighthouse": "The lighthouse of Torsund was built by Olaf Brandt in 1872. The lighthouse is "
+    "41 metres high. Its lamp burns paraffin because electricity came late to Torsund.",
+    "bakery": "The bakery in Melk was founded by Rosa Lind in 1903. The bakery sells 400 loaves "
+    "every day. Its oven is heated with beech wood because beech burns slowly.",
+    "observatory": "The observatory on Mount Kelan was opened by Ivan Petrov in 1956. The "
+    "observatory has a mirror of 3 metres. Its dome turns at night because the stars move.",
+    "orchard": "The orchard of Linz was planted by Karl Moser in 1888. The orchard has 220 trees. "
+    "Bees are kept in the orchard because blossoms need pollination.",
+    "ferry": "The ferry to Arran was launched by Fiona Reid in 1967. The ferry carries 90 cars. "
+    "It sails at noon because the tide is high then.",
+    "mill": "The mill at Skagen was restored by Nils Berg in 1979. The mill grinds rye. Its sails "
+    "are red because the miller wanted ships to see them.",
+}
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # PEFT reads it
+def test_the_chain_of_the_readme_runs(
+    tiny_models: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "documents").mkdir()
+    for name, text in DOCUMENTS.items():
+        (tmp_path / "documents" / f"{name}.md").write_text(f"# The {name}\n\n{text}\n")
+    monkeypatch.chdir(tmp_path)
+    names = {
+        "BAAI/bge-small-en-v1.5": str(tiny_models.encoder),
+        "Qwen/Qwen2.5-0.5B-Instruct": str(tiny_models.generator),
+    }
+    chain = [words for words in commands(ROOT / "README.md") if words[1:] and len(words) > 3]
+    assert [words[1] for words in chain] == ["passages", "qa-gen", "train-rag-e2e", "eval-rag"]
+    for words in chain:
+        assert run(app, [names.get(word, word) for word in words[1:]]) == 0, words
+    assert "EM" in (tmp_path / "evaluation-1" / "results.json").read_text()
+    assert (tmp_path / "report.html").is_file()
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # PEFT reads it
+def test_the_python_of_the_readme_runs(
+    tiny_models: Any, tiny_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [code] = code_blocks(ROOT / "README.md", "python")
+    names = {
+        "questions/question_answer_pairs_train.csv": tiny_table,
+        "BAAI/bge-small-en-v1.5": tiny_models.encoder,
+        "Qwen/Qwen2.5-0.5B-Instruct": tiny_models.generator,
+    }
+    for name, path in names.items():
+        assert name in code
+        code = code.replace(name, str(path))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert (tmp_path / "tuned" / "retriever" / "adapter_config.json").is_file()
+    assert (tmp_path / "tuned" / "generator" / "adapter_config.json").is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_python_of_a_page_names_what_exists(page: Path) -> None:
+    for code in code_blocks(page, "python"):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.ImportFrom) and node.module == "dalm":
+                assert all(hasattr(dalm, alias.name) for alias in node.names), code
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    text = page.read_text("utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+        name, _, anchor = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.exists(), target
+        if anchor:
+            assert anchor in headings(file), target
+
+
+def headings(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    found = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.M)
+    return {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in found}
+
+
+def test_the_architecture_page_names_files_that_exist() -> None:
+    """Files are named from the root or from the package: `training/losses.py`, `loaders/`."""
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    for name in set(re.findall(r"[\w./]+/(?:[\w.]+\.py)?|\w+\.py", page)):
+        places = [ROOT / name, ROOT / "dalm" / name, *(ROOT / "dalm").glob(f"*/{name}")]
+        assert any(place.exists() for place in places), name
