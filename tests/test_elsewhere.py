@@ -18,13 +18,13 @@ from dalm.rag.pipeline import answer
 from dalm.retrieval.base import build_index, find
 from dalm.retrieval.training_index import LivingIndex
 from dalm.training import joint_training
-from dalm.training.data.batches import Rows, on
+from dalm.training.data.batches import Rows, to_device
 from dalm.training.data.packing import PackedRows
-from dalm.training.data.sft_rows import ReadingRows
+from dalm.training.data.sft_rows import SftRows
 from dalm.training.objectives import diagnostics
 from dalm.training.objectives.causal_lm import CausalLM
 from dalm.training.objectives.objective import Contrastive
-from dalm.training.objectives.sft import Reading
+from dalm.training.objectives.sft import SupervisedFineTuning
 from tests.elsewhere import DEVICE, Elsewhere, elsewhere
 
 OBJECTIVES = ("rag_token", "rag_sequence", "emdr2", "pdist", "lsr")
@@ -69,7 +69,7 @@ def stepped(objective, batch):
     """Return what a step and a line of the log give, as plain numbers."""
     objective.begin_update(0.5)
     torch.manual_seed(0)
-    loss = objective(on(batch, next(objective.parameters()).device))
+    loss = objective(to_device(batch, next(objective.parameters()).device))
     loss.total.backward()
     trained = {n: p.grad for n, p in objective.named_parameters() if p.grad is not None}
     norms = {name: gradient.norm().item() for name, gradient in trained.items()}
@@ -136,8 +136,8 @@ def test_the_retriever_alone(models, examples):
 
 def test_the_generator_alone(models, examples):
     def make(models):
-        rows = ReadingRows(examples, models[1], reader_passages=2)
-        return Reading.of(rows), rows.collate(range(4))
+        rows = SftRows(examples, models[1], reader_passages=2)
+        return SupervisedFineTuning.of(rows), rows.collate(range(4))
 
     same(make, models)
 

@@ -1,4 +1,4 @@
-"""Options of the supervised tuning of a generator on passages and questions."""
+"""Options of training a generator: supervised fine-tuning, pretraining, and merging weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +10,8 @@ from cyclopts import Parameter
 from dalm.config.options import option, panel
 from dalm.config.shared import Columns, GeneratorLength
 from dalm.config.training import Training
+
+T = TypeVar("T")
 
 SEARCHES = {"retriever_name_or_path": None}
 """What brings passages that were found."""
@@ -83,9 +85,7 @@ class GeneratorOnly(FoundDistractors, Reading, Columns, GeneratorLength, Trainin
         return 0.8 if self.retriever_name_or_path else 1.0
 
 
-# FOLDED pretraining.py: Options of a generator's continued pretraining.
-
-T = TypeVar("T")
+# Pretraining
 
 Size = Literal["1m", "5m", "20m", "50m", "100m"]
 
@@ -121,7 +121,8 @@ class ContinuedPretraining:
     """What is trained, and when it is good."""
 
     from_scratch: Size | None = None
-    """Make tokenizer and model of about so many weights from the texts, in place of GENERATOR."""
+    """Make tokenizer and model of about so many weights from the texts, in place of GENERATOR.
+    Half of the heads of its first and last layer start as induction (copying) heads."""
     extend_vocabulary: int = option(0, least=0)
     """New tokens for the domain's words, those that save most; byte-pair tokenizers alone."""
     sequence_length: int = option(1024, least=16)
@@ -170,7 +171,7 @@ class Pretraining(Texts, ContinuedPretraining, Training):
     """Hold the frozen weights in 4 bits; needs --use-peft, an NVIDIA GPU and bitsandbytes."""
 
 
-# FOLDED merging.py: Options of the folding of adapters and of the interpolation of weights.
+# Merging
 
 
 @panel("Merging")

@@ -81,6 +81,11 @@ class Lora:
     """Names of the layers to adapt; by default every linear layer."""
 
 
+Tracker = Literal["tensorboard", "wandb", "mlflow", "comet_ml", "clearml", "trackio"]
+TRACKERS: tuple[str, ...] = get_args(Tracker)
+"""Trackers that metrics can be sent to; each is a module and a distribution of the same name."""
+
+
 @panel("Run")
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -103,9 +108,7 @@ class Run:
     """Log every so many updates, and the first and the last one."""
     with_tracking: bool = False
     """Send the metrics to trackers too, not to metrics.jsonl alone."""
-    report_to: (
-        Literal["tensorboard", "wandb", "mlflow", "comet_ml", "clearml", "trackio", "all"] | None
-    ) = option(None, needs={"with_tracking": None})
+    report_to: Literal[Tracker, "all"] | None = option(None, needs={"with_tracking": None})
     """Which tracker; `all`: whichever are installed. Needs --with-tracking."""
     hub_model_id: str | None = None
     """Push the result to this repository of the Hugging Face hub; a new one is made private."""
@@ -145,7 +148,7 @@ Part = Literal["retriever", "generator", "both"]
 Marginal = Literal["rag_token", "rag_sequence"]
 Distilling = Literal["emdr2", "pdist", "lsr"]
 JUDGED: tuple[str, ...] = get_args(Distilling)
-"""Objectives in which the retriever learns from the generator's judgement and a reader is tuned."""
+"""Objectives in which the retriever learns the generator's scores, with a reader loss beside."""
 
 
 @panel("Objective")

@@ -23,8 +23,8 @@ from dalm.records import Example, Passage
 from dalm.retrieval.training_index import LivingIndex
 from dalm.training import gradient_cache
 from dalm.training.data.batches import Rows
-from dalm.training.data.retrieved_rows import SearchedRows
-from dalm.training.objectives.candidates import InBatch, Searched
+from dalm.training.data.retrieved_rows import RetrievedRows
+from dalm.training.objectives.candidates import BatchCandidates, IndexCandidates
 from dalm.training.objectives.joint import RagEndToEnd
 from dalm.training.objectives.objective import Contrastive
 
@@ -47,13 +47,13 @@ def share(count):
 def measured(objective, batch):
     """Return the mean loss and gradients over ranks."""
     objective.train()
-    tokens = torch.tensor(objective.weighed_tokens(batch), dtype=torch.float64)
+    tokens = torch.tensor(objective.weighted_tokens(batch), dtype=torch.float64)
     ranks = world_size()
     parallel = objective
     if ranks > 1:
         dist.all_reduce(tokens)
         parallel = DistributedDataParallel(objective)
-    batch["weighed_tokens"] = tokens.item() / ranks
+    batch["weighted_tokens"] = tokens.item() / ranks
     loss = parallel(batch).total
     loss.backward()
     gradients = {n: p.grad for n, p in objective.named_parameters() if p.grad is not None}
@@ -74,7 +74,7 @@ def in_batch(retriever, generator, rows, without, joint, **options):
     retriever = load_retriever(retriever, CPU)
     generator = load_generator(generator, CPU, max_length=128)
     made = Rows(examples_of(rows, without), retriever, generator)
-    source = InBatch(retriever, 4, 0.1)
+    source = BatchCandidates(retriever, 4, 0.1)
     objective = RagEndToEnd(retriever, generator, source, joint=joint, scale=20.0, **options)
     return measured(objective.double(), made.collate(share(len(rows))))
 
@@ -83,9 +83,9 @@ def searched(retriever, generator, rows, without, joint, **options):
     retriever = load_retriever(retriever, CPU).double()
     generator = load_generator(generator, CPU, max_length=128).double()
     base = [Passage.of(passage) for _, _, passage in rows]
-    made = SearchedRows(examples_of(rows, without), retriever, generator, more=base)
+    made = RetrievedRows(examples_of(rows, without), retriever, generator, more=base)
     index = LivingIndex(len(made.base), made.base.identity(), torch.device("cpu"))
-    source = Searched(
+    source = IndexCandidates(
         *(retriever, made.base, index),
         **{"num_candidates": 3, "temperature": 0.1, "over_retrieve": 2, "write_back": True},
     )

@@ -17,8 +17,8 @@ from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
 from dalm.records import Example, Passage
 from dalm.training.data.batches import Rows
-from dalm.training.objectives.candidates import InBatch
-from dalm.training.objectives.dalm_loss import Separate
+from dalm.training.objectives.candidates import BatchCandidates
+from dalm.training.objectives.dalm_loss import DalmObjective
 from dalm.training.objectives.joint import RagEndToEnd
 from dalm.training.trainer import ObjectiveTrainer, arguments, train
 
@@ -58,9 +58,9 @@ def prepare(tiny_models, examples, tmp_path):
         retriever = load_retriever(str(tiny_models.encoder), CPU)
         shared = {"scale": 20.0, "contrastive_weight": settings.contrastive_weight}
         if settings.objective == "dalm":
-            objective = Separate(retriever, generator, **shared)
+            objective = DalmObjective(retriever, generator, **shared)
         else:
-            source = InBatch(retriever, settings.num_candidates, 0.1)
+            source = BatchCandidates(retriever, settings.num_candidates, 0.1)
             shared |= {"joint": settings.objective, "reader_warmup": settings.reader_warmup}
             objective = RagEndToEnd(retriever, generator, source, **shared)
         return objective.double(), Rows(examples, retriever, generator), settings

@@ -13,9 +13,9 @@ from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.records import Example, Passage
 from dalm.training import dry_run
-from dalm.training.data.sft_rows import ReadingRows
+from dalm.training.data.sft_rows import SftRows
 from dalm.training.objectives.objective import Loss, Objective
-from dalm.training.objectives.sft import Reading
+from dalm.training.objectives.sft import SupervisedFineTuning
 
 CPU = place("cpu", "fp32")
 
@@ -28,7 +28,7 @@ def generator(tiny_models):
 @pytest.fixture
 def rows(generator, tiny_rows):
     examples = [Example(r["Query"], r["Answer"], Passage.of(r["Passage"])) for r in tiny_rows]
-    return ReadingRows(examples, generator)
+    return SftRows(examples, generator)
 
 
 def commands(tiny_models, tiny_table):
@@ -127,7 +127,7 @@ def test_steps_by_hand(rows):
 
 
 def test_weights_gradients_and_moments_by_hand(rows, generator):
-    objective = Reading.of(rows)
+    objective = SupervisedFineTuning.of(rows)
     count = sum(p.numel() for p in generator.parameters())
     assert dry_run._fixed_bytes(objective) == (4 * count, 4 * count, 8 * count)
     for parameter in generator.parameters():
@@ -189,7 +189,7 @@ def test_a_slow_batch_is_measured_on_two_rows(monkeypatch):
 
 
 def test_a_measured_batch_leaves_the_random_state(rows):
-    objective = Reading.of(rows)
+    objective = SupervisedFineTuning.of(rows)
     torch.manual_seed(3)
     first = torch.rand(1)
     torch.manual_seed(3)

@@ -7,9 +7,9 @@ from dalm.config import RagE2E, check
 from dalm.errors import UserError
 from dalm.records import Example, Passage
 from dalm.training import joint_training
-from dalm.training.data.retrieved_rows import SearchedRows
-from dalm.training.objectives.candidates import InBatch, Searched
-from dalm.training.objectives.dalm_loss import Separate
+from dalm.training.data.retrieved_rows import RetrievedRows
+from dalm.training.objectives.candidates import BatchCandidates, IndexCandidates
+from dalm.training.objectives.dalm_loss import DalmObjective
 from dalm.training.objectives.joint import RagEndToEnd
 
 # What nothing in the rest of a run would make use of; each needs what it needs, or is refused.
@@ -121,9 +121,9 @@ def test_a_batchs_own_passages_need_two_of_them():
 @pytest.mark.parametrize(
     ("options", "kind", "source"),
     [
-        ({"objective": "dalm"}, Separate, None),
-        ({"objective": "emdr2"}, RagEndToEnd, InBatch),
-        ({"candidates": "index"}, RagEndToEnd, Searched),
+        ({"objective": "dalm"}, DalmObjective, None),
+        ({"objective": "emdr2"}, RagEndToEnd, BatchCandidates),
+        ({"candidates": "index"}, RagEndToEnd, IndexCandidates),
     ],
 )
 def test_options_reach_the_objective(models, examples, searched, options, kind, source):
@@ -131,16 +131,16 @@ def test_options_reach_the_objective(models, examples, searched, options, kind, 
         output_dir="out", contrastive_weight=0.3, logit_scale=7.0, gold_probability=0.5, **options
     )
     rows = joint_training.rows_of(examples, [Passage.of("More.")], *models, given)
-    index = searched()[0].source.index if source is Searched else None
+    index = searched()[0].source.index if source is IndexCandidates else None
     objective = joint_training.objective_of(rows, *models, given, index)
     assert type(objective) is kind
     assert (objective.contrastive_weight, objective.scale) == (0.3, 7.0)
     assert rows.gold_probability == 0.5
     if source is not None:
         assert type(objective.source) is source
-        assert objective.probe is not None
-    if source is Searched:
-        assert isinstance(rows, SearchedRows)
+        assert objective.diagnostic_batch is not None
+    if source is IndexCandidates:
+        assert isinstance(rows, RetrievedRows)
         assert len(rows.base) == 6
 
 
@@ -168,4 +168,4 @@ def test_every_option_of_the_joint_objective_arrives(models, examples, searched)
     assert (source.num_candidates, source.temperature, source.over_retrieve) == (3, 0.3, 5)
     assert (source.write_back, source.refresh_budget) == (True, 0.6)
     assert (rows.reconstruction_weight, rows.seed) == (0.7, 9)
-    assert torch.equal(objective.probe["gold"], torch.arange(5))
+    assert torch.equal(objective.diagnostic_batch["gold"], torch.arange(5))

@@ -9,7 +9,7 @@ from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
 from dalm.records import Example, Passage
 from dalm.training import preview
-from dalm.training.data.sft_rows import ReadingRows
+from dalm.training.data.sft_rows import SftRows
 
 CPU = place("cpu", "fp32")
 
@@ -22,7 +22,7 @@ def generator(tiny_models):
 @pytest.fixture
 def rows(generator, tiny_rows):
     examples = [Example(r["Query"], r["Answer"], Passage.of(r["Passage"])) for r in tiny_rows]
-    return ReadingRows(examples, generator)
+    return SftRows(examples, generator)
 
 
 def test_the_answers_tokens_and_eos_are_marked(rows, generator):

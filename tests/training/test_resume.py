@@ -25,9 +25,9 @@ PAUSED = """
 import os, time
 from pathlib import Path
 from dalm.cli import main
-from dalm.training.candidates import Searched
+from dalm.training.candidates import IndexCandidates
 
-encode = Searched._encode
+encode = IndexCandidates._encode
 
 def pausing(self, places):
     vectors = encode(self, places)
@@ -36,7 +36,7 @@ def pausing(self, places):
         time.sleep(120)
     return vectors
 
-Searched._encode = pausing
+IndexCandidates._encode = pausing
 main()
 """
 
@@ -352,7 +352,7 @@ def test_rewinding_drops_the_lines_behind_a_step_and_a_torn_one(tmp_path):
 
 
 def test_a_second_interrupt_ends_at_once():
-    stop = checkpoints.Stop()
+    stop = checkpoints.StopSignal()
     with stop.listening():
         signal.raise_signal(signal.SIGINT)
         assert stop.signal == signal.SIGINT

@@ -8,7 +8,7 @@ import torch
 
 from dalm.records import Example, Passage
 from dalm.training.data.batches import Rows
-from dalm.training.data.retrieved_rows import SearchedRows
+from dalm.training.data.retrieved_rows import RetrievedRows
 from dalm.training.objectives.candidates import choose, overlap, worked_weights
 
 ALL = range(5)
@@ -39,7 +39,7 @@ def places(objective, found):
 
 
 @pytest.mark.parametrize(
-    ("scores", "gold", "forced", "most", "chosen"),
+    ("scores", "gold", "force_gold", "most", "chosen"),
     [
         ([[1.0, 3.0, 2.0]], 0, True, 2, [[0, 1]]),  # the gold one first, though it scores least
         ([[1.0, 3.0, 2.0]], 0, False, 2, [[1, 2]]),
@@ -60,11 +60,11 @@ def test_overlap():
     assert overlap(stale, torch.tensor([[0, 1, 9], [9, 8, 7]])).item() == pytest.approx(2 / 6)
 
 
-@pytest.mark.parametrize(("probability", "forced"), [(1.0, 5), (0.0, 0)])
+@pytest.mark.parametrize(("probability", "force_gold"), [(1.0, 5), (0.0, 0)])
 def test_gold_passages_are_forced_as_often_as_asked(searched, probability, forced):
     objective, rows = searched(gold_probability=probability, num_candidates=2)
     batch = rows.collate(ALL)
-    assert int(batch["forced"].sum()) == forced
+    assert int(batch["force_gold"].sum()) == forced
     found = places(objective, objective.source(batch))
     similarity = queries(objective, batch) @ live(objective).T
     for row, gold, best in zip(found, batch["gold"].tolist(), similarity, strict=True):
@@ -81,8 +81,8 @@ def test_some_gold_passages_are_forced_at_one_half(searched):
     drawn = []
     for epoch in range(40):
         rows.set_epoch(epoch)
-        forced = rows.collate(ALL)["forced"]
-        assert torch.equal(forced, rows.collate(ALL)["forced"])
+        forced = rows.collate(ALL)["force_gold"]
+        assert torch.equal(forced, rows.collate(ALL)["force_gold"])
         drawn.append(forced)
     share = torch.stack(drawn).double().mean(0)
     assert share.min() > 0.2
@@ -109,7 +109,7 @@ def test_a_statement_never_finds_the_passage_it_stands_in(searched):
     for epoch in range(6):
         rows.set_epoch(epoch)
         batch = rows.collate(ALL)
-        hidden = batch["hidden"].tolist()
+        hidden = batch["excluded"].tolist()
         assert hidden[:5] == [-1] * 5
         for row, place in list(
             zip(places(objective, objective.source(batch)), hidden, strict=True)
@@ -280,14 +280,14 @@ def test_a_refresh_comes_when_its_cost_is_earned(searched):
     base = source.base
     cost = worked_weights(objective.retriever) * base.tokens.lengths.sum()
     source.count_work(3.0, source.weights, base.tokens.lengths.sum())
-    source.begin_update(resting=False)
+    source.begin_update(frozen=False)
     assert index.refreshes == 1
     assert index.work == 3 * cost
     source.count_work(0.99, source.weights, base.tokens.lengths.sum())
-    source.begin_update(resting=False)
+    source.begin_update(frozen=False)
     assert (index.refreshes, index.age) == (1, 2)
     source.count_work(0.02, source.weights, base.tokens.lengths.sum())
-    source.begin_update(resting=False)
+    source.begin_update(frozen=False)
     assert (index.refreshes, index.age, index.work) == (2, 0, 0)
 
 
@@ -379,10 +379,10 @@ def test_an_index_of_which_another_process_lost_its_share_is_made_again(
 
 def test_the_probe_tells_how_the_index_does(searched):
     objective, rows = searched(num_candidates=3, write_back=True)
-    objective.probe = rows.probe(5)
+    objective.diagnostic_batch = rows.diagnostic_batch(5)
     line = objective.observe()
     assert line["stale_overlap"] == 1.0
-    similarity = queries(objective, objective.probe) @ live(objective).T
+    similarity = queries(objective, objective.diagnostic_batch) @ live(objective).T
     assert line["distinct_passages"] == len(similarity.topk(3).indices.unique())
     index = objective.source.index
     index.vectors = -index.vectors  # the worst become the best
@@ -416,7 +416,7 @@ def test_without_any_gold_passage_there_is_no_contrast(searched):
 
 
 def test_a_mixed_table_is_dealt_out_in_batches(models, examples):
-    rows = SearchedRows(
+    rows = RetrievedRows(
         [Example(e.query, e.answer, e.passage if n % 2 else None) for n, e in enumerate(examples)],
         *models,
         more=[Passage.of("One more passage.")],
