@@ -334,7 +334,7 @@ def test_what_cannot_work_here(train: Trainings, options: list[str], said: str) 
 
 @pytest.mark.usefixtures("no_models")
 def test_a_tracker_that_is_not_installed(train: Trainings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dalm.training.run._TRACKERS", {"mlflow": "no_such_module_here"})
+    monkeypatch.setattr("dalm.training.run.importlib.util.find_spec", lambda _: None)
     line = train.retriever("--with-tracking", "--report-to", "mlflow")
     assert "--report-to mlflow: not installed; pip install" in line
 

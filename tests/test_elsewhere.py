@@ -17,13 +17,14 @@ from dalm.models.retriever import load_retriever
 from dalm.rag.pipeline import answer
 from dalm.retrieval.base import build_index, find
 from dalm.retrieval.training_index import LivingIndex
-from dalm.training import joint_training
 from dalm.training.data.batches import Rows, to_device
 from dalm.training.data.packing import PackedRows
+from dalm.training.data.retrieved_rows import joint_rows
 from dalm.training.data.sft_rows import SftRows
-from dalm.training.objectives import diagnostics
+from dalm.training.objectives import joint as joint_objective
 from dalm.training.objectives.causal_lm import CausalLM
-from dalm.training.objectives.objective import Contrastive
+from dalm.training.objectives.contrastive import Contrastive
+from dalm.training.objectives.objective import objective_class
 from dalm.training.objectives.sft import SupervisedFineTuning
 from tests.elsewhere import DEVICE, Elsewhere, elsewhere
 
@@ -58,11 +59,11 @@ def moved(*models):
 def joint(models, examples, **options):
     """Return a joint objective as the command puts it together, and its rows."""
     settings = RagE2E(output_dir="unused", **options)
-    rows = joint_training.rows_of(examples, [], *models, settings)
+    rows = joint_rows(examples, [], *models, settings)
     index = None
     if settings.candidates == "index":
         index = LivingIndex(len(rows.base), "", models[0].device)
-    return joint_training.objective_of(rows, *models, settings, index), rows
+    return objective_class(settings.objective).from_config(settings, rows, index), rows
 
 
 def stepped(objective, batch):
@@ -173,7 +174,7 @@ def test_a_forgotten_tensor_is_refused(models, examples, monkeypatch):
     with elsewhere():
         moved(*models)
         objective, rows = joint(models, examples, **INDEX)
-        monkeypatch.setattr(diagnostics, "on", lambda batch, device: batch)
+        monkeypatch.setattr(joint_objective, "to_device", lambda batch, device: batch)
         with pytest.raises(RuntimeError, match="not all tensors are on cuda:0"):
             stepped(objective, rows.collate(range(4)))
 

@@ -16,8 +16,10 @@ from dalm.records import Example, Passage
 from dalm.retrieval.training_index import LivingIndex
 from dalm.training.data.batches import Rows
 from dalm.training.data.retrieved_rows import RetrievedRows
-from dalm.training.objectives.candidates import BatchCandidates, IndexCandidates
-from dalm.training.objectives.joint import RagEndToEnd
+from dalm.training.objectives.candidates import BatchCandidates
+from dalm.training.objectives.index_candidates import IndexCandidates
+from dalm.training.objectives.objective import objective_class
+from dalm.training.objectives.rag import RagObjective
 
 GOLD = [
     "The velt of a skerrow stands at nine bars when the gate is shut.",
@@ -77,12 +79,12 @@ def rows(models: tuple[Retriever, Generator], examples: list[Example]) -> Rows:
 
 
 @pytest.fixture
-def in_batch(models: tuple[Retriever, Generator]) -> Callable[..., RagEndToEnd]:
+def in_batch(models: tuple[Retriever, Generator]) -> Callable[..., RagObjective]:
     def make(
         joint: str, num_candidates: int = 3, temperature: float = 0.1, **options: Any
-    ) -> RagEndToEnd:
+    ) -> RagObjective:
         source = BatchCandidates(models[0], num_candidates, temperature)
-        return RagEndToEnd(*models, source, joint=joint, **{"scale": 20.0} | options)
+        return objective_class(joint)(*models, source, **{"scale": 20.0} | options)
 
     return make
 
@@ -90,7 +92,7 @@ def in_batch(models: tuple[Retriever, Generator]) -> Callable[..., RagEndToEnd]:
 @pytest.fixture
 def searched(
     models: tuple[Retriever, Generator], examples: list[Example]
-) -> Callable[..., tuple[RagEndToEnd, RetrievedRows]]:
+) -> Callable[..., tuple[RagObjective, RetrievedRows]]:
     """Return a function that gives an objective over an index of ten passages, and its rows.
 
     `without` are the rows whose gold passage nobody has marked.
@@ -98,7 +100,7 @@ def searched(
 
     def make(
         joint: str = "rag_token", without: tuple[int, ...] = (), **options: Any
-    ) -> tuple[RagEndToEnd, RetrievedRows]:
+    ) -> tuple[RagObjective, RetrievedRows]:
         of_rows = ("reconstruction_weight", "gold_probability", "seed")
         of_source = ("num_candidates", "temperature", "over_retrieve", "write_back")
         of_source += ("refresh_budget",)
@@ -114,7 +116,7 @@ def searched(
         chosen = {"num_candidates": 3, "temperature": 0.1}
         chosen |= {n: options.pop(n) for n in of_source if n in options}
         source = IndexCandidates(models[0], made.base, index, **chosen)
-        objective = RagEndToEnd(*models, source, joint=joint, **{"scale": 20.0} | options)
+        objective = objective_class(joint)(*models, source, **{"scale": 20.0} | options)
         objective.begin_update(0.0)
         return objective, made
 

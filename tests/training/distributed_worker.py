@@ -24,9 +24,10 @@ from dalm.retrieval.training_index import LivingIndex
 from dalm.training import gradient_cache
 from dalm.training.data.batches import Rows
 from dalm.training.data.retrieved_rows import RetrievedRows
-from dalm.training.objectives.candidates import BatchCandidates, IndexCandidates
-from dalm.training.objectives.joint import RagEndToEnd
-from dalm.training.objectives.objective import Contrastive
+from dalm.training.objectives.candidates import BatchCandidates
+from dalm.training.objectives.contrastive import Contrastive
+from dalm.training.objectives.index_candidates import IndexCandidates
+from dalm.training.objectives.objective import objective_class
 
 CPU = place("cpu", "fp32")
 
@@ -75,7 +76,7 @@ def in_batch(retriever, generator, rows, without, joint, **options):
     generator = load_generator(generator, CPU, max_length=128)
     made = Rows(examples_of(rows, without), retriever, generator)
     source = BatchCandidates(retriever, 4, 0.1)
-    objective = RagEndToEnd(retriever, generator, source, joint=joint, scale=20.0, **options)
+    objective = objective_class(joint)(retriever, generator, source, scale=20.0, **options)
     return measured(objective.double(), made.collate(share(len(rows))))
 
 
@@ -89,7 +90,7 @@ def searched(retriever, generator, rows, without, joint, **options):
         *(retriever, made.base, index),
         **{"num_candidates": 3, "temperature": 0.1, "over_retrieve": 2, "write_back": True},
     )
-    objective = RagEndToEnd(retriever, generator, source, joint=joint, scale=20.0, **options)
+    objective = objective_class(joint)(retriever, generator, source, scale=20.0, **options)
     objective.begin_update(0.0)
     index.vectors *= 1.01  # written back vectors can be told from these
     found = measured(objective, made.collate(share(len(rows))))

@@ -19,7 +19,7 @@ from dalm.records import Example, Passage
 from dalm.training.data.batches import Rows
 from dalm.training.objectives.candidates import BatchCandidates
 from dalm.training.objectives.dalm_loss import DalmObjective
-from dalm.training.objectives.joint import RagEndToEnd
+from dalm.training.objectives.objective import objective_class
 from dalm.training.trainer import ObjectiveTrainer, arguments, train
 
 CPU = place("cpu", "fp32")
@@ -61,8 +61,8 @@ def prepare(tiny_models, examples, tmp_path):
             objective = DalmObjective(retriever, generator, **shared)
         else:
             source = BatchCandidates(retriever, settings.num_candidates, 0.1)
-            shared |= {"joint": settings.objective, "reader_warmup": settings.reader_warmup}
-            objective = RagEndToEnd(retriever, generator, source, **shared)
+            shared |= {"reader_warmup": settings.reader_warmup}
+            objective = objective_class(settings.objective)(retriever, generator, source, **shared)
         return objective.double(), Rows(examples, retriever, generator), settings
 
     return prepare
@@ -145,7 +145,7 @@ class Weights(TrainerCallback):
 
 @pytest.mark.parametrize("joint", ["rag_token", "pdist"])
 @pytest.mark.parametrize("accumulated", [1, 2])
-def test_a_resting_retriever_stays_to_the_bit_under_weight_decay(prepare, joint, accumulated):
+def test_a_frozen_retriever_stays_to_the_bit_under_weight_decay(prepare, joint, accumulated):
     """Half of four updates warm the reader up; a momentum of before doesn't move it either."""
     options = {"objective": joint, "reader_warmup": 0.5, "weight_decay": 0.5}
     options |= {"contrastive_weight": 1.0, "num_candidates": 2, "max_train_steps": 4}

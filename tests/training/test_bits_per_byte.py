@@ -38,7 +38,9 @@ def test_bits_per_byte_are_those_of_the_whole_model(generator):
 
 
 def test_measuring_leaves_the_model_as_it_was(generator):
-    held_out = HeldOutTexts("domain", PackedRows(documents(generator, TEXTS, ends=False), 64), TEXTS)
+    held_out = HeldOutTexts(
+        "domain", PackedRows(documents(generator, TEXTS, ends=False), 64), TEXTS
+    )
     generator.train()
     held_out.bits_per_byte(generator, "positions", 4)
     assert generator.training

@@ -89,7 +89,7 @@ def test_a_dry_run_asks_no_hub(tiny_models, tiny_table, tmp_path, monkeypatch):
     def ask(*_):
         raise AssertionError("the hub was asked")
 
-    monkeypatch.setattr("dalm.training.run._check_hub", ask)
+    monkeypatch.setattr("dalm.training.hub_upload.check_repository", ask)
     line = [*commands(tiny_models, tiny_table)["generator"], "--output-dir", str(tmp_path / "out")]
     assert run(app, [*line, "--dry-run", "--hub-model-id", "a/b"]) == 0
 
@@ -172,7 +172,7 @@ def test_activations_are_what_is_kept_for_the_way_back():
     objective, rows = Square(), Squares()
     ran = dry_run._run(objective, rows, [0, 2, 3], CPU, 100)
     assert ran.kept == 3 * 1000 * 4
-    assert (ran.rows, ran.tokens, ran.length, ran.share) == (3, 21, 80, 0.8)
+    assert (ran.rows, ran.tokens, ran.length, ran.fraction) == (3, 21, 80, 0.8)
     assert objective.weight.grad is None
     assert objective.weight.item() == 1
 
@@ -180,11 +180,11 @@ def test_activations_are_what_is_kept_for_the_way_back():
 def test_a_slow_batch_is_measured_on_two_rows(monkeypatch):
     settings = GeneratorOnly(output_dir="o", per_device_train_batch_size=4)
     rows = Squares()
-    assert dry_run._measured(Square(), rows, settings, CPU).share == 1
+    assert dry_run._measured(Square(), rows, settings, CPU).fraction == 1
     monkeypatch.setattr(dry_run, "PATIENCE", 0.0)
     ran = dry_run._measured(Square(), rows, settings, CPU)
     assert ran.rows == 2
-    assert ran.share < 1
+    assert ran.fraction < 1
     assert [len(chosen) for chosen in rows.seen] == [2, 4, 2, 2]
 
 

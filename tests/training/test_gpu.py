@@ -14,7 +14,7 @@ from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
 from dalm.training.data.batches import Rows
 from dalm.training.objectives.candidates import BatchCandidates
-from dalm.training.objectives.joint import RagEndToEnd
+from dalm.training.objectives.marginal import RagToken
 from dalm.training.trainer import train
 
 
@@ -38,9 +38,7 @@ def test_the_joint_objective_learns_in_bf16(tiny_models, tiny_table, tmp_path):
     generator = load_generator(str(tiny_models.generator), placement, max_length=128)
     retriever = load_retriever(str(tiny_models.encoder), placement)
     source = BatchCandidates(retriever, num_candidates=3, temperature=0.1)
-    objective = RagEndToEnd(
-        retriever, generator, source, joint="rag_token", scale=settings.logit_scale
-    )
+    objective = RagToken(retriever, generator, source, scale=settings.logit_scale)
     rows = Rows(examples, retriever, generator)
     objective.diagnostic_batch = rows.diagnostic_batch(4)
     before = {name: p.detach().clone() for name, p in objective.named_parameters()}

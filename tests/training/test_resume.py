@@ -25,7 +25,7 @@ PAUSED = """
 import os, time
 from pathlib import Path
 from dalm.cli import main
-from dalm.training.candidates import IndexCandidates
+from dalm.training.objectives.index_candidates import IndexCandidates
 
 encode = IndexCandidates._encode
 
@@ -231,7 +231,7 @@ def test_a_resumed_index_is_that_of_an_unbroken_run(stories):
     assert last["refreshes"] > 5
     assert len({line["index_age"] for line in lines(story.whole)}) > 2
     said = story.processes["resumed"].errors
-    assert f"index      taken up from {story.broken}/checkpoint-" in said
+    assert f"index      loaded from {story.broken}/checkpoint-" in said
     assert "built again" not in said
 
 
@@ -239,7 +239,8 @@ def test_a_run_without_its_index_makes_it_again_and_says_so(
     stories, tiny_models, tiny_table, tmp_path, caplog
 ):
     folder = shutil.copytree(stories["index"].whole, tmp_path / "run")
-    (folder / "checkpoint-27" / "index_0.safetensors").unlink()
+    for name in ("index_0.safetensors", "manifest.json"):
+        (folder / "checkpoint-27" / name).unlink()
     models = (tiny_models.encoder, tiny_models.generator)
     line = ["train-rag-e2e", tiny_table, *models, "--output-dir", folder, *INDEX_OPTIONS]
     line += "--device cpu --precision fp32 --checkpointing-steps 3 --logging-steps 2".split()

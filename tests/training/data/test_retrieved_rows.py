@@ -79,7 +79,7 @@ def test_statements_are_drawn_anew_each_epoch_and_the_same_each_run(searched):
 def test_a_statement_leaves_room_for_a_prompt(models, examples):
     long = Passage.of(" ".join(f"lanth{n}" for n in range(40)) + ".")
     rows = RetrievedRows(examples, *models, more=[long], reconstruction_weight=1.0)
-    rows.stated = [len(rows.base) - 1]
+    rows.passages_with_statements = [len(rows.base) - 1]
     most = models[1].frame.overhead() + len(rows.task) + 20
     rows.generator.max_length = most
     pieces = rows.collate(ALL)["pieces"]

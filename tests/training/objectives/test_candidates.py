@@ -9,7 +9,8 @@ import torch
 from dalm.records import Example, Passage
 from dalm.training.data.batches import Rows
 from dalm.training.data.retrieved_rows import RetrievedRows
-from dalm.training.objectives.candidates import choose, overlap, worked_weights
+from dalm.training.objectives.candidates import choose
+from dalm.training.objectives.index_candidates import overlap, weights_per_token
 
 ALL = range(5)
 INF = float("inf")
@@ -39,7 +40,7 @@ def places(objective, found):
 
 
 @pytest.mark.parametrize(
-    ("scores", "gold", "force_gold", "most", "chosen"),
+    ("scores", "gold", "forced", "most", "chosen"),
     [
         ([[1.0, 3.0, 2.0]], 0, True, 2, [[0, 1]]),  # the gold one first, though it scores least
         ([[1.0, 3.0, 2.0]], 0, False, 2, [[1, 2]]),
@@ -60,7 +61,7 @@ def test_overlap():
     assert overlap(stale, torch.tensor([[0, 1, 9], [9, 8, 7]])).item() == pytest.approx(2 / 6)
 
 
-@pytest.mark.parametrize(("probability", "force_gold"), [(1.0, 5), (0.0, 0)])
+@pytest.mark.parametrize(("probability", "forced"), [(1.0, 5), (0.0, 0)])
 def test_gold_passages_are_forced_as_often_as_asked(searched, probability, forced):
     objective, rows = searched(gold_probability=probability, num_candidates=2)
     batch = rows.collate(ALL)
@@ -278,7 +279,7 @@ def test_a_refresh_comes_when_its_cost_is_earned(searched):
     objective, _ = searched(refresh_budget=0.25)
     source, index = objective.source, objective.source.index
     base = source.base
-    cost = worked_weights(objective.retriever) * base.tokens.lengths.sum()
+    cost = weights_per_token(objective.retriever) * base.tokens.lengths.sum()
     source.count_work(3.0, source.weights, base.tokens.lengths.sum())
     source.begin_update(frozen=False)
     assert index.refreshes == 1
@@ -322,7 +323,7 @@ def test_work_is_counted_the_same_in_every_run(searched):
         index.work = 0
         objective(batch).total.backward()
         counted.append(index.work)
-    assert counted[0] == counted[1] > worked_weights(objective.generator)
+    assert counted[0] == counted[1] > weights_per_token(objective.generator)
 
 
 def test_tables_of_embeddings_do_no_work(models):
@@ -332,7 +333,7 @@ def test_tables_of_embeddings_do_no_work(models):
         for module in retriever.modules()
         if isinstance(module, torch.nn.Embedding)
     )
-    assert worked_weights(retriever) == sum(p.numel() for p in retriever.parameters()) - embedded
+    assert weights_per_token(retriever) == sum(p.numel() for p in retriever.parameters()) - embedded
 
 
 def test_an_index_is_taken_up_or_made_again_and_it_says_which(searched, tmp_path, caplog):
@@ -346,7 +347,7 @@ def test_an_index_is_taken_up_or_made_again_and_it_says_which(searched, tmp_path
     index.age = 0
     with caplog.at_level(logging.INFO):
         objective.load_state(tmp_path, 0)
-    assert caplog.messages[-1] == f"index      taken up from {file}"
+    assert caplog.messages[-1] == f"index      loaded from {file}"
     assert torch.equal(index.vectors, kept)
     assert (index.age, index.work, index.refreshes) == (7, 123.5, 3)
     objective.begin_update(0.5)
@@ -366,11 +367,11 @@ def test_an_index_of_which_another_process_lost_its_share_is_made_again(
     objective, _ = searched()
     objective.save_state(tmp_path, 0)
     monkeypatch.setattr(
-        "dalm.training.objectives.candidates.total", lambda number, device: number + 1
+        "dalm.training.objectives.index_candidates.total", lambda number, device: number + 1
     )
     with caplog.at_level(logging.INFO):
         objective.load_state(tmp_path, 0)
-    assert caplog.messages[-1] == "index      built again: another process has lost its share"
+    assert caplog.messages[-1] == "index      built again: another process can't load its share"
     assert objective.source.index.vectors is None
 
 

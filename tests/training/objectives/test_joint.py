@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from dalm.prompts import Prompt
 from dalm.training import gradient_cache, losses, scoring
 from dalm.training.data.batches import to_device
-from dalm.training.objectives import diagnostics
+from dalm.training.objectives import joint
 from dalm.training.objectives.contrastive import contrast, embed_pairs
 from dalm.training.objectives.dalm_loss import DalmObjective
 
@@ -142,9 +142,9 @@ def naive(objective, batch):
 
     tables = [torch.stack([read(i, [each]) for each in row]) for i, row in enumerate(passages)]
     total = torch.zeros((), dtype=torch.float64)
-    if objective.joint in ("pdist", "lsr"):
+    if objective.name in ("pdist", "lsr"):
         target = torch.stack([table.mean(1) for table in tables]).detach()
-        target = target.exp() if objective.joint == "lsr" else target
+        target = target.exp() if objective.name == "lsr" else target
         temperature = objective.target_temperature
         if temperature == "auto":
             temperature = losses.temperature_for(target, max(1, target.shape[1] / 3))
@@ -153,13 +153,13 @@ def naive(objective, batch):
             total = total + weights[i] * kl / sum(weights)
     else:
         for i, table in enumerate(tables):
-            judged = table.detach() if objective.joint == "emdr2" else table
-            if objective.joint == "rag_sequence":
+            judged = table.detach() if objective.name == "emdr2" else table
+            if objective.name == "rag_sequence":
                 loss = -(prior[i] + judged.sum(1)).logsumexp(0)
             else:
                 loss = -(prior[i][:, None] + judged).logsumexp(0).sum()
             total = total + weights[i] * loss / tokens
-    if objective.joint not in ("rag_token", "rag_sequence"):
+    if objective.name not in ("rag_token", "rag_sequence"):
         for i, row in enumerate(passages):
             best = row[: objective.reader_passages]
             mixed = [best[place] for place in torch.randperm(len(best))]
@@ -572,7 +572,7 @@ def test_questions_that_all_find_the_same_passages_of_the_probe(
 
 
 @pytest.mark.parametrize("source", ["in-batch", "index", "dalm"])
-def test_the_probe_is_put_where_the_models_are(
+def test_the_diagnostic_batch_is_put_where_the_models_are(
     models, in_batch, searched, rows, monkeypatch, source
 ):
     """The trainer moves the batches of its loader, and no others."""
@@ -587,7 +587,7 @@ def test_the_probe_is_put_where_the_models_are(
         moved["batch"] = to_device(batch, device)
         return moved["batch"]
 
-    monkeypatch.setattr(diagnostics, "on", watched)
+    monkeypatch.setattr(joint, "to_device", watched)
     seen = []
     embed = objective.retriever.embed
 

@@ -14,7 +14,8 @@ from dalm.errors import UserError
 from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.records import Example, Passage
-from dalm.training import generator_setup, metrics_log
+from dalm.training import metrics_log
+from dalm.training.data.knowledge_base import searched_passages
 from dalm.training.data.sft_rows import SftRows
 from dalm.training.objectives.sft import SupervisedFineTuning
 
@@ -211,7 +212,7 @@ def test_two_batches_weigh_as_one(generator, examples):
 def test_observed_gap_is_that_of_reading(generator, examples):
     rows = SftRows(examples, generator)
     gap = SupervisedFineTuning.of(rows).observe()["gap_none"]
-    with_it, without = rows.diagnostic_batch(16)
+    with_it, without = rows.diagnostic_prompts(16)
     assert len(with_it) == 16
     assert all(read(rows, prompt) == [] for prompt in without)
     means = []
@@ -238,9 +239,9 @@ def test_knowledge_base_is_checked(examples):
     unmarked = [replace(e, passage=None) for e in examples]
     settings = GeneratorOnly(output_dir="o", retriever_name_or_path="r", gold_probability=0.5)
     with pytest.raises(UserError, match="--gold-probability has no effect"):
-        generator_setup.knowledge_base(unmarked, settings)
+        searched_passages(unmarked, settings)
     with pytest.raises(UserError, match="--reader-passages 30: there are 10"):
-        generator_setup.knowledge_base(examples, replace(settings, reader_passages=30))
+        searched_passages(examples, replace(settings, reader_passages=30))
 
 
 @pytest.mark.parametrize(
