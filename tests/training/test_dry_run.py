@@ -105,7 +105,7 @@ def test_a_dry_run_finds_what_the_run_would(tiny_models, tmp_path, capsys):
 def test_an_index_of_many_passages_is_not_built(
     tiny_models, tiny_table, tmp_path, caplog, monkeypatch
 ):
-    monkeypatch.setattr(dry_run, "FEW", 5)
+    monkeypatch.setattr(dry_run, "MAX_PASSAGES", 5)
     line = [*commands(tiny_models, tiny_table)["index"], "--output-dir", str(tmp_path / "out")]
     with caplog.at_level(logging.INFO):
         assert run(app, [*line, "--dry-run"]) == 0
@@ -181,7 +181,7 @@ def test_a_slow_batch_is_measured_on_two_rows(monkeypatch):
     settings = GeneratorOnly(output_dir="o", per_device_train_batch_size=4)
     rows = Squares()
     assert dry_run._measured(Square(), rows, settings, CPU).fraction == 1
-    monkeypatch.setattr(dry_run, "PATIENCE", 0.0)
+    monkeypatch.setattr(dry_run, "MAX_SECONDS", 0.0)
     ran = dry_run._measured(Square(), rows, settings, CPU)
     assert ran.rows == 2
     assert ran.fraction < 1
