@@ -16,7 +16,7 @@ def pretrain(
     """Pretrain a generator further on a domain's texts, or from scratch.
 
     Documents are packed into rows in which none sees another. Held-out texts, of the domain and
-    general ones, are measured in bits per byte on the way, and the best weights are kept.
+    general ones, are evaluated in bits per byte during training, and the best weights are kept.
 
     Parameters
     ----------

@@ -12,10 +12,10 @@ def train_generator_only(
     generator_name_or_path: Annotated[str, Parameter(alias="--model-name-or-path")],
     settings: Annotated[GeneratorOnly, Parameter(name="*")],
 ) -> None:
-    """Tune a generator on questions with passages in the prompt.
+    """Fine-tune a generator on questions with passages in the prompt.
 
-    With a retriever its best passages stand beside the gold one as distractors, and in a share of
-    the rows in place of it. The answer alone is in the loss.
+    With a retriever, its best passages are added to the gold one as distractors, and in a fraction
+    of the rows they replace it. Only the answer has a loss.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ def train_rag_e2e(
     """Train a retriever and a generator jointly on questions, passages and answers.
 
     The answer's likelihood is summed over the best passages of the batch, so that the generator's
-    loss reaches both encoders; a contrastive loss stands beside it.
+    loss reaches both encoders; a contrastive loss is added.
 
     Parameters
     ----------

@@ -91,4 +91,4 @@ def check_pretraining(settings: Pretraining, generator: str | None) -> None:
     if settings.held_out and not settings.replay:
         for name in ("held_out_share", "held_out_bytes"):
             if getattr(settings, name) != getattr(Pretraining, name):
-                raise UserError(f"{spelled(name)} has no effect beside --held-out; leave it out")
+                raise UserError(f"{spelled(name)} has no effect with --held-out; leave it out")

@@ -2,16 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import wraps
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from cyclopts import Parameter
 
 from dalm.config.options import option, panel
+from dalm.config.presets import defaults_from
 from dalm.config.shared import Columns, GeneratorLength
 from dalm.config.training import Training
-
-T = TypeVar("T")
 
 SEARCHES = {"retriever_name_or_path": None}
 """What brings passages that were found."""
@@ -135,20 +133,13 @@ class ContinuedPretraining:
     """End the run after so many measurements without a better one; by default it isn't ended."""
 
 
-def _with_rates(cls: type[T]) -> type[T]:
-    """Let `from_scratch` choose the default of the learning rate: what is given wins."""
-    plain = cls.__init__
-
-    @wraps(plain)
-    def init(self: T, **given: Any) -> None:
-        rate = RATES.get(given.get("from_scratch") or "")
-        plain(self, **{**({} if rate is None else {"learning_rate": rate}), **given})
-
-    cls.__init__ = init  # type: ignore[assignment, method-assign]
-    return cls
+def _learning_rate(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the default learning rate of a model made from scratch."""
+    rate = RATES.get(given.get("from_scratch") or "")
+    return {} if rate is None else {"learning_rate": rate}
 
 
-@_with_rates
+@defaults_from(_learning_rate)
 @dataclass(frozen=True, kw_only=True)
 class Pretraining(Texts, ContinuedPretraining, Training):
     """Options of `dalm pretrain`."""

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 from cyclopts import Parameter
 
 from dalm.config.options import option, panel
-from dalm.config.presets import Preset, with_presets
+from dalm.config.presets import Preset, defaults_from, preset_defaults
 from dalm.config.shared import (
     Columns,
     GeneratorLength,
@@ -229,7 +229,7 @@ class CandidatePassages:
     """Weight of writing sentences of the knowledge base from other passages of it."""
 
 
-@with_presets
+@defaults_from(preset_defaults)
 @dataclass(frozen=True, kw_only=True)
 class RagE2E(
     CandidatePassages,

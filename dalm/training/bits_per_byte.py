@@ -12,7 +12,7 @@ from typing import cast
 import torch
 
 from dalm.collectives import total
-from dalm.distributed import rank, world_size
+from dalm.distributed import share
 from dalm.models.generator import Generator
 from dalm.models.loading import evaluating
 from dalm.models.packed_attention import Way, packed_log_probs
@@ -33,12 +33,12 @@ class HeldOutTexts:
     @torch.no_grad()
     def bits_per_byte(self, generator: Generator, way: Way, batch: int) -> float:
         """Return the bits per byte, computed on `batch` rows at a time."""
-        mine = list(range(len(self.rows)))[rank() :: world_size()]
+        rows = share(range(len(self.rows)))
         nats = 0.0
         with evaluating(generator), generator.placement.autocast():
-            starts = range(0, len(mine), batch)
+            starts = range(0, len(rows), batch)
             for start in track(starts, len(starts), f"{self.name} text", "batch"):
-                packed = cast(PackedBatch, self.rows.collate(mine[start : start + batch]))
+                packed = cast(PackedBatch, self.rows.collate(rows[start : start + batch]))
                 tokens, positions, scored = (
                     each.to(generator.device)
                     for each in (packed["tokens"], packed["positions"], packed["scored"])

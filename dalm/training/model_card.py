@@ -196,7 +196,7 @@ def _figures(line: Mapping[str, float]) -> str:
     """Return the last logged step's metrics as a table; they are of training, not of a test."""
     if not line:
         return "None were logged."
-    # Bits per byte are of held-out texts and stand in the section on data.
+    # Bits per byte are of held-out texts; the section on data has them.
     kept = {k: v for k, v in line.items() if k not in _QUIET and not k.endswith("_bits_per_byte")}
     table = "\n".join(f"| {name} | {value:.6g} |" for name, value in kept.items())
     return (

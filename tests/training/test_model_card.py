@@ -214,4 +214,6 @@ def test_a_repositorys_card_points_to_its_models(folder, no_hub):
     assert "- [retriever](retriever/README.md)\n- [generator](generator/README.md)\n" in text
     found = yaml.safe_load(text.split("---\n")[1])
     assert found == {"license": "other", "tags": ["dalm"], "base_model": ["org/base", "org/other"]}
-    assert yaml.safe_load(model_card.repository_card([folder]).split("---\n")[1])["license"] == "mit"
+    assert (
+        yaml.safe_load(model_card.repository_card([folder]).split("---\n")[1])["license"] == "mit"
+    )

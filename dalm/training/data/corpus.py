@@ -132,7 +132,7 @@ def _packed(name: str, generator: Generator, texts: Sequence[str], length: int) 
         if lost:
             logger.warning(
                 "%s: %d tokens of the held-out text are unknown to the tokenizer; bits per byte "
-                "leave out the text behind them",
+                "leave out the text they stand for",
                 *(name, lost),
             )
     return HeldOutTexts(name, PackedRows(found, length, pad_token=generator.pad_token), texts)

@@ -10,7 +10,7 @@ class LengthBatches(Sampler[list[int]]):
     """Sample batches of similar length in random order, no key twice in one; this rank's shard.
 
     Rows are shuffled, taken `POOL` batches at a time, sorted by length and distributed: padding
-    shrinks while every epoch mixes its batches anew. All batches are of one size, or of two sizes
+    shrinks while every epoch mixes its batches again. All batches are of one size, or of two sizes
     that differ by one per rank, so none is too small for negatives. The order depends only on seed
     and epoch, so a resumed run gets the same batches.
     """

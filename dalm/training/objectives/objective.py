@@ -3,7 +3,7 @@
 An objective turns a batch into a loss; everything that has a gradient happens inside its `forward`,
 so that DDP and autocast see one forward and one trainer trains them all. To add one, write a class
 in a file of its own and add a line to `OBJECTIVES`; a package of its own registers it as an entry
-point of the group `dalm.objectives`.
+point of the group `dalm.objectives`, and `RagE2E(objective=NAME)` takes it.
 """
 
 from abc import ABC, abstractmethod
@@ -16,6 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dalm.errors import UserError
 from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
 from dalm.training.data.batches import Batch
@@ -112,10 +113,13 @@ def objective_class(name: str) -> Any:
     """Return the class of a registered objective.
 
     Raises:
-        KeyError: no objective has this name, here or among the entry points.
+        UserError: no objective has this name, here or among the entry points.
     """
     if name in OBJECTIVES:
         module, _, attribute = OBJECTIVES[name].partition(":")
         return getattr(import_module(module), attribute)
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if name not in found:
+        known = ", ".join(sorted({*OBJECTIVES, *found}))
+        raise UserError(f"--objective {name}: no such objective; registered are {known}")
     return found[name].load()

@@ -6,6 +6,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from dalm.config import RagE2E
+from dalm.errors import UserError
 from dalm.training.objectives import objective as registry
 from dalm.training.objectives.contrastive import Contrastive
 from dalm.training.objectives.joint import JointObjective
@@ -37,5 +38,5 @@ def test_another_package_adds_an_objective_by_an_entry_point(monkeypatch):
     found = EntryPoint("mine", "dalm.training.objectives.contrastive:Contrastive", registry.GROUP)
     monkeypatch.setattr(registry, "entry_points", lambda group: [found] * (group == registry.GROUP))
     assert objective_class("mine") is Contrastive
-    with pytest.raises(KeyError):
+    with pytest.raises(UserError, match="no such objective; registered are causal_lm, contrastive"):
         objective_class("nobody's")
