@@ -134,9 +134,11 @@ def test_other_texts_are_not_resumed_on(whole, command, tmp_path, texts, capsys)
     assert "was written on other texts" in capsys.readouterr().err
 
 
-def test_from_scratch_makes_tokenizer_and_model(command, tmp_path):
+def test_from_scratch_makes_tokenizer_and_model(command, tmp_path, caplog):
     options = ["--from-scratch", "1m", *CPU, "--sequence-length", 64, "--max-train-steps", 2]
-    assert command("--output-dir", tmp_path / "run", *options, generator=None) == 0
+    with caplog.at_level(logging.INFO, "dalm"):
+        assert command("--output-dir", tmp_path / "run", *options, generator=None) == 0
+    assert "initialised as induction heads" in caplog.text
     folder = tmp_path / "run" / "generator"
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert len(tokenizer(" skerrow", add_special_tokens=False).input_ids) == 1
