@@ -43,7 +43,8 @@ def objective_of(way: str, folder: str) -> tuple[Any, Any]:
     from dalm.models.loading import place
     from dalm.models.retriever import load_retriever
     from dalm.retrieval.training_index import TrainingIndex
-    from dalm.training import joint_training
+    from dalm.training.data.retrieved_rows import joint_rows
+    from dalm.training.objectives.objective import objective_class
 
     torch.manual_seed(0)
     name, *words = way.split()
@@ -60,9 +61,9 @@ def objective_of(way: str, folder: str) -> tuple[Any, Any]:
     placement = place("cpu", "fp32")
     retriever, generator = load_retriever(minilm(), placement), load_generator(folder, placement)
     more = list({e.passage.id: e.passage for e in read}.values())[: PASSAGES if searched else 0]
-    rows = joint_training.rows_of(examples, more, retriever, generator, settings)
+    rows = joint_rows(examples, more, retriever, generator, settings)
     index = TrainingIndex(len(rows.base), "benchmark", retriever.device) if searched else None
-    objective = joint_training.objective_of(rows, retriever, generator, settings, index)
+    objective = objective_class(name).from_config(settings, rows, index)
     objective.begin_update(0.0)
     objective.train()
     batch = rows.collate(range(size))
@@ -95,15 +96,15 @@ def build_models(texts: list[str], folder: str) -> None:
 def be_plain(batch: Any, settings: Any) -> None:
     """Pad to the maxima, and keep every row's activations."""
     from dalm.training import gradient_cache
-    from dalm.training.objectives import dalm_loss, joint
+    from dalm.training.objectives import dalm_loss, rag
 
     batch["query"] = padded(batch["query"], settings.query_max_len)
     if "passage" in batch:
         batch["passage"] = padded(batch["passage"], settings.passage_max_len)
-    joint.score_answers = plain_scores  # type: ignore[assignment]
+    rag.score_answers = plain_scores  # type: ignore[assignment]
     dalm_loss.score_answers = plain_scores  # type: ignore[assignment]
-    joint.score_candidates = plain_candidates  # type: ignore[assignment]
-    joint.judge = judged  # type: ignore[assignment]
+    rag.score_candidates = plain_candidates  # type: ignore[assignment]
+    rag.score_no_grad = scored_no_grad  # type: ignore[assignment]
     gradient_cache.recomputed = kept  # type: ignore[assignment]
 
 
@@ -117,7 +118,7 @@ def kept(plan: Any, _parameters: Any) -> Any:
     """Compute all rows at once, with gradient."""
     import numpy as np
 
-    return plan.again(np.arange(len(plan.lengths)))
+    return plan.recompute(np.arange(len(plan.lengths)))
 
 
 def plain_scores(generator: Any, prompts: Any) -> Any:
@@ -142,7 +143,7 @@ def plain_candidates(generator: Any, prompts: Any, candidates: int) -> Any:
     return scores.view(-1, candidates, scores.shape[1])
 
 
-def judged(generator: Any, prompts: Any, candidates: int = 1) -> Any:
+def scored_no_grad(generator: Any, prompts: Any, candidates: int = 1) -> Any:
     """Score candidates without gradient: even the plain way wouldn't keep what it won't use."""
     import torch
 

@@ -39,7 +39,7 @@ def ours(precision: str) -> float:
     from dalm.models.loading import place
     from dalm.models.retriever import load_retriever
     from dalm.training.data.batches import Rows
-    from dalm.training.objectives.objective import Contrastive
+    from dalm.training.objectives.contrastive import Contrastive
     from dalm.training.trainer import ObjectiveTrainer, arguments
 
     with tempfile.TemporaryDirectory() as folder:

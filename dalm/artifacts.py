@@ -14,12 +14,14 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import yaml
 from filelock import FileLock, Timeout
 
 from dalm.errors import UserError
+
+T = TypeVar("T")
 
 MANIFEST = "manifest.json"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -82,7 +84,7 @@ def claim(path: Path, option: str) -> Iterator[None]:
     target = _resolved(path)
     with _explained(path):
         target.parent.mkdir(parents=True, exist_ok=True)
-        file = target.with_name(f".{target.name}.lock")
+        file = _lock_file(path)
         lock = FileLock(file)
         try:
             lock.acquire(timeout=0)
@@ -98,6 +100,22 @@ def claim(path: Path, option: str) -> Iterator[None]:
         with suppress(OSError):  # Windows deletes no open file
             file.unlink()  # FileLock takes no lock on a file that has lost its name
         lock.release()
+
+
+def check_unclaimed(path: Path, option: str) -> None:
+    """Refuse an output that another process is writing now, without creating anything.
+
+    Raises:
+        UserError: another process is writing there.
+    """
+    if _lock_file(path).exists():
+        with claim(path, option):
+            pass
+
+
+def _lock_file(path: Path) -> Path:
+    target = _resolved(path)
+    return target.with_name(f".{target.name}.lock")
 
 
 def numbered_folder(stem: Path) -> Path:
@@ -132,23 +150,33 @@ def write_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     Raises:
         UserError: the disk is full or refuses; nothing stays behind.
     """
+    options = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    with stage_file(path) as staged, staged.open(mode, **options) as out:  # type: ignore[call-overload]
+        yield out
+
+
+@contextmanager
+def stage_file(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` for a library to write to; its file takes the place of `path`.
+
+    Raises:
+        UserError: the disk is full or refuses; nothing stays behind.
+    """
     target = _resolved(path)
     if target.exists() and not target.is_file():  # a rename would put a file in a device's place
         raise UserError(f"{path} can't be written: a folder, device or pipe; name a file")
-    growing = target.with_name(f".{target.name}.{os.getpid()}.part")
-    options = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    staged = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with _explained(path):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with growing.open(mode, **options) as out:  # type: ignore[call-overload]
-                yield out
-                out.flush()
-                os.fsync(out.fileno())
-            growing.replace(target)
+            yield staged
+            with staged.open("rb") as written:
+                os.fsync(written.fileno())
+            staged.replace(target)
             sync(target.parent)
     finally:
         with suppress(OSError):  # gone, or a parent is a file: the error above says more
-            growing.unlink()
+            staged.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -264,7 +292,16 @@ def read_json(path: Path, remedy: str = "write it again, or delete it") -> dict[
     Raises:
         DamagedError: it can't be read, is no JSON, or no object; `remedy` says what to do.
     """
-    return _object(path, _text(path, remedy), json.loads, remedy)
+    return _parsed(path, _text(path, remedy), json.loads, remedy, dict)
+
+
+def read_json_as(path: Path, kind: type[T], remedy: str = "write it again, or delete it") -> T:
+    """Read a JSON value that isn't an object: a list, a text.
+
+    Raises:
+        DamagedError: it can't be read, is no JSON, or of another kind; `remedy` says what to do.
+    """
+    return _parsed(path, _text(path, remedy), json.loads, remedy, kind)
 
 
 def read_yaml(path: Path, remedy: str = "write it again, or delete it") -> dict[str, Any]:
@@ -273,7 +310,7 @@ def read_yaml(path: Path, remedy: str = "write it again, or delete it") -> dict[
     Raises:
         DamagedError: it can't be read, is no YAML, or no mapping; `remedy` says what to do.
     """
-    return _object(path, _text(path, remedy), lambda text: yaml.safe_load(text) or {}, remedy)
+    return _parsed(path, _text(path, remedy), lambda text: yaml.safe_load(text) or {}, remedy, dict)
 
 
 def read_jsonl(
@@ -291,7 +328,7 @@ def read_jsonl(
             if torn and not line.endswith(b"\n"):
                 return
             where = f"{path}, line {number}"
-            yield number, _object(where, line.decode("utf-8", "replace"), json.loads, remedy)
+            yield number, _parsed(where, line.decode("utf-8", "replace"), json.loads, remedy, dict)
 
 
 def _text(path: Path, remedy: str) -> str:
@@ -309,13 +346,16 @@ def _guarded(path: Path, remedy: str) -> Iterator[None]:
         raise DamagedError(f"{path} can't be read ({_said(error)}); {remedy}") from error
 
 
-def _object(where: Any, text: str, parse: Any, remedy: str) -> dict[str, Any]:
+def _parsed(where: Any, text: str, parse: Any, remedy: str, kind: type[T]) -> T:
     try:
         found = parse(text)
     except (*_BROKEN, yaml.YAMLError) as error:
         raise DamagedError(f"{where} is damaged ({_said(error)}); {remedy}") from error
-    if not isinstance(found, dict):
-        raise DamagedError(f"{where} is damaged (a {type(found).__name__}, no object); {remedy}")
+    if not isinstance(found, kind):
+        expected = "object" if kind is dict else kind.__name__
+        raise DamagedError(
+            f"{where} is damaged (a {type(found).__name__}, no {expected}); {remedy}"
+        )
     return found
 
 

@@ -122,7 +122,7 @@ def nll(generator: Any, queries: Any, references: Any, passages: Any) -> float:
     """Return the mean negative log-likelihood of the answers' tokens."""
     import torch
 
-    from dalm.training.scoring import judge
+    from dalm.training.scoring import score_no_grad
 
     pieces = [generator.tokenise(list(texts)) for texts in (passages, queries)]
     answers = generator.tokenise_answers([reference[0] for reference in references])
@@ -134,7 +134,7 @@ def nll(generator: Any, queries: Any, references: Any, passages: Any) -> float:
     with torch.no_grad():
         for start in range(0, len(prompts), 64):
             some = prompts[start : start + 64]
-            total -= float(judge(generator, some).sum())
+            total -= float(score_no_grad(generator, some).sum())
             tokens += sum(prompt.length - prompt.answer_start for prompt in some)
     return total / tokens
 

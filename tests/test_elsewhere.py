@@ -17,14 +17,15 @@ from dalm.models.retriever import load_retriever
 from dalm.rag.pipeline import answer
 from dalm.retrieval.base import DenseSearcher, build_index
 from dalm.retrieval.training_index import TrainingIndex
-from dalm.training import joint_training
-from dalm.training.data.batches import Rows, on
+from dalm.training.data.batches import Rows, to_device
 from dalm.training.data.packing import PackedRows
-from dalm.training.data.sft_rows import ReadingRows
-from dalm.training.objectives import diagnostics
+from dalm.training.data.retrieved_rows import joint_rows
+from dalm.training.data.sft_rows import SftRows
+from dalm.training.objectives import joint as joint_objective
 from dalm.training.objectives.causal_lm import CausalLM
-from dalm.training.objectives.objective import Contrastive
-from dalm.training.objectives.sft import Reading
+from dalm.training.objectives.contrastive import Contrastive
+from dalm.training.objectives.objective import objective_class
+from dalm.training.objectives.sft import SupervisedFineTuning
 from tests.elsewhere import DEVICE, Elsewhere, elsewhere
 
 OBJECTIVES = ("rag_token", "rag_sequence", "emdr2", "pdist", "lsr")
@@ -58,18 +59,18 @@ def moved(*models):
 def joint(models, examples, **options):
     """Return a joint objective as the command puts it together, and its rows."""
     settings = RagE2E(output_dir="unused", **options)
-    rows = joint_training.rows_of(examples, [], *models, settings)
+    rows = joint_rows(examples, [], *models, settings)
     index = None
     if settings.candidates == "index":
         index = TrainingIndex(len(rows.base), "", models[0].device)
-    return joint_training.objective_of(rows, *models, settings, index), rows
+    return objective_class(settings.objective).from_config(settings, rows, index), rows
 
 
 def stepped(objective, batch):
     """Return what a step and a line of the log give, as plain numbers."""
     objective.begin_update(0.5)
     torch.manual_seed(0)
-    loss = objective(on(batch, next(objective.parameters()).device))
+    loss = objective(to_device(batch, next(objective.parameters()).device))
     loss.total.backward()
     trained = {n: p.grad for n, p in objective.named_parameters() if p.grad is not None}
     norms = {name: gradient.norm().item() for name, gradient in trained.items()}
@@ -136,8 +137,8 @@ def test_the_retriever_alone(models, examples):
 
 def test_the_generator_alone(models, examples):
     def make(models):
-        rows = ReadingRows(examples, models[1], reader_passages=2)
-        return Reading.of(rows), rows.collate(range(4))
+        rows = SftRows(examples, models[1], reader_passages=2)
+        return SupervisedFineTuning.of(rows), rows.collate(range(4))
 
     same(make, models)
 
@@ -174,7 +175,7 @@ def test_a_forgotten_tensor_is_refused(models, examples, monkeypatch):
     with elsewhere():
         moved(*models)
         objective, rows = joint(models, examples, **INDEX)
-        monkeypatch.setattr(diagnostics, "on", lambda batch, device: batch)
+        monkeypatch.setattr(joint_objective, "to_device", lambda batch, device: batch)
         with pytest.raises(RuntimeError, match="not all tensors are on cuda:0"):
             stepped(objective, rows.collate(range(4)))
 

@@ -34,7 +34,7 @@ def mine_negatives(
     from dalm.io.examples import read_rows
     from dalm.io.tables import read_table
     from dalm.models.loading import place
-    from dalm.models.retriever import load_retriever
+    from dalm.models.retriever import retriever_from_config
     from dalm.retrieval import mined_table, negatives
     from dalm.retrieval.bm25 import BM25
     from dalm.retrieval.embedding_cache import encode_passages_cached, folder_of
@@ -46,13 +46,11 @@ def mine_negatives(
     rows = read_rows(table, settings, needs={"passage"}, optional=set())
     passages = _passages(list(rows.values()), settings)
     with claim(output, "--output"):
-        retriever = load_retriever(
+        retriever = retriever_from_config(
+            settings,
             settings.retriever_name_or_path,
             place(settings.device, settings.precision),
-            adapter=settings.retriever_peft_model_path,
-            lengths={"query": settings.query_max_len, "passage": settings.passage_max_len},
-            prompts={"query": settings.query_prompt, "passage": settings.passage_prompt},
-            is_autoregressive=settings.retriever_is_autoregressive,
+            settings.retriever_peft_model_path,
         )
         texts = [passage.text for passage in passages]
         mined = negatives.mine_hard_negatives(

@@ -1,4 +1,4 @@
-"""Pretrain a generator on a domain: texts in, a generator that knows their language out."""
+"""Pretrain a generator on the texts of a domain."""
 
 from typing import Annotated
 
@@ -16,7 +16,7 @@ def pretrain(
     """Pretrain a generator further on a domain's texts, or from scratch.
 
     Documents are packed into rows in which none sees another. Held-out texts, of the domain and
-    general ones, are measured in bits per byte on the way, and the best weights are kept.
+    general ones, are evaluated in bits per byte during training, and the best weights are kept.
 
     Parameters
     ----------
@@ -26,37 +26,30 @@ def pretrain(
     generator_name_or_path
         Causal language model: a folder, or a name on the Hugging Face hub.
     """
-    from dalm.training import dry_run, pretraining, run
-    from dalm.training.callbacks import Measuring
-    from dalm.training.data import corpus
+    from dalm.config.conflicts import check_pretraining
+    from dalm.training import preview
+    from dalm.training.data.corpus import held_out_texts, read_corpus, training_rows
+    from dalm.training.held_out_evaluation import HeldOutEvaluation
     from dalm.training.objectives.causal_lm import CausalLM
-    from dalm.training.trainer import train
+    from dalm.training.pretraining_model import pretraining_generator
+    from dalm.training.run import TrainingRun
 
-    pretraining.check(settings, generator_name_or_path)
-    models = {"generator_name_or_path": generator_name_or_path} if generator_name_or_path else {}
-    this_run = run.start(settings, dataset_path=dataset_path, **models)
-    texts = corpus.read_corpus(dataset_path, settings)
-
-    generator = pretraining.generator_of(generator_name_or_path, texts, this_run)
-    rows = corpus.training_rows(generator, texts, settings)
-    measured = corpus.held_out(generator, texts, settings.sequence_length)
-    objective = CausalLM(generator, rows)
-    best = objective.best = pretraining.best_of(measured, generator, objective, this_run)
-    this_run.ready(objective, rows)
-    if settings.dry_run:
-        row = pretraining.shown(rows, generator)
-        dry_run.report(objective, rows, settings, this_run.placement, [row])
-        return
-    this_run.open()
-    measuring = Measuring(
-        *(best, objective, this_run.folder / "metrics.jsonl"),
-        every=settings.evaluation_steps,
-        patience=settings.patience,
+    check_pretraining(settings, generator_name_or_path)
+    run = TrainingRun(
+        settings, dataset_path=dataset_path, generator_name_or_path=generator_name_or_path
     )
-    trackers = this_run.trackers
-    train(objective, rows, settings, this_run.placement, trackers=trackers, callbacks=[measuring])
-    pretraining.finish(best, objective, measured, this_run)
-    this_run.finish(
+    corpus = read_corpus(dataset_path, settings)
+    texts = corpus.trained(settings.replay_ratio)
+    generator = pretraining_generator(run, generator_name_or_path, texts)
+    rows = training_rows(generator, corpus, settings)
+    held_out = held_out_texts(generator, corpus, settings.sequence_length)
+    objective = CausalLM(generator, rows)
+    evaluation = HeldOutEvaluation(objective, held_out, settings)
+    run.fit(
         objective,
-        advice=f"dalm train-generator-only DATASET {this_run.folder}/generator --output-dir DIR",
+        rows,
+        callbacks=[evaluation.callback],
+        finish=evaluation.finish,
+        preview=[preview.of_packed(rows, generator)],
+        next_step=f"dalm train-generator-only DATASET {run.folder.path}/generator --output-dir DIR",
     )

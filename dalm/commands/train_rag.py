@@ -1,6 +1,6 @@
-"""Train retriever and generator jointly: questions, passages and answers in, a tuned pair out."""
+"""Train a retriever and a generator jointly on questions, passages and answers."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -16,7 +16,7 @@ def train_rag_e2e(
     """Train a retriever and a generator jointly on questions, passages and answers.
 
     The answer's likelihood is summed over the best passages of the batch, so that the generator's
-    loss reaches both encoders; a contrastive loss stands beside it.
+    loss reaches both encoders; a contrastive loss is added.
 
     Parameters
     ----------
@@ -28,57 +28,35 @@ def train_rag_e2e(
     generator_name_or_path
         Causal language model: a folder, or a name on the Hugging Face hub.
     """
-    from dalm.io.examples import read_examples
-    from dalm.models.generator import load_generator
-    from dalm.models.retriever import load_retriever
+    from dalm.config.conflicts import check_joint
     from dalm.retrieval.training_index import TrainingIndex
-    from dalm.training import dry_run, joint_training, preview, run
-    from dalm.training.trainer import train
+    from dalm.training import preview
+    from dalm.training.data.knowledge_base import additional_passages
+    from dalm.training.data.retrieved_rows import joint_rows
+    from dalm.training.objectives.objective import objective_class
+    from dalm.training.run import TrainingRun
 
-    joint_training.check(settings)
-    this_run = run.start(
+    check_joint(settings)
+    run = TrainingRun(
         settings,
         dataset_path=dataset_path,
         retriever_name_or_path=retriever_name_or_path,
         generator_name_or_path=generator_name_or_path,
     )
     searched = settings.candidates == "index"
-    needs: set[Literal["passage", "answer"]] = {"answer"} if searched else {"passage", "answer"}
-    examples = read_examples(dataset_path, settings, needs=needs)
-    more = joint_training.knowledge_base(examples, settings)
-
-    tuned, packed = run.parts(settings.use_peft), run.parts(settings.use_bnb)
-    retriever = load_retriever(
-        retriever_name_or_path,
-        this_run.place(
-            lora=joint_training.adapts_retriever(settings), four_bit="retriever" in packed
-        ),
-        lengths={"query": settings.query_max_len, "passage": settings.passage_max_len},
-        prompts={"query": settings.query_prompt, "passage": settings.passage_prompt},
-        is_autoregressive=settings.retriever_is_autoregressive,
-    )
-    generator = load_generator(
-        generator_name_or_path,
-        this_run.place(lora="generator" in tuned, four_bit="generator" in packed),
-        max_length=settings.generator_max_len,
-    )
-    joint_training.choose_trained(retriever, generator, this_run)
-    rows = joint_training.rows_of(examples, more, retriever, generator, settings)
+    examples = run.examples(needs={"answer"} if searched else {"passage", "answer"})
+    more = additional_passages(examples, settings)
+    retriever, generator = run.pair()
+    rows = joint_rows(examples, more, retriever, generator, settings)
     index = None
     if searched:
         index = TrainingIndex(len(rows.base), rows.base.identity(), retriever.device)
-    objective = joint_training.objective_of(rows, retriever, generator, settings, index)
-    this_run.ready(objective, rows)
-    if settings.dry_run:
-        lines = preview.pair_of(rows, whole=settings.objective == "dalm")
-        few = not searched or len(rows.base) <= dry_run.FEW
-        dry_run.report(objective, rows, settings, this_run.placement, lines, measure=few)
-        return
-    this_run.open()
-    rates = {"generator": settings.generator_learning_rate or settings.learning_rate}
-    train(objective, rows, settings, this_run.placement, rates=rates, trackers=this_run.trackers)
-    this_run.finish(
+    objective = objective_class(settings.objective).from_config(settings, rows, index)
+    run.fit(
         objective,
-        advice=f"dalm eval-rag DATASET --retriever-name-or-path {this_run.folder}/retriever "
-        f"--generator-name-or-path {this_run.folder}/generator --evaluate-generator",
+        rows,
+        rates={"generator": settings.generator_learning_rate or settings.learning_rate},
+        preview=preview.of_pair(rows, whole=objective.trains_prompt),
+        next_step=f"dalm eval-rag DATASET --retriever-name-or-path {run.folder.path}/retriever "
+        f"--generator-name-or-path {run.folder.path}/generator --evaluate-generator",
     )

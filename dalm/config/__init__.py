@@ -9,7 +9,7 @@ Imports the standard library and cyclopts only, so that `dalm --help` starts qui
 from dalm.config.data import MineNegatives, Passages, QaGen, ReadingComprehension
 from dalm.config.evaluation import CompareRuns, EvalRag, EvalRetriever
 from dalm.config.generator_training import GeneratorOnly, Merge, Pretraining
-from dalm.config.options import check, check_output_dir, public
+from dalm.config.options import check, public
 from dalm.config.shared import (
     Columns,
     GeneratorLength,
@@ -81,6 +81,5 @@ __all__ = [
     "Training",
     "VectorCache",
     "check",
-    "check_output_dir",
     "public",
 ]

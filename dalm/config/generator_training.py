@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import wraps
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from cyclopts import Parameter
 
 from dalm.config.options import option, panel
+from dalm.config.presets import defaults_from
 from dalm.config.shared import Columns, GeneratorLength, Prompt
 from dalm.config.training import Training
 
@@ -83,9 +83,7 @@ class GeneratorOnly(FoundDistractors, Reading, Columns, GeneratorLength, Prompt,
         return 0.8 if self.retriever_name_or_path else 1.0
 
 
-# FOLDED pretraining.py: Options of a generator's continued pretraining.
-
-T = TypeVar("T")
+# Pretraining
 
 Size = Literal["1m", "5m", "20m", "50m", "100m"]
 
@@ -124,8 +122,8 @@ class ContinuedPretraining:
     """Model, sequence length and selection of the best weights."""
 
     from_scratch: Size | None = None
-    """Train a new tokenizer and a model of about this many parameters instead of GENERATOR. Some
-    attention heads are initialised to copy (induction heads): see docs/generators.md."""
+    """Train a new tokenizer and a model of about this many parameters instead of GENERATOR. Half of
+    the heads of its first and last layer start as induction heads: see docs/generators.md."""
     extend_vocabulary: int = option(0, least=0)
     """Number of domain words to add as tokens, those that save most; byte-pair tokenizers only."""
     sequence_length: int = option(1024, least=16)
@@ -138,20 +136,13 @@ class ContinuedPretraining:
     """Stop early after this many evaluations without improvement; by default never."""
 
 
-def _with_rates(cls: type[T]) -> type[T]:
-    """Let `from_scratch` set the default learning rate; an explicit value wins."""
-    plain = cls.__init__
-
-    @wraps(plain)
-    def init(self: T, **given: Any) -> None:
-        rate = RATES.get(given.get("from_scratch") or "")
-        plain(self, **{**({} if rate is None else {"learning_rate": rate}), **given})
-
-    cls.__init__ = init  # type: ignore[assignment, method-assign]
-    return cls
+def _learning_rate(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the default learning rate of a model made from scratch."""
+    rate = RATES.get(given.get("from_scratch") or "")
+    return {} if rate is None else {"learning_rate": rate}
 
 
-@_with_rates
+@defaults_from(_learning_rate)
 @dataclass(frozen=True, kw_only=True)
 class Pretraining(Texts, ContinuedPretraining, Training):
     """Options of `dalm pretrain`."""
@@ -174,7 +165,7 @@ class Pretraining(Texts, ContinuedPretraining, Training):
     """Load the frozen weights in 4 bits; needs --use-peft, an NVIDIA GPU and bitsandbytes."""
 
 
-# FOLDED merging.py: Options of the folding of adapters and of the interpolation of weights.
+# Merging
 
 
 @panel("Merging")

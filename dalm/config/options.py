@@ -1,9 +1,7 @@
 """Declare options, group them in the help, and check their values before anything is loaded."""
 
-import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, field, fields, is_dataclass
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from cyclopts import Parameter
@@ -108,12 +106,3 @@ def _has_effect(value: Any, values: Collection[Any] | None) -> bool:
 def spelled(name: str) -> str:
     """Return an option's name as on the command line."""
     return f"--{name.replace('_', '-')}"
-
-
-def check_output_dir(folder: Path) -> None:
-    """Refuse a folder that can't be written to; `artifacts.check_folder` replaces this."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise UserError(f"--output-dir {folder}: {there} is a file; name a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"--output-dir {folder}: no right to write to {there}; name another folder")

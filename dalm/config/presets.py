@@ -1,6 +1,6 @@
-"""Published ways of training the two together, as groups of settings with their sources."""
+"""Group the settings of published training methods into presets, with their sources."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Literal, TypeVar
 
@@ -28,7 +28,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "reader_passages": 4,
         "contrastive_weight": 0.0,
     },
-    # Shi et al. 2023 (arXiv:2301.12652): the language model judges and is never touched.
+    # Shi et al. 2023 (arXiv:2301.12652): the language model scores passages and is frozen.
     "replug": {
         "objective": "lsr",
         "candidates": "index",
@@ -38,7 +38,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "train_generator": False,
         "contrastive_weight": 0.0,
     },
-    # Lin et al. 2023 (arXiv:2310.01352): both sides tuned, of the retriever the query side alone.
+    # Lin et al. 2023 (arXiv:2310.01352): both tuned, of the retriever only the query encoder.
     "ra-dit": {
         "objective": "lsr",
         "candidates": "index",
@@ -48,18 +48,29 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
     # No link between the two: contrast, and supervised tuning on the gold passage.
     "independent": {"objective": "rag_token", "num_candidates": 1},
-    # The generator learns to read behind a frozen retriever before it teaches.
+    # The generator is warmed up with a frozen retriever first.
     "two-phase": {"objective": "rag_token", "reader_warmup": 0.3},
 }
 
 
-def with_presets(cls: type[T]) -> type[T]:
-    """Let `preset` choose the defaults of a dataclass of options: what is given wins."""
-    plain = cls.__init__
+def defaults_from(
+    choose: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+) -> Callable[[type[T]], type[T]]:
+    """Let given options choose the defaults of others in a dataclass; what is given wins."""
 
-    @wraps(plain)
-    def init(self: T, **given: Any) -> None:
-        plain(self, **{**PRESETS.get(given.get("preset") or "", {}), **given})
+    def wrap(cls: type[T]) -> type[T]:
+        plain = cls.__init__
 
-    cls.__init__ = init  # type: ignore[assignment, method-assign]
-    return cls
+        @wraps(plain)
+        def init(self: T, **given: Any) -> None:
+            plain(self, **{**choose(given), **given})
+
+        cls.__init__ = init  # type: ignore[assignment, method-assign]
+        return cls
+
+    return wrap
+
+
+def preset_defaults(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings of the preset that is given, if any."""
+    return PRESETS.get(given.get("preset") or "", {})

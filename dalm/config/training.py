@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 from cyclopts import Parameter
 
 from dalm.config.options import option, panel
-from dalm.config.presets import Preset, with_presets
+from dalm.config.presets import Preset, defaults_from, preset_defaults
 from dalm.config.shared import (
     Columns,
     GeneratorLength,
@@ -82,6 +82,11 @@ class Lora:
     """Names of the modules to adapt; by default every linear layer."""
 
 
+Tracker = Literal["tensorboard", "wandb", "mlflow", "comet_ml", "clearml", "trackio"]
+TRACKERS: tuple[str, ...] = get_args(Tracker)
+"""Trackers that metrics can be sent to; each is a module and a distribution of the same name."""
+
+
 @panel("Run")
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -104,9 +109,7 @@ class Run:
     """Updates between log lines; the first and the last update are always logged."""
     with_tracking: bool = False
     """Send metrics to experiment trackers as well as to metrics.jsonl."""
-    report_to: (
-        Literal["tensorboard", "wandb", "mlflow", "comet_ml", "clearml", "trackio", "all"] | None
-    ) = option(None, needs={"with_tracking": None})
+    report_to: Literal[Tracker, "all"] | None = option(None, needs={"with_tracking": None})
     """Tracker to use; `all`: every installed one. Needs --with-tracking."""
     hub_model_id: str | None = None
     """Hugging Face hub repository to push the result to; a new repository is private."""
@@ -230,7 +233,7 @@ class CandidatePassages:
     passages."""
 
 
-@with_presets
+@defaults_from(preset_defaults)
 @dataclass(frozen=True, kw_only=True)
 class RagE2E(
     CandidatePassages,

@@ -21,7 +21,7 @@ from dalm.models.generator import Generator
 from dalm.progress import track
 from dalm.rag.pipeline import LocalReader, Reader, prompts_of
 from dalm.records import Hit, JudgedQuery, Passage
-from dalm.training.scoring import judge
+from dalm.training.scoring import score_no_grad
 
 logger = logging.getLogger(__name__)
 
@@ -194,7 +194,7 @@ def _scored(
     with generator.placement.autocast():
         for group in track(groups, len(groups), "scoring answers", "batch"):
             some = [fitting[each] for each in group]
-            totals = judge(generator, [prompt for _, prompt in some])[:, 0].sum(1).tolist()
+            totals = score_no_grad(generator, [prompt for _, prompt in some])[:, 0].sum(1).tolist()
             for (row, prompt), total in zip(some, totals, strict=True):
                 found[row] = -total / (prompt.length - prompt.answer_start)
     return [(i, value) for (i, _), value in zip(rows, found, strict=True)]

@@ -8,10 +8,9 @@ from dalm.config import EvalRag, EvalRetriever
 from dalm.config.options import spelled
 from dalm.errors import UserError
 from dalm.eval.evaluation_output import EvaluationOutput
-from dalm.models import retriever
 from dalm.models.generator import load_generator
 from dalm.models.loading import check_model_is_there, place
-from dalm.models.retriever import Retriever
+from dalm.models.retriever import Retriever, retriever_from_config
 from dalm.rag.pipeline import LocalReader
 from dalm.rag.served_generator import ServedGenerator, served_model_of
 
@@ -37,14 +36,7 @@ def check_models(config: EvalRetriever, answers: EvalRag | None) -> None:
 
 def load_retriever(config: EvalRetriever, name: str, adapter: str | None = None) -> Retriever:
     """Load a retriever, with its own lengths and prompts unless the config has others."""
-    return retriever.load_retriever(
-        name,
-        place(config.device, config.precision),
-        adapter=adapter,
-        lengths={"query": config.query_max_len, "passage": config.passage_max_len},
-        prompts={"query": config.query_prompt, "passage": config.passage_prompt},
-        is_autoregressive=config.retriever_is_autoregressive,
-    )
+    return retriever_from_config(config, name, place(config.device, config.precision), adapter)
 
 
 def load_reader(

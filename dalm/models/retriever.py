@@ -313,3 +313,23 @@ def _tokens_to_fp32(_module: nn.Module, _inputs: Any, features: dict[str, Any]) 
     if "token_embeddings" in features:
         features["token_embeddings"] = loading.at_least_fp32(features["token_embeddings"])
     return features
+
+
+def retriever_from_config(
+    config: Any, name: str, placement: loading.Placement, adapter: str | None = None
+) -> Retriever:
+    """Load a retriever with the lengths, prompts and pooling that a command's options ask for.
+
+    An option that is None, or that the command lacks, leaves what the model was saved with.
+
+    Raises:
+        UserError: no such model, or a length that the model can't take.
+    """
+    return load_retriever(
+        name,
+        placement,
+        adapter=adapter,
+        lengths={"query": config.query_max_len, "passage": config.passage_max_len},
+        prompts={"query": config.query_prompt, "passage": config.passage_prompt},
+        is_autoregressive=getattr(config, "retriever_is_autoregressive", None),
+    )

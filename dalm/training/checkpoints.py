@@ -1,7 +1,6 @@
-"""Checkpoints: whole or not there at all, found again, and written when the run is told to end."""
+"""Publish checkpoints whole, find the one to resume from, and stop on a signal."""
 
-import json
-import os
+import logging
 import re
 import shutil
 import signal
@@ -10,11 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from dalm import artifacts
+from dalm.distributed import is_main
 from dalm.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 WRITING = ".writing"
-"""Folder in which checkpoints grow; what is in it is not finished and is never read."""
+"""Folder in which checkpoints are written; what is in it is unfinished and never read."""
+_STATE = "trainer_state.json"
 
 
 def steps(folder: Path) -> list[tuple[int, Path]]:
@@ -25,70 +29,81 @@ def steps(folder: Path) -> list[tuple[int, Path]]:
 
 def step(checkpoint: Path) -> int:
     """Return the step at which a checkpoint was written."""
-    return int(json.loads((checkpoint / "trainer_state.json").read_text())["global_step"])
+    return int(artifacts.read_json(checkpoint / _STATE, "resume from another one")["global_step"])
 
 
 def publish(written: Path, folder: Path, keep: int) -> None:
-    """Move a complete checkpoint to its place, and delete the oldest beyond `keep`.
+    """Seal a complete checkpoint, move it into `folder`, and delete the oldest beyond `keep`.
 
-    The files are on the disk before the name is, so a crash leaves the old or the new, never half.
-    Checkpoints of this step or a later one are from before the run was resumed: they go first, or
-    `latest` would go on from one of them.
+    Checkpoints of this step or a later one are from before the run was resumed: they are deleted
+    first, or `latest` would resume from one of them.
     """
-    for file in written.rglob("*"):
-        if file.is_file():
-            _to_disk(file)
+    artifacts.seal(written)
     for number, old in steps(folder):
         if number >= step(written):
             _delete(old)
-    written.rename(folder / written.name)
-    _to_disk(folder)
+    artifacts.publish(written, folder / written.name)
     for _, old in steps(folder)[:-keep]:
         _delete(old)
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Delete what a killed run left half written or half deleted."""
+    """Delete what a killed run left partly written or partly deleted."""
     shutil.rmtree(folder / WRITING, ignore_errors=True)
 
 
 def _delete(checkpoint: Path) -> None:
-    """Take a checkpoint's name away before its files, so that a crash leaves no half of it."""
+    """Rename a checkpoint before deleting its files, so that a crash leaves no part of it."""
     doomed = checkpoint.parent / WRITING / f"old-{checkpoint.name}"
     checkpoint.rename(doomed)
     shutil.rmtree(doomed)
 
 
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def find(wanted: str, folder: Path) -> Path:
-    """Return the checkpoint that `--resume-from-checkpoint` means.
+    """Return the whole checkpoint that `--resume-from-checkpoint` means.
+
+    `latest` is the newest one that agrees with its manifest; a warning names damaged ones that are
+    skipped.
 
     Raises:
         UserError: there is none, or the folder isn't one.
+        DamagedError: the one that was named is damaged.
     """
     if wanted == "latest":
-        found = steps(folder)
-        if not found:
-            raise UserError(f"--resume-from-checkpoint latest: no checkpoint in {folder}")
-        return found[-1][1]
+        return _newest_whole(folder)
     path = Path(wanted)
-    if not (path / "trainer_state.json").is_file():
-        there = ", ".join(p.name for _, p in steps(folder)) or "none"
+    if not (path / _STATE).is_file():
+        found = ", ".join(p.name for _, p in steps(folder)) or "none"
         raise UserError(
-            f"--resume-from-checkpoint {wanted}: not a checkpoint; {folder} holds: {there}"
+            f"--resume-from-checkpoint {wanted}: not a checkpoint; {folder} holds: {found}"
         )
+    try:
+        artifacts.verify(path)
+    except artifacts.DamagedError as error:
+        raise artifacts.DamagedError(
+            f"--resume-from-checkpoint {wanted}: {error}; resume from another checkpoint"
+        ) from error
     return path
 
 
+def _newest_whole(folder: Path) -> Path:
+    damaged = []
+    for _, path in reversed(steps(folder)):
+        try:
+            artifacts.verify(path)
+            step(path)
+        except (artifacts.DamagedError, KeyError) as error:
+            damaged.append(f"{path.name} ({error})")
+            continue
+        if damaged and is_main():
+            logger.warning("resuming from %s; damaged: %s", path.name, "; ".join(damaged))
+        return path
+    skipped = f"; damaged: {'; '.join(damaged)}" if damaged else ""
+    raise UserError(f"--resume-from-checkpoint latest: no checkpoint in {folder}{skipped}")
+
+
 class Interrupted(Exception):  # noqa: N818
-    """The run ended early because it was told to; `checkpoint` holds its state."""
+    """Report that a signal ended the run early; `checkpoint` holds its state."""
 
     def __init__(self, number: signal.Signals, checkpoint: Path) -> None:
         super().__init__(
@@ -98,8 +113,8 @@ class Interrupted(Exception):  # noqa: N818
         self.exit_code = 128 + number
 
 
-class Stop:
-    """Whether someone asked the run to end: SIGTERM, or Ctrl-C once."""
+class StopSignal:
+    """Note a request to end the run: SIGTERM, or Ctrl-C once."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
@@ -112,11 +127,11 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listen for the signals while inside; a no-op outside the main thread."""
+        """Handle the signals inside the block; does nothing outside the main thread."""
         numbers = (signal.SIGTERM, signal.SIGINT)
         try:
             before = [signal.signal(number, self.request) for number in numbers]
-        except ValueError:  # signals reach the main thread alone
+        except ValueError:  # signals reach only the main thread
             yield
             return
         try:

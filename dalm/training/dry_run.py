@@ -1,4 +1,4 @@
-"""A run that is about to start in; what it would read, count, need and take, in words, out."""
+"""Report what a training run would read, count and need, without training."""
 
 import logging
 import math
@@ -12,26 +12,28 @@ from dalm.config import Training
 from dalm.distributed import world_size
 from dalm.models.loading import Placement
 from dalm.records import Passage
-from dalm.training.data.batches import TrainingRows, on
+from dalm.training.data.batches import TrainingRows, to_device
 from dalm.training.data.sampler import LengthBatches
 from dalm.training.objectives.objective import Objective
-from dalm.training.preview import Shown, show
+from dalm.training.preview import PreviewRow, show
 
 logger = logging.getLogger(__name__)
 
-FEW = 2_000
-"""Passages that a dry run may encode."""
-PATIENCE = 10.0
-"""Seconds that a measured batch may be expected to take; a longer one is measured on two rows."""
+MAX_PASSAGES = 2_000
+"""Passages that a dry run encodes at most."""
+MAX_SECONDS = 10.0
+"""Expected seconds of a batch above which only two rows are measured."""
 OPTIMIZER_BYTES = 8
 """AdamW's two moments of a trained weight, in fp32."""
 
 
-def few(passages: list[Passage]) -> list[Passage]:
-    """Return what a dry run encodes of the passages."""
-    if len(passages) > FEW:
-        logger.info("searching  the first %d of %d passages: a dry run", FEW, len(passages))
-    return passages[:FEW]
+def first_passages(passages: list[Passage]) -> list[Passage]:
+    """Return the passages that a dry run encodes."""
+    if len(passages) > MAX_PASSAGES:
+        logger.info(
+            "searching  the first %d of %d passages: a dry run", MAX_PASSAGES, len(passages)
+        )
+    return passages[:MAX_PASSAGES]
 
 
 def report(
@@ -39,22 +41,21 @@ def report(
     rows: TrainingRows,
     settings: Training,
     placement: Placement,
-    shown: Sequence[Shown],
-    *,
-    measure: bool = True,
+    preview: Sequence[PreviewRow],
 ) -> None:
     """Show rows, count steps and tokens, estimate memory and time; write nothing.
 
-    Memory: weights, gradients and AdamW's moments by their counts and types, and what one batch
-    keeps for its way back, measured. Time: that batch both ways, times all tokens; the optimizer,
-    checkpoints and an index's refreshes come on top. With `measure` False no batch is run.
+    Memory: weights, gradients and AdamW's moments from their counts and types, and the activations
+    of one batch, measured. Time: forward and backward pass of that batch, scaled to all tokens; the
+    optimizer, checkpoints and refreshes of an index come on top. No batch is run where an index of
+    more than `MAX_PASSAGES` passages would have to be built first.
     """
-    for row in shown:
+    for row in preview:
         show(row)
     per_update, updates, passes = _count(rows, settings)
     logger.info("steps      %d updates of %d rows, %.4g epochs", updates, per_update, passes)
     tokens, fixed = passes * float(rows.lengths().sum()), _fixed_bytes(objective)
-    if measure:
+    if objective.passages_to_encode() <= MAX_PASSAGES:
         _report_measured(_measured(objective, rows, settings, placement), fixed, tokens, placement)
     else:
         logger.info(
@@ -66,7 +67,7 @@ def report(
 
 
 def _count(rows: TrainingRows, settings: Training) -> tuple[int, int, float]:
-    """Return the rows of an update, the updates, and how often all rows are met."""
+    """Return the rows of an update, the number of updates, and the epochs."""
     size = settings.per_device_train_batch_size * world_size()
     accumulated = settings.gradient_accumulation_steps
     in_epoch = math.ceil(math.ceil(len(rows) / size) / accumulated)
@@ -83,9 +84,9 @@ def _fixed_bytes(objective: Objective) -> tuple[int, int, int]:
 
 
 @dataclass(frozen=True)
-class _Ran:
+class _Measured:
     rows: int
-    share: float
+    fraction: float
     """Of a whole batch's length."""
     length: int
     """Tokens as the rows count them."""
@@ -93,20 +94,20 @@ class _Ran:
     """Tokens that the models read."""
     seconds: float
     kept: int
-    """Bytes kept for the way back."""
+    """Bytes kept for the backward pass."""
 
 
 def _measured(
     objective: Objective, rows: TrainingRows, settings: Training, placement: Placement
-) -> _Ran:
-    """Run two rows both ways to warm up, then a whole batch, or the two again if it would last."""
+) -> _Measured:
+    """Run two rows to warm up, then a whole batch, or the two again if that would take too long."""
     size = settings.per_device_train_batch_size
     plan = LengthBatches(rows.lengths(), rows.gold_keys(), size, settings.seed)
     chosen = max(plan, key=lambda batch: int(rows.lengths()[batch].sum()))
     whole = int(rows.lengths()[chosen].sum())
     objective.begin_update(1.0)
     few = _run(objective, rows, chosen[:2], placement, whole)
-    used = chosen if few.seconds / few.share < PATIENCE else chosen[:2]
+    used = chosen if few.seconds / few.fraction < MAX_SECONDS else chosen[:2]
     return _run(objective, rows, used, placement, whole)
 
 
@@ -116,10 +117,10 @@ def _run(
     chosen: Sequence[int],
     placement: Placement,
     whole: int,
-) -> _Ran:
-    """Run a batch both ways and leave no trace; `whole` is the length of a whole batch."""
+) -> _Measured:
+    """Run a batch forward and backward, and restore the state; `whole` is a full batch's length."""
     state = torch.random.get_rng_state()
-    batch = on(rows.collate(chosen), placement.device)
+    batch = to_device(rows.collate(chosen), placement.device)
     kept: dict[int, int] = {}
     weights = {p.untyped_storage().data_ptr() for p in objective.parameters()}
 
@@ -140,23 +141,24 @@ def _run(
     objective.zero_grad(set_to_none=True)
     torch.random.set_rng_state(state)
     length = int(rows.lengths()[list(chosen)].sum())
-    return _Ran(len(chosen), length / whole, length, loss.tokens, seconds, sum(kept.values()))
+    return _Measured(len(chosen), length / whole, length, loss.tokens, seconds, sum(kept.values()))
 
 
 def _report_measured(
-    ran: _Ran, fixed: tuple[int, int, int], length: float, placement: Placement
+    ran: _Measured, fixed: tuple[int, int, int], length: float, placement: Placement
 ) -> None:
-    """Tell of all tokens, by what a batch has shown; `length` as the rows count them."""
+    """Scale what a batch took to all tokens; `length` is theirs as the rows count them."""
     read, seconds = (length * part / ran.length for part in (ran.tokens, ran.seconds))
     logger.info("tokens     about %s for the models to read, without padding", _many(read))
-    activations = int(ran.kept / ran.share)
-    source = "the largest batch" if ran.share == 1 else f"{ran.rows} rows, scaled to a batch"
+    activations = int(ran.kept / ran.fraction)
+    source = "the largest batch" if ran.fraction == 1 else f"{ran.rows} rows, scaled to a batch"
     logger.info(
         "memory     about %s: weights %s, gradients %s, AdamW %s, activations %s (%s)",
         *(_size(sum(fixed) + activations), *map(_size, fixed), _size(activations), source),
     )
     logger.info(
-        "time       about %s on %s: %d rows took %.2f s both ways; optimizer and saving not in it",
+        "time       about %s on %s: %d rows took %.2f s forward and backward; optimizer and saving "
+        "not included",
         *(_duration(seconds), placement.device, ran.rows, ran.seconds),
     )
 

@@ -1,12 +1,15 @@
-"""Values of many rows with gradient, exactly, at the memory of a few rows.
+"""Compute values of many rows with gradient at the memory of a few rows (gradient caching).
 
 A loss over candidates needs the values of all of them at once, and keeping every row's activations
-for the backward pass costs as many times the memory of one batch. But ∂loss/∂values is known once
-the values are, and most rows have little of it. So: compute everything without gradient; when the
-loss sends its gradient back, run each row that matters once more, in micro-batches, against its
-part of it. The same gradient, one more forward pass of the rows that matter.
+for the backward pass costs K times the memory of one batch. But ∂loss/∂values is known once the
+values are, and is small for most rows. So all values are computed without gradient first; in the
+backward pass each row whose gradient is not negligible is computed again, in micro-batches, and
+backpropagated with its part of the gradient. That costs one more forward pass of those rows.
 
-Source: gradient caching, Gao et al. 2021 (arXiv:2101.06983), here with the light rows left out.
+With `NEGLIGIBLE` = 0 the gradient is that of plain autograd; otherwise the rows that are left out
+are its error.
+
+Source: Gao et al. 2021 (arXiv:2101.06983), here with the rows of negligible gradient left out.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,24 +25,25 @@ from torch import Tensor
 from dalm.models.batching import by_length
 
 NEGLIGIBLE = 0.01
-"""The lightest rows, which together hold at most this share of the gradient, are left out."""
+"""Rows are left out, smallest gradient first, up to this fraction of the sum of their gradients'
+sizes."""
 
 Run = Callable[[np.ndarray], Float[Tensor, "rows width"]]
 
 
 class Plan(NamedTuple):
-    """How to compute rows, and in what groups."""
+    """How rows are computed, and in which micro-batches."""
 
-    first: Run
-    """Without gradient."""
-    again: Run
-    """With gradient."""
+    forward: Run
+    """Compute values for the loss; called without gradient."""
+    recompute: Run
+    """Compute values again, with gradient."""
     lengths: np.ndarray
     """Tokens of each row."""
     size: int
-    """Rows of a micro-batch; longer rows, fewer of them."""
-    weigh: Callable[[Float[Tensor, "rows width"], Float[Tensor, "rows width"]], Tensor]
-    """From gradient and values, how much of the gradient each row holds."""
+    """Rows of a micro-batch at most; of longer rows it has fewer."""
+    gradient_size: Callable[[Float[Tensor, "rows width"], Float[Tensor, "rows width"]], Tensor]
+    """From gradient and values, the size of each row's gradient."""
 
     def groups(self, rows: np.ndarray) -> list[np.ndarray]:
         """Group some of the rows by length."""
@@ -55,15 +59,15 @@ def micro_batches(lengths: np.ndarray, size: int) -> list[np.ndarray]:
 def without_gradient(plan: Plan) -> Float[Tensor, "rows width"]:
     """Return the values of all rows, padded with 0 on the right."""
     with torch.no_grad():
-        parts = [(rows, plan.first(rows)) for rows in plan.groups(np.arange(len(plan.lengths)))]
+        parts = [(rows, plan.forward(rows)) for rows in plan.groups(np.arange(len(plan.lengths)))]
     table = parts[0][1].new_zeros(len(plan.lengths), max(part.shape[1] for _, part in parts))
     for rows, part in parts:
         table[torch.from_numpy(rows), : part.shape[1]] = part
     return table
 
 
-def heavy(sizes: Float[Tensor, "rows"]) -> np.ndarray:
-    """Return the rows that are left when the lightest, up to `NEGLIGIBLE` of the sum, are not."""
+def not_negligible(sizes: Float[Tensor, "rows"]) -> np.ndarray:
+    """Return all rows but the smallest, which together are at most `NEGLIGIBLE` of the sum."""
     ordered, order = sizes.double().cpu().sort()
     kept = ordered.cumsum(0) > NEGLIGIBLE * ordered.sum()
     rows: np.ndarray = order[kept].sort().values.numpy()
@@ -73,8 +77,8 @@ def heavy(sizes: Float[Tensor, "rows"]) -> np.ndarray:
 def recomputed(plan: Plan, parameters: Sequence[Tensor]) -> Float[Tensor, "rows width"]:
     """Return the values of all rows, with gradient to `parameters` at the memory of `plan.size`.
 
-    The values are those of `plan.first`: without dropout, if it has none; the gradient is taken
-    through `plan.again`.
+    The values are those of `plan.forward`, without dropout if it has none; the gradient is taken
+    through `plan.recompute`.
     """
     trained = [p for p in parameters if p.requires_grad]
     if not trained or not torch.is_grad_enabled():
@@ -102,9 +106,9 @@ class _Recomputed(torch.autograd.Function):
         device, dtype, enabled = ctx.autocast
         (values,) = ctx.saved_tensors
         with _summed(ctx.parameters) as sums:
-            for rows in plan.groups(heavy(plan.weigh(gradient, values))):
+            for rows in plan.groups(not_negligible(plan.gradient_size(gradient, values))):
                 with torch.enable_grad(), torch.autocast(device, dtype=dtype, enabled=enabled):
-                    part = plan.again(rows)
+                    part = plan.recompute(rows)
                 weight = gradient[torch.from_numpy(rows), : part.shape[1]]
                 torch.autograd.grad(part, ctx.parameters, weight, allow_unused=True)
         return None, *sums
@@ -112,19 +116,21 @@ class _Recomputed(torch.autograd.Function):
 
 @contextmanager
 def _summed(parameters: Sequence[Tensor]) -> Iterator[list[Tensor | None]]:
-    """Add up what each parameter gets of every backward pass within, as soon as it is there.
+    """Sum each parameter's gradient over the backward passes inside, as soon as it is computed.
 
-    So there is one gradient of all weights, and never a second one beside it to be added. It isn't
-    `backward`, which would add to `.grad` itself: DDP takes a weight that got something for ready.
+    So one gradient of all weights is held, never a second one to be added to it. `backward` isn't
+    used, as it would add to `.grad` itself, after which DDP takes a weight for ready.
     """
     sums: list[Tensor | None] = [None] * len(parameters)
 
-    def take(place: int, new: Tensor) -> Tensor:
+    def add(place: int, new: Tensor) -> Tensor:
         old = sums[place]
-        sums[place] = new.clone() if old is None else old.add_(new)  # `new` may be another's, too
+        sums[place] = (
+            new.clone() if old is None else old.add_(new)
+        )  # `new` may be shared with another parameter
         return new.new_zeros(()).expand_as(new)
 
-    hooks = [p.register_hook(partial(take, place)) for place, p in enumerate(parameters)]
+    hooks = [p.register_hook(partial(add, place)) for place, p in enumerate(parameters)]
     try:
         yield sums
     finally:

@@ -1,4 +1,4 @@
-"""The losses: pure functions of tensors.
+"""Compute the losses, as pure functions of tensors.
 
 B queries, C passages, K candidates of one query, T answer tokens with the closing EOS. Scores come
 from the live encoders; log-probabilities are fp32 (or fp64) and 0 where `mask` is False.
@@ -32,7 +32,7 @@ def info_nce(
 def false_negatives(
     gold_keys: Int[Tensor, "B"], keys: Int[Tensor, "C"], own: Int[Tensor, "B"]
 ) -> Bool[Tensor, "B C"]:
-    """Mark the columns that hold a row's own gold text a second time: no negatives."""
+    """Mark the columns that repeat a row's own gold text: they are no negatives."""
     same = gold_keys[:, None] == keys[None, :]
     return same.scatter(1, own[:, None], False)
 
@@ -65,16 +65,16 @@ def rag_token(
     return -(mixed * mask).sum(-1)
 
 
-def separate(
+def dalm_nll(
     log_gold: Float[Tensor, "B"],
     log_probs: Float[Tensor, "B T"],
     answer_lengths: Int[Tensor, "B"],
 ) -> Float[Tensor, "B"]:
-    """Return −Σ_t ℓ_t − T·log softmax(s)[gold] per query, the `dalm` objective's second part.
+    """Return −Σ_t ℓ_t − T·log softmax(s)[gold] per query, the second term of the `dalm` objective.
 
     `log_probs` are those of all the prompt's and the answer's tokens on the gold passage, and T
     counts the answer's. The sum has no product of p and ℓ in it, so no gradient flows from the
-    generator to the retriever: it is supervised tuning plus T·CE(s).
+    generator to the retriever: it is supervised fine-tuning plus T·CE(s).
     """
     return -(log_probs.sum(-1) + answer_lengths * log_gold)
 
@@ -102,8 +102,8 @@ def mean_log_probs(
 def temperature_for(logits: Float[Tensor, "N K"], effective: float) -> float:
     """Return τ for which the targets softmax(logits/τ) have `effective` passages on average.
 
-    One τ for all queries: a query whose passages are all alike keeps its flat target, which a τ of
-    its own would sharpen into noise. By bisection on log τ; within [1e-4, 1e4].
+    One τ for all queries: a query whose passages all score alike keeps its flat target, which a τ
+    of its own would sharpen into noise. By bisection on log τ; within [1e-4, 1e4].
     """
     if logits.shape[1] < 2:
         return 1.0
@@ -122,5 +122,5 @@ def entropy(log_weights: Float[Tensor, "B K"]) -> Float[Tensor, "B"]:
 
 
 def effective_passages(log_weights: Float[Tensor, "B K"]) -> Float[Tensor, "B"]:
-    """Return 1/Σ_k w_k² of the normalised weights: 1 = one passage, K = all alike (Kish's ESS)."""
+    """Return 1/Σ_k w_k² of the normalised weights: 1: one passage, K: all equal (Kish's ESS)."""
     return 1 / log_weights.softmax(1).square().sum(1)

@@ -1,23 +1,26 @@
-"""What is logged of a run: one line of metrics.jsonl per logged step."""
+"""Log a run: one line of metrics.jsonl per logged step."""
 
 import json
 import sys
 import time
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dalm import artifacts
 from dalm.collectives import gather
 from dalm.training.objectives.objective import Loss
 
 CLOCK = ("samples_per_second", "tokens_per_second", "peak_memory_mb", "refresh_seconds")
-"""What two equal runs may differ in."""
+"""Keys in which two equal runs may differ."""
 
 
 class Meter:
-    """Sum up losses and sizes of the batches since the last line, on the device, without a sync."""
+    """Sum losses and sizes of the batches since the last line, on the device, without a sync."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
@@ -26,8 +29,9 @@ class Meter:
         self.seconds = 0.0
 
     def add(self, loss: Loss, queries: int) -> None:
-        """Count a batch in."""
-        sizes = {"queries": queries, "tokens": loss.tokens, "slots": loss.slots}
+        """Add a batch."""
+        # "slots" is padded tokens: checkpoints of earlier versions hold the name.
+        sizes = {"queries": queries, "tokens": loss.tokens, "slots": loss.padded_tokens}
         device = loss.total.device
         values = {"loss": loss.total.detach(), **loss.parts}
         values |= {k: torch.tensor(v, dtype=torch.float64, device=device) for k, v in sizes.items()}
@@ -36,7 +40,7 @@ class Meter:
         self.batches += 1
 
     def flush(self) -> dict[str, float]:
-        """Return the means over batches and ranks, speed and padding, and start over."""
+        """Return the means over batches and ranks, speed and padding, and reset."""
         names = sorted(self.sums)
         sums = torch.stack([self.sums[name] for name in names] + [self._batches()])
         ranks = gather(sums[None])  # (ranks, names + 1)
@@ -60,14 +64,14 @@ class Meter:
         return torch.tensor(self.batches, dtype=torch.float64, device=device)
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps, so that the line after it is that of an unbroken run."""
+        """Return the sums for a checkpoint, so that a resumed run logs as an unbroken one."""
         self.seconds += time.perf_counter() - self.since
         self.since = time.perf_counter()
         sums = {name: value.item() for name, value in self.sums.items()}
         return {"sums": sums, "batches": self.batches, "seconds": self.seconds}
 
     def load(self, state: dict[str, Any], device: torch.device) -> None:
-        """Go on from a checkpoint's state."""
+        """Restore a checkpoint's state."""
         values = state["sums"].items()
         self.sums = {k: torch.tensor(v, dtype=torch.float64, device=device) for k, v in values}
         self.batches, self.seconds = state["batches"], state["seconds"]
@@ -75,7 +79,7 @@ class Meter:
 
 
 def peak_memory() -> int:
-    """Return the most bytes held so far: on the GPU if there is one, else by the process."""
+    """Return the peak of allocated bytes: on the GPU if there is one, else of the process."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated()
     if sys.platform == "win32":
@@ -87,20 +91,37 @@ def peak_memory() -> int:
 
 
 def append(file: Path, line: dict[str, Any]) -> None:
-    """Write one line of metrics."""
+    """Append one line of metrics."""
     with file.open("a", encoding="utf-8") as out:
         out.write(json.dumps(line) + "\n")
 
 
+def last_line(file: Path) -> dict[str, Any]:
+    """Return the last whole line of metrics; nothing if there is none."""
+    last: dict[str, Any] = {}
+    for _, line in _lines(file):
+        last = line
+    return last
+
+
 def rewind(file: Path, step: int) -> None:
-    """Drop the lines behind `step`: a resumed run writes them again."""
-    if not file.exists():
+    """Drop the lines after `step`, which a resumed run writes again, and a torn last line.
+
+    Raises:
+        DamagedError: a line is no JSON object.
+    """
+    if not file.is_file():
         return
-    size = 0
+    kept = 0
+    for number, line in _lines(file):
+        if line.get("step", 0) > step:
+            break
+        kept = number
     with file.open("r+b") as lines:
-        for line in lines:
-            # A line without its end was being written when the run was killed.
-            if not line.endswith(b"\n") or json.loads(line)["step"] > step:
-                break
-            size += len(line)
-        lines.truncate(size)
+        lines.truncate(sum(len(line) for line in islice(lines, kept)))
+
+
+def _lines(file: Path) -> Iterable[tuple[int, dict[str, Any]]]:
+    if not file.is_file():
+        return ()
+    return artifacts.read_jsonl(file, "delete the line, or the file", torn=True)

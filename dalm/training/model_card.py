@@ -1,18 +1,22 @@
-"""A tuned model's folder in; its card out: data, lineage, settings, figures, licence.
+"""Write the model card of a tuned model: data, lineage, settings, metrics, licence.
 
-The card is README.md as the Hugging Face hub reads it: facts for machines between two lines of
-dashes, words for people below. The lineage of a base with a card of its own goes on in it.
+The card is README.md as the Hugging Face hub reads it: metadata in YAML front matter, text below.
+The lineage of the base's card is continued.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from huggingface_hub import ModelCardData
+from huggingface_hub.repocard import metadata_load
 
+from dalm import artifacts
 from dalm import config as options
+from dalm.models.generator_settings import saved_settings
+from dalm.prompts import describe
 from dalm.training import metrics_log
 
 Role = Literal["retriever", "generator"]
@@ -24,8 +28,10 @@ _TAGS = {
     "retriever": ("sentence-similarity", ["sentence-transformers", "feature-extraction"]),
     "generator": ("text-generation", []),
 }
+_ORDER = ["license", "library_name", "pipeline_tag", "tags", "base_model", "base_model_relation"]
+"""Order of the metadata; the lineage follows."""
 _QUIET = {*metrics_log.CLOCK, "epoch", "grad_norm"}
-"""Figures of a line of metrics that say nothing about the model."""
+"""Keys of a line of metrics that say nothing about the model."""
 
 
 def write(
@@ -40,13 +46,13 @@ def write(
 ) -> None:
     """Write the card of a model that a training command exports.
 
-    `inputs` are the command's arguments, `data` says in words how much there was, `weights` counts
-    all and the trained ones.
+    `inputs` are the command's arguments, `data` is a line on the training data, `weights` counts
+    all weights and the trained ones.
     """
     table = inputs.get("dataset_path") or next(iter(inputs.values()))
     step = {"model": base, "by": f"dalm {settings.command}", "data": table}
     kept = options.public(settings, **inputs)
-    last = _last_line(Path(settings.output_dir) / "metrics.jsonl")
+    last = metrics_log.last_line(Path(settings.output_dir) / "metrics.jsonl")
     sections = {
         "Data": f"`{table}`: {data}.",
         "Weights": f"{weights[0]:,}, of which {weights[1]:,} were trained.",
@@ -60,20 +66,23 @@ def write_merged(folder: Path, role: Role, tuned: str, base: str, settings: opti
     """Write the card of a model that `dalm merge` writes."""
     step = {"model": tuned, "by": "dalm merge", "data": f"{settings.weight:g} of it on {base}"}
     kept = yaml.safe_dump(options.public(settings, adapter=tuned), sort_keys=False)
-    weighed = f"{settings.weight:g} · `{tuned}` + {1 - settings.weight:g} · `{base}`."
-    sections = {"Weights": weighed, "Settings": f"```yaml\n{kept}```"}
+    weighted = f"{settings.weight:g} · `{tuned}` + {1 - settings.weight:g} · `{base}`."
+    sections = {"Weights": weighted, "Settings": f"```yaml\n{kept}```"}
     _write(folder, role, tuned, step, sections=sections, base=base)
 
 
-def of_repository(models: Sequence[Path]) -> str:
-    """Return the card of a repository that holds some models, each in a folder of its own."""
+def repository_card(models: Sequence[Path]) -> str:
+    """Return the card of a hub repository that holds models, each in a folder of its own."""
     fronts = [_card(str(folder)) for folder in models]
     licences = {str(front.get("license", "unknown")) for front in fronts}
     bases = sorted({str(front["base_model"]) for front in fronts if "base_model" in front})
-    front: dict[str, Any] = {"license": licences.pop() if len(licences) == 1 else "other"}
-    front |= {"tags": ["dalm"]} | ({"base_model": bases} if bases else {})
+    front = ModelCardData(
+        license=licences.pop() if len(licences) == 1 else "other",
+        tags=["dalm"],
+        base_model=bases or None,
+    )
     listed = "\n".join(f"- [{folder.name}]({folder.name}/{CARD})" for folder in models)
-    return f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n# Tuned with DALM\n\n{listed}\n"
+    return f"{_front_matter(front)}# Tuned with DALM\n\n{listed}\n"
 
 
 def _write(
@@ -85,47 +94,56 @@ def _write(
     sections: Mapping[str, str],
     base: str | None = None,
 ) -> None:
-    """Write a card whose lineage goes on from that of the model before."""
+    """Write a card whose lineage continues that of the model before."""
     known = _lineage(before)
     lineage = [*known, dict(step)]
     first = known[0]["model"] if known else base or before
     licence = licence_of(first)
-    front = _front(folder, role, first, licence, lineage)
+    front = _metadata(folder, role, first, licence, lineage)
+    if role == "generator" and (template := saved_settings(str(folder)).template):
+        sections = {"Prompt": describe(template), **sections}
     parts = [
-        f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n",
+        _front_matter(front),
         f"# {role.capitalize()} tuned with DALM\n",
-        "## Lineage\n\n" + "\n".join(f"{n}. {_told(s)}" for n, s in enumerate(lineage, 1)) + "\n",
-        f"## Licence\n\n{_licence_told(first, licence)}\n",
+        "## Lineage\n\n"
+        + "\n".join(f"{n}. {_step_line(s)}" for n, s in enumerate(lineage, 1))
+        + "\n",
+        f"## Licence\n\n{_licence_line(first, licence)}\n",
         *(f"## {name}\n\n{text}\n" for name, text in sections.items()),
     ]
-    (folder / CARD).write_text("\n".join(parts), encoding="utf-8")
+    artifacts.write_text(folder / CARD, "\n".join(parts))
 
 
-def _licence_told(base: str, licence: str) -> str:
+def _licence_line(base: str, licence: str) -> str:
     if base == SCRATCH:
-        return "No base: that of the texts it was made from holds; check."
+        return "No base: the licences of the training texts apply; check."
     return f"Of the base, `{base}`: {licence}."
 
 
-def _told(step: Mapping[str, str]) -> str:
+def _step_line(step: Mapping[str, str]) -> str:
     return f"`{step['model']}`, then `{step['by']}` on `{step['data']}`"
 
 
-def _front(
+def _metadata(
     folder: Path, role: Role, base: str, licence: str, lineage: list[dict[str, str]]
-) -> dict[str, Any]:
+) -> ModelCardData:
     adapter = (folder / "adapter_config.json").is_file()
     task, tags = _TAGS[role]
     library = "sentence-transformers" if role == "retriever" else "transformers"
-    front: dict[str, Any] = {
-        "license": "unknown" if licence == UNKNOWN else licence,
-        "library_name": "peft" if adapter and role == "generator" else library,
-        "pipeline_tag": task,
-        "tags": ["dalm", *tags],
-    }
-    if _is_hub_name(base):
-        front |= {"base_model": base, "base_model_relation": "adapter" if adapter else "finetune"}
-    return front | {"lineage": lineage}
+    on_hub = _is_hub_name(base)
+    return ModelCardData(
+        license="unknown" if licence == UNKNOWN else licence,
+        library_name="peft" if adapter and role == "generator" else library,
+        pipeline_tag=task,
+        tags=["dalm", *tags],
+        base_model=base if on_hub else None,
+        base_model_relation=("adapter" if adapter else "finetune") if on_hub else None,
+        lineage=lineage,
+    )
+
+
+def _front_matter(data: ModelCardData) -> str:
+    return f"---\n{data.to_yaml(original_order=_ORDER)}\n---\n"
 
 
 def _is_hub_name(name: str) -> bool:
@@ -133,14 +151,14 @@ def _is_hub_name(name: str) -> bool:
 
 
 def _lineage(name: str) -> list[dict[str, str]]:
-    """Return the steps that led to a model, by its card; none if it has none."""
+    """Return the steps that led to a model, from its card; none without one."""
     found = _card(name).get("lineage")
     steps = found if isinstance(found, list) else []
     return [step for step in steps if isinstance(step, dict) and {"model", "by", "data"} <= {*step}]
 
 
 def licence_of(name: str) -> str:
-    """Return a model's licence by its card, or by its config; else that it is unknown."""
+    """Return a model's licence from its card, or from its config; else that it is unknown."""
     for facts in (_card(name), _config(name)):
         licence = facts.get("license")
         if isinstance(licence, str) and licence and licence != "unknown":
@@ -149,53 +167,42 @@ def licence_of(name: str) -> str:
 
 
 def _card(name: str) -> dict[str, Any]:
-    found = re.match(r"---\r?\n(.*?)\r?\n---\s", _text(name, CARD), re.DOTALL)
+    file = _file(name, CARD)
     try:
-        facts = yaml.safe_load(found[1]) if found else None
-    except yaml.YAMLError:
+        return (file and metadata_load(file)) or {}
+    except (OSError, ValueError, yaml.YAMLError):  # somebody else's card
         return {}
-    return facts if isinstance(facts, dict) else {}
 
 
 def _config(name: str) -> dict[str, Any]:
+    file = _file(name, "config.json")
     try:
-        facts = json.loads(_text(name, "config.json") or "{}")
-    except ValueError:
+        return artifacts.read_json(file) if file else {}
+    except artifacts.DamagedError:
         return {}
-    return facts if isinstance(facts, dict) else {}
 
 
-def _text(name: str, file: str) -> str:
-    """Return a file of a model, from its folder or from the hub; nothing if it isn't there."""
+def _file(name: str, file: str) -> Path | None:
+    """Return a file of a model, from its folder or from the hub; None if it isn't there."""
     from transformers.utils import cached_file
 
     path: Path | None = Path(name) / file
     if not Path(name).is_dir():
         try:
             found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
-        except (
-            OSError,
-            ValueError,
-        ):  # no hub name; or the hub is out of reach, and it was never downloaded
-            return ""
+        except (OSError, ValueError):  # no hub name, or the hub is out of reach
+            return None
         path = Path(found) if found else None
-    if path is None or not path.is_file():
-        return ""
-    return path.read_text(encoding="utf-8", errors="replace")
-
-
-def _last_line(file: Path) -> dict[str, float]:
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    return json.loads(lines[-1]) if lines else {}
+    return path if path is not None and path.is_file() else None
 
 
 def _figures(line: Mapping[str, float]) -> str:
-    """Return the last logged step's figures as a table; they are of training, not of a test."""
+    """Return the last logged step's metrics as a table; they are of training, not of a test."""
     if not line:
         return "None were logged."
-    # Bits per byte are of held-out texts; the data section tells them.
-    shown = {k: v for k, v in line.items() if k not in _QUIET and not k.endswith("_bits_per_byte")}
-    table = "\n".join(f"| {name} | {value:.6g} |" for name, value in shown.items())
+    # Bits per byte are of held-out texts; the section on data has them.
+    kept = {k: v for k, v in line.items() if k not in _QUIET and not k.endswith("_bits_per_byte")}
+    table = "\n".join(f"| {name} | {value:.6g} |" for name, value in kept.items())
     return (
         f"Of the last logged step, on the training data:\n\n| figure | value |\n|---|---|\n{table}"
     )

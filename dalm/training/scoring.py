@@ -1,4 +1,4 @@
-"""Score answers: one prompt each, or many candidate prompts at the memory of a few."""
+"""Score answers with a generator, also of many candidate prompts at the memory of a few."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ from dalm.training.data.batches import Pieces
 def candidate_prompts(
     generator: Generator, pieces: Pieces, passages: Sequence[Sequence[Sequence[int]]]
 ) -> list[Prompt]:
-    """Return the prompts of each query's lists of passages, as many for every query."""
+    """Return one prompt for each list of passages; every query has equally many lists."""
     frame, longest = generator.frame, generator.max_length
     each = len(passages) // len(pieces.queries)
     return [
@@ -28,7 +28,7 @@ def candidate_prompts(
 
 
 def score_answers(generator: Generator, prompts: Sequence[Prompt]) -> Float[Tensor, "rows T"]:
-    """Return the log-probabilities of each prompt's answer tokens, 0 behind an answer's end."""
+    """Return the log-probabilities of each prompt's answer tokens, 0 after an answer's end."""
     ids, mask = pad([prompt.tokens for prompt in prompts], generator.pad_token)
     starts = torch.tensor([prompt.answer_start for prompt in prompts])
     columns = torch.arange(ids.shape[1])
@@ -39,7 +39,7 @@ def score_answers(generator: Generator, prompts: Sequence[Prompt]) -> Float[Tens
 
 
 def unflatten(flat: Float[Tensor, "n"], lengths: Tensor) -> Float[Tensor, "rows T"]:
-    """Lay values that follow each other row by row into rows, padded with 0 on the right."""
+    """Split values that follow each other row by row into rows, padded with 0 on the right."""
     table = flat.new_zeros(len(lengths), int(lengths.max()))
     return table.masked_scatter(answer_mask(lengths).to(flat.device), flat)
 
@@ -52,11 +52,11 @@ def answer_mask(lengths: Tensor) -> Bool[Tensor, "rows T"]:
 def score_candidates(
     generator: Generator, prompts: Sequence[Prompt], candidates: int
 ) -> Float[Tensor, "B K T"]:
-    """Return ℓ of B·K prompts, K of each query side by side, with gradient at little memory.
+    """Return ℓ of B·K prompts, K for each query in turn, with gradient at the memory of B prompts.
 
     ∂loss/∂ℓ_bkt is r_bkt, the responsibility of passage k for token t, and small for most passages:
-    K forward passes, and as many ways back as there are passages of weight. The scores are those
-    without dropout; the gradient is taken with it, if there is any.
+    it takes K forward passes, and a backward pass for each passage with weight. The scores are
+    computed without dropout, the gradient with it, if the model has any.
     """
     if candidates == 1 and torch.is_grad_enabled():
         return score_answers(generator, prompts)[:, None, :]
@@ -65,7 +65,7 @@ def score_candidates(
     return table.view(-1, candidates, table.shape[1])
 
 
-def judge(
+def score_no_grad(
     generator: Generator, prompts: Sequence[Prompt], candidates: int = 1
 ) -> Float[Tensor, "B K T"]:
     """Return ℓ of B·K prompts without gradient and without dropout."""
@@ -74,16 +74,17 @@ def judge(
 
 
 def _plan(generator: Generator, prompts: Sequence[Prompt], candidates: int) -> gradient_cache.Plan:
-    def again(rows: np.ndarray) -> Tensor:
+    def score(rows: np.ndarray) -> Tensor:
         return score_answers(generator, [prompts[row] for row in rows])
 
-    def first(rows: np.ndarray) -> Tensor:
+    def score_without_dropout(rows: np.ndarray) -> Tensor:
         with evaluating(generator):
-            return again(rows)
+            return score(rows)
 
-    def weigh(gradient: Tensor, log_probs: Tensor) -> Tensor:
+    def gradient_size(gradient: Tensor, log_probs: Tensor) -> Tensor:
         # At the logits a token's gradient is that of ℓ times 1 − p: an easy token has none.
         return (gradient.abs() * -torch.expm1(log_probs)).sum(1)
 
     lengths = np.array([prompt.length for prompt in prompts])
-    return gradient_cache.Plan(first, again, lengths, len(prompts) // candidates, weigh)
+    size = len(prompts) // candidates
+    return gradient_cache.Plan(score_without_dropout, score, lengths, size, gradient_size)

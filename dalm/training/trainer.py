@@ -1,9 +1,7 @@
-"""One thin subclass of transformers.Trainer that trains any objective."""
+"""Train any objective with a thin subclass of transformers.Trainer."""
 
-import json
 import logging
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +13,14 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from dalm import artifacts
 from dalm.collectives import total
 from dalm.config import Training
 from dalm.distributed import rank, world_size
 from dalm.errors import UserError
 from dalm.models.loading import Placement
 from dalm.training import checkpoints, metrics_log
-from dalm.training.callbacks import Ending, Progress
+from dalm.training.callbacks import ProgressBar, StopOnSignal
 from dalm.training.data.batches import Batch, TrainingRows
 from dalm.training.data.sampler import LengthBatches
 from dalm.training.objectives.objective import Loss, Objective
@@ -37,22 +36,20 @@ def train(
     settings: Training,
     placement: Placement,
     *,
-    rates: dict[str, float] | None = None,
+    checkpoint: Path | None = None,
+    rates: Mapping[str, float] | None = None,
     trackers: list[str] | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> None:
     """Train the objective to the end, from the start or from a checkpoint.
 
-    `rates` are learning rates for some of the objective's models, by name; `callbacks` are what is
-    to happen beside the steps.
+    `rates` are learning rates for some of the objective's models, by name.
 
     Raises:
         UserError: a checkpoint that doesn't fit.
         Interrupted: SIGTERM or Ctrl-C; a checkpoint was written.
     """
     folder = Path(settings.output_dir)
-    resume = settings.resume_from_checkpoint
-    checkpoint = checkpoints.find(resume, folder) if resume else None
     trainer = ObjectiveTrainer(
         objective, rows, arguments(settings, placement, trackers or []), rates or {}
     )
@@ -65,21 +62,21 @@ def train(
 
 
 class ObjectiveTrainer(Trainer):
-    """Hand batches to an objective; write checkpoints whole, metrics by the line, and resume."""
+    """Train an objective; write whole checkpoints and lines of metrics, and resume exactly."""
 
     def __init__(
         self,
         objective: Objective,
         rows: TrainingRows,
         arguments: TrainingArguments,
-        rates: dict[str, float],
+        rates: Mapping[str, float],
     ) -> None:
         self.rows = rows
         self.rates = rates
         self.meter = metrics_log.Meter()
-        self.stop = checkpoints.Stop()
-        self.progress = Progress()
-        self.told: set[str] = set()
+        self.stop = checkpoints.StopSignal()
+        self.progress = ProgressBar()
+        self.warned: set[str] = set()
         super().__init__(
             model=objective,
             args=arguments,
@@ -91,11 +88,11 @@ class ObjectiveTrainer(Trainer):
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
         self.add_callback(self.progress)
-        self.add_callback(Ending(self.stop))
+        self.add_callback(StopOnSignal(self.stop))
 
     @property
     def trained(self) -> Objective:
-        """What is trained, without what accelerate and DDP put around it."""
+        """The objective, without the wrappers of accelerate and DDP."""
         return self.accelerator.unwrap_model(self.model)  # type: ignore[no-any-return]
 
     @property
@@ -104,9 +101,9 @@ class ObjectiveTrainer(Trainer):
         assert self.args.output_dir is not None
         return Path(self.args.output_dir)
 
-    def get_train_dataloader(self) -> "Batches":
+    def get_train_dataloader(self) -> "EpochLoader":
         """Return the batches of this rank; the sampler shards, so accelerate must not."""
-        sampler = Plan(
+        sampler = EpochSampler(
             self.rows,
             self.rows.lengths(),
             self.rows.gold_keys(),
@@ -115,7 +112,7 @@ class ObjectiveTrainer(Trainer):
             rank=rank(),
             ranks=world_size(),
         )
-        return Batches(
+        return EpochLoader(
             self.rows,  # type: ignore[arg-type]
             batch_sampler=sampler,
             collate_fn=self.rows.collate,
@@ -125,24 +122,25 @@ class ObjectiveTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[Batch], None]:
-        """Return the batches of one update, each with the mean number of tokens to weigh by.
+        """Return the batches of one update, each with the number of tokens to average over.
 
-        So that n accumulated batches, or n ranks, give the token mean of the one large batch.
+        It is the mean over batches and ranks, so that n accumulated batches, or n ranks, give the
+        token mean of one large batch.
         """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         if not batches:
             return batches, None
         self.trained.begin_update(self.state.global_step / self.state.max_steps)
-        tokens = total(sum(map(self.trained.weighed_tokens, batches)), device)
+        tokens = total(sum(map(self.trained.weighted_tokens, batches)), device)
         for batch in batches:
-            batch["weighed_tokens"] = tokens / len(batches) / world_size()
+            batch["weighted_tokens"] = tokens / len(batches) / world_size()
         return batches, None
 
     def training_step(self, model: nn.Module, inputs: Any, *rest: Any) -> Tensor:
-        """Run a batch both ways; a model that rests gets no gradient, so no step and no decay."""
+        """Run forward and backward; a frozen model gets no gradient, so no step and no decay."""
         loss = super().training_step(model, inputs, *rest)
         models = self.trained.models()
-        for name in self.trained.resting():
+        for name in self.trained.frozen_models():
             models[name].zero_grad(set_to_none=True)
         return loss
 
@@ -153,13 +151,13 @@ class ObjectiveTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Return the objective's loss and count its parts in."""
+        """Return the objective's loss, and add its parts to the metrics."""
         loss: Loss = model(inputs)
         self.meter.add(loss, self.trained.rows(inputs))
         return loss.total
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Return AdamW with a group for each model, with weight decay on matrices alone."""
+        """Return AdamW with groups for each model, and weight decay on matrices only."""
         if self.optimizer is None:
             groups = []
             for name, part in self.trained.models().items():
@@ -173,13 +171,13 @@ class ObjectiveTrainer(Trainer):
                         )
             self.optimizer = torch.optim.AdamW(
                 groups,
-                lr=self.args.learning_rate,  # of no group, but some schedules look at it
+                lr=self.args.learning_rate,  # of no group, but some schedules read it
                 fused=self.args.device.type != "mps",
             )
         return self.optimizer
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Write one line of metrics and pass it on to the trackers."""
+        """Write one line of metrics, and send it to the trackers."""
         if "loss" not in logs or not self.meter.batches:
             return  # the trainer's closing summary repeats what the lines say
         line: dict[str, float] = {"step": self.state.global_step, "epoch": self.state.epoch or 0.0}
@@ -192,25 +190,25 @@ class ObjectiveTrainer(Trainer):
         super().log({k: v for k, v in line.items() if k not in ("step", "epoch")}, start_time)
 
     def _learning_rates(self, first: float) -> dict[str, float]:
-        """Return each model's rate in this step; every schedule scales all of them alike."""
+        """Return each model's learning rate in this step; a schedule scales all alike."""
         assert self.optimizer is not None
         groups = self.optimizer.param_groups
         scale = first / groups[0]["initial_lr"]
         return {f"{g['name']}_learning_rate": scale * g["initial_lr"] for g in groups}
 
     def _warn(self, line: dict[str, float]) -> None:
-        """Tell of a collapse, each kind once a run."""
+        """Log a warning of a collapse, each kind once a run."""
         for kind, text in self.trained.warnings(line).items():
-            if kind not in self.told and self.is_world_process_zero():
+            if kind not in self.warned and self.is_world_process_zero():
                 logger.warning("step %d: %s", self.state.global_step, text)
-            self.told.add(kind)
+            self.warned.add(kind)
 
     def _check_loss(self) -> None:
-        """Refuse to go on from a loss that is no number; looked at when a sync is due anyway."""
+        """Refuse to go on with a loss that isn't finite; checked where a sync is due anyway."""
         if not torch.isfinite(self.meter.sums["loss"]):
             raise UserError(
-                f"the loss is not a finite number at step {self.state.global_step}; go on from an "
-                "earlier checkpoint with a lower --learning-rate, or with --precision fp32"
+                f"the loss is not a finite number at step {self.state.global_step}; resume from "
+                "an earlier checkpoint with a lower --learning-rate, or with --precision fp32"
             )
 
     def _get_output_dir(self, trial: Any) -> str:
@@ -221,7 +219,7 @@ class ObjectiveTrainer(Trainer):
             self._check_loss()
         super()._save_checkpoint(model, trial)
         written = self.folder / checkpoints.WRITING / f"checkpoint-{self.state.global_step}"
-        (written / f"meter_{rank()}.json").write_text(json.dumps(self.meter.state()))
+        artifacts.write_json(written / f"meter_{rank()}.json", self.meter.state())
         self.trained.save_state(written, rank())
         if world_size() > 1:
             dist.barrier()
@@ -256,7 +254,7 @@ class ObjectiveTrainer(Trainer):
             metrics_log.rewind(self.folder / "metrics.jsonl", checkpoints.step(folder))
         states = folder / f"meter_{rank()}.json"
         if states.is_file():
-            self.meter.load(json.loads(states.read_text()), self.args.device)
+            self.meter.load(artifacts.read_json(states), self.args.device)
         self.trained.load_state(folder, rank())
 
     def _trainable(self) -> dict[str, Tensor]:
@@ -264,33 +262,34 @@ class ObjectiveTrainer(Trainer):
         return {name: p.data for name, p in named if p.requires_grad}
 
 
-class Plan(LengthBatches):
-    """Batches whose rows learn of the epoch with them.
+class EpochSampler(LengthBatches):
+    """Sample batches, and pass the epoch on to the rows.
 
-    Of an epoch that is gone on with in its middle the sampler alone is told: the loader is another.
+    Where a run resumes in the middle of an epoch, only the sampler is told which: accelerate wraps
+    the loader.
     """
 
     def __init__(self, rows: TrainingRows, *given: Any, **options: Any) -> None:
         super().__init__(*given, **options)
-        self.drawn = rows
+        self.training_rows = rows
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose batches and draws come next."""
+        """Set the epoch of the sampler and of the rows' random draws."""
         super().set_epoch(epoch)
-        self.drawn.set_epoch(epoch)
+        self.training_rows.set_epoch(epoch)
 
 
-class Batches(DataLoader[Any]):
-    """A loader that tells its sampler the epoch."""
+class EpochLoader(DataLoader[Any]):
+    """Load batches, and pass the epoch on to the sampler."""
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose batches come next."""
-        assert isinstance(self.batch_sampler, Plan)
+        """Set the epoch of the sampler."""
+        assert isinstance(self.batch_sampler, EpochSampler)
         self.batch_sampler.set_epoch(epoch)
 
 
 def arguments(settings: Training, placement: Placement, trackers: list[str]) -> TrainingArguments:
-    """Return the settings in transformers' words."""
+    """Return the settings as transformers' TrainingArguments."""
     every = settings.checkpointing_steps
     on_cpu = placement.device.type == "cpu"
     made = TrainingArguments(
@@ -318,7 +317,7 @@ def arguments(settings: Training, placement: Placement, trackers: list[str]) -> 
         remove_unused_columns=False,
         prediction_loss_only=True,
         ddp_find_unused_parameters=False,
-        ddp_backend="gloo" if on_cpu and "WORLD_SIZE" in os.environ else None,
+        ddp_backend="gloo" if on_cpu and world_size() > 1 else None,
         dataloader_num_workers=0,  # collating is copying a few arrays
         disable_tqdm=True,
     )

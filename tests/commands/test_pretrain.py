@@ -134,9 +134,11 @@ def test_other_texts_are_not_resumed_on(whole, command, tmp_path, texts, capsys)
     assert "was written on other texts" in capsys.readouterr().err
 
 
-def test_from_scratch_makes_tokenizer_and_model(command, tmp_path):
+def test_from_scratch_makes_tokenizer_and_model(command, tmp_path, caplog):
     options = ["--from-scratch", "1m", *CPU, "--sequence-length", 64, "--max-train-steps", 2]
-    assert command("--output-dir", tmp_path / "run", *options, generator=None) == 0
+    with caplog.at_level(logging.INFO, "dalm"):
+        assert command("--output-dir", tmp_path / "run", *options, generator=None) == 0
+    assert "initialised as induction heads" in caplog.text
     folder = tmp_path / "run" / "generator"
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert len(tokenizer(" skerrow", add_special_tokens=False).input_ids) == 1
@@ -152,7 +154,7 @@ def test_adapters_and_early_end(command, tmp_path, caplog):
     with caplog.at_level(logging.INFO, "dalm"):
         assert command("--output-dir", tmp_path / "run", *options) == 0
     assert (tmp_path / "run" / "generator" / "adapter_config.json").is_file()
-    assert "2 measurements without a better one" in caplog.text
+    assert "2 evaluations without a better one" in caplog.text
     figures = json.loads((tmp_path / "run" / "bits_per_byte.json").read_text())
     assert figures["last"]["step"] == figures["best"]["step"] + 2
     assert lines(tmp_path / "run")[-1]["step"] == figures["last"]["step"]
@@ -188,7 +190,7 @@ def test_other_texts_to_measure_on_leave_the_training(command, texts, tmp_path, 
     options = ["--held-out", held, *SMALL, "--max-train-steps", 1]
     with caplog.at_level(logging.INFO, "dalm"):
         assert command("--output-dir", tmp_path / "run", *options) == 0
-    assert "are measured on, left out" in caplog.text
+    assert "are held out for evaluation" in caplog.text
     assert "27 documents" in caplog.text
     figures = json.loads((tmp_path / "run" / "bits_per_byte.json").read_text())
     assert figures["held_out"]["domain"]["documents"] == 4
@@ -207,7 +209,7 @@ def test_other_texts_to_measure_on_leave_the_training(command, texts, tmp_path, 
         (["--sequence-length", "4096"], "set it to 256"),
         (["--held-out", "nowhere.txt"], "no file or folder"),
         (["--text-column", "body"], "set --text-column"),
-        (["--held-out", "x", "--held-out-share", "0.2"], "no effect beside --held-out"),
+        (["--held-out", "x", "--held-out-share", "0.2"], "no effect with --held-out"),
     ],
 )
 def test_mistakes(command, tmp_path, capsys, options, said):

@@ -10,8 +10,8 @@ from cyclopts import App, Parameter
 
 from dalm.cli import app, run
 from dalm.config import RagE2E, check
+from dalm.config.conflicts import check_joint
 from dalm.config.presets import PRESETS, Preset
-from dalm.training import joint_training
 
 
 def made(**options):
@@ -53,7 +53,7 @@ def test_a_preset_is_a_run_that_may_start(name):
     for option, value in PRESETS[name].items():
         assert getattr(settings, option) == value
     check(settings)
-    joint_training.check(settings)
+    check_joint(settings)
 
 
 @pytest.mark.parametrize("name", PRESETS)

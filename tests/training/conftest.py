@@ -15,9 +15,11 @@ from dalm.models.tiny import build_encoder, build_generator
 from dalm.records import Example, Passage
 from dalm.retrieval.training_index import TrainingIndex
 from dalm.training.data.batches import Rows
-from dalm.training.data.retrieved_rows import SearchedRows
-from dalm.training.objectives.candidates import InBatch, Searched
-from dalm.training.objectives.joint import RagEndToEnd
+from dalm.training.data.retrieved_rows import RetrievedRows
+from dalm.training.objectives.candidates import BatchCandidates
+from dalm.training.objectives.index_candidates import IndexCandidates
+from dalm.training.objectives.objective import objective_class
+from dalm.training.objectives.rag import RagObjective
 
 GOLD = [
     "The velt of a skerrow stands at nine bars when the gate is shut.",
@@ -77,12 +79,12 @@ def rows(models: tuple[Retriever, Generator], examples: list[Example]) -> Rows:
 
 
 @pytest.fixture
-def in_batch(models: tuple[Retriever, Generator]) -> Callable[..., RagEndToEnd]:
+def in_batch(models: tuple[Retriever, Generator]) -> Callable[..., RagObjective]:
     def make(
         joint: str, num_candidates: int = 3, temperature: float = 0.1, **options: Any
-    ) -> RagEndToEnd:
-        source = InBatch(models[0], num_candidates, temperature)
-        return RagEndToEnd(*models, source, joint=joint, **{"scale": 20.0} | options)
+    ) -> RagObjective:
+        source = BatchCandidates(models[0], num_candidates, temperature)
+        return objective_class(joint)(*models, source, **{"scale": 20.0} | options)
 
     return make
 
@@ -90,7 +92,7 @@ def in_batch(models: tuple[Retriever, Generator]) -> Callable[..., RagEndToEnd]:
 @pytest.fixture
 def searched(
     models: tuple[Retriever, Generator], examples: list[Example]
-) -> Callable[..., tuple[RagEndToEnd, SearchedRows]]:
+) -> Callable[..., tuple[RagObjective, RetrievedRows]]:
     """Return a function that gives an objective over an index of ten passages, and its rows.
 
     `without` are the rows whose gold passage nobody has marked.
@@ -98,7 +100,7 @@ def searched(
 
     def make(
         joint: str = "rag_token", without: tuple[int, ...] = (), **options: Any
-    ) -> tuple[RagEndToEnd, SearchedRows]:
+    ) -> tuple[RagObjective, RetrievedRows]:
         of_rows = ("reconstruction_weight", "gold_probability", "seed")
         of_source = ("num_candidates", "temperature", "over_retrieve", "write_back")
         of_source += ("refresh_budget",)
@@ -107,14 +109,14 @@ def searched(
             for row, e in enumerate(examples)
         ]
         more = [Passage.of(text) for text in GOLD + MORE]
-        made = SearchedRows(
+        made = RetrievedRows(
             given, *models, more=more, **{n: options.pop(n) for n in of_rows if n in options}
         )
         index = TrainingIndex(len(made.base), made.base.identity(), torch.device("cpu"))
         chosen = {"num_candidates": 3, "temperature": 0.1}
         chosen |= {n: options.pop(n) for n in of_source if n in options}
-        source = Searched(models[0], made.base, index, **chosen)
-        objective = RagEndToEnd(*models, source, joint=joint, **{"scale": 20.0} | options)
+        source = IndexCandidates(models[0], made.base, index, **chosen)
+        objective = objective_class(joint)(*models, source, **{"scale": 20.0} | options)
         objective.begin_update(0.0)
         return objective, made
 

@@ -24,10 +24,11 @@ from dalm.records import Example, Passage
 from dalm.retrieval.training_index import TrainingIndex
 from dalm.training import gradient_cache
 from dalm.training.data.batches import Rows
-from dalm.training.data.retrieved_rows import SearchedRows
-from dalm.training.objectives.candidates import InBatch, Searched
-from dalm.training.objectives.joint import RagEndToEnd
-from dalm.training.objectives.objective import Contrastive
+from dalm.training.data.retrieved_rows import RetrievedRows
+from dalm.training.objectives.candidates import BatchCandidates
+from dalm.training.objectives.contrastive import Contrastive
+from dalm.training.objectives.index_candidates import IndexCandidates
+from dalm.training.objectives.objective import objective_class
 
 CPU = place("cpu", "fp32")
 
@@ -48,13 +49,13 @@ def share(count):
 def measured(objective, batch):
     """Return the mean loss and gradients over ranks."""
     objective.train()
-    tokens = torch.tensor(objective.weighed_tokens(batch), dtype=torch.float64)
+    tokens = torch.tensor(objective.weighted_tokens(batch), dtype=torch.float64)
     ranks = world_size()
     parallel = objective
     if ranks > 1:
         dist.all_reduce(tokens)
         parallel = DistributedDataParallel(objective)
-    batch["weighed_tokens"] = tokens.item() / ranks
+    batch["weighted_tokens"] = tokens.item() / ranks
     loss = parallel(batch).total
     loss.backward()
     gradients = {n: p.grad for n, p in objective.named_parameters() if p.grad is not None}
@@ -75,8 +76,8 @@ def in_batch(retriever, generator, rows, without, joint, **options):
     retriever = load_retriever(retriever, CPU)
     generator = load_generator(generator, CPU, max_length=128)
     made = Rows(examples_of(rows, without), retriever, generator)
-    source = InBatch(retriever, 4, 0.1)
-    objective = RagEndToEnd(retriever, generator, source, joint=joint, scale=20.0, **options)
+    source = BatchCandidates(retriever, 4, 0.1)
+    objective = objective_class(joint)(retriever, generator, source, scale=20.0, **options)
     return measured(objective.double(), made.collate(share(len(rows))))
 
 
@@ -84,13 +85,13 @@ def searched(retriever, generator, rows, without, joint, **options):
     retriever = load_retriever(retriever, CPU).double()
     generator = load_generator(generator, CPU, max_length=128).double()
     base = [Passage.of(passage) for _, _, passage in rows]
-    made = SearchedRows(examples_of(rows, without), retriever, generator, more=base)
+    made = RetrievedRows(examples_of(rows, without), retriever, generator, more=base)
     index = TrainingIndex(len(made.base), made.base.identity(), torch.device("cpu"))
-    source = Searched(
+    source = IndexCandidates(
         *(retriever, made.base, index),
         **{"num_candidates": 3, "temperature": 0.1, "over_retrieve": 2, "write_back": True},
     )
-    objective = RagEndToEnd(retriever, generator, source, joint=joint, scale=20.0, **options)
+    objective = objective_class(joint)(retriever, generator, source, scale=20.0, **options)
     objective.begin_update(0.0)
     index.vectors *= 1.01  # written back vectors can be told from these
     found = measured(objective, made.collate(share(len(rows))))

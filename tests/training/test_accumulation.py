@@ -17,9 +17,9 @@ from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
 from dalm.records import Example, Passage
 from dalm.training.data.batches import Rows
-from dalm.training.objectives.candidates import InBatch
-from dalm.training.objectives.dalm_loss import Separate
-from dalm.training.objectives.joint import RagEndToEnd
+from dalm.training.objectives.candidates import BatchCandidates
+from dalm.training.objectives.dalm_loss import DalmObjective
+from dalm.training.objectives.objective import objective_class
 from dalm.training.trainer import ObjectiveTrainer, arguments, train
 
 CPU = place("cpu", "fp32")
@@ -58,11 +58,11 @@ def prepare(tiny_models, examples, tmp_path):
         retriever = load_retriever(str(tiny_models.encoder), CPU)
         shared = {"scale": 20.0, "contrastive_weight": settings.contrastive_weight}
         if settings.objective == "dalm":
-            objective = Separate(retriever, generator, **shared)
+            objective = DalmObjective(retriever, generator, **shared)
         else:
-            source = InBatch(retriever, settings.num_candidates, 0.1)
-            shared |= {"joint": settings.objective, "reader_warmup": settings.reader_warmup}
-            objective = RagEndToEnd(retriever, generator, source, **shared)
+            source = BatchCandidates(retriever, settings.num_candidates, 0.1)
+            shared |= {"reader_warmup": settings.reader_warmup}
+            objective = objective_class(settings.objective)(retriever, generator, source, **shared)
         return objective.double(), Rows(examples, retriever, generator), settings
 
     return prepare
@@ -145,7 +145,7 @@ class Weights(TrainerCallback):
 
 @pytest.mark.parametrize("joint", ["rag_token", "pdist"])
 @pytest.mark.parametrize("accumulated", [1, 2])
-def test_a_resting_retriever_stays_to_the_bit_under_weight_decay(prepare, joint, accumulated):
+def test_a_frozen_retriever_stays_to_the_bit_under_weight_decay(prepare, joint, accumulated):
     """Half of four updates warm the reader up; a momentum of before doesn't move it either."""
     options = {"objective": joint, "reader_warmup": 0.5, "weight_decay": 0.5}
     options |= {"contrastive_weight": 1.0, "num_candidates": 2, "max_train_steps": 4}

@@ -2,17 +2,17 @@
 
 import torch
 
-from dalm.training.best_weights import Best, Figures
+from dalm.training.best_weights import BestWeights, Figures
 
 
-def run(tmp_path, figures, most_lost=0.1) -> tuple[Best, torch.nn.Linear]:
+def run(tmp_path, figures, most_lost=0.1) -> tuple[BestWeights, torch.nn.Linear]:
     """Take figures in turn; the weight is the step."""
     model = torch.nn.Linear(1, 1, bias=False)
     given = [Figures(step, *each) for step, each in enumerate(figures)]
-    best = Best(tmp_path, given.__getitem__, most_lost, writes=True)
+    best = BestWeights(tmp_path, given.__getitem__, most_lost, writes=True)
     for step in range(len(given)):
         torch.nn.init.constant_(model.weight, float(step))
-        best.take(step, model)
+        best.evaluate(step, model)
     return best, model
 
 
@@ -57,8 +57,8 @@ def test_a_checkpoint_carries_figures_and_weights(tmp_path):
     best.save(tmp_path / "checkpoint")
     torch.nn.init.constant_(model.weight, 9.0)
     best.measure = lambda step: Figures(step, 1.0)
-    best.take(3, model)  # better, and after the checkpoint
-    again = Best(tmp_path / "other", best.measure, 0.1, writes=True)
+    best.evaluate(3, model)  # better, and after the checkpoint
+    again = BestWeights(tmp_path / "other", best.measure, 0.1, writes=True)
     again.load(tmp_path / "checkpoint")
     assert again.history == best.history[:3]
     assert restored(again, model) == 1.0

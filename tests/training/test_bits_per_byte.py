@@ -5,7 +5,7 @@ import torch
 
 from dalm.models.generator import load_generator
 from dalm.models.loading import place
-from dalm.training.bits_per_byte import HeldOut
+from dalm.training.bits_per_byte import HeldOutTexts
 from dalm.training.data.corpus import documents
 from dalm.training.data.packing import PackedRows
 
@@ -20,7 +20,7 @@ def generator(tiny_models):
 def test_bits_per_byte_are_those_of_the_whole_model(generator):
     """Without the end token: it has no bytes."""
     rows = PackedRows(documents(generator, TEXTS, ends=False), 256)
-    held_out = HeldOut("domain", rows, TEXTS)
+    held_out = HeldOutTexts("domain", rows, TEXTS)
     nats = 0.0
     end = generator.tokenizer.eos_token_id
     for text in TEXTS:
@@ -38,7 +38,9 @@ def test_bits_per_byte_are_those_of_the_whole_model(generator):
 
 
 def test_measuring_leaves_the_model_as_it_was(generator):
-    held_out = HeldOut("domain", PackedRows(documents(generator, TEXTS, ends=False), 64), TEXTS)
+    held_out = HeldOutTexts(
+        "domain", PackedRows(documents(generator, TEXTS, ends=False), 64), TEXTS
+    )
     generator.train()
     held_out.bits_per_byte(generator, "positions", 4)
     assert generator.training

@@ -208,7 +208,7 @@ def test_two_processes_go_on_with_their_shares_of_the_index(
     line = over_an_index(tiny_models, tiny_table, mixed_table, run)
     resumed = torchrun(*line, "--resume-from-checkpoint", "latest")
     assert resumed.returncode == 0, resumed.stderr
-    assert f"index      taken up from {run}/checkpoint-4/index_0" in resumed.stderr
+    assert f"index      loaded from {run}/checkpoint-4/index_0" in resumed.stderr
     assert "built again" not in resumed.stderr
     files = ["retriever/model.safetensors", "generator/model.safetensors"]
     files += [f"checkpoint-6/index_{rank}.safetensors" for rank in (0, 1)]

@@ -13,9 +13,9 @@ from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.records import Example, Passage
 from dalm.training import dry_run
-from dalm.training.data.sft_rows import ReadingRows
+from dalm.training.data.sft_rows import SftRows
 from dalm.training.objectives.objective import Loss, Objective
-from dalm.training.objectives.sft import Reading
+from dalm.training.objectives.sft import SupervisedFineTuning
 
 CPU = place("cpu", "fp32")
 
@@ -28,7 +28,7 @@ def generator(tiny_models):
 @pytest.fixture
 def rows(generator, tiny_rows):
     examples = [Example(r["Query"], r["Answer"], Passage.of(r["Passage"])) for r in tiny_rows]
-    return ReadingRows(examples, generator)
+    return SftRows(examples, generator)
 
 
 def commands(tiny_models, tiny_table):
@@ -89,7 +89,7 @@ def test_a_dry_run_asks_no_hub(tiny_models, tiny_table, tmp_path, monkeypatch):
     def ask(*_):
         raise AssertionError("the hub was asked")
 
-    monkeypatch.setattr("dalm.training.run._check_hub", ask)
+    monkeypatch.setattr("dalm.training.hub_upload.check_repository", ask)
     line = [*commands(tiny_models, tiny_table)["generator"], "--output-dir", str(tmp_path / "out")]
     assert run(app, [*line, "--dry-run", "--hub-model-id", "a/b"]) == 0
 
@@ -105,7 +105,7 @@ def test_a_dry_run_finds_what_the_run_would(tiny_models, tmp_path, capsys):
 def test_an_index_of_many_passages_is_not_built(
     tiny_models, tiny_table, tmp_path, caplog, monkeypatch
 ):
-    monkeypatch.setattr(dry_run, "FEW", 5)
+    monkeypatch.setattr(dry_run, "MAX_PASSAGES", 5)
     line = [*commands(tiny_models, tiny_table)["index"], "--output-dir", str(tmp_path / "out")]
     with caplog.at_level(logging.INFO):
         assert run(app, [*line, "--dry-run"]) == 0
@@ -127,7 +127,7 @@ def test_steps_by_hand(rows):
 
 
 def test_weights_gradients_and_moments_by_hand(rows, generator):
-    objective = Reading.of(rows)
+    objective = SupervisedFineTuning.of(rows)
     count = sum(p.numel() for p in generator.parameters())
     assert dry_run._fixed_bytes(objective) == (4 * count, 4 * count, 8 * count)
     for parameter in generator.parameters():
@@ -172,7 +172,7 @@ def test_activations_are_what_is_kept_for_the_way_back():
     objective, rows = Square(), Squares()
     ran = dry_run._run(objective, rows, [0, 2, 3], CPU, 100)
     assert ran.kept == 3 * 1000 * 4
-    assert (ran.rows, ran.tokens, ran.length, ran.share) == (3, 21, 80, 0.8)
+    assert (ran.rows, ran.tokens, ran.length, ran.fraction) == (3, 21, 80, 0.8)
     assert objective.weight.grad is None
     assert objective.weight.item() == 1
 
@@ -180,16 +180,16 @@ def test_activations_are_what_is_kept_for_the_way_back():
 def test_a_slow_batch_is_measured_on_two_rows(monkeypatch):
     settings = GeneratorOnly(output_dir="o", per_device_train_batch_size=4)
     rows = Squares()
-    assert dry_run._measured(Square(), rows, settings, CPU).share == 1
-    monkeypatch.setattr(dry_run, "PATIENCE", 0.0)
+    assert dry_run._measured(Square(), rows, settings, CPU).fraction == 1
+    monkeypatch.setattr(dry_run, "MAX_SECONDS", 0.0)
     ran = dry_run._measured(Square(), rows, settings, CPU)
     assert ran.rows == 2
-    assert ran.share < 1
+    assert ran.fraction < 1
     assert [len(chosen) for chosen in rows.seen] == [2, 4, 2, 2]
 
 
 def test_a_measured_batch_leaves_the_random_state(rows):
-    objective = Reading.of(rows)
+    objective = SupervisedFineTuning.of(rows)
     torch.manual_seed(3)
     first = torch.rand(1)
     torch.manual_seed(3)

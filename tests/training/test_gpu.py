@@ -13,8 +13,8 @@ from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
 from dalm.training.data.batches import Rows
-from dalm.training.objectives.candidates import InBatch
-from dalm.training.objectives.joint import RagEndToEnd
+from dalm.training.objectives.candidates import BatchCandidates
+from dalm.training.objectives.marginal import RagToken
 from dalm.training.trainer import train
 
 
@@ -37,12 +37,10 @@ def test_the_joint_objective_learns_in_bf16(tiny_models, tiny_table, tmp_path):
     examples = read_examples(tiny_table, settings, needs={"passage", "answer"})
     generator = load_generator(str(tiny_models.generator), placement, max_length=128)
     retriever = load_retriever(str(tiny_models.encoder), placement)
-    source = InBatch(retriever, num_candidates=3, temperature=0.1)
-    objective = RagEndToEnd(
-        retriever, generator, source, joint="rag_token", scale=settings.logit_scale
-    )
+    source = BatchCandidates(retriever, num_candidates=3, temperature=0.1)
+    objective = RagToken(retriever, generator, source, scale=settings.logit_scale)
     rows = Rows(examples, retriever, generator)
-    objective.probe = rows.probe(4)
+    objective.diagnostic_batch = rows.diagnostic_batch(4)
     before = {name: p.detach().clone() for name, p in objective.named_parameters()}
     train(objective, rows, settings, placement)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

@@ -9,7 +9,7 @@ from dalm.models.loading import place
 from dalm.models.retriever import Retriever, load_retriever
 from dalm.records import Example, Passage
 from dalm.training.data.batches import Rows
-from dalm.training.objectives.objective import Contrastive
+from dalm.training.objectives.contrastive import Contrastive
 
 ULM, BERN, GRAZ, LINZ = (
     Passage.of(f"{name} lives in {town}.")

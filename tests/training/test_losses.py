@@ -137,7 +137,7 @@ def test_the_mixed_derivative_tells_joint_from_separate() -> None:
     prior = scores.log_softmax(1)
     assert mixed(losses.rag_token(prior, log_probs, mask)) > 1e-3
     assert mixed(losses.rag_sequence(prior, log_probs, mask)) > 1e-3
-    apart = losses.separate(prior[:, 0], log_probs[:, 0], torch.tensor([2]))
+    apart = losses.dalm_nll(prior[:, 0], log_probs[:, 0], torch.tensor([2]))
     assert mixed(apart) == 0
 
 

@@ -31,14 +31,20 @@ def write(folder, base="org/base", role="generator", settings=None, **options):
 
 
 @pytest.fixture(autouse=True)
-def no_hub(monkeypatch):
-    """Answer for the hub: what it has is in `there`."""
-    there: dict[tuple[str, str], str] = {}
-    plain = model_card._text
-    monkeypatch.setattr(
-        model_card, "_text", lambda name, file: there.get((name, file)) or plain(name, file)
-    )
-    return there
+def no_hub(monkeypatch, tmp_path_factory):
+    """Stand in for the hub, which has the files in `hub`."""
+    hub: dict[tuple[str, str], str] = {}
+    plain = model_card._file
+
+    def file_of(name, file):
+        if (name, file) not in hub:
+            return plain(name, file)
+        path = tmp_path_factory.mktemp("hub") / file
+        path.write_text(hub[name, file])
+        return path
+
+    monkeypatch.setattr(model_card, "_file", file_of)
+    return hub
 
 
 def test_data_settings_and_figures(folder):
@@ -122,7 +128,7 @@ def test_lineage_goes_on(folder, tmp_path, no_hub):
 def test_a_model_made_from_nothing(folder):
     text = write(folder, base=model_card.SCRATCH)
     assert "none: made from nothing" in text
-    assert "No base: that of the texts it was made from holds; check." in text
+    assert "No base: the licences of the training texts apply; check." in text
     assert "base_model" not in front(folder)
 
 
@@ -204,8 +210,10 @@ def test_a_repositorys_card_points_to_its_models(folder, no_hub):
     second.mkdir()
     write(folder)
     write(second, base="org/other", role="retriever")
-    text = model_card.of_repository([second, folder])
+    text = model_card.repository_card([second, folder])
     assert "- [retriever](retriever/README.md)\n- [generator](generator/README.md)\n" in text
     found = yaml.safe_load(text.split("---\n")[1])
     assert found == {"license": "other", "tags": ["dalm"], "base_model": ["org/base", "org/other"]}
-    assert yaml.safe_load(model_card.of_repository([folder]).split("---\n")[1])["license"] == "mit"
+    assert (
+        yaml.safe_load(model_card.repository_card([folder]).split("---\n")[1])["license"] == "mit"
+    )

@@ -9,7 +9,7 @@ from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
 from dalm.records import Example, Passage
 from dalm.training import preview
-from dalm.training.data.sft_rows import ReadingRows
+from dalm.training.data.sft_rows import SftRows
 
 CPU = place("cpu", "fp32")
 
@@ -22,11 +22,11 @@ def generator(tiny_models):
 @pytest.fixture
 def rows(generator, tiny_rows):
     examples = [Example(r["Query"], r["Answer"], Passage.of(r["Passage"])) for r in tiny_rows]
-    return ReadingRows(examples, generator)
+    return SftRows(examples, generator)
 
 
 def test_the_answers_tokens_and_eos_are_marked(rows, generator):
-    row = preview.prompt(generator, rows.collate([0])["prompts"][0])
+    row = preview.of_prompt(generator, rows.collate([0])["prompts"][0])
     text = preview.marked(row)
     frame, marks = text.split("Answer:\n")
     assert "⟦" not in frame
@@ -39,13 +39,13 @@ def test_the_answers_tokens_and_eos_are_marked(rows, generator):
 
 def test_the_original_toolkits_loss_is_on_the_prompt_too(rows, generator):
     prompt = rows.collate([0])["prompts"][0]
-    row = preview.prompt(generator, prompt, whole=True)
+    row = preview.of_prompt(generator, prompt, whole=True)
     assert list(row.in_loss) == [False] + [True] * (prompt.length - 1)
 
 
 def test_a_character_of_several_tokens_stays_whole(generator):
     tokens = [*generator.tokenise(["Ulm 中文!"])[0].tolist(), generator.frame.end]
-    row = preview.Shown("generator", generator.tokenizer, tokens, [True] * len(tokens))
+    row = preview.PreviewRow("generator", generator.tokenizer, tokens, [True] * len(tokens))
     text = preview.marked(row)
     assert "\ufffd" not in text
     assert "⟦中⟧⟦文⟧" in text
@@ -54,5 +54,5 @@ def test_a_character_of_several_tokens_stays_whole(generator):
 def test_a_retrievers_row_has_no_token_in_the_loss(tiny_models, tiny_rows):
     retriever = load_retriever(str(tiny_models.encoder), CPU)
     tokens = retriever.tokenise([tiny_rows[0]["Query"]], "query")[0].tolist()
-    text = preview.marked(preview.text(retriever, tokens, "query"))
+    text = preview.marked(preview.of_text(retriever, tokens, "query"))
     assert text == "[CLS] where does ada live? [SEP]"

@@ -25,9 +25,9 @@ PAUSED = """
 import os, time
 from pathlib import Path
 from dalm.cli import main
-from dalm.training.objectives.candidates import Searched
+from dalm.training.objectives.index_candidates import IndexCandidates
 
-encode = Searched._encode
+encode = IndexCandidates._encode
 
 def pausing(self, places):
     vectors = encode(self, places)
@@ -36,7 +36,7 @@ def pausing(self, places):
         time.sleep(120)
     return vectors
 
-Searched._encode = pausing
+IndexCandidates._encode = pausing
 main()
 """
 
@@ -231,7 +231,7 @@ def test_a_resumed_index_is_that_of_an_unbroken_run(stories):
     assert last["refreshes"] > 5
     assert len({line["index_age"] for line in lines(story.whole)}) > 2
     said = story.processes["resumed"].errors
-    assert f"index      taken up from {story.broken}/checkpoint-" in said
+    assert f"index      loaded from {story.broken}/checkpoint-" in said
     assert "built again" not in said
 
 
@@ -239,7 +239,8 @@ def test_a_run_without_its_index_makes_it_again_and_says_so(
     stories, tiny_models, tiny_table, tmp_path, caplog
 ):
     folder = shutil.copytree(stories["index"].whole, tmp_path / "run")
-    (folder / "checkpoint-27" / "index_0.safetensors").unlink()
+    for name in ("index_0.safetensors", "manifest.json"):
+        (folder / "checkpoint-27" / name).unlink()
     models = (tiny_models.encoder, tiny_models.generator)
     line = ["train-rag-e2e", tiny_table, *models, "--output-dir", folder, *INDEX_OPTIONS]
     line += "--device cpu --precision fp32 --checkpointing-steps 3 --logging-steps 2".split()
@@ -311,6 +312,35 @@ def test_without_a_finished_checkpoint_there_is_nothing_to_resume(tmp_path):
         checkpoints.find(str(half), tmp_path)
 
 
+def test_latest_skips_a_damaged_checkpoint_and_names_it(tmp_path, caplog):
+    for step in (3, 6, 9):
+        checkpoints.publish(whole_checkpoint(tmp_path, step), tmp_path, keep=3)
+    (tmp_path / "checkpoint-9" / "weights").unlink()
+    (tmp_path / "checkpoint-6" / "weights").write_text("WEIGHTS")  # as long, but another content
+    assert checkpoints.find("latest", tmp_path) == tmp_path / "checkpoint-3"
+    [line] = caplog.messages
+    assert line.startswith("resuming from checkpoint-3; damaged: checkpoint-9 (")
+    assert "weights is missing" in line
+    assert "checkpoint-6 (" in line
+    (tmp_path / "checkpoint-3" / "manifest.json").write_text("{")
+    with pytest.raises(UserError, match=r"no checkpoint in .*; damaged: checkpoint-9"):
+        checkpoints.find("latest", tmp_path)
+
+
+def test_a_damaged_checkpoint_that_is_named_is_refused(tmp_path):
+    checkpoints.publish(whole_checkpoint(tmp_path, 3), tmp_path, keep=1)
+    checkpoint = tmp_path / "checkpoint-3"
+    (checkpoint / "weights").write_text("cut")
+    with pytest.raises(UserError, match="3 bytes of 7; resume from another checkpoint"):
+        checkpoints.find(str(checkpoint), tmp_path)
+
+
+def test_a_checkpoint_from_before_manifests_is_taken(tmp_path):
+    checkpoints.publish(whole_checkpoint(tmp_path, 3), tmp_path, keep=1)
+    (tmp_path / "checkpoint-3" / "manifest.json").unlink()
+    assert checkpoints.find("latest", tmp_path) == tmp_path / "checkpoint-3"
+
+
 def test_only_the_newest_checkpoints_are_kept(tmp_path):
     for step in (2, 4, 11):
         checkpoints.publish(whole_checkpoint(tmp_path, step), tmp_path, keep=2)
@@ -351,8 +381,15 @@ def test_rewinding_drops_the_lines_behind_a_step_and_a_torn_one(tmp_path):
     metrics_log.rewind(tmp_path / "none.jsonl", 4)
 
 
+def test_a_broken_line_of_metrics_is_named(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    file.write_text('{"step": 1}\n{"st\n{"step": 6}\n')
+    with pytest.raises(UserError, match="line 2 is damaged"):
+        metrics_log.rewind(file, 4)
+
+
 def test_a_second_interrupt_ends_at_once():
-    stop = checkpoints.Stop()
+    stop = checkpoints.StopSignal()
     with stop.listening():
         signal.raise_signal(signal.SIGINT)
         assert stop.signal == signal.SIGINT

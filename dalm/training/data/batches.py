@@ -1,6 +1,5 @@
-"""Batches: examples and passages tokenised once, put together when a step needs them."""
+"""Turn training examples into batches: tokenised once, padded together when a step needs them."""
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,26 +16,27 @@ from dalm.models.generator import Generator
 from dalm.models.prompt_frame import Prompt
 from dalm.models.retriever import Retriever
 from dalm.records import Example, Passage
+from dalm.training.data.knowledge_base import KnowledgeBase, distinct_passages
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """The tokens from which the generator's prompts are put together, for one batch."""
+    """The tokens that the generator's prompts of one batch are joined from."""
 
     passages: list[list[int]]
-    """Gold passages in the order of the queries, then hard negatives; none if they are searched."""
+    """Gold passages in the queries' order, then hard negatives; empty if they are searched."""
     queries: list[list[int]]
     answers: list[list[int]]
 
     def answer_lengths(self) -> list[int]:
-        """Return each answer's number of tokens, the closing EOS counted."""
+        """Return each answer's number of tokens, its EOS included."""
         return [len(answer) + 1 for answer in self.answers]
 
 
 class Batch(TypedDict, total=False):
-    """What an objective takes. Passages: the gold ones in the queries' order, then negatives."""
+    """What an objective takes. Passages: gold ones in the queries' order, then hard negatives."""
 
     query: dict[str, Any]
     passage: dict[str, Any]
@@ -44,73 +44,48 @@ class Batch(TypedDict, total=False):
     """A passage's content hash: equal keys are equal texts."""
     pieces: Pieces
     gold: Int[Tensor, "queries"]
-    """Place of each query's gold passage in the knowledge base; -1: unknown."""
-    forced: Bool[Tensor, "queries"]
-    """Whether the gold passage is put among the candidates."""
-    hidden: Int[Tensor, "queries"]
-    """Place of the passage that may not be found for a query, a statement's own; -1: none."""
+    """Place of each query's gold passage in the knowledge base; -1: not known."""
+    force_gold: Bool[Tensor, "queries"]
+    """Whether the gold passage is added to the candidates."""
+    excluded: Int[Tensor, "queries"]
+    """Place of the passage that must not be a candidate, a statement's own; -1: none."""
     weights: Float[Tensor, "queries"]
     """Weight of each query's answer."""
     prompts: list[Prompt]
-    """Whole prompts with their answers, where no part of the model chooses what is read."""
-    weighed_tokens: float
-    """Set by the trainer: see `Objective.weighed_tokens`."""
-
-
-class KnowledgeBase:
-    """Distinct passages in tokens, for the retriever and, with a generator, for its prompts."""
-
-    def __init__(
-        self, passages: Sequence[Passage], retriever: Retriever, generator: Generator | None = None
-    ) -> None:
-        self.passages = passages
-        self.retriever = retriever
-        self.keys = np.array([int(p.id, 16) for p in passages], np.uint64).view(np.int64)
-        texts = [passage.text for passage in passages]
-        self.tokens = Ragged(retriever.tokenise(texts, "passage"))
-        self.pieces = Ragged([] if generator is None else generator.tokenise_passages(texts))
-
-    def __len__(self) -> int:
-        return len(self.passages)
-
-    def features(self, places: Sequence[int] | np.ndarray) -> dict[str, Any]:
-        """Return what the retriever's `embed` takes for some of the passages."""
-        return self.retriever.batch([self.tokens[place] for place in places], "passage")
-
-    def identity(self) -> str:
-        """Return a hash of the passages in their order."""
-        return hashlib.blake2b(self.keys.tobytes(), digest_size=16).hexdigest()
+    """Whole prompts with their answers, for objectives that don't choose the passages."""
+    weighted_tokens: float
+    """Set by the trainer: see `Objective.weighted_tokens`."""
 
 
 class TrainingRows(Protocol):
-    """What the trainer needs to know of training rows; a row stands for itself until collated."""
+    """What the trainer needs of training rows; a row is its number until it is collated."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, row: int, /) -> int: ...
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose draws come next."""
+        """Set the epoch, from which random draws are seeded."""
 
     def lengths(self) -> np.ndarray:
-        """Return about how many tokens each row costs."""
+        """Return about how many tokens each row has."""
 
     def gold_keys(self) -> np.ndarray:
-        """Return a key for each row; rows of one key don't meet in a batch."""
+        """Return a key for each row; rows with the same key are kept out of one batch."""
 
     def collate(self, rows: Sequence[int]) -> Batch:
-        """Put rows together to a batch."""
+        """Return a batch of some rows."""
 
     def describe(self) -> str:
-        """Return in words how much there is."""
+        """Return a line on how much data there is."""
 
 
 class Rows:
-    """Training examples in tokens; each distinct passage is tokenised and kept once.
+    """Hold training examples in tokens; each distinct passage is tokenised and kept once.
 
-    With `generator` also the pieces of its prompts. `more` are passages of the knowledge base
-    besides the examples' own. A row's gold passage is put among its candidates with
-    `gold_probability`, drawn anew in every epoch.
+    With `generator`, its prompts' tokens are held too. `more` are passages of the knowledge base
+    besides the examples' own. A row's gold passage is added to its candidates with probability
+    `gold_probability`, drawn again in every epoch.
     """
 
     def __init__(
@@ -133,7 +108,7 @@ class Rows:
             examples = [examples[row] for row in kept]
             self.query_pieces = Ragged([asked[row] for row in kept])
             self.answer_pieces = Ragged([answers[row] for row in kept])
-        passages, self.gold, self.negatives = distinct(examples, more)
+        passages, self.gold, self.negatives = distinct_passages(examples, more)
         self.base = KnowledgeBase(passages, retriever, generator)
         queries = [example.query for example in examples]
         self.query_tokens = Ragged(retriever.tokenise(queries, "query"))
@@ -145,15 +120,15 @@ class Rows:
         return row
 
     def describe(self) -> str:
-        """Return in words how much there is."""
+        """Return a line on how much data there is."""
         return f"{len(self)} questions, {len(self.base)} distinct passages"
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose draws come next."""
+        """Set the epoch, from which random draws are seeded."""
         self.epoch = epoch
 
     def lengths(self) -> np.ndarray:
-        """Return about how many tokens each row costs."""
+        """Return about how many tokens each row has."""
         of_passages = self.base.tokens.lengths
         lengths: np.ndarray = self.query_tokens.lengths + self._of_gold(of_passages, 0)
         lengths = lengths + [int(of_passages[places].sum()) for places in self.negatives]
@@ -163,14 +138,14 @@ class Rows:
         return lengths
 
     def gold_keys(self) -> np.ndarray:
-        """Return the key of each row's gold passage; one of its own for a row without."""
+        """Return the key of each row's gold passage; a unique one for a row without."""
         return self._of_gold(self.base.keys, -1 - np.arange(len(self)))
 
     def _of_gold(self, values: np.ndarray, otherwise: np.ndarray | int) -> np.ndarray:
         return np.where(self.gold < 0, otherwise, values[self.gold])
 
     def collate(self, rows: Sequence[int]) -> Batch:
-        """Put rows together to a batch, padded to the longest of them."""
+        """Return a batch of some rows, padded to the longest."""
         places = [int(self.gold[row]) for row in rows]
         places += [place for row in rows for place in self.negatives[row]]
         batch: Batch = {
@@ -181,12 +156,12 @@ class Rows:
         if self.generator is not None:
             passages = [self.base.pieces[place].tolist() for place in places]
             batch["pieces"] = Pieces(passages, *self._pieces(rows))
-            batch["forced"] = self._forced(rows)
+            batch["force_gold"] = self._force_gold(rows)
         return batch
 
-    def probe(self, size: int) -> Batch:
-        """Return some rows, the same in every run, to take figures on."""
-        return self.collate(probed(len(self), size))
+    def diagnostic_batch(self, size: int) -> Batch:
+        """Return a batch of `size` rows spread over all, the same in every run."""
+        return self.collate(spread_rows(len(self), size))
 
     def _pieces(self, rows: Sequence[int]) -> tuple[list[list[int]], list[list[int]]]:
         return (
@@ -194,57 +169,38 @@ class Rows:
             [self.answer_pieces[row].tolist() for row in rows],
         )
 
-    def _forced(self, rows: Sequence[int]) -> Tensor:
-        chance = self._random(rows).random(len(rows))
-        return torch.from_numpy((chance < self.gold_probability) & (self.gold[list(rows)] >= 0))
+    def _force_gold(self, rows: Sequence[int]) -> Tensor:
+        drawn = self._random(rows).random(len(rows))
+        return torch.from_numpy((drawn < self.gold_probability) & (self.gold[list(rows)] >= 0))
 
     def _random(self, rows: Sequence[int]) -> np.random.Generator:
-        """Return a source of chance from which a resumed run draws the same."""
+        """Return a generator seeded by epoch and rows, so that a resumed run draws the same."""
         return np.random.default_rng([self.seed, self.epoch, *rows])
 
 
-def on(batch: Any, device: torch.device) -> Any:
+def to_device(batch: Any, device: torch.device) -> Any:
     """Return a batch with its tensors on a device."""
     if torch.is_tensor(batch):
         return batch.to(device)
     if isinstance(batch, dict):
-        return {name: on(value, device) for name, value in batch.items()}
+        return {name: to_device(value, device) for name, value in batch.items()}
     return batch
 
 
-def probed(count: int, size: int) -> list[int]:
-    """Return the rows of a probe: spread over all of them."""
+def spread_rows(count: int, size: int) -> list[int]:
+    """Return `size` of `count` rows, spread evenly."""
     return [int(row) for row in np.linspace(0, count - 1, min(size, count))]
-
-
-def distinct(
-    examples: Sequence[Example], more: Sequence[Passage] = ()
-) -> tuple[list[Passage], np.ndarray, list[list[int]]]:
-    """Return the distinct passages, each row's gold one (-1: none), its negatives, by place."""
-    places: dict[str, int] = {}
-    passages: list[Passage] = []
-
-    def place(passage: Passage) -> int:
-        if passage.id not in places:
-            places[passage.id] = len(passages)
-            passages.append(passage)
-        return places[passage.id]
-
-    gold, negatives = [], []
-    for example in examples:
-        gold.append(-1 if example.passage is None else place(example.passage))
-        negatives.append([place(negative) for negative in example.negatives])
-    for passage in more:
-        place(passage)
-    return passages, np.array(gold, np.int64), negatives
 
 
 def fitting(
     queries: Sequences, answers: Sequences, generator: Generator, passages: int = 1
 ) -> list[int]:
-    """Return the rows whose question and answer leave a prompt of passages within its length.
+    """Return the rows whose question and answer fit into a prompt with so many passages.
 
-    Rows that are left out are counted in a warning.
+    A warning counts the rows that are left out.
+
+    Raises:
+        UserError: no row fits.
     """
     overhead = generator.frame.overhead(passages)
     most = generator.max_length - overhead

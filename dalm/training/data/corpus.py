@@ -1,4 +1,4 @@
-"""Texts of a domain and general ones in; rows to train on, and rows held out to measure on, out."""
+"""Read the texts for pretraining, tokenise and pack them, and hold some out for evaluation."""
 
 import logging
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from dalm.models.generator import Generator
 from dalm.models.prompt_frame import leading_token
 from dalm.progress import track
 from dalm.records import Passage
-from dalm.training.bits_per_byte import HeldOut
+from dalm.training.bits_per_byte import HeldOutTexts
 from dalm.training.data.packing import PackedRows, replayed
 
 logger = logging.getLogger(__name__)
@@ -25,15 +25,15 @@ CHUNK = 256
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Texts to train on, and texts to measure on; no text is both."""
+    """Hold texts to train on and texts to evaluate on; no text is both."""
 
     domain: list[str]
     general: list[str]
-    measured_domain: list[str]
-    measured_general: list[str]
+    held_out_domain: list[str]
+    held_out_general: list[str]
 
     def trained(self, ratio: float) -> list[str]:
-        """Return the texts that new words are learnt from."""
+        """Return the texts to train on, general ones included if any are replayed."""
         return [*self.domain, *(self.general if ratio else [])]
 
 
@@ -43,25 +43,25 @@ def read_corpus(source: str, settings: Pretraining) -> Corpus:
     Raises:
         UserError: nothing to read, nothing to hold out, or nothing left to train on.
     """
-    domain, measured = _read(source, settings, settings.held_out)
+    domain, held_out = _read(source, settings, settings.held_out)
     general: list[Passage] = []
-    measured_general: list[Passage] = []
+    held_out_general: list[Passage] = []
     if settings.replay is not None:
-        general, measured_general = _read(settings.replay, settings, None)
-    held = {text.id for text in (*measured, *measured_general)}
+        general, held_out_general = _read(settings.replay, settings, None)
+    held = {text.id for text in (*held_out, *held_out_general)}
     return Corpus(
         _without(held, domain, source),
         _without(held, general, settings.replay),
-        [text.text for text in measured],
-        [text.text for text in measured_general],
+        [text.text for text in held_out],
+        [text.text for text in held_out_general],
     )
 
 
 def _without(held: set[str], texts: list[Passage], name: str | None) -> list[str]:
-    """Leave out what is measured on, wherever it was found."""
+    """Drop the held-out texts from the training texts, whichever source they are in."""
     left = [text.text for text in texts if text.id not in held]
     if len(left) < len(texts):
-        logger.info("texts      %d of %s are measured on, left out", len(texts) - len(left), name)
+        logger.info("texts      %d of %s are held out for evaluation", len(texts) - len(left), name)
     if texts and not left:
         raise UserError(f"every text of {name} is held out; name others with --held-out")
     return left
@@ -82,10 +82,10 @@ def _read(
 
 
 def documents(generator: Generator, texts: Sequence[str], *, ends: bool) -> list[np.ndarray]:
-    """Return each text in tokens, behind a start token; with `ends` its end token follows.
+    """Return each text in tokens after a start token; with `ends`, followed by an end token.
 
-    The start is BOS where the tokenizer begins with it, else EOS, which stood between documents
-    when the model was trained first. So a text's first token has something to be predicted from.
+    The start is BOS where the tokenizer adds it, else EOS, which separated documents when the model
+    was first trained. So a text's first token has something to be predicted from.
     """
     tokenizer = generator.tokenizer
     end = tokenizer.eos_token_id
@@ -102,17 +102,17 @@ def documents(generator: Generator, texts: Sequence[str], *, ends: bool) -> list
 
 
 def training_rows(generator: Generator, corpus: Corpus, settings: Pretraining) -> PackedRows:
-    """Return the domain's texts packed into rows, with the share of general ones that is asked for.
+    """Return the domain's texts packed into rows, mixed with `replay_ratio` of general ones.
 
-    The share is one of scored tokens, exact to the token: the last general text is cut.
+    The ratio is of scored tokens and exact to the token: the last general text is cut.
     """
     found = documents(generator, corpus.domain, ends=True)
     ratio = settings.replay_ratio
     if corpus.general and ratio:
-        there = documents(generator, corpus.general, ends=True)
+        replay = documents(generator, corpus.general, ends=True)
         tokens = round(_scored(found) * ratio / (1 - ratio))
-        logger.info("replay     %s tokens out of %s", f"{tokens:,}", f"{_scored(there):,}")
-        found += replayed(there, tokens, settings.seed)
+        logger.info("replay     %s tokens out of %s", f"{tokens:,}", f"{_scored(replay):,}")
+        found += replayed(replay, tokens, settings.seed)
     return PackedRows(
         found,
         settings.sequence_length,
@@ -121,13 +121,13 @@ def training_rows(generator: Generator, corpus: Corpus, settings: Pretraining) -
     )
 
 
-def held_out(generator: Generator, corpus: Corpus, length: int) -> list[HeldOut]:
-    """Return the texts to measure on: the domain's, then general ones if there are any."""
-    named = {"domain": corpus.measured_domain, "general": corpus.measured_general}
-    return [_held_out(name, generator, texts, length) for name, texts in named.items() if texts]
+def held_out_texts(generator: Generator, corpus: Corpus, length: int) -> list[HeldOutTexts]:
+    """Return the texts to evaluate on: the domain's, then general ones if there are any."""
+    named = {"domain": corpus.held_out_domain, "general": corpus.held_out_general}
+    return [_packed(name, generator, texts, length) for name, texts in named.items() if texts]
 
 
-def _held_out(name: str, generator: Generator, texts: Sequence[str], length: int) -> HeldOut:
+def _packed(name: str, generator: Generator, texts: Sequence[str], length: int) -> HeldOutTexts:
     found = documents(generator, texts, ends=False)
     tokenizer = generator.tokenizer
     unknown = tokenizer.unk_token_id
@@ -135,11 +135,11 @@ def _held_out(name: str, generator: Generator, texts: Sequence[str], length: int
         lost = sum(int((document == unknown).sum()) for document in found)
         if lost:
             logger.warning(
-                "%s: the tokenizer doesn't know %d signs of the held-out text; bits per byte leave "
-                "out what they stand for",
+                "%s: %d tokens of the held-out text are unknown to the tokenizer; bits per byte "
+                "leave out the text they stand for",
                 *(name, lost),
             )
-    return HeldOut(name, PackedRows(found, length, pad_token=generator.pad_token), texts)
+    return HeldOutTexts(name, PackedRows(found, length, pad_token=generator.pad_token), texts)
 
 
 def _scored(found: Sequence[np.ndarray]) -> int:

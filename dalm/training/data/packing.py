@@ -1,8 +1,8 @@
-"""Documents in tokens in, rows of equal length out: packed, every token in them scored once.
+"""Pack documents into rows of equal length, so that every token is scored once.
 
-A document is a start token, its text and an end token; whatever follows another token is scored,
-the end too. What is longer than a row is cut into windows, each of which begins with the last token
-of the one before: so that token is read twice and scored once, and none is lost.
+A document is a start token, its text and an end token; every token but the first is scored, the end
+too. A document longer than a row is cut into windows, each of which begins with the last token of
+the one before: that token is read twice and scored once, and none is lost.
 """
 
 import hashlib
@@ -19,24 +19,24 @@ from dalm.training.data.batches import Batch
 
 
 class PackedBatch(Batch, total=False):
-    """Rows of packed documents, padded to the longest."""
+    """Hold rows of packed documents, padded to the longest."""
 
     tokens: Int[Tensor, "rows length"]
     positions: Int[Tensor, "rows length"]
-    """A token's place in its document: 0 begins the next one. Padding is a document of its own."""
+    """A token's position in its document: 0 starts the next one. Padding counts as a document."""
     scored: Bool[Tensor, "rows length"]
     """All but the windows' first tokens and the padding."""
     count: int
-    """How many are scored."""
+    """Number of scored tokens."""
     read: int
     """Tokens without padding."""
 
 
 class PackedRows:
-    """Documents packed into rows of at most `length` tokens, as the trainer takes them.
+    """Pack documents into training rows of at most `length` tokens.
 
-    Packed once and for all, by best fit; the sampler shuffles the rows. Their number is a multiple
-    of `ranks`, so that no rank has to leave one out.
+    Rows are packed once, by best fit; the sampler shuffles them. Their number is a multiple of
+    `ranks`, so that no rank has to drop one.
     """
 
     def __init__(
@@ -56,18 +56,18 @@ class PackedRows:
         return row
 
     def set_epoch(self, epoch: int) -> None:
-        """Do nothing: every epoch has the same rows, in an order of its own."""
+        """Do nothing: every epoch has the same rows; the sampler shuffles them."""
 
     def lengths(self) -> np.ndarray:
         """Return the number of tokens of each row."""
         return np.array([self.sizes[row].sum() for row in self.rows], np.int64)
 
     def gold_keys(self) -> np.ndarray:
-        """Return a key of its own for each row: any two may be in one batch."""
+        """Return a unique key for each row: any two may be in one batch."""
         return np.arange(len(self))
 
     def describe(self) -> str:
-        """Return in words how much there is."""
+        """Return a line on how much data there is."""
         lengths = self.lengths()
         filled = lengths.sum() / (len(self) * lengths.max(initial=1)) if len(self) else 0.0
         return (
@@ -88,7 +88,7 @@ class PackedRows:
         return found.hexdigest()
 
     def collate(self, rows: Sequence[int]) -> Batch:
-        """Put rows together to a batch, padded to the longest of them."""
+        """Return a batch of some rows, padded to the longest."""
         packed = [self.rows[row] for row in rows]
         parts = [[self._window(place) for place in row] for row in packed]
         tokens, mask = pad([np.concatenate(row) for row in parts], self.pad_token)
@@ -109,7 +109,7 @@ class PackedRows:
         return self.tokens.flat[begin : begin + self.sizes[place]]
 
     def _even_out(self, ranks: int) -> None:
-        """Halve rows until their number is a multiple of the ranks: by windows, else a window."""
+        """Split rows, between windows if possible, until the ranks divide their number."""
         while len(self.rows) % ranks:
             fullest = max(range(len(self.rows)), key=lambda row: len(self.rows[row]))
             row = self.rows[fullest]
@@ -120,7 +120,7 @@ class PackedRows:
             self.rows.append(half)
 
     def _halve(self, place: int) -> np.ndarray:
-        """Cut a window in two, of which the second begins with the last token of the first."""
+        """Split a window in two; the second begins with the last token of the first."""
         first = self.sizes[place] // 2 + 1
         self.begins = np.append(self.begins, self.begins[place] + first - 1)
         self.sizes = np.append(self.sizes, self.sizes[place] - first + 1)
@@ -142,43 +142,43 @@ def windows(starts: np.ndarray, lengths: np.ndarray, longest: int) -> tuple[np.n
 
 
 def best_fit(sizes: np.ndarray, room: int) -> list[np.ndarray]:
-    """Pack pieces into rows of `room`: the largest first, each where the least room is left over.
+    """Pack pieces into rows of `room` tokens: largest first, each where the least room is left.
 
     Returns the places of each row's pieces. Best-fit decreasing needs at most 11/9 of the fewest
     rows and one more (Johnson 1974); with texts it is within a per cent of them.
     """
     rows: list[list[int]] = []
     with_room: list[list[int]] = [[] for _ in range(room + 1)]
-    some = 0  # bit r: there is a row with r tokens of room
+    free_sizes = 0  # bit r: there is a row with r tokens of room
     for place in np.argsort(-sizes, kind="stable").tolist():
         size = int(sizes[place])
-        fitting = some >> size
+        fitting = free_sizes >> size
         if fitting:
             left = size + (fitting & -fitting).bit_length() - 1
             row = with_room[left].pop()
             if not with_room[left]:
-                some &= ~(1 << left)
+                free_sizes &= ~(1 << left)
             rows[row].append(place)
         else:
             left, row = room, len(rows)
             rows.append([place])
         left -= size
         with_room[left].append(row)
-        some |= 1 << left
+        free_sizes |= 1 << left
     return [np.array(row, np.int64) for row in rows]
 
 
 def _positions(sizes: np.ndarray, width: int) -> Tensor:
-    """Count from 0 in each of the pieces, and in the padding behind them."""
+    """Count from 0 in each piece, and in the padding after them."""
     filled = np.append(sizes, width - sizes.sum())
     begins = np.repeat(filled.cumsum() - filled, filled)
     return torch.from_numpy(np.arange(width) - begins)
 
 
 def replayed(documents: Sequences, tokens: int, seed: int) -> list[np.ndarray]:
-    """Draw documents with exactly `tokens` scored tokens: in random order, the last one cut.
+    """Draw documents with exactly `tokens` scored tokens, in random order; the last one is cut.
 
-    Where there are too few they come again, in another order, as often as it takes.
+    Where there are too few, they are drawn again in another order, as often as needed.
     """
     random = np.random.default_rng([seed, 1])
     usable = [row for row in range(len(documents)) if len(documents[row]) > 1]

@@ -1,4 +1,4 @@
-"""Rows whose candidates are searched, and statements of the knowledge base to write from others."""
+"""Make training rows whose candidates are searched, and statements to reconstruct."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -7,24 +7,27 @@ from typing import Any
 import numpy as np
 import torch
 
+from dalm.config import RagE2E
 from dalm.errors import UserError
 from dalm.ingest.sentences import sentence_starts
 from dalm.ingest.words import split_words
+from dalm.models.generator import Generator
+from dalm.models.retriever import Retriever
 from dalm.prompts import STATE
-from dalm.training.data.batches import Batch, Pieces, Rows, probed
+from dalm.records import Example, Passage
+from dalm.training.data.batches import Batch, Pieces, Rows, spread_rows
 
-SHARE = 4
-"""Questions to each statement."""
+QUESTIONS_PER_STATEMENT = 4
 WORDS = range(6, 41)
-"""Words of a sentence that states something and is written soon enough."""
+"""Words of a sentence that can be a statement."""
 
 
-class SearchedRows(Rows):
-    """Rows whose passages are found in the knowledge base, with statements if they have a weight.
+class RetrievedRows(Rows):
+    """Hold rows whose passages are searched, with statements to reconstruct if they have a weight.
 
-    A statement is a sentence of a passage: it is searched like a question, its own passage may not
-    be found for it, and the generator has to write it from what is found (Siriwardhana et al. 2023,
-    arXiv:2210.02627, section 3.2).
+    A statement is a sentence of a passage: it is searched like a question, its own passage is
+    excluded from its candidates, and the generator has to write it from the others (Siriwardhana et
+    al. 2023, arXiv:2210.02627, section 3.2).
     """
 
     def __init__(self, *given: Any, reconstruction_weight: float = 0.0, **options: Any) -> None:
@@ -32,7 +35,7 @@ class SearchedRows(Rows):
         self.reconstruction_weight = reconstruction_weight
         assert self.generator is not None
         self.task = self.generator.tokenise_queries([STATE])[0].tolist()
-        self.stated: list[int] = []
+        self.passages_with_statements: list[int] = []
         if reconstruction_weight:
             least = self.generator.frame.overhead() + len(self.task) + WORDS.start
             if self.generator.max_length < least:
@@ -40,23 +43,26 @@ class SearchedRows(Rows):
                     "--reconstruction-weight: a prompt leaves no room for a statement; use "
                     f"--generator-max-len {least} or more, or leave it out"
                 )
-            passages = enumerate(self.base.passages)
-            self.stated = [place for place, p in passages if sentences(p.text)]
-            if not self.stated:
+            self.passages_with_statements = [
+                place for place, p in enumerate(self.base.passages) if sentences(p.text)
+            ]
+            if not self.passages_with_statements:
                 raise UserError(
                     "--reconstruction-weight: no passage has a sentence of "
                     f"{WORDS.start} to {WORDS.stop - 1} words; leave it out"
                 )
 
     def collate(self, rows: Sequence[int]) -> Batch:
-        """Put questions and statements together to a batch."""
+        """Return a batch of questions, with statements beside them."""
         return self._batch(rows, *self._statements(rows))
 
-    def probe(self, size: int) -> Batch:
-        """Return some questions, the same in every run, to take figures on."""
-        return self._batch(probed(len(self), size), [], [])
+    def diagnostic_batch(self, size: int) -> Batch:
+        """Return a batch of `size` questions spread over all, the same in every run."""
+        return self._batch(spread_rows(len(self), size), [], [])
 
-    def _batch(self, rows: Sequence[int], stated: Sequence[int], texts: Sequence[str]) -> Batch:
+    def _batch(
+        self, rows: Sequence[int], statement_places: Sequence[int], texts: Sequence[str]
+    ) -> Batch:
         queries = [self.query_tokens[row] for row in rows]
         queries += self.retriever.tokenise(texts, "query")
         asked, answers = self._pieces(rows)
@@ -67,18 +73,22 @@ class SearchedRows(Rows):
         return {
             "query": self.retriever.batch(queries, "query"),
             "gold": torch.cat([torch.from_numpy(self.gold[list(rows)]), none]),
-            "forced": torch.cat([self._forced(rows), none > 0]),
-            "hidden": torch.cat([torch.full((len(rows),), -1), torch.tensor(stated).long()]),
+            "force_gold": torch.cat([self._force_gold(rows), none > 0]),
+            "excluded": torch.cat(
+                [torch.full((len(rows),), -1), torch.tensor(statement_places).long()]
+            ),
             "weights": torch.tensor(weights),
             "pieces": Pieces([], asked, answers),
         }
 
     def _statements(self, rows: Sequence[int]) -> tuple[list[int], list[str]]:
         """Draw passages and a sentence of each."""
-        if not self.stated:
+        if not self.passages_with_statements:
             return [], []
         random = np.random.default_rng([self.seed + 1, self.epoch, *rows])
-        places = random.choice(self.stated, -(-len(rows) // SHARE)).tolist()
+        places = random.choice(
+            self.passages_with_statements, -(-len(rows) // QUESTIONS_PER_STATEMENT)
+        ).tolist()
         found = [sentences(self.base.passages[place].text) for place in places]
         return places, [each[random.integers(len(each))] for each in found]
 
@@ -88,8 +98,35 @@ class SearchedRows(Rows):
         return [row[:room].tolist() for row in self.generator.tokenise_answers(texts)]
 
 
+def joint_rows(
+    examples: Sequence[Example],
+    more: Sequence[Passage],
+    retriever: Retriever,
+    generator: Generator,
+    settings: RagE2E,
+) -> Rows:
+    """Return the rows of joint training; `more` are passages besides the examples' own."""
+    if settings.candidates == "in-batch":
+        return Rows(
+            examples,
+            retriever,
+            generator,
+            gold_probability=settings.gold_probability,
+            seed=settings.seed,
+        )
+    return RetrievedRows(
+        examples,
+        retriever,
+        generator,
+        more=more,
+        gold_probability=settings.gold_probability,
+        seed=settings.seed,
+        reconstruction_weight=settings.reconstruction_weight,
+    )
+
+
 def sentences(text: str) -> list[str]:
-    """Return the sentences that state something: neither a fragment nor a paragraph."""
+    """Return the sentences whose length is that of a statement (`WORDS`)."""
     starts = [0, *sentence_starts(text), len(text)]
     parts = (text[start:end].strip() for start, end in pairwise(starts))
     return [part for part in parts if len(split_words(part)) in WORDS]

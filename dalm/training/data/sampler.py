@@ -1,4 +1,4 @@
-"""Rows in, batches of similar length out: shuffled, no passage twice, this rank's share."""
+"""Sample batches of similar length in random order, sharded over ranks."""
 
 from collections.abc import Iterator
 
@@ -7,12 +7,12 @@ from torch.utils.data import Sampler
 
 
 class LengthBatches(Sampler[list[int]]):
-    """Batches of similar length in random order, no key twice in one; this rank's share of them.
+    """Sample batches of similar length in random order, no key twice in one; this rank's shard.
 
-    Rows are shuffled, taken `POOL` batches at a time, sorted by length and dealt out: padding
-    shrinks while every batch stays a fresh mixture. All batches are of one size, or of two sizes
-    that differ by one per rank, so none is too small for negatives. The plan depends on seed and
-    epoch alone: a resumed run meets the same batches.
+    Rows are shuffled, taken `POOL` batches at a time, sorted by length and distributed: padding
+    shrinks while every epoch mixes its batches again. All batches are of one size, or of two sizes
+    that differ by one per rank, so none is too small for negatives. The order depends only on seed
+    and epoch, so a resumed run gets the same batches.
     """
 
     POOL = 16
@@ -35,7 +35,7 @@ class LengthBatches(Sampler[list[int]]):
         self.batches = -(-self.rows // (size * ranks))
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose batches come next."""
+        """Set the epoch, which seeds the order."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -51,20 +51,20 @@ class LengthBatches(Sampler[list[int]]):
             part = pool.tolist()
             rows = order[start : start + sum(part)]
             start += len(rows)
-            batches += self._deal(rows[np.argsort(self.lengths[rows], kind="stable")], part)
+            batches += self._distribute(rows[np.argsort(self.lengths[rows], kind="stable")], part)
         for batch in random.permutation(len(batches)):
             yield batches[batch][self.rank :: self.ranks]
 
     def _sizes(self) -> list[int]:
-        """Return the batches' sizes over all ranks: multiples of the ranks, as equal as can be."""
+        """Return the batches' sizes over all ranks: multiples of the ranks, nearly equal."""
         each, more = divmod(self.rows // self.ranks, self.batches)
         return [(each + (batch < more)) * self.ranks for batch in range(self.batches)]
 
-    def _deal(self, rows: np.ndarray, sizes: list[int]) -> list[list[int]]:
-        """Give each row, shortest first, to the first batch with room that lacks its key.
+    def _distribute(self, rows: np.ndarray, sizes: list[int]) -> list[list[int]]:
+        """Assign each row, shortest first, to the first batch with room that lacks its key.
 
-        Where every batch with room has the key already, the row changes places with one of another
-        batch; where that can't be either, the loss masks the second one.
+        Where every batch with room has the key already, the row is swapped with one of another
+        batch; where that isn't possible either, the loss masks the duplicate.
         """
         batches: list[list[int]] = [[] for _ in sizes]
         keys: list[set[int]] = [set() for _ in sizes]
@@ -77,12 +77,12 @@ class LengthBatches(Sampler[list[int]]):
             chosen = next((b for b in free if key not in keys[b]), free[0])
             batches[chosen].append(row)
             if key in keys[chosen]:
-                self._exchange(batches, keys, chosen)
+                self._swap(batches, keys, chosen)
             keys[chosen].add(int(self.keys[batches[chosen][-1]]))
         return batches
 
-    def _exchange(self, batches: list[list[int]], keys: list[set[int]], chosen: int) -> None:
-        """Let a batch's last row change places with one of a batch that lacks its key."""
+    def _swap(self, batches: list[list[int]], keys: list[set[int]], chosen: int) -> None:
+        """Swap a batch's last row with one of a batch that lacks its key."""
         row = batches[chosen][-1]
         for b in reversed(range(len(batches))):  # later batches are nearer in length
             if int(self.keys[row]) in keys[b]:

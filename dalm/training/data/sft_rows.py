@@ -1,4 +1,4 @@
-"""Questions with passages in; prompts to learn to answer from, drawn anew in every epoch, out."""
+"""Build supervised fine-tuning prompts: passages and a question, drawn again in every epoch."""
 
 import logging
 from collections.abc import Sequence
@@ -11,19 +11,21 @@ from dalm.models.batching import Ragged
 from dalm.models.generator import Generator
 from dalm.models.prompt_frame import Prompt
 from dalm.records import Example, Passage
-from dalm.training.data.batches import Batch, distinct, fitting, probed
+from dalm.training.data.batches import Batch, fitting, spread_rows
+from dalm.training.data.knowledge_base import distinct_passages
 
 logger = logging.getLogger(__name__)
 
 
-class ReadingRows:
-    """Questions with `reader_passages` passages each, put together to prompts when asked for.
+class SftRows:
+    """Hold questions with `reader_passages` passages each, joined to prompts when a batch is made.
 
-    A share of the rows, `gold_probability`, has its gold passage among them, the others distractors
-    alone, so that the generator learns to read past what doesn't help (RAFT, Zhang et al. 2024,
-    arXiv:2403.10131, section 3). `found` are each row's passages, best first: the distractors are
-    the best of them that aren't the gold one. Without `found` they are drawn from the rows' own
-    passages. Which rows have their gold passage, the draws and the order are new in every epoch.
+    A fraction of the rows, `gold_probability`, has its gold passage in the prompt; the others have
+    distractors only, so that the generator learns to ignore what doesn't help (RAFT, Zhang et al.
+    2024, arXiv:2403.10131, section 3). `found` are each row's retrieved passages, best first: the
+    distractors are the best of them that aren't the gold one. Without `found` they are drawn from
+    the rows' own passages. Which rows have their gold passage, the draws and the order are drawn
+    again in every epoch.
 
     Raises:
         UserError: too few passages for a prompt, or no row that fits into one.
@@ -45,12 +47,12 @@ class ReadingRows:
         self.searched = found is not None
         if found is not None:
             examples = [_with(*pair) for pair in zip(examples, found, strict=True)]
-        asked = generator.tokenise_queries([example.query for example in examples])
+        queries = generator.tokenise_queries([example.query for example in examples])
         answers = generator.tokenise_answers([example.answer or "" for example in examples])
-        kept = fitting(asked, answers, generator, reader_passages)
-        self.queries = Ragged([asked[row] for row in kept])
+        kept = fitting(queries, answers, generator, reader_passages)
+        self.queries = Ragged([queries[row] for row in kept])
         self.answers = Ragged([answers[row] for row in kept])
-        passages, self.gold, self.distractors = distinct([examples[row] for row in kept])
+        passages, self.gold, self.distractors = distinct_passages([examples[row] for row in kept])
         self.passages = Ragged(generator.tokenise_passages([passage.text for passage in passages]))
         self._check()
 
@@ -61,11 +63,11 @@ class ReadingRows:
         return row
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose draws come next."""
+        """Set the epoch, from which random draws are seeded."""
         self.epoch = epoch
 
     def describe(self) -> str:
-        """Return in words how much there is."""
+        """Return a line on how much data there is."""
         return (
             f"{len(self)} questions, {int((self.gold >= 0).sum())} of them with a gold passage, "
             f"{len(self.passages)} distinct passages, {self.reader_passages} in a prompt"
@@ -77,23 +79,23 @@ class ReadingRows:
         return lengths
 
     def gold_keys(self) -> np.ndarray:
-        """Return a key of its own for each row: equal passages may meet in a batch."""
+        """Return a unique key for each row: equal passages may be in one batch."""
         return np.arange(len(self))
 
     def collate(self, rows: Sequence[int]) -> Batch:
-        """Put prompts together."""
+        """Return a batch of prompts."""
         random = np.random.default_rng([self.seed, self.epoch, *rows])
         return {"prompts": [self._prompt(row, self._drawn(row, random)) for row in rows]}
 
-    def probe(self, size: int) -> tuple[list[Prompt], list[Prompt]]:
-        """Return some rows' prompts, the same in every run, with passages and without any."""
-        rows = probed(len(self), size)
+    def diagnostic_prompts(self, size: int) -> tuple[list[Prompt], list[Prompt]]:
+        """Return prompts of `size` rows, the same in every run, with passages and without."""
+        rows = spread_rows(len(self), size)
         best = [self._best(row)[: self.reader_passages] for row in rows]
         with_passages = [self._prompt(*pair) for pair in zip(rows, best, strict=True)]
         return with_passages, [self._prompt(row, []) for row in rows]
 
     def _best(self, row: int) -> list[int]:
-        """Return the places of a row's passages: the gold one, then what was found."""
+        """Return the places of a row's passages: the gold one, then its distractors."""
         gold = int(self.gold[row])
         return [gold] * (gold >= 0) + self.distractors[row]
 
@@ -119,7 +121,7 @@ class ReadingRows:
         )
 
     def _whole_lengths(self) -> np.ndarray:
-        """Return the lengths of prompts that nothing is cut from."""
+        """Return the lengths of the prompts before passages are cut."""
         of_passages = self.passages.lengths
         typical = 0 if self.searched else int(of_passages.mean())
         read = []
@@ -132,19 +134,20 @@ class ReadingRows:
         return whole
 
     def _check(self) -> None:
-        """Refuse prompts for which there are too few passages; tell of those that are cut."""
-        alone = self.gold_probability < 1 and bool((self.gold >= 0).any())
-        needed, there = self.reader_passages + alone, len(self.passages)
-        if there < needed:
+        """Refuse too few passages for a prompt; warn of prompts whose passages are cut."""
+        without_gold = self.gold_probability < 1 and bool((self.gold >= 0).any())
+        needed, available = self.reader_passages + without_gold, len(self.passages)
+        if available < needed:
             raise UserError(
                 f"--reader-passages {self.reader_passages} needs {needed} distinct passages, and "
-                f"there are {there}; lower it" + (" or set --gold-probability 1" if alone else "")
+                f"there are {available}; lower it"
+                + (" or set --gold-probability 1" if without_gold else "")
             )
         whole, longest = self._whole_lengths(), self.generator.max_length
         if (cut := int((whole > longest).sum())) > 0:
             logger.warning(
                 "in %d of %d prompts passages are cut: they exceed --generator-max-len %d; %d "
-                "holds nine in ten",
+                "fits 90%% of them",
                 *(cut, len(self), longest, int(np.quantile(whole, 0.9))),
             )
 

@@ -1,15 +1,15 @@
-"""Continued pretraining: packed documents in, the mean negative log-likelihood of a token out."""
+"""Pretrain a generator on packed documents with the causal language-modelling loss."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
+from dalm import artifacts
 from dalm.errors import UserError
 from dalm.models.generator import Generator
 from dalm.models.packed_attention import Way, find_way, packed_log_probs
 from dalm.models.retriever import Retriever
-from dalm.training.best_weights import Best
+from dalm.training.best_weights import BestWeights
 from dalm.training.data.batches import Batch
 from dalm.training.data.packing import PackedBatch, PackedRows
 from dalm.training.objectives.objective import Loss, Objective
@@ -20,15 +20,19 @@ _TEXTS = "texts.json"
 class CausalLM(Objective):
     """Train a generator to write texts: −1/N Σ log p(token | its document's tokens before it).
 
-    N counts the scored tokens of the whole update, of all ranks and accumulated batches, so that
-    every token weighs the same wherever it was packed. `best` keeps the best weights met.
+    N counts the scored tokens of the whole update, over all ranks and accumulated batches, so that
+    every token has the same weight wherever it was packed. `best` keeps the best weights so far.
     """
+
+    name: ClassVar[str] = "causal_lm"
+    label: ClassVar[str] = "causal language modelling on packed documents"
+    needs: ClassVar[frozenset[str]] = frozenset({"text"})
 
     def __init__(
         self,
         generator: Generator,
         rows: PackedRows | None = None,
-        best: Best | None = None,
+        best: BestWeights | None = None,
         way: Way | None = None,
     ) -> None:
         super().__init__()
@@ -45,7 +49,7 @@ class CausalLM(Objective):
         """Return the number of packed rows."""
         return len(cast(PackedBatch, batch)["tokens"])
 
-    def weighed_tokens(self, batch: Batch) -> float:
+    def weighted_tokens(self, batch: Batch) -> float:
         """Return the number of scored tokens."""
         return cast(PackedBatch, batch)["count"]
 
@@ -55,28 +59,28 @@ class CausalLM(Objective):
         log_probs = packed_log_probs(
             self.generator, packed["tokens"], packed["positions"], packed["scored"], self.way
         )
-        tokens = packed.get("weighed_tokens") or packed["count"]
+        tokens = packed.get("weighted_tokens") or packed["count"]
         return Loss(-log_probs.sum() / tokens, {}, packed["read"], packed["tokens"].numel())
 
     def observe(self) -> dict[str, float]:
-        """Return the figures of the held-out texts, if they were taken at this update."""
+        """Return the figures of the held-out texts, if they were measured at this update."""
         return {} if self.best is None else self.best.observe()
 
     def save_state(self, folder: Path, rank: int) -> None:
         """Write which texts are trained on, the figures so far and the best weights."""
         if rank == 0:
-            (folder / _TEXTS).write_text(json.dumps(self._texts))
+            artifacts.write_json(folder / _TEXTS, self._texts)
             if self.best is not None:
                 self.best.save(folder)
 
     def load_state(self, folder: Path, rank: int) -> None:  # noqa: ARG002
-        """Take up what `save_state` wrote.
+        """Load what `save_state` wrote.
 
         Raises:
             UserError: the texts, or how they are packed, have changed.
         """
         file = folder / _TEXTS
-        if file.is_file() and json.loads(file.read_text()) != self._texts:
+        if file.is_file() and artifacts.read_json_as(file, str) != self._texts:
             raise UserError(
                 f"checkpoint {folder} was written on other texts, or with another "
                 "--sequence-length, replay or number of processes; resume with the same, or start "

@@ -1,4 +1,7 @@
-"""Queries and their gold passages, embedded: the scores and the loss of contrastive training."""
+"""Train a retriever contrastively: in-batch InfoNCE on queries and their gold passages."""
+
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -6,18 +9,48 @@ from torch import Tensor
 
 from dalm.collectives import gather, total
 from dalm.distributed import rank, world_size
+from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
 from dalm.training import losses
 from dalm.training.data.batches import Batch
+from dalm.training.objectives.objective import Loss, Objective
 
 MASKED = float("-inf")
 
 
-class Pairs:
-    """The embedded batch: this rank's rows and, for the negatives, every rank's.
+class Contrastive(Objective):
+    """Train a retriever on pairs: the other passages of the batch, of all ranks, are negatives."""
 
-    `known` marks the queries whose gold passage is known, all if it is None; the others, and what
-    stands in their passages' place, take no part.
+    name: ClassVar[str] = "contrastive"
+    label: ClassVar[str] = "in-batch contrastive loss (symmetric InfoNCE)"
+    needs: ClassVar[frozenset[str]] = frozenset({"passage"})
+
+    def __init__(self, retriever: Retriever, scale: float) -> None:
+        super().__init__()
+        self.retriever = retriever
+        self.scale = scale
+
+    def models(self) -> Mapping[str, Retriever | Generator]:
+        """Return the retriever."""
+        return {"retriever": self.retriever}
+
+    def forward(self, batch: Batch) -> Loss:
+        """Return the symmetric InfoNCE of the batch (`losses.info_nce`)."""
+        parts = contrast(embed_pairs(self.retriever, batch), self.scale)
+        masks = [batch["query"]["attention_mask"], batch["passage"]["attention_mask"]]
+        return Loss(
+            parts["info_nce"],
+            {name: part.detach() for name, part in parts.items()},
+            sum(int(mask.sum()) for mask in masks),
+            sum(mask.numel() for mask in masks),
+        )
+
+
+class Pairs:
+    """Hold an embedded batch: this rank's rows and, for the negatives, every rank's.
+
+    `known` marks the queries whose gold passage is known (None: all); the others, and the rows in
+    place of their passages, take no part in the loss.
     """
 
     def __init__(
@@ -31,7 +64,7 @@ class Pairs:
         self.size = len(queries)
         self.known = known
         self.rank, self.ranks = rank(), world_size()
-        # Hard negatives stay where they are; gold passages and queries travel.
+        # Gold passages and queries are gathered from all ranks; hard negatives are not.
         self.all_queries = gather(queries)
         self.all_gold = gather(passages[: self.size])
         self.all_keys = gather(keys[: self.size])
@@ -56,13 +89,13 @@ class Pairs:
     def local_scores(self, scale: float) -> Float[Tensor, "B C"]:
         """Return scale · cosine of this rank's queries with this rank's passages."""
         own = torch.arange(self.size, device=self.queries.device)
-        wrong = losses.false_negatives(self.keys[: self.size], self.keys, own)
-        return (scale * cosines(self.queries, self.passages)).masked_fill(wrong, MASKED)
+        excluded = losses.false_negatives(self.keys[: self.size], self.keys, own)
+        return (scale * cosines(self.queries, self.passages)).masked_fill(excluded, MASKED)
 
-    def share(self) -> float:
-        """Return by what this rank's mean over known queries is to be multiplied.
+    def rank_weight(self) -> float:
+        """Return the factor of this rank's mean over its known queries.
 
-        So that the mean over ranks is the mean over all known queries.
+        With it, the mean over ranks is the mean over all known queries.
         """
         if self.known is None:
             return 1.0
@@ -71,19 +104,19 @@ class Pairs:
         return mine * self.ranks / everyone if everyone else 0.0
 
     def _masked(self, scores: Tensor, keys: Tensor) -> Tensor:
-        wrong = losses.false_negatives(self.keys[: self.size], keys, self.gold_columns())
+        excluded = losses.false_negatives(self.keys[: self.size], keys, self.gold_columns())
         if self.all_known is not None:
-            wrong[:, : len(self.all_known)] |= ~self.all_known
-        return scores.masked_fill(wrong, MASKED)
+            excluded[:, : len(self.all_known)] |= ~self.all_known
+        return scores.masked_fill(excluded, MASKED)
 
 
 def cosines(
     queries: Float[Tensor, "B dim"], passages: Float[Tensor, "*B C dim"]
 ) -> Float[Tensor, "B C"]:
-    """Return the products of unit vectors, of all queries with all passages or of each with its C.
+    """Return the cosines of unit vectors: of all queries with all passages, or of each with its C.
 
-    Not under autocast: a cosine rounded to bf16 is off by up to 0.002, and the scale or the
-    temperature makes tenths of a nat of it.
+    Never under autocast: a cosine rounded to bf16 is off by up to 0.002, which the scale or the
+    temperature turns into tenths of a nat.
     """
     with torch.autocast(queries.device.type, enabled=False):
         if passages.ndim == 2:
@@ -98,17 +131,17 @@ def embed_pairs(retriever: Retriever, batch: Batch) -> Pairs:
 
 
 def contrast(pairs: Pairs, scale: float) -> dict[str, Float[Tensor, ""]]:
-    """Return the symmetric InfoNCE over all ranks and the share of queries that find their gold."""
-    own, share = pairs.gold_columns(), pairs.share()
+    """Return the symmetric InfoNCE over all ranks and the accuracy of ranking the gold first."""
+    own, weight = pairs.gold_columns(), pairs.rank_weight()
     by_query, by_passage = pairs.scores(scale), pairs.scores_by_passage(scale)
     known = slice(None) if pairs.known is None else pairs.known
-    if not share:
-        # Through the gathered ones: ranks that contrast something wait for this one's way back.
+    if not weight:
+        # Through the gathered rows: other ranks' backward passes wait for this one's.
         nothing = 0 * (pairs.all_queries.sum() + pairs.all_gold.sum())
         return {"info_nce": nothing, "in_batch_accuracy": nothing.detach()}
     by_query, by_passage, own = by_query[known], by_passage[known], own[known]
-    right = (by_query.detach().argmax(1) == own).float().mean()
+    correct = (by_query.detach().argmax(1) == own).float().mean()
     return {
-        "info_nce": share * losses.info_nce(by_query, by_passage, own, own),
-        "in_batch_accuracy": share * right,
+        "info_nce": weight * losses.info_nce(by_query, by_passage, own, own),
+        "in_batch_accuracy": weight * correct,
     }

@@ -1,28 +1,48 @@
-"""The original toolkit's objective, `dalm`, which trains the two apart."""
+"""Train retriever and generator with the original toolkit's loss, `dalm`."""
+
+from typing import ClassVar, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dalm.config import RagE2E
 from dalm.models.prompt_frame import Prompt
 from dalm.training import losses
-from dalm.training.data.batches import Batch
+from dalm.training.data.batches import Batch, Rows
+from dalm.training.objectives.candidates import VectorIndex
 from dalm.training.objectives.contrastive import contrast, embed_pairs
-from dalm.training.objectives.diagnostics import Probed, Seen, look_in_batch
-from dalm.training.objectives.joint import padded, prior_parts
+from dalm.training.objectives.diagnostics import DIAGNOSTIC_ROWS, Diagnosis, diagnose_batch
+from dalm.training.objectives.joint import JointObjective, generator_of, padded_length, prior_parts
 from dalm.training.objectives.objective import Loss
 from dalm.training.scoring import candidate_prompts, score_answers
 
 
-class Separate(Probed):
-    """Train the two side by side with the original toolkit's loss, `dalm`.
+class DalmObjective(JointObjective):
+    """Train the two side by side: no gradient passes from the generator to the retriever.
 
-    total = contrastive_weight · info_nce + `losses.separate` / tokens: no gradient passes from the
-    generator to the retriever.
+    total = contrastive_weight · info_nce + `losses.dalm_nll` / tokens.
     """
 
-    def weighed_tokens(self, batch: Batch) -> float:
-        """Return the tokens of prompts and answers, but for each row's first."""
+    name: ClassVar[str] = "dalm"
+    label: ClassVar[str] = "the original toolkit's loss: contrastive plus supervised tuning"
+    trains_prompt: ClassVar[bool] = True
+
+    @classmethod
+    def from_config(cls, config: RagE2E, rows: Rows, index: VectorIndex | None = None) -> Self:
+        """Return the objective over the batch's gold passages; it takes no index."""
+        assert index is None
+        made = cls(
+            rows.retriever,
+            generator_of(rows),
+            scale=config.logit_scale,
+            contrastive_weight=config.contrastive_weight,
+        )
+        made.diagnostic_batch = rows.diagnostic_batch(DIAGNOSTIC_ROWS)
+        return made
+
+    def weighted_tokens(self, batch: Batch) -> float:
+        """Return the tokens of prompts and answers, without each row's first."""
         return float(sum(prompt.length - 1 for prompt in self._prompts(batch)))
 
     def forward(self, batch: Batch) -> Loss:
@@ -30,27 +50,27 @@ class Separate(Probed):
         pairs = embed_pairs(self.retriever, batch)
         contrasted = contrast(pairs, self.scale)
         prompts = self._prompts(batch)
-        tokens = batch.get("weighed_tokens") or self.weighed_tokens(batch)
+        tokens = batch.get("weighted_tokens") or self.weighted_tokens(batch)
         log_probs = score_answers(self.generator, [Prompt(p.tokens, 1) for p in prompts])
         log_prior = pairs.scores(self.scale).log_softmax(1)
         log_gold = log_prior.gather(1, pairs.gold_columns()[:, None]).squeeze(1)
         lengths = torch.tensor(batch["pieces"].answer_lengths(), device=log_gold.device)
-        apart = losses.separate(log_gold, log_probs, lengths).sum() / tokens
+        nll = losses.dalm_nll(log_gold, log_probs, lengths).sum() / tokens
         parts = {name: part.detach() for name, part in contrasted.items()}
         parts |= prior_parts(log_prior) | {"best_nll": _answer_nll(log_probs, prompts)}
         masks = [batch["query"]["attention_mask"], batch["passage"]["attention_mask"]]
         sizes = [prompt.length for prompt in prompts]
-        parts["prompt_tokens"] = torch.tensor(float(sum(sizes)), device=apart.device)
+        parts["prompt_tokens"] = torch.tensor(float(sum(sizes)), device=nll.device)
         return Loss(
-            self.contrastive_weight * contrasted["info_nce"] + apart,
-            parts | {"dalm": apart.detach()},
+            self.contrastive_weight * contrasted["info_nce"] + nll,
+            parts | {"dalm": nll.detach()},
             sum(int(mask.sum()) for mask in masks) + sum(sizes),
-            sum(mask.numel() for mask in masks) + padded(sizes, batch),
+            sum(mask.numel() for mask in masks) + padded_length(sizes, batch),
         )
 
-    def look(self, batch: Batch) -> Seen:
-        """Return what some questions find among their own passages."""
-        return look_in_batch(self.retriever, batch)
+    def diagnose(self, batch: Batch) -> Diagnosis:
+        """Return what a batch's questions find among its own passages."""
+        return diagnose_batch(self.retriever, batch)
 
     def _prompts(self, batch: Batch) -> list[Prompt]:
         passages = batch["pieces"].passages[: len(batch["pieces"].queries)]

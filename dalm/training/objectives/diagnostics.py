@@ -1,7 +1,5 @@
-"""A line of the log in; what has collapsed, in words, with what to try, out."""
+"""Measure joint training on a few rows for the log, and warn of a collapse."""
 
-from abc import abstractmethod
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -9,26 +7,27 @@ from jaxtyping import Int
 from torch import Tensor
 
 from dalm.models.generator import Generator
-from dalm.models.loading import evaluating
 from dalm.models.retriever import Retriever
-from dalm.training.data.batches import Batch, Pieces, on
+from dalm.training.data.batches import Batch, Pieces
 from dalm.training.objectives.contrastive import cosines
-from dalm.training.objectives.objective import Objective
-from dalm.training.scoring import candidate_prompts, judge
+from dalm.training.scoring import candidate_prompts, score_no_grad
 
-PROBE = 16
-"""Questions on which a log line's figures are taken."""
+DIAGNOSTIC_ROWS = 16
+"""Questions on which the figures of a log line are measured."""
+PASSAGES_EACH = 4
+"""Passages that a question finds in the diagnostic batch, where no index is searched."""
 
 SAME = 0.1
-"""Of the way from what one question finds to all finding others, what is hardly any."""
+"""Fraction of the way from all questions finding the same passages to all finding different ones,
+under which they count as the same."""
 FLAT = 0.97
-"""Share of the candidates that a target of no opinion spreads over."""
+"""Fraction of the candidates that a target spreads over when it counts as flat."""
 ONE_HOT = 1.01
-"""Effective passages of a prior that considers one alone."""
+"""Effective passages of a prior that counts as one-hot."""
 
 
 class Reach(NamedTuple):
-    """How much a probe could find."""
+    """How many passages the diagnostic questions could find."""
 
     questions: int
     each: int
@@ -37,110 +36,65 @@ class Reach(NamedTuple):
     """Distinct passages that all of them could find."""
 
 
+class Diagnosis(NamedTuple):
+    """What a few questions find."""
+
+    passages: list[list[int]]
+    """Each question's gold passage, else its best, in tokens."""
+    figures: dict[str, float]
+    reach: Reach
+
+
 def collapses(
     line: dict[str, float], candidates: int, reach: Reach | None = None
 ) -> dict[str, str]:
-    """Return the collapses by kind.
+    """Return a warning for each kind of collapse that a line of the log shows.
 
-    - `same_passages`: the probe's questions find hardly more passages than one of them would.
-    - `flat_target`: the generator's judgement is the same for all candidates.
-    - `one_hot_prior`: no other passage than the first is considered, so nothing can be learnt.
+    - `same_passages`: all the diagnostic questions find nearly the same passages.
+    - `flat_target`: the generator scores all candidates alike.
+    - `one_hot_prior`: the prior is on one passage, so the retriever can't learn from the others.
     """
     found = {}
     distinct = line.get("distinct_passages")
     if reach is not None and distinct is not None and _same(distinct, reach):
         found["same_passages"] = (
-            f"the {reach.questions} questions of the probe find {distinct:.0f} distinct passages, "
-            f"{reach.each} each: the retriever gives the same ones to every question; try a lower "
-            "--learning-rate, --contrastive-weight on rows with gold passages, or --train-encoders "
-            "query"
+            f"the {reach.questions} diagnostic questions find {distinct:.0f} distinct passages, "
+            f"{reach.each} each: the retriever returns the same ones for every question; try a "
+            "lower --learning-rate, --contrastive-weight on rows with gold passages, or "
+            "--train-encoders query"
         )
     if candidates < 2:
         return found
     if line.get("target_passages", 0.0) >= FLAT * candidates:
         found["flat_target"] = (
             f"the target is flat ({line['target_passages']:.2f} of {candidates} passages): the "
-            "generator can't tell which passage holds the answer, so it teaches nothing; try a "
+            "generator scores all passages alike, so the retriever learns nothing from it; try a "
             "longer --reader-warmup, or a lower --target-temperature with pdist and lsr"
         )
     if line.get("prior_passages", float(candidates)) <= ONE_HOT:
         found["one_hot_prior"] = (
-            f"the prior is one-hot ({line['prior_passages']:.2f} of {candidates} passages): no "
-            "other passage is considered, so the generator's judgement changes nothing; try a "
-            "higher --marginal-temperature"
+            f"the prior is one-hot ({line['prior_passages']:.2f} of {candidates} passages): the "
+            "other passages have no weight, so the generator's scores change nothing; try a higher "
+            "--marginal-temperature"
         )
     return found
 
 
 def _same(distinct: float, reach: Reach) -> bool:
-    """Whether questions that find the same passages might as well find others."""
-    some = reach.most >= 3 * reach.each  # of few passages every question finds the same ones
-    return some and distinct <= reach.each + SAME * (reach.most - reach.each)
-
-
-# FOLDED probed.py: Joint training watched on a few questions: figures for the log, and what has collapsed.
-
-Seen = tuple[list[list[int]], dict[str, float], Reach]
-"""Each question's gold, else best, passage; figures of what was found; how much could be."""
-
-EACH = 4
-"""Passages that a question finds among those of the probe, if nothing else is searched."""
-
-
-class Probed(Objective):
-    """Train a retriever and a generator, and look at them with `probe`'s questions now and then."""
-
-    def __init__(
-        self,
-        retriever: Retriever,
-        generator: Generator,
-        *,
-        scale: float,
-        contrastive_weight: float = 1.0,
-    ) -> None:
-        super().__init__()
-        self.retriever = retriever
-        self.generator = generator
-        self.scale = scale
-        self.contrastive_weight = contrastive_weight
-        self.probe: Batch | None = None
-        self.reach: Reach | None = None
-
-    def models(self) -> Mapping[str, Retriever | Generator]:
-        """Return the retriever and the generator."""
-        return {"retriever": self.retriever, "generator": self.generator}
-
-    @abstractmethod
-    def look(self, batch: Batch) -> Seen:
-        """Return what some questions find."""
-
-    def candidates(self) -> int:
-        """Return how many passages the prior is over."""
-        return 1
-
-    def observe(self) -> dict[str, float]:
-        """Return, on the probe's questions, the worth of a passage and what is found."""
-        if self.probe is None:
-            return {}
-        with evaluating(self), torch.no_grad(), self.retriever.placement.autocast():
-            batch = on(self.probe, self.retriever.device)
-            passages, figures, self.reach = self.look(batch)
-            return gaps(self.generator, batch["pieces"], passages) | figures
-
-    def warnings(self, line: dict[str, float]) -> dict[str, str]:
-        """Return the collapses that a line shows, with what to try."""
-        return collapses(line, self.candidates(), self.reach)
+    """Whether the questions find nearly the same passages though they could find others."""
+    enough = reach.most >= 3 * reach.each  # of few passages every question finds the same ones
+    return enough and distinct <= reach.each + SAME * (reach.most - reach.each)
 
 
 def gaps(generator: Generator, pieces: Pieces, passages: list[list[int]]) -> dict[str, float]:
     """Return `gap_none` and `gap_random` of some questions' passages, in nats.
 
-    The mean log-probability per answer token with that passage, less that with no passage and with
-    one of another question.
+    The mean log-probability per answer token with the question's passage, less that with no
+    passage, and less that with another question's.
     """
 
     def mean(read: list[list[list[int]]]) -> float:
-        log_probs = judge(generator, candidate_prompts(generator, pieces, read))
+        log_probs = score_no_grad(generator, candidate_prompts(generator, pieces, read))
         return float(log_probs.sum() / sum(pieces.answer_lengths()))
 
     with_it = mean([[passage] for passage in passages])
@@ -151,16 +105,16 @@ def gaps(generator: Generator, pieces: Pieces, passages: list[list[int]]) -> dic
     }
 
 
-def look_in_batch(retriever: Retriever, batch: Batch) -> Seen:
-    """Return what a batch's questions find among the batch's own passages, at most `EACH`."""
+def diagnose_batch(retriever: Retriever, batch: Batch) -> Diagnosis:
+    """Return what a batch's questions find among its own passages, `PASSAGES_EACH` at most."""
     queries = retriever.embed(batch["query"], "query")
     columns = _first_of_each(batch["keys"])
     vectors = retriever.embed(batch["passage"], "passage")[columns]
-    each = max(1, min(EACH, len(columns) // EACH))
+    each = max(1, min(PASSAGES_EACH, len(columns) // PASSAGES_EACH))
     found = cosines(queries, vectors).topk(each).indices
     figures = {"distinct_passages": float(len(found.unique()))}
     reach = Reach(len(queries), each, min(len(columns), each * len(queries)))
-    return batch["pieces"].passages[: len(queries)], figures, reach
+    return Diagnosis(batch["pieces"].passages[: len(queries)], figures, reach)
 
 
 def _first_of_each(keys: Int[Tensor, "C"]) -> Int[Tensor, "N"]:

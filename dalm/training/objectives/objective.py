@@ -1,21 +1,40 @@
-"""Objectives: a batch goes in, a loss comes out; whatever has a gradient happens inside.
+"""Define what an objective is, and register the objectives by name.
 
-So DDP, FSDP and autocast see one forward, and one trainer trains them all. This one trains a
-retriever alone; `joint` trains it with a generator.
+An objective turns a batch into a loss; everything that has a gradient happens inside its `forward`,
+so that DDP and autocast see one forward and one trainer trains them all. To add one, write a class
+in a file of its own and add a line to `OBJECTIVES`; a package of its own registers it as an entry
+point of the group `dalm.objectives`, and `RagE2E(objective=NAME)` takes it.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dalm.errors import UserError
 from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
 from dalm.training.data.batches import Batch
-from dalm.training.objectives.contrastive import contrast, embed_pairs
+
+OBJECTIVES: dict[str, str] = {
+    "contrastive": "dalm.training.objectives.contrastive:Contrastive",
+    "rag_token": "dalm.training.objectives.marginal:RagToken",
+    "rag_sequence": "dalm.training.objectives.marginal:RagSequence",
+    "emdr2": "dalm.training.objectives.distillation:Emdr2",
+    "pdist": "dalm.training.objectives.distillation:PerplexityDistillation",
+    "lsr": "dalm.training.objectives.distillation:LanguageModelSupervision",
+    "dalm": "dalm.training.objectives.dalm_loss:DalmObjective",
+    "sft": "dalm.training.objectives.sft:SupervisedFineTuning",
+    "causal_lm": "dalm.training.objectives.causal_lm:CausalLM",
+}
+"""Where each objective's class is, by its name: `module:class`."""
+GROUP = "dalm.objectives"
+"""Group of the entry points of other packages' objectives."""
 
 
 class Loss(NamedTuple):
@@ -25,12 +44,19 @@ class Loss(NamedTuple):
     parts: dict[str, Tensor]
     tokens: int
     """Tokens that the models read, without padding and without a second pass."""
-    slots: int
+    padded_tokens: int
     """The same with padding."""
 
 
 class Objective(nn.Module, ABC):
-    """Something to train: models and what is asked of them."""
+    """Hold the models to train and compute their loss on a batch."""
+
+    name: ClassVar[str]
+    """Name in the registry, in `--objective` and in the log."""
+    label: ClassVar[str]
+    """What it is, in a few words."""
+    needs: ClassVar[frozenset[str]]
+    """What a training row must have, of passage, answer and text."""
 
     @abstractmethod
     def forward(self, batch: Batch) -> Loss:
@@ -42,62 +68,58 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def models(self) -> Mapping[str, Retriever | Generator]:
-        """Return what is trained, by the name of the folder that it is written to."""
+        """Return the models that are trained, by the name of the folder they are written to."""
 
-    def weighed_tokens(self, batch: Batch) -> float:  # noqa: ARG002
+    def weighted_tokens(self, batch: Batch) -> float:  # noqa: ARG002
         """Return the number of tokens over which this batch's loss is a mean; 0 if over queries.
 
-        The trainer adds it up over the batches of a step, so that accumulating small batches gives
+        The trainer sums it over the batches of an update, so that accumulating small batches gives
         the mean over the tokens of all of them.
         """
         return 0
 
     def begin_update(self, progress: float) -> None:
-        """Get ready for an update; `progress` is the share of the updates that are done."""
+        """Prepare for an update; `progress` is the fraction of the updates that are done."""
 
-    def resting(self) -> set[str]:
-        """Return the models that this update leaves as they are."""
+    def frozen_models(self) -> set[str]:
+        """Return the names of the models that this update leaves unchanged."""
         return set()
 
+    def passages_to_encode(self) -> int:
+        """Return how many passages the first update encodes before it starts."""
+        return 0
+
     def observe(self) -> dict[str, float]:
-        """Return what a line of the log says besides the parts of the loss."""
+        """Return what a line of the log holds besides the parts of the loss."""
         return {}
 
     def warnings(self, line: dict[str, float]) -> dict[str, str]:  # noqa: ARG002
-        """Return what a line of the log gives reason to tell the user, by kind."""
+        """Return warnings that a line of the log gives reason for, by kind."""
         return {}
 
     def save_state(self, folder: Path, rank: int) -> None:
-        """Write what a rank knows besides the trained weights."""
+        """Write into a checkpoint what a rank knows besides the trained weights."""
 
     def load_state(self, folder: Path, rank: int) -> None:
-        """Take up what `save_state` wrote."""
+        """Load what `save_state` wrote."""
 
     def export(self, folder: Path) -> None:
-        """Write what a user takes away: a folder for each model."""
+        """Write each model into a folder of its own, for use without this package."""
         for name, model in self.models().items():
             model.export(folder / name)
 
 
-class Contrastive(Objective):
-    """Train a retriever on pairs: the other passages of the batch, of all ranks, are negatives."""
+def objective_class(name: str) -> Any:
+    """Return the class of a registered objective.
 
-    def __init__(self, retriever: Retriever, scale: float) -> None:
-        super().__init__()
-        self.retriever = retriever
-        self.scale = scale
-
-    def models(self) -> Mapping[str, Retriever | Generator]:
-        """Return the retriever."""
-        return {"retriever": self.retriever}
-
-    def forward(self, batch: Batch) -> Loss:
-        """Return the symmetric InfoNCE of the batch (`losses.info_nce`)."""
-        parts = contrast(embed_pairs(self.retriever, batch), self.scale)
-        masks = [batch["query"]["attention_mask"], batch["passage"]["attention_mask"]]
-        return Loss(
-            parts["info_nce"],
-            {name: part.detach() for name, part in parts.items()},
-            sum(int(mask.sum()) for mask in masks),
-            sum(mask.numel() for mask in masks),
-        )
+    Raises:
+        UserError: no objective has this name, here or among the entry points.
+    """
+    if name in OBJECTIVES:
+        module, _, attribute = OBJECTIVES[name].partition(":")
+        return getattr(import_module(module), attribute)
+    found = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if name not in found:
+        known = ", ".join(sorted({*OBJECTIVES, *found}))
+        raise UserError(f"--objective {name}: no such objective; registered are {known}")
+    return found[name].load()

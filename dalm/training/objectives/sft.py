@@ -1,6 +1,7 @@
-"""Supervised tuning of a generator: passages and a question in the prompt, the answer to write."""
+"""Fine-tune a generator to answer questions from the passages in its prompt."""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -10,34 +11,39 @@ from dalm.models.loading import evaluating
 from dalm.models.prompt_frame import Prompt
 from dalm.models.retriever import Retriever
 from dalm.training.data.batches import Batch
-from dalm.training.data.sft_rows import ReadingRows
-from dalm.training.objectives.diagnostics import PROBE
+from dalm.training.data.sft_rows import SftRows
+from dalm.training.objectives.diagnostics import DIAGNOSTIC_ROWS
 from dalm.training.objectives.objective import Loss, Objective
-from dalm.training.scoring import judge, score_answers
+from dalm.training.scoring import score_answers, score_no_grad
 
 
-class Reading(Objective):
-    """Tune a generator to write the answer from passages and question.
+class SupervisedFineTuning(Objective):
+    """Fine-tune a generator to write the answer from passages and question.
 
     loss = −Σ log p(answer token | prompt, answer tokens before it) / answer tokens, over the tokens
-    of all answers of an update, each answer's EOS among them; no token of a prompt has a loss.
+    of all answers of an update, EOS included; no token of a prompt has a loss.
     """
+
+    name: ClassVar[str] = "sft"
+    label: ClassVar[str] = "supervised fine-tuning on the answer"
+    needs: ClassVar[frozenset[str]] = frozenset({"answer"})
 
     def __init__(
         self,
         generator: Generator,
         reader_passages: int,
-        probe: tuple[list[Prompt], list[Prompt]] | None = None,
+        diagnostic_prompts: tuple[list[Prompt], list[Prompt]] | None = None,
     ) -> None:
         super().__init__()
         self.generator = generator
-        self.probe = probe
+        self.diagnostic_prompts = diagnostic_prompts
         generator.reader_passages = reader_passages
 
     @classmethod
-    def of(cls, rows: ReadingRows) -> "Reading":
-        """Return what trains the rows' generator on them."""
-        return cls(rows.generator, rows.reader_passages, rows.probe(PROBE))
+    def of(cls, rows: SftRows) -> Self:
+        """Return the objective for the generator of the rows."""
+        prompts = rows.diagnostic_prompts(DIAGNOSTIC_ROWS)
+        return cls(rows.generator, rows.reader_passages, prompts)
 
     def models(self) -> Mapping[str, Retriever | Generator]:
         """Return the generator."""
@@ -47,17 +53,17 @@ class Reading(Objective):
         """Return the number of questions in a batch."""
         return len(batch["prompts"])
 
-    def weighed_tokens(self, batch: Batch) -> float:
+    def weighted_tokens(self, batch: Batch) -> float:
         """Return the answers' tokens."""
         return float(_answer_tokens(batch["prompts"]))
 
     def forward(self, batch: Batch) -> Loss:
         """Return the mean of the answers' tokens' negative log-probabilities."""
         prompts = batch["prompts"]
-        log_probs = score_answers(self.generator, prompts)  # (rows, T), 0 behind an answer's end
-        tokens = batch.get("weighed_tokens") or self.weighed_tokens(batch)
+        log_probs = score_answers(self.generator, prompts)  # (rows, T), 0 after an answer's end
+        tokens = batch.get("weighted_tokens") or self.weighted_tokens(batch)
         lengths = [prompt.length for prompt in prompts]
-        parts = {"answer_nll": -log_probs.detach().sum() / self.weighed_tokens(batch)}
+        parts = {"answer_nll": -log_probs.detach().sum() / self.weighted_tokens(batch)}
         return Loss(
             -log_probs.sum() / tokens,
             parts | _as_tensors({"prompt_tokens": sum(lengths)}, log_probs),
@@ -66,17 +72,17 @@ class Reading(Objective):
         )
 
     def observe(self) -> dict[str, float]:
-        """Return the worth of the passages on the probe's questions, `gap_none`.
+        """Return what the passages are worth on the diagnostic questions, `gap_none`.
 
         The mean log-probability per answer token with the best passages, the gold one among them,
         less that with none, in nats.
         """
-        if self.probe is None:
+        if self.diagnostic_prompts is None:
             return {}
         with evaluating(self), torch.no_grad(), self.generator.placement.autocast():
             with_them, without = (
-                float(judge(self.generator, prompts).sum()) / _answer_tokens(prompts)
-                for prompts in self.probe
+                float(score_no_grad(self.generator, prompts).sum()) / _answer_tokens(prompts)
+                for prompts in self.diagnostic_prompts
             )
         return {"gap_none": with_them - without}
 

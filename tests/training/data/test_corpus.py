@@ -33,7 +33,7 @@ def settings(sources, **options) -> Pretraining:
 def test_what_is_measured_on_is_trained_on_nowhere(sources):
     for seed in range(6):
         found = read_corpus(sources[0], settings(sources, held_out_share=0.3, seed=seed))
-        measured = {*found.measured_domain, *found.measured_general}
+        measured = {*found.held_out_domain, *found.held_out_general}
         assert measured
         assert not measured & {*found.domain, *found.general}
 

@@ -6,7 +6,7 @@ import torch
 from dalm.errors import UserError
 from dalm.prompts import STATE
 from dalm.records import Example, Passage
-from dalm.training.data.retrieved_rows import SearchedRows, sentences
+from dalm.training.data.retrieved_rows import RetrievedRows, sentences
 
 ALL = range(5)
 
@@ -33,8 +33,8 @@ def test_a_batch_without_statements_holds_its_questions_alone(searched):
     _, rows = searched(without=(1,))
     batch = rows.collate(ALL)
     assert batch["gold"].tolist() == [0, -1, 1, 2, 3]
-    assert batch["hidden"].tolist() == [-1] * 5
-    assert batch["forced"].tolist() == [True, False, True, True, True]
+    assert batch["excluded"].tolist() == [-1] * 5
+    assert batch["force_gold"].tolist() == [True, False, True, True, True]
     assert batch["weights"].tolist() == [1.0] * 5
     assert batch["pieces"].passages == []
 
@@ -51,10 +51,10 @@ def test_statements_stand_behind_the_questions(searched, models):
     pieces = batch["pieces"]
     assert batch["weights"].tolist() == [1.0] * 5 + [0.25] * 2
     assert batch["gold"].tolist()[5:] == [-1, -1]
-    assert not batch["forced"][5:].any()
+    assert not batch["force_gold"][5:].any()
     decode = models[1].tokenizer.decode
     for place, query, answer in list(
-        zip(batch["hidden"].tolist(), pieces.queries, pieces.answers, strict=True)
+        zip(batch["excluded"].tolist(), pieces.queries, pieces.answers, strict=True)
     )[5:]:
         assert decode(query).strip() == STATE
         assert decode(answer).strip() in sentences(rows.base.passages[place].text)
@@ -70,16 +70,16 @@ def test_statements_are_drawn_anew_each_epoch_and_the_same_each_run(searched):
         rows.set_epoch(epoch)
         batch = rows.collate(ALL)
         again = rows.collate(ALL)
-        assert torch.equal(batch["hidden"], again["hidden"])
+        assert torch.equal(batch["excluded"], again["excluded"])
         assert batch["pieces"] == again["pieces"]
-        drawn += batch["hidden"].tolist()[5:]
+        drawn += batch["excluded"].tolist()[5:]
     assert len(set(drawn)) > 3
 
 
 def test_a_statement_leaves_room_for_a_prompt(models, examples):
     long = Passage.of(" ".join(f"lanth{n}" for n in range(40)) + ".")
-    rows = SearchedRows(examples, *models, more=[long], reconstruction_weight=1.0)
-    rows.stated = [len(rows.base) - 1]
+    rows = RetrievedRows(examples, *models, more=[long], reconstruction_weight=1.0)
+    rows.passages_with_statements = [len(rows.base) - 1]
     most = models[1].frame.overhead() + len(rows.task) + 20
     rows.generator.max_length = most
     pieces = rows.collate(ALL)["pieces"]
@@ -92,11 +92,11 @@ def test_a_prompt_without_room_for_a_statement_is_refused(models, examples):
     short = [Example("Why?", "tam", e.passage) for e in examples]
     asked = [*models[1].tokenise(["Why?"])[0], *models[1].tokenise_answers(["tam"])[0]]
     models[1].max_length = models[1].frame.overhead() + len(asked)
-    assert len(SearchedRows(short, *models)) == 5
+    assert len(RetrievedRows(short, *models)) == 5
     with pytest.raises(UserError, match=r"use --generator-max-len \d+ or more") as refused:
-        SearchedRows(short, *models, reconstruction_weight=1.0)
+        RetrievedRows(short, *models, reconstruction_weight=1.0)
     models[1].max_length = int(str(refused.value).split("--generator-max-len ")[1].split()[0])
-    pieces = SearchedRows(short, *models, reconstruction_weight=1.0).collate(ALL)["pieces"]
+    pieces = RetrievedRows(short, *models, reconstruction_weight=1.0).collate(ALL)["pieces"]
     prompt = models[1].frame.join([[]], pieces.queries[-1], pieces.answers[-1], 10_000)
     assert prompt.length <= models[1].max_length
 
@@ -105,11 +105,11 @@ def test_a_knowledge_base_of_fragments_has_nothing_to_state(models, examples):
     given = [Example(e.query, e.answer) for e in examples]
     fragments = [Passage.of("Tam."), Passage.of("A red seal.")]
     with pytest.raises(UserError, match="--reconstruction-weight: no passage has a sentence"):
-        SearchedRows(given, *models, more=fragments, reconstruction_weight=1.0)
+        RetrievedRows(given, *models, more=fragments, reconstruction_weight=1.0)
 
 
 def test_the_probe_has_questions_alone(searched):
     _, rows = searched(reconstruction_weight=1.0)
-    probe = rows.probe(3)
+    probe = rows.diagnostic_batch(3)
     assert len(probe["gold"]) == 3
-    assert (probe["hidden"] == -1).all()
+    assert (probe["excluded"] == -1).all()

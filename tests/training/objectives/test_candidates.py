@@ -8,8 +8,9 @@ import torch
 
 from dalm.records import Example, Passage
 from dalm.training.data.batches import Rows
-from dalm.training.data.retrieved_rows import SearchedRows
-from dalm.training.objectives.candidates import choose, overlap, worked_weights
+from dalm.training.data.retrieved_rows import RetrievedRows
+from dalm.training.objectives.candidates import choose
+from dalm.training.objectives.index_candidates import overlap, weights_per_token
 
 ALL = range(5)
 INF = float("inf")
@@ -64,7 +65,7 @@ def test_overlap():
 def test_gold_passages_are_forced_as_often_as_asked(searched, probability, forced):
     objective, rows = searched(gold_probability=probability, num_candidates=2)
     batch = rows.collate(ALL)
-    assert int(batch["forced"].sum()) == forced
+    assert int(batch["force_gold"].sum()) == forced
     found = places(objective, objective.source(batch))
     similarity = queries(objective, batch) @ live(objective).T
     for row, gold, best in zip(found, batch["gold"].tolist(), similarity, strict=True):
@@ -81,8 +82,8 @@ def test_some_gold_passages_are_forced_at_one_half(searched):
     drawn = []
     for epoch in range(40):
         rows.set_epoch(epoch)
-        forced = rows.collate(ALL)["forced"]
-        assert torch.equal(forced, rows.collate(ALL)["forced"])
+        forced = rows.collate(ALL)["force_gold"]
+        assert torch.equal(forced, rows.collate(ALL)["force_gold"])
         drawn.append(forced)
     share = torch.stack(drawn).double().mean(0)
     assert share.min() > 0.2
@@ -109,7 +110,7 @@ def test_a_statement_never_finds_the_passage_it_stands_in(searched):
     for epoch in range(6):
         rows.set_epoch(epoch)
         batch = rows.collate(ALL)
-        hidden = batch["hidden"].tolist()
+        hidden = batch["excluded"].tolist()
         assert hidden[:5] == [-1] * 5
         for row, place in list(
             zip(places(objective, objective.source(batch)), hidden, strict=True)
@@ -278,16 +279,16 @@ def test_a_refresh_comes_when_its_cost_is_earned(searched):
     objective, _ = searched(refresh_budget=0.25)
     source, index = objective.source, objective.source.index
     base = source.base
-    cost = worked_weights(objective.retriever) * base.tokens.lengths.sum()
+    cost = weights_per_token(objective.retriever) * base.tokens.lengths.sum()
     source.count_work(3.0, source.weights, base.tokens.lengths.sum())
-    source.begin_update(resting=False)
+    source.begin_update(frozen=False)
     assert index.refreshes == 1
     assert index.work == 3 * cost
     source.count_work(0.99, source.weights, base.tokens.lengths.sum())
-    source.begin_update(resting=False)
+    source.begin_update(frozen=False)
     assert (index.refreshes, index.age) == (1, 2)
     source.count_work(0.02, source.weights, base.tokens.lengths.sum())
-    source.begin_update(resting=False)
+    source.begin_update(frozen=False)
     assert (index.refreshes, index.age, index.work) == (2, 0, 0)
 
 
@@ -322,7 +323,7 @@ def test_work_is_counted_the_same_in_every_run(searched):
         index.work = 0
         objective(batch).total.backward()
         counted.append(index.work)
-    assert counted[0] == counted[1] > worked_weights(objective.generator)
+    assert counted[0] == counted[1] > weights_per_token(objective.generator)
 
 
 def test_tables_of_embeddings_do_no_work(models):
@@ -332,7 +333,7 @@ def test_tables_of_embeddings_do_no_work(models):
         for module in retriever.modules()
         if isinstance(module, torch.nn.Embedding)
     )
-    assert worked_weights(retriever) == sum(p.numel() for p in retriever.parameters()) - embedded
+    assert weights_per_token(retriever) == sum(p.numel() for p in retriever.parameters()) - embedded
 
 
 def test_an_index_is_taken_up_or_made_again_and_it_says_which(searched, tmp_path, caplog):
@@ -346,7 +347,7 @@ def test_an_index_is_taken_up_or_made_again_and_it_says_which(searched, tmp_path
     index.age = 0
     with caplog.at_level(logging.INFO):
         objective.load_state(tmp_path, 0)
-    assert caplog.messages[-1] == f"index      taken up from {file}"
+    assert caplog.messages[-1] == f"index      loaded from {file}"
     assert torch.equal(index.vectors, kept)
     assert (index.age, index.work, index.refreshes) == (7, 123.5, 3)
     objective.begin_update(0.5)
@@ -366,11 +367,11 @@ def test_an_index_of_which_another_process_lost_its_share_is_made_again(
     objective, _ = searched()
     objective.save_state(tmp_path, 0)
     monkeypatch.setattr(
-        "dalm.training.objectives.candidates.total", lambda number, device: number + 1
+        "dalm.training.objectives.index_candidates.total", lambda number, device: number + 1
     )
     with caplog.at_level(logging.INFO):
         objective.load_state(tmp_path, 0)
-    assert caplog.messages[-1] == "index      built again: another process has lost its share"
+    assert caplog.messages[-1] == "index      built again: another process can't load its share"
     assert objective.source.index.vectors is None
 
 
@@ -379,10 +380,10 @@ def test_an_index_of_which_another_process_lost_its_share_is_made_again(
 
 def test_the_probe_tells_how_the_index_does(searched):
     objective, rows = searched(num_candidates=3, write_back=True)
-    objective.probe = rows.probe(5)
+    objective.diagnostic_batch = rows.diagnostic_batch(5)
     line = objective.observe()
     assert line["stale_overlap"] == 1.0
-    similarity = queries(objective, objective.probe) @ live(objective).T
+    similarity = queries(objective, objective.diagnostic_batch) @ live(objective).T
     assert line["distinct_passages"] == len(similarity.topk(3).indices.unique())
     index = objective.source.index
     index.vectors = -index.vectors  # the worst become the best
@@ -416,7 +417,7 @@ def test_without_any_gold_passage_there_is_no_contrast(searched):
 
 
 def test_a_mixed_table_is_dealt_out_in_batches(models, examples):
-    rows = SearchedRows(
+    rows = RetrievedRows(
         [Example(e.query, e.answer, e.passage if n % 2 else None) for n, e in enumerate(examples)],
         *models,
         more=[Passage.of("One more passage.")],

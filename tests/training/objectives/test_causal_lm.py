@@ -93,8 +93,8 @@ def test_small_batches_give_the_token_mean_of_the_large_one(generator):
     objective = CausalLM(generator, rows)
     whole = gradients(generator, objective(rows.collate(range(len(rows)))).total)
     batches = [rows.collate([row]) for row in range(len(rows))]
-    tokens = sum(objective.weighed_tokens(batch) for batch in batches)
+    tokens = sum(objective.weighted_tokens(batch) for batch in batches)
     for batch in batches:
-        batch["weighed_tokens"] = tokens / len(batches)
+        batch["weighted_tokens"] = tokens / len(batches)
     loss = sum(objective(batch).total for batch in batches) / len(batches)
     same(gradients(generator, loss), whole)

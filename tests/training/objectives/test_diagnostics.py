@@ -43,7 +43,7 @@ def test_where_there_are_few_passages_all_questions_find_the_same_ones():
     assert collapses(line, 8, Reach(16, 8, 9)) == {}
     assert collapses(line, 8, Reach(16, 8, 23)) == {}
     told = collapses(line, 8, Reach(16, 8, 24))["same_passages"]
-    assert told.startswith("the 16 questions of the probe find 9 distinct passages, 8 each: ")
+    assert told.startswith("the 16 diagnostic questions find 9 distinct passages, 8 each: ")
 
 
 def test_a_run_tells_of_a_collapse_once(tiny_models, tiny_table, tmp_path, caplog):

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 
 from dalm.models.prompt_frame import Prompt
 from dalm.training import gradient_cache, losses, scoring
-from dalm.training.data.batches import on
-from dalm.training.objectives import diagnostics
+from dalm.training.data.batches import to_device
+from dalm.training.objectives import joint
 from dalm.training.objectives.contrastive import contrast, embed_pairs
-from dalm.training.objectives.dalm_loss import Separate
+from dalm.training.objectives.dalm_loss import DalmObjective
 
 JOINT = ("rag_token", "rag_sequence", "emdr2", "pdist", "lsr")
 ALL = range(5)
@@ -29,7 +29,7 @@ def keep_light_rows(monkeypatch):
 
 
 def separate(models, **options):
-    return Separate(*models, scale=20.0, **options)
+    return DalmObjective(*models, scale=20.0, **options)
 
 
 def embedded(retriever, batch):
@@ -113,13 +113,13 @@ def searched_candidates(objective, batch):
     vectors = [objective.retriever.embed(base.features([n]), "passage") for n in range(len(base))]
     p = torch.cat(vectors)
     similarity = q @ p.T
-    statements = int((batch["hidden"] >= 0).any())
+    statements = int((batch["excluded"] >= 0).any())
     pool = source.index.search(q, source.num_candidates * source.over_retrieve + statements)[1]
     found = []
     for i in range(len(q)):
-        gold = int(batch["gold"][i]) if batch["forced"][i] else -1
+        gold = int(batch["gold"][i]) if batch["force_gold"][i] else -1
         live = sorted(pool[i].tolist(), key=lambda n: -similarity[i, n].item())
-        others = [n for n in live if n not in (gold, int(batch["hidden"][i]))]
+        others = [n for n in live if n not in (gold, int(batch["excluded"][i]))]
         found.append(([gold] * (gold >= 0) + others)[: source.num_candidates])
     passages = [[base.pieces[n].tolist() for n in row] for row in found]
     gold = batch["gold"].clamp(min=0)
@@ -142,9 +142,9 @@ def naive(objective, batch):
 
     tables = [torch.stack([read(i, [each]) for each in row]) for i, row in enumerate(passages)]
     total = torch.zeros((), dtype=torch.float64)
-    if objective.joint in ("pdist", "lsr"):
+    if objective.name in ("pdist", "lsr"):
         target = torch.stack([table.mean(1) for table in tables]).detach()
-        target = target.exp() if objective.joint == "lsr" else target
+        target = target.exp() if objective.name == "lsr" else target
         temperature = objective.target_temperature
         if temperature == "auto":
             temperature = losses.temperature_for(target, max(1, target.shape[1] / 3))
@@ -153,13 +153,13 @@ def naive(objective, batch):
             total = total + weights[i] * kl / sum(weights)
     else:
         for i, table in enumerate(tables):
-            judged = table.detach() if objective.joint == "emdr2" else table
-            if objective.joint == "rag_sequence":
+            judged = table.detach() if objective.name == "emdr2" else table
+            if objective.name == "rag_sequence":
                 loss = -(prior[i] + judged.sum(1)).logsumexp(0)
             else:
                 loss = -(prior[i][:, None] + judged).logsumexp(0).sum()
             total = total + weights[i] * loss / tokens
-    if objective.joint not in ("rag_token", "rag_sequence"):
+    if objective.name not in ("rag_token", "rag_sequence"):
         for i, row in enumerate(passages):
             best = row[: objective.reader_passages]
             mixed = [best[place] for place in torch.randperm(len(best))]
@@ -217,9 +217,9 @@ def test_rows_accumulate_whatever_joint_loss(in_batch, rows):
     """The trainer's count of tokens is what the answers' terms are divided by."""
     objective = in_batch("emdr2", contrastive_weight=0.0)
     batch = rows.collate(ALL)
-    tokens = objective.weighed_tokens(batch)
+    tokens = objective.weighted_tokens(batch)
     assert tokens == sum(batch["pieces"].answer_lengths())
-    assert objective(batch | {"weighed_tokens": 2 * tokens}).total.item() == pytest.approx(
+    assert objective(batch | {"weighted_tokens": 2 * tokens}).total.item() == pytest.approx(
         objective(batch).total.item() / 2
     )
 
@@ -428,12 +428,12 @@ def test_while_the_reader_warms_up_the_generator_alone_is_trained(
         objective, made = searched(joint, reader_warmup=0.5)
         batch = made.collate(ALL)
     objective.begin_update(0.49)
-    assert objective.resting() == {"retriever"}
+    assert objective.frozen_models() == {"retriever"}
     assert reached(objective, batch, monkeypatch) == {"generator"}
     # A zero for every weight all the same: processes that average gradients wait for each.
     assert all(p.grad is not None and not p.grad.any() for p in trained(objective.retriever))
     objective.begin_update(0.5)
-    assert objective.resting() == set()
+    assert objective.frozen_models() == set()
     assert reached(objective, batch, monkeypatch) == {"query", "passage", "generator"}
 
 
@@ -485,7 +485,7 @@ def test_the_loss_is_logged_in_parts(searched, joint):
     assert {"target_passages", "index_age"} < set(parts)
     assert 0 < parts["prior_entropy"] <= math.log(3)
     assert 1 <= parts["target_passages"] <= 3
-    assert loss.slots >= loss.tokens > 0
+    assert loss.padded_tokens >= loss.tokens > 0
     assert not any(value.requires_grad for value in parts.values())
 
 
@@ -501,11 +501,11 @@ def test_the_probe_tells_what_a_passage_is_worth(in_batch, searched, rows, sourc
     if source == "index":
         objective, made = searched("rag_token")
     assert objective.observe() == {}
-    objective.probe = made.probe(5)
+    objective.diagnostic_batch = made.diagnostic_batch(5)
     objective.train()
     line = objective.observe()
     assert all(module.training for module in objective.retriever.model.modules())
-    pieces, frame = objective.probe["pieces"], objective.generator.frame
+    pieces, frame = objective.diagnostic_batch["pieces"], objective.generator.frame
     gold = rows.collate(ALL)["pieces"].passages
 
     def mean(passages):
@@ -541,9 +541,9 @@ def test_dalm_is_watched_like_the_others(models, rows):
     assert parts["best_nll"].item() == pytest.approx(-torch.cat(read).mean().item(), abs=1e-9)
 
     assert objective.observe() == {}
-    objective.probe = rows.probe(5)
+    objective.diagnostic_batch = rows.diagnostic_batch(5)
     beside = separate(models)
-    beside.probe = rows.probe(5)
+    beside.diagnostic_batch = rows.diagnostic_batch(5)
     line = objective.observe()
     assert line == beside.observe()
     assert {"gap_none", "gap_random", "distinct_passages"} == set(line)
@@ -555,7 +555,7 @@ def test_questions_that_all_find_the_same_passages_of_the_probe(
 ):
     """Each of five finds one passage of five; the same text twice is one passage."""
     objective = in_batch("rag_token")
-    objective.probe = rows.probe(5)
+    objective.diagnostic_batch = rows.diagnostic_batch(5)
     embed = objective.retriever.embed
 
     def turned(features, kind):
@@ -566,28 +566,28 @@ def test_questions_that_all_find_the_same_passages_of_the_probe(
     line = objective.observe()
     assert line["distinct_passages"] == (1 if collapsed else 5)
     assert ("same_passages" in objective.warnings(line)) is collapsed
-    objective.probe["keys"][3] = objective.probe["keys"][1]
+    objective.diagnostic_batch["keys"][3] = objective.diagnostic_batch["keys"][1]
     assert objective.observe()["distinct_passages"] == (1 if collapsed else 4)
     monkeypatch.setattr(objective.retriever, "embed", embed)
 
 
 @pytest.mark.parametrize("source", ["in-batch", "index", "dalm"])
-def test_the_probe_is_put_where_the_models_are(
+def test_the_diagnostic_batch_is_put_where_the_models_are(
     models, in_batch, searched, rows, monkeypatch, source
 ):
     """The trainer moves the batches of its loader, and no others."""
     objective = separate(models) if source == "dalm" else in_batch("rag_token")
     if source == "index":
         objective, rows = searched("rag_token")
-    objective.probe = rows.probe(5)
+    objective.diagnostic_batch = rows.diagnostic_batch(5)
     moved = {}
 
     def watched(batch, device):
         moved["device"] = device
-        moved["batch"] = on(batch, device)
+        moved["batch"] = to_device(batch, device)
         return moved["batch"]
 
-    monkeypatch.setattr(diagnostics, "on", watched)
+    monkeypatch.setattr(joint, "to_device", watched)
     seen = []
     embed = objective.retriever.embed
 
@@ -604,18 +604,18 @@ def test_the_probe_is_put_where_the_models_are(
 
 def test_a_batch_is_moved_whole(rows):
     batch = rows.collate(ALL)
-    there = on(batch, torch.device("meta"))
+    there = to_device(batch, torch.device("meta"))
     assert there.keys() == batch.keys()
     for name in ("query", "passage"):
         assert {x.device.type for x in there[name].values() if torch.is_tensor(x)} == {"meta"}
-    assert there["keys"].device.type == there["forced"].device.type == "meta"
+    assert there["keys"].device.type == there["force_gold"].device.type == "meta"
     assert there["pieces"] is batch["pieces"]
 
 
 def test_looking_changes_nothing(searched):
     """Figures for the log leave weights, gradients, the index and its work as they were."""
     objective, rows = searched("pdist", write_back=True, refresh_budget=0.1)
-    objective.probe = rows.probe(5)
+    objective.diagnostic_batch = rows.diagnostic_batch(5)
     index = objective.source.index
     index.vectors += 0.1
     before, work, state = index.vectors.clone(), index.work, torch.get_rng_state()

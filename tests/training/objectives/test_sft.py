@@ -15,9 +15,10 @@ from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.prompts import DEFAULT
 from dalm.records import Example, Passage
-from dalm.training import generator_setup, metrics_log
-from dalm.training.data.sft_rows import ReadingRows
-from dalm.training.objectives.sft import Reading
+from dalm.training import metrics_log
+from dalm.training.data.knowledge_base import searched_passages
+from dalm.training.data.sft_rows import SftRows
+from dalm.training.objectives.sft import SupervisedFineTuning
 
 CPU = place("cpu", "fp32")
 
@@ -57,13 +58,13 @@ def read(rows, prompt):
 
 
 def test_without_a_retriever_the_gold_passage_stands_alone(generator, examples):
-    rows = ReadingRows(examples, generator)
+    rows = SftRows(examples, generator)
     for row, prompt in enumerate(rows.collate(range(len(rows)))["prompts"]):
         assert read(rows, prompt) == [rows.gold[row]]
 
 
 def test_the_prompt_is_that_of_answering_token_for_token(generator, examples):
-    rows = ReadingRows(examples, generator, reader_passages=2)
+    rows = SftRows(examples, generator, reader_passages=2)
     prompt = rows.collate([3])["prompts"][0]
     texts = [p.text for p in dict.fromkeys(e.passage for e in examples)]
     asked = generator.frame.join(
@@ -82,7 +83,7 @@ def test_distractors_are_the_best_found_that_are_not_the_gold_passage(
 ):
     found = [[e.passage, *(p for p in passages if p is not e.passage)][:4] for e in examples]
     found[1] = passages[-4:]  # the gold passage isn't among them
-    rows = ReadingRows(examples, generator, reader_passages=3, found=found)
+    rows = SftRows(examples, generator, reader_passages=3, found=found)
     places = {p.id: place for place, p in enumerate(passages)}
     prompts = rows.collate(range(len(rows)))["prompts"]
     for row in (0, 1, 7):
@@ -95,7 +96,7 @@ def test_distractors_are_the_best_found_that_are_not_the_gold_passage(
 
 def test_rows_without_their_gold_passage_have_as_many_passages(generator, examples, passages):
     found = [passages[:4]] * len(examples)
-    rows = ReadingRows(examples, generator, reader_passages=3, found=found, gold_probability=0.0)
+    rows = SftRows(examples, generator, reader_passages=3, found=found, gold_probability=0.0)
     for row, prompt in enumerate(rows.collate(range(len(rows)))["prompts"]):
         seen = read(rows, prompt)
         assert len(seen) == 3
@@ -105,7 +106,7 @@ def test_rows_without_their_gold_passage_have_as_many_passages(generator, exampl
 @pytest.mark.parametrize("searched", [True, False])
 def test_the_share_of_rows_with_their_gold_passage(generator, examples, passages, searched):
     found = [passages[:4]] * len(examples) if searched else None
-    rows = ReadingRows(
+    rows = SftRows(
         examples, generator, reader_passages=2, found=found, gold_probability=0.8, seed=3
     )
     met = 0
@@ -120,7 +121,7 @@ def test_the_share_of_rows_with_their_gold_passage(generator, examples, passages
 def test_order_is_drawn_anew(generator, examples, passages):
     generator.max_length = 256  # nothing is cut
     found = [passages[:5]] * len(examples)
-    rows = ReadingRows(examples, generator, reader_passages=3, found=found)
+    rows = SftRows(examples, generator, reader_passages=3, found=found)
     at = [read(rows, p).index(rows.gold[r]) for r, p in enumerate(_all(rows))]
     assert set(at) == {0, 1, 2}
 
@@ -131,7 +132,7 @@ def _all(rows):
 
 def test_draws_follow_from_seed_epoch_and_rows(generator, examples):
     def prompts(seed=0, epoch=0, of=(1, 4, 9)):
-        rows = ReadingRows(examples, generator, reader_passages=3, gold_probability=0.5, seed=seed)
+        rows = SftRows(examples, generator, reader_passages=3, gold_probability=0.5, seed=seed)
         rows.set_epoch(epoch)
         return [p.tokens for p in rows.collate(of)["prompts"]]
 
@@ -142,43 +143,43 @@ def test_draws_follow_from_seed_epoch_and_rows(generator, examples):
 
 def test_rows_without_gold_read_what_was_found(generator, examples, passages):
     unmarked = [replace(e, passage=None) for e in examples]
-    rows = ReadingRows(unmarked, generator, reader_passages=3, found=[passages[2:6]] * 20)
+    rows = SftRows(unmarked, generator, reader_passages=3, found=[passages[2:6]] * 20)
     assert "0 of them with a gold passage" in rows.describe()
     assert all(len(read(rows, prompt)) == 3 for prompt in _all(rows))
 
 
 def test_lengths_are_those_of_the_prompts(generator, examples, passages):
     found = [[e.passage, *passages[:3]] for e in examples]
-    rows = ReadingRows(examples, generator, reader_passages=2, found=found)
+    rows = SftRows(examples, generator, reader_passages=2, found=found)
     assert [p.length for p in _all(rows)] == rows.lengths().tolist()
     assert len(set(rows.lengths().tolist())) > 3
 
 
 def test_cut_prompts_are_told_of(generator, examples, passages, caplog):
     generator.max_length = 130
-    ReadingRows(examples, generator, reader_passages=4, found=[passages[:5]] * 20)
+    SftRows(examples, generator, reader_passages=4, found=[passages[:5]] * 20)
     assert "of 20 prompts passages are cut: they exceed --generator-max-len 130" in caplog.text
 
 
 def test_too_few_passages(generator, examples):
     with pytest.raises(UserError, match="needs 11 distinct passages, and there are 10"):
-        ReadingRows(examples, generator, reader_passages=10, gold_probability=0.9)
-    ReadingRows(examples, generator, reader_passages=10)
+        SftRows(examples, generator, reader_passages=10, gold_probability=0.9)
+    SftRows(examples, generator, reader_passages=10)
 
 
 def test_no_row_fits(generator, examples):
     generator.max_length = 30
     with pytest.raises(UserError, match="use --generator-max-len"):
-        ReadingRows(examples, generator)
+        SftRows(examples, generator)
 
 
 # The loss
 
 
 def test_the_loss_is_the_mean_over_answer_tokens_and_eos(generator, examples):
-    rows = ReadingRows(examples, generator, reader_passages=2)
+    rows = SftRows(examples, generator, reader_passages=2)
     batch = rows.collate([0, 5, 11])
-    objective = Reading.of(rows)
+    objective = SupervisedFineTuning.of(rows)
     expected, count = 0.0, 0
     for prompt in batch["prompts"]:
         ids = torch.tensor([prompt.tokens])
@@ -189,7 +190,7 @@ def test_the_loss_is_the_mean_over_answer_tokens_and_eos(generator, examples):
         assert prompt.tokens[-1] == generator.tokenizer.eos_token_id
     loss = objective(batch)
     assert loss.total.item() == pytest.approx(expected / count, rel=1e-5)
-    assert objective.weighed_tokens(batch) == count
+    assert objective.weighted_tokens(batch) == count
     assert loss.tokens == sum(p.length for p in batch["prompts"])
     assert objective.rows(batch) == 3
     assert generator.reader_passages == 2
@@ -197,27 +198,27 @@ def test_the_loss_is_the_mean_over_answer_tokens_and_eos(generator, examples):
 
 def test_two_batches_weigh_as_one(generator, examples):
     """The trainer gives each the mean of the tokens over the batches of an update."""
-    rows = ReadingRows(examples, generator)
-    objective = Reading.of(rows)
+    rows = SftRows(examples, generator)
+    objective = SupervisedFineTuning.of(rows)
     prompts = rows.collate([0, 1, 2, 3, 4])["prompts"]
     whole = objective({"prompts": prompts}).total
-    tokens = objective.weighed_tokens({"prompts": prompts})
+    tokens = objective.weighted_tokens({"prompts": prompts})
     parts = [
-        objective({"prompts": some, "weighed_tokens": tokens / 2}).total
+        objective({"prompts": some, "weighted_tokens": tokens / 2}).total
         for some in (prompts[:1], prompts[1:])
     ]
     assert sum(parts).item() / 2 == pytest.approx(whole.item(), rel=1e-5)
 
 
 def test_observed_gap_is_that_of_reading(generator, examples):
-    rows = ReadingRows(examples, generator)
-    gap = Reading.of(rows).observe()["gap_none"]
-    with_it, without = rows.probe(16)
+    rows = SftRows(examples, generator)
+    gap = SupervisedFineTuning.of(rows).observe()["gap_none"]
+    with_it, without = rows.diagnostic_prompts(16)
     assert len(with_it) == 16
     assert all(read(rows, prompt) == [] for prompt in without)
     means = []
     for prompts in (with_it, without):
-        objective = Reading(generator, 1)
+        objective = SupervisedFineTuning(generator, 1)
         means.append(-objective({"prompts": prompts}).total.item())
     assert gap == pytest.approx(means[0] - means[1], rel=1e-4)
 
@@ -239,9 +240,9 @@ def test_knowledge_base_is_checked(examples):
     unmarked = [replace(e, passage=None) for e in examples]
     settings = GeneratorOnly(output_dir="o", retriever_name_or_path="r", gold_probability=0.5)
     with pytest.raises(UserError, match="--gold-probability has no effect"):
-        generator_setup.knowledge_base(unmarked, settings)
+        searched_passages(unmarked, settings)
     with pytest.raises(UserError, match="--reader-passages 30: there are 10"):
-        generator_setup.knowledge_base(examples, replace(settings, reader_passages=30))
+        searched_passages(examples, replace(settings, reader_passages=30))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,206 @@
+"""Take each query's candidates from an index of the whole knowledge base, scored live.
+
+The index is refreshed while the encoder is trained, as often as a budget of arithmetic allows.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from dalm.collectives import total
+from dalm.models.loading import evaluating
+from dalm.models.retriever import Retriever
+from dalm.training import gradient_cache
+from dalm.training.data.batches import Batch, to_device
+from dalm.training.data.knowledge_base import KnowledgeBase
+from dalm.training.objectives.candidates import Candidates, CandidateSource, VectorIndex, choose
+from dalm.training.objectives.contrastive import MASKED, Pairs, cosines
+from dalm.training.objectives.diagnostics import Diagnosis, Reach
+
+logger = logging.getLogger(__name__)
+
+FORWARD, FORWARD_AND_BACKWARD = 1.0, 3.0
+"""Cost in passes over the weights: a backward pass costs about two forward passes."""
+
+
+class IndexCandidates(CandidateSource):
+    """Search the whole knowledge base, and score what is found with the current encoder.
+
+    The index finds `over_retrieve`·K passages by vectors that may be stale; the current encoder
+    scores them and the best K are kept. Their gradient is recomputed, so that memory doesn't grow
+    with K. Where training doesn't change the passages' vectors (`retriever.trains_passages` is
+    false, or the retriever is frozen) the index is never stale and its vectors are used as they
+    are.
+    """
+
+    def __init__(
+        self,
+        retriever: Retriever,
+        base: KnowledgeBase,
+        index: VectorIndex,
+        *,
+        num_candidates: int,
+        temperature: float,
+        over_retrieve: int = 1,
+        write_back: bool = False,
+        refresh_budget: float = 0.0,
+        contrasts: bool = True,
+    ) -> None:
+        self.retriever, self.base, self.index = retriever, base, index
+        self.num_candidates, self.temperature = num_candidates, temperature
+        self.over_retrieve, self.write_back = over_retrieve, write_back
+        self.refresh_budget = refresh_budget
+        self.contrasts = contrasts
+        self.weights = weights_per_token(retriever)
+
+    # Keeping the index fresh
+
+    def begin_update(self, *, frozen: bool) -> None:
+        """Encode the index at the first update, and whenever the refresh budget allows it again."""
+        if self.index.vectors is None:
+            self._refresh()
+        elif self.retriever.trains_passages and not frozen:
+            self.index.age += 1
+            earned = self.refresh_budget * total(self.index.work, self.retriever.device)
+            if self.refresh_budget and earned >= self._cost():
+                self._refresh()
+
+    def _refresh(self) -> None:
+        self.index.refresh(self._encode)
+        self.index.work = 0.0
+
+    def _encode(self, places: np.ndarray) -> Tensor:
+        return self.retriever.encode_tokens([self.base.tokens[p] for p in places], "passage")
+
+    def _cost(self) -> float:
+        return FORWARD * self.weights * float(self.base.tokens.lengths.sum())
+
+    def count_work(self, passes: float, weights: float, tokens: float) -> None:
+        """Add arithmetic, in weights times tokens, a fraction of which may go into refreshes.
+
+        It is counted, not timed: a resumed run, and every rank, must refresh at the same update.
+        """
+        self.index.work += passes * weights * tokens
+
+    def save(self, file: Path) -> None:
+        """Write this rank's share of the index."""
+        self.index.save(file)
+
+    def load(self, file: Path) -> None:
+        """Load this rank's share; if any rank can't, all ranks build the index again."""
+        reason = self.index.load(file)
+        if total(float(reason is not None), self.retriever.device):
+            self.index.vectors = None
+            reason = reason or "another process can't load its share"
+        logger.info("index      %s", f"built again: {reason}" if reason else f"loaded from {file}")
+
+    # A step
+
+    def __call__(self, batch: Batch, *, frozen: bool = False) -> Candidates:
+        """Return the best passages of the knowledge base for each query."""
+        queries, gold = self.retriever.embed(batch["query"], "query"), batch["gold"]
+        statements = int((batch["excluded"] >= 0).any())
+        _, found = self.index.search(queries, self.num_candidates * self.over_retrieve + statements)
+        places = torch.cat([gold[:, None], found], 1)  # (B, P): gold, then found
+        live = self.retriever.trains_passages and not frozen
+        vectors = self._live(places) if live else self.index.lookup(places)
+        similarity = cosines(queries, vectors.to(queries.dtype))
+        usable = self._usable(places, batch["force_gold"], batch["excluded"])
+        scores = (similarity / self.temperature).masked_fill(~usable, MASKED)
+        columns = choose(scores, torch.zeros_like(gold), batch["force_gold"], self.num_candidates)
+        chosen = places.gather(1, columns)
+        mask = batch["query"]["attention_mask"]
+        encoded = self._tokens(chosen) if live else 0
+        passes = FORWARD if frozen else FORWARD_AND_BACKWARD
+        self.count_work(passes, self.weights, int(mask.sum()))
+        self.count_work(FORWARD_AND_BACKWARD, self.weights, encoded)
+        return Candidates(
+            scores.gather(1, columns).log_softmax(1),
+            [[self.base.pieces[place].tolist() for place in row] for row in chosen.tolist()],
+            self._pairs(queries, vectors[:, 0], gold) if self.contrasts else None,
+            {"index_age": torch.tensor(float(self.index.age), device=scores.device)},
+            int(mask.sum()) + encoded,
+            mask.numel() + encoded,
+        )
+
+    @torch.no_grad()
+    def diagnose(self, batch: Batch) -> Diagnosis:
+        """Return each query's gold or best passage, and how the index does on these queries."""
+        queries = self.retriever.embed(batch["query"], "query")
+        _, pool = self.index.search(queries, self.num_candidates * max(2, self.over_retrieve))
+        stale = pool[:, : self.num_candidates]
+        best = stale
+        if self.retriever.trains_passages:
+            similarity = cosines(queries, self._live(pool, keep=False))
+            best = pool.gather(1, similarity.topk(stale.shape[1], dim=1).indices)
+        first = torch.where(batch["gold"] < 0, best[:, 0], batch["gold"])
+        figures = {
+            "distinct_passages": float(len(stale.unique())),
+            "stale_overlap": overlap(stale, best).item(),
+            "refreshes": float(self.index.refreshes),
+            "refresh_seconds": self.index.seconds,
+        }
+        reach = Reach(len(stale), stale.shape[1], min(len(self.base), stale.numel()))
+        passages = [self.base.pieces[place].tolist() for place in first.tolist()]
+        return Diagnosis(passages, figures, reach)
+
+    def _usable(self, places: Tensor, force_gold: Tensor, excluded: Tensor) -> Bool[Tensor, "B P"]:
+        """Mark what may be a candidate: the gold passage once, and nothing that is excluded."""
+        usable = (places >= 0) & (places != excluded[:, None])
+        usable[:, 0] &= force_gold
+        usable[:, 1:] &= ~((places[:, 1:] == places[:, :1]) & force_gold[:, None])
+        return usable
+
+    def _live(self, places: Int[Tensor, "B P"], *, keep: bool = True) -> Float[Tensor, "B P dim"]:
+        """Return the current vectors, with gradient at the memory of one batch of them."""
+        distinct, inverse = places.clamp(min=0).unique(return_inverse=True)
+        rows = distinct.cpu().numpy()
+
+        def embed(some: np.ndarray) -> Tensor:
+            features = to_device(self.base.features(rows[some]), self.retriever.device)
+            return self.retriever.embed(features, "passage")
+
+        def embed_without_dropout(some: np.ndarray) -> Tensor:
+            with evaluating(self.retriever):
+                return embed(some)
+
+        lengths = self.base.tokens.lengths[rows]
+        plan = gradient_cache.Plan(embed_without_dropout, embed, lengths, len(places), _norms)
+        vectors = gradient_cache.recomputed(plan, list(self.retriever.parameters()))
+        if keep:
+            self.count_work(FORWARD, self.weights, float(lengths.sum()))
+        if keep and self.write_back:
+            self.index.write(distinct, vectors.detach())
+        return vectors[inverse]
+
+    def passages_to_encode(self) -> int:
+        """Return the size of the knowledge base."""
+        return len(self.base)
+
+    def _tokens(self, places: Tensor) -> int:
+        return int(self.base.tokens.lengths[places.unique().cpu().numpy()].sum())
+
+    def _pairs(self, queries: Tensor, gold_vectors: Tensor, gold: Tensor) -> Pairs:
+        known = gold >= 0
+        keys = torch.from_numpy(self.base.keys[gold.clamp(min=0).cpu().numpy()]).to(gold.device)
+        return Pairs(queries, gold_vectors.to(queries.dtype), keys, known)
+
+
+def overlap(stale: Int[Tensor, "B K"], live: Int[Tensor, "B K"]) -> Float[Tensor, ""]:
+    """Return the fraction of the live passages that are among the stale ones, too."""
+    same = (live[:, :, None] == stale[:, None, :]).any(2)
+    return same.float().mean()
+
+
+def _norms(gradient: Float[Tensor, "rows dim"], _: Tensor) -> Float[Tensor, "rows"]:
+    return gradient.square().sum(1).sqrt()
+
+
+def weights_per_token(model: torch.nn.Module) -> float:
+    """Return how many weights a token passes through: all but the embedding tables."""
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
+    return float(sum(p.numel() for p in model.parameters() if id(p) not in tables))

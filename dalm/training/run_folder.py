@@ -1,0 +1,124 @@
+"""Keep a training run's output folder: check it, claim it, and write settings and models."""
+
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from dalm import artifacts
+from dalm import config as options
+from dalm.distributed import is_main
+from dalm.errors import UserError
+from dalm.models import loading
+from dalm.training import checkpoints
+from dalm.training.objectives.objective import Objective
+
+logger = logging.getLogger(__name__)
+
+SETTINGS = "settings.yaml"
+METRICS = "metrics.jsonl"
+MODELS = ("retriever", "generator")
+WRITTEN = (*MODELS, SETTINGS, METRICS, "bits_per_byte.json")
+"""Files and folders of a run, besides checkpoints."""
+_FIXED = ("use_peft", "lora_rank", "lora_alpha", "lora_target_modules", "prompt")
+"""Options that a resumed run can't change."""
+_OPTION = "--output-dir"
+
+
+class RunFolder:
+    """The folder that a run writes to; only the main process writes.
+
+    Raises:
+        UserError: it can't be written, or holds a run that isn't to be replaced or resumed.
+    """
+
+    def __init__(self, settings: options.Training, inputs: Mapping[str, str]) -> None:
+        self.path = Path(settings.output_dir)
+        self.settings, self.inputs = settings, inputs
+        if is_main():
+            artifacts.check_folder(_OPTION, self.path)
+            artifacts.check_unclaimed(self.path, _OPTION)
+        wanted = settings.resume_from_checkpoint
+        self.checkpoint = checkpoints.find(wanted, self.path) if wanted else None
+        """The checkpoint to resume from."""
+        if is_main():
+            self._check_content()
+
+    def _check_content(self) -> None:
+        if self.checkpoint is not None:
+            _check_fixed(self.checkpoint, self.settings)
+        elif not self.settings.overwrite_output_dir:
+            found = next((name for name in WRITTEN if (self.path / name).exists()), None)
+            if found is not None:
+                resume = (
+                    " or --resume-from-checkpoint latest" if checkpoints.steps(self.path) else ""
+                )
+                raise UserError(
+                    f"{_OPTION} {self.path} holds a run ({found}); name another folder, "
+                    f"or add --overwrite-output-dir{resume}"
+                )
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Claim the folder for the block, and clear the run that is to be replaced.
+
+        It is called when data and models are loaded, so that a mistake in them costs no old run.
+
+        Raises:
+            UserError: another process is writing there.
+        """
+        if not is_main():
+            yield
+            return
+        with artifacts.claim(self.path, _OPTION):
+            self._check_content()  # another process may have finished a run meanwhile
+            self.path.mkdir(parents=True, exist_ok=True)
+            if self.settings.overwrite_output_dir and self.checkpoint is None:
+                self._clear()
+            if not (self.path / SETTINGS).exists():  # a resumed run replaces them when it is done
+                self.write_settings()
+            yield
+
+    def _clear(self) -> None:
+        """Delete what an earlier run wrote, and nothing else."""
+        for path in [self.path / name for name in (*WRITTEN, checkpoints.WRITING)]:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        for _, path in checkpoints.steps(self.path):
+            shutil.rmtree(path)
+
+    def write_settings(self) -> None:
+        """Write settings.yaml, which `--config` takes for the same run."""
+        artifacts.write_yaml(
+            self.path / SETTINGS, options.public(self.settings, **dict(self.inputs))
+        )
+
+    def export(self, objective: Objective, write_card: Callable[[Path, str], None]) -> None:
+        """Write the objective's models, each with its card and a manifest, then the settings."""
+        staging = self.path / checkpoints.WRITING / "export"
+        shutil.rmtree(staging, ignore_errors=True)
+        with loading.quiet_bars():
+            objective.export(staging)
+        for name in objective.models():
+            write_card(staging / name, name)
+            artifacts.seal(staging / name)
+            artifacts.publish(staging / name, self.path / name)
+            logger.info("%-9s  %s", name, self.path / name)
+        shutil.rmtree(self.path / checkpoints.WRITING, ignore_errors=True)
+        self.write_settings()
+
+
+def _check_fixed(checkpoint: Path, settings: options.Training) -> None:
+    """Refuse other adapters or another prompt than the checkpoint's, which would load in silence."""
+    file = checkpoint.parent / SETTINGS
+    before = artifacts.read_yaml(file, "restore it, or delete it") if file.is_file() else {}
+    for name in _FIXED:
+        value = getattr(settings, name, None)
+        if name in before and before[name] != value:
+            raise UserError(
+                f"--{name.replace('_', '-')} {value}: {checkpoint} was written with "
+                f"{before[name]}; resume with the same, or start a run in another folder"
+            )

@@ -1,0 +1,104 @@
+"""The output folder of a run: claimed while it is written, whole models with manifests."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from dalm import artifacts
+from dalm.config import RetrieverOnly
+from dalm.errors import UserError
+from dalm.training.run_folder import RunFolder
+
+HOLD = """
+import sys
+from pathlib import Path
+from dalm import artifacts
+
+with artifacts.claim(Path(sys.argv[1]), "--output-dir"):
+    print("claimed", flush=True)
+    sys.stdin.read()
+"""
+
+
+def folder_of(path, **options):
+    return RunFolder(RetrieverOnly(output_dir=str(path), **options), {"dataset_path": "t.csv"})
+
+
+@pytest.fixture
+def other_process(tmp_path):
+    """Another process that writes to the folder `run`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path / "run"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout.readline() == "claimed\n"
+        yield process
+        process.stdin.close()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_another_process_writes_is_refused_at_once(
+    tmp_path, other_process, overwrite
+):
+    with pytest.raises(UserError, match="another process is writing there") as refused:
+        folder_of(tmp_path / "run", overwrite_output_dir=overwrite)
+    assert str(refused.value).startswith(f"--output-dir {tmp_path / 'run'}: ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_is_claimed_while_it_is_open(tmp_path):
+    first, second = folder_of(tmp_path / "run"), folder_of(tmp_path / "run")
+    with first.open(), pytest.raises(UserError, match="another process"), second.open():
+        pass
+
+
+def test_a_run_that_was_finished_meanwhile_is_not_written_over(tmp_path):
+    first, second = folder_of(tmp_path / "run"), folder_of(tmp_path / "run")
+    with first.open():
+        pass
+    with pytest.raises(UserError, match="holds a run"), second.open():
+        pass
+
+
+def test_damaged_settings_are_one_line_with_a_remedy(tmp_path):
+    checkpoint = tmp_path / "run" / "checkpoint-3"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "trainer_state.json").write_text(json.dumps({"global_step": 3}))
+    (tmp_path / "run" / "settings.yaml").write_text("a: [")
+    with pytest.raises(UserError, match=r"settings.yaml is damaged .*; restore it, or delete it"):
+        folder_of(tmp_path / "run", resume_from_checkpoint="latest")
+
+
+class Model:
+    def export(self, folder):
+        folder.mkdir(parents=True)
+        (folder / "model.bin").write_text("new")
+
+
+class Objective:
+    def models(self):
+        return {"retriever": Model()}
+
+    def export(self, folder):
+        Model().export(folder / "retriever")
+
+
+def test_models_are_exported_whole_with_card_and_manifest(tmp_path):
+    run = folder_of(tmp_path / "run")
+    old = tmp_path / "run" / "retriever"
+    with run.open():
+        old.mkdir()
+        (old / "left.bin").write_text("old")
+        run.export(Objective(), lambda folder, name: (folder / "README.md").write_text(name))
+    artifacts.verify(old)
+    names = {file.name for file in old.iterdir()}
+    assert names == {"model.bin", "README.md", "manifest.json"}
+    assert {file.name for file in (tmp_path / "run").iterdir()} == {"retriever", "settings.yaml"}
+    kept = yaml.safe_load((tmp_path / "run" / "settings.yaml").read_text())
+    assert kept["dataset_path"] == "t.csv"
