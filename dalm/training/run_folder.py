@@ -112,7 +112,7 @@ class RunFolder:
 
 
 def _check_fixed(checkpoint: Path, settings: options.Training) -> None:
-    """Refuse other adapters or another prompt than the checkpoint's, which would load in silence."""
+    """Refuse adapters or a prompt other than the checkpoint's: they would load in silence."""
     file = checkpoint.parent / SETTINGS
     before = artifacts.read_yaml(file, "restore it, or delete it") if file.is_file() else {}
     for name in _FIXED:
