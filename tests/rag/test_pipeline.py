@@ -12,7 +12,7 @@ from dalm.prompts import CITE, DEFAULT, PromptTemplate
 from dalm.rag.pipeline import answer, passage_texts, prompts_of
 from dalm.records import Example, Hit, Passage
 from dalm.training.data.batches import Rows
-from dalm.training.data.sft_rows import ReadingRows
+from dalm.training.data.sft_rows import SftRows
 
 CPU = loading.place("cpu", "fp32")
 # Marks that end in a blank, which is part of the first word after them.
@@ -63,7 +63,7 @@ def examples(tiny_rows) -> list[Example]:
 
 
 def test_the_prompts_of_tuning_a_generator_are_those_of_answering(generator, examples):
-    rows = ReadingRows(
+    rows = SftRows(
         examples, generator, reader_passages=1, gold_probability=1.0, found=None, seed=0
     )
     trained = rows.collate(list(range(len(examples))))["prompts"]
