@@ -1,8 +1,13 @@
-"""Turn cells of tables into texts, and follow paths into nested JSON."""
+"""Read cells of tables: texts, lists of negatives, provenance, and paths into nested JSON."""
 
+import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime, time
+from typing import Any
+
+LONGEST_NAME = 500  # characters of a document's or file's name; what is longer is its text
 
 
 class CellError(ValueError):
@@ -56,6 +61,84 @@ def kind_of(value: object) -> str:
     """Return what a value is called in an error."""
     names = {dict: "an object", list: "a list", str: "a text", bool: "a boolean"}
     return "null" if value is None else names.get(type(value), "a number")
+
+
+# Hard negatives
+
+
+def listed_texts(cell: object) -> list[str]:
+    """Return the texts in a cell that holds one or a list of them, without blank ones.
+
+    A list may be written as JSON, as in a csv file: `["one passage", "another"]`.
+
+    Raises:
+        CellError: neither a list of texts nor a text.
+    """
+    return [text for text in map(cell_text, _items(cell)) if text]
+
+
+def _items(cell: object) -> Sequence[object]:
+    if isinstance(cell, list):
+        return cell
+    if isinstance(cell, bool | int | float) and not math.isnan(cell):  # which is a missing cell
+        raise CellError("a number, not a passage; rename it, or name another --negatives-column")
+    if isinstance(cell, str) and cell.lstrip().startswith("["):
+        try:
+            found = json.loads(cell)
+        except ValueError:
+            return [cell]  # a passage that begins with a bracket
+        if isinstance(found, list) and all(isinstance(item, str) for item in found):
+            return found
+    return [cell]
+
+
+# Provenance
+
+
+def provenance_of(cells: Mapping[str, object]) -> dict[str, Any]:
+    """Return the provenance in a row's cells as fields of a passage; others are left out."""
+    found: dict[str, Any] = {}
+    for name, cell in cells.items():
+        if name == "headings":
+            value: object = _headings(cell)
+        elif name in ("page", "start", "end"):
+            value = _whole_number(cell)
+        else:
+            value = str(cell) if isinstance(cell, str | int) else None
+            value = value if value and len(value) <= LONGEST_NAME else None
+        if value not in (None, "", ()):
+            found[name] = value
+    return found
+
+
+def _headings(cell: object) -> tuple[str, ...]:
+    if isinstance(cell, str) and cell.startswith("["):  # as a csv file holds a list
+        try:
+            cell = json.loads(cell)
+        except ValueError:
+            return (str(cell),)
+    if isinstance(cell, str):
+        return (cell,) if cell.strip() else ()
+    return tuple(map(str, cell)) if isinstance(cell, list | tuple) else ()
+
+
+def _whole_number(cell: object) -> int | None:
+    if isinstance(cell, str) and cell.isascii() and cell.isdecimal():
+        return int(cell)
+    if isinstance(cell, float) and cell.is_integer():  # as whole numbers beside missing ones
+        return int(cell)
+    return cell if isinstance(cell, int) and not isinstance(cell, bool) else None
+
+
+def extra_of(cells: Mapping[str, object]) -> dict[str, object]:
+    """Return the cells that a passage keeps: texts, numbers and booleans, no empty ones."""
+    found: dict[str, object] = {}
+    for name, cell in cells.items():
+        value = cell.isoformat() if isinstance(cell, datetime | date | time) else cell
+        is_number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+        if is_number or (isinstance(value, str) and value):
+            found[name] = value
+    return found
 
 
 # Nested values

@@ -4,16 +4,20 @@ import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from dalm.config import NegativesColumn, PairColumns
 from dalm.errors import UserError
-from dalm.io.cell_values import CellError, cell_text, values_at
-from dalm.io.columns import OLDER_NAMES, Role, find_columns, missing_column
-from dalm.io.negative_columns import negative_columns, read_negatives
-from dalm.io.provenance import extra_columns, extra_of, provenance_columns, provenance_of
-from dalm.io.table import Table
-from dalm.io.tables import NAMED, read_table
+from dalm.io.cell_values import CellError, cell_text, listed_texts, values_at
+from dalm.io.columns import (
+    OLDER_NAMES,
+    ProvenanceColumns,
+    Role,
+    find_columns,
+    missing_column,
+    negative_columns,
+)
+from dalm.io.tables import NAMED, Table, read_table
 from dalm.records import Example, Passage
 
 logger = logging.getLogger(__name__)
@@ -55,7 +59,7 @@ def read_rows(
     kept, texts = _read_texts(table, found, needed)
     nothing = [""] * len(kept)
     answers, golds, titles = (texts.get(r, nothing) for r in ("answer", "passage", "title"))
-    passages = _Passages(table, columns, provenance_columns(table, found.values()))
+    passages = _Passages(ProvenanceColumns(table, found.values()), columns.prepend_title)
     examples = [
         Example(query, answer or None, passages.of(text, title, row) if text else None)
         for row, query, answer, text, title in zip(
@@ -83,8 +87,8 @@ def read_passages(source: str | Path, columns: PairColumns) -> list[Passage]:
     found = find_columns(table, columns, {"passage"}, {"passage"})
     title = found.get("title")
     asks = any(table.has(name) for name in (columns.query_column, *OLDER_NAMES["query"]))
-    extra = () if asks else extra_columns(table, found.values())
-    passages = _Passages(table, columns, provenance_columns(table, found.values()), extra)
+    provenance = ProvenanceColumns(table, found.values(), with_extra=not asks)
+    passages = _Passages(provenance, columns.prepend_title)
     distinct: dict[str, Passage] = {}
     skipped_rows = _SkippedRows(table)
     filled = bytearray(table.rows)  # rows with a passage
@@ -123,26 +127,15 @@ def _passage_cells(
 class _Passages:
     """Make passages: equal ones are hashed once, and shared between rows."""
 
-    def __init__(
-        self,
-        table: Table,
-        columns: PairColumns,
-        provenance: Sequence[str],
-        extra: Sequence[str] = (),
-    ) -> None:
-        self.prepend_title = columns.prepend_title
-        self._provenance = {name: table.column(name) for name in provenance}
-        self._extra = {name: table.column(name) for name in extra}
+    def __init__(self, provenance: ProvenanceColumns, prepend_title: bool) -> None:
+        self.provenance = provenance
+        self.prepend_title = prepend_title
         self.made: dict[tuple[str, str], Passage] = {}
 
     def of(self, text: str, title: str, row: int | None = None) -> Passage:
         """Return the passage; one that is new has the provenance of its row."""
         if (text, title) not in self.made:
-            known: dict[str, Any] = {}
-            if row is not None and self._provenance:
-                known = provenance_of({name: c[row] for name, c in self._provenance.items()})
-            if row is not None and self._extra:
-                known["extra"] = extra_of({name: c[row] for name, c in self._extra.items()})
+            known = {} if row is None else self.provenance.of(row)
             whole = f"{title}\n{text}" if self.prepend_title and title else text
             self.made[text, title] = Passage.of(whole, title, **known)
         return self.made[text, title]
@@ -175,6 +168,21 @@ def _negatives(
     named = found[0] if len(found) == 1 else f"{found[0]} … {found[-1]}"
     logger.info("negatives  %d for %d of %d questions (%s)", count, rows, len(kept), named)
     return negatives
+
+
+def read_negatives(table: Table, columns: Sequence[str]) -> list[list[str]]:
+    """Return each row's texts from one column of lists or several of texts, without blank ones.
+
+    Raises UserError for a cell that is neither a list of texts nor a text.
+    """
+    rows: list[list[str]] = [[] for _ in range(table.rows)]
+    for column in columns:
+        for row, cell in enumerate(table.column(column)):
+            try:
+                rows[row] += listed_texts(cell)
+            except CellError as error:
+                raise table.bad_cell(row, column, error) from None
+    return [list(dict.fromkeys(texts)) for texts in rows]
 
 
 def _without_gold(example: Example, negatives: Sequence[Passage]) -> tuple[Passage, ...]:
