@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Any
 
@@ -144,15 +143,6 @@ def extra_of(cells: Mapping[str, object]) -> dict[str, object]:
 # Nested values
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """A value on the way, the names that are left to follow, and the nearest title so far."""
-
-    value: object
-    path: tuple[str, ...]
-    title: object = ""
-
-
 def values_at(
     row: Mapping[str, object], name: str, title_name: str | None = None
 ) -> Iterator[tuple[object, object]]:
@@ -166,17 +156,16 @@ def values_at(
         yield row[name], _title_in(row, title_name) or title
         return
     path = (name,) if name in row else tuple(name.split("."))
-    waiting = [_Step(row, path, title)]
+    waiting: list[tuple[object, tuple[str, ...], object]] = [(row, path, title)]
     while waiting:
-        step = waiting.pop()
-        if isinstance(step.value, list):
-            waiting += [_Step(each, step.path, step.title) for each in reversed(step.value)]
-        elif not step.path:
-            yield step.value, step.title
-        elif isinstance(step.value, dict):
-            title = _title_in(step.value, title_name) or step.title
-            if step.path[0] in step.value:
-                waiting.append(_Step(step.value[step.path[0]], step.path[1:], title))
+        value, names, title = waiting.pop()
+        if isinstance(value, list):
+            waiting += [(each, names, title) for each in reversed(value)]
+        elif not names:
+            yield value, title
+        elif isinstance(value, dict) and names[0] in value:
+            nearest = _title_in(value, title_name) or title
+            waiting.append((value[names[0]], names[1:], nearest))
 
 
 def _title_in(found: Mapping[str, object], name: str | None) -> object:

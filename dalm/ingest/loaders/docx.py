@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import PurePath
 from xml.parsers import expat
 
-from dalm.ingest.document import Document, Heading
-from dalm.ingest.loaders.loader import Loader, LoaderOptions, UnreadableError, too_large
+from dalm.ingest.loaders.loader import Document, Heading, Loader, LoaderOptions
 from dalm.ingest.loaders.text import HEADING_LENGTH
+from dalm.io.text_lines import UnreadableError, too_large
 
 W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 STRICT = "http://purl.oclc.org/ooxml/wordprocessingml/main"

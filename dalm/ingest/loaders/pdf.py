@@ -4,8 +4,8 @@ import re
 from pathlib import PurePath
 from typing import Any
 
-from dalm.ingest.document import Document
-from dalm.ingest.loaders.loader import Loader, LoaderOptions, UnreadableError, too_large
+from dalm.ingest.loaders.loader import Document, Loader, LoaderOptions
+from dalm.io.text_lines import UnreadableError, too_large
 
 # PDFium writes U+FFFE, or U+0002, for the hyphen of a word broken at a line's end.
 LINE_END_HYPHEN = re.compile("[\ufffe\x02][ \t]*\r?\n?")

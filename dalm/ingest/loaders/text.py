@@ -4,9 +4,14 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from dalm.ingest.document import Document, Heading
-from dalm.ingest.loaders.loader import Loader, LoaderOptions, UnreadableError
-from dalm.io.text_lines import BYTE_ORDER_MARKS, suggest_encodings
+from dalm.ingest.loaders.loader import Document, Heading, Loader, LoaderOptions
+from dalm.io.text_lines import (
+    NUL_BYTE,
+    UnreadableError,
+    marked_encoding,
+    suggest_encodings,
+    undecodable,
+)
 
 CODE_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 ATX_HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
@@ -23,20 +28,16 @@ def decode(data: bytes, encoding: str, errors: str = "strict") -> str:
     Raises:
         UnreadableError: bytes of another encoding, or not text at all.
     """
-    marked = (name for mark, name in BYTE_ORDER_MARKS if data.startswith(mark))
-    encoding = next(marked, encoding)
+    encoding = marked_encoding(data) or encoding
     try:
         text = data.decode(encoding, errors)
     except UnicodeDecodeError as error:
-        line_start = data.rfind(b"\n", 0, error.start) + 1
-        line = data.count(b"\n", 0, error.start) + 1
-        byte = error.start - line_start + 1
-        raise UnreadableError(
-            f"line {line}, byte {byte} ({data[error.start]:#04x}): not {encoding.upper()}; "
-            f"save it as UTF-8, or name its --encoding{suggest_encodings(data[line_start:])}"
-        ) from None
+        line = error.object.count(b"\n", 0, error.start) + 1
+        line_start = error.object.rfind(b"\n", 0, error.start) + 1
+        suggestion = suggest_encodings(error.object[line_start:])
+        raise undecodable(line, error, encoding, suggestion) from None
     if "\0" in text:
-        raise UnreadableError("a NUL byte, so this is UTF-16 or no text at all; save it as UTF-8")
+        raise UnreadableError(NUL_BYTE)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
