@@ -34,7 +34,7 @@ class Section:
 
 
 class Chunker:
-    """Split documents into passages (chunks) of at most `length_limit`, none of fewer than `min_words`.
+    """Split documents into chunks of at most `length_limit`, none of fewer than `min_words`.
 
     A chunk stays within a section; a section of fewer than `min_words` is merged with the next
     one. Within a section a chunk is filled sentence by sentence, and ends at the end of a paragraph

@@ -7,7 +7,6 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
-from typing import TYPE_CHECKING
 
 from dalm.config import Passages, check
 from dalm.errors import UserError
@@ -15,11 +14,9 @@ from dalm.ingest.chunking import Chunker
 from dalm.ingest.length_limit import LengthLimit, TokenLimit, WordLimit
 from dalm.ingest.loaders import loader_of, read_documents
 from dalm.ingest.loaders.loader import Document, File, LoaderOptions, Skipped
+from dalm.ingest.near_duplicates import Signatures, signatures
 from dalm.io.text_lines import MEGABYTE, check_encoding
 from dalm.records import PROVENANCE, Passage
-
-if TYPE_CHECKING:
-    from dalm.ingest.near_duplicates import Signatures
 
 BATCH_CHARACTERS, BATCH_ROWS = 1_000_000, 10_000  # of a table, at most
 QUEUED = 3  # batches per process submitted at once
@@ -47,7 +44,7 @@ class Batch:
     """A file to load, or some of a table's documents; `size` is its share of the file's bytes."""
 
     file: File
-    documents: tuple[Document | Skipped, ...] | None
+    documents: Iterable[Document | Skipped] | None
     size: int
 
 
@@ -58,7 +55,7 @@ class BatchResult:
     size: int
     ids: list[str] = field(default_factory=list)
     lines: list[bytes] = field(default_factory=list)
-    signatures: "Signatures | None" = None
+    signatures: Signatures | None = None
     documents: int = 0
     short: int = 0
     """Documents shorter than the shortest passage."""
@@ -143,7 +140,7 @@ class Ingester:
     def __call__(self, batch: Batch) -> BatchResult:
         """Load a batch's documents and split them."""
         result = BatchResult(batch.size)
-        documents: Iterable[Document | Skipped] | None = batch.documents
+        documents = batch.documents
         if documents is None:
             documents = read_documents(batch.file, self.loader_options)
         passages: list[Passage] = []
@@ -160,8 +157,6 @@ class Ingester:
         result.ids = [passage.id for passage in passages]
         result.lines = [to_json(passage) for passage in passages]
         if self.has_signatures:
-            from dalm.ingest.near_duplicates import signatures
-
             result.signatures = signatures([passage.text for passage in passages])
         return result
 

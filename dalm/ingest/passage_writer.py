@@ -6,16 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from dalm import artifacts, progress
 from dalm.config import Passages
 from dalm.errors import UserError
 from dalm.ingest.ingestion import BatchResult
 from dalm.ingest.loaders.loader import Skipped
-
-if TYPE_CHECKING:
-    from dalm.ingest.near_duplicates import NearDuplicateFilter
+from dalm.ingest.near_duplicates import NearDuplicateFilter, signatures
 
 logger = logging.getLogger(__name__)
 
@@ -132,11 +130,7 @@ class PassageWriter:
     def __init__(self, out: IO[bytes], near_duplicates: float) -> None:
         """Leave out passages of at least the similarity `near_duplicates`; 1 turns this off."""
         self.out = out
-        self.filter: NearDuplicateFilter | None = None
-        if near_duplicates < 1:
-            from dalm.ingest.near_duplicates import NearDuplicateFilter
-
-            self.filter = NearDuplicateFilter(near_duplicates)
+        self.filter = NearDuplicateFilter(near_duplicates) if near_duplicates < 1 else None
         self.counts = Counts()
         self._seen: set[bytes] = set()
         self._existing: set[bytes] = set()
@@ -175,8 +169,6 @@ class PassageWriter:
             self._existing.add(key)
             texts.append(text)
         if self.filter:
-            from dalm.ingest.near_duplicates import signatures
-
             self.filter.add(signatures(texts))
         self.out.writelines(lines)
         self.counts.existing += len(lines)

@@ -19,9 +19,6 @@ Role = Literal["query", "passage", "answer", "title", "negatives"]
 OLDER_NAMES: dict[Role, tuple[str, ...]] = {
     "passage": ("Abstract", "Context"),
     "query": ("Question",),
-    "answer": (),
-    "title": (),
-    "negatives": (),
 }
 TEXT_COLUMNS = "passage text body content contents abstract context document".split()
 """What a column of texts is often called, in the order in which they are looked for."""
@@ -90,7 +87,7 @@ def _find(table: Table, role: Role, name: str, claimed: Collection[str]) -> str 
         raise missing_column(table, role, name)
     free = {column.lower(): column for column in table.columns if column not in claimed}
     common = _only_text_column(free) if role == "passage" else []
-    for other in (default, *OLDER_NAMES[role], *common):
+    for other in (default, *OLDER_NAMES.get(role, ()), *common):
         if column := free.get(other.lower()):
             logger.info("%s: no column %r, reading %r as the %s", table.name, name, column, role)
             return column
@@ -108,7 +105,7 @@ def _only_text_column(free: Collection[str]) -> list[str]:
 def missing_column(table: Table, role: Role, name: str) -> UserError:
     """Return the error for a column that isn't there, with the likeliest one as the remedy."""
     by_lower_case = {column.lower(): column for column in table.columns}
-    meant = (name, *OLDER_NAMES[role], *(TEXT_COLUMNS if role == "passage" else ()))
+    meant = (name, *OLDER_NAMES.get(role, ()), *(TEXT_COLUMNS if role == "passage" else ()))
     near = [get_close_matches(each.lower(), by_lower_case, n=1) for each in meant]
     likely = next((by_lower_case[match[0]] for match in near if match), "NAME")
     return UserError(

@@ -130,15 +130,13 @@ def _answerable(table: Table, column: str) -> Sequence[bool | None]:
         if column != "Answerable":
             raise UserError(f"{table.name} has no column {column!r}; set --answerable-column")
         return [None] * table.rows
-    return list(_marks(table, column))
-
-
-def _marks(table: Table, column: str) -> Iterator[bool | None]:
+    marks = list[bool | None]()
     for row, text in enumerate(table.texts(column)):
         mark = text.strip().lower()
         if mark and mark not in TRUE | FALSE:
             raise table.bad_cell(row, column, f"{text!r} is neither true nor false")
-        yield mark in TRUE if mark else None
+        marks.append(mark in TRUE if mark else None)
+    return marks
 
 
 # BEIR

@@ -1,8 +1,7 @@
 """Read examples and passages from tables, by the names of their columns."""
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -58,21 +57,19 @@ def read_rows(
     found = find_columns(table, columns, needed, needed.union(optional))
     kept, texts = _read_texts(table, found, needed)
     nothing = [""] * len(kept)
-    answers, golds, titles = (texts.get(r, nothing) for r in ("answer", "passage", "title"))
+    answers, written, titles = (texts.get(r, nothing) for r in ("answer", "passage", "title"))
     passages = _Passages(ProvenanceColumns(table, found.values()), columns.prepend_title)
-    examples = [
-        Example(query, answer or None, passages.of(text, title, row) if text else None)
-        for row, query, answer, text, title in zip(
-            kept, texts["query"], answers, golds, titles, strict=True
-        )
+    golds = [
+        passages.of(text, title, row) if text else None
+        for row, text, title in zip(kept, written, titles, strict=True)
     ]
     negatives = _negatives(table, columns, kept, passages)
-    if negatives is not None:
-        examples = [
-            replace(example, negatives=_without_gold(example, found_negatives))
-            for example, found_negatives in zip(examples, negatives, strict=True)
-        ]
-    return dict(zip(kept, examples, strict=True))
+    return {
+        row: Example(query, answer or None, gold, _without_gold(others, gold))
+        for row, query, answer, gold, others in zip(
+            kept, texts["query"], answers, golds, negatives, strict=True
+        )
+    }
 
 
 def read_passages(source: str | Path, columns: PairColumns) -> list[Passage]:
@@ -146,8 +143,8 @@ class _Passages:
 
 def _negatives(
     table: Table, columns: PairColumns, kept: Sequence[int], passages: _Passages
-) -> list[list[Passage]] | None:
-    """Read the negatives of the rows that are kept; None if the table has none.
+) -> list[list[Passage]]:
+    """Read the negatives of the rows that are kept.
 
     A table's own passage is known by its text, with its title before it or without: so it is one
     passage, gold or negative, whether titles were prepended when negatives were mined or not.
@@ -157,7 +154,7 @@ def _negatives(
     if not found:
         if name and name != NegativesColumn.negatives_column:
             raise missing_column(table, "negatives", name)
-        return None
+        return [[] for _ in kept]
     known: dict[str, Passage] = {}
     for (text, title), passage in passages.made.items():
         for written in (text, f"{title}\n{text}"):
@@ -185,12 +182,12 @@ def read_negatives(table: Table, columns: Sequence[str]) -> list[list[str]]:
     return [list(dict.fromkeys(texts)) for texts in rows]
 
 
-def _without_gold(example: Example, negatives: Sequence[Passage]) -> tuple[Passage, ...]:
+def _without_gold(negatives: Sequence[Passage], gold: Passage | None) -> tuple[Passage, ...]:
     """Return a row's negatives once each, without its gold passage; none if it has no gold one."""
-    if example.passage is None:
+    if gold is None:
         return ()
     distinct = {negative.id: negative for negative in negatives}
-    distinct.pop(example.passage.id, None)
+    distinct.pop(gold.id, None)
     return tuple(distinct.values())
 
 
@@ -249,22 +246,19 @@ class _SkippedRows:
         reasons = [self.broken[row] for row in sorted(self.broken)]
         counts = ", ".join(f"{column!r} in {len(rows)}" for column, rows in self.empty.items())
         if len(skipped) == total:
-            parts = [f"empty are {counts}; fill the cells or name other columns"] if counts else []
-            raise UserError(
-                f"{name}: none of its {total} rows can be used, {'; '.join([*reasons[:1], *parts])}"
-            )
+            problems = reasons[:1]
+            if counts:
+                problems.append(f"empty are {counts}; fill the cells or name other columns")
+            raise UserError(f"{name}: none of its {total} rows can be used, {'; '.join(problems)}")
         for reason in reasons[:NAMED]:
             logger.warning("unread     %s, %s", name, reason)
         if reasons:
             logger.warning("unread     %d of %d rows of %s", len(reasons), total, name)
         if counts:
-            empty = set().union(*self.empty.values())
+            empty = sorted(set().union(*self.empty.values()))
+            places = ", ".join(self.table.place(row).partition(" ")[2] for row in empty[:5])
+            more = ", …" if len(empty) > 5 else ""
             logger.warning(
-                "%s: skipped %d of %d rows, empty are %s (%s)",
-                *(name, len(empty), total, counts, self._places(sorted(empty))),
+                "%s: skipped %d of %d rows, empty are %s (%ss %s%s)",
+                *(name, len(empty), total, counts, self.table.unit, places, more),
             )
-
-    def _places(self, rows: Iterable[int]) -> str:
-        rows = list(rows)
-        numbers = [self.table.place(row).partition(" ")[2] for row in rows[:5]]
-        return f"{self.table.unit}s {', '.join(numbers)}{', …' * (len(rows) > 5)}"

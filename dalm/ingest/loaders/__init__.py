@@ -8,9 +8,10 @@ import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from dalm.errors import UserError, one_line
 from dalm.ingest.loaders.docx import DOCX
@@ -177,6 +178,8 @@ def _load_document(load: LoadDocument, file: File, options: LoaderOptions) -> Do
     if not data.strip():
         raise UnreadableError("it is empty")
     document = load(data, file.source, options)
+    if not document.title:
+        document = replace(document, title=PurePath(file.source).stem)
     if not document.text[document.begin :].strip():
         raise UnreadableError("there is no text in it")
     try:

@@ -6,7 +6,6 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable
-from pathlib import PurePath
 from xml.parsers import expat
 
 from dalm.ingest.loaders.loader import Document, Heading, Loader, LoaderOptions
@@ -50,7 +49,7 @@ def load_docx(data: bytes, source: str, options: LoaderOptions) -> Document:
     for name in (BODY, *NOTES):
         if name in parts:
             _parse(parts[name], body.start, body.end, body.data)
-    title = _title(parts.get(PROPERTIES, b"")) or body.title or PurePath(source).stem
+    title = _title(parts.get(PROPERTIES, b"")) or body.title
     return Document("".join(body.parts), title, source, tuple(body.headings))
 
 

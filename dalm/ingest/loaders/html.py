@@ -3,7 +3,6 @@
 import codecs
 import re
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 from dalm.ingest.loaders.loader import Document, Heading, Loader, LoaderOptions
@@ -204,8 +203,7 @@ class _VisibleText:
     def document(self, source: str) -> Document:
         title = " ".join("".join(self.title).split())
         first = next((heading.text for heading in self.headings if heading.level == 1), "")
-        title = title or first or PurePath(source).stem
-        return Document("".join(self.parts), title, source, tuple(self.headings))
+        return Document("".join(self.parts), title or first, source, tuple(self.headings))
 
 
 HTML = Loader("html", "HTML", (".html", ".htm", ".xhtml"), load_html)

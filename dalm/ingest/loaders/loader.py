@@ -74,7 +74,8 @@ LoadRows = Callable[[Path, str, LoaderOptions], Iterator[Document | Skipped]]
 class Loader:
     """A kind of file and the function that reads it; either `load` or `load_rows` is given.
 
-    `load(data, source, options)` turns a file's bytes into one document.
+    `load(data, source, options)` turns a file's bytes into one document; without a title it is
+    given the file's name.
     `load_rows(path, source, options)` yields a document for each row of a table of any length.
     Both raise `dalm.io.text_lines.UnreadableError`, with the reason and the remedy, for a file that
     can't be read.

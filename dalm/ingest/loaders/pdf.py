@@ -1,7 +1,6 @@
 """Load PDF files with PDFium; needs the extra `pdf`."""
 
 import re
-from pathlib import PurePath
 from typing import Any
 
 from dalm.ingest.loaders.loader import Document, Loader, LoaderOptions
@@ -42,7 +41,7 @@ def load_pdf(data: bytes, source: str, options: LoaderOptions) -> Document:
     for text in texts:
         starts.append(length)
         length += len(text) + 1
-    return Document("\n".join(texts), title or PurePath(source).stem, source, pages=tuple(starts))
+    return Document("\n".join(texts), title, source, pages=tuple(starts))
 
 
 def _page_texts(pdf: Any, max_bytes: int) -> list[str]:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import PurePath
 
 from dalm.ingest.loaders.loader import Document, Heading, Loader, LoaderOptions
 from dalm.io.text_lines import (
@@ -42,8 +41,8 @@ def decode(data: bytes, encoding: str, errors: str = "strict") -> str:
 
 
 def load_text(data: bytes, source: str, options: LoaderOptions) -> Document:
-    """Load a plain text; its title is the file's name."""
-    return Document(decode(data, options.encoding), PurePath(source).stem, source)
+    """Load a plain text."""
+    return Document(decode(data, options.encoding), "", source)
 
 
 def load_markdown(data: bytes, source: str, options: LoaderOptions) -> Document:
@@ -55,7 +54,7 @@ def load_markdown(data: bytes, source: str, options: LoaderOptions) -> Document:
     named = FRONT_MATTER_TITLE.search(front.group(1)) if front else None
     first = next((heading.text for heading in headings if heading.level == 1), "")
     title = named.group(1).strip("\"'") if named else first
-    return Document(text, title or PurePath(source).stem, source, headings, begin=begin)
+    return Document(text, title, source, headings, begin=begin)
 
 
 def _headings(text: str, begin: int) -> Iterator[Heading]:
