@@ -28,12 +28,16 @@ def passages(
 
     from dalm import artifacts, progress
     from dalm.errors import UserError
-    from dalm.ingest.discovery import find_files
-    from dalm.ingest.ingestion import IngestOptions, ingest
-    from dalm.ingest.passage_writer import OutputFiles, PassageWriter
-    from dalm.ingest.skipped import log_skipped, write_skipped
+    from dalm.ingest.ingestion import check_settings, ingest
+    from dalm.ingest.loaders import find_files
+    from dalm.ingest.passage_writer import (
+        OutputFiles,
+        PassageWriter,
+        log_skipped,
+        write_skipped,
+    )
 
-    options = IngestOptions.of(settings)
+    check_settings(settings)
     output = OutputFiles.of(settings)
     own_files = (output.passages, output.settings, output.unread)
     files, skipped = find_files(docs, exclude=own_files)
@@ -48,7 +52,7 @@ def passages(
                 writer.copy(output.passages)
             total = sum(file.size for file in files)
             with progress.bar(total, "passages", "B", delay=2.0) as bar:
-                for batch in ingest(files, options, settings.processes):
+                for batch in ingest(files, settings):
                     writer.add(batch)
                     skipped += batch.skipped
                     bar.update(batch.size)

@@ -1,29 +1,17 @@
-"""Split a document into chunks: by headings, then paragraphs, then sentences, then words."""
+"""Split a document into passages: by headings, then paragraphs, then sentences, then words."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from dalm.ingest.document import Document, Heading
 from dalm.ingest.length_limit import LengthLimit
-from dalm.ingest.sentences import paragraph_starts, sentence_starts
-from dalm.ingest.words import word_spans
+from dalm.ingest.loaders.loader import Document, Heading
+from dalm.ingest.words import paragraph_starts, sentence_starts, word_spans
 from dalm.records import Passage
 
 HeadingPath = tuple[str, ...]
 Range = tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A passage that is `text[start:end]` of its document, below `headings`, on `page`."""
-
-    passage: Passage
-    start: int
-    end: int
-    headings: HeadingPath
-    page: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +49,31 @@ class Chunker:
         self.overlap = overlap
         self.min_words = min_words
 
-    def split(self, document: Document) -> list[Chunk]:
-        """Return a document's chunks in order; none if it is shorter than `min_words`."""
+    def split(self, document: Document) -> list[Passage]:
+        """Return a document's passages in order; none if it is shorter than `min_words`."""
         words = _Words(*word_spans(document.text, document.begin))
         if len(words.starts) < max(self.min_words, 1):
             return []
         lengths = self.length_limit.cumulative(document.text, words.starts)
         words, lengths = self._split_long_words(document.text, words, lengths)
         boundaries = _Boundaries(document.text, words.starts)
-        chunks = []
+        document_id = document.id  # once: a hash of the whole text
+        passages = []
         for section in self._sections(document, words):
             sentences = boundaries.sentences(section)
             for start, end in self._pack(document.text, words, lengths, sentences):
-                page = bisect_right(document.pages, start) or None
-                passage = Passage.of(document.text[start:end], document.title)
-                chunks.append(Chunk(passage, start, end, section.path, page))
-        return chunks
+                passage = Passage.of(
+                    document.text[start:end],
+                    document.title,
+                    document=document_id,
+                    source=document.source,
+                    headings=section.path,
+                    page=bisect_right(document.pages, start) or None,
+                    start=start,
+                    end=end,
+                )
+                passages.append(passage)
+        return passages
 
     def _split_long_words(
         self, text: str, words: "_Words", lengths: Sequence[int]

@@ -7,65 +7,28 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
-from typing import TYPE_CHECKING
 
 from dalm.config import Passages, check
 from dalm.errors import UserError
-from dalm.ingest.chunking import Chunk, Chunker
-from dalm.ingest.document import Document, File
+from dalm.ingest.chunking import Chunker
 from dalm.ingest.length_limit import LengthLimit, TokenLimit, WordLimit
 from dalm.ingest.loaders import loader_of, read_documents
-from dalm.ingest.loaders.loader import MEGABYTE, LoaderOptions
-from dalm.ingest.skipped import Skipped
-
-if TYPE_CHECKING:
-    from dalm.ingest.near_duplicates import Signatures
+from dalm.ingest.loaders.loader import Document, File, LoaderOptions, Skipped
+from dalm.ingest.near_duplicates import Signatures, signatures
+from dalm.io.text_lines import MEGABYTE, check_encoding
+from dalm.records import PROVENANCE, Passage
 
 BATCH_CHARACTERS, BATCH_ROWS = 1_000_000, 10_000  # of a table, at most
 QUEUED = 3  # batches per process submitted at once
 
 
-@dataclass(frozen=True, slots=True)
-class IngestOptions:
-    """How files are loaded and split: what each process needs to know."""
+def check_settings(settings: Passages) -> None:
+    """Refuse options that are out of range or without effect, and unknown encodings.
 
-    loader: LoaderOptions
-    max_words: int
-    max_tokens: int | None
-    tokenizer: str | None
-    overlap: int
-    min_words: int
-    signatures: bool
-    """Compute MinHash signatures, for the filter of near duplicates."""
-
-    @classmethod
-    def of(cls, settings: Passages) -> "IngestOptions":
-        """Take the options from the command's settings.
-
-        Raises:
-            UserError: an option out of range or without effect, or an unknown encoding.
-        """
-        _check(settings)
-        return cls(
-            loader=LoaderOptions(
-                text_column=settings.text_column,
-                title_column=settings.title_column,
-                encoding=settings.encoding,
-                max_bytes=settings.max_megabytes * MEGABYTE,
-            ),
-            max_words=settings.max_words,
-            max_tokens=settings.max_tokens,
-            tokenizer=settings.tokenizer,
-            overlap=settings.overlap,
-            min_words=settings.min_words,
-            signatures=settings.near_duplicates < 1,
-        )
-
-
-def _check(settings: Passages) -> None:
+    Raises:
+        UserError: names the option.
+    """
     check(settings)
-    if settings.tokenizer is not None and settings.max_tokens is None:
-        raise UserError("--tokenizer has no effect without --max-tokens; add it")
     limit = settings.max_tokens or settings.max_words
     if 2 * settings.overlap >= limit:
         raise UserError(f"--overlap {settings.overlap}: must be under half a passage, {limit}")
@@ -73,12 +36,7 @@ def _check(settings: Passages) -> None:
         raise UserError(
             f"--min-words {settings.min_words}: must be at most --max-words {settings.max_words}"
         )
-    try:
-        "".encode(settings.encoding)
-    except LookupError:
-        raise UserError(
-            f"--encoding {settings.encoding}: unknown encoding; try utf-8 or cp1252"
-        ) from None
+    check_encoding(settings.encoding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +44,7 @@ class Batch:
     """A file to load, or some of a table's documents; `size` is its share of the file's bytes."""
 
     file: File
-    documents: tuple[Document | Skipped, ...] | None
+    documents: Iterable[Document | Skipped] | None
     size: int
 
 
@@ -97,7 +55,7 @@ class BatchResult:
     size: int
     ids: list[str] = field(default_factory=list)
     lines: list[bytes] = field(default_factory=list)
-    signatures: "Signatures | None" = None
+    signatures: Signatures | None = None
     documents: int = 0
     short: int = 0
     """Documents shorter than the shortest passage."""
@@ -106,22 +64,23 @@ class BatchResult:
     skipped: list[Skipped] = field(default_factory=list)
 
 
-def ingest(files: Iterable[File], options: IngestOptions, processes: int) -> Iterator[BatchResult]:
-    """Load and split files on `processes` processes; the passages don't depend on their number.
+def ingest(files: Iterable[File], settings: Passages) -> Iterator[BatchResult]:
+    """Load and split files on several processes; the passages don't depend on their number.
 
     Raises:
         UserError: the tokenizer can't be loaded, or a process died.
     """
-    batches = make_batches(files, options.loader)
+    batches = make_batches(files, _loader_options(settings))
+    processes = settings.processes
     if processes == 1:
-        yield from map(Ingester(options), batches)
+        yield from map(Ingester(settings), batches)
         return
-    if options.tokenizer is not None:
-        Ingester(options)  # a wrong name is one error here, not one from each process
+    if settings.tokenizer is not None:
+        Ingester(settings)  # a wrong name is one error here, not one from each process
     queue: deque[tuple[Batch, Future[BatchResult]]] = deque()
     # Spawned, not forked: a fork would copy the locks of this process's threads, held or not.
     pool = ProcessPoolExecutor(
-        processes, mp_context=get_context("spawn"), initializer=_initialise, initargs=(options,)
+        processes, mp_context=get_context("spawn"), initializer=_initialise, initargs=(settings,)
     )
     try:
         for batch in batches:
@@ -138,6 +97,15 @@ def ingest(files: Iterable[File], options: IngestOptions, processes: int) -> Ite
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _loader_options(settings: Passages) -> LoaderOptions:
+    return LoaderOptions(
+        text_column=settings.text_column,
+        title_column=settings.title_column,
+        encoding=settings.encoding,
+        max_bytes=settings.max_megabytes * MEGABYTE,
+    )
 
 
 def make_batches(files: Iterable[File], options: LoaderOptions) -> Iterator[Batch]:
@@ -161,66 +129,51 @@ def make_batches(files: Iterable[File], options: LoaderOptions) -> Iterator[Batc
 class Ingester:
     """Load and split batches."""
 
-    def __init__(self, options: IngestOptions) -> None:
-        limit: LengthLimit = WordLimit(options.max_words)
-        if options.tokenizer is not None and options.max_tokens is not None:
-            limit = TokenLimit.from_pretrained(options.tokenizer, options.max_tokens)
-        self.options = options
-        self.chunker = Chunker(limit, overlap=options.overlap, min_words=options.min_words)
+    def __init__(self, settings: Passages) -> None:
+        limit: LengthLimit = WordLimit(settings.max_words)
+        if settings.tokenizer is not None and settings.max_tokens is not None:
+            limit = TokenLimit.from_pretrained(settings.tokenizer, settings.max_tokens)
+        self.chunker = Chunker(limit, overlap=settings.overlap, min_words=settings.min_words)
+        self.loader_options = _loader_options(settings)
+        self.has_signatures = settings.near_duplicates < 1  # for the filter of near duplicates
 
     def __call__(self, batch: Batch) -> BatchResult:
         """Load a batch's documents and split them."""
         result = BatchResult(batch.size)
-        documents: Iterable[Document | Skipped] | None = batch.documents
+        documents = batch.documents
         if documents is None:
-            documents = read_documents(batch.file, self.options.loader)
-        texts: list[str] = []
+            documents = read_documents(batch.file, self.loader_options)
+        passages: list[Passage] = []
         for document in documents:
             if isinstance(document, Skipped):
                 result.skipped.append(document)
             elif not document.text.strip():
                 result.empty += 1
             else:
-                chunks = self.chunker.split(document)
-                texts += [chunk.passage.text for chunk in chunks]
-                _add(document, chunks, result)
-        if self.options.signatures:
-            from dalm.ingest.near_duplicates import signatures
-
-            result.signatures = signatures(texts)
+                found = self.chunker.split(document)
+                result.documents += 1
+                result.short += not found
+                passages += found
+        result.ids = [passage.id for passage in passages]
+        result.lines = [to_json(passage) for passage in passages]
+        if self.has_signatures:
+            result.signatures = signatures([passage.text for passage in passages])
         return result
 
 
-def _add(document: Document, chunks: list[Chunk], result: BatchResult) -> None:
-    result.documents += 1
-    result.short += not chunks
-    result.ids += [chunk.passage.id for chunk in chunks]
-    document_id = document.id  # once: a hash of the whole text
-    result.lines += [to_json(chunk, document_id, document.source) for chunk in chunks]
-
-
-def to_json(chunk: Chunk, document: str, source: str) -> bytes:
-    """Return a chunk as a line of JSON, with the column names that other commands expect."""
-    columns: dict[str, object] = {
-        "id": chunk.passage.id,
-        "Title": chunk.passage.title,
-        "Passage": chunk.passage.text,
-        "document": document,
-        "source": source,
-        "headings": chunk.headings,
-        "page": chunk.page,
-        "start": chunk.start,
-        "end": chunk.end,
-    }
+def to_json(passage: Passage) -> bytes:
+    """Return a passage as a line of JSON, with the column names that other commands expect."""
+    columns = {"id": passage.id, "Title": passage.title, "Passage": passage.text}
+    columns |= {name: getattr(passage, name) for name in PROVENANCE}
     return json.dumps(columns, ensure_ascii=False).encode() + b"\n"
 
 
 _ingester: Ingester | None = None  # of a worker process
 
 
-def _initialise(options: IngestOptions) -> None:
+def _initialise(settings: Passages) -> None:
     global _ingester  # noqa: PLW0603 - what a worker process keeps between batches
-    _ingester = Ingester(options)
+    _ingester = Ingester(settings)
 
 
 def _ingest_batch(batch: Batch) -> BatchResult:

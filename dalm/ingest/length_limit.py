@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from dalm.errors import UserError
+from dalm.errors import UserError, one_line
 
 
 class LengthLimit(Protocol):
@@ -55,9 +55,9 @@ class TokenLimit:
         try:
             loaded = AutoTokenizer.from_pretrained(name)
         except Exception as error:  # network, name, a broken folder …
-            reason = " ".join(str(error).split())[:200]
             raise UserError(
-                f"--tokenizer {name} could not be loaded: {reason}; name a folder or a model"
+                f"--tokenizer {name} could not be loaded: {one_line(error)}; "
+                "name a folder or a model"
             ) from error
         if not loaded.is_fast:
             raise UserError(

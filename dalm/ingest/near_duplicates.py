@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dalm.ingest.words import split_words
+from dalm.io.splits import DisjointSets
 from dalm.records import normalise
 
 FUNCTIONS = 128
@@ -177,14 +178,7 @@ def group_near_duplicates(texts: Sequence[str], threshold: float) -> list[int]:
     if not texts:
         return []
     found = signatures(texts)
-    parents = list(range(len(texts)))
-
-    def root(i: int) -> int:
-        while parents[i] != i:
-            parents[i] = parents[parents[i]]
-            i = parents[i]
-        return i
-
+    groups = DisjointSets[int]()
     for band in found.view(np.uint32).T:
         _, first, inverse = np.unique(band, return_index=True, return_inverse=True)
         candidates = first[inverse]  # the first text with the same bytes in this band
@@ -192,6 +186,5 @@ def group_near_duplicates(texts: Sequence[str], threshold: float) -> list[int]:
         similar = (found[rows] == found[candidates[rows]]).mean(axis=1) >= threshold
         pairs = zip(rows[similar].tolist(), candidates[rows[similar]].tolist(), strict=True)
         for row, candidate in pairs:
-            low, high = sorted((root(row), root(candidate)))
-            parents[high] = low
-    return [root(i) for i in range(len(texts))]
+            groups.join(row, candidate)
+    return [groups.find(row) for row in range(len(texts))]

@@ -1,26 +1,26 @@
-"""Write new passages after those of the existing file, leaving out duplicates."""
+"""Write new passages after those of the existing file, and list what could not be read."""
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from dalm import artifacts, progress
 from dalm.config import Passages
 from dalm.errors import UserError
 from dalm.ingest.ingestion import BatchResult
-from dalm.ingest.skipped import Skipped
-
-if TYPE_CHECKING:
-    from dalm.ingest.near_duplicates import NearDuplicateFilter
+from dalm.ingest.loaders.loader import Skipped
+from dalm.ingest.near_duplicates import NearDuplicateFilter, signatures
 
 logger = logging.getLogger(__name__)
 
 SAME_OPTIONS = ("max_words", "max_tokens", "tokenizer", "overlap", "min_words")
 """Options that must be the same for all passages of a file."""
 BLOCK = 1024  # lines whose signatures are computed together
+LOGGED = 20  # skipped files named in the log; the table has all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,21 +124,13 @@ class Counts:
             )
 
 
-def _filter(near_duplicates: float) -> "NearDuplicateFilter | None":
-    if near_duplicates >= 1:
-        return None
-    from dalm.ingest.near_duplicates import NearDuplicateFilter
-
-    return NearDuplicateFilter(near_duplicates)
-
-
 class PassageWriter:
     """Write passages that are new, by id and unlike earlier ones, to an open file."""
 
     def __init__(self, out: IO[bytes], near_duplicates: float) -> None:
         """Leave out passages of at least the similarity `near_duplicates`; 1 turns this off."""
         self.out = out
-        self.filter = _filter(near_duplicates)
+        self.filter = NearDuplicateFilter(near_duplicates) if near_duplicates < 1 else None
         self.counts = Counts()
         self._seen: set[bytes] = set()
         self._existing: set[bytes] = set()
@@ -177,8 +169,6 @@ class PassageWriter:
             self._existing.add(key)
             texts.append(text)
         if self.filter:
-            from dalm.ingest.near_duplicates import signatures
-
             self.filter.add(signatures(texts))
         self.out.writelines(lines)
         self.counts.existing += len(lines)
@@ -210,3 +200,38 @@ class PassageWriter:
             self.counts.missing -= 1
             return False
         return True
+
+
+# What could not be read
+
+
+def write_skipped(path: Path, skipped: Sequence[Skipped]) -> None:
+    """Write a tsv of sources and reasons; delete it when nothing was skipped."""
+    if not skipped:
+        path.unlink(missing_ok=True)
+        return
+    rows = (f"{_one_line(each.source)}\t{_one_line(each.reason)}\n" for each in skipped)
+    artifacts.write_text(path, "source\treason\n" + "".join(rows))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def log_skipped(skipped: Sequence[Skipped], path: Path) -> None:
+    """Log the first skipped files, the counts by reason, and where all of them are listed."""
+    if not skipped:
+        return
+    for each in skipped[:LOGGED]:
+        logger.warning("unread     %s: %s", each.source, each.reason)
+    reasons = Counter(_short(each.reason) for each in skipped)
+    counts = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(5))
+    more = f", … ({len(reasons) - 5} other reasons)" if len(reasons) > 5 else ""
+    logger.warning("unread     %d in all: %s%s; see %s", len(skipped), counts, more, path)
+
+
+def _short(reason: str) -> str:
+    """Return a reason without its line and remedy, so that equal ones are counted together."""
+    line, _, rest = reason.partition(": ")
+    without_line = rest if line.startswith("line ") and rest else reason
+    return without_line.partition(";")[0].partition(" (")[0]

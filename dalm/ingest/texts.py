@@ -5,23 +5,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dalm.errors import UserError
-from dalm.ingest.discovery import find_files
-from dalm.ingest.document import Document, File
-from dalm.ingest.loaders import read_documents
-from dalm.ingest.loaders.loader import LoaderOptions
-from dalm.ingest.skipped import Skipped
+from dalm.ingest.loaders import find_files, read_documents
+from dalm.ingest.loaders.loader import LoaderOptions, Skipped
 from dalm.io.cell_values import CellError, cell_text, values_at
 from dalm.io.columns import find_text_columns
 from dalm.io.splits import split_by_document
-from dalm.io.tables import read_table
+from dalm.io.tables import NAMED, read_table
 from dalm.io.text_lines import check_encoding
 from dalm.progress import track
 from dalm.records import Example, Passage
 
 logger = logging.getLogger(__name__)
 
-NAMED = 5
-"""Skipped files and rows that are named in the log."""
 SAVED = ("dataset_info.json", "dataset_dict.json", "state.json")
 """Files by which a saved dataset is recognised among folders."""
 
@@ -71,16 +66,11 @@ def _of_files(
     files, not_read = find_files([source])
     unread += not_read
     for file in track(files, len(files), "texts", "file"):
-        for document in _documents(file, options, unread):
-            yield document.text[document.begin :].strip(), document.title
-
-
-def _documents(file: File, options: LoaderOptions, unread: list[Skipped]) -> Iterator[Document]:
-    for document in read_documents(file, options):
-        if isinstance(document, Skipped):
-            unread.append(document)
-        else:
-            yield document
+        for document in read_documents(file, options):
+            if isinstance(document, Skipped):
+                unread.append(document)
+            else:
+                yield document.text[document.begin :].strip(), document.title
 
 
 def _of_dataset(

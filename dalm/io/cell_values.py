@@ -1,8 +1,12 @@
-"""Turn cells of tables into texts, and follow paths into nested JSON."""
+"""Read cells of tables: texts, lists of negatives, provenance, and paths into nested JSON."""
 
+import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime, time
+from typing import Any
+
+LONGEST_NAME = 500  # characters of a document's or file's name; what is longer is its text
 
 
 class CellError(ValueError):
@@ -58,16 +62,85 @@ def kind_of(value: object) -> str:
     return "null" if value is None else names.get(type(value), "a number")
 
 
+# Hard negatives
+
+
+def listed_texts(cell: object) -> list[str]:
+    """Return the texts in a cell that holds one or a list of them, without blank ones.
+
+    A list may be written as JSON, as in a csv file: `["one passage", "another"]`.
+
+    Raises:
+        CellError: neither a list of texts nor a text.
+    """
+    return [text for text in map(cell_text, _items(cell)) if text]
+
+
+def _items(cell: object) -> Sequence[object]:
+    if isinstance(cell, list):
+        return cell
+    if isinstance(cell, bool | int | float) and not math.isnan(cell):  # which is a missing cell
+        raise CellError("a number, not a passage; rename it, or name another --negatives-column")
+    if isinstance(cell, str) and cell.lstrip().startswith("["):
+        try:
+            found = json.loads(cell)
+        except ValueError:
+            return [cell]  # a passage that begins with a bracket
+        if isinstance(found, list) and all(isinstance(item, str) for item in found):
+            return found
+    return [cell]
+
+
+# Provenance
+
+
+def provenance_of(cells: Mapping[str, object]) -> dict[str, Any]:
+    """Return the provenance in a row's cells as fields of a passage; others are left out."""
+    found: dict[str, Any] = {}
+    for name, cell in cells.items():
+        if name == "headings":
+            value: object = _headings(cell)
+        elif name in ("page", "start", "end"):
+            value = _whole_number(cell)
+        else:
+            value = str(cell) if isinstance(cell, str | int) else None
+            value = value if value and len(value) <= LONGEST_NAME else None
+        if value not in (None, "", ()):
+            found[name] = value
+    return found
+
+
+def _headings(cell: object) -> tuple[str, ...]:
+    if isinstance(cell, str) and cell.startswith("["):  # as a csv file holds a list
+        try:
+            cell = json.loads(cell)
+        except ValueError:
+            return (str(cell),)
+    if isinstance(cell, str):
+        return (cell,) if cell.strip() else ()
+    return tuple(map(str, cell)) if isinstance(cell, list | tuple) else ()
+
+
+def _whole_number(cell: object) -> int | None:
+    if isinstance(cell, str) and cell.isascii() and cell.isdecimal():
+        return int(cell)
+    if isinstance(cell, float) and cell.is_integer():  # as whole numbers beside missing ones
+        return int(cell)
+    return cell if isinstance(cell, int) and not isinstance(cell, bool) else None
+
+
+def extra_of(cells: Mapping[str, object]) -> dict[str, object]:
+    """Return the cells that a passage keeps: texts, numbers and booleans, no empty ones."""
+    found: dict[str, object] = {}
+    for name, cell in cells.items():
+        value = cell.isoformat() if isinstance(cell, datetime | date | time) else cell
+        is_number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+        if is_number or (isinstance(value, str) and value):
+            found[name] = value
+    return found
+
+
 # Nested values
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """A value on the way, the names that are left to follow, and the nearest title so far."""
-
-    value: object
-    path: tuple[str, ...]
-    title: object = ""
 
 
 def values_at(
@@ -83,17 +156,16 @@ def values_at(
         yield row[name], _title_in(row, title_name) or title
         return
     path = (name,) if name in row else tuple(name.split("."))
-    waiting = [_Step(row, path, title)]
+    waiting: list[tuple[object, tuple[str, ...], object]] = [(row, path, title)]
     while waiting:
-        step = waiting.pop()
-        if isinstance(step.value, list):
-            waiting += [_Step(each, step.path, step.title) for each in reversed(step.value)]
-        elif not step.path:
-            yield step.value, step.title
-        elif isinstance(step.value, dict):
-            title = _title_in(step.value, title_name) or step.title
-            if step.path[0] in step.value:
-                waiting.append(_Step(step.value[step.path[0]], step.path[1:], title))
+        value, names, title = waiting.pop()
+        if isinstance(value, list):
+            waiting += [(each, names, title) for each in reversed(value)]
+        elif not names:
+            yield value, title
+        elif isinstance(value, dict) and names[0] in value:
+            nearest = _title_in(value, title_name) or title
+            waiting.append((value[names[0]], names[1:], nearest))
 
 
 def _title_in(found: Mapping[str, object], name: str | None) -> object:

@@ -1,13 +1,16 @@
-"""Find the columns of a table by their names: query, passage, answer, title."""
+"""Find the columns of a table by their names: texts, hard negatives, provenance."""
 
 import logging
+import re
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal
 
 from dalm.config import Columns, PairColumns
 from dalm.errors import UserError
-from dalm.io.table import Table
+from dalm.io.cell_values import extra_of, provenance_of
+from dalm.io.tables import Table
+from dalm.records import PROVENANCE
 
 logger = logging.getLogger(__name__)
 
@@ -16,13 +19,8 @@ Role = Literal["query", "passage", "answer", "title", "negatives"]
 OLDER_NAMES: dict[Role, tuple[str, ...]] = {
     "passage": ("Abstract", "Context"),
     "query": ("Question",),
-    "answer": (),
-    "title": (),
-    "negatives": (),
 }
-TEXT_COLUMNS = (
-    *("passage", "text", "body", "content", "contents", "abstract", "context", "document"),
-)
+TEXT_COLUMNS = "passage text body content contents abstract context document".split()
 """What a column of texts is often called, in the order in which they are looked for."""
 
 
@@ -89,7 +87,7 @@ def _find(table: Table, role: Role, name: str, claimed: Collection[str]) -> str 
         raise missing_column(table, role, name)
     free = {column.lower(): column for column in table.columns if column not in claimed}
     common = _only_text_column(free) if role == "passage" else []
-    for other in (default, *OLDER_NAMES[role], *common):
+    for other in (default, *OLDER_NAMES.get(role, ()), *common):
         if column := free.get(other.lower()):
             logger.info("%s: no column %r, reading %r as the %s", table.name, name, column, role)
             return column
@@ -107,10 +105,54 @@ def _only_text_column(free: Collection[str]) -> list[str]:
 def missing_column(table: Table, role: Role, name: str) -> UserError:
     """Return the error for a column that isn't there, with the likeliest one as the remedy."""
     by_lower_case = {column.lower(): column for column in table.columns}
-    meant = (name, *OLDER_NAMES[role], *(TEXT_COLUMNS if role == "passage" else ()))
+    meant = (name, *OLDER_NAMES.get(role, ()), *(TEXT_COLUMNS if role == "passage" else ()))
     near = [get_close_matches(each.lower(), by_lower_case, n=1) for each in meant]
     likely = next((by_lower_case[match[0]] for match in near if match), "NAME")
     return UserError(
         f"{table.name} has no column {name!r} for the {role}, "
         f"only {', '.join(map(repr, table.columns))}; set --{role}-column {likely}"
     )
+
+
+def negative_columns(table: Table, name: str, claimed: Collection[str] = ()) -> list[str]:
+    """Return the columns with the hard negatives that `name` stands for; empty if there are none.
+
+    That is the column itself, or the numbered ones of its name: `Negative 1`, `Negative 2` for
+    `Negatives`, and `negative`, `negative_1`, as sentence-transformers writes them. An empty name
+    means none.
+    """
+    if not name or table.has(name):
+        return [name] if name else []
+    pattern = re.compile(rf"{re.escape(name.removesuffix('s'))}s?[ _-]?(\d*)", re.IGNORECASE)
+    matches = {
+        column: match
+        for column in table.columns
+        if column not in claimed and (match := pattern.fullmatch(column))
+    }
+    return sorted(matches, key=lambda column: int(matches[column][1] or 0))
+
+
+class ProvenanceColumns:
+    """The columns that say where the passage in each row was taken from, named as in `PROVENANCE`.
+
+    A span and a page count from the beginning of something: without a column that names it they
+    mean something else. `with_extra` adds the further columns of plain values.
+    """
+
+    def __init__(self, table: Table, claimed: Collection[str], *, with_extra: bool = False) -> None:
+        free = [name for name in PROVENANCE if name in table.columns and name not in claimed]
+        if "document" not in free:
+            free = [name for name in free if name not in ("start", "end")]
+        if not {"document", "source"}.intersection(free):
+            free = [name for name in free if name != "page"]
+        known = {*claimed, *PROVENANCE, "id", "_id"}
+        extra = [name for name in table.plain if name not in known] if with_extra else []
+        self._provenance = {name: table.column(name) for name in free}
+        self._extra = {name: table.column(name) for name in extra}
+
+    def of(self, row: int) -> dict[str, Any]:
+        """Return a row's provenance as fields of a passage."""
+        fields = provenance_of({name: cells[row] for name, cells in self._provenance.items()})
+        if self._extra:
+            fields["extra"] = extra_of({name: cells[row] for name, cells in self._extra.items()})
+        return fields

@@ -1,18 +1,25 @@
-"""Read judged queries, and the passages to search for them, from a table or a BEIR folder."""
+"""Read judged queries, and the passages to search for them, from a table or a BEIR folder.
+
+BEIR's layout is corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv (Thakur et al., 2021,
+arXiv:2104.08663).
+"""
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from dalm.config import Columns
 from dalm.errors import UserError
-from dalm.io.beir import find_beir, read_beir
+from dalm.io.columns import ProvenanceColumns
 from dalm.io.examples import Field, read_passages, read_rows
-from dalm.io.table import Table
-from dalm.io.tables import read_table
+from dalm.io.tables import Table, read_table
+from dalm.io.trec import read_qrels
 from dalm.records import Example, JudgedQuery, Passage, passage_id
 
 logger = logging.getLogger(__name__)
+
+Read = tuple[list[JudgedQuery], dict[str, Passage]]
 
 TRUE, FALSE = {"true", "yes", "1", "1.0"}, {"false", "no", "0", "0.0"}
 
@@ -48,19 +55,20 @@ def read_evaluation_set(
     Raises:
         UserError: something can't be read, ids don't match, or no query or passage is left.
     """
-    beir = find_beir(source)
+    beir = _find_beir(source)
     if beir is not None:
-        queries, found = read_beir(
-            *beir, prepend_title=columns.prepend_title, encoding=columns.encoding
-        )
-        read = EvaluationSet(name=":".join(map(str, beir)), queries=queries, passages=found)
+        name = ":".join(map(str, beir))
+        queries, passages = _read_beir(*beir, columns)
     else:
         table = read_table(source, encoding=columns.encoding)
-        read = _read_table(table, columns, set(needs), answerable_column)
-    passages = dict(read.passages)
+        name = table.name
+        queries, passages = _read_table(table, columns, set(needs), answerable_column)
     for each in knowledge_base:
         for passage in read_passages(each, columns):
-            passages[passage.id] = _with_provenance(passages.get(passage.id), passage)
+            known = passages.setdefault(passage.id, passage)
+            if not known.provenance():
+                passages[passage.id] = known.with_provenance(passage)
+    read = EvaluationSet(name=name, queries=queries, passages=passages)
     if not passages:
         raise UserError(f"{source} has no passages to search; name a knowledge base, --passages")
     if read.unjudged == len(read.queries) and "passage" in needs:
@@ -71,22 +79,13 @@ def read_evaluation_set(
             *(source, read.unjudged, len(read.queries)),
         )
     logger.info("searching  %d passages for %d queries", len(passages), len(read.queries))
-    return replace(read, passages=passages)
-
-
-def _with_provenance(known: Passage | None, other: Passage) -> Passage:
-    """Return a passage that is known, with the other's provenance if it has none of its own."""
-    if known is None:
-        return other
-    return known if known.provenance() else known.with_provenance(other)
+    return read
 
 
 # Tables
 
 
-def _read_table(
-    table: Table, columns: Columns, needs: set[Field], answerable_column: str
-) -> EvaluationSet:
+def _read_table(table: Table, columns: Columns, needs: set[Field], answerable_column: str) -> Read:
     answerable = _answerable(table, answerable_column)
     if any(mark is not None for mark in answerable):
         needs = needs - {"passage", "answer"}  # an unanswerable question has neither
@@ -102,7 +101,7 @@ def _read_table(
             *(len(queries), len(rows)),
         )
     passages = {e.passage.id: e.passage for e in rows.values() if e.passage}
-    return EvaluationSet(name=table.name, queries=queries, passages=passages)
+    return queries, passages
 
 
 def _judged(key: str, found: Sequence[tuple[Example, bool | None]], table: str) -> JudgedQuery:
@@ -131,12 +130,73 @@ def _answerable(table: Table, column: str) -> Sequence[bool | None]:
         if column != "Answerable":
             raise UserError(f"{table.name} has no column {column!r}; set --answerable-column")
         return [None] * table.rows
-    return list(_marks(table, column))
-
-
-def _marks(table: Table, column: str) -> Iterator[bool | None]:
+    marks = list[bool | None]()
     for row, text in enumerate(table.texts(column)):
         mark = text.strip().lower()
         if mark and mark not in TRUE | FALSE:
             raise table.bad_cell(row, column, f"{text!r} is neither true nor false")
-        yield mark in TRUE if mark else None
+        marks.append(mark in TRUE if mark else None)
+    return marks
+
+
+# BEIR
+
+
+def _find_beir(source: str) -> tuple[Path, str] | None:
+    """Return the folder in BEIR's layout that `source` names, and its split; None if it is none."""
+    name, _, split = source.rpartition(":")
+    for folder, part in ((source, "test"), (name, split)):
+        if folder and (Path(folder) / "corpus.jsonl").is_file():
+            return Path(folder), part
+    return None
+
+
+def _read_beir(folder: Path, split: str, columns: Columns) -> Read:
+    """Read the judged queries of a split, and all passages by their ids.
+
+    BEIR's published figures put the title before the text: `prepend_title`.
+    """
+    file = folder / "qrels" / f"{split}.tsv"
+    if not file.is_file():
+        splits = sorted(path.stem for path in (folder / "qrels").glob("*.tsv"))
+        raise UserError(
+            f"{folder} has no judgements {file}; its splits are: {', '.join(splits) or 'none'}"
+        )
+    qrels = read_qrels(file)
+    corpus = _read_beir_table(folder / "corpus.jsonl", columns.encoding)
+    passages = {each.id: each for each in _beir_passages(corpus, columns.prepend_title)}
+    asked = _read_beir_table(folder / "queries.jsonl", columns.encoding)
+    queries = dict(zip(asked.texts("_id"), asked.texts("text"), strict=True))
+    _check_ids(file, "query", qrels, queries)
+    _check_ids(file, "passage", (p for grades in qrels.values() for p in grades), passages)
+    judged = [
+        JudgedQuery(id=each, query=queries[each], relevant=grades, group=each)
+        for each, grades in qrels.items()
+    ]
+    return judged, passages
+
+
+def _read_beir_table(file: Path, encoding: str | None) -> Table:
+    table = read_table(file, encoding=encoding)
+    for column in ("_id", "text"):
+        if column not in table.columns:
+            raise UserError(f"{file} has no field {column!r}; BEIR's layout has it in every line")
+    return table
+
+
+def _beir_passages(table: Table, prepend_title: bool) -> Iterator[Passage]:
+    ids, texts = table.texts("_id"), table.texts("text")
+    titles = table.texts("title") if "title" in table.columns else [""] * table.rows
+    provenance = ProvenanceColumns(table, ("_id", "text", "title"), with_extra=True)
+    for row, (name, text, title) in enumerate(zip(ids, texts, titles, strict=True)):
+        whole = f"{title}\n{text}" if prepend_title and title else text
+        yield Passage(name, whole, title, **provenance.of(row))
+
+
+def _check_ids(file: Path, what: str, judged: Iterable[str], known: Mapping[str, object]) -> None:
+    missing = [name for name in dict.fromkeys(judged) if name not in known]
+    if missing:
+        raise UserError(
+            f"{file} judges {len(missing)} {what} ids that the folder doesn't have, such as "
+            f"{missing[0]!r}; take another version of the folder, or remove the lines"
+        )

@@ -1,19 +1,22 @@
 """Read examples and passages from tables, by the names of their columns."""
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from dalm.config import NegativesColumn, PairColumns
 from dalm.errors import UserError
-from dalm.io.cell_values import CellError, cell_text, values_at
-from dalm.io.columns import OLDER_NAMES, Role, find_columns, missing_column
-from dalm.io.negative_columns import negative_columns, read_negatives
-from dalm.io.provenance import extra_columns, extra_of, provenance_columns, provenance_of
-from dalm.io.table import Table
-from dalm.io.tables import NAMED, read_table
+from dalm.io.cell_values import CellError, cell_text, listed_texts, values_at
+from dalm.io.columns import (
+    OLDER_NAMES,
+    ProvenanceColumns,
+    Role,
+    find_columns,
+    missing_column,
+    negative_columns,
+)
+from dalm.io.tables import NAMED, Table, read_table
 from dalm.records import Example, Passage
 
 logger = logging.getLogger(__name__)
@@ -54,21 +57,19 @@ def read_rows(
     found = find_columns(table, columns, needed, needed.union(optional))
     kept, texts = _read_texts(table, found, needed)
     nothing = [""] * len(kept)
-    answers, golds, titles = (texts.get(r, nothing) for r in ("answer", "passage", "title"))
-    passages = _Passages(table, columns, provenance_columns(table, found.values()))
-    examples = [
-        Example(query, answer or None, passages.of(text, title, row) if text else None)
-        for row, query, answer, text, title in zip(
-            kept, texts["query"], answers, golds, titles, strict=True
-        )
+    answers, written, titles = (texts.get(r, nothing) for r in ("answer", "passage", "title"))
+    passages = _Passages(ProvenanceColumns(table, found.values()), columns.prepend_title)
+    golds = [
+        passages.of(text, title, row) if text else None
+        for row, text, title in zip(kept, written, titles, strict=True)
     ]
     negatives = _negatives(table, columns, kept, passages)
-    if negatives is not None:
-        examples = [
-            replace(example, negatives=_without_gold(example, found_negatives))
-            for example, found_negatives in zip(examples, negatives, strict=True)
-        ]
-    return dict(zip(kept, examples, strict=True))
+    return {
+        row: Example(query, answer or None, gold, _without_gold(others, gold))
+        for row, query, answer, gold, others in zip(
+            kept, texts["query"], answers, golds, negatives, strict=True
+        )
+    }
 
 
 def read_passages(source: str | Path, columns: PairColumns) -> list[Passage]:
@@ -83,8 +84,8 @@ def read_passages(source: str | Path, columns: PairColumns) -> list[Passage]:
     found = find_columns(table, columns, {"passage"}, {"passage"})
     title = found.get("title")
     asks = any(table.has(name) for name in (columns.query_column, *OLDER_NAMES["query"]))
-    extra = () if asks else extra_columns(table, found.values())
-    passages = _Passages(table, columns, provenance_columns(table, found.values()), extra)
+    provenance = ProvenanceColumns(table, found.values(), with_extra=not asks)
+    passages = _Passages(provenance, columns.prepend_title)
     distinct: dict[str, Passage] = {}
     skipped_rows = _SkippedRows(table)
     filled = bytearray(table.rows)  # rows with a passage
@@ -123,26 +124,15 @@ def _passage_cells(
 class _Passages:
     """Make passages: equal ones are hashed once, and shared between rows."""
 
-    def __init__(
-        self,
-        table: Table,
-        columns: PairColumns,
-        provenance: Sequence[str],
-        extra: Sequence[str] = (),
-    ) -> None:
-        self.prepend_title = columns.prepend_title
-        self._provenance = {name: table.column(name) for name in provenance}
-        self._extra = {name: table.column(name) for name in extra}
+    def __init__(self, provenance: ProvenanceColumns, prepend_title: bool) -> None:
+        self.provenance = provenance
+        self.prepend_title = prepend_title
         self.made: dict[tuple[str, str], Passage] = {}
 
     def of(self, text: str, title: str, row: int | None = None) -> Passage:
         """Return the passage; one that is new has the provenance of its row."""
         if (text, title) not in self.made:
-            known: dict[str, Any] = {}
-            if row is not None and self._provenance:
-                known = provenance_of({name: c[row] for name, c in self._provenance.items()})
-            if row is not None and self._extra:
-                known["extra"] = extra_of({name: c[row] for name, c in self._extra.items()})
+            known = {} if row is None else self.provenance.of(row)
             whole = f"{title}\n{text}" if self.prepend_title and title else text
             self.made[text, title] = Passage.of(whole, title, **known)
         return self.made[text, title]
@@ -153,8 +143,8 @@ class _Passages:
 
 def _negatives(
     table: Table, columns: PairColumns, kept: Sequence[int], passages: _Passages
-) -> list[list[Passage]] | None:
-    """Read the negatives of the rows that are kept; None if the table has none.
+) -> list[list[Passage]]:
+    """Read the negatives of the rows that are kept.
 
     A table's own passage is known by its text, with its title before it or without: so it is one
     passage, gold or negative, whether titles were prepended when negatives were mined or not.
@@ -164,7 +154,7 @@ def _negatives(
     if not found:
         if name and name != NegativesColumn.negatives_column:
             raise missing_column(table, "negatives", name)
-        return None
+        return [[] for _ in kept]
     known: dict[str, Passage] = {}
     for (text, title), passage in passages.made.items():
         for written in (text, f"{title}\n{text}"):
@@ -177,12 +167,27 @@ def _negatives(
     return negatives
 
 
-def _without_gold(example: Example, negatives: Sequence[Passage]) -> tuple[Passage, ...]:
+def read_negatives(table: Table, columns: Sequence[str]) -> list[list[str]]:
+    """Return each row's texts from one column of lists or several of texts, without blank ones.
+
+    Raises UserError for a cell that is neither a list of texts nor a text.
+    """
+    rows: list[list[str]] = [[] for _ in range(table.rows)]
+    for column in columns:
+        for row, cell in enumerate(table.column(column)):
+            try:
+                rows[row] += listed_texts(cell)
+            except CellError as error:
+                raise table.bad_cell(row, column, error) from None
+    return [list(dict.fromkeys(texts)) for texts in rows]
+
+
+def _without_gold(negatives: Sequence[Passage], gold: Passage | None) -> tuple[Passage, ...]:
     """Return a row's negatives once each, without its gold passage; none if it has no gold one."""
-    if example.passage is None:
+    if gold is None:
         return ()
     distinct = {negative.id: negative for negative in negatives}
-    distinct.pop(example.passage.id, None)
+    distinct.pop(gold.id, None)
     return tuple(distinct.values())
 
 
@@ -241,22 +246,19 @@ class _SkippedRows:
         reasons = [self.broken[row] for row in sorted(self.broken)]
         counts = ", ".join(f"{column!r} in {len(rows)}" for column, rows in self.empty.items())
         if len(skipped) == total:
-            parts = [f"empty are {counts}; fill the cells or name other columns"] if counts else []
-            raise UserError(
-                f"{name}: none of its {total} rows can be used, {'; '.join([*reasons[:1], *parts])}"
-            )
+            problems = reasons[:1]
+            if counts:
+                problems.append(f"empty are {counts}; fill the cells or name other columns")
+            raise UserError(f"{name}: none of its {total} rows can be used, {'; '.join(problems)}")
         for reason in reasons[:NAMED]:
             logger.warning("unread     %s, %s", name, reason)
         if reasons:
             logger.warning("unread     %d of %d rows of %s", len(reasons), total, name)
         if counts:
-            empty = set().union(*self.empty.values())
+            empty = sorted(set().union(*self.empty.values()))
+            places = ", ".join(self.table.place(row).partition(" ")[2] for row in empty[:5])
+            more = ", …" if len(empty) > 5 else ""
             logger.warning(
-                "%s: skipped %d of %d rows, empty are %s (%s)",
-                *(name, len(empty), total, counts, self._places(sorted(empty))),
+                "%s: skipped %d of %d rows, empty are %s (%ss %s%s)",
+                *(name, len(empty), total, counts, self.table.unit, places, more),
             )
-
-    def _places(self, rows: Iterable[int]) -> str:
-        rows = list(rows)
-        numbers = [self.table.place(row).partition(" ")[2] for row in rows[:5]]
-        return f"{self.table.unit}s {', '.join(numbers)}{', …' * (len(rows) > 5)}"

@@ -6,12 +6,16 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from dalm.errors import UserError
 from dalm.io.cell_values import CellError, check_surrogates, kind_of
-from dalm.io.text_lines import BrokenFileError, BrokenLineError, read_lines, too_large
+from dalm.io.text_lines import BrokenLineError, UnreadableError, read_lines, too_large
+
+Line = tuple[int, str | BrokenLineError]
+Lines = Iterator[Line]
 
 FIELD_LIMIT = 2**31 - 1  # characters in a csv field; the largest that every platform's long holds
 _PARQUET_BATCH = 1024  # rows
@@ -73,7 +77,7 @@ def read_rows(
 
     Raises:
         UserError: the extension is unknown.
-        BrokenFileError: while the rows are gone through, too: nothing more of the file can be
+        UnreadableError: while the rows are gone through, too: nothing more of the file can be
             read. A quote that is never closed is one, for it would swallow rows in silence.
     """
     if kind(path) not in READERS:
@@ -84,9 +88,6 @@ def read_rows(
     if kind(path) in DELIMITERS:
         return _delimited_rows(numbered, DELIMITERS[kind(path)], select)
     return _json_rows(numbered, by_line=kind(path) != ".json", max_bytes=max_bytes)
-
-
-Lines = Iterator[tuple[int, str | BrokenLineError]]
 
 
 def _whole(lines: Lines) -> Iterator[str]:
@@ -134,7 +135,7 @@ def _next_row(reader: Any) -> list[str] | None:
                 return found
             begun = reader.line_num + 1
     except csv.Error as error:
-        raise BrokenFileError(
+        raise UnreadableError(
             f"the quotes of a row from line {begun} on are broken ({error}); quote the "
             'whole field and write a quote inside it twice: ""'
         ) from error
@@ -145,10 +146,10 @@ def _next_row(reader: Any) -> list[str] | None:
 
 def _header(header: list[str], delimiter: str) -> list[str]:
     if not any(header):
-        raise BrokenFileError("it is empty; its first line must name the columns")
+        raise UnreadableError("it is empty; its first line must name the columns")
     others = [mark for mark in ",;\t|" if mark != delimiter]
     if len(header) == 1 and (found := [mark for mark in others if mark in header[0]]):
-        raise BrokenFileError(
+        raise UnreadableError(
             f"its columns seem to be separated by {found[0]!r}, not by {delimiter!r}; "
             "save it as .csv with commas or as .tsv with tabs"
         )
@@ -163,7 +164,7 @@ def _json_rows(lines: Lines, *, by_line: bool, max_bytes: int | None) -> Rows:
 
     A list has to be read as a whole. A text in the place of an object is its column `text`.
     """
-    first: list[tuple[int, str | BrokenLineError]] = []
+    first: list[Line] = []
     start = ""
     for number, line in lines:
         first.append((number, line))
@@ -172,14 +173,14 @@ def _json_rows(lines: Lines, *, by_line: bool, max_bytes: int | None) -> Rows:
             break
     if not start:
         return Rows(None, "line", iter(()))
-    lines = _chained(first, lines)
+    lines = chain(first, lines)
     if by_line and not start.startswith("["):
         return Rows(None, "line", _objects_by_line(lines))
     held = _held(lines, max_bytes)
     try:
         text = "".join(_whole(iter(held)))
         parsed = _parsed(text)
-    except BrokenFileError:
+    except UnreadableError:
         if not _is_json(start) or not any(
             not isinstance(line, str) or line.strip() for _, line in held[len(first) :]
         ):
@@ -191,18 +192,13 @@ def _json_rows(lines: Lines, *, by_line: bool, max_bytes: int | None) -> Rows:
     return Rows(None, "item", map(read, [0], [parsed]))
 
 
-def _chained(first: list[tuple[int, str | BrokenLineError]], rest: Lines) -> Lines:
-    yield from first
-    yield from rest
-
-
-def _held(lines: Lines, max_bytes: int | None) -> list[tuple[int, str | BrokenLineError]]:
+def _held(lines: Lines, max_bytes: int | None) -> list[Line]:
     """Keep a file's lines, up to a limit."""
     held, size = [], 0
     for number, line in lines:
         size += len(line) if isinstance(line, str) else 0
         if max_bytes is not None and size > max_bytes:
-            raise too_large(max_bytes, "the file")
+            raise too_large(max_bytes)
         held.append((number, line))
     return held
 
@@ -215,7 +211,7 @@ def _objects_by_line(lines: Lines) -> Iterator[Row | UnreadRow]:
             try:
                 has_escapes = _SURROGATE.search(line) is not None
                 yield _object(number, _parsed(line.rstrip()), has_escapes=has_escapes)
-            except BrokenFileError as error:
+            except UnreadableError as error:
                 yield UnreadRow(number, str(error).removeprefix("line 1, "))
 
 
@@ -236,12 +232,12 @@ def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise BrokenFileError(
+        raise UnreadableError(
             f"line {error.lineno}, character {error.colno}: broken JSON ({error.msg}); write one "
             "object a line, or one list of objects"
         ) from error
     except (ValueError, RecursionError) as error:  # a number or a nest too large to read
-        raise BrokenFileError(f"broken JSON ({error})") from error
+        raise UnreadableError(f"broken JSON ({error})") from error
 
 
 def _is_json(text: str) -> bool:

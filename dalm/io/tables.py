@@ -3,37 +3,95 @@
 import logging
 import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from dalm.errors import UserError, one_line
-from dalm.io.cell_values import value_at
-from dalm.io.table import Table, nested, plain_columns, reading
-from dalm.io.table_files import READERS, Row, Rows, UnreadRow, kind, read_rows
+from dalm.io.cell_values import CellError, cell_text, value_at
+from dalm.io.table_files import READERS, Row, Rows, Unit, kind, read_rows
 from dalm.io.text_lines import check_encoding
-
-__all__ = ["NAMED", "OnError", "Table", "kind", "one_line", "read_file", "read_table"]
 
 logger = logging.getLogger(__name__)
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:.+)?")
 NAMED = 5
 """Unread rows that are named in the log, each with the reason."""
+PLAIN_TYPES = re.compile(r"(large_)?string|bool|u?int\d+|(half_)?float|double|date.*|timestamp.*")
+"""Arrow's types of texts, numbers, booleans and dates."""
 
-OnError = Literal["raise", "skip"]
+
+@dataclass(frozen=True)
+class Table:
+    """A table's cells by columns.
+
+    `read(name)` reads the cells of one column, row 1 first: images or vectors beside the texts cost
+    nothing. `numbers` are the places of the rows in the file, counted in `unit`s; rows that could
+    not be read have none. `plain` are columns of texts, numbers and booleans, as far as is known
+    without reading them.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: int
+    read: Callable[[str], Sequence[object]]
+    unit: Unit = "row"
+    numbers: Sequence[int] | None = None
+    plain: tuple[str, ...] = ()
+
+    def column(self, name: str) -> Sequence[object]:
+        """Return the cells of a column, or the values at a path into nested JSON: `body.text`."""
+        root = name.partition(".")[0]
+        if name in self.columns or root not in self.columns:
+            return self.read(name)
+        return [value_at({root: cell}, name) for cell in self.read(root)]
+
+    def place(self, row: int) -> str:
+        """Return where a row stands in the file, as in `line 5`; `row` counts from 0."""
+        return f"{self.unit} {(self.numbers[row] if self.numbers else row + 1) or 1}"
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is such a column, or a value at such a path into nested JSON."""
+        if name in self.columns or name.partition(".")[0] not in self.columns:
+            return name in self.columns
+        return any(value is not None for value in self.column(name))
+
+    def records(self, names: Collection[str]) -> Iterator[dict[str, object]]:
+        """Yield the cells of some columns row by row; for a path, those that it begins at."""
+        roots = (name if name in self.columns else name.partition(".")[0] for name in names)
+        chosen = [root for root in dict.fromkeys(roots) if root in self.columns]
+        for cells in zip(*map(self.column, chosen), strict=True):
+            yield dict(zip(chosen, cells, strict=True))
+
+    def bad_cell(self, row: int, column: str, problem: object) -> UserError:
+        """Return the error for a cell: where it is, what is wrong and what to do."""
+        return UserError(f"{self.name}, {self.place(row)}, column {column!r}: {problem}")
+
+    def texts(self, column: str) -> list[str]:
+        """Return a column's cells as texts; what is missing or blank becomes the empty text.
+
+        Raises:
+            UserError: a cell that is no text; it names the place.
+        """
+        texts: list[str] = []
+        for row, cell in enumerate(self.column(column)):
+            try:
+                texts.append(cell_text(cell))
+            except CellError as error:
+                raise self.bad_cell(row, column, error) from None
+        return texts
 
 
-def read_table(
-    source: str | Path, *, encoding: str | None = None, on_error: OnError = "skip"
-) -> Table:
+def read_table(source: str | Path, *, encoding: str | None = None) -> Table:
     """Read csv, tsv, jsonl, json, parquet, a folder of `save_to_disk`, or `owner/name[:split]`.
 
     csv, tsv, jsonl and json may be compressed (`.gz`) and in any `encoding`; by default UTF-8, or
     UTF-16 and UTF-32 by their byte order marks. A hub dataset's split is `train` unless it is
     named. Nothing in a text file stands for a missing value: `NA` is a text. A row that can't be
-    read is named, counted and passed over; with `on_error="raise"` it is an error.
+    read is named, counted and passed over.
 
     Raises UserError when the source is missing, of another kind, broken or empty.
     """
@@ -42,7 +100,7 @@ def read_table(
     if path.is_dir() and str(source).strip():
         table = _read_saved(path)
     elif path.is_file():
-        table = read_file(path, encoding=encoding, on_error=on_error)
+        table = read_file(path, encoding=encoding)
     elif _is_hub_name(str(source)):
         table = _read_hub(str(source))
     else:
@@ -59,115 +117,79 @@ def read_table(
 # Files
 
 
-def read_file(path: Path, *, encoding: str | None = None, on_error: OnError = "skip") -> Table:
+def read_file(path: Path, *, encoding: str | None = None) -> Table:
     """Read a file by its extension, as `read_table` does; a file without rows is a table, too.
 
     Raises UserError when the extension is unknown, the file broken or none of its rows readable.
     """
-    with reading(path):
+    with _reading(path):
         if kind(path) == ".parquet":
             return _read_parquet(path)
         rows = read_rows(path, encoding=encoding)
-        found = rows.rows if on_error == "skip" else _strict(rows)
-        return _by_columns(path, rows, found) if rows.columns else _by_rows(path, rows, found)
+        return _by_columns(path, rows, rows.columns) if rows.columns else _by_rows(path, rows)
 
 
-def _strict(rows: Rows) -> Iterator[Row | UnreadRow]:
-    for row in rows.rows:
-        if isinstance(row, UnreadRow):
-            raise UserError(_place(rows, row))
-        yield row
-
-
-def _place(rows: Rows, row: UnreadRow) -> str:
-    return f"{rows.unit} {row.number}, {row.reason}" if row.number else row.reason
-
-
-class _Unread:
-    """Log rows that can't be read as they come, and refuse a file that has no others."""
-
-    def __init__(self, path: Path, rows: Rows) -> None:
-        self.path, self.rows = path, rows
-        self.count = 0
-        self.first = ""
-
-    def add(self, row: UnreadRow) -> None:
-        self.first = self.first or _place(self.rows, row)
-        if self.count < NAMED:
-            logger.warning("unread     %s, %s", self.path, _place(self.rows, row))
-        self.count += 1
-
-    def report(self, read: int) -> None:
-        if self.count and not read:
-            raise UserError(f"none of its {self.count} rows can be read; {self.first}")
-        if self.count:
-            logger.warning(
-                "unread     %d of %d rows of %s", self.count, self.count + read, self.path
-            )
-
-
-def _by_columns(path: Path, rows: Rows, found: Iterable[Row | UnreadRow]) -> Table:
+def _by_columns(path: Path, rows: Rows, names: tuple[str, ...]) -> Table:
     """Gather rows that all have the columns of a header."""
-    assert rows.columns is not None
-    columns: dict[str, list[object]] = {name: [] for name in rows.columns}
+    columns: dict[str, list[object]] = {name: [] for name in names}
     appends = [(name, cells.append) for name, cells in columns.items()]
-    numbers, unread = array("Q"), _Unread(path, rows)
-    for row in found:
-        if isinstance(row, UnreadRow):
-            unread.add(row)
-            continue
+    numbers = array("Q")
+    for row in _readable(path, rows):
         numbers.append(row.number)
         for name, append in appends:
             append(row.cells[name])
-    unread.report(len(numbers))
     return Table(
-        str(path),
-        rows.columns,
-        len(numbers),
-        columns.__getitem__,
-        unread=unread.count,
-        unit=rows.unit,
-        numbers=numbers,
-        plain=rows.columns,
+        str(path), names, len(numbers), columns.__getitem__, rows.unit, numbers, plain=names
     )
 
 
-def _by_rows(path: Path, rows: Rows, found: Iterable[Row | UnreadRow]) -> Table:
+def _by_rows(path: Path, rows: Rows) -> Table:
     """Gather the objects of a JSON file."""
-    numbers, unread = array("Q"), _Unread(path, rows)
+    numbers = array("Q")
     cells: list[dict[str, object]] = []
-    for row in found:
-        if isinstance(row, UnreadRow):
-            unread.add(row)
-            continue
+    for row in _readable(path, rows):
         numbers.append(row.number)
         cells.append(row.cells)
-    unread.report(len(cells))
     names = tuple(dict.fromkeys(name for row in cells for name in row))
-    return Table(
-        str(path),
-        names,
-        len(cells),
-        lambda name: [value_at(row, name) for row in cells],
-        unread=unread.count,
-        unit=rows.unit,
-        numbers=numbers,
-        plain=names,
-    )
+
+    def column(name: str) -> Sequence[object]:
+        return [value_at(row, name) for row in cells]
+
+    return Table(str(path), names, len(cells), column, rows.unit, numbers, plain=names)
+
+
+def _readable(path: Path, rows: Rows) -> Iterator[Row]:
+    """Yield the rows that can be read; log the others, and refuse a file that has no others."""
+    read = unread = 0
+    first = ""
+    for row in rows.rows:
+        if isinstance(row, Row):
+            read += 1
+            yield row
+            continue
+        problem = f"{rows.unit} {row.number}, {row.reason}" if row.number else row.reason
+        first = first or problem
+        if unread < NAMED:
+            logger.warning("unread     %s, %s", path, problem)
+        unread += 1
+    if unread and not read:
+        raise UserError(f"none of its {unread} rows can be read; {first}")
+    if unread:
+        logger.warning("unread     %d of %d rows of %s", unread, unread + read, path)
 
 
 def _read_parquet(path: Path) -> Table:
     from pyarrow.parquet import ParquetFile
 
     def column(name: str) -> Sequence[object]:
-        with reading(path), ParquetFile(path) as file:
+        with _reading(path), ParquetFile(path) as file:
             cells: list[object] = file.read(columns=[name]).column(0).to_pylist()
             return cells
 
     with ParquetFile(path) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
     names = tuple(schema.names)
-    return Table(str(path), names, rows, nested(names, column), plain=plain_columns(schema))
+    return Table(str(path), names, rows, column, plain=_plain_columns(schema))
 
 
 # Datasets
@@ -176,7 +198,7 @@ def _read_parquet(path: Path) -> Table:
 def _read_saved(path: Path) -> Table:
     import datasets
 
-    with reading(path):
+    with _reading(path):
         try:
             saved = datasets.load_from_disk(str(path))
         except FileNotFoundError as error:
@@ -209,13 +231,17 @@ def _dataset_table(name: str, dataset: Any) -> Table:
     dataset = dataset.with_format(None)  # a saved torch or numpy format would change the values
 
     def column(column_name: str) -> Sequence[object]:
-        with reading(name):
+        with _reading(name):
             cells: list[object] = dataset[column_name][:]
             return cells
 
     names = tuple(dataset.column_names)
-    plain = plain_columns(dataset.features.arrow_schema)
-    return Table(name, names, len(dataset), nested(names, column), plain=plain)
+    plain = _plain_columns(dataset.features.arrow_schema)
+    return Table(name, names, len(dataset), column, plain=plain)
+
+
+def _plain_columns(schema: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in schema if PLAIN_TYPES.fullmatch(str(field.type)))
 
 
 def _is_hub_name(source: str) -> bool:
@@ -236,3 +262,19 @@ def _remedy(missing: Path) -> str:
     if near:
         return f"did you mean {', '.join(str(folder / name) for name in near)}?"
     return "check the path; a dataset on the Hugging Face hub is written owner/name"
+
+
+@contextmanager
+def _reading(source: str | Path) -> Iterator[None]:
+    """Put the source's name before an error, whatever library raises it over a broken file."""
+    try:
+        yield
+    except UserError as error:
+        message = str(error)
+        if message.startswith(str(source)):
+            raise
+        raise UserError(f"{source}: {message}") from error
+    except Exception as error:
+        raise UserError(
+            f"{source} could not be read: {one_line(error)}; is it broken or empty? save it again"
+        ) from error

@@ -13,7 +13,7 @@ from typing import IO
 from dalm.errors import UserError, one_line
 
 MEGABYTE = 1_000_000
-BYTE_ORDER_MARKS = (
+_BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16's, with which it begins
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -21,6 +21,7 @@ BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+NUL_BYTE = "a NUL byte, so this is UTF-16 or no text at all; save it as UTF-8"
 DETECTION_BYTES = 2_000  # of an undecodable text, from its first undecodable line on
 SUGGESTIONS = (
     "cp1252 cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 iso8859_2 koi8_r cp932 euc_jp gb18030 "
@@ -28,11 +29,11 @@ SUGGESTIONS = (
 ).split()
 
 
-class BrokenFileError(UserError):
-    """Report why a file can't be read on; the message leaves out the file's name."""
+class UnreadableError(UserError):
+    """Report why a file can't be read, or not on; the message leaves out the file's name."""
 
 
-class BrokenLineError(BrokenFileError):
+class BrokenLineError(UnreadableError):
     """Report why one line can't be read; `number` counts from 1."""
 
     def __init__(self, number: int, reason: str, within: str = "") -> None:
@@ -53,6 +54,11 @@ def check_encoding(encoding: str | None) -> None:
         raise UserError(f"--encoding {encoding}: unknown; use utf-8 or cp1252, say") from None
 
 
+def marked_encoding(data: bytes) -> str | None:
+    """Return the encoding that a byte order mark at the beginning stands for; None without one."""
+    return next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), None)
+
+
 def open_file(path: Path) -> IO[bytes]:
     """Open a file for reading; one that ends in `.gz` is decompressed."""
     if path.suffix.lower() == ".gz":
@@ -69,14 +75,13 @@ def read_lines(
     line that can't be decoded is yielded as an error, where the encoding allows to go on after it.
 
     Raises:
-        BrokenFileError: the file can't be opened or decompressed, or not decoded from a line on,
+        UnreadableError: the file can't be opened or decompressed, or not decoded from a line on,
             or a line has more than `max_bytes` bytes.
     """
     check_encoding(encoding)
     try:
         with open_file(path) as file:
-            start = file.read(4)
-            marked = next((name for mark, name in BYTE_ORDER_MARKS if start.startswith(mark)), None)
+            marked = marked_encoding(file.read(4))
             name = marked or encoding or "utf-8"
             file.seek(3 if marked == "utf-8-sig" else 0)
             if marked == "utf-8-sig" or "\n".encode(name) == b"\n":
@@ -85,7 +90,7 @@ def read_lines(
                 yield from _wide_lines(file, name, max_bytes)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or one_line(error)
-        raise BrokenFileError(f"it could not be read: {reason}; check the file") from error
+        raise UnreadableError(f"it could not be read: {reason}; check the file") from error
 
 
 def _byte_lines(
@@ -102,7 +107,7 @@ def _byte_lines(
         except UnicodeDecodeError as error:
             if suggestion is None:  # once, for it reads the file again
                 suggestion = _suggestion(path, number)
-            yield number, _undecodable(number, error, suggestion)
+            yield number, undecodable(number, error, error.encoding, suggestion)
             continue
         if "\r" in text and text.find("\r") != len(text) - 2:
             for part in _LINE.findall(text):
@@ -124,7 +129,7 @@ def _wide_lines(
             try:
                 line = text.readline(-1 if max_bytes is None else max_bytes + 1)
             except UnicodeError as error:
-                raise BrokenFileError(
+                raise UnreadableError(
                     f"near line {number}: not {encoding.upper()} ({one_line(error)}); save it as "
                     "UTF-8, or name its --encoding"
                 ) from None
@@ -136,18 +141,18 @@ def _wide_lines(
 
 
 def _checked(number: int, line: str) -> str | BrokenLineError:
-    if "\0" in line:
-        return BrokenLineError(
-            number, "a NUL byte, so this is UTF-16 or no text at all; save it as UTF-8"
-        )
-    return line
+    return BrokenLineError(number, NUL_BYTE) if "\0" in line else line
 
 
-def _undecodable(number: int, error: UnicodeDecodeError, suggestion: str) -> BrokenLineError:
+def undecodable(
+    number: int, error: UnicodeDecodeError, encoding: str, suggestion: str
+) -> BrokenLineError:
+    """Return the error for a line, `number`, with bytes of another encoding; it names the byte."""
+    line_start = error.object.rfind(b"\n", 0, error.start) + 1
     return BrokenLineError(
         number,
-        f"not {error.encoding.upper()}; save it as UTF-8, or name its --encoding{suggestion}",
-        f", byte {error.start + 1} ({error.object[error.start]:#04x})",
+        f"not {encoding.upper()}; save it as UTF-8, or name its --encoding{suggestion}",
+        f", byte {error.start - line_start + 1} ({error.object[error.start]:#04x})",
     )
 
 
@@ -176,8 +181,8 @@ def suggest_encodings(data: bytes) -> str:
     return f" (it may be {' or '.join(names)})" if names else ""
 
 
-def too_large(max_bytes: int, what: str) -> BrokenFileError:
+def too_large(max_bytes: int, what: str = "the file") -> UnreadableError:
     """Return the refusal of something larger than `max_bytes`."""
-    return BrokenFileError(
+    return UnreadableError(
         f"{what} is over {max_bytes / MEGABYTE:g} MB; split it, or raise --max-megabytes"
     )

@@ -1,11 +1,12 @@
-"""Write tables: csv, tsv, jsonl or parquet, complete or not at all."""
+"""Write tables: csv, tsv, jsonl or parquet, and the columns of negatives and provenance."""
 
 import csv
 import gzip
 import io
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import date, datetime, time
 from pathlib import Path
@@ -13,10 +14,19 @@ from typing import IO, Any, cast
 
 from dalm.artifacts import check_file, write_file
 from dalm.errors import UserError, one_line
+from dalm.io.cell_values import cell_text
+from dalm.io.columns import negative_columns
 from dalm.io.table_files import kind
+from dalm.io.tables import Table
 from dalm.progress import track
+from dalm.records import PROVENANCE, Passage
 
 Columns = Mapping[str, Sequence[object]]
+
+LISTED = "Negatives"
+NUMBERED = "Negative {}"
+SCORES = "Negative scores"
+GOLD_SCORE = "Gold score"
 
 
 def check_output_file(path: Path, overwrite: bool, option: str = "--output") -> None:
@@ -122,3 +132,60 @@ WRITERS: dict[str, Callable[[IO[bytes], Columns], None]] = {
     ".jsonl": _write_json,
     ".parquet": _write_parquet,
 }
+
+
+# Columns
+
+
+def columns_with_negatives(
+    table: Table,
+    negatives: Sequence[Sequence[str]],
+    scores: Sequence[Sequence[float]],
+    gold_scores: Sequence[float | None],
+    *,
+    numbered: bool,
+) -> dict[str, Sequence[object]]:
+    """Return a table's columns followed by each row's negatives and their scores.
+
+    Negatives are lists in one column or, for a format without lists, in `numbered` columns, which
+    are empty where a row has fewer; scores are a JSON list there. Columns of an earlier mining are
+    dropped.
+    """
+    pattern = re.compile(NUMBERED.format(r"\d+"))
+    earlier = {name for name in table.columns if pattern.fullmatch(name)}
+    earlier |= {*negative_columns(table, LISTED), SCORES, GOLD_SCORE}
+    columns: dict[str, Sequence[object]] = {
+        name: table.column(name) for name in table.columns if name not in earlier
+    }
+    if numbered:
+        for place in range(max(map(len, negatives), default=0)):
+            columns[NUMBERED.format(place + 1)] = [
+                texts[place] if place < len(texts) else None for texts in negatives
+            ]
+    else:
+        columns[LISTED] = [list(texts) for texts in negatives]
+    columns[SCORES] = [[round(score, 6) for score in row] for row in scores]
+    columns[GOLD_SCORE] = [None if score is None else round(score, 6) for score in gold_scores]
+    return columns
+
+
+def columns_of_provenance(
+    passages: Sequence[Passage], taken: Collection[str] = ()
+) -> dict[str, list[object]]:
+    """Return the provenance of a table's passages, row by row, as columns that readers find again.
+
+    Columns in which nothing is known are left out, and so are further columns with a name that is
+    `taken`.
+    """
+    rows = [passage.provenance() for passage in passages]
+    names = dict.fromkeys(name for row in rows for name in row)
+    further = [name for name in names if name not in PROVENANCE and name not in taken]
+    columns: dict[str, list[object]] = {}
+    for name in (*(name for name in PROVENANCE if name in names), *further):
+        cells = [row.get(name) for row in rows]
+        kinds = {type(cell) for cell in cells if cell is not None}
+        # Parquet and saved datasets have one kind of value in a column.
+        if len(kinds) > 1:
+            cells = [None if cell is None else cell_text(cell) for cell in cells]
+        columns[name] = cells
+    return columns

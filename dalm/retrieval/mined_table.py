@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dalm.config import MineNegatives
-from dalm.io.negative_columns import layout
-from dalm.io.tables import Table, kind
-from dalm.io.writers import write_table
+from dalm.io.table_files import kind
+from dalm.io.tables import Table
+from dalm.io.writers import columns_with_negatives, write_table
 from dalm.retrieval.negatives import Mined, Reason
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ _WITHOUT_LISTS = (".csv", ".tsv")  # formats that hold no lists
 def write_mined_table(output: Path, table: Table, mined: Mapping[int, Mined]) -> None:
     """Write a table with its rows' negatives and scores; rows that weren't mined have none."""
     hits = [mined[row].negatives if row in mined else () for row in range(table.rows)]
-    columns = layout(
+    columns = columns_with_negatives(
         table,
         [[hit.passage.text for hit in row] for row in hits],
         [[hit.score for hit in row] for row in hits],

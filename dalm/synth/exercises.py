@@ -10,8 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from dalm.ingest.sentences import sentence_starts
-from dalm.ingest.words import split_words
+from dalm.ingest.words import sentence_starts, split_words
 from dalm.records import Passage
 from dalm.synth.sentence_patterns import BACK_REFERENCE, CAUSAL, ENGLISH_END, is_whole
 

@@ -10,8 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from dalm.ingest.sentences import paragraph_starts, sentence_starts
-from dalm.ingest.words import FUNCTION_WORDS, content_words, words
+from dalm.ingest.words import (
+    FUNCTION_WORDS,
+    content_words,
+    paragraph_starts,
+    sentence_starts,
+    words,
+)
 from dalm.records import Passage
 from dalm.synth.pairs import Pair
 from dalm.synth.question_forms import Question, questions_of, tidy

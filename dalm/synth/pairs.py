@@ -11,8 +11,7 @@ from dalm.artifacts import claim, write_yaml
 from dalm.config import QaGen, public
 from dalm.config.data import Kind
 from dalm.errors import UserError, one_line
-from dalm.io.provenance import columns_of_provenance
-from dalm.io.writers import Columns, write_table
+from dalm.io.writers import Columns, columns_of_provenance, write_table
 from dalm.records import Passage
 
 logger = logging.getLogger(__name__)

@@ -193,7 +193,7 @@ def test_the_script_takes_several_documents(docs):
         ({"overlap": 50}, "--overlap 50: must be under half a passage, 100"),
         ({"min_words": 101}, "--min-words 101: must be at most --max-words 100"),
         ({"near_duplicates": 0.4}, "--near-duplicates 0.4: must be a number of at least 0.5"),
-        ({"encoding": "no-such"}, "--encoding no-such: unknown encoding; try utf-8"),
+        ({"encoding": "no-such"}, "--encoding no-such: unknown; use utf-8"),
         ({"output": "p.csv"}, "name a file that ends in .jsonl"),
         ({"output": "docs/a.txt/p.jsonl"}, "docs/a.txt is a file; name another path"),
         ({"processes": 0}, "--processes 0"),

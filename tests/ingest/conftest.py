@@ -7,11 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dalm.ingest.discovery import find_files
-from dalm.ingest.document import Document
-from dalm.ingest.loaders import read_documents
-from dalm.ingest.loaders.loader import LoaderOptions
-from dalm.ingest.skipped import Skipped
+from dalm.ingest.loaders import find_files, read_documents
+from dalm.ingest.loaders.loader import Document, LoaderOptions, Skipped
 
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 

@@ -5,12 +5,10 @@ import re
 import pytest
 
 from dalm.ingest.chunking import Chunker
-from dalm.ingest.document import Document, Heading
 from dalm.ingest.length_limit import TokenLimit, WordLimit
-from dalm.ingest.loaders.loader import LoaderOptions
+from dalm.ingest.loaders.loader import Document, Heading, LoaderOptions
 from dalm.ingest.loaders.text import load_markdown
-from dalm.ingest.sentences import paragraph_starts, sentence_starts
-from dalm.ingest.words import split_words
+from dalm.ingest.words import paragraph_starts, sentence_starts, split_words
 from dalm.records import passage_id
 
 
@@ -18,16 +16,16 @@ def split(text: str, limit: int, *, overlap: int = 0, min_words: int = 1, **part
     document = Document(text, "T", "s", **parts)
     found = Chunker(WordLimit(limit), overlap=overlap, min_words=min_words).split(document)
     for each in found:
-        assert text[each.start : each.end] == each.passage.text
-        assert each.passage.text == each.passage.text.strip()
-        assert each.passage.id == passage_id(each.passage.text)
-        assert each.passage.title == "T"
-        assert 1 <= len(split_words(each.passage.text)) <= limit
+        assert text[each.start : each.end] == each.text
+        assert each.text == each.text.strip()
+        assert each.id == passage_id(each.text)
+        assert each.title == "T"
+        assert 1 <= len(split_words(each.text)) <= limit
     return found
 
 
 def texts(*given: object, **options: object) -> list[str]:
-    return [each.passage.text for each in split(*given, **options)]
+    return [each.text for each in split(*given, **options)]
 
 
 def pieces(text: str, starts) -> list[str]:
@@ -105,12 +103,12 @@ seven eight nine ten
 def test_sections_keep_their_path_and_short_ones_go_along():
     document = load_markdown(MARKDOWN, "a.md", LoaderOptions())
     found = Chunker(WordLimit(100), min_words=4).split(document)
-    assert [(each.headings, each.passage.text.splitlines()[0]) for each in found] == [
+    assert [(each.headings, each.text.splitlines()[0]) for each in found] == [
         (("Title", "Empty", "Deep"), "before it all"),
         (("Title",), "## Short"),
     ]
-    assert found[0].passage.text.endswith("five six")
-    assert found[1].passage.text.endswith("ten\n# End")
+    assert found[0].text.endswith("five six")
+    assert found[1].text.endswith("ten\n# End")
     found = Chunker(WordLimit(100), min_words=1).split(document)
     assert [each.headings for each in found] == [
         (),
@@ -118,8 +116,8 @@ def test_sections_keep_their_path_and_short_ones_go_along():
         ("Title", "Short"),
         ("Title", "Next"),
     ]
-    assert found[1].passage.text.startswith("# Title\n## Empty")
-    assert found[3].passage.text.endswith("# End")
+    assert found[1].text.startswith("# Title\n## Empty")
+    assert found[3].text.endswith("# End")
 
 
 def test_overlap_repeats_whole_sentences_or_else_words():
@@ -169,7 +167,7 @@ def test_passages_hold_every_word_once(seed):
     marks = sorted(rng.sample(range(len(text)), 8))
     headings = tuple(Heading(m, min(m + 4, len(text)), rng.randint(1, 3), f"h{m}") for m in marks)
     found = split(text, rng.randint(8, 40), min_words=rng.randint(1, 6), headings=headings)
-    assert "".join(re.sub(r"\s", "", e.passage.text) for e in found) == re.sub(r"\s", "", text)
+    assert "".join(re.sub(r"\s", "", e.text) for e in found) == re.sub(r"\s", "", text)
     assert all(a.end <= b.start for a, b in itertools.pairwise(found))
     limit, overlap = 20, rng.randint(1, 9)
     overlapping = split(text, limit, overlap=overlap, headings=headings)
@@ -192,11 +190,11 @@ def test_tokens_are_counted_exactly(tiny_models, tiny_rows, model, overlap):
     rng = random.Random(0)
     text = " ".join(rng.choice([row["Passage"] for row in tiny_rows] + odd) for _ in range(150))
     found = Chunker(budget, overlap=overlap).split(Document(text, "", ""))
-    lengths = [len(tokenizer(each.passage.text).input_ids) for each in found]
+    lengths = [len(tokenizer(each.text).input_ids) for each in found]
     assert max(lengths) <= 32
     assert sum(lengths) / len(lengths) > 20, "the budget is used"
     if not overlap:
-        joined = "".join(each.passage.text for each in found)
+        joined = "".join(each.text for each in found)
         assert re.sub(r"\s", "", joined) == re.sub(r"\s", "", text)
 
 

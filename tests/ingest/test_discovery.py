@@ -3,8 +3,7 @@ import os
 import pytest
 
 from dalm.errors import UserError
-from dalm.ingest.discovery import find_files
-from dalm.ingest.loaders import read_documents
+from dalm.ingest.loaders import find_files, read_documents
 from dalm.ingest.loaders.loader import LoaderOptions
 
 

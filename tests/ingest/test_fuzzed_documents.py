@@ -11,11 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dalm.ingest.chunking import Chunker
-from dalm.ingest.document import Document, File
 from dalm.ingest.length_limit import WordLimit
 from dalm.ingest.loaders import read_documents
-from dalm.ingest.loaders.loader import LoaderOptions
-from dalm.ingest.skipped import Skipped
+from dalm.ingest.loaders.loader import Document, File, LoaderOptions, Skipped
 
 LIMIT = 20_000
 few = settings(

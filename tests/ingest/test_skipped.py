@@ -1,6 +1,7 @@
 import logging
 
-from dalm.ingest.skipped import LOGGED, Skipped, log_skipped, write_skipped
+from dalm.ingest.loaders.loader import Skipped
+from dalm.ingest.passage_writer import LOGGED, log_skipped, write_skipped
 
 
 def test_the_table_has_a_line_for_each_and_goes_when_nothing_is_skipped(tmp_path):

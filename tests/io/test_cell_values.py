@@ -6,7 +6,7 @@ import pytest
 
 from dalm.errors import UserError
 from dalm.io.cell_values import CellError, cell_text, value_at, values_at
-from dalm.io.table import Table
+from dalm.io.tables import Table
 
 
 @pytest.mark.parametrize(

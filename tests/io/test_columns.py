@@ -85,6 +85,12 @@ def test_paths_stand_for_columns(tmp_path: Path, name: str) -> None:
         read_passages(tmp_path / name, Columns(passage_column="body.none"))
 
 
+def test_a_path_into_a_column_of_texts_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("body\np\n")
+    with pytest.raises(UserError, match=r"no column 'body\.text' for the passage"):
+        read_passages(tmp_path / "a.csv", Columns(passage_column="body.text"))
+
+
 def test_a_path_leads_to_several_passages_with_their_titles(tmp_path: Path) -> None:
     squad = [
         {"title": "A", "paragraphs": [{"context": "one"}, {"context": "two"}]},

@@ -7,10 +7,10 @@ import pytest
 
 from dalm.config import Columns, RagE2E, RetrieverOnly
 from dalm.errors import UserError
-from dalm.io.examples import read_examples, read_rows
-from dalm.io.negative_columns import layout, negative_columns, read_negatives
+from dalm.io.columns import negative_columns
+from dalm.io.examples import read_examples, read_negatives, read_rows
 from dalm.io.tables import Table, read_file
-from dalm.io.writers import write_table
+from dalm.io.writers import columns_with_negatives, write_table
 from dalm.records import passage_id
 
 TRAINING = RetrieverOnly(output_dir="out")
@@ -82,7 +82,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, ending: str) -> None:
     negatives = [['with "quotes", commas\nand lines', "[a] bracket"], ["p1"], []]
     scores = [[0.5, 0.25], [0.1234567], []]
     numbered = ending[:3] in ("csv", "tsv")
-    columns = layout(given, negatives, scores, [0.75, 0.5, None], numbered=numbered)
+    columns = columns_with_negatives(given, negatives, scores, [0.75, 0.5, None], numbered=numbered)
     write_table(tmp_path / f"mined.{ending}", columns)
     found = read_file(tmp_path / f"mined.{ending}")
     assert found.columns[:4] == given.columns
@@ -98,7 +98,9 @@ def test_what_is_written_is_read_back(tmp_path: Path, ending: str) -> None:
         assert found.column("Gold score") == [0.75, 0.5, None]
     examples = read_examples(tmp_path / f"mined.{ending}", TRAINING)
     assert [[n.text for n in e.negatives] for e in examples] == negatives[:2]
-    again = layout(found, [["x"], [], []], [[0.1], [], []], [1.0, 1.0, None], numbered=numbered)
+    again = columns_with_negatives(
+        found, [["x"], [], []], [[0.1], [], []], [1.0, 1.0, None], numbered=numbered
+    )
     names = ["Negative 1"] if numbered else ["Negatives"]
     assert [*again] == [*given.columns, *names, "Negative scores", "Gold score"]
 

@@ -10,9 +10,8 @@ from pyarrow import parquet
 from dalm.config import Columns, RetrieverOnly
 from dalm.io.evaluation_set import read_evaluation_set
 from dalm.io.examples import read_examples, read_passages
-from dalm.io.provenance import columns_of_provenance
 from dalm.io.tables import read_table
-from dalm.io.writers import write_table
+from dalm.io.writers import columns_of_provenance, write_table
 from dalm.records import Passage
 
 PLACED = Passage.of(

@@ -1,37 +1,39 @@
-"""Register a loader for each kind of file, and load files with them.
+"""Register a loader for each kind of file, find files, and load them.
 
 A new kind of file is a module beside these with a `Loader`, and its name in `LOADERS`. Another
 package registers one as an entry point of the group `dalm.loaders`.
 """
 
 import logging
-from collections.abc import Iterator
+import os
+import stat
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from dalm.ingest.document import Document, File
+from dalm.errors import UserError, one_line
 from dalm.ingest.loaders.docx import DOCX
 from dalm.ingest.loaders.html import HTML
 from dalm.ingest.loaders.loader import (
+    Document,
+    File,
     LoadDocument,
     Loader,
     LoaderOptions,
-    LoadRows,
-    UnreadableError,
-    check_text,
-    too_large,
+    Skipped,
 )
 from dalm.ingest.loaders.pdf import PDF
-from dalm.ingest.loaders.table_rows import READERS
+from dalm.ingest.loaders.table_rows import TABLES
 from dalm.ingest.loaders.text import MARKDOWN, TEXT
-from dalm.ingest.skipped import Skipped
+from dalm.io.cell_values import CellError, check_surrogates
 from dalm.io.table_files import kind
+from dalm.io.text_lines import UnreadableError, too_large
 
 logger = logging.getLogger(__name__)
 
-TABLES = [Loader(e[1:], e[1:], (e,), load_rows=read) for e, read in READERS.items()]
+ARCHIVES = frozenset(".zip .gz .tgz .tar .bz2 .xz .zst .7z .rar".split())
 LOADERS: dict[str, Loader] = {
     loader.name: loader for loader in (TEXT, MARKDOWN, HTML, DOCX, PDF, *TABLES)
 }
@@ -72,6 +74,69 @@ def list_formats() -> str:
     return f"{documents}, and the rows of {tables}"
 
 
+# Finding files
+
+
+def find_files(
+    names: Iterable[str], exclude: Iterable[Path] = ()
+) -> tuple[list[File], list[Skipped]]:
+    """Return the files named and those in folders named, sorted, and those that can't be loaded.
+
+    In a folder, hidden files and folders (`.name`) are passed over; so are the files to `exclude`.
+
+    Raises:
+        UserError: a name that doesn't exist.
+    """
+    excluded = {path.absolute() for path in exclude}
+    files: dict[Path, File] = {}
+    skipped: list[Skipped] = []
+    for name in names:
+        root = Path(name).expanduser()
+        if not root.exists():
+            raise UserError(f"no file or folder {name!r}; check the path")
+        for path in sorted(_walk(root, skipped)) if root.is_dir() else [root]:
+            if path.absolute() in excluded or path.absolute() in files:
+                continue
+            # The folder's name is part of the source: it often says what its files are about.
+            parent = root.absolute().parent
+            source = path.absolute().relative_to(parent).as_posix()
+            source = source.encode(errors="replace").decode()  # a name can be any bytes
+            found = _file(path, source)
+            if isinstance(found, File):
+                files[path.absolute()] = found
+            else:
+                skipped.append(found)
+    return list(files.values()), skipped
+
+
+def _walk(root: Path, skipped: list[Skipped]) -> Iterator[Path]:
+    def skip(error: OSError) -> None:
+        skipped.append(Skipped(str(error.filename), f"{error.strerror}; check the rights"))
+
+    for folder, folders, names in os.walk(root, onerror=skip):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(folder, name) for name in names if not name.startswith("."))
+
+
+def _file(path: Path, source: str) -> File | Skipped:
+    extension = kind(path)  # of what is compressed, for a table
+    try:
+        status = path.stat()
+    except OSError as error:
+        return Skipped(source, f"{error.strerror}; check the file")
+    if not stat.S_ISREG(status.st_mode):
+        return Skipped(source, "a device, pipe or socket; name a file")
+    if extension in ARCHIVES:
+        return Skipped(source, "an archive; unpack it first")
+    if loader_of(path) is None:
+        problem = f"unsupported file type {extension}" if extension else "no file extension"
+        return Skipped(source, f"{problem}; supported: {', '.join(by_extension())}")
+    return File(path, source, status.st_size)
+
+
+# Loading files
+
+
 def read_documents(file: File, options: LoaderOptions) -> Iterator[Document | Skipped]:
     """Yield a file's documents; a file or row that can't be read is yielded as skipped.
 
@@ -83,10 +148,15 @@ def read_documents(file: File, options: LoaderOptions) -> Iterator[Document | Sk
     assert loader is not None, file
     try:
         if loader.load_rows:
-            yield from _load_rows(loader.load_rows, file, options)
+            found = False
+            for each in loader.load_rows(file.path, file.source, options):
+                found = True
+                yield each
+            if not found:
+                yield Skipped(file.source, "it is empty")
         elif loader.load:
             yield _load_document(loader.load, file, options)
-    except UnreadableError as error:
+    except UserError as error:
         yield Skipped(file.source, str(error))
     except ImportError as error:
         package = f'"indomain[{loader.extra}]"' if loader.extra else error.name
@@ -96,16 +166,8 @@ def read_documents(file: File, options: LoaderOptions) -> Iterator[Document | Sk
     except OSError as error:
         yield Skipped(file.source, f"{error.strerror or error}; check the file")
     except Exception as error:  # whatever a library raises over a broken file
-        what = " ".join(str(error).split())[:200] or type(error).__name__
-        yield Skipped(file.source, f"it could not be read ({what}); is it broken? save it again")
-
-
-def _load_rows(load: LoadRows, file: File, options: LoaderOptions) -> Iterator[Document | Skipped]:
-    found = None
-    for found in load(file.path, file.source, options):
-        yield found
-    if found is None:
-        raise UnreadableError("it is empty")
+        reason = f"it could not be read ({one_line(error)}); is it broken? save it again"
+        yield Skipped(file.source, reason)
 
 
 def _load_document(load: LoadDocument, file: File, options: LoaderOptions) -> Document:
@@ -116,7 +178,13 @@ def _load_document(load: LoadDocument, file: File, options: LoaderOptions) -> Do
     if not data.strip():
         raise UnreadableError("it is empty")
     document = load(data, file.source, options)
+    if not document.title:
+        document = replace(document, title=PurePath(file.source).stem)
     if not document.text[document.begin :].strip():
         raise UnreadableError("there is no text in it")
-    check_text(document.text)
-    return replace(document, title=check_text(document.title))
+    try:
+        check_surrogates(document.text)
+        check_surrogates(document.title)
+    except CellError as error:
+        raise UnreadableError(str(error)) from None
+    return document

@@ -6,12 +6,11 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable
-from pathlib import PurePath
 from xml.parsers import expat
 
-from dalm.ingest.document import Document, Heading
-from dalm.ingest.loaders.loader import Loader, LoaderOptions, UnreadableError, too_large
+from dalm.ingest.loaders.loader import Document, Heading, Loader, LoaderOptions
 from dalm.ingest.loaders.text import HEADING_LENGTH
+from dalm.io.text_lines import UnreadableError, too_large
 
 W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 STRICT = "http://purl.oclc.org/ooxml/wordprocessingml/main"
@@ -50,7 +49,7 @@ def load_docx(data: bytes, source: str, options: LoaderOptions) -> Document:
     for name in (BODY, *NOTES):
         if name in parts:
             _parse(parts[name], body.start, body.end, body.data)
-    title = _title(parts.get(PROPERTIES, b"")) or body.title or PurePath(source).stem
+    title = _title(parts.get(PROPERTIES, b"")) or body.title
     return Document("".join(body.parts), title, source, tuple(body.headings))
 
 

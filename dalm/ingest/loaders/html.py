@@ -3,13 +3,11 @@
 import codecs
 import re
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
-from dalm.ingest.document import Document, Heading
-from dalm.ingest.loaders.loader import Loader, LoaderOptions, UnreadableError
+from dalm.ingest.loaders.loader import Document, Heading, Loader, LoaderOptions
 from dalm.ingest.loaders.text import HEADING_LENGTH, decode
-from dalm.io.text_lines import BYTE_ORDER_MARKS
+from dalm.io.text_lines import UnreadableError, marked_encoding
 
 DECLARED_ENCODING = re.compile(
     rb"""<(?:meta|\?xml)[^>]{0,200}?(?:charset|encoding)\s*=\s*["']?([\w.:-]+)""", re.I
@@ -63,10 +61,8 @@ def _declared_encoding(data: bytes) -> str:
     A label is not always the codec of the same name: latin1 means windows-1252. Labels that
     browsers don't know, but Python does (cp437), are read by Python's codec.
     """
-    if data.startswith(tuple(mark for mark, _ in BYTE_ORDER_MARKS)):
-        return ""
     found = DECLARED_ENCODING.search(data[:HEAD_BYTES])
-    if not found:
+    if marked_encoding(data) or not found:
         return ""
     import webencodings
 
@@ -207,8 +203,7 @@ class _VisibleText:
     def document(self, source: str) -> Document:
         title = " ".join("".join(self.title).split())
         first = next((heading.text for heading in self.headings if heading.level == 1), "")
-        title = title or first or PurePath(source).stem
-        return Document("".join(self.parts), title, source, tuple(self.headings))
+        return Document("".join(self.parts), title or first, source, tuple(self.headings))
 
 
 HTML = Loader("html", "HTML", (".html", ".htm", ".xhtml"), load_html)

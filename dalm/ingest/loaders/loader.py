@@ -1,14 +1,59 @@
-"""Define what a loader is: the kind of file it reads, its load function, options and errors."""
+"""Define loaders: the files and options they take, and the documents they return."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dalm.errors import UserError
-from dalm.ingest.document import Document
-from dalm.ingest.skipped import Skipped
+from dalm.io.text_lines import MEGABYTE
 
-MEGABYTE = 1_000_000
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file to load; `source` is what passages call it: its path below the folder given."""
+
+    path: Path
+    source: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A heading at `text[start:end]` of its document; level 1 is the highest."""
+
+    start: int
+    end: int
+    level: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text with its structure.
+
+    `source` names the file (and row) it was found in. `pages` are the offsets at which pages
+    begin; empty without pages. Text before `begin` (front matter) is in no passage.
+    """
+
+    text: str
+    title: str
+    source: str
+    headings: tuple[Heading, ...] = ()
+    pages: tuple[int, ...] = ()
+    begin: int = 0
+
+    @property
+    def id(self) -> str:
+        """Return the content hash: 16 hexadecimal digits (64 bits) of the exact text."""
+        return hashlib.blake2b(self.text.encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file, or a row of one, that could not be read, and why."""
+
+    source: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +74,11 @@ LoadRows = Callable[[Path, str, LoaderOptions], Iterator[Document | Skipped]]
 class Loader:
     """A kind of file and the function that reads it; either `load` or `load_rows` is given.
 
-    `load(data, source, options)` turns a file's bytes into one document.
+    `load(data, source, options)` turns a file's bytes into one document; without a title it is
+    given the file's name.
     `load_rows(path, source, options)` yields a document for each row of a table of any length.
-    Both raise UnreadableError, with the reason and the remedy, for a file that can't be read.
+    Both raise `dalm.io.text_lines.UnreadableError`, with the reason and the remedy, for a file that
+    can't be read.
     """
 
     name: str
@@ -47,29 +94,3 @@ class Loader:
     def __post_init__(self) -> None:
         """Check that there is one load function."""
         assert (self.load is None) != (self.load_rows is None), self.name
-
-
-class UnreadableError(UserError):
-    """Report why a file can't be read, and the remedy; the run goes on without it."""
-
-
-def check_text(text: str) -> str:
-    """Return a text if it is valid Unicode.
-
-    Raises:
-        UnreadableError: an unpaired surrogate, as broken JSON escapes leave it.
-    """
-    try:
-        if not text.isascii():
-            text.encode()
-    except UnicodeEncodeError as error:
-        surrogate = ascii(error.object[error.start])
-        raise UnreadableError(f"{surrogate} is an unpaired surrogate; remove it") from None
-    return text
-
-
-def too_large(limit: int, what: str = "the file") -> UnreadableError:
-    """Return the error for something larger than `limit` bytes."""
-    return UnreadableError(
-        f"{what} is over {limit / MEGABYTE:g} MB; split it, or raise --max-megabytes"
-    )

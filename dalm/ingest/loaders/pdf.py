@@ -1,11 +1,10 @@
 """Load PDF files with PDFium; needs the extra `pdf`."""
 
 import re
-from pathlib import PurePath
 from typing import Any
 
-from dalm.ingest.document import Document
-from dalm.ingest.loaders.loader import Loader, LoaderOptions, UnreadableError, too_large
+from dalm.ingest.loaders.loader import Document, Loader, LoaderOptions
+from dalm.io.text_lines import UnreadableError, too_large
 
 # PDFium writes U+FFFE, or U+0002, for the hyphen of a word broken at a line's end.
 LINE_END_HYPHEN = re.compile("[\ufffe\x02][ \t]*\r?\n?")
@@ -42,7 +41,7 @@ def load_pdf(data: bytes, source: str, options: LoaderOptions) -> Document:
     for text in texts:
         starts.append(length)
         length += len(text) + 1
-    return Document("\n".join(texts), title or PurePath(source).stem, source, pages=tuple(starts))
+    return Document("\n".join(texts), title, source, pages=tuple(starts))
 
 
 def _page_texts(pdf: Any, max_bytes: int) -> list[str]:

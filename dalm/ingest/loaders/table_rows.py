@@ -4,13 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dalm.errors import UserError
-from dalm.ingest.document import Document
-from dalm.ingest.loaders.loader import LoaderOptions, UnreadableError
-from dalm.ingest.skipped import Skipped
+from dalm.ingest.loaders.loader import Document, Loader, LoaderOptions, Skipped
 from dalm.io import table_files
 from dalm.io.cell_values import CellError, cell_text, values_at
 from dalm.io.columns import find_text_columns
-from dalm.io.table_files import Rows, UnreadRow
+from dalm.io.table_files import UnreadRow
 
 
 def read_rows(path: Path, source: str, options: LoaderOptions) -> Iterator[Document | Skipped]:
@@ -20,7 +18,7 @@ def read_rows(path: Path, source: str, options: LoaderOptions) -> Iterator[Docum
     empty one. Rows are read one after the other, however long the file is.
 
     Raises:
-        UnreadableError: from here on nothing of the file can be read.
+        UserError: from here on nothing of the file can be read.
     """
 
     def select(names: Sequence[str]) -> list[str]:
@@ -28,16 +26,9 @@ def read_rows(path: Path, source: str, options: LoaderOptions) -> Iterator[Docum
         roots = (name if name in names else name.partition(".")[0] for name in columns if name)
         return [root for root in dict.fromkeys(roots) if root in names]
 
-    try:
-        rows = table_files.read_rows(
-            path, encoding=options.encoding, max_bytes=options.max_bytes, select=select
-        )
-        yield from _documents(rows, source, options)
-    except UserError as error:
-        raise UnreadableError(str(error)) from error
-
-
-def _documents(rows: Rows, source: str, options: LoaderOptions) -> Iterator[Document | Skipped]:
+    rows = table_files.read_rows(
+        path, encoding=options.encoding, max_bytes=options.max_bytes, select=select
+    )
     columns = None
     if rows.columns is not None:
         columns = find_text_columns(rows.columns, options.text_column, options.title_column)
@@ -76,5 +67,5 @@ def _texts(
             yield Skipped(where, str(error))
 
 
-READERS = dict.fromkeys(table_files.READERS, read_rows)
-"""What reads a table, by its extension; text may be compressed (`.csv.gz`)."""
+TABLES = [Loader(e[1:], e[1:], (e,), load_rows=read_rows) for e in table_files.READERS]
+"""A loader for each extension; text may be compressed (`.csv.gz`)."""

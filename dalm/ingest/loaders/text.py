@@ -2,11 +2,15 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import PurePath
 
-from dalm.ingest.document import Document, Heading
-from dalm.ingest.loaders.loader import Loader, LoaderOptions, UnreadableError
-from dalm.io.text_lines import BYTE_ORDER_MARKS, suggest_encodings
+from dalm.ingest.loaders.loader import Document, Heading, Loader, LoaderOptions
+from dalm.io.text_lines import (
+    NUL_BYTE,
+    UnreadableError,
+    marked_encoding,
+    suggest_encodings,
+    undecodable,
+)
 
 CODE_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 ATX_HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
@@ -23,26 +27,22 @@ def decode(data: bytes, encoding: str, errors: str = "strict") -> str:
     Raises:
         UnreadableError: bytes of another encoding, or not text at all.
     """
-    marked = (name for mark, name in BYTE_ORDER_MARKS if data.startswith(mark))
-    encoding = next(marked, encoding)
+    encoding = marked_encoding(data) or encoding
     try:
         text = data.decode(encoding, errors)
     except UnicodeDecodeError as error:
-        line_start = data.rfind(b"\n", 0, error.start) + 1
-        line = data.count(b"\n", 0, error.start) + 1
-        byte = error.start - line_start + 1
-        raise UnreadableError(
-            f"line {line}, byte {byte} ({data[error.start]:#04x}): not {encoding.upper()}; "
-            f"save it as UTF-8, or name its --encoding{suggest_encodings(data[line_start:])}"
-        ) from None
+        line = error.object.count(b"\n", 0, error.start) + 1
+        line_start = error.object.rfind(b"\n", 0, error.start) + 1
+        suggestion = suggest_encodings(error.object[line_start:])
+        raise undecodable(line, error, encoding, suggestion) from None
     if "\0" in text:
-        raise UnreadableError("a NUL byte, so this is UTF-16 or no text at all; save it as UTF-8")
+        raise UnreadableError(NUL_BYTE)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def load_text(data: bytes, source: str, options: LoaderOptions) -> Document:
-    """Load a plain text; its title is the file's name."""
-    return Document(decode(data, options.encoding), PurePath(source).stem, source)
+    """Load a plain text."""
+    return Document(decode(data, options.encoding), "", source)
 
 
 def load_markdown(data: bytes, source: str, options: LoaderOptions) -> Document:
@@ -54,7 +54,7 @@ def load_markdown(data: bytes, source: str, options: LoaderOptions) -> Document:
     named = FRONT_MATTER_TITLE.search(front.group(1)) if front else None
     first = next((heading.text for heading in headings if heading.level == 1), "")
     title = named.group(1).strip("\"'") if named else first
-    return Document(text, title or PurePath(source).stem, source, headings, begin=begin)
+    return Document(text, title, source, headings, begin=begin)
 
 
 def _headings(text: str, begin: int) -> Iterator[Heading]:

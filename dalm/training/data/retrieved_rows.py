@@ -9,8 +9,7 @@ import torch
 
 from dalm.config import RagE2E
 from dalm.errors import UserError
-from dalm.ingest.sentences import sentence_starts
-from dalm.ingest.words import split_words
+from dalm.ingest.words import sentence_starts, split_words
 from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
 from dalm.prompts import STATE

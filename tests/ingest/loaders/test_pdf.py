@@ -2,8 +2,9 @@ import sys
 
 import pytest
 
-from dalm.ingest.loaders.loader import LoaderOptions, UnreadableError
+from dalm.ingest.loaders.loader import LoaderOptions
 from dalm.ingest.loaders.pdf import load_pdf
+from dalm.io.text_lines import UnreadableError
 
 pytest.importorskip("pypdfium2")
 

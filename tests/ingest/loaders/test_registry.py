@@ -2,11 +2,15 @@ from dataclasses import dataclass
 
 import pytest
 
-from dalm.ingest.discovery import find_files
-from dalm.ingest.document import Document
-from dalm.ingest.loaders import LOADERS, by_extension, list_formats, read_documents, registered
-from dalm.ingest.loaders.loader import Loader, LoaderOptions
-from dalm.ingest.skipped import Skipped
+from dalm.ingest.loaders import (
+    LOADERS,
+    by_extension,
+    find_files,
+    list_formats,
+    read_documents,
+    registered,
+)
+from dalm.ingest.loaders.loader import Document, Loader, LoaderOptions, Skipped
 
 
 def test_a_file_that_goes_away_is_reported(tmp_path):

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from dalm.ingest.skipped import Skipped
+from dalm.ingest.loaders.loader import Skipped
 
 ROWS = [
     {"Title": "T", "Passage": "one, \n\n two", "n": 1},

@@ -112,3 +112,8 @@ def test_front_matter_gives_the_title_and_is_no_text(document):
 
 def test_a_paragraph_that_looks_like_a_heading_is_none(document):
     assert not document("a.md", "# " + "word " * 100).headings
+
+
+def test_a_byte_order_mark_does_not_move_the_place_of_an_error(unread):
+    reason = unread("a.txt", b"\xef\xbb\xbfone\ntwo \xff")
+    assert reason.startswith("line 2, byte 5 (0xff): not UTF-8")
