@@ -1,4 +1,7 @@
-"""Select the pairs that pass all filters and find their passage again, and split them."""
+"""Select the pairs that pass all filters and find their passage again, and split them.
+
+Log or print which pairs were rejected, and by which filter.
+"""
 
 import logging
 from collections import Counter
@@ -6,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from dalm.config import QaGen
+from dalm.ingest.near_duplicates import group_near_duplicates
 from dalm.ingest.words import content_words, words
 from dalm.io.splits import split_by_document
 from dalm.progress import track
@@ -17,9 +21,9 @@ from dalm.synth.filters import (
     SUPPORT,
     apply_filters,
     rejected,
+    repeated,
 )
 from dalm.synth.pairs import Pair, Rejection
-from dalm.synth.repeated_questions import near_duplicate_groups, repeated
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +37,8 @@ Search = Callable[[Sequence[str], int], list[list[Hit]]]
 BLOCK = 1024  # questions whose hits are in memory at once
 RELATED = 0.5
 """Fraction of a question's words that another passage must hold, beside the answer."""
+SAME_PASSAGE = 0.7
+"""Jaccard similarity of two passages' word triples from which they are near duplicates."""
 MAX_EXAMPLE = 100  # characters of an example in the log
 
 
@@ -129,11 +135,12 @@ def split(
 ) -> tuple[list[Pair], list[Pair]]:
     """Split by document (see `split_by_document`); near-duplicate passages are one document too.
 
-    A pair with two passages belongs to the document of the first, which is the second's as well.
+    Groups are transitive: a passage that resembles two others puts all three into one group. A
+    pair with two passages belongs to the document of the first, which is the second's as well.
     """
     if not pairs:
         return [], []
-    first = near_duplicate_groups([passage.text for passage in passages])
+    first = group_near_duplicates([passage.text for passage in passages], SAME_PASSAGE)
     group_of = {p.id: passages[place].id for p, place in zip(passages, first, strict=True)}
     examples = [
         Example(str(place), None, Passage(group_of[p.passage.id], p.passage.text, p.passage.title))
@@ -164,3 +171,23 @@ def log_rejections(passed: int, rejections: Sequence[Rejection]) -> None:
 def _shortened(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= MAX_EXAMPLE else f"{line[: MAX_EXAMPLE - 1]}…"
+
+
+def print_preview(pairs: Sequence[Pair], rejections: Sequence[Rejection]) -> None:
+    """Print the questions on a few passages, and which of them pass the filters."""
+    every: list[Pair | Rejection] = [*pairs, *rejections]
+    passages = {each.passage.id: each.passage for each in every}
+    for key, passage in passages.items():
+        print()
+        print(f"passage   {passage.title + ': ' if passage.title else ''}{passage.text}")
+        for pair in (each for each in pairs if each.passage.id == key):
+            rank = "" if pair.rank is None else f", rank {pair.rank}"
+            print(f"+ {pair.kind:8}{pair.query}")
+            print(f"  answer  {pair.answer}")
+            print(f"  quote   {pair.quote} ({pair.start} to {pair.end}{rank})")
+        for rejection in (each for each in rejections if each.passage.id == key):
+            print(f"- {rejection.filter}: {rejection.reason}")
+            print(f"          {rejection.query or '(nothing readable)'}")
+            print(f"  answer  {rejection.answer}")
+    print()
+    print(f"{len(pairs)} questions passed the filters, {len(rejections)} did not")
