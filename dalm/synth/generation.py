@@ -12,9 +12,10 @@ from pathlib import Path
 
 from dalm.config import QaGen
 from dalm.config.data import SINGLE_KINDS, Kind
+from dalm.llm.chat_completions import ServerOptions
 from dalm.llm.language_model import LanguageModel
+from dalm.llm.openai_client import OpenAIClient
 from dalm.llm.response_cache import Journal, Totals, cached_replies
-from dalm.llm.served_model import ServedModel, ServerOptions
 from dalm.progress import track
 from dalm.records import Passage
 from dalm.synth.extractive import extract
@@ -70,7 +71,7 @@ def load_model(settings: QaGen) -> LanguageModel | None:
             "max_tokens": settings.max_new_tokens,
             "seed": settings.seed,
         }
-        return ServedModel(endpoint, SERVER, parameters, settings.concurrency)
+        return OpenAIClient(endpoint, parameters, settings.concurrency)
     from dalm.llm.local_model import load_local_model
     from dalm.models.loading import place
 
