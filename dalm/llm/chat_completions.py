@@ -65,13 +65,6 @@ class UnavailableError(ServerError):
         return f"{self.url} failed {self.failures} times in a row, most recently: {last}"
 
 
-class QuotaError(ServerError):
-    """The server asks for a longer pause than a run waits."""
-
-    def __init__(self, url: str, wait: float, reason: str) -> None:
-        super().__init__(f"{url} asks to try again in {wait / 60:.0f} minutes ({reason})")
-
-
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
     """How a command spells the options that name its server."""
@@ -279,13 +272,10 @@ def retry_after(header: str | None, now: datetime | None = None) -> float | None
     try:
         seconds = float(header)
     except ValueError:
-        seconds = _until(header, now or datetime.now(UTC))
+        try:
+            then = parsedate_to_datetime(header)
+        except ValueError:
+            return None
+        then = then if then.tzinfo else then.replace(tzinfo=UTC)
+        seconds = then.timestamp() - (now or datetime.now(UTC)).timestamp()
     return max(0.0, seconds) if math.isfinite(seconds) else None
-
-
-def _until(date: str, now: datetime) -> float:
-    try:
-        then = parsedate_to_datetime(date)
-    except ValueError:
-        return math.nan
-    return (then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp() - now.timestamp()

@@ -14,8 +14,8 @@ import httpx2 as httpx
 from dalm.llm.chat_completions import (
     BusyError,
     Endpoint,
-    QuotaError,
     RefusedError,
+    ServerError,
     UnavailableError,
     backoff,
 )
@@ -185,7 +185,8 @@ class OpenAIClient:
         if not error.wait:
             return
         if error.wait > LONGEST_WAIT:
-            raise QuotaError(self.endpoint.url, error.wait, str(error))
+            minutes = f"{error.wait / 60:.0f} minutes"
+            raise ServerError(f"{self.endpoint.url} asks to try again in {minutes} ({error})")
         self._paused_until = max(self._paused_until, time.monotonic() + error.wait)
 
     async def _send_once(self, client: httpx.AsyncClient, request: Request) -> Reply:

@@ -1,14 +1,14 @@
 """Mine reading comprehension exercises from a passage's own sentences.
 
 Connectives tell how two statements are related, after the kinds of task of Cheng et al., 2023
-(arXiv:2309.09530, table 2). English only.
+(arXiv:2309.09530, table 2). English only. Words that a general vocabulary lacks are the domain's.
 """
 
 import itertools
 import logging
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -179,7 +179,11 @@ def _as_sentence(text: str) -> str:
 
 
 def domain_vocabulary(source: str | None, passages: Sequence[Passage]) -> frozenset[str]:
-    """Return the passages' own words that a general vocabulary lacks; none without one.
+    """Return the words of five letters and more, of three passages and more, that `source` lacks.
+
+    None without a general vocabulary. Cheng et al., 2023, compare the vocabulary of a tokenizer
+    trained on the domain with that of the general model: a word that the general one has no token
+    for is the domain's own.
 
     Raises:
         UserError: `source` is neither a file nor a tokenizer.
@@ -187,28 +191,18 @@ def domain_vocabulary(source: str | None, passages: Sequence[Passage]) -> frozen
     if source is None:
         logger.info("vocabulary none to compare with: no sentences from words of the domain")
         return frozenset()
-    found = domain_words((passage.text for passage in passages), general_words(source))
-    logger.info("vocabulary %d words that %s lacks", len(found), source)
-    return found
-
-
-def domain_words(texts: Iterable[str], general: frozenset[str]) -> frozenset[str]:
-    """Return the words of five letters and more, of three passages and more, that `general` lacks.
-
-    Cheng et al., 2023, compare the vocabulary of a tokenizer trained on the domain with that of
-    the general model: a word that the general one has no token for is the domain's own.
-    """
-    counts: Counter[str] = Counter()
-    for text in texts:
-        counts.update(set(plain_words(text)))
-    return frozenset(
+    general = _general_words(source)
+    counts = Counter(word for each in passages for word in set(plain_words(each.text)))
+    found = frozenset(
         word
         for word, count in counts.items()
         if count >= MIN_PASSAGES and len(word) >= MIN_LETTERS and word not in general
     )
+    logger.info("vocabulary %d words that %s lacks", len(found), source)
+    return found
 
 
-def general_words(source: str) -> frozenset[str]:
+def _general_words(source: str) -> frozenset[str]:
     """Read a text file's words, or those that a tokenizer of this name has a token for.
 
     Raises:

@@ -3,7 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil
 
 from dalm.ingest.words import content_words, words
@@ -53,24 +53,14 @@ _EMPTY_IT = re.compile(
 _ASKING = re.compile(r"[?？؟;]\s*$|____")
 
 
-@dataclass(frozen=True)
-class Filter:
-    """A test that returns the pair, perhaps amended, or the reason why it is rejected."""
-
-    name: str
-    test: Callable[[Pair], Pair | str]
-
-
-def apply_filters(
-    pairs: Iterable[Pair], filters: Sequence[Filter], rejections: list[Rejection]
-) -> list[Pair]:
+def apply_filters(pairs: Iterable[Pair], rejections: list[Rejection]) -> list[Pair]:
     """Return the pairs that pass every filter; the others are added to `rejections`."""
     passed = []
     for pair in pairs:
-        for each in filters:
-            result = each.test(pair)
+        for name, test in PAIR_FILTERS.items():
+            result = test(pair)
             if isinstance(result, str):
-                rejections.append(rejected(each.name, result, pair))
+                rejections.append(rejected(name, result, pair))
                 break
             pair = result  # noqa: PLW2901
         else:
@@ -150,13 +140,14 @@ def _self_contained(pair: Pair) -> Pair | str:
     return pair
 
 
-PAIR_FILTERS = (
-    Filter("shape", _shape),
-    Filter("no mention of the passage", _no_mention),
-    Filter("quote in the passage", _quoted),
-    Filter("answer in the quote", _supported),
-    Filter("question stands alone", _self_contained),
-)
+PAIR_FILTERS: dict[str, Callable[[Pair], Pair | str]] = {
+    "shape": _shape,
+    "no mention of the passage": _no_mention,
+    "quote in the passage": _quoted,
+    "answer in the quote": _supported,
+    "question stands alone": _self_contained,
+}
+"""Tests by name, which return the pair, perhaps amended, or the reason why it is rejected."""
 
 
 def repeated(queries: Sequence[str]) -> list[int | None]:

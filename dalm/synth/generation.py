@@ -6,7 +6,6 @@ Estimate before that what it will take.
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -76,7 +75,7 @@ def load_model(settings: QaGen) -> LanguageModel | None:
     from dalm.models.loading import place
 
     assert name is not None
-    placement = replace(place(settings.device, settings.precision), frozen=True)
+    placement = place(settings.device, settings.precision)
     return load_local_model(name, placement, settings.max_new_tokens)
 
 

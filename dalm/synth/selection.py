@@ -4,7 +4,7 @@ Log or print which pairs were rejected, and by which filter.
 """
 
 import logging
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ from dalm.synth.pairs import Pair, Rejection
 logger = logging.getLogger(__name__)
 
 REPEATED, ROUND_TRIP = "question is new", "round trip"
-FILTERS = (READABLE, ASKED_FOR, *(each.name for each in PAIR_FILTERS), REPEATED, ROUND_TRIP)
+FILTERS = (READABLE, ASKED_FOR, *PAIR_FILTERS, REPEATED, ROUND_TRIP)
 """The names of the filters in their order: the cheapest comes first."""
 
 Search = Callable[[Sequence[str], int], list[list[Hit]]]
@@ -66,7 +66,7 @@ def select(
 
     With k = 0 there is no round trip.
     """
-    sound = apply_filters(pairs, PAIR_FILTERS, rejections)
+    sound = apply_filters(pairs, rejections)
     new = []
     for pair, first in zip(sound, repeated([pair.query for pair in sound]), strict=True):
         if first is None:
@@ -152,12 +152,11 @@ def split(
 
 def rejection_counts(rejections: Iterable[Rejection]) -> list[tuple[str, int, Rejection]]:
     """Return each filter's name, how many it rejected, and an example, in the filters' order."""
-    first: dict[str, Rejection] = {}
-    counts: Counter[str] = Counter()
+    by_filter = defaultdict[str, list[Rejection]](list)
     for rejection in rejections:
-        counts[rejection.filter] += 1
-        first.setdefault(rejection.filter, rejection)
-    return [(name, counts[name], first[name]) for name in FILTERS if name in first]
+        by_filter[rejection.filter].append(rejection)
+    found = ((name, by_filter[name]) for name in FILTERS if name in by_filter)
+    return [(name, len(those), those[0]) for name, those in found]
 
 
 def log_rejections(passed: int, rejections: Sequence[Rejection]) -> None:
@@ -165,12 +164,10 @@ def log_rejections(passed: int, rejections: Sequence[Rejection]) -> None:
     logger.info("questions  %d passed the filters, %d did not", passed, len(rejections))
     for name, number, example in rejection_counts(rejections):
         text = f"{example.query or example.answer!r} ({example.reason})"
-        logger.info("  %-27s%6d  %s", name, number, _shortened(text))
-
-
-def _shortened(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= MAX_EXAMPLE else f"{line[: MAX_EXAMPLE - 1]}…"
+        line = " ".join(text.split())
+        if len(line) > MAX_EXAMPLE:
+            line = f"{line[: MAX_EXAMPLE - 1]}…"
+        logger.info("  %-27s%6d  %s", name, number, line)
 
 
 def print_preview(pairs: Sequence[Pair], rejections: Sequence[Rejection]) -> None:

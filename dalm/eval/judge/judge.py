@@ -108,7 +108,7 @@ def _local(settings: EvalRag) -> LanguageModel:
             "not a model's folder or hub name"
         )
     check_model_name(settings.judge, "judge")
-    placement = replace(place(settings.device, settings.precision), frozen=True)
+    placement = place(settings.device, settings.precision)
     return load_local_model(settings.judge, placement, settings.judge_max_new_tokens)
 
 

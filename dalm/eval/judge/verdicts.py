@@ -107,15 +107,12 @@ def _field(found: Object, name: str) -> str:
     return ""
 
 
-Rights = Sequence[tuple[bool, bool]]
-"""Of each answer, whether it is right by the judge in both orders, and by exact match."""
-
-
-def kappa(rights: Rights) -> float | None:
+def kappa(rights: Sequence[tuple[bool, bool]]) -> float | None:
     """Return Cohen's kappa, (p − e) / (1 − e); None where e is 1: both always decide the same way.
 
-    p is the fraction on which they agree, e the one expected by chance, from how often each
-    finds an answer right. Cohen, 1960, doi:10.1177/001316446002000104.
+    `rights` holds of each answer whether it is right by the judge, and by exact match. p is the
+    fraction on which they agree, e the one expected by chance, from how often each finds an answer
+    right. Cohen, 1960, doi:10.1177/001316446002000104.
     """
     if not rights:
         return None
