@@ -26,7 +26,7 @@ def eval_rag(
     from dalm.eval.results import BASELINE, Results
 
     with EvaluationRun(settings) as run:
-        judge = load_judge(settings, run.folder)
+        judge = load_judge(settings, run.output)
         run.read_datasets(dataset_path)
         retriever, reader = run.retriever(), run.reader()
         systems = run.evaluate(run.name, retriever, reader)

@@ -26,9 +26,8 @@ def qa_gen(
         Table with passages: csv, tsv, jsonl, parquet, a saved dataset, a hub name.
     """
     from dalm.io.examples import read_passages
-    from dalm.synth import estimate, generation
+    from dalm.synth import generation, selection
     from dalm.synth.pairs import Rejection, write_run
-    from dalm.synth.selection import log_rejections, searches_of, select, split
 
     folder = _checked(settings)
     model = generation.load_model(settings)
@@ -39,17 +38,17 @@ def qa_gen(
     )
     passages = read_passages(dataset_path, columns)
     if settings.dry_run:
-        estimate.print_estimate(folder, model, passages, settings)
+        generation.print_estimate(folder, model, passages, settings)
         return
-    searches = list(searches_of(passages, settings))
+    searches = list(selection.searches_of(passages, settings))
     rejections: list[Rejection] = []
     drafts = generation.generate_pairs(folder, model, passages, settings, rejections)
-    pairs = select(drafts, searches, settings.round_trip_k, rejections)
+    pairs = selection.select(drafts, searches, settings.round_trip_k, rejections)
     if settings.limit:
-        estimate.print_preview(pairs, rejections)
+        selection.print_preview(pairs, rejections)
         return
-    log_rejections(len(pairs), rejections)
-    sides = split(pairs, passages, settings.test_share, settings.seed)
+    selection.log_rejections(len(pairs), rejections)
+    sides = selection.split(pairs, passages, settings.test_share, settings.seed)
     write_run(folder, settings, dataset_path, sides, rejections)
 
 

@@ -26,8 +26,8 @@ def reading_comprehension(
     from dalm.artifacts import claim
     from dalm.io.examples import read_passages
     from dalm.progress import track
-    from dalm.synth.domain_words import domain_vocabulary
     from dalm.synth.exercise_texts import ExerciseWriter, read_questions, write_texts
+    from dalm.synth.exercises import domain_vocabulary
 
     output = _checked(settings)
     with claim(output, "--output"):

@@ -11,8 +11,7 @@ from dalm.eval.evaluation_output import EvaluationOutput
 from dalm.models.generator import load_generator
 from dalm.models.loading import check_model_is_there, place
 from dalm.models.retriever import Retriever, retriever_from_config
-from dalm.rag.pipeline import LocalReader
-from dalm.rag.served_generator import ServedGenerator, served_model_of
+from dalm.rag.pipeline import LocalReader, ServedGenerator, served_model_of
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +89,6 @@ def served_reader(config: EvalRag, output: EvaluationOutput) -> ServedGenerator:
         output.journal(f"generator{distributed.rank() or ''}.jsonl"),
         reader_passages=config.reader_passages or 1,
         cites=config.citations,
-        resume=output.resume,
     )
 
 

@@ -1,14 +1,21 @@
-"""Speak the chat completions protocol: addresses, what a response means, when to try again."""
+"""Speak the chat completions protocol: addresses, what a response means, when to try again.
+
+Errors name the command's option to change.
+"""
 
 import json
 import math
+import os
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import httpx2 as httpx
 
+from dalm.errors import UserError
 from dalm.llm.language_model import ModelError, Reply
 
 BUSY = {408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
@@ -58,11 +65,66 @@ class UnavailableError(ServerError):
         return f"{self.url} failed {self.failures} times in a row, most recently: {last}"
 
 
-class QuotaError(ServerError):
-    """The server asks for a longer pause than a run waits."""
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """How a command spells the options that name its server."""
 
-    def __init__(self, url: str, wait: float, reason: str) -> None:
-        super().__init__(f"{url} asks to try again in {wait / 60:.0f} minutes ({reason})")
+    needed_by: str
+    """The option that makes the command need a server."""
+    url: str
+    model: str
+    api_key_env: str
+    timeout: str | None = None
+
+    def endpoint(
+        self,
+        base_url: str | None,
+        model: str | None,
+        key_variable: str,
+        *,
+        max_retries: int = 8,
+        timeout: float = 300.0,
+        resume: str = "the same command",
+    ) -> "Endpoint":
+        """Return the endpoint that the options' values name, with the key from the environment.
+
+        Raises:
+            UserError: no model or address, one that is none, or a key that no header can carry.
+        """
+        if not base_url:
+            raise UserError(
+                f"{self.needed_by} needs {self.url}, the server's address, as in "
+                "http://localhost:8000/v1"
+            )
+        if not model:
+            raise UserError(
+                f"{self.needed_by} needs {self.model}, the server's name for its model (see "
+                "GET /v1/models)"
+            )
+        url = self._chat_completions(base_url)
+        key = os.environ.get(key_variable, "").strip() or None
+        if key and not (key.isascii() and key.isprintable() and " " not in key):
+            raise UserError(
+                f"${key_variable}: a key has no blanks or line breaks in it; copy it again"
+            )
+        return Endpoint(url, model, key, max_retries, timeout, options=self, resume=resume)
+
+    def _chat_completions(self, base_url: str) -> str:
+        try:
+            url = httpx.URL(base_url)
+        except (httpx.InvalidURL, ValueError):
+            url = httpx.URL("")
+        if url.userinfo or re.search(rb"key|token|secret", url.query, re.IGNORECASE):
+            raise UserError(
+                f"{self.url}: put no password or key into the address; {self.api_key_env} names "
+                "the environment variable that holds it"
+            )
+        if url.scheme not in ("http", "https") or not url.host:
+            raise UserError(
+                f"{self.url} {base_url}: not an address; write it as http://localhost:8000/v1"
+            )
+        path = url.path.rstrip("/").removesuffix("/chat/completions") or "/v1"
+        return str(url.copy_with(path=f"{path}/chat/completions"))
 
 
 @dataclass(frozen=True)
@@ -77,6 +139,10 @@ class Endpoint:
     timeout: float = 300.0
     first_wait: float = 0.5
     """Seconds before the second try; it doubles with each further one."""
+    options: ServerOptions | None = None
+    """The options that name it: with them errors are UserErrors, which say what to change."""
+    resume: str = "the same command"
+    """What continues a run where it was interrupted."""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -131,6 +197,43 @@ class Endpoint:
             raise BusyError("the response is no stream of chat completions") from error
         raise BusyError("the stream broke off")
 
+    def explain(self, error: ModelError) -> str:
+        """Return an error's message with the options that would change what it reports."""
+        options = self.options
+        if options is None:
+            return str(error)
+        message, remedy = str(error), ""
+        kept = f"; replies so far are kept, {self.resume} continues from there"
+        match error:
+            case UnavailableError():
+                message = error.described(self.explain(error.last))
+                remedy = f"; check the server and {options.model}{kept}"
+            case StatusError(status=401):
+                remedy = (
+                    f"; set the key in the environment ({options.api_key_env} names the variable)"
+                )
+            case StatusError(status=403):
+                remedy = "; the key has no right to this model"
+            case StatusError(status=404):
+                remedy = f"; check {options.url} (most end in /v1) and {options.model}"
+            case StatusError():
+                remedy = f"; check {options.url}"
+            case ServerError():
+                remedy = kept
+            case TimedOutError() if options.timeout:
+                remedy = f" ({options.timeout})"
+        return message + remedy
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn what the server reports into a UserError, if options name this endpoint."""
+        try:
+            yield
+        except ModelError as error:
+            if self.options is None:
+                raise
+            raise UserError(self.explain(error)) from error
+
     def failure(self, error: httpx.TransportError) -> BusyError:
         """Return what a failed connection means."""
         if isinstance(error, httpx.TimeoutException):
@@ -169,13 +272,10 @@ def retry_after(header: str | None, now: datetime | None = None) -> float | None
     try:
         seconds = float(header)
     except ValueError:
-        seconds = _until(header, now or datetime.now(UTC))
+        try:
+            then = parsedate_to_datetime(header)
+        except ValueError:
+            return None
+        then = then if then.tzinfo else then.replace(tzinfo=UTC)
+        seconds = then.timestamp() - (now or datetime.now(UTC)).timestamp()
     return max(0.0, seconds) if math.isfinite(seconds) else None
-
-
-def _until(date: str, now: datetime) -> float:
-    try:
-        then = parsedate_to_datetime(date)
-    except ValueError:
-        return math.nan
-    return (then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp() - now.timestamp()

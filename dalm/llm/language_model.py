@@ -11,7 +11,7 @@ class ModelError(Exception):
     """Report why there is no reply.
 
     The message states facts. Which option of which command would change them is for the caller to
-    add, see `dalm.llm.served_model`.
+    add, see `dalm.llm.chat_completions.Endpoint`.
     """
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from threading import Event, Thread
 from typing import Any
@@ -152,4 +153,5 @@ def load_local_model(name: str, placement: loading.Placement, max_new_tokens: in
         UserError: no such model, not a causal one, or one without a chat template.
     """
     # The length is that of training prompts, and bounds nothing here.
-    return LocalModel(load_generator(name, placement, max_length=16), name, max_new_tokens)
+    generator = load_generator(name, replace(placement, frozen=True), max_length=16)
+    return LocalModel(generator, name, max_new_tokens)

@@ -14,12 +14,20 @@ import httpx2 as httpx
 from dalm.llm.chat_completions import (
     BusyError,
     Endpoint,
-    QuotaError,
     RefusedError,
+    ServerError,
     UnavailableError,
     backoff,
 )
-from dalm.llm.language_model import Conversation, OnFailure, OnReply, R, Reply, Request
+from dalm.llm.language_model import (
+    Conversation,
+    ModelError,
+    OnFailure,
+    OnReply,
+    R,
+    Reply,
+    Request,
+)
 from dalm.prompts import Message
 
 logger = logging.getLogger(__name__)
@@ -41,7 +49,9 @@ class OpenAIClient:
     doesn't know (the JSON schema, the seed ...) is left out from then on.
     """
 
-    def __init__(self, endpoint: Endpoint, parameters: Mapping[str, Any], concurrency: int) -> None:
+    def __init__(
+        self, endpoint: Endpoint, parameters: Mapping[str, Any], concurrency: int = 1
+    ) -> None:
         self.endpoint = endpoint
         self.parameters = dict(parameters)
         self.concurrency = concurrency
@@ -66,24 +76,28 @@ class OpenAIClient:
         """Send every request; call `on_reply` or `on_failure` for each, in the order of outcome.
 
         Raises:
-            ServerError: the server rejects all of them, or is gone.
+            ServerError: the server rejects all of them, or is gone; with the endpoint's options
+                a UserError.
         """
         work = self._send_all(iter(requests), on_reply, on_failure)
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return _run(work)
-        with ThreadPoolExecutor(1) as thread:  # a notebook has a loop running already
-            return thread.submit(_run, work).result()
+        with self.endpoint.explained():
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:
+                return _run(work)
+            with ThreadPoolExecutor(1) as thread:  # a notebook has a loop running already
+                return thread.submit(_run, work).result()
 
     def stream(self, messages: Sequence[Message]) -> Iterator[str]:
         """Yield the pieces of a reply as they arrive; retried only until the first one is there.
 
         Raises:
-            ModelError: the server is busy after all retries, rejects the request or breaks off.
+            ModelError: the server is busy after all retries, rejects the request or breaks off;
+                with the endpoint's options a UserError.
         """
         endpoint = self.endpoint
-        with httpx.Client(headers=endpoint.headers, timeout=endpoint.timeouts) as client:
+        client = httpx.Client(headers=endpoint.headers, timeout=endpoint.timeouts)
+        with endpoint.explained(), client:
             for tries in range(1, endpoint.max_retries + 2):
                 started = False
                 try:
@@ -138,7 +152,7 @@ class OpenAIClient:
                 reply = await self._send(client, request)
             except (BusyError, RefusedError) as error:
                 self._count_failure(error)
-                on_failure(request, error)
+                on_failure(request, ModelError(self.endpoint.explain(error)))
             else:
                 self._replies += 1
                 self._failures_in_a_row = 0
@@ -171,7 +185,8 @@ class OpenAIClient:
         if not error.wait:
             return
         if error.wait > LONGEST_WAIT:
-            raise QuotaError(self.endpoint.url, error.wait, str(error))
+            minutes = f"{error.wait / 60:.0f} minutes"
+            raise ServerError(f"{self.endpoint.url} asks to try again in {minutes} ({error})")
         self._paused_until = max(self._paused_until, time.monotonic() + error.wait)
 
     async def _send_once(self, client: httpx.AsyncClient, request: Request) -> Reply:
@@ -210,13 +225,16 @@ class OpenAIClient:
         return False
 
 
+def greedy(max_new_tokens: int) -> dict[str, Any]:
+    """Return the parameters of the most likely reply, which is what a local model generates."""
+    return {"temperature": 0.0, "max_tokens": max_new_tokens, "seed": 0}
+
+
 def _run(work: Any) -> None:
     try:
         asyncio.run(work)
     except BaseExceptionGroup as group:
-        raise _first(group) from None
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None

@@ -7,8 +7,8 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from io import BufferedReader
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 from filelock import FileLock, Timeout
@@ -70,12 +70,7 @@ class Journal:
     def __enter__(self) -> "Journal":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
         self._lock.release()
 
@@ -104,19 +99,12 @@ class Journal:
 
     def get(self, key: str) -> Reply:
         """Return the reply to a request."""
-        self._file.seek(self._offsets[key])
-        line = _line(self._file_line())
+        buffered = BufferedReader(self._file)
+        buffered.seek(self._offsets[key])
+        line = _line(buffered.readline())
+        buffered.detach()
         assert line is not None, f"{self.path} was changed while it was read"
         return line[1]
-
-    def _file_line(self) -> bytes:
-        parts = []
-        while part := self._file.read(1 << 14):
-            line, end, _ = part.partition(b"\n")
-            parts.append(line)
-            if end:
-                break
-        return b"".join(parts)
 
     def _write(self, text: bytes) -> None:
         rest = memoryview(text)

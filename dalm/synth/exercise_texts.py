@@ -16,7 +16,6 @@ from dalm.synth.exercises import KINDS, Exercise, Kind, mine, split_for_completi
 
 logger = logging.getLogger(__name__)
 
-
 # Several templates for each kind, so that no phrase is memorised.
 TEMPLATES: Mapping[Kind, tuple[tuple[str, str], ...]] = {
     "title": (
@@ -130,7 +129,7 @@ class ExerciseWriter:
             choices = TEMPLATES[each.kind]
             templates = choices[self._draw(len(choices), passage, f"{place} {each.kind}")]
             fields = {"given": each.given, "wanted": each.wanted}
-            question, reply = (_filled(template, fields) for template in templates)
+            question, reply = (template.format_map(fields) for template in templates)
             parts.append(f"{mark}{question}{answer}{reply}")
         return ComprehensionText(passage, "\n\n".join(parts), tuple(e.kind for e in exercises))
 
@@ -154,11 +153,6 @@ class ExerciseWriter:
     def _draw(self, sides: int, passage: Passage, what: str) -> int:
         drawn = blake2b(f"{self.seed} {passage.id} {what}".encode(), digest_size=8).digest()
         return int.from_bytes(drawn, "big") % sides
-
-
-def _filled(template: str, fields: Mapping[str, str]) -> str:
-    """Fill a template; braces in the texts stay what they are."""
-    return template.format_map(fields)
 
 
 def _of_different_kinds(exercises: Sequence[Exercise]) -> list[Exercise]:

@@ -1,18 +1,24 @@
 """Mine reading comprehension exercises from a passage's own sentences.
 
 Connectives tell how two statements are related, after the kinds of task of Cheng et al., 2023
-(arXiv:2309.09530, table 2). English only.
+(arXiv:2309.09530, table 2). English only. Words that a general vocabulary lacks are the domain's.
 """
 
 import itertools
+import logging
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
+from dalm.errors import UserError
 from dalm.ingest.words import sentence_starts, split_words
 from dalm.records import Passage
-from dalm.synth.sentence_patterns import BACK_REFERENCE, CAUSAL, ENGLISH_END, is_whole
+from dalm.synth.question_forms import BACK_REFERENCE, CAUSAL, ENGLISH_END, is_whole
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal[
     "title",
@@ -31,6 +37,8 @@ Kind = Literal[
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MIN_WORDS, MAX_WORDS = 4, 60  # of a statement that is worth asking about
 MIN_DOMAIN_WORDS = 3  # in a sentence to be written from them
+MIN_LETTERS = 5  # of a domain word
+MIN_PASSAGES = 3  # that hold a domain word
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,3 +175,54 @@ def _as_sentence(text: str) -> str:
     """Return part of a sentence as a sentence."""
     text = _capital(text.strip(" ,;"))
     return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def domain_vocabulary(source: str | None, passages: Sequence[Passage]) -> frozenset[str]:
+    """Return the words of five letters and more, of three passages and more, that `source` lacks.
+
+    None without a general vocabulary. Cheng et al., 2023, compare the vocabulary of a tokenizer
+    trained on the domain with that of the general model: a word that the general one has no token
+    for is the domain's own.
+
+    Raises:
+        UserError: `source` is neither a file nor a tokenizer.
+    """
+    if source is None:
+        logger.info("vocabulary none to compare with: no sentences from words of the domain")
+        return frozenset()
+    general = _general_words(source)
+    counts = Counter(word for each in passages for word in set(plain_words(each.text)))
+    found = frozenset(
+        word
+        for word, count in counts.items()
+        if count >= MIN_PASSAGES and len(word) >= MIN_LETTERS and word not in general
+    )
+    logger.info("vocabulary %d words that %s lacks", len(found), source)
+    return found
+
+
+def _general_words(source: str) -> frozenset[str]:
+    """Read a text file's words, or those that a tokenizer of this name has a token for.
+
+    Raises:
+        UserError: neither a file nor a tokenizer.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        try:
+            return frozenset(plain_words(path.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--general-vocabulary {source}: no text in UTF-8 ({error})") from error
+    from transformers import AutoTokenizer
+
+    try:
+        tokens = AutoTokenizer.from_pretrained(source).get_vocab()
+    except Exception as error:  # network, name, a broken folder …
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"--general-vocabulary {source} could not be loaded: {reason}; name a file of words, "
+            "or a tokenizer by folder or hub name"
+        ) from error
+    # A piece that only continues words (##ing) is no word.
+    whole = (token.lstrip("Ġ▁ ").lower() for token in tokens if not token.startswith("##"))
+    return frozenset(word for word in whole if word)

@@ -7,7 +7,6 @@ name, a term in quotation marks) becomes a cloze. Everything is deterministic.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 from dalm.ingest.words import (
@@ -19,8 +18,14 @@ from dalm.ingest.words import (
 )
 from dalm.records import Passage
 from dalm.synth.pairs import Pair
-from dalm.synth.question_forms import Question, questions_of, tidy
-from dalm.synth.sentence_patterns import ANY_END, is_whole, without_opening
+from dalm.synth.question_forms import (
+    ANY_END,
+    Question,
+    is_whole,
+    questions_of,
+    tidy,
+    without_opening,
+)
 
 GENERATOR, VERSION = "extractive", "1"
 
@@ -40,65 +45,51 @@ _MARKED = (
 _NO_PROSE = re.compile(r"https?:|www\.|doi\b|\bSHA:|©|[<>{}|\\@]|(?:\w+, [A-Z]\.[^,]*, ){2}", re.I)
 
 
-@dataclass(frozen=True, slots=True)
-class Sentence:
-    """A sentence of a passage; a passage cut by length has incomplete ones at its ends."""
-
-    text: str
-    whole: bool
-
-
 def extract(passage: Passage, number: int) -> list[Pair]:
     """Return at most `number` questions on a passage, from different sentences where possible.
 
     Every answer and every quote is in the passage verbatim.
     """
-    found = list(_sentences(passage.text))
-    questions = [list(_of_sentence(sentence)) for sentence in found]
     return [
         Pair(
             passage,
             query=question.text,
             answer=question.answer,
-            quote=sentence.text,
+            quote=sentence,
             kind=question.kind,
             generator=GENERATOR,
             prompt_version=VERSION,
         )
-        for sentence, question in _best(questions, found, number)
+        for sentence, question in _best(list(_sentences(passage.text)), number)
     ]
 
 
-def _sentences(passage: str) -> Iterator[Sentence]:
+def _sentences(passage: str) -> Iterator[str]:
+    """Yield the whole sentences; a passage cut by length has incomplete ones at its ends."""
     starts = {0, *sentence_starts(passage), *paragraph_starts(passage)}
     for start, end in pairwise([*sorted(starts), len(passage)]):
-        if text := passage[start:end].strip():
-            whole = bool(ANY_END.search(text)) if start else is_whole(text, ANY_END)
-            yield Sentence(text, whole)
+        text = passage[start:end].strip()
+        whole = text and (ANY_END.search(text) if start else is_whole(text, ANY_END))
+        if whole and _is_prose(text):
+            yield text
 
 
-def _best(
-    questions: Sequence[Sequence[Question]], found: Sequence[Sentence], number: int
-) -> list[tuple[Sentence, Question]]:
+def _is_prose(text: str) -> bool:
+    length_fits = 5 <= len(words(text)) <= 60 and len(content_words(text)) >= 3
+    return length_fits and not _NO_PROSE.search(text)
+
+
+def _best(sentences: Sequence[str], number: int) -> list[tuple[str, Question]]:
     """Choose one question a sentence first, better question forms before others."""
     ranked = []
-    for place, of_sentence in enumerate(questions):
-        for turn, question in enumerate(sorted(of_sentence, key=lambda each: each.rank)):
+    for place, sentence in enumerate(sentences):
+        questions = [*questions_of(sentence), *_cloze(sentence)]
+        for turn, question in enumerate(sorted(questions, key=lambda each: each.rank)):
             ranked.append((turn, question.rank, place, question))
     ranked.sort(key=lambda each: each[:3])
     chosen = ranked[:number]
     chosen.sort(key=lambda each: (each[2], each[0]))
-    return [(found[place], question) for _, _, place, question in chosen]
-
-
-def _of_sentence(sentence: Sentence) -> Iterator[Question]:
-    if not sentence.whole or _NO_PROSE.search(sentence.text):
-        return
-    length = len(words(sentence.text))
-    if not 5 <= length <= 60 or len(content_words(sentence.text)) < 3:
-        return
-    yield from questions_of(sentence.text)
-    yield from _cloze(sentence.text)
+    return [(sentences[place], question) for _, _, place, question in chosen]
 
 
 def _cloze(sentence: str) -> Iterator[Question]:

@@ -1,15 +1,18 @@
-"""Filter bad questions out, by the cheapest test first."""
+"""Filter out bad and repeated questions, by the cheapest test first."""
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from math import ceil
 
 from dalm.ingest.words import content_words, words
 from dalm.synth.pairs import Pair, Rejection
-from dalm.synth.sentence_patterns import CONTEXT_REFERENCE
 
 SUPPORT = 0.6
 """Fraction of an answer's words that its quotes must hold; numbers must all be there."""
+SAME_QUERY = 0.8
+"""Jaccard similarity |A ∩ B| / |A ∪ B| of two questions' words from which one repeats the other."""
 MAX_QUERY, MAX_ANSWER = 400, 1_500  # characters
 READABLE, ASKED_FOR = "answer readable", "no more than asked for"
 """Names of the filters of a model's reply as a whole."""
@@ -27,6 +30,17 @@ _MENTION = re.compile(
     r"|\bsegún\s+(?:el|este)\s+(?:texto|pasaje|artículo)\b",
     re.IGNORECASE,
 )
+_CONTEXT_REFERENCE = re.compile(
+    r"\b(?:th(?:is|ese|ose)|such|our|the (?:present|current|above|following|former|latter|same|"
+    r"other|second|first)) (?:\w+ )?(?:study|studies|paper|work|article|review|report|research|"
+    r"case|cases|method|methods|results?|findings?|data|section|approach|group|groups|patients?|"
+    r"experiments?|analysis|model|example|effect|finding|question|ones?)\b"
+    r"|\bthose\b(?! (?:\w+ )?(?:with|without|who|whose|of|that|which|in|at|on|from|where)\b)"
+    r"|\b(?:these|thereof|herein|hereby|aforementioned)\b|\babove\b(?! \d)"
+    r"|\b(?:figure|fig\.|table|section|appendix|chapter) (?:\d|(?-i:[A-Z])\b)",
+    re.IGNORECASE,
+)
+"""What refers to a context that a question's reader hasn't seen: this study, above, table 2."""
 _NO_ANSWER = re.compile(
     r"\b(?:not (?:mentioned|stated|specified|given|provided|known|clear)|no information|"
     r"cannot be (?:determined|answered)|(?:does|did) not (?:say|mention|specify|state))\b",
@@ -39,24 +53,14 @@ _EMPTY_IT = re.compile(
 _ASKING = re.compile(r"[?？؟;]\s*$|____")
 
 
-@dataclass(frozen=True)
-class Filter:
-    """A test that returns the pair, perhaps amended, or the reason why it is rejected."""
-
-    name: str
-    test: Callable[[Pair], Pair | str]
-
-
-def apply_filters(
-    pairs: Iterable[Pair], filters: Sequence[Filter], rejections: list[Rejection]
-) -> list[Pair]:
+def apply_filters(pairs: Iterable[Pair], rejections: list[Rejection]) -> list[Pair]:
     """Return the pairs that pass every filter; the others are added to `rejections`."""
     passed = []
     for pair in pairs:
-        for each in filters:
-            result = each.test(pair)
+        for name, test in PAIR_FILTERS.items():
+            result = test(pair)
             if isinstance(result, str):
-                rejections.append(rejected(each.name, result, pair))
+                rejections.append(rejected(name, result, pair))
                 break
             pair = result  # noqa: PLW2901
         else:
@@ -124,7 +128,7 @@ def _stem(word: str) -> str:
 
 def _self_contained(pair: Pair) -> Pair | str:
     """The question names what it asks about."""
-    if found := CONTEXT_REFERENCE.search(pair.query):
+    if found := _CONTEXT_REFERENCE.search(pair.query):
         return f"points to {found[0]!r}"
     named = content_words(pair.query)
     if sum(map(len, named)) < 6 and not re.search(r"\w[A-Z]|\d", pair.query):
@@ -136,13 +140,42 @@ def _self_contained(pair: Pair) -> Pair | str:
     return pair
 
 
-PAIR_FILTERS = (
-    Filter("shape", _shape),
-    Filter("no mention of the passage", _no_mention),
-    Filter("quote in the passage", _quoted),
-    Filter("answer in the quote", _supported),
-    Filter("question stands alone", _self_contained),
-)
+PAIR_FILTERS: dict[str, Callable[[Pair], Pair | str]] = {
+    "shape": _shape,
+    "no mention of the passage": _no_mention,
+    "quote in the passage": _quoted,
+    "answer in the quote": _supported,
+    "question stands alone": _self_contained,
+}
+"""Tests by name, which return the pair, perhaps amended, or the reason why it is rejected."""
+
+
+def repeated(queries: Sequence[str]) -> list[int | None]:
+    """Return for each question the index of the first one that it repeats, or None.
+
+    A question that is repeated repeats no other one itself. Exact, without comparing all pairs:
+    two sets of similarity t share a word among the first ⌊(1 - t)·n⌋ + 1 of either's n words,
+    the rarest first (prefix filtering: Chaudhuri et al., 2006).
+    """
+    sets = [frozenset(words(query)) for query in queries]
+    counts = Counter(word for each in sets for word in each)
+    kept: defaultdict[str, list[int]] = defaultdict(list)
+    found: list[int | None] = []
+    for place, each in enumerate(sets):
+        rarest = sorted(each, key=lambda word: (counts[word], word))
+        first = rarest[: len(rarest) - ceil(SAME_QUERY * len(rarest)) + 1]
+        rivals = {rival for word in first for rival in kept[word]}
+        same = min((rival for rival in rivals if _is_repetition(each, sets[rival])), default=None)
+        found.append(same)
+        if same is None:
+            for word in first:
+                kept[word].append(place)
+    return found
+
+
+def _is_repetition(one: frozenset[str], other: frozenset[str]) -> bool:
+    shared = len(one & other)
+    return shared >= SAME_QUERY * (len(one) + len(other) - shared)
 
 
 def find_quote(quote: str, text: str) -> tuple[int, int] | None:

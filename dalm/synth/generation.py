@@ -1,16 +1,20 @@
-"""Generate question-answer pairs from passages, by patterns or by a language model."""
+"""Generate question-answer pairs from passages, by patterns or by a language model.
+
+Estimate before that what it will take.
+"""
 
 import logging
+import time
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 from dalm.config import QaGen
-from dalm.config.data import KINDS, SINGLE_KINDS, Kind
+from dalm.config.data import SINGLE_KINDS, Kind
+from dalm.llm.chat_completions import ServerOptions
 from dalm.llm.language_model import LanguageModel
-from dalm.llm.response_cache import Journal, cached_replies
-from dalm.llm.served_model import ServedModel, ServerOptions
+from dalm.llm.openai_client import OpenAIClient
+from dalm.llm.response_cache import Journal, Totals, cached_replies
 from dalm.progress import track
 from dalm.records import Passage
 from dalm.synth.extractive import extract
@@ -18,12 +22,13 @@ from dalm.synth.filters import ASKED_FOR, READABLE, rejected
 from dalm.synth.pairs import Pair, Rejection
 from dalm.synth.question_prompts import (
     VERSION,
+    Draft,
     QuestionPrompt,
     QuestionRequest,
-    evenly_spaced,
+    is_empty_list,
+    parse,
     requests_of,
 )
-from dalm.synth.question_replies import Draft, is_empty_list, parse
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +41,11 @@ SERVER = ServerOptions(
     api_key_env="--api-key-env",
     timeout="--timeout",
 )
+
+BYTES_PER_TOKEN = 4  # of UTF-8, roughly, for any language; used until a server has counted
+TOKENS_PER_QUESTION = 90  # of JSON with question, answer and quote; likewise
+TOKENS_PER_SECOND = 40  # of one answer; likewise
+SAMPLE = 200  # passages that patterns are timed on
 
 
 def load_model(settings: QaGen) -> LanguageModel | None:
@@ -60,12 +70,12 @@ def load_model(settings: QaGen) -> LanguageModel | None:
             "max_tokens": settings.max_new_tokens,
             "seed": settings.seed,
         }
-        return ServedModel(endpoint, SERVER, parameters, settings.concurrency)
+        return OpenAIClient(endpoint, parameters, settings.concurrency)
     from dalm.llm.local_model import load_local_model
     from dalm.models.loading import place
 
     assert name is not None
-    placement = replace(place(settings.device, settings.precision), frozen=True)
+    placement = place(settings.device, settings.precision)
     return load_local_model(name, placement, settings.max_new_tokens)
 
 
@@ -78,14 +88,16 @@ def generate_pairs(
 ) -> list[Pair]:
     """Return the pairs that patterns, or a model's replies, give; not filtered yet.
 
-    Replies are kept in the folder's journal. With `--limit` only some passages are used.
+    Replies are kept in the folder's journal. With `--limit` only so many passages are used,
+    at equal distances over the table.
     """
-    chosen = evenly_spaced(passages, settings.limit) if settings.limit else passages
+    number = min(settings.limit or len(passages), len(passages))
+    chosen = [passages[place * len(passages) // number] for place in range(number)]
     logger.info("passages   %d%s", len(chosen), f" of {len(passages)}" if settings.limit else "")
     if model is None:
         tracked = track(chosen, len(chosen), "generating questions", "passage")
-        number = settings.questions_per_passage
-        return list(chain.from_iterable(extract(passage, number) for passage in tracked))
+        asked_for = settings.questions_per_passage
+        return list(chain.from_iterable(extract(passage, asked_for) for passage in tracked))
     with Journal(folder / JOURNAL) as journal:
         requests = question_requests(model, chosen, settings)
         replies = cached_replies(model, requests, journal, RESUME)
@@ -113,19 +125,20 @@ def read_reply(
     if not drafts and not is_empty_list(text):
         reason = "an empty answer" if not text.strip() else "no question can be read in it"
         rejections.append(Rejection(READABLE, reason, request.passage, answer=text[:500]))
-    pairs = [_pair(draft, request, model) for draft in drafts]
+    pairs = [_pair_of(draft, request, model) for draft in drafts]
     number = request.prompt.number
     rejections += [rejected(ASKED_FOR, f"one more than {number}", each) for each in pairs[number:]]
     return pairs[:number]
 
 
-def _pair(draft: Draft, request: QuestionRequest, model: str) -> Pair:
+def _pair_of(draft: Draft, request: QuestionRequest, model: str) -> Pair:
+    named: Kind = next((kind for kind in SINGLE_KINDS if kind == draft.kind.lower()), "fact")
     return Pair(
         request.passage,
         query=draft.question,
         answer=draft.answer,
         quote=draft.quote,
-        kind="multi-passage" if request.other else _kind(draft.kind),
+        kind="multi-passage" if request.other else named,
         generator=model,
         prompt_version=VERSION,
         other=request.other,
@@ -133,6 +146,63 @@ def _pair(draft: Draft, request: QuestionRequest, model: str) -> Pair:
     )
 
 
-def _kind(name: str) -> Kind:
-    known = {kind: kind for kind in KINDS if kind != "multi-passage"}
-    return known.get(name.lower(), "fact")  # type: ignore[call-overload, no-any-return]
+def print_estimate(
+    folder: Path, model: LanguageModel | None, passages: Sequence[Passage], settings: QaGen
+) -> None:
+    """Print what generating the questions would take."""
+    print(f"passages    {len(passages)}")
+    if model is None:
+        _print_extraction(passages, settings.questions_per_passage)
+        return
+    requests = question_requests(model, passages, settings)
+    known, answered = Totals(), 0
+    if (folder / JOURNAL).exists():
+        with Journal(folder / JOURNAL) as journal:
+            known, answered = journal.replies, sum(r.key in journal for r in requests)
+    _print_requests(requests, answered, known, model.concurrency)
+
+
+def _print_requests(
+    requests: Sequence[QuestionRequest], answered: int, known: Totals, concurrency: int
+) -> None:
+    """Print requests, tokens and time, from the mean of the journal's replies if it has any."""
+    number = len(requests) - answered
+    print(f"requests    {len(requests)}, of which {answered} are answered")
+    if not number:
+        return
+    if known.number and known.tokens_out:
+        tokens_in, tokens_out = known.tokens_in / known.number, known.tokens_out / known.number
+        seconds, source = known.seconds / known.number, f"by {known.number} answers in the journal"
+    else:
+        sample = requests[:: max(1, len(requests) // SAMPLE)]
+        size = sum(len(m["content"].encode()) for each in sample for m in each.messages)
+        tokens_in = size / len(sample) / BYTES_PER_TOKEN
+        tokens_out = float(TOKENS_PER_QUESTION * requests[0].prompt.number)
+        seconds = tokens_out / TOKENS_PER_SECOND
+        source = (
+            f"a guess: {BYTES_PER_TOKEN} bytes a token, {TOKENS_PER_QUESTION} tokens a question, "
+            f"{TOKENS_PER_SECOND} tokens/s an answer; after --limit 10 it is an estimate"
+        )
+    print(f"tokens in   {tokens_in * number:,.0f}")
+    print(f"tokens out  {tokens_out * number:,.0f}")
+    print(f"time        {_duration(seconds * number / concurrency)} with {concurrency} at once")
+    print(f"            ({source})")
+
+
+def _print_extraction(passages: Sequence[Passage], number: int) -> None:
+    """Print the number of questions by patterns and the time, measured on a few passages."""
+    sample = passages[:: max(1, len(passages) // SAMPLE)]
+    start = time.perf_counter()
+    count = sum(len(extract(passage, number)) for passage in sample)
+    seconds = (time.perf_counter() - start) / len(sample)
+    print("requests    0: patterns ask no model")
+    print(f"questions   {count / len(sample) * len(passages):,.0f} before the filters")
+    print(f"time        {_duration(seconds * len(passages))}, without the filters")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"about {max(seconds, 1):.0f} s"
+    if seconds < 5400:
+        return f"about {seconds / 60:.0f} minutes"
+    return f"about {seconds / 3600:.1f} hours"

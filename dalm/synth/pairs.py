@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,25 +155,22 @@ def columns_of(pairs: Sequence[Pair]) -> Columns:
 
     The last ones are the provenance of the passages, as far as it is known.
     """
-    pick: dict[str, Callable[[Pair], object]] = {
-        "Title": lambda p: p.passage.title,
-        "Passage": lambda p: p.passage.text,
-        "Query": lambda p: p.query,
-        "Answer": lambda p: p.answer,
-        "Quote": lambda p: p.quote,
-        "QuoteStart": lambda p: p.start,
-        "QuoteEnd": lambda p: p.end,
-        "Kind": lambda p: p.kind,
-        "PassageId": lambda p: p.passage.id,
-        "Generator": lambda p: p.generator,
-        "PromptVersion": lambda p: p.prompt_version,
-        "Rank": lambda p: p.rank,
-        "AlsoAnsweredBy": lambda p: " ".join(p.also),
-        "SecondPassageId": lambda p: p.other.id if p.other else "",
-        "SecondQuote": lambda p: p.other_quote,
-    }
     columns: dict[str, Sequence[object]] = {
-        name: [get(pair) for pair in pairs] for name, get in pick.items()
+        "Title": [p.passage.title for p in pairs],
+        "Passage": [p.passage.text for p in pairs],
+        "Query": [p.query for p in pairs],
+        "Answer": [p.answer for p in pairs],
+        "Quote": [p.quote for p in pairs],
+        "QuoteStart": [p.start for p in pairs],
+        "QuoteEnd": [p.end for p in pairs],
+        "Kind": [p.kind for p in pairs],
+        "PassageId": [p.passage.id for p in pairs],
+        "Generator": [p.generator for p in pairs],
+        "PromptVersion": [p.prompt_version for p in pairs],
+        "Rank": [p.rank for p in pairs],
+        "AlsoAnsweredBy": [" ".join(p.also) for p in pairs],
+        "SecondPassageId": [p.other.id if p.other else "" for p in pairs],
+        "SecondQuote": [p.other_quote for p in pairs],
     }
     return columns | columns_of_provenance([pair.passage for pair in pairs], taken=columns)
 
@@ -203,14 +200,13 @@ def _save_dataset(folder: Path, columns: Columns) -> None:
 
 
 def _write_rejections(folder: Path, rejections: Sequence[Rejection]) -> None:
-    pick: dict[str, Callable[[Rejection], object]] = {
-        "Gate": lambda r: r.filter,
-        "Reason": lambda r: r.reason,
-        "Query": lambda r: r.query,
-        "Answer": lambda r: r.answer,
-        "Quote": lambda r: r.quote,
-        "PassageId": lambda r: r.passage.id,
-        "Title": lambda r: r.passage.title,
+    columns = {
+        "Gate": [r.filter for r in rejections],
+        "Reason": [r.reason for r in rejections],
+        "Query": [r.query for r in rejections],
+        "Answer": [r.answer for r in rejections],
+        "Quote": [r.quote for r in rejections],
+        "PassageId": [r.passage.id for r in rejections],
+        "Title": [r.passage.title for r in rejections],
     }
-    columns = {name: [get(each) for each in rejections] for name, get in pick.items()}
     write_table(folder / REJECTIONS, columns)

@@ -1,4 +1,4 @@
-"""Turn an English sentence into wh-questions by its form."""
+"""Recognise the form of English sentences, and turn them into wh-questions by it."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,30 @@ from dataclasses import dataclass
 
 from dalm.config.data import Kind
 from dalm.ingest.words import content_words, words
-from dalm.synth.sentence_patterns import CAUSAL, NOT_A_SUBJECT, without_opening
+
+ENGLISH_END = re.compile(r"[.!?][\"”’)\]]*$")
+ANY_END = re.compile(r"[.!?…。！？][\"'”’»)\]」』）]*$")
+"""How a sentence ends, in English and in any language."""
+CAUSAL = r"(?:because(?: of)?|due to|owing to|as a result of)"
+"""Words between an effect and its cause, as a part of other patterns."""
+
+_REFERRING = "this that these those it they he she which there".split()
+BACK_REFERENCE = re.compile(rf"(?:{'|'.join(_REFERRING)})\b", re.IGNORECASE)
+"""A phrase that begins with such a word refers to what was said before."""
+NOT_A_SUBJECT = frozenset(_REFERRING) | frozenset(
+    """
+    we i you here such our their his her its my your who both each some many all one other another
+    as if when while although though because since after before during for in on at by with from to
+    of and but or however none most figure table what how why
+    """.split()
+)
+"""Words that begin no subject that could be asked about."""
+_OPENING = re.compile(
+    r"^(?:However|Moreover|Furthermore|In addition|Therefore|Thus|Hence|Also|Additionally|Finally|"
+    r"Interestingly|Notably|In contrast|In particular|For example|For instance|Consequently|"
+    r"Similarly|Indeed|In fact|Overall|Recently|Currently|Generally|Importantly|Specifically|"
+    r"Nevertheless|Meanwhile|Accordingly|Subsequently|On the other hand|As a result),?\s+",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +96,16 @@ _FRACTION = re.compile(
 _SHORT_FORM = re.compile(r"\b((?:[\w-]+ ){1,6}[\w-]+) \(([A-Z][A-Za-z0-9-]*[A-Z0-9])\)")
 _YEAR = re.compile(r"\sin ((?:[A-Z][a-z]+ )?(?:1[5-9]|20)\d\d)$")
 _DEFINING = re.compile(r"^(?:an?|the|one|any|defined|known|called|referred|named)\b", re.I)
+
+
+def without_opening(text: str) -> str:
+    """Return a sentence without a word that links it to the one before it."""
+    return _OPENING.sub("", text)
+
+
+def is_whole(sentence: str, end: re.Pattern[str]) -> bool:
+    """Return whether a sentence has its beginning and end: a passage may be cut within one."""
+    return not sentence[0].islower() and bool(end.search(sentence))
 
 
 def questions_of(sentence: str) -> Iterator[Question]:

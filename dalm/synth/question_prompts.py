@@ -1,12 +1,17 @@
-"""Prompt a model for questions about passages, and state the JSON that it should reply with."""
+"""Prompt a model for questions about passages, and read them in its reply.
+
+The reply should be JSON; reading it never fails.
+"""
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
 from dalm.config.data import Kind
+from dalm.llm.json_replies import Object, by_name, objects, one_line, without_thoughts
 from dalm.llm.language_model import object_schema, response_format
 from dalm.llm.response_cache import cache_key
 from dalm.prompts import Message
@@ -68,10 +73,23 @@ SHAPE: dict[str, Any] = {
     "quote": "...",
     "kind": "one of the kinds",
 }
+TWO_SHAPE = SHAPE | {"other_quote": "..."}
 
 _TEXTS = (SYSTEM, RULES, json.dumps(MEANINGS), ONE, TWO, json.dumps(SHAPE))
 VERSION = blake2b("\n".join(_TEXTS).encode(), digest_size=4).hexdigest()
 """A hash of every word above, so that a record names the prompt it was generated with."""
+
+NAMES = {  # models choose names of their own, too
+    "question": ("question", "query", "q"),
+    "answer": ("answer", "response", "a"),
+    "quote": ("quote", "evidence", "support", "supporting_quote"),
+    "other_quote": ("other_quote", "second_quote"),
+    "kind": ("kind", "type", "category"),
+}
+_LINE = re.compile(
+    r"^[\s>#*\d.)-]*\**(q|question|a|answer|quote|kind)\d*\**\s*[:：]\**\s*(\S.*?)\**\s*$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -81,34 +99,31 @@ class QuestionPrompt:
     number: int
     kinds: tuple[Kind, ...]
 
+    @property
+    def single_kinds(self) -> list[Kind]:
+        """The kinds of questions about one passage."""
+        return [kind for kind in self.kinds if kind != "multi-passage"]
+
     def messages(self, passage: Passage, other: Passage | None) -> list[Message]:
         """Return the messages that ask for questions about one passage, or about two together."""
-        kinds = [kind for kind in self.kinds if kind != "multi-passage"]
         prompt = (ONE if other is None else TWO).format(
             title=f"Title: {passage.title}\n\n" if passage.title else "",
             passage=passage.text,
             other=other.text if other else "",
             number=self.number,
-            kinds="\n".join(f"- {kind}: {MEANINGS[kind]}" for kind in kinds),
+            kinds="\n".join(f"- {kind}: {MEANINGS[kind]}" for kind in self.single_kinds),
             rules=RULES,
-            shape=json.dumps({"questions": [_shape(two=other is not None)]}),
+            shape=json.dumps({"questions": [TWO_SHAPE if other else SHAPE]}),
         )
         return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": prompt}]
 
-
-def schema(kinds: Sequence[Kind], *, two: bool) -> dict[str, Any]:
-    """Return the JSON schema of a reply, as `response_format` takes it."""
-    text = {"type": "string"}
-    fields: dict[str, Any] = dict.fromkeys(_shape(two=two), text)
-    allowed = ["multi-passage"] if two else [kind for kind in kinds if kind != "multi-passage"]
-    fields["kind"] = text | {"enum": allowed}
-    item = object_schema(fields)
-    questions = {"questions": {"type": "array", "items": item}}
-    return response_format("questions", object_schema(questions))
-
-
-def _shape(*, two: bool) -> dict[str, Any]:
-    return SHAPE | {"other_quote": "..."} if two else SHAPE
+    def schema(self, *, two: bool) -> dict[str, Any]:
+        """Return the JSON schema of a reply about one passage or two, as `response_format`."""
+        text = {"type": "string"}
+        fields: dict[str, Any] = dict.fromkeys(TWO_SHAPE if two else SHAPE, text)
+        fields["kind"] = text | {"enum": ["multi-passage"] if two else self.single_kinds}
+        questions = {"type": "array", "items": object_schema(fields)}
+        return response_format("questions", object_schema({"questions": questions}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +151,7 @@ class QuestionRequest:
     @property
     def response_format(self) -> dict[str, Any]:
         """The JSON schema that the reply should have."""
-        return schema(self.prompt.kinds, two=self.other is not None)
+        return self.prompt.schema(two=self.other is not None)
 
 
 def requests_of(
@@ -149,11 +164,10 @@ def requests_of(
         key = cache_key(passage.id, messages, model, dict(parameters))
         return QuestionRequest(key, passage, other, prompt)
 
-    single = any(kind != "multi-passage" for kind in prompt.kinds)
     following = _following(passages) if "multi-passage" in prompt.kinds else {}
     requests = []
     for passage in passages:
-        if single:
+        if prompt.single_kinds:
             requests.append(request(passage, None))
         if passage.id in following:
             requests.append(request(passage, following[passage.id]))
@@ -172,7 +186,64 @@ def _following(passages: Sequence[Passage]) -> dict[str, Passage]:
     return found
 
 
-def evenly_spaced(passages: Sequence[Passage], number: int) -> list[Passage]:
-    """Return `number` passages at equal distances over the table, or all if there are fewer."""
-    number = min(number, len(passages))
-    return [passages[place * len(passages) // number] for place in range(number)]
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A question as a model wrote it, unchecked."""
+
+    question: str
+    answer: str
+    quote: str = ""
+    other_quote: str = ""
+    kind: str = ""
+
+
+def parse(text: str) -> list[Draft]:
+    """Return the questions of a reply, in their order, as many as can be read.
+
+    Reasoning, Markdown fences and words around the JSON are passed over. Of JSON that is cut short
+    the whole objects are kept. Python's quotes, trailing commas and lines of `Question: ...` are
+    understood as well. A reply without a question gives none.
+    """
+    text = without_thoughts(text)
+    found = objects(text, lambda each: bool(_text(each, "question")))
+    drafts = [draft for each in found if (draft := _draft(each))]
+    return drafts or list(_lines(text))
+
+
+def is_empty_list(text: str) -> bool:
+    """Return whether a reply is an empty list: the model found nothing worth a question."""
+    bare = re.sub(r"```(json)?|\s", "", without_thoughts(text))
+    return bare in ('{"questions":[]}', "[]", "{}")
+
+
+def _draft(found: Object) -> Draft | None:
+    fields = {name: _text(found, name) for name in NAMES}
+    return Draft(**fields) if fields["question"] and fields["answer"] else None
+
+
+def _text(found: Object, name: str) -> str:
+    """Return a field as one line of text, whichever name a model gave it."""
+    values = by_name(found)
+    for each in NAMES[name]:
+        value = values.get(each)
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            return one_line(str(value))
+        if isinstance(value, list) and all(isinstance(part, str) for part in value):
+            return one_line(", ".join(value))
+    return ""
+
+
+def _lines(text: str) -> Iterator[Draft]:
+    """Yield the questions of lines like `Question: ...` and `Answer: ...`."""
+    fields: dict[str, str] = {}
+    for line in text.splitlines():
+        if not (match := _LINE.match(line[:5_000])):
+            continue
+        name = {"q": "question", "a": "answer"}.get(match[1].lower(), match[1].lower())
+        if name == "question":
+            if draft := _draft(fields):
+                yield draft
+            fields = {}
+        fields.setdefault(name, match[2])
+    if draft := _draft(fields):
+        yield draft

@@ -1,11 +1,15 @@
-"""Select the pairs that pass all filters and find their passage again, and split them."""
+"""Select the pairs that pass all filters and find their passage again, and split them.
+
+Log or print which pairs were rejected, and by which filter.
+"""
 
 import logging
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from dalm.config import QaGen
+from dalm.ingest.near_duplicates import group_near_duplicates
 from dalm.ingest.words import content_words, words
 from dalm.io.splits import split_by_document
 from dalm.progress import track
@@ -17,14 +21,14 @@ from dalm.synth.filters import (
     SUPPORT,
     apply_filters,
     rejected,
+    repeated,
 )
 from dalm.synth.pairs import Pair, Rejection
-from dalm.synth.repeated_questions import near_duplicate_groups, repeated
 
 logger = logging.getLogger(__name__)
 
 REPEATED, ROUND_TRIP = "question is new", "round trip"
-FILTERS = (READABLE, ASKED_FOR, *(each.name for each in PAIR_FILTERS), REPEATED, ROUND_TRIP)
+FILTERS = (READABLE, ASKED_FOR, *PAIR_FILTERS, REPEATED, ROUND_TRIP)
 """The names of the filters in their order: the cheapest comes first."""
 
 Search = Callable[[Sequence[str], int], list[list[Hit]]]
@@ -33,6 +37,8 @@ Search = Callable[[Sequence[str], int], list[list[Hit]]]
 BLOCK = 1024  # questions whose hits are in memory at once
 RELATED = 0.5
 """Fraction of a question's words that another passage must hold, beside the answer."""
+SAME_PASSAGE = 0.7
+"""Jaccard similarity of two passages' word triples from which they are near duplicates."""
 MAX_EXAMPLE = 100  # characters of an example in the log
 
 
@@ -60,7 +66,7 @@ def select(
 
     With k = 0 there is no round trip.
     """
-    sound = apply_filters(pairs, PAIR_FILTERS, rejections)
+    sound = apply_filters(pairs, rejections)
     new = []
     for pair, first in zip(sound, repeated([pair.query for pair in sound]), strict=True):
         if first is None:
@@ -129,11 +135,12 @@ def split(
 ) -> tuple[list[Pair], list[Pair]]:
     """Split by document (see `split_by_document`); near-duplicate passages are one document too.
 
-    A pair with two passages belongs to the document of the first, which is the second's as well.
+    Groups are transitive: a passage that resembles two others puts all three into one group. A
+    pair with two passages belongs to the document of the first, which is the second's as well.
     """
     if not pairs:
         return [], []
-    first = near_duplicate_groups([passage.text for passage in passages])
+    first = group_near_duplicates([passage.text for passage in passages], SAME_PASSAGE)
     group_of = {p.id: passages[place].id for p, place in zip(passages, first, strict=True)}
     examples = [
         Example(str(place), None, Passage(group_of[p.passage.id], p.passage.text, p.passage.title))
@@ -145,12 +152,11 @@ def split(
 
 def rejection_counts(rejections: Iterable[Rejection]) -> list[tuple[str, int, Rejection]]:
     """Return each filter's name, how many it rejected, and an example, in the filters' order."""
-    first: dict[str, Rejection] = {}
-    counts: Counter[str] = Counter()
+    by_filter = defaultdict[str, list[Rejection]](list)
     for rejection in rejections:
-        counts[rejection.filter] += 1
-        first.setdefault(rejection.filter, rejection)
-    return [(name, counts[name], first[name]) for name in FILTERS if name in first]
+        by_filter[rejection.filter].append(rejection)
+    found = ((name, by_filter[name]) for name in FILTERS if name in by_filter)
+    return [(name, len(those), those[0]) for name, those in found]
 
 
 def log_rejections(passed: int, rejections: Sequence[Rejection]) -> None:
@@ -158,9 +164,27 @@ def log_rejections(passed: int, rejections: Sequence[Rejection]) -> None:
     logger.info("questions  %d passed the filters, %d did not", passed, len(rejections))
     for name, number, example in rejection_counts(rejections):
         text = f"{example.query or example.answer!r} ({example.reason})"
-        logger.info("  %-27s%6d  %s", name, number, _shortened(text))
+        line = " ".join(text.split())
+        if len(line) > MAX_EXAMPLE:
+            line = f"{line[: MAX_EXAMPLE - 1]}…"
+        logger.info("  %-27s%6d  %s", name, number, line)
 
 
-def _shortened(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= MAX_EXAMPLE else f"{line[: MAX_EXAMPLE - 1]}…"
+def print_preview(pairs: Sequence[Pair], rejections: Sequence[Rejection]) -> None:
+    """Print the questions on a few passages, and which of them pass the filters."""
+    every: list[Pair | Rejection] = [*pairs, *rejections]
+    passages = {each.passage.id: each.passage for each in every}
+    for key, passage in passages.items():
+        print()
+        print(f"passage   {passage.title + ': ' if passage.title else ''}{passage.text}")
+        for pair in (each for each in pairs if each.passage.id == key):
+            rank = "" if pair.rank is None else f", rank {pair.rank}"
+            print(f"+ {pair.kind:8}{pair.query}")
+            print(f"  answer  {pair.answer}")
+            print(f"  quote   {pair.quote} ({pair.start} to {pair.end}{rank})")
+        for rejection in (each for each in rejections if each.passage.id == key):
+            print(f"- {rejection.filter}: {rejection.reason}")
+            print(f"          {rejection.query or '(nothing readable)'}")
+            print(f"  answer  {rejection.answer}")
+    print()
+    print(f"{len(pairs)} questions passed the filters, {len(rejections)} did not")

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from dalm.llm.chat_completions import Endpoint
+from dalm.llm.chat_completions import Endpoint, ServerOptions
 from dalm.llm.language_model import object_schema, response_format
 from dalm.llm.openai_client import OpenAIClient
 from dalm.llm.response_cache import cache_key
-from dalm.llm.served_model import ServedModel, ServerOptions
 from dalm.prompts import Message
 
 OPTIONS = ServerOptions(
@@ -49,7 +48,5 @@ def client(
     """Make a client of a stub server, or of any address; `served`: with a command's options."""
     url = f"{stub if isinstance(stub, str) else stub.url}/chat/completions"
     patience = {"max_retries": 4, "timeout": 5.0, "first_wait": 0.01} | patience
-    endpoint = Endpoint(url, "m", key, **patience)
-    if served:
-        return ServedModel(endpoint, OPTIONS, PARAMETERS, concurrency)
+    endpoint = Endpoint(url, "m", key, options=OPTIONS if served else None, **patience)
     return OpenAIClient(endpoint, PARAMETERS, concurrency)

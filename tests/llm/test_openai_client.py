@@ -4,8 +4,8 @@ import pytest
 
 from dalm.llm.chat_completions import (
     BusyError,
-    QuotaError,
     RefusedError,
+    ServerError,
     StatusError,
     TimedOutError,
     UnavailableError,
@@ -96,7 +96,7 @@ def test_a_busy_server_is_left_alone_by_all_requests(stub):
 
 def test_a_server_out_of_quota_ends_the_run(stub):
     stub.plan.extend(["", "busy_all_day"])
-    with pytest.raises(QuotaError, match=r"try again in 1440 minutes .*quota is used up"):
+    with pytest.raises(ServerError, match=r"try again in 1440 minutes .*quota is used up"):
         Run(stub, concurrency=1)
 
 

@@ -63,9 +63,7 @@ def examples(tiny_rows) -> list[Example]:
 
 
 def test_the_prompts_of_tuning_a_generator_are_those_of_answering(generator, examples):
-    rows = SftRows(
-        examples, generator, reader_passages=1, gold_probability=1.0, found=None, seed=0
-    )
+    rows = SftRows(examples, generator, reader_passages=1, gold_probability=1.0, found=None, seed=0)
     trained = rows.collate(list(range(len(examples))))["prompts"]
     assert trained == with_gold(generator, examples)
 

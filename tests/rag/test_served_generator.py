@@ -5,8 +5,8 @@ import pytest
 from dalm.config.evaluation import ServedGeneratorOptions
 from dalm.errors import UserError
 from dalm.llm.chat_completions import Endpoint
-from dalm.llm.served_model import ServedModel
-from dalm.rag.served_generator import SERVER, ServedGenerator, served_model_of
+from dalm.llm.openai_client import OpenAIClient
+from dalm.rag.pipeline import SERVER, ServedGenerator, served_model_of
 from dalm.records import Answer, Hit, Passage
 from tests.llm.stub_server import Stub, serving
 
@@ -26,8 +26,9 @@ def stub() -> Iterator[Stub]:
 @pytest.fixture
 def generator(stub, tmp_path):
     def made(**options) -> ServedGenerator:
-        endpoint = Endpoint(f"{stub.url}/chat/completions", "m", max_retries=0)
-        model = ServedModel(endpoint, SERVER, PARAMETERS, 2)
+        url = f"{stub.url}/chat/completions"
+        endpoint = Endpoint(url, "m", max_retries=0, options=SERVER)
+        model = OpenAIClient(endpoint, PARAMETERS, 2)
         return ServedGenerator(model, message, tmp_path / "generator.jsonl", **options)
 
     return made

@@ -1,7 +1,7 @@
 import pytest
 
 from dalm.records import Passage
-from dalm.synth.filters import PAIR_FILTERS, apply_filters, find_quote
+from dalm.synth.filters import apply_filters, find_quote
 from dalm.synth.pairs import Pair
 
 TEXT = (
@@ -26,13 +26,13 @@ def pair(**changes) -> Pair:
 
 def verdict(**changes) -> tuple[str, str] | None:
     rejections = []
-    passed = apply_filters([pair(**changes)], PAIR_FILTERS, rejections)
+    passed = apply_filters([pair(**changes)], rejections)
     assert len(passed) + len(rejections) == 1
     return (rejections[0].filter, rejections[0].reason) if rejections else None
 
 
 def test_a_good_question_passes_and_knows_its_quote():
-    [passed] = apply_filters([pair()], PAIR_FILTERS, [])
+    [passed] = apply_filters([pair()], [])
     assert TEXT[passed.start : passed.end] == QUOTE == passed.quote
 
 

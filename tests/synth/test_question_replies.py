@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dalm.synth.question_replies import Draft, is_empty_list, parse
+from dalm.synth.question_prompts import Draft, is_empty_list, parse
 
 ONE = {"question": "What burns?", "answer": "peat", "quote": "It burns peat.", "kind": "fact"}
 TWO = {"question": "Who is it?", "answer": "Ada", "quote": "Ada.", "kind": "how"}

@@ -1,11 +1,13 @@
+import random
 from dataclasses import replace
 
 import pytest
 
+from dalm.ingest.near_duplicates import group_near_duplicates
 from dalm.records import Hit, Passage
 from dalm.retrieval.bm25 import BM25
 from dalm.synth.pairs import Pair
-from dalm.synth.selection import rejection_counts, select, split, with_ranks
+from dalm.synth.selection import SAME_PASSAGE, rejection_counts, select, split, with_ranks
 
 PASSAGES = [
     Passage.of("The pump at Ulm holds 12 bar and is green.", "Ulm"),
@@ -121,3 +123,24 @@ def test_the_split_stays_when_documents_are_added():
     assert set(sides[0][1]) <= set(sides[1][1])
     other_seed = split(few, [p.passage for p in few], 0.3, 6)
     assert set(other_seed[1]) != set(sides[0][1])
+
+
+def passage_words(seed: int) -> list[str]:
+    rng = random.Random(seed)
+    return [f"w{rng.randrange(10_000)}" for _ in range(100)]
+
+
+def test_near_duplicates_are_one_group_with_its_first_passage():
+    first, second, third = (passage_words(seed) for seed in (1, 2, 3))
+    near = [*first[:-3], "other", "last", "words"]
+    nearer = [*near[3:], "and", "some", "more"]
+    texts = [" ".join(each) for each in (second, first, third, near, second, nearer)]
+    assert group_near_duplicates(texts, SAME_PASSAGE) == [0, 1, 2, 1, 0, 1]
+    assert group_near_duplicates([], SAME_PASSAGE) == []
+    assert group_near_duplicates(["", ""], SAME_PASSAGE) == [0, 0]
+
+
+def test_half_the_same_is_not_near():
+    first, second = passage_words(1), passage_words(2)
+    texts = [" ".join(first), " ".join(first[:50] + second[50:])]
+    assert group_near_duplicates(texts, SAME_PASSAGE) == [0, 1]

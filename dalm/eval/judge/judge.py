@@ -11,20 +11,19 @@ from dalm.config.evaluation import is_url
 from dalm.errors import UserError
 from dalm.eval.answer_metrics import abstains
 from dalm.eval.citations import uncited_answers
+from dalm.eval.evaluation_output import EvaluationOutput
 from dalm.eval.judge.judge_prompts import Case, correctness, faithfulness, preference
 from dalm.eval.judge.verdicts import VerdictPair, read_verdict, with_preferences, with_verdicts
 from dalm.eval.results import Results
 from dalm.eval.timing import Stopwatch
+from dalm.llm.chat_completions import ServerOptions
 from dalm.llm.language_model import LanguageModel, Reply
+from dalm.llm.openai_client import OpenAIClient, greedy
 from dalm.llm.response_cache import Journal, cached_replies
-from dalm.llm.served_model import ServedModel, ServerOptions
 from dalm.records import JudgedQuery
 
 logger = logging.getLogger(__name__)
 
-JOURNAL = "judge.jsonl"
-SHARED_JOURNAL = "evaluation-judge.jsonl"
-"""Beside the numbered folders of runs without --output-dir, so that a second run reuses replies."""
 TRIAL_RETRIES = 2
 """Retries of the trial request at most: a server that is not there should be noticed soon."""
 TRIAL = JudgedQuery(id="trial", query="In which town does Ada live?", references=("in Ulm",))
@@ -64,20 +63,21 @@ class Judge:
         return [VerdictPair(*pair) for pair in pairs]
 
 
-def load_judge(settings: EvalRag, folder: Path) -> Judge | None:
+def load_judge(settings: EvalRag, output: EvaluationOutput) -> Judge | None:
     """Return the judge, after a trial request, or None without `--judge`.
 
-    Only the main process sends requests.
+    Only the main process sends requests. Replies are kept in `--judge-journal`, or where `output`
+    says.
 
     Raises:
         UserError: no model, no address, no server, or a journal that can't be written.
     """
     if settings.judge is None:
         return None
-    named = settings.output_dir is not None and not settings.overwrite_output_dir
-    resume = f"the same command{' with --overwrite-output-dir' if named else ''}"
-    model = _served(settings, resume) if is_url(settings.judge) else _local(settings)
-    judge = Judge(model, _journal(settings, folder), resume)
+    served = is_url(settings.judge)
+    model = _served(settings, output.resume) if served else _local(settings)
+    journal = Path(settings.judge_journal or output.journal("judge.jsonl"))
+    judge = Judge(model, journal, output.resume)
     if distributed.is_main():
         try_judge(model)
         with Journal(judge.journal):  # can it be written? Later, all answers would wait for that
@@ -85,18 +85,16 @@ def load_judge(settings: EvalRag, folder: Path) -> Judge | None:
     return judge
 
 
-def _served(settings: EvalRag, resume: str) -> ServedModel:
-    options = replace(SERVER, resume=resume)
-    endpoint = options.endpoint(
+def _served(settings: EvalRag, resume: str) -> OpenAIClient:
+    endpoint = SERVER.endpoint(
         settings.judge,
         settings.judge_model,
         settings.judge_api_key_env,
         max_retries=settings.judge_max_retries,
         timeout=settings.judge_timeout,
+        resume=resume,
     )
-    # The likeliest words, whatever the evaluation's own seed.
-    parameters = {"temperature": 0.0, "max_tokens": settings.judge_max_new_tokens, "seed": 0}
-    return ServedModel(endpoint, options, parameters, settings.judge_concurrency)
+    return OpenAIClient(endpoint, greedy(settings.judge_max_new_tokens), settings.judge_concurrency)
 
 
 def _local(settings: EvalRag) -> LanguageModel:
@@ -110,16 +108,8 @@ def _local(settings: EvalRag) -> LanguageModel:
             "not a model's folder or hub name"
         )
     check_model_name(settings.judge, "judge")
-    placement = replace(place(settings.device, settings.precision), frozen=True)
+    placement = place(settings.device, settings.precision)
     return load_local_model(settings.judge, placement, settings.judge_max_new_tokens)
-
-
-def _journal(settings: EvalRag, folder: Path) -> Path:
-    if settings.judge_journal is not None:
-        return Path(settings.judge_journal)
-    if settings.output_dir is None:
-        return folder.with_name(SHARED_JOURNAL)
-    return folder / JOURNAL
 
 
 def try_judge(model: LanguageModel) -> None:
@@ -129,12 +119,11 @@ def try_judge(model: LanguageModel) -> None:
         UserError: the server isn't there, doesn't know the model, or replies without a verdict.
     """
     name, place, remedy = f"--judge {model.name}", model.name, "name another model"
-    if isinstance(model, ServedModel):
+    if isinstance(model, OpenAIClient):
         name, place = f"--judge-model {model.name}", model.endpoint.url
         remedy = "check --judge and --judge-model"
         retries = min(TRIAL_RETRIES, model.endpoint.max_retries)
-        endpoint = replace(model.endpoint, max_retries=retries)
-        model = ServedModel(endpoint, model.options, model.parameters)
+        model = OpenAIClient(replace(model.endpoint, max_retries=retries), model.parameters)
     [request, _] = correctness(TRIAL, "Ulm").requests(model.name, model.parameters)
     replies: list[Reply] = []
     reasons: list[str] = []

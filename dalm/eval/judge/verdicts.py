@@ -107,57 +107,36 @@ def _field(found: Object, name: str) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """How many answers are right by the judge, in both orders, and by exact match."""
+def kappa(rights: Sequence[tuple[bool, bool]]) -> float | None:
+    """Return Cohen's kappa, (p − e) / (1 − e); None where e is 1: both always decide the same way.
 
-    both: int
-    judge_only: int
-    exact_match_only: int
-    neither: int
-
-    @classmethod
-    def of(cls, values: Iterable[tuple[float | None, float | None]]) -> "Agreement":
-        """Count correctness and exact match where both are known; an answer is right at 1."""
-        found = [(c == 1, em == 1) for c, em in values if c is not None and em is not None]
-        cells = ((True, True), (True, False), (False, True), (False, False))
-        return cls(*(found.count(cell) for cell in cells))
-
-    @property
-    def answers(self) -> int:
-        """The number of answers."""
-        return self.both + self.judge_only + self.exact_match_only + self.neither
-
-    @property
-    def agreement(self) -> float | None:
-        """The fraction of answers on which the two agree; None if there are no answers."""
-        return (self.both + self.neither) / self.answers if self.answers else None
-
-    @property
-    def kappa(self) -> float | None:
-        """Cohen's kappa, (p − e) / (1 − e); None where e is 1: both always decide the same way.
-
-        p is the fraction on which they agree, e the one expected by chance, from how often each
-        finds an answer right. Cohen, 1960, doi:10.1177/001316446002000104.
-        """
-        if self.agreement is None:
-            return None
-        judge = (self.both + self.judge_only) / self.answers
-        match = (self.both + self.exact_match_only) / self.answers
-        chance = judge * match + (1 - judge) * (1 - match)
-        return None if chance == 1 else (self.agreement - chance) / (1 - chance)
+    `rights` holds of each answer whether it is right by the judge, and by exact match. p is the
+    fraction on which they agree, e the one expected by chance, from how often each finds an answer
+    right. Cohen, 1960, doi:10.1177/001316446002000104.
+    """
+    if not rights:
+        return None
+    judge, match = (sum(column) / len(rights) for column in zip(*rights, strict=True))
+    agree = sum(one == other for one, other in rights) / len(rights)
+    chance = judge * match + (1 - judge) * (1 - match)
+    return None if chance == 1 else (agree - chance) / (1 - chance)
 
 
-def agreement_figures(found: Agreement) -> dict[str, Any]:
-    """Return the agreement of judge and exact match as results.json holds it."""
+def agreement_figures(values: Iterable[tuple[float | None, float | None]]) -> dict[str, Any]:
+    """Return how far correctness and exact match agree, as results.json holds it.
+
+    Where both are known; an answer is right at 1.
+    """
+    rights = [(c == 1, em == 1) for c, em in values if c is not None and em is not None]
+    agree = sum(one == other for one, other in rights)
     return {
-        "answers": found.answers,
-        "agree": found.agreement,
-        "kappa": found.kappa,
-        "both_right": found.both,
-        "judge_alone": found.judge_only,
-        "exact_match_alone": found.exact_match_only,
-        "neither_right": found.neither,
+        "answers": len(rights),
+        "agree": agree / len(rights) if rights else None,
+        "kappa": kappa(rights),
+        "both_right": rights.count((True, True)),
+        "judge_alone": rights.count((True, False)),
+        "exact_match_alone": rights.count((False, True)),
+        "neither_right": rights.count((False, False)),
     }
 
 
@@ -204,7 +183,7 @@ def with_verdicts(results: Results, judged: Judged, model: str) -> Results:
         "prompts": VERSION,
         "faithfulness": order_figures(list(faithful.values())),
         "correctness": order_figures(list(correct.values())),
-        "exact_match": agreement_figures(Agreement.of(both)),
+        "exact_match": agreement_figures(both),
     }
     return _added(results, columns, judged, figures)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from dalm.eval.judge.judge import SERVER, Judge
 from dalm.eval.results import Results
 from dalm.llm.chat_completions import Endpoint
-from dalm.llm.served_model import ServedModel
+from dalm.llm.openai_client import OpenAIClient
 from dalm.records import Hit, JudgedQuery, Passage
 
 PASSAGES = [Passage(f"p{n}", f"Ada was in Ulm and Bern in 190{n}.") for n in range(3)]
@@ -13,9 +13,9 @@ PASSAGES = [Passage(f"p{n}", f"Ada was in Ulm and Bern in 190{n}.") for n in ran
 
 def judge(url: str, folder: Path, key: str | None = None, **server: object) -> Judge:
     patience = {"max_retries": 1, "timeout": 5.0, "first_wait": 0.001} | server
-    endpoint = Endpoint(f"{url}/chat/completions", "m", key, **patience)
+    endpoint = Endpoint(f"{url}/chat/completions", "m", key, options=SERVER, **patience)
     parameters = {"temperature": 0.0, "max_tokens": 64, "seed": 0}
-    return Judge(ServedModel(endpoint, SERVER, parameters, 4), folder / "judge.jsonl")
+    return Judge(OpenAIClient(endpoint, parameters, 4), folder / "judge.jsonl")
 
 
 def answered(*answers: str, name: str = "mine", references: tuple[str, ...] = ("Ulm",)) -> Results:

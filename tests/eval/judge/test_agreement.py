@@ -1,10 +1,10 @@
 import pytest
 
 from dalm.eval.judge.verdicts import (
-    Agreement,
     Verdict,
     VerdictPair,
     agreement_figures,
+    kappa,
     order_figures,
     preference_figures,
 )
@@ -16,16 +16,26 @@ def pairs(kind: str, *words: str) -> list[VerdictPair]:
     return [VerdictPair(kind, *each) for each in made]
 
 
+def rights(both: int, judge_only: int, match_only: int, neither: int) -> list[tuple[bool, bool]]:
+    """Make as many answers of each kind: right by judge and exact match, by one or by none."""
+    return (
+        [(True, True)] * both
+        + [(True, False)] * judge_only
+        + [(False, True)] * match_only
+        + [(False, False)] * neither
+    )
+
+
 def test_kappa_by_hand():
-    found = Agreement(both=20, judge_only=5, exact_match_only=10, neither=15)
-    assert found.agreement == 0.7
+    found = rights(both=20, judge_only=5, match_only=10, neither=15)
+    assert agreement_figures(found)["agree"] == 0.7
     chance = 0.5 * 0.6 + 0.5 * 0.4
-    assert found.kappa == pytest.approx((0.7 - chance) / (1 - chance))
-    assert found.kappa == pytest.approx(0.4)
+    assert kappa(found) == pytest.approx((0.7 - chance) / (1 - chance))
+    assert kappa(found) == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize(
-    ("cells", "kappa"),
+    ("cells", "expected"),
     [
         ((3, 0, 0, 5), 1.0),
         ((0, 4, 4, 0), -1.0),
@@ -35,16 +45,17 @@ def test_kappa_by_hand():
         ((0, 0, 0, 0), None),
     ],
 )
-def test_kappa_at_its_ends(cells, kappa):
-    assert Agreement(*cells).kappa == kappa
+def test_kappa_at_its_ends(cells, expected):
+    assert kappa(rights(*cells)) == expected
 
 
 def test_an_answer_is_right_by_the_judge_in_both_orders_alone():
-    found = Agreement.of(
+    found = agreement_figures(
         [(1.0, 1.0), (0.75, 1.0), (1.0, 0.0), (0.5, 0.0), (None, 1.0), (1.0, None)]
     )
-    assert found == Agreement(both=1, judge_only=1, exact_match_only=1, neither=1)
-    assert agreement_figures(found)["agree"] == 0.5
+    names = ("both_right", "judge_alone", "exact_match_alone", "neither_right")
+    assert [found[name] for name in names] == [1, 1, 1, 1]
+    assert (found["answers"], found["agree"]) == (4, 0.5)
 
 
 def test_orders_are_counted_where_both_verdicts_can_be_read():
