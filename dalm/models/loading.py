@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _CONFIGS = ("config.json", "modules.json", "adapter_config.json")
 """A model's folder holds at least one of these files."""
 
@@ -39,8 +40,7 @@ class Placement:
     @property
     def dtype(self) -> torch.dtype:
         """The precision as a torch type."""
-        names = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-        return names[self.precision]
+        return DTYPES[self.precision]
 
     def weight_options(self) -> dict[str, Any]:
         """Return what `from_pretrained` needs to hold the weights in their precision."""
