@@ -144,28 +144,3 @@ def describe(template: PromptTemplate) -> str:
 def numbered(texts: Sequence[str]) -> list[str]:
     """Return a prompt's passages with their numbers, from 1, as citations name them."""
     return [f"[{number}] {text}" for number, text in enumerate(texts, start=1)]
-
-
-# Prompts that embedding models were trained with but do not carry in their folders.
-# Sources: the model cards of intfloat/e5-* and BAAI/bge-*.
-_RETRIEVER_PROMPTS = (
-    (re.compile(r"(^|[/_-])(multilingual-)?e5-(small|base|large)(-v2)?$"), "query: ", "passage: "),
-    (
-        re.compile(r"(^|[/_-])bge-(small|base|large)-en(-v1\.5)?$"),
-        "Represent this sentence for searching relevant passages: ",
-        "",
-    ),
-    (
-        re.compile(r"(^|[/_-])bge-(small|base|large)-zh(-v1\.5)?$"),
-        "为这个句子生成表示以用于检索相关文章：",
-        "",
-    ),
-)
-
-
-def retriever_prompts(name: str) -> tuple[str, str]:
-    """Return the texts that an embedding model of this name wants before a query and a passage."""
-    for pattern, query, passage in _RETRIEVER_PROMPTS:
-        if pattern.search(name.rstrip("/")):
-            return query, passage
-    return "", ""

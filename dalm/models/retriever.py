@@ -14,7 +14,6 @@ from jaxtyping import Float
 from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize
 from torch import Tensor, nn
 
 from dalm import artifacts
@@ -22,10 +21,12 @@ from dalm.config import RetrieverLengths
 from dalm.errors import UserError
 from dalm.models import loading
 from dalm.models.batching import by_length, pad
-from dalm.models.export import write_portable_layout
-from dalm.models.pooling import choose_pooling, freeze_poolers
+from dalm.models.embedding_model import (
+    load_embedding_model,
+    retriever_prompts,
+    save_embedding_model,
+)
 from dalm.progress import track
-from dalm.prompts import retriever_prompts
 
 logger = logging.getLogger(__name__)
 
@@ -194,14 +195,10 @@ class Retriever(nn.Module):
     def export(self, folder: Path) -> None:
         """Write the model so that sentence-transformers gives the same embeddings without DALM.
 
-        The layout is the one that sentence-transformers 2 to 6, text-embeddings-inference and vLLM
-        all read: older module paths, pooling as boolean keys, `max_seq_length`. With LoRA the
-        weights are the adapter's, with the name of its base.
+        With LoRA the weights are the adapter's, with the name of its base.
         """
         longest = max(side.max_len for side in self.sides.values())
-        self.model.max_seq_length = longest
-        self.model.save_pretrained(str(folder), create_model_card=False)
-        write_portable_layout(folder, longest)
+        save_embedding_model(self.model, folder, longest)
         sides = {f"{kind}_{k}": v for kind, s in self.sides.items() for k, v in asdict(s).items()}
         artifacts.write_json(
             folder / "dalm.json", sides | {"adapts_queries_alone": self.adapts_queries_alone}
@@ -227,7 +224,9 @@ def load_retriever(
         UserError: no such model, or a length over the model's maximum.
     """
     loading.check_model_name(name, "retriever")
-    model = loading.loaded(lambda: _load(name, placement, is_autoregressive), name, "retriever")
+    model = loading.loaded(
+        lambda: load_embedding_model(name, placement, is_autoregressive), name, "retriever"
+    )
     if adapter is not None:
         loading.check_model_name(adapter, "retriever adapter")
         loading.loaded(lambda: model.load_adapter(adapter), adapter, "retriever adapter")
@@ -243,22 +242,6 @@ def load_retriever(
             "retriever %s embeds queries only; its passages are embedded by %s", name, passages_by
         )
     return retriever
-
-
-def _load(
-    name: str, placement: loading.Placement, is_autoregressive: bool | None
-) -> SentenceTransformer:
-    options = placement.weight_options()
-    model = SentenceTransformer(name, device=str(placement.device), model_kwargs=options)
-    if model.transformers_model is not None:
-        loading.check_weights(model.transformers_model, name, "retriever")
-    if "text" not in getattr(model[0], "modality_config", {"text": {}}):
-        raise UserError(f"retriever {name} takes no text; name an embedding model for text")
-    choose_pooling(model, name, is_autoregressive)
-    if not any(isinstance(m, Normalize) for m in model):
-        model.append(Normalize())
-    freeze_poolers(model)
-    return model
 
 
 def _override(
