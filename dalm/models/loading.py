@@ -140,6 +140,12 @@ def trainable_in_fp32(model: torch.nn.Module) -> None:
             parameter.data = parameter.data.float()
 
 
+def checkpoint_activations(model: Any) -> None:
+    """Recompute a model's activations in the backward pass instead of keeping them."""
+    renamed = getattr(model, "activation_checkpointing_enable", None)  # transformers 5.23
+    (renamed or model.gradient_checkpointing_enable)({"use_reentrant": False})
+
+
 def check_model_name(name: str, role: str) -> None:
     """Refuse a model that obviously doesn't exist, before a library tries to load it.
 
