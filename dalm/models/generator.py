@@ -271,7 +271,7 @@ def load_generator(
 
 def _load(name: str, placement: loading.Placement) -> Any:
     # PEFT folders load through transformers too: base first, then the adapter on top of it.
-    if (Path(name) / "adapter_config.json").is_file():
+    if loading.has_adapter(name):
         base = PeftConfig.from_pretrained(name).base_model_name_or_path
         assert base is not None
         return PeftModel.from_pretrained(_load(base, placement), name)

@@ -23,7 +23,8 @@ T = TypeVar("T")
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_CONFIGS = ("config.json", "modules.json", "adapter_config.json")
+ADAPTER = "adapter_config.json"
+_CONFIGS = ("config.json", "modules.json", ADAPTER)
 """A model's folder holds at least one of these files."""
 
 
@@ -43,9 +44,18 @@ class Placement:
         return DTYPES[self.precision]
 
     def weight_options(self) -> dict[str, Any]:
-        """Return what `from_pretrained` needs to hold the weights in their precision."""
+        """Return what `from_pretrained` needs to hold the weights in their precision.
+
+        4-bit weights are QLoRA's (arXiv:2305.14314): 4-bit NormalFloat, double quantisation.
+        """
         if self.four_bit:
-            return {"quantization_config": four_bit(self.dtype), "device_map": {"": self.device}}
+            quantisation = BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=self.dtype,
+            )
+            return {"quantization_config": quantisation, "device_map": {"": self.device}}
         return {"dtype": self.dtype if self.frozen else torch.float32}
 
     def autocast(self) -> torch.autocast:
@@ -98,16 +108,6 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False
-
-
-def four_bit(compute: torch.dtype) -> BitsAndBytesConfig:
-    """Return QLoRA's quantisation (arXiv:2305.14314): 4-bit NormalFloat, double quantisation."""
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute,
-    )
 
 
 def check_four_bit(device: torch.device) -> None:
@@ -176,6 +176,11 @@ def check_model_is_there(name: str, role: str) -> None:
         return
     if not any(isinstance(try_to_load_from_cache(name, file), str) for file in _CONFIGS):
         loaded(lambda: HfApi().model_info(name), name, role)
+
+
+def has_adapter(folder: str | Path) -> bool:
+    """Return whether a folder holds LoRA adapters instead of full weights."""
+    return (Path(folder) / ADAPTER).is_file()
 
 
 def check_no_adapter(name: str, role: str) -> None:

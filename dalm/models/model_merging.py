@@ -21,7 +21,6 @@ from dalm.models.generator import Generator, load_generator
 from dalm.models.retriever import Retriever, load_retriever
 
 Role = Literal["retriever", "generator"]
-ADAPTER = "adapter_config.json"
 _REMEDY = "copy or export the model again"
 TOLERANCE = 2e-3
 """Largest difference of outputs that fp32 arithmetic explains: of a coordinate of a unit vector
@@ -40,11 +39,6 @@ PROBES = (
 # The tuned model's folder
 
 
-def has_adapter(folder: Path) -> bool:
-    """Return whether a folder holds adapters instead of full weights."""
-    return (folder / ADAPTER).is_file()
-
-
 def role_of(folder: Path) -> Role:
     """Return whether a folder holds a retriever or a generator, by its files.
 
@@ -55,8 +49,8 @@ def role_of(folder: Path) -> Role:
         raise UserError(f"{folder}: no such folder; name one that a training command wrote")
     if (folder / "modules.json").is_file():
         return "retriever"
-    if has_adapter(folder):
-        task = artifacts.read_json(folder / ADAPTER, _REMEDY).get("task_type")
+    if loading.has_adapter(folder):
+        task = artifacts.read_json(folder / loading.ADAPTER, _REMEDY).get("task_type")
         return "generator" if task == "CAUSAL_LM" else "retriever"
     if (folder / "config.json").is_file():
         config = artifacts.read_json(folder / "config.json", _REMEDY)
@@ -65,7 +59,9 @@ def role_of(folder: Path) -> Role:
         return "generator" if causal else "retriever"
     inside = [name for name in ("retriever", "generator") if (folder / name).is_dir()]
     hint = f"; name {' or '.join(str(folder / name) for name in inside)}" if inside else ""
-    raise UserError(f"{folder}: no model in this folder (no {ADAPTER}, no config.json){hint}")
+    raise UserError(
+        f"{folder}: no model in this folder (no {loading.ADAPTER}, no config.json){hint}"
+    )
 
 
 def base_of(folder: Path, base: str | None, weight: float) -> str:
@@ -74,7 +70,7 @@ def base_of(folder: Path, base: str | None, weight: float) -> str:
     Raises:
         UserError: no base is known, or what is in the folder can't be scaled by `weight`.
     """
-    if not has_adapter(folder):
+    if not loading.has_adapter(folder):
         if base is None:
             raise UserError(
                 f"{folder} holds full weights, no adapter to fold in; to interpolate them, name "
@@ -141,7 +137,7 @@ def merge_weights(
     Raises:
         UserError: the two can't be merged, or a merged weight isn't finite.
     """
-    if not has_adapter(tuned):
+    if not loading.has_adapter(tuned):
         model = load(role, str(tuned), placement)
         interpolate(model, load(role, base, placement), weight)
         return Merged(model, outputs(model), queries_only=False)
