@@ -1,8 +1,8 @@
 """Write outputs whole or not at all, claim them while they are written, read them back guarded.
 
-A file or folder grows beside its place under a hidden name and is renamed when it is complete, so
+A file or folder is written beside its place under a hidden name and renamed when it is complete, so
 a crash leaves the old one or the new one. A folder's last file is its manifest: the name, size and
-hash of every other file, by which a damaged or partial copy is told.
+hash of every other file, by which a damaged or partial copy is recognised.
 """
 
 import errno
@@ -24,6 +24,7 @@ from dalm.errors import UserError
 T = TypeVar("T")
 
 MANIFEST = "manifest.json"
+_REMEDY = "write it again, or delete it"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _BROKEN = (ValueError, TypeError, LookupError, RecursionError, OverflowError)
 
@@ -64,11 +65,11 @@ def check_file(option: str, file: Path, overwrite: bool, flag: str) -> None:
 
 
 def _check_parents(option: str, path: Path, parents: Any, remedy: str) -> None:
-    there = next(parent for parent in parents if parent.exists())
-    if not there.is_dir():
-        raise UserError(f"{option} {path}: {there} is a file; {remedy}")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"{option} {path}: no right to write to {there}; {remedy}")
+    nearest = next(parent for parent in parents if parent.exists())
+    if not nearest.is_dir():
+        raise UserError(f"{option} {path}: {nearest} is a file; {remedy}")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"{option} {path}: no right to write to {nearest}; {remedy}")
 
 
 # Claims
@@ -84,7 +85,7 @@ def claim(path: Path, option: str) -> Iterator[None]:
     target = _resolved(path)
     with _explained(path):
         target.parent.mkdir(parents=True, exist_ok=True)
-        file = _lock_file(path)
+        file = _lock_file(target)
         lock = FileLock(file)
         try:
             lock.acquire(timeout=0)
@@ -108,13 +109,12 @@ def check_unclaimed(path: Path, option: str) -> None:
     Raises:
         UserError: another process is writing there.
     """
-    if _lock_file(path).exists():
+    if _lock_file(_resolved(path)).exists():
         with claim(path, option):
             pass
 
 
-def _lock_file(path: Path) -> Path:
-    target = _resolved(path)
+def _lock_file(target: Path) -> Path:
     return target.with_name(f".{target.name}.lock")
 
 
@@ -203,16 +203,16 @@ def write_folder(path: Path) -> Iterator[Path]:
         UserError: the disk is full or refuses; nothing stays behind.
     """
     target = _resolved(path)
-    growing = target.with_name(f".{target.name}.writing")
+    staging = target.with_name(f".{target.name}.writing")
     try:
         with _explained(path):
-            shutil.rmtree(growing, ignore_errors=True)
-            growing.mkdir(parents=True)
-            yield growing
-            seal(growing)
-            publish(growing, target)
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir(parents=True)
+            yield staging
+            seal(staging)
+            publish(staging, target)
     finally:
-        shutil.rmtree(growing, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def seal(folder: Path, names: Collection[str] | None = None) -> None:
@@ -234,13 +234,13 @@ def seal(folder: Path, names: Collection[str] | None = None) -> None:
     write_json(folder / MANIFEST, {"files": listed})
 
 
-def publish(growing: Path, target: Path) -> None:
+def publish(staging: Path, target: Path) -> None:
     """Give a complete folder its place; what was there is deleted after the new one is in place."""
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.rename(old)
-    growing.rename(target)
+    staging.rename(target)
     sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 
@@ -255,9 +255,10 @@ def verify(folder: Path) -> None:
         return
     manifest = read_json(folder / MANIFEST)
     try:
-        listed = {str(name): (facts["size"], facts["sha256"]) for name, facts in _files(manifest)}
+        files = manifest["files"].items()
+        listed = {str(name): (facts["size"], facts["sha256"]) for name, facts in files}
     except (*_BROKEN, AttributeError) as error:
-        raise DamagedError(f"{folder / MANIFEST} is damaged ({_said(error)})") from error
+        raise DamagedError(f"{folder / MANIFEST} is damaged ({_reason(error)})") from error
     for name, (size, digest) in listed.items():
         file = folder / name
         if not file.is_file():
@@ -267,10 +268,6 @@ def verify(folder: Path) -> None:
         with file.open("rb") as content:
             if hashlib.file_digest(content, "sha256").hexdigest() != digest:
                 raise DamagedError(f"{file} has another content than was written")
-
-
-def _files(manifest: Any) -> Any:
-    return manifest["files"].items()
 
 
 def sync(path: Path) -> None:
@@ -286,35 +283,27 @@ def sync(path: Path) -> None:
 # Reading what this package wrote
 
 
-def read_json(path: Path, remedy: str = "write it again, or delete it") -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        DamagedError: it can't be read, is no JSON, or no object; `remedy` says what to do.
-    """
-    return _parsed(path, _text(path, remedy), json.loads, remedy, dict)
+def read_json(path: Path, remedy: str = _REMEDY) -> dict[str, Any]:
+    """Read a JSON object; raises as `read_json_as` does."""
+    return _read(path, json.loads, dict, remedy)
 
 
-def read_json_as(path: Path, kind: type[T], remedy: str = "write it again, or delete it") -> T:
+def read_json_as(path: Path, kind: type[T], remedy: str = _REMEDY) -> T:
     """Read a JSON value that isn't an object: a list, a text.
 
     Raises:
         DamagedError: it can't be read, is no JSON, or of another kind; `remedy` says what to do.
     """
-    return _parsed(path, _text(path, remedy), json.loads, remedy, kind)
+    return _read(path, json.loads, kind, remedy)
 
 
-def read_yaml(path: Path, remedy: str = "write it again, or delete it") -> dict[str, Any]:
-    """Read a YAML mapping; an empty file is an empty one.
-
-    Raises:
-        DamagedError: it can't be read, is no YAML, or no mapping; `remedy` says what to do.
-    """
-    return _parsed(path, _text(path, remedy), lambda text: yaml.safe_load(text) or {}, remedy, dict)
+def read_yaml(path: Path, remedy: str = _REMEDY) -> dict[str, Any]:
+    """Read a YAML mapping; an empty file is an empty one. Raises as `read_json_as` does."""
+    return _read(path, lambda text: yaml.safe_load(text) or {}, dict, remedy)
 
 
 def read_jsonl(
-    path: Path, remedy: str = "write it again, or delete it", *, torn: bool = False
+    path: Path, remedy: str = _REMEDY, *, torn: bool = False
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the objects of a JSON lines file with their line numbers.
 
@@ -328,38 +317,34 @@ def read_jsonl(
             if torn and not line.endswith(b"\n"):
                 return
             where = f"{path}, line {number}"
-            yield number, _parsed(where, line.decode("utf-8", "replace"), json.loads, remedy, dict)
+            yield number, _parsed(where, line.decode("utf-8", "replace"), json.loads, dict, remedy)
 
 
-def _text(path: Path, remedy: str) -> str:
+def _read(path: Path, parse: Any, kind: type[T], remedy: str) -> T:
     with _guarded(path, remedy):
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
+    return _parsed(path, text, parse, kind, remedy)
 
 
 @contextmanager
 def _guarded(path: Path, remedy: str) -> Iterator[None]:
     try:
         yield
-    except DamagedError:
-        raise
     except (OSError, UnicodeDecodeError) as error:
-        raise DamagedError(f"{path} can't be read ({_said(error)}); {remedy}") from error
+        raise DamagedError(f"{path} can't be read ({_reason(error)}); {remedy}") from error
 
 
-def _parsed(where: Any, text: str, parse: Any, remedy: str, kind: type[T]) -> T:
+def _parsed(where: Any, text: str, parse: Any, kind: type[T], remedy: str) -> T:
     try:
         found = parse(text)
     except (*_BROKEN, yaml.YAMLError) as error:
-        raise DamagedError(f"{where} is damaged ({_said(error)}); {remedy}") from error
+        raise DamagedError(f"{where} is damaged ({_reason(error)}); {remedy}") from error
     if not isinstance(found, kind):
         expected = "object" if kind is dict else kind.__name__
         raise DamagedError(
             f"{where} is damaged (a {type(found).__name__}, no {expected}); {remedy}"
         )
     return found
-
-
-# Both
 
 
 @contextmanager
@@ -369,17 +354,14 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         remedy = "free some space" if error.errno in _FULL else "name another path"
-        raise UserError(f"{path} can't be written: {_said(error)}; {remedy}") from error
+        raise UserError(f"{path} can't be written: {_reason(error)}; {remedy}") from error
 
 
 def _resolved(path: Path) -> Path:
     """Return where a path leads, so that a link stays a link and its target is replaced."""
-    try:
-        return Path(os.path.realpath(path))
-    except OSError:
-        return path.absolute()
+    return Path(os.path.realpath(path))
 
 
-def _said(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     text = getattr(error, "strerror", None) or getattr(error, "problem", None) or str(error)
     return " ".join(str(text).split())[:200] or type(error).__name__

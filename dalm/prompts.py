@@ -1,4 +1,4 @@
-"""Define the prompt templates: the texts around passages, question and answer.
+"""Define prompt templates, the texts around passages, question and answer, and save them.
 
 A generator's prompt is made of an instruction, its passages, a question and the place where the
 answer begins. Which words these have is a `PromptTemplate`: the default one, one that the user
@@ -8,6 +8,7 @@ tokens is in `dalm.models.prompt_frame`; the prompts that ask a model to write q
 """
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -16,6 +17,8 @@ from typing import Any
 
 from dalm import artifacts
 from dalm.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 Message = dict[str, str]
 
@@ -146,26 +149,68 @@ def numbered(texts: Sequence[str]) -> list[str]:
     return [f"[{number}] {text}" for number, text in enumerate(texts, start=1)]
 
 
-# Prompts that embedding models were trained with but do not carry in their folders.
-# Sources: the model cards of intfloat/e5-* and BAAI/bge-*.
-_RETRIEVER_PROMPTS = (
-    (re.compile(r"(^|[/_-])(multilingual-)?e5-(small|base|large)(-v2)?$"), "query: ", "passage: "),
-    (
-        re.compile(r"(^|[/_-])bge-(small|base|large)-en(-v1\.5)?$"),
-        "Represent this sentence for searching relevant passages: ",
-        "",
-    ),
-    (
-        re.compile(r"(^|[/_-])bge-(small|base|large)-zh(-v1\.5)?$"),
-        "为这个句子生成表示以用于检索相关文章：",
-        "",
-    ),
-)
+# The settings in a generator's folder
+
+SETTINGS_FILE = "dalm.json"
+_EXPORT_AGAIN = "export the model again, or copy the file from where it was trained"
 
 
-def retriever_prompts(name: str) -> tuple[str, str]:
-    """Return the texts that an embedding model of this name wants before a query and a passage."""
-    for pattern, query, passage in _RETRIEVER_PROMPTS:
-        if pattern.search(name.rstrip("/")):
-            return query, passage
-    return "", ""
+@dataclass(frozen=True)
+class GeneratorSettings:
+    """The settings that a generator was trained with; None where nothing is known."""
+
+    max_length: int | None = None
+    """Tokens of a prompt with its answer."""
+    reader_passages: int = 1
+    """Passages in a prompt."""
+    template: PromptTemplate | None = None
+
+    def write(self, folder: Path) -> None:
+        """Write them into a model's folder."""
+        content = {
+            "generator_max_len": self.max_length,
+            "reader_passages": self.reader_passages,
+            "prompt": asdict(self.template or DEFAULT),
+        }
+        artifacts.write_json(folder / SETTINGS_FILE, content)
+
+
+def saved_settings(name: str, adapter: str | None = None) -> GeneratorSettings:
+    """Return what training wrote beside the adapter, else beside the model.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    files = [Path(folder) / SETTINGS_FILE for folder in (adapter, name) if folder is not None]
+    file = next(filter(Path.is_file, files), None)
+    if file is None:
+        return GeneratorSettings()
+    content = artifacts.read_json(file, _EXPORT_AGAIN)
+    for key in ("generator_max_len", "reader_passages"):
+        if type(number := content.get(key, 1)) is not int or number < 1:
+            raise UserError(f"{file} is damaged ({key} is {number!r:.60}); {_EXPORT_AGAIN}")
+    # Earlier versions wrote no prompt: it was the default one.
+    prompt = content.get("prompt", asdict(DEFAULT))
+    if not isinstance(prompt, dict):
+        raise UserError(f"{file} is damaged (prompt is {prompt!r:.60}); {_EXPORT_AGAIN}")
+    return GeneratorSettings(
+        content.get("generator_max_len"),
+        content.get("reader_passages", 1),
+        template_from(prompt, f"{file} is damaged: prompt"),
+    )
+
+
+def choose_template(file: str | None, own: PromptTemplate | None) -> PromptTemplate:
+    """Return the template in the user's file, else the model's own, else the default.
+
+    Raises:
+        UserError: the file has no template.
+    """
+    if file is None:
+        return own or DEFAULT
+    template = read_prompt(file)
+    if own is None:
+        logger.info("prompt     %s", file)
+    elif template != own:
+        logger.info("prompt     %s instead of the model's own", file)
+    return template

@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parents[1] / "dalm"
 FILES = sorted(PACKAGE.rglob("*.py"))
 STAGES = (
     {"errors"},
-    {"progress", "records", "config", "artifacts", "distributed"},
+    {"progress", "records", "config", "artifacts", "distributed", "plugins"},
     {"collectives"},
     {"prompts", "io"},
     {"ingest", "models"},

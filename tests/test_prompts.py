@@ -15,7 +15,6 @@ from dalm.prompts import (
     describe,
     numbered,
     read_prompt,
-    retriever_prompts,
     template_from,
 )
 
@@ -109,21 +108,3 @@ def test_mistakes_in_the_file(content, message: str, tmp_path: Path) -> None:
     assert str(error.value).startswith("--prompt")
     assert str(file) in str(error.value)
     assert "\n" not in str(error.value)
-
-
-# Prompts of embedding models
-
-
-@pytest.mark.parametrize(
-    ("name", "query", "passage"),
-    [
-        ("intfloat/e5-base-v2", "query: ", "passage: "),
-        ("/models/multilingual-e5-small/", "query: ", "passage: "),
-        ("BAAI/bge-small-en-v1.5", "Represent this sentence for searching relevant passages: ", ""),
-        ("BAAI/bge-m3", "", ""),
-        ("me/some-e5-base-tuned", "", ""),
-        ("sentence-transformers/all-MiniLM-L6-v2", "", ""),
-    ],
-)
-def test_retriever_prompts(name: str, query: str, passage: str) -> None:
-    assert retriever_prompts(name) == (query, passage)

@@ -44,9 +44,9 @@ def demo(settings: Annotated[Demo, Parameter(name="*")] = Demo()) -> None:  # no
     train_rag_e2e(str(TRAIN), retriever, generator, options)
     tuned = Path(options.output_dir)
     retriever, generator = str(tuned / "retriever"), str(tuned / "generator")
-    after = _evaluate(*_load(retriever, generator, examples), examples)
-    _print_measures(before, after, examples)
-    _print_answers(*_load(retriever, generator, examples), examples)
+    pair = _load(retriever, generator, examples)
+    _print_measures(before, _evaluate(*pair, examples), examples)
+    _print_answers(*pair, examples)
     print(
         f"\n{(time.perf_counter() - start) / 60:.1f} minutes. The tuned pair is in {tuned}; next:"
     )

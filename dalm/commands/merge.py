@@ -24,22 +24,20 @@ def merge(adapter: str, settings: Annotated[Merge, Parameter(name="*")]) -> None
         Folder of a tuned retriever or generator: LoRA adapters, or whole weights along with --base.
     """
     from dalm.artifacts import claim, write_folder
-    from dalm.models import loading, model_merging, tuned_folder
+    from dalm.models import loading, model_merging
     from dalm.training import model_card
 
     check(settings)
     tuned, output = Path(adapter).expanduser(), Path(settings.output_dir).expanduser()
-    role = tuned_folder.role_of(tuned)
+    role = model_merging.role_of(tuned)
     _check_output(output, tuned, settings.overwrite_output_dir)
-    base = tuned_folder.base_of(tuned, settings.base, settings.weight)
+    base = model_merging.base_of(tuned, settings.base, settings.weight)
     loading.check_model_name(base, f"base {role}")
     placement = loading.place(settings.device, "fp32")
     with claim(output, "--output-dir"), write_folder(output) as staging:
         merged = model_merging.merge_weights(role, tuned, base, settings.weight, placement)
-        dtype = tuned_folder.dtype_of(base, settings.dtype)
-        difference, rounding = model_merging.write_model(merged, role, staging, dtype)
-        if merged.queries_only:
-            model_merging.mark_query_encoder(staging, base)
+        dtype = model_merging.dtype_of(base, settings.dtype)
+        difference, rounding = model_merging.write_model(merged, role, base, staging, dtype)
         model_card.write_merged(staging, role, adapter, base, settings)
 
     logger.info("%-9s  %s: %g of %s on %s", role, output, settings.weight, adapter, base)

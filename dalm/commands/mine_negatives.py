@@ -1,18 +1,12 @@
 """Mine hard negatives for a table of questions and passages."""
 
-import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from dalm.config import MineNegatives, check
 from dalm.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from dalm.records import Example, Passage
 
 
 def mine_negatives(
@@ -35,7 +29,7 @@ def mine_negatives(
     from dalm.io.tables import read_table
     from dalm.models.loading import place
     from dalm.models.retriever import retriever_from_config
-    from dalm.retrieval import mined_table, negatives
+    from dalm.retrieval import negatives
     from dalm.retrieval.bm25 import BM25
     from dalm.retrieval.embedding_cache import encode_passages_cached, folder_of
     from dalm.retrieval.exact import ExactIndex
@@ -44,7 +38,8 @@ def mine_negatives(
     cache = folder_of(settings.cache, settings.cache_dir)
     table = read_table(dataset_path, encoding=settings.encoding)
     rows = read_rows(table, settings, needs={"passage"}, optional=set())
-    passages = _passages(list(rows.values()), settings)
+    examples = list(rows.values())
+    passages = negatives.passages_to_search(examples, settings)
     with claim(output, "--output"):
         retriever = retriever_from_config(
             settings,
@@ -53,16 +48,11 @@ def mine_negatives(
             settings.retriever_peft_model_path,
         )
         texts = [passage.text for passage in passages]
-        mined = negatives.mine_hard_negatives(
-            list(rows.values()),
-            retriever,
-            ExactIndex(passages, encode_passages_cached(retriever, texts, cache)),
-            negatives.MiningRules.of(settings),
-            lexical=BM25(passages) if settings.bm25 else None,
-            seed=settings.seed if settings.sampling == "random" else None,
-        )
-        mined_table.write_mined_table(output, table, dict(zip(rows, mined, strict=True)))
-    mined_table.log_summary(mined, settings)
+        index = ExactIndex(passages, encode_passages_cached(retriever, texts, cache))
+        lexical = BM25(passages) if settings.bm25 else None
+        mined = negatives.mine_hard_negatives(examples, retriever, index, settings, lexical)
+        negatives.write_mined_table(output, table, dict(zip(rows, mined, strict=True)))
+    negatives.log_summary(mined, settings)
 
 
 def _check(settings: MineNegatives) -> Path:
@@ -84,27 +74,3 @@ def _check(settings: MineNegatives) -> Path:
     output = Path(settings.output).expanduser()
     check_output_file(output, settings.overwrite_output)
     return output
-
-
-def _passages(examples: "Sequence[Example]", settings: MineNegatives) -> "list[Passage]":
-    """Return the distinct passages to search: those of the questions and of `--passages`.
-
-    Raises:
-        UserError: there is only one.
-    """
-    from dalm.io.examples import read_passages
-
-    found: dict[str, Passage] = {}
-    for example in examples:
-        assert example.passage is not None
-        found.setdefault(example.passage.id, example.passage)
-    for source in settings.passages or ():
-        for passage in read_passages(source, settings):
-            found.setdefault(passage.id, passage)
-    if len(found) < 2:
-        raise UserError(
-            "there is only one distinct passage, and so no negative; add tables of passages with "
-            "--passages"
-        )
-    logging.getLogger(__name__).info("searching  %d passages", len(found))
-    return list(found.values())

@@ -1,1 +1,1 @@
-"""Tokens in, tensors out."""
+"""Load, score, merge and save retrievers and generators."""

@@ -56,14 +56,9 @@ def with_documents(
     own: ChatTemplate = tokenizer.chat_template
     base = own.get("default") if isinstance(own, dict) else own
     score = _scorer(tokenizer, texts)
-    best, best_score = "", (-1, False)
-    for written in _candidates(tokenizer, template, texts, base):
-        found = score(written)
-        if found > best_score:
-            best, best_score = written, found
-        if found[0] == len(_PROBES):
-            break
-    else:
+    scores = {written: score(written) for written in _candidates(tokenizer, template, texts, base)}
+    best = max(scores, key=scores.__getitem__)
+    if scores[best][0] < len(_PROBES):
         logger.info(
             "chat template: this tokenizer has tokens across the borders of texts, such as '.' "
             "with line breaks; apply_chat_template(documents=...) gives the prompt's text with "
@@ -99,7 +94,7 @@ def _ended(base: str) -> str:
 
 
 def _scorer(tokenizer: Any, texts: FrameTexts) -> Callable[[str], tuple[int, bool]]:
-    """Return what counts the probes that have the frame's tokens, and compares their text."""
+    """Return what counts the probes that have the frame's tokens, else compares their text."""
     frame, blanks = frame_of(tokenizer, texts)
     expected = []
     for passages, query in _PROBES:
@@ -115,7 +110,8 @@ def _scorer(tokenizer: Any, texts: FrameTexts) -> Callable[[str], tuple[int, boo
             return -1, False
         ids = tokenizer(rendered, add_special_tokens=False).input_ids
         same_tokens = [row == tokens for row, (tokens, _) in zip(ids, expected, strict=True)]
-        return sum(same_tokens), rendered == [text for _, text in expected]
+        same_text = rendered == [text for _, text in expected]
+        return sum(same_tokens), all(same_tokens) or same_text
 
     return score
 
@@ -153,8 +149,7 @@ def _candidates(
         assert base is not None
         for blank in ("", " "):
             yield _rewritten(tokenizer, template, texts, base, blank)
-    has_bos = not texts.is_chat and leading_token(tokenizer) is not None
-    bos = tokenizer.bos_token if has_bos else ""
+    bos = "" if texts.is_chat or leading_token(tokenizer) is None else tokenizer.bos_token
     end = texts.end or tokenizer.eos_token
     for blank in ("", " "):
         for first in ("", " "):

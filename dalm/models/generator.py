@@ -10,24 +10,24 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from dalm import prompts
 from dalm.config import GeneratorLength
 from dalm.errors import UserError
 from dalm.models import chat_template, loading
 from dalm.models.batching import by_length, pad
-from dalm.models.generator_settings import (
+from dalm.models.prompt_frame import Prompt, frame_of, texts_of, tokenise
+from dalm.progress import track
+from dalm.prompts import (
+    DEFAULT,
     GeneratorSettings,
+    PromptTemplate,
     choose_template,
     saved_settings,
 )
-from dalm.models.prompt_frame import Prompt, frame_of, texts_of, tokenise
-from dalm.progress import track
-from dalm.prompts import PromptTemplate
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Generator(nn.Module):
         tokenizer: Any,
         placement: loading.Placement,
         max_length: int,
-        template: PromptTemplate = prompts.DEFAULT,
+        template: PromptTemplate = DEFAULT,
     ) -> None:
         super().__init__()
         self.model = model
@@ -207,9 +207,7 @@ class Generator(nn.Module):
 
     def checkpoint_activations(self) -> None:
         """Recompute the layers' activations in the backward pass instead of keeping them."""
-        causal = self._causal_lm()
-        renamed = getattr(causal, "activation_checkpointing_enable", None)  # transformers 5.23
-        (renamed or causal.gradient_checkpointing_enable)({"use_reentrant": False})
+        loading.checkpoint_activations(self._causal_lm())
 
     def export(self, folder: Path) -> None:
         """Write weights, or the adapter with its base's name, and tokenizer for transformers.
@@ -273,9 +271,7 @@ def load_generator(
 
 def _load(name: str, placement: loading.Placement) -> Any:
     # PEFT folders load through transformers too: base first, then the adapter on top of it.
-    if (Path(name) / "adapter_config.json").is_file():
-        from peft import PeftConfig
-
+    if loading.has_adapter(name):
         base = PeftConfig.from_pretrained(name).base_model_name_or_path
         assert base is not None
         return PeftModel.from_pretrained(_load(base, placement), name)

@@ -22,7 +22,9 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-_CONFIGS = ("config.json", "modules.json", "adapter_config.json")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+ADAPTER = "adapter_config.json"
+_CONFIGS = ("config.json", "modules.json", ADAPTER)
 """A model's folder holds at least one of these files."""
 
 
@@ -39,13 +41,21 @@ class Placement:
     @property
     def dtype(self) -> torch.dtype:
         """The precision as a torch type."""
-        names = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-        return names[self.precision]
+        return DTYPES[self.precision]
 
     def weight_options(self) -> dict[str, Any]:
-        """Return what `from_pretrained` needs to hold the weights in their precision."""
+        """Return what `from_pretrained` needs to hold the weights in their precision.
+
+        4-bit weights are QLoRA's (arXiv:2305.14314): 4-bit NormalFloat, double quantisation.
+        """
         if self.four_bit:
-            return {"quantization_config": four_bit(self.dtype), "device_map": {"": self.device}}
+            quantisation = BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=self.dtype,
+            )
+            return {"quantization_config": quantisation, "device_map": {"": self.device}}
         return {"dtype": self.dtype if self.frozen else torch.float32}
 
     def autocast(self) -> torch.autocast:
@@ -100,16 +110,6 @@ def has_bf16(device: torch.device) -> bool:
     return False
 
 
-def four_bit(compute: torch.dtype) -> BitsAndBytesConfig:
-    """Return QLoRA's quantisation (arXiv:2305.14314): 4-bit NormalFloat, double quantisation."""
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute,
-    )
-
-
 def check_four_bit(device: torch.device) -> None:
     """Refuse 4-bit weights where bitsandbytes doesn't support them, before anything is loaded."""
     if device.type != "cuda":
@@ -138,6 +138,12 @@ def trainable_in_fp32(model: torch.nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+
+
+def checkpoint_activations(model: Any) -> None:
+    """Recompute a model's activations in the backward pass instead of keeping them."""
+    renamed = getattr(model, "activation_checkpointing_enable", None)  # transformers 5.23
+    (renamed or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def check_model_name(name: str, role: str) -> None:
@@ -170,6 +176,11 @@ def check_model_is_there(name: str, role: str) -> None:
         return
     if not any(isinstance(try_to_load_from_cache(name, file), str) for file in _CONFIGS):
         loaded(lambda: HfApi().model_info(name), name, role)
+
+
+def has_adapter(folder: str | Path) -> bool:
+    """Return whether a folder holds LoRA adapters instead of full weights."""
+    return (Path(folder) / ADAPTER).is_file()
 
 
 def check_no_adapter(name: str, role: str) -> None:

@@ -3,13 +3,15 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
+from peft import PeftConfig
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+from transformers import AutoConfig
 
 from dalm import artifacts
 from dalm.errors import UserError
@@ -17,8 +19,9 @@ from dalm.models import loading
 from dalm.models.batching import pad
 from dalm.models.generator import Generator, load_generator
 from dalm.models.retriever import Retriever, load_retriever
-from dalm.models.tuned_folder import Role, has_adapter
 
+Role = Literal["retriever", "generator"]
+_REMEDY = "copy or export the model again"
 TOLERANCE = 2e-3
 """Largest difference of outputs that fp32 arithmetic explains: of a coordinate of a unit vector
 times the square root of its dimension, or of a token's log-probability in nats."""
@@ -31,6 +34,90 @@ PROBES = (
     "αβγ 中文 — naïve café, 3.14159 × 10⁻³; def f(x): return x ** 2",
 )
 """Texts on which outputs are compared: short, long, and with unusual characters."""
+
+
+# The tuned model's folder
+
+
+def role_of(folder: Path) -> Role:
+    """Return whether a folder holds a retriever or a generator, by its files.
+
+    Raises:
+        UserError: no folder, no model in it, or a damaged file.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; name one that a training command wrote")
+    if (folder / "modules.json").is_file():
+        return "retriever"
+    if loading.has_adapter(folder):
+        task = artifacts.read_json(folder / loading.ADAPTER, _REMEDY).get("task_type")
+        return "generator" if task == "CAUSAL_LM" else "retriever"
+    if (folder / "config.json").is_file():
+        config = artifacts.read_json(folder / "config.json", _REMEDY)
+        architecture = (config.get("architectures") or [""])[0]
+        causal = architecture.endswith(("ForCausalLM", "LMHeadModel"))
+        return "generator" if causal else "retriever"
+    inside = [name for name in ("retriever", "generator") if (folder / name).is_dir()]
+    hint = f"; name {' or '.join(str(folder / name) for name in inside)}" if inside else ""
+    raise UserError(
+        f"{folder}: no model in this folder (no {loading.ADAPTER}, no config.json){hint}"
+    )
+
+
+def base_of(folder: Path, base: str | None, weight: float) -> str:
+    """Return the base of a tuned model: `base` if given, else the one that its adapter names.
+
+    Raises:
+        UserError: no base is known, or what is in the folder can't be scaled by `weight`.
+    """
+    if not loading.has_adapter(folder):
+        if base is None:
+            raise UserError(
+                f"{folder} holds full weights, no adapter to fold in; to interpolate them, name "
+                "the model that they were tuned from with --base, and a --weight"
+            )
+        if weight == 1:
+            raise UserError(
+                f"--weight 1: all of {folder} and nothing of {base}; use a weight under 1"
+            )
+        return base
+    config = loading.loaded(lambda: PeftConfig.from_pretrained(str(folder)), str(folder), "adapter")
+    _check_adapter(folder, config, weight)
+    found = base or config.base_model_name_or_path
+    if found is None:
+        raise UserError(f"adapter {folder} doesn't name its base; name it with --base")
+    return found
+
+
+def _check_adapter(folder: Path, config: Any, weight: float) -> None:
+    kind = config.peft_type.value
+    if kind != "LORA":
+        raise UserError(f"adapter {folder}: {kind}; only LoRA can be folded in")
+    trained = [
+        name
+        for name in ("modules_to_save", "trainable_token_indices")
+        if getattr(config, name, None)
+    ]
+    trained += ["bias"] if config.bias != "none" else []
+    if weight != 1 and trained:
+        raise UserError(
+            f"--weight {weight}: adapter {folder} holds more than LoRA ({', '.join(trained)}), "
+            "which can't be scaled; use --weight 1"
+        )
+
+
+def dtype_of(base: str, option: str) -> torch.dtype:
+    """Return the data type to write: the one that `--dtype` names, or that of the base's files."""
+    if option != "auto":
+        return loading.DTYPES[option]
+    try:
+        stored = AutoConfig.from_pretrained(base).dtype
+    except (OSError, ValueError):  # a folder in which the model has a folder of its own
+        stored = None
+    return stored if stored in loading.DTYPES.values() else torch.float32
+
+
+# Merging
 
 
 class Merged(NamedTuple):
@@ -50,12 +137,14 @@ def merge_weights(
     Raises:
         UserError: the two can't be merged, or a merged weight isn't finite.
     """
-    if not has_adapter(tuned):
+    if not loading.has_adapter(tuned):
         model = load(role, str(tuned), placement)
         interpolate(model, load(role, base, placement), weight)
         return Merged(model, outputs(model), queries_only=False)
     model = load(role, base, placement, adapter=str(tuned))
-    scale_adapters(model, weight)
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer):
+            layer.scale_layer(weight)
     queries_only = isinstance(model, Retriever) and model.adapts_queries_alone
     expected = outputs(model, queries_only=queries_only)
     return Merged(fold_adapters(model, base), expected, queries_only)
@@ -76,13 +165,6 @@ def load(
             for kind, side in retriever.sides.items()
         }
     return retriever
-
-
-def scale_adapters(model: nn.Module, weight: float) -> None:
-    """Multiply the adapters' contribution by `weight`."""
-    for layer in model.modules():
-        if isinstance(layer, LoraLayer):
-            layer.scale_layer(weight)
 
 
 @torch.no_grad()
@@ -112,22 +194,18 @@ def fold_adapters(model: Retriever | Generator, base: str) -> Retriever | Genera
         UserError: a merged weight isn't finite.
     """
     try:
-        return _fold(model, base)
+        if isinstance(model, Generator):
+            model.model = model.model.merge_and_unload(safe_merge=True)
+            return model
+        layers = [(n, m) for n, m in model.model.named_modules() if isinstance(m, BaseTunerLayer)]
+        for name, layer in layers:
+            layer.merge(safe_merge=True)
+            parent, _, last = name.rpartition(".")
+            setattr(model.model.get_submodule(parent), last, layer.get_base_layer())
     except ValueError as error:  # PEFT's check of the merged weights
         raise UserError(
             f"the adapter can't be folded in: {str(error).rstrip('.')}; use an earlier checkpoint's"
         ) from error
-
-
-def _fold(model: Retriever | Generator, base: str) -> Retriever | Generator:
-    if isinstance(model, Generator):
-        model.model = model.model.merge_and_unload(safe_merge=True)
-        return model
-    layers = [(n, m) for n, m in model.model.named_modules() if isinstance(m, BaseTunerLayer)]
-    for name, layer in layers:
-        layer.merge(safe_merge=True)
-        parent, _, last = name.rpartition(".")
-        setattr(model.model.get_submodule(parent), last, layer.get_base_layer())
     # transformers keeps a note that there were adapters, and saves other names than a base's.
     fresh = load_retriever(base, model.placement)
     fresh.model.load_state_dict(model.model.state_dict())
@@ -156,12 +234,13 @@ def outputs(model: Retriever | Generator, *, queries_only: bool = False) -> Floa
 
 
 def write_model(
-    merged: Merged, role: Role, folder: Path, dtype: torch.dtype
+    merged: Merged, role: Role, base: str, folder: Path, dtype: torch.dtype
 ) -> tuple[float, float]:
     """Write a merged model; return the largest difference of outputs, and that due to `dtype`.
 
     Outputs are compared in fp32: before and after merging, and of the rounded weights before and
-    after writing.
+    after writing. The `dalm.json` of a retriever that embeds queries only names the base, which
+    embeds the passages.
 
     Raises:
         UserError: outputs differ by more than fp32 arithmetic explains.
@@ -175,6 +254,9 @@ def write_model(
     rounded = outputs(model, queries_only=queries_only)
     written = load(role, str(folder), model.placement)
     by_writing = _difference(rounded, outputs(written, queries_only=queries_only), "writing")
+    if queries_only:
+        file = folder / "dalm.json"
+        artifacts.write_json(file, artifacts.read_json(file) | {"passages_by": base})
     return max(by_merging, by_writing), float((rounded - expected).abs().max())
 
 
@@ -192,9 +274,3 @@ def _difference(before: Tensor, after: Tensor, step: str) -> float:
             "arithmetic explains; nothing was written: use the adapter as it is"
         )
     return difference
-
-
-def mark_query_encoder(folder: Path, base: str) -> None:
-    """Note in a retriever's `dalm.json` that it embeds queries only, and what embeds passages."""
-    file = folder / "dalm.json"
-    artifacts.write_json(file, artifacts.read_json(file) | {"passages_by": base})

@@ -14,7 +14,6 @@ from jaxtyping import Float
 from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize
 from torch import Tensor, nn
 
 from dalm import artifacts
@@ -22,10 +21,12 @@ from dalm.config import RetrieverLengths
 from dalm.errors import UserError
 from dalm.models import loading
 from dalm.models.batching import by_length, pad
-from dalm.models.export import write_portable_layout
-from dalm.models.pooling import choose_pooling, freeze_poolers
+from dalm.models.embedding_model import (
+    load_embedding_model,
+    retriever_prompts,
+    save_embedding_model,
+)
 from dalm.progress import track
-from dalm.prompts import retriever_prompts
 
 logger = logging.getLogger(__name__)
 
@@ -152,14 +153,11 @@ class Retriever(nn.Module):
 
     def encode_queries(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
         """Return the unit vectors of queries, without gradient."""
-        return self._encode(texts, "query")
+        return self.encode_tokens(self.tokenise(texts, "query"), "query")
 
     def encode_passages(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
         """Return the unit vectors of passages, without gradient."""
-        return self._encode(texts, "passage")
-
-    def _encode(self, texts: Sequence[str], kind: Kind) -> Tensor:
-        return self.encode_tokens(self.tokenise(texts, kind), kind)
+        return self.encode_tokens(self.tokenise(texts, "passage"), "passage")
 
     def encode_tokens(self, rows: Sequence[np.ndarray], kind: Kind) -> Float[Tensor, "texts dim"]:
         """Return the unit vectors of texts in tokens, without gradient and without dropout."""
@@ -188,20 +186,15 @@ class Retriever(nn.Module):
         """Recompute the layers' activations in the backward pass instead of keeping them."""
         backbone = self.model.transformers_model
         assert backbone is not None
-        new_name = getattr(backbone, "activation_checkpointing_enable", None)  # transformers 5.23
-        (new_name or backbone.gradient_checkpointing_enable)({"use_reentrant": False})
+        loading.checkpoint_activations(backbone)
 
     def export(self, folder: Path) -> None:
         """Write the model so that sentence-transformers gives the same embeddings without DALM.
 
-        The layout is the one that sentence-transformers 2 to 6, text-embeddings-inference and vLLM
-        all read: older module paths, pooling as boolean keys, `max_seq_length`. With LoRA the
-        weights are the adapter's, with the name of its base.
+        With LoRA the weights are the adapter's, with the name of its base.
         """
         longest = max(side.max_len for side in self.sides.values())
-        self.model.max_seq_length = longest
-        self.model.save_pretrained(str(folder), create_model_card=False)
-        write_portable_layout(folder, longest)
+        save_embedding_model(self.model, folder, longest)
         sides = {f"{kind}_{k}": v for kind, s in self.sides.items() for k, v in asdict(s).items()}
         artifacts.write_json(
             folder / "dalm.json", sides | {"adapts_queries_alone": self.adapts_queries_alone}
@@ -227,15 +220,16 @@ def load_retriever(
         UserError: no such model, or a length over the model's maximum.
     """
     loading.check_model_name(name, "retriever")
-    model = loading.loaded(lambda: _load(name, placement, is_autoregressive), name, "retriever")
+    model = loading.loaded(
+        lambda: load_embedding_model(name, placement, is_autoregressive), name, "retriever"
+    )
     if adapter is not None:
         loading.check_model_name(adapter, "retriever adapter")
         loading.loaded(lambda: model.load_adapter(adapter), adapter, "retriever adapter")
     saved = _saved(name, adapter)
-    saved_sides = _saved_sides(model, name, saved)
-    sides = {kind: _override(saved_sides[kind], prompts, lengths, kind) for kind in saved_sides}
-    _check_lengths(model, name, sides)
-    _set_prompts(model, sides)
+    sides = _sides(model, name, saved, lengths or {}, prompts or {})
+    # The model's own prompts, so that `encode_query` uses them after an export.
+    model.prompts = {"query": sides["query"].prompt, "document": sides["passage"].prompt}
     retriever = Retriever(model, placement, sides)
     retriever.adapts_queries_alone = bool(saved.get("adapts_queries_alone", False))
     if passages_by := saved.get("passages_by"):
@@ -243,32 +237,6 @@ def load_retriever(
             "retriever %s embeds queries only; its passages are embedded by %s", name, passages_by
         )
     return retriever
-
-
-def _load(
-    name: str, placement: loading.Placement, is_autoregressive: bool | None
-) -> SentenceTransformer:
-    options = placement.weight_options()
-    model = SentenceTransformer(name, device=str(placement.device), model_kwargs=options)
-    if model.transformers_model is not None:
-        loading.check_weights(model.transformers_model, name, "retriever")
-    if "text" not in getattr(model[0], "modality_config", {"text": {}}):
-        raise UserError(f"retriever {name} takes no text; name an embedding model for text")
-    choose_pooling(model, name, is_autoregressive)
-    if not any(isinstance(m, Normalize) for m in model):
-        model.append(Normalize())
-    freeze_poolers(model)
-    return model
-
-
-def _override(
-    saved: Side,
-    prompts: Mapping[Kind, str | None] | None,
-    lengths: Mapping[Kind, int | None] | None,
-    kind: Kind,
-) -> Side:
-    prompt, length = (prompts or {}).get(kind), (lengths or {}).get(kind)
-    return Side(saved.prompt if prompt is None else prompt, length or saved.max_len)
 
 
 def _saved(name: str, adapter: str | None) -> dict[str, Any]:
@@ -281,32 +249,32 @@ def _saved(name: str, adapter: str | None) -> dict[str, Any]:
     return saved
 
 
-def _saved_sides(
-    model: SentenceTransformer, name: str, saved: Mapping[str, Any]
+def _sides(
+    model: SentenceTransformer,
+    name: str,
+    saved: Mapping[str, Any],
+    lengths: Mapping[Kind, int | None],
+    prompts: Mapping[Kind, str | None],
 ) -> dict[Kind, Side]:
-    """Return prompts and lengths by the model's folder, else by its name, else the defaults."""
+    """Return prompts and lengths as given, else as saved, else by the model's name, else defaults.
+
+    Raises:
+        UserError: a length over the model's maximum.
+    """
     sides: dict[Kind, Side] = {}
-    defaults = zip(DEFAULT_LENGTHS.items(), retriever_prompts(name), strict=True)
-    for (kind, length), default in defaults:
-        prompt = next(filter(None, map(model.prompts.get, _PROMPT_NAMES[kind])), default)
-        sides[kind] = Side(
-            saved.get(f"{kind}_prompt", prompt), saved.get(f"{kind}_max_len", length)
-        )
-    return sides
-
-
-def _check_lengths(model: SentenceTransformer, name: str, sides: Mapping[Kind, Side]) -> None:
     longest = model.max_seq_length
-    for kind, side in sides.items():
-        if longest is not None and side.max_len > longest:
+    for kind, by_name in zip(DEFAULT_LENGTHS, retriever_prompts(name), strict=True):
+        prompt = prompts.get(kind)
+        if prompt is None:
+            own = next(filter(None, map(model.prompts.get, _PROMPT_NAMES[kind])), by_name)
+            prompt = saved.get(f"{kind}_prompt", own)
+        length = lengths.get(kind) or saved.get(f"{kind}_max_len", DEFAULT_LENGTHS[kind])
+        if longest is not None and length > longest:
             raise UserError(
-                f"--{kind}-max-len {side.max_len}: retriever {name} takes at most {longest} tokens"
+                f"--{kind}-max-len {length}: retriever {name} takes at most {longest} tokens"
             )
-
-
-def _set_prompts(model: SentenceTransformer, sides: Mapping[Kind, Side]) -> None:
-    """Set the model's own prompts, so that `encode_query` uses them after an export."""
-    model.prompts = {"query": sides["query"].prompt, "document": sides["passage"].prompt}
+        sides[kind] = Side(prompt, length)
+    return sides
 
 
 def _tokens_to_fp32(_module: nn.Module, _inputs: Any, features: dict[str, Any]) -> dict[str, Any]:

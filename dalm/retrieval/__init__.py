@@ -1,1 +1,1 @@
-"""Vectors in, hits out."""
+"""Search passages by vectors and by words, and mine hard negatives."""

@@ -7,7 +7,6 @@ A store takes vectors and gives hits; a searcher takes queries as text and gives
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -15,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dalm.errors import UserError
+from dalm.plugins import entry_points_of, load_entry_point
 from dalm.records import Hit, Passage
 
 
@@ -124,9 +124,9 @@ def store_kind(name: str) -> StoreKind:
     """
     if name in STORES:
         return STORES[name]
-    others = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    others = entry_points_of(ENTRY_POINTS)
     if name in others:
-        kind: StoreKind = others[name].load()
+        kind: StoreKind = load_entry_point(others[name])
         return kind
     known = ", ".join(map(repr, [*STORES, *others]))
     raise UserError(f"no index is called {name!r}; choose one of {known}")

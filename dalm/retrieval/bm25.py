@@ -3,7 +3,7 @@
 import re
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -39,17 +39,12 @@ class BM25:
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.passages = list(passages)
         self.vocabulary: dict[str, int] = {}
-        self.weights = self._weights(self._count_passages())  # (V, N), by word
-
-    def _count_passages(self) -> csr_array:
-        """Count each passage's words: (N, V)."""
-        columns, counts, ends = array("i"), array("f"), array("q", [0])
-        for passage in track(self.passages, len(self.passages), "counting words", "passage"):
-            found = Counter(words(passage.text))
-            columns.extend(self.vocabulary.setdefault(word, len(self.vocabulary)) for word in found)
-            counts.extend(found.values())
-            ends.append(len(columns))
-        return _matrix(counts, columns, ends, len(self.vocabulary))
+        texts = track(self.passages, len(self.passages), "counting words", "passage")
+        found = (
+            [self.vocabulary.setdefault(word, len(self.vocabulary)) for word in words(each.text)]
+            for each in texts
+        )
+        self.weights = self._weights(_counts(found, self.vocabulary))  # (V, N), by word
 
     def _weights(self, counts: csr_array) -> csr_array:
         lengths = counts.sum(axis=1)
@@ -70,7 +65,8 @@ class BM25:
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
         block = max(1, BLOCK_SCORES // max(1, len(self.passages)))
-        counts = self._count_queries(queries)
+        known = ([self.vocabulary[w] for w in words(q) if w in self.vocabulary] for q in queries)
+        counts = _counts(known, self.vocabulary)  # (B, V)
         found: list[list[Hit]] = []
         for query in track(range(len(queries)), len(queries), "searching words", "query"):
             if query % block == 0:
@@ -80,27 +76,21 @@ class BM25:
             found.append([Hit(self.passages[row], score) for score, row in best])
         return found
 
-    def _count_queries(self, queries: Sequence[str]) -> csr_array:
-        """Count each query's known words: (B, V)."""
-        columns, counts, ends = array("i"), array("f"), array("q", [0])
-        for query in queries:
-            known = (self.vocabulary[word] for word in words(query) if word in self.vocabulary)
-            found = Counter(known)
-            columns.extend(found)
-            counts.extend(found.values())
-            ends.append(len(columns))
-        return _matrix(counts, columns, ends, len(self.vocabulary))
 
-
-def _matrix(
-    counts: "array[float]", columns: "array[int]", ends: "array[int]", width: int
-) -> csr_array:
+def _counts(rows: Iterable[Sequence[int]], vocabulary: Sized) -> csr_array:
+    """Count each row's words, given as columns: (rows, V). The rows may extend the vocabulary."""
+    columns, counts, ends = array("i"), array("f"), array("q", [0])
+    for row in rows:
+        found = Counter(row)
+        columns.extend(found)
+        counts.extend(found.values())
+        ends.append(len(columns))
     parts = (
         np.frombuffer(counts, np.float32) if counts else np.empty(0, np.float32),
         np.frombuffer(columns, np.int32) if columns else np.empty(0, np.int32),
         np.frombuffer(ends, np.int64),
     )
-    return csr_array(parts, shape=(len(ends) - 1, width))
+    return csr_array(parts, shape=(len(ends) - 1, len(vocabulary)))
 
 
 def _best(scores: Array, rows: Array, k: int) -> list[tuple[float, int]]:

@@ -1,15 +1,26 @@
-"""Search passages exactly, over vectors in memory."""
+"""Search passages exactly over vectors in memory, and save and load an in-memory index."""
 
+import json
+import os
 from collections.abc import Sequence
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dalm import artifacts
 from dalm.errors import UserError
 from dalm.records import Hit, Passage
 from dalm.retrieval.topk import top_k
+
+FORMAT = 1
+DESCRIPTION, PASSAGES = "index.json", "passages.jsonl"
+VECTORS, GRAPH = "vectors.safetensors", "graph.usearch"
+REMEDY = "build the index again"
 
 
 class ExactIndex:
@@ -89,9 +100,91 @@ class ExactIndex:
     def _search_rows(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return top_k(queries, self.vectors, k)
 
+    def save_graph(self, file: Path) -> None:
+        """Write the graph, where this kind of index has one."""
+
     def vectors_of(self, ids: Sequence[str]) -> Float[Tensor, "n dim"]:
         """Return the vectors of passages by their ids. Raises KeyError for an unknown id."""
         if self._rows is None:
             self._rows = {passage.id: row for row, passage in enumerate(self.passages)}
         rows = self._rows
         return self.vectors[[rows[each] for each in ids]]
+
+
+# An index in a folder
+
+
+def save_index(
+    index: ExactIndex, folder: str | os.PathLike[str], fingerprint: str | None = None
+) -> None:
+    """Write an index to `folder`, whole or not at all; an index that is there is replaced.
+
+    `fingerprint` identifies the retriever that made the vectors; `load_index` compares it.
+
+    Raises:
+        UserError: the folder holds something else, or can't be written to.
+    """
+    target = Path(folder)
+    is_index = (target / DESCRIPTION).is_file()
+    if target.exists() and not is_index and not (target.is_dir() and not any(target.iterdir())):
+        raise UserError(f"{folder} exists and is not an index; choose another folder")
+    with artifacts.write_folder(target) as staging:
+        save_file({"vectors": index.vectors.contiguous()}, staging / VECTORS)
+        with artifacts.write_file(staging / PASSAGES) as lines:
+            for passage in index.passages:
+                lines.write(json.dumps(passage.to_dict(), ensure_ascii=False) + "\n")
+        index.save_graph(staging / GRAPH)
+        description = {
+            "format": FORMAT,
+            "kind": index.kind,
+            "count": index.count(),
+            "dim": index.dim,
+            "fingerprint": fingerprint,
+        }
+        artifacts.write_json(staging / DESCRIPTION, description)
+
+
+def load_index(folder: str | os.PathLike[str], fingerprint: str | None = None) -> ExactIndex:
+    """Read an index of either in-memory kind, on the CPU.
+
+    Raises:
+        UserError: a file is missing or damaged, counts or dimensions disagree, or `fingerprint` is
+            given and is not the one that the index was saved with.
+    """
+    path = Path(folder)
+    try:
+        artifacts.verify(path)
+        description = artifacts.read_json(path / DESCRIPTION)
+        index = _read(path, description)
+    except artifacts.DamagedError as error:
+        raise UserError(f"{folder} is not a complete index: {error}; {REMEDY}") from error
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"{folder} is not a complete index: {type(error).__name__}: {error}; {REMEDY}"
+        ) from error
+    made_by = description["fingerprint"]
+    if fingerprint is not None and fingerprint != made_by:
+        raise UserError(
+            f"the index in {folder} was built by the retriever {made_by!r}, not by "
+            f"{fingerprint!r}; use that retriever, or {REMEDY}"
+        )
+    return index
+
+
+def _read(folder: Path, description: dict[str, Any]) -> ExactIndex:
+    from dalm.retrieval.hnsw import HnswIndex  # a subclass
+
+    if description["format"] != FORMAT:
+        raise ValueError(f"format {description['format']}, but this version reads {FORMAT}")
+    passages = [Passage.from_dict(each) for _, each in artifacts.read_jsonl(folder / PASSAGES)]
+    vectors = load_file(folder / VECTORS)["vectors"]
+    expected = description["count"], description["dim"]
+    if len(passages) != expected[0] or tuple(vectors.shape) != expected:
+        raise ValueError(
+            f"{len(passages)} passages and vectors {tuple(vectors.shape)}, but expected {expected}"
+        )
+    if description["kind"] == HnswIndex.kind:
+        return HnswIndex.with_graph(passages, vectors, folder / GRAPH)
+    if description["kind"] == ExactIndex.kind:
+        return ExactIndex(passages, vectors)
+    raise ValueError(f"an index of unknown kind {description['kind']!r}")

@@ -1,10 +1,15 @@
-"""Mine hard negatives: passages that rank high for a query and don't answer it."""
+"""Mine hard negatives: passages that rank high for a query and don't answer it.
 
+What may become a negative is set by the options of `dalm mine-negatives`: `rules` below.
+"""
+
+import logging
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, zip_longest
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -12,56 +17,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dalm.config import MineNegatives
+from dalm.errors import UserError
+from dalm.io.examples import read_passages
+from dalm.io.table_files import kind
+from dalm.io.tables import Table
+from dalm.io.writers import columns_with_negatives, write_table
 from dalm.progress import track
 from dalm.records import Example, Hit, Passage, normalise, passage_id
 from dalm.retrieval.base import Encoder, Searcher
 from dalm.retrieval.exact import ExactIndex
 
+logger = logging.getLogger(__name__)
+
 BLOCK = 256  # queries searched at once
+_WITHOUT_LISTS = (".csv", ".tsv")  # formats that hold no lists
 
 Reason = Literal["same document", "score"]
-
-
-@dataclass(frozen=True, slots=True)
-class MiningRules:
-    """Which candidates may become negatives.
-
-    A candidate is left out if its score is over `max_share` of the gold passage's, or within
-    `margin` of it: more often than not it answers the query, too. Moreira et al., 2024,
-    arXiv:2407.15831 (TopK-PercPos, TopK-MarginPos). None: no such limit.
-    """
-
-    num_negatives: int
-    first_rank: int = 1
-    last_rank: int = 100
-    max_share: float | None = 0.95
-    margin: float | None = None
-    skip_same_document: bool = True
-
-    @classmethod
-    def of(cls, options: MineNegatives) -> "MiningRules":
-        """Return the rules that the options of `dalm mine-negatives` set."""
-        return cls(
-            num_negatives=options.num_negatives,
-            first_rank=options.first_rank,
-            last_rank=options.last_rank,
-            max_share=None if options.max_share == "off" else options.max_share,
-            margin=options.margin,
-            skip_same_document=options.skip_same_document,
-        )
-
-    def limit(self, gold_score: float) -> float:
-        """Return the highest score of a negative for a query whose gold passage has this score.
-
-        With s the gold passage's score: min(s - (1 - max_share) · |s|, s - margin), so that the
-        limit is below s for a negative s, too.
-        """
-        limits = [float("inf")]
-        if self.max_share is not None:
-            limits.append(gold_score - (1 - self.max_share) * abs(gold_score))
-        if self.margin is not None:
-            limits.append(gold_score - self.margin)
-        return min(limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +51,15 @@ def mine_hard_negatives(
     examples: Sequence[Example],
     encoder: Encoder,
     index: ExactIndex,
-    rules: MiningRules,
-    *,
+    rules: MineNegatives,
     lexical: Searcher | None = None,
-    seed: int | None = None,
 ) -> list[Mined]:
     """Find each example's negatives in `index`, and by `lexical` search over the same passages.
 
     Every gold passage must be in the index. The gold passages of all examples with the same query,
-    as `normalise` compares it, are gold for each of them. With `seed` negatives are drawn at
-    random, reproducibly for a row; without, they are the best. Every score is the retriever's
-    cosine, also that of a passage found by lexical search.
+    as `normalise` compares it, are gold for each of them. Negatives drawn at random are the same
+    for a row and a seed. Every score is the retriever's cosine, also that of a passage found by
+    lexical search.
     """
     golds = _gold_passages(examples)
     queries = list(dict.fromkeys(example.query for example in examples))
@@ -109,7 +78,9 @@ def mine_hard_negatives(
         for row, example in enumerate(block):
             assert example.passage is not None
             [gold] = search.hits_of([example.passage], block_vectors[row])
-            random = None if seed is None else np.random.default_rng([seed, start + row])
+            random = None
+            if rules.sampling == "random":
+                random = np.random.default_rng([rules.seed, start + row])
             mined.append(choose_negatives(rankings[row], gold, block_golds[row], rules, random))
     return mined
 
@@ -126,6 +97,27 @@ def _gold_passages(examples: Sequence[Example]) -> dict[str, list[Passage]]:
 
 
 # Candidates
+
+
+def passages_to_search(examples: Sequence[Example], options: MineNegatives) -> list[Passage]:
+    """Return the distinct passages to search: those of the questions and of `--passages`.
+
+    Raises:
+        UserError: there is only one.
+    """
+    passages = [example.passage for example in examples if example.passage is not None]
+    for source in options.passages or ():
+        passages += read_passages(source, options)
+    distinct: dict[str, Passage] = {}
+    for passage in passages:
+        distinct.setdefault(passage.id, passage)
+    if len(distinct) < 2:
+        raise UserError(
+            "there is only one distinct passage, and so no negative; add tables of passages with "
+            "--passages"
+        )
+    logger.info("searching  %d passages", len(distinct))
+    return list(distinct.values())
 
 
 class CandidateSearch:
@@ -177,7 +169,7 @@ def choose_negatives(
     rankings: Sequence[Sequence[Hit]],
     gold: Hit,
     golds: Collection[Passage],
-    rules: MiningRules,
+    rules: MineNegatives,
     random: np.random.Generator | None = None,
 ) -> Mined:
     """Choose a query's negatives from the rankings of one or several searches, each best first.
@@ -193,7 +185,7 @@ def choose_negatives(
     if not rules.skip_same_document:
         gold_documents = set()
     others = [hit for hit in candidates if hit.passage.title not in gold_documents]
-    limit = rules.limit(gold.score)
+    limit = score_limit(gold.score, rules)
     left = [hit for hit in others if hit.score <= limit]
     dropped: Counter[Reason] = Counter(
         {"same document": len(candidates) - len(others), "score": len(others) - len(left)}
@@ -203,7 +195,22 @@ def choose_negatives(
     return Mined(negatives, gold.score, len(candidates), dropped, outranks_gold)
 
 
-def _ranked(hits: Sequence[Hit], gold_keys: Collection[str], rules: MiningRules) -> list[Hit]:
+def score_limit(gold_score: float, rules: MineNegatives) -> float:
+    """Return the highest score of a negative for a query whose gold passage has this score.
+
+    What scores over `max_share` of the gold passage's score s, or within `margin` of it, more often
+    than not answers the query, too. The limit is min(s - (1 - max_share) · |s|, s - margin), below
+    s for a negative s, too. Moreira et al., 2024, arXiv:2407.15831 (TopK-PercPos, TopK-MarginPos).
+    """
+    limits = [float("inf")]
+    if rules.max_share != "off":
+        limits.append(gold_score - (1 - rules.max_share) * abs(gold_score))
+    if rules.margin is not None:
+        limits.append(gold_score - rules.margin)
+    return min(limits)
+
+
+def _ranked(hits: Sequence[Hit], gold_keys: Collection[str], rules: MineNegatives) -> list[Hit]:
     ranking = [hit for hit in hits if text_key(hit.passage) not in gold_keys]
     return ranking[rules.first_rank - 1 : rules.last_rank]
 
@@ -221,3 +228,50 @@ def _sample(left: Sequence[Hit], count: int, random: np.random.Generator | None)
     if random is not None and len(left) > count:
         sample = [left[place] for place in random.choice(len(left), count, replace=False)]
     return tuple(sorted(sample, key=lambda hit: -hit.score))
+
+
+# The table that is written
+
+
+def write_mined_table(output: Path, table: Table, mined: Mapping[int, Mined]) -> None:
+    """Write a table with its rows' negatives and scores; rows that weren't mined have none."""
+    hits = [mined[row].negatives if row in mined else () for row in range(table.rows)]
+    columns = columns_with_negatives(
+        table,
+        [[hit.passage.text for hit in row] for row in hits],
+        [[hit.score for hit in row] for row in hits],
+        [mined[row].gold_score if row in mined else None for row in range(table.rows)],
+        numbered=kind(output) in _WITHOUT_LISTS,
+    )
+    write_table(output, columns)
+
+
+def log_summary(mined: Sequence[Mined], options: MineNegatives) -> None:
+    """Log how many negatives there are, what was left out, and the next command."""
+    counts = [len(each.negatives) for each in mined]
+    logger.info(
+        "mined      %d negatives for %d questions: %d of them have all %d, %d have none",
+        *(sum(counts), len(mined), counts.count(options.num_negatives), options.num_negatives),
+        counts.count(0),
+    )
+    dropped: Counter[Reason] = sum((each.dropped for each in mined), Counter())
+    logger.info(
+        "left out   of %d candidates: %d from the gold passage's document, %d scored too near it",
+        sum(each.candidates for each in mined),
+        *(dropped[reason] for reason in ("same document", "score")),
+    )
+    logger.info(
+        "suspects   for %d questions a passage of another document scores above the gold passage: "
+        "it may be an answer, too",
+        sum(each.outranks_gold for each in mined),
+    )
+    if not any(counts):
+        logger.warning(
+            "no negatives are left; try --max-share off, --no-skip-same-document, --passages"
+        )
+    logger.info("table      %s", options.output)
+    prepended = " --prepend-title" if options.prepend_title else ""
+    logger.info(
+        "next       dalm train-retriever-only %s %s --output-dir OUT%s",
+        *(options.retriever_name_or_path, options.output, prepended),
+    )

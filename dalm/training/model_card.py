@@ -15,8 +15,7 @@ from huggingface_hub.repocard import metadata_load
 
 from dalm import artifacts
 from dalm import config as options
-from dalm.models.generator_settings import saved_settings
-from dalm.prompts import describe
+from dalm.prompts import describe, saved_settings
 from dalm.training import metrics_log
 
 Role = Literal["retriever", "generator"]

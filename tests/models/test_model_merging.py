@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from dalm.artifacts import DamagedError, claim, verify
 from dalm.cli import app, run
 from dalm.errors import UserError
-from dalm.models import model_merging, tuned_folder
+from dalm.models import model_merging
 from dalm.models.generator import load_generator
 from dalm.models.loading import lora, place
 from dalm.models.retriever import load_retriever
@@ -78,7 +78,7 @@ def merge(*arguments):
 
 
 def load(folder):
-    load_it = load_retriever if tuned_folder.role_of(folder) == "retriever" else load_generator
+    load_it = load_retriever if model_merging.role_of(folder) == "retriever" else load_generator
     return load_it(str(folder), CPU)
 
 
@@ -93,7 +93,7 @@ def test_a_merged_model_gives_the_adapters_outputs(adapters, tmp_path, name, cap
         assert merge(adapters / name, "--output-dir", out) == 0
     before, after = (model_merging.outputs(load(folder)) for folder in (adapters / name, out))
     assert torch.allclose(before, after, atol=1e-4)
-    base = model_merging.outputs(load(Path(tuned_folder.base_of(adapters / name, None, 1.0))))
+    base = model_merging.outputs(load(Path(model_merging.base_of(adapters / name, None, 1.0))))
     assert not torch.allclose(base, after, atol=1e-2), "the adapter says nothing"
     assert not (out / "adapter_config.json").exists()
     assert not list(tmp_path.glob(".*")), "nothing half written stays"
@@ -131,7 +131,7 @@ def test_an_adapter_by_weight(adapters, tmp_path, name):
         assert (
             merge(adapters / name, "--output-dir", tmp_path / f"{weight}", "--weight", weight) == 0
         )
-    base = weights(Path(tuned_folder.base_of(adapters / name, None, 1.0)))
+    base = weights(Path(model_merging.base_of(adapters / name, None, 1.0)))
     tuned, part = (weights(tmp_path / each) for each in ("1.0", "0.25"))
     moved = 0
     for key, matrix in base.items():
@@ -183,8 +183,8 @@ def test_half_precision(adapters, tmp_path):
     out = tmp_path / "out"
     assert merge(adapters / "generator", "--output-dir", out, "--dtype", "bf16") == 0
     assert {w.dtype for w in weights(out).values()} == {torch.bfloat16}
-    assert tuned_folder.dtype_of(str(out), "auto") == torch.bfloat16
-    assert tuned_folder.dtype_of(str(out), "fp32") == torch.float32
+    assert model_merging.dtype_of(str(out), "auto") == torch.bfloat16
+    assert model_merging.dtype_of(str(out), "fp32") == torch.float32
 
 
 def test_the_card_names_adapter_base_and_weight(adapters, tiny_models, tmp_path):
@@ -204,15 +204,15 @@ def test_the_card_names_adapter_base_and_weight(adapters, tiny_models, tmp_path)
 def test_roles_by_files(adapters, full, tiny_models, tmp_path):
     for folder in (adapters, full):
         for role in ("retriever", "generator"):
-            assert tuned_folder.role_of(folder / role) == role
-    assert tuned_folder.role_of(tiny_models.generator) == "generator"
+            assert model_merging.role_of(folder / role) == role
+    assert model_merging.role_of(tiny_models.generator) == "generator"
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "adapter_config.json").write_text('{"task_type": "FEATURE_EXTRACTION"}')
-    assert tuned_folder.role_of(foreign) == "retriever"
+    assert model_merging.role_of(foreign) == "retriever"
     (foreign / "adapter_config.json").unlink()
     (foreign / "config.json").write_text('{"architectures": ["BertModel"]}')
-    assert tuned_folder.role_of(foreign) == "retriever"
+    assert model_merging.role_of(foreign) == "retriever"
 
 
 # Bad input
@@ -305,7 +305,7 @@ def test_foreign_adapters(adapters, tmp_path, change, weight, said):
         }
     file.write_text(json.dumps(kept | change))
     with pytest.raises(UserError) as error:
-        tuned_folder.base_of(folder, None, weight)
+        model_merging.base_of(folder, None, weight)
     assert said in str(error.value)
 
 

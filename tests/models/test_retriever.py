@@ -9,6 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from dalm.errors import UserError
 from dalm.models import loading
 from dalm.models.batching import pad
+from dalm.models.embedding_model import retriever_prompts
 from dalm.models.retriever import load_retriever
 
 CPU = loading.place("cpu", "fp32")
@@ -311,3 +312,18 @@ def test_a_length_beyond_the_model_is_refused(bert):
 def test_a_missing_model_is_named(name):
     with pytest.raises(UserError):
         load_retriever(name, CPU)
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "passage"),
+    [
+        ("intfloat/e5-base-v2", "query: ", "passage: "),
+        ("/models/multilingual-e5-small/", "query: ", "passage: "),
+        ("BAAI/bge-small-en-v1.5", "Represent this sentence for searching relevant passages: ", ""),
+        ("BAAI/bge-m3", "", ""),
+        ("me/some-e5-base-tuned", "", ""),
+        ("sentence-transformers/all-MiniLM-L6-v2", "", ""),
+    ],
+)
+def test_retriever_prompts(name: str, query: str, passage: str) -> None:
+    assert retriever_prompts(name) == (query, passage)

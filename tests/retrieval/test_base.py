@@ -84,7 +84,7 @@ def test_another_package_adds_a_kind_by_an_entry_point(monkeypatch):
     kind = StoreKind("other", "another package's", "builtins:list")
     entry = EntryPoint("other", "somewhere:KIND", base.ENTRY_POINTS)
     monkeypatch.setattr(EntryPoint, "load", lambda self: kind)
-    monkeypatch.setattr(base, "entry_points", lambda group: [entry])
+    monkeypatch.setattr("dalm.plugins.entry_points", lambda group: [entry])
     assert store_kind("other") is kind
     assert kind.make() == []
     with pytest.raises(UserError, match="choose one of 'exact', 'hnsw', 'other'"):

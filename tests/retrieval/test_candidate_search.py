@@ -1,16 +1,18 @@
 """Mining over vectors of known angles: which passages, with which scores."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 import dalm.retrieval.negatives as module
+from dalm.config import MineNegatives
 from dalm.records import Example, Passage
 from dalm.retrieval.bm25 import BM25
 from dalm.retrieval.exact import ExactIndex
-from dalm.retrieval.negatives import MiningRules, mine_hard_negatives
+from dalm.retrieval.negatives import mine_hard_negatives
 
 
 class KnownAngles:
@@ -35,7 +37,10 @@ class KnownAngles:
 
 PASSAGES = [Passage.of(f"p{degrees}") for degrees in (0, 10, 20, 30, 40, 80)]
 INDEX = ExactIndex(PASSAGES, torch.stack([KnownAngles.vector(float(p.text[1:])) for p in PASSAGES]))
-RULES = MiningRules(num_negatives=2, max_share=None)
+RULES = MineNegatives(
+    retriever_name_or_path="retriever", output="", num_negatives=2, max_share="off"
+)
+RANDOM = replace(RULES, sampling="random", seed=3)
 
 
 def texts(found: list[module.Mined]) -> list[list[str]]:
@@ -59,7 +64,7 @@ def test_gold_passages_of_the_same_question_are_no_negatives_and_it_is_encoded_o
         Example("At  0", passage=PASSAGES[1]),
         Example("at 0", passage=PASSAGES[2]),
     ]
-    one = MiningRules(num_negatives=9, last_rank=1, max_share=None)
+    one = replace(RULES, num_negatives=9, last_rank=1)
     assert texts(mine_hard_negatives(examples, encoder, INDEX, one)) == [["p30"]] * 3
     assert encoder.encoded == ["at 0", "At  0"]
 
@@ -67,25 +72,20 @@ def test_gold_passages_of_the_same_question_are_no_negatives_and_it_is_encoded_o
 def test_passages_found_by_words_have_the_retrievers_scores() -> None:
     encoder = KnownAngles({"where is p80": 0})
     examples = [Example("where is p80", passage=PASSAGES[0])]
-    found = mine_hard_negatives(examples, encoder, INDEX, RULES, lexical=BM25(PASSAGES))
+    found = mine_hard_negatives(examples, encoder, INDEX, RULES, BM25(PASSAGES))
     assert texts(found) == [["p10", "p80"]]
     assert found[0].negatives[1].score == pytest.approx(0.17365, abs=1e-5)  # cos 80°
-    near = MiningRules(num_negatives=2, max_share=0.1)
-    assert texts(mine_hard_negatives(examples, encoder, INDEX, near, lexical=BM25(PASSAGES))) == [
-        []
-    ]
+    near = replace(RULES, max_share=0.1)
+    assert texts(mine_hard_negatives(examples, encoder, INDEX, near, BM25(PASSAGES))) == [[]]
 
 
 def test_blocks_and_the_other_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     angles = {f"q{i}": float(7 * i) for i in range(12)}
     examples = [Example(q, passage=PASSAGES[i % 6]) for i, q in enumerate(angles)]
     lexical = BM25(PASSAGES)
-    whole = mine_hard_negatives(
-        examples, KnownAngles(angles), INDEX, RULES, lexical=lexical, seed=3
-    )
-    assert whole != mine_hard_negatives(
-        examples, KnownAngles(angles), INDEX, RULES, lexical=lexical, seed=4
-    )
+    whole = mine_hard_negatives(examples, KnownAngles(angles), INDEX, RANDOM, lexical)
+    other = replace(RANDOM, seed=4)
+    assert whole != mine_hard_negatives(examples, KnownAngles(angles), INDEX, other, lexical)
     monkeypatch.setattr(module, "BLOCK", 5)
-    part = mine_hard_negatives(examples, KnownAngles(angles), INDEX, RULES, lexical=lexical, seed=3)
+    part = mine_hard_negatives(examples, KnownAngles(angles), INDEX, RANDOM, lexical)
     assert texts(part) == texts(whole)

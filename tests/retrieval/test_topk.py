@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dalm.retrieval import bf16_prefilter, topk
+from dalm.retrieval import topk
 from dalm.retrieval.topk import top_k
 
 
@@ -24,7 +24,7 @@ def way(request, monkeypatch):
     """Prefilter even a few queries; or never; or as without bfloat16 hardware."""
     monkeypatch.setattr(topk, "PREFILTERED_QUERIES", 10**9 if request.param == "plain" else 1)
     if request.param == "fp32":
-        monkeypatch.setattr(bf16_prefilter, "has_bf16", lambda _: False)
+        monkeypatch.setattr(topk, "has_bf16", lambda _: False)
     return request.param
 
 
@@ -67,10 +67,10 @@ def test_the_best_of_random_vectors_are_found(scale, spread):
 def test_few_come_through_the_first_pass(way, monkeypatch):
     if way == "plain":
         pytest.skip("no prefilter")
-    seen = []
+    seen, above = [], topk.above
 
     def counted(queries, passages, bound, room):
-        found = bf16_prefilter.above(queries, passages, bound, room)
+        found = above(queries, passages, bound, room)
         seen.append(None if found is None else len(found.lines))
         return found
 

@@ -9,7 +9,6 @@ point of the group `dalm.objectives`, and `RagE2E(objective=NAME)` takes it.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from dalm.errors import UserError
 from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
+from dalm.plugins import entry_points_of, load_entry_point
 from dalm.training.data.batches import Batch
 
 OBJECTIVES: dict[str, str] = {
@@ -118,8 +118,8 @@ def objective_class(name: str) -> Any:
     if name in OBJECTIVES:
         module, _, attribute = OBJECTIVES[name].partition(":")
         return getattr(import_module(module), attribute)
-    found = {entry.name: entry for entry in entry_points(group=GROUP)}
+    found = entry_points_of(GROUP)
     if name not in found:
         known = ", ".join(sorted({*OBJECTIVES, *found}))
         raise UserError(f"--objective {name}: no such objective; registered are {known}")
-    return found[name].load()
+    return load_entry_point(found[name])

@@ -36,7 +36,9 @@ def test_the_option_offers_the_joint_objectives():
 
 def test_another_package_adds_an_objective_by_an_entry_point(monkeypatch):
     found = EntryPoint("mine", "dalm.training.objectives.contrastive:Contrastive", registry.GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [found] * (group == registry.GROUP))
+    monkeypatch.setattr(
+        "dalm.plugins.entry_points", lambda group: [found] * (group == registry.GROUP)
+    )
     assert objective_class("mine") is Contrastive
     with pytest.raises(UserError, match="no such objective; registered are causal_lm, contrastive"):
         objective_class("nobody's")

@@ -8,9 +8,8 @@ from torch.nn.functional import normalize
 
 from dalm.errors import UserError
 from dalm.records import Passage
-from dalm.retrieval.exact import ExactIndex
+from dalm.retrieval.exact import ExactIndex, load_index, save_index
 from dalm.retrieval.hnsw import HnswIndex
-from dalm.retrieval.index_folder import load_index, save_index
 
 
 def passages(count):
