@@ -76,8 +76,7 @@ def _sum(lines: list[dict[str, Any]], name: str) -> float:
 def measure(cell: dict[str, Any], retriever_name: str, generator_name: str) -> dict[str, float]:
     """Return recall, MRR, exact match, F1, NLL of the answer, and the gold passage's gap."""
     from dalm.config import Columns
-    from dalm.eval.answer_metrics import measure_answers
-    from dalm.eval.metric import means
+    from dalm.eval.metrics import means, measure_answers
     from dalm.eval.retrieval_metrics import measure_retrieval
     from dalm.io.examples import read_examples, read_passages
     from dalm.models.generator import load_generator

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dalm.errors import UserError
-from dalm.eval.metric import Column, mean
-from dalm.eval.metrics import higher_is_better, is_bound, label
+from dalm.eval.metrics import Column, higher_is_better, is_bound, label, mean
 from dalm.eval.results import Results
 from dalm.eval.significance import Interval, bootstrap_intervals, holm, sign_flip_ps
 

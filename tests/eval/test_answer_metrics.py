@@ -5,11 +5,11 @@ from dalm.eval.answer_metrics import (
     containment,
     exact_match,
     grounding,
-    measure_answers,
     normalise_answer,
     rouge_l,
     token_f1,
 )
+from dalm.eval.metrics import measure_answers
 
 
 @pytest.mark.parametrize(

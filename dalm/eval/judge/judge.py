@@ -10,14 +10,13 @@ from dalm.config import EvalRag
 from dalm.config.evaluation import is_url
 from dalm.errors import UserError
 from dalm.eval.answer_metrics import abstains
-from dalm.eval.citations import uncited_answers
 from dalm.eval.judge.judge_prompts import Case, correctness, faithfulness, preference
 from dalm.eval.judge.verdicts import VerdictPair, read_verdict, with_preferences, with_verdicts
-from dalm.eval.results import Results
-from dalm.eval.timing import Stopwatch
+from dalm.eval.results import Results, uncited_answers
 from dalm.llm.language_model import LanguageModel, Reply
 from dalm.llm.response_cache import Journal, cached_replies
 from dalm.llm.served_model import ServedModel, ServerOptions
+from dalm.progress import Stopwatch
 from dalm.records import JudgedQuery
 
 logger = logging.getLogger(__name__)
