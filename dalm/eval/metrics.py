@@ -34,13 +34,7 @@ Column = list[float | None]
 """A value per query; None where a metric isn't defined for it."""
 
 Needs = Literal[
-    "relevance",
-    "references",
-    "passages",
-    "answerable",
-    "citations",
-    "generator",
-    "judge",
+    "relevance", "references", "passages", "answerable", "citations", "generator", "judge"
 ]
 """What a metric is computed from: relevance judgements of the passages found; the references of an
 answer; the passages in its prompt; the mark of a question as (un)answerable; citations, where they
@@ -190,18 +184,6 @@ def label(measure: str) -> str:
 
 
 # Values
-
-
-def measure_answers(
-    predictions: Sequence[str], references: Sequence[Sequence[str]]
-) -> dict[str, Column]:
-    """Return the metrics that need references, a value per query; None for one without reference.
-
-    Raises ValueError if the lengths differ.
-    """
-    queries = [JudgedQuery(id="", query="", references=tuple(each)) for each in references]
-    metrics = [metric for metric in METRICS.values() if metric.needs == "references"]
-    return score_answers(metrics, predictions, queries, [()] * len(queries))
 
 
 def score_answers(

@@ -63,20 +63,17 @@ def recall_over_k(results: Results, depth: int, *, seed: int | None = None) -> C
     judged = [i for i, query in enumerate(results.queries) if query.gold]
     if not judged or not depth:
         return Curve(results.name, [], [])
-    rows = [_recalls(results, i, depths) for i in judged]
+    rows = []
+    for i in judged:
+        relevant, ranking = set(results.queries[i].gold), results.rankings[i]
+        found = [0, *accumulate(hit.passage.id in relevant for hit in ranking)]
+        rows.append([found[min(k, len(ranking))] / len(relevant) for k in depths])
     columns = list(zip(*rows, strict=True))
     groups = [results.groups[i] for i in judged]
     band: Sequence[Interval] = ()
     if seed is not None and len(set(groups)) > 1:
         band = bootstrap_intervals(columns, groups, seed=seed, samples=SAMPLES, level=LEVEL)
     return Curve(results.name, depths, [sum(column) / len(rows) for column in columns], band)
-
-
-def _recalls(results: Results, query: int, depths: Sequence[int]) -> list[float]:
-    relevant = set(results.queries[query].gold)
-    ranking = results.rankings[query]
-    found = [0, *accumulate(hit.passage.id in relevant for hit in ranking)]
-    return [found[min(k, len(ranking))] / len(relevant) for k in depths]
 
 
 def rank_fractions(results: Results, depth: int) -> dict[str, float]:
@@ -143,16 +140,13 @@ class Axis:
         elif not span > 0:
             return [self.low]
         else:
-            distance = _distance(span)
+            power = 10.0 ** math.floor(math.log10(span / 5))
+            least = span / 5 * (1 - TOLERANCE)
+            distance = next(step * power for step in STEPS if step * power >= least)
             first, last = math.floor(self.low / distance), math.ceil(self.high / distance)
             found = [i * distance for i in range(first, last + 1)]
         tolerance = TOLERANCE * (span or 1.0)
         return [tick for tick in found if self.low - tolerance <= tick <= self.high + tolerance]
-
-
-def _distance(span: float) -> float:
-    power = 10.0 ** math.floor(math.log10(span / 5))
-    return next(step * power for step in STEPS if step * power >= span / 5 * (1 - TOLERANCE))
 
 
 def tick_label(tick: float) -> str:
@@ -178,9 +172,8 @@ def recall_chart(curves: Sequence[tuple[int, Curve]]) -> Markup:
     marks = [_frame(x, y, "k")]
     for index, curve in curves:
         if curve.band:
-            ends = [(i.high, i.low) for i in curve.band]
-            upper = _points(x, y, curve.xs, [high for high, _ in ends])
-            lower = _points(x, y, curve.xs[::-1], [low for _, low in ends[::-1]])
+            upper = _points(x, y, curve.xs, [ends.high for ends in curve.band])
+            lower = _points(x, y, curve.xs[::-1], [ends.low for ends in curve.band[::-1]])
             marks.append(f'<polygon class="band {colour(index)}" points="{upper} {lower}"/>')
     for index, curve in curves:
         marks.append(_line(x, y, curve, index, dots=True))
@@ -191,7 +184,8 @@ def rank_chart(systems: Sequence[tuple[int, Mapping[str, float]]], depth: int) -
     """Draw bars of the fraction of queries by the rank of their first relevant passage."""
     bins = list(systems[0][1])
     highest = max(max(fractions.values()) for _, fractions in systems)
-    y = Axis(0, _round_up(highest), HEIGHT - BOTTOM, TOP)
+    # Up to the next tenth, so that the highest bar ends below the frame.
+    y = Axis(0, min(1.0, (int(highest * 10) + 1) / 10), HEIGHT - BOTTOM, TOP)
     width = (WIDTH - RIGHT - LEFT) / len(bins)
     bar = width * 0.76 / len(systems)
     marks = [*_rows(y, WIDTH, "%")]
@@ -289,8 +283,3 @@ def _line(x: Axis, y: Axis, curve: Curve, index: int, *, dots: bool = False) -> 
 
 def _points(x: Axis, y: Axis, xs: Sequence[float], ys: Sequence[float]) -> str:
     return " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in zip(xs, ys, strict=True))
-
-
-def _round_up(fraction: float) -> float:
-    """Round up to the next tenth, so that the highest bar ends below the frame."""
-    return min(1.0, (int(fraction * 10) + 1) / 10)
