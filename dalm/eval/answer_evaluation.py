@@ -127,7 +127,7 @@ def _random(
     drawn = random.Random(f"{seed} {query.id}").sample(remaining, min(count, len(remaining)))
     hits = []
     for position in drawn:
-        index = position
+        index = position  # among the passages that remain; below, among all
         for each in excluded:
             index += each <= index
         hits.append(Hit(passages[names[index]], 1.0))
@@ -145,8 +145,10 @@ def _nll(generator: Generator, queries: Sequence[JudgedQuery], context: Context)
     """
     rows = [(i, reference) for i, query in enumerate(queries) for reference in query.references]
     mine = distributed.share(rows)
+    texts, passages = [queries[i].query for i, _ in mine], [context[i] for i, _ in mine]
+    scored = _nll_per_token(generator, texts, passages, [reference for _, reference in mine])
     lowest: dict[int, float] = {}
-    for i, value in distributed.gather_shares(_scored(generator, queries, context, mine)):
+    for (i, _), value in zip(rows, distributed.gather_shares(scored), strict=True):
         if value is not None:
             lowest[i] = min(value, lowest.get(i, value))
     too_long = {i for i, _ in rows} - lowest.keys()
@@ -159,18 +161,12 @@ def _nll(generator: Generator, queries: Sequence[JudgedQuery], context: Context)
     return [lowest.get(i) for i in range(len(queries))]
 
 
-def _scored(
-    generator: Generator,
-    queries: Sequence[JudgedQuery],
-    context: Context,
-    rows: Sequence[tuple[int, str]],
-) -> list[tuple[int, float | None]]:
-    """Return each row's query and NLL per token, None where it doesn't fit."""
-    texts = [queries[i].query for i, _ in rows]
-    passages = [context[i] for i, _ in rows]
-    references = [reference for _, reference in rows]
-    made = prompts_of(generator, texts, passages, generator.max_length, references)
-    found: list[float | None] = [None] * len(rows)
+def _nll_per_token(
+    generator: Generator, queries: Sequence[str], context: Context, references: Sequence[str]
+) -> list[float | None]:
+    """Return the NLL per token of each reference, None where the prompt has no room for it."""
+    made = prompts_of(generator, queries, context, generator.max_length, references)
+    found: list[float | None] = [None] * len(made)
     fitting = [(row, prompt) for row, prompt in enumerate(made) if prompt is not None]
     lengths = np.array([prompt.length for _, prompt in fitting], dtype=np.int64)
     groups = list(by_length(lengths, SCORED_TOKENS, most=128))
@@ -180,4 +176,4 @@ def _scored(
             totals = score_no_grad(generator, [prompt for _, prompt in some])[:, 0].sum(1).tolist()
             for (row, prompt), total in zip(some, totals, strict=True):
                 found[row] = -total / (prompt.length - prompt.answer_start)
-    return [(i, value) for (i, _), value in zip(rows, found, strict=True)]
+    return found

@@ -46,11 +46,8 @@ class EvaluatedModels:
 
     def retriever(self) -> Retriever:
         """Load the retriever, with its own lengths and prompts unless the config has others."""
-        config = self.config
-        placement, adapter = (
-            place(config.device, config.precision),
-            config.retriever_peft_model_path,
-        )
+        config, adapter = self.config, self.config.retriever_peft_model_path
+        placement = place(config.device, config.precision)
         return retriever_from_config(config, config.retriever_name_or_path, placement, adapter)
 
     def baseline_retriever(self, tuned: Retriever) -> Retriever:

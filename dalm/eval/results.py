@@ -113,8 +113,8 @@ def save(folder: Path, results: Results, summary: Mapping[str, Any]) -> None:
         write_run(folder / RUN, results.name, dict(zip(names, results.rankings, strict=True)))
         write_qrels(folder / QRELS, {query.id: query.relevant for query in results.queries})
     head = {"format": FORMAT, "name": results.name, "queries": len(results.queries)}
-    known = {**head, **summary, "facts": results.facts}
-    text = json.dumps(known, ensure_ascii=False, allow_nan=False, indent=2)
+    content = {**head, **summary, "facts": results.facts}
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=2)
     artifacts.write_text(folder / SUMMARY, text + "\n")
     artifacts.seal(folder, FILES)
 
