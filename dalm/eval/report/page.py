@@ -52,11 +52,11 @@ def training_logs(models: Sequence[str | None]) -> dict[str, list[Mapping[str, A
     A damaged one is left out with a warning, and so is a last line that is incomplete.
     """
     paths = [Path(model) for model in models if model and Path(model).is_dir()]
-    files = dict.fromkeys(
+    logs = dict.fromkeys(
         folder / "metrics.jsonl" for path in paths for folder in (path, path.parent)
     )
     found: dict[str, list[Mapping[str, Any]]] = {}
-    for file in filter(Path.is_file, files):
+    for file in filter(Path.is_file, logs):
         try:
             lines = artifacts.read_jsonl(file, "the report leaves it out", torn=True)
             found[str(file.parent)] = [record for _, record in lines]
