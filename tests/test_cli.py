@@ -381,7 +381,7 @@ def test_control_c_is_said_and_has_its_code(
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dalm.eval.saved_runs.read_runs", interrupted)
+    monkeypatch.setattr("dalm.eval.results.read_runs", interrupted)
     outcome = command("compare", "run")
     assert (outcome.code, outcome.err) == (130, "dalm: stopped\n")
 

@@ -29,12 +29,13 @@ def compare(
     from dalm.eval.evaluation_output import check_report
     from dalm.eval.quality_gates import (
         check_thresholds,
+        enforce_gates,
         parse_thresholds,
         regression_gate,
         threshold_gates,
     )
-    from dalm.eval.saved_runs import read_runs
-    from dalm.eval.summary import enforce_gates, print_results
+    from dalm.eval.results import read_runs
+    from dalm.eval.summary import print_results
 
     check(settings)
     thresholds = parse_thresholds(settings.fail_below)

@@ -116,7 +116,7 @@ def _evaluate(
 ) -> list[float]:
     """Return the values of `MEASURES`: three of the retriever, three of the answers."""
     from dalm.eval.answer_metrics import exact_match
-    from dalm.eval.metric import means
+    from dalm.eval.metrics import means
     from dalm.eval.retrieval_metrics import measure_retrieval
     from dalm.rag.pipeline import answer
     from dalm.records import Hit

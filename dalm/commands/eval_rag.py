@@ -28,16 +28,17 @@ def eval_rag(
     with EvaluationRun(settings) as run:
         judge = load_judge(settings, run.output)
         run.read_datasets(dataset_path)
-        retriever, reader = run.retriever(), run.reader()
-        systems = run.evaluate(run.name, retriever, reader)
+        name, baseline_name = run.models.names
+        retriever, reader = run.models.retriever(), run.models.reader()
+        systems = run.evaluate(name, retriever, reader)
         run.save(systems)
         baselines: list[Results] = []
         if settings.baseline or settings.baseline_generator:
             if settings.baseline:
-                retriever = run.baseline_retriever(retriever)
+                retriever = run.models.baseline_retriever(retriever)
             if settings.baseline_generator and reader is not None:
-                reader = run.baseline_reader(reader)
-            baselines = run.evaluate(run.baseline_name, retriever, reader)
+                reader = run.models.baseline_reader(reader)
+            baselines = run.evaluate(baseline_name, retriever, reader)
             run.save(baselines, BASELINE)
         if judge is not None:
             systems, baselines = judge_answers(judge, systems, baselines, run.watch)

@@ -26,11 +26,12 @@ def eval_retriever(
 
     with EvaluationRun(settings) as run:
         run.read_datasets(dataset_path)
-        retriever = run.retriever()
-        systems = run.evaluate(run.name, retriever)
+        name, baseline_name = run.models.names
+        retriever = run.models.retriever()
+        systems = run.evaluate(name, retriever)
         run.save(systems)
         baselines: list[Results] = []
         if settings.baseline:
-            retriever = run.baseline_retriever(retriever)
-            baselines = run.evaluate(run.baseline_name, retriever)
+            retriever = run.models.baseline_retriever(retriever)
+            baselines = run.evaluate(baseline_name, retriever)
         run.finish(systems, baselines)

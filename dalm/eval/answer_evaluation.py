@@ -4,21 +4,18 @@ import logging
 import random
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from dalm import distributed
-from dalm.eval.answer_metrics import score_answers
-from dalm.eval.citations import without_citations
-from dalm.eval.metric import Column
-from dalm.eval.metrics import BOUNDS, metrics_that_need
+from dalm.eval.answer_metrics import without_citations
+from dalm.eval.metrics import BOUNDS, Column, metrics_that_need, score_answers
 from dalm.eval.results import Results
-from dalm.eval.timing import Stopwatch
 from dalm.io.evaluation_set import EvaluationSet
 from dalm.models.batching import by_length
 from dalm.models.generator import Generator
-from dalm.progress import track
+from dalm.progress import Stopwatch, track
 from dalm.rag.pipeline import LocalReader, Reader, prompts_of
 from dalm.records import Hit, JudgedQuery, Passage
 from dalm.training.scoring import score_no_grad
@@ -32,29 +29,21 @@ Context = list[list[Hit]]
 """The passages in the prompt of each query."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerOptions:
-    """Whether to answer also from the passages that bound what a generator can do."""
-
-    bounds: bool
-    seed: int
-
-
 def evaluate_answers(
     reader: Reader,
     results: Results,
     dataset: EvaluationSet,
-    options: AnswerOptions,
     watch: Stopwatch,
+    bounds_seed: int | None,
 ) -> Results:
-    """Answer each query from its hits, and with `bounds` from other passages; measure the answers.
+    """Answer each query from its hits, and from other passages as bounds; measure the answers.
 
-    The bounds are answers from gold passages, from random ones, and from none. Metrics that need
-    references, and NLL, are taken of all of them; the others of the answers from the hits only. A
-    generator on a server has no NLL. Citations are removed before anything but the citation metrics
-    is computed.
+    The bounds are answers from gold passages, from random ones, drawn with `bounds_seed`, and from
+    none; without a seed there are no bounds. Metrics that need references, and NLL, are taken of
+    all of them; the others of the answers from the hits only. A generator on a server has no NLL.
+    Citations are removed before anything but the citation metrics is computed.
     """
-    contexts = _contexts(dataset, results, reader.reader_passages, options)
+    contexts = _contexts(dataset, results, reader.reader_passages, bounds_seed)
     queries = dataset.queries
     answers: dict[str, list[str]] = {}
     measures = dict(results.measures)
@@ -91,7 +80,10 @@ def _columns(
     if nll is not None:
         columns["NLL"] = nll
     if name == "gold":  # a query without a gold passage has no context
-        columns = {key: _where(context, column) for key, column in columns.items()}
+        columns = {
+            key: [value if hits else None for hits, value in zip(context, column, strict=True)]
+            for key, column in columns.items()
+        }
     if name in BOUNDS:
         return {f"{key}[{name}]": column for key, column in columns.items()}
     metrics = metrics_that_need("passages")
@@ -101,16 +93,17 @@ def _columns(
 
 
 def _contexts(
-    dataset: EvaluationSet, results: Results, count: int, options: AnswerOptions
+    dataset: EvaluationSet, results: Results, count: int, seed: int | None
 ) -> dict[str, Context]:
     """Return the `count` passages that the generator reads for each query: found, then bounds."""
     contexts: dict[str, Context] = {"found": [list(hits[:count]) for hits in results.hits]}
-    if options.bounds:
+    if seed is not None:
         queries, passages, names = dataset.queries, dataset.passages, sorted(dataset.passages)
-        contexts["gold"] = [_gold(query, passages, count) for query in queries]
-        contexts["random"] = [
-            _random(query, names, passages, count, options.seed) for query in queries
+        contexts["gold"] = [
+            [Hit(passages[each], 1.0) for each in query.gold[:count] if each in passages]
+            for query in queries
         ]
+        contexts["random"] = [_random(query, names, passages, count, seed) for query in queries]
         contexts["none"] = [[] for _ in queries]
     return contexts
 
@@ -119,10 +112,6 @@ def _answers(reader: Reader, queries: Sequence[JudgedQuery], context: Context) -
     mine = distributed.share([query.query for query in queries])
     texts = reader.answer(mine, distributed.share(context))
     return distributed.gather_shares([each.text for each in texts])
-
-
-def _gold(query: JudgedQuery, passages: Mapping[str, Passage], count: int) -> list[Hit]:
-    return [Hit(passages[each], 1.0) for each in query.gold[:count] if each in passages]
 
 
 def _random(
@@ -136,19 +125,13 @@ def _random(
     excluded = sorted(bisect_left(names, each) for each in query.gold if each in passages)
     remaining = range(len(names) - len(excluded))
     drawn = random.Random(f"{seed} {query.id}").sample(remaining, min(count, len(remaining)))
-    return [Hit(passages[names[_skip(excluded, position)]], 1.0) for position in drawn]
-
-
-def _skip(excluded: Sequence[int], position: int) -> int:
-    """Return the index of the `position`-th item that isn't excluded."""
-    for each in excluded:
-        position += each <= position
-    return position
-
-
-def _where(context: Context, column: Column) -> Column:
-    """Leave out the values of queries without a passage to read."""
-    return [value if hits else None for hits, value in zip(context, column, strict=True)]
+    hits = []
+    for position in drawn:
+        index = position  # among the passages that remain; below, among all
+        for each in excluded:
+            index += each <= index
+        hits.append(Hit(passages[names[index]], 1.0))
+    return hits
 
 
 # Likelihood
@@ -162,8 +145,10 @@ def _nll(generator: Generator, queries: Sequence[JudgedQuery], context: Context)
     """
     rows = [(i, reference) for i, query in enumerate(queries) for reference in query.references]
     mine = distributed.share(rows)
+    texts, passages = [queries[i].query for i, _ in mine], [context[i] for i, _ in mine]
+    scored = _nll_per_token(generator, texts, passages, [reference for _, reference in mine])
     lowest: dict[int, float] = {}
-    for i, value in distributed.gather_shares(_scored(generator, queries, context, mine)):
+    for (i, _), value in zip(rows, distributed.gather_shares(scored), strict=True):
         if value is not None:
             lowest[i] = min(value, lowest.get(i, value))
     too_long = {i for i, _ in rows} - lowest.keys()
@@ -176,18 +161,12 @@ def _nll(generator: Generator, queries: Sequence[JudgedQuery], context: Context)
     return [lowest.get(i) for i in range(len(queries))]
 
 
-def _scored(
-    generator: Generator,
-    queries: Sequence[JudgedQuery],
-    context: Context,
-    rows: Sequence[tuple[int, str]],
-) -> list[tuple[int, float | None]]:
-    """Return each row's query and NLL per token, None where it doesn't fit."""
-    texts = [queries[i].query for i, _ in rows]
-    passages = [context[i] for i, _ in rows]
-    references = [reference for _, reference in rows]
-    made = prompts_of(generator, texts, passages, generator.max_length, references)
-    found: list[float | None] = [None] * len(rows)
+def _nll_per_token(
+    generator: Generator, queries: Sequence[str], context: Context, references: Sequence[str]
+) -> list[float | None]:
+    """Return the NLL per token of each reference, None where the prompt has no room for it."""
+    made = prompts_of(generator, queries, context, generator.max_length, references)
+    found: list[float | None] = [None] * len(made)
     fitting = [(row, prompt) for row, prompt in enumerate(made) if prompt is not None]
     lengths = np.array([prompt.length for _, prompt in fitting], dtype=np.int64)
     groups = list(by_length(lengths, SCORED_TOKENS, most=128))
@@ -197,4 +176,4 @@ def _scored(
             totals = score_no_grad(generator, [prompt for _, prompt in some])[:, 0].sum(1).tolist()
             for (row, prompt), total in zip(some, totals, strict=True):
                 found[row] = -total / (prompt.length - prompt.answer_start)
-    return [(i, value) for (i, _), value in zip(rows, found, strict=True)]
+    return found

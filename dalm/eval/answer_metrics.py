@@ -1,18 +1,16 @@
-"""Compute metrics of generated answers: against references, passages, marks and citations.
+"""Compute metrics of one answer: against references, by passages, abstention, citations.
 
 Exact match and token F1 are those of SQuAD's official script: Rajpurkar et al., 2016
 (arXiv:1606.05250) and 2018 (1806.03822), with the second's rule for empty answers. With several
-references the best one counts. `ANSWER_METRICS` lists them all; a new one is added there.
+references the best one counts. `dalm.eval.metrics` lists the metrics.
 """
 
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
-from dalm.eval.citations import citation_precision, citation_recall
-from dalm.eval.metric import Column, Metric, Score
-from dalm.records import Hit, JudgedQuery
+from dalm.records import Hit
 
 PUNCTUATION = str.maketrans("", "", string.punctuation)  # ASCII only, as in the official script
 ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -29,6 +27,8 @@ ABSTENTION = re.compile(
 """Phrases with which models decline to answer; English."""
 LONGEST_ABSTENTION = 40
 """Maximum number of words of an abstention: a longer answer has some content."""
+_MARK = re.compile(r"\s*\[\s*(\d+(?:\s*[,;]\s*\d+)*)\s*\]")
+"""A citation such as ` [1, 3]`."""
 
 
 def normalise_answer(text: str) -> str:
@@ -64,7 +64,7 @@ def rouge_l(prediction: str, references: Sequence[str]) -> float:
     F = 2 LCS / (words of the prediction + words of the reference). Lin, 2004, ACL W04-1013, at
     β = 1. If either side has no word, 1 if both have none, else 0.
     """
-    return max(_rouge_l(_words(prediction), _words(each)) for each in _several(references))
+    return max(_rouge_l(prediction, each) for each in _several(references))
 
 
 def grounding(prediction: str, passages: Sequence[str]) -> float | None:
@@ -84,32 +84,6 @@ def abstains(prediction: str) -> bool:
     return not words or (
         len(words) <= LONGEST_ABSTENTION and ABSTENTION.search(" ".join(words)) is not None
     )
-
-
-def measure_answers(
-    predictions: Sequence[str], references: Sequence[Sequence[str]]
-) -> dict[str, Column]:
-    """Return the metrics that need references, a value per query; None for one without reference.
-
-    Raises ValueError if the lengths differ.
-    """
-    queries = [JudgedQuery(id="", query="", references=tuple(each)) for each in references]
-    metrics = [metric for metric in ANSWER_METRICS if metric.needs == "references"]
-    return score_answers(metrics, predictions, queries, [()] * len(queries))
-
-
-def score_answers(
-    metrics: Iterable[Metric],
-    answers: Sequence[str],
-    queries: Sequence[JudgedQuery],
-    hits: Sequence[Sequence[Hit]],
-) -> dict[str, Column]:
-    """Return the column of each metric that has a `score`; `hits` are the passages in each prompt.
-
-    Raises ValueError if the lengths differ.
-    """
-    rows = list(zip(answers, queries, hits, strict=True))
-    return {m.name: [m.score(*row) for row in rows] for m in metrics if m.score is not None}
 
 
 def _best(
@@ -137,11 +111,8 @@ def _contains(mine: str, gold: str) -> float:
     return float(f" {gold} " in f" {mine} " if gold else not mine)
 
 
-def _words(text: str) -> list[str]:
-    return WORD.findall(text.lower())
-
-
-def _rouge_l(mine: Sequence[str], gold: Sequence[str]) -> float:
+def _rouge_l(prediction: str, reference: str) -> float:
+    mine, gold = WORD.findall(prediction.lower()), WORD.findall(reference.lower())
     if not mine or not gold:
         return float(mine == gold)
     return 2 * _common(mine, gold) / (len(mine) + len(gold))
@@ -159,58 +130,37 @@ def _common(mine: Sequence[str], gold: Sequence[str]) -> int:
     return row[-1]
 
 
-# The list of metrics
+# Citations
 
 
-def _with_references(metric: Callable[[str, Sequence[str]], float]) -> Score:
-    """Compare with the query's references; undefined without one."""
-    return lambda answer, query, _: metric(answer, query.references) if query.references else None
+def cited(answer: str) -> set[int]:
+    """Return the numbers in an answer's brackets, as in `[1]` or `[1, 3]`."""
+    return {int(number) for mark in _MARK.findall(answer) for number in re.findall(r"\d+", mark)}
 
 
-def _abstention(answerable: bool) -> Score:
-    """Return 1 for an abstention and 0 for an answer; undefined for queries marked otherwise."""
-    return lambda answer, query, _: (
-        float(abstains(answer)) if query.answerable is answerable else None
-    )
+def without_citations(answer: str) -> str:
+    """Return an answer without its citations and the white space before them."""
+    return _MARK.sub("", answer).strip()
 
 
-ANSWER_METRICS = (
-    Metric(
-        name="EM",
-        needs="references",
-        headline=True,
-        failures="answered wrongly",
-        score=_with_references(exact_match),
-    ),
-    Metric(name="F1", needs="references", headline=True, score=_with_references(token_f1)),
-    Metric(name="containment", needs="references", score=_with_references(containment)),
-    Metric(name="ROUGE-L", needs="references", score=_with_references(rouge_l)),
-    Metric(name="NLL", needs="generator", higher_is_better=False),
-    Metric(
-        name="grounding",
-        needs="passages",
-        score=lambda answer, _, hits: grounding(answer, [hit.passage.text for hit in hits]),
-    ),
-    Metric(name="abstention", needs="answerable", score=_abstention(False)),
-    Metric(
-        name="false abstention",
-        needs="answerable",
-        higher_is_better=False,
-        failures="wrongly declined",
-        score=_abstention(True),
-    ),
-    Metric(
-        name="citation precision",
-        needs="citations",
-        score=lambda answer, query, hits: citation_precision(answer, hits, query.gold),
-    ),
-    Metric(
-        name="citation recall",
-        needs="citations",
-        score=lambda answer, query, hits: citation_recall(answer, hits, query.gold),
-    ),
-    Metric(name="faithfulness", needs="judge", headline=True),
-    Metric(name="correctness", needs="judge", headline=True),
-    Metric(name="preference", needs="judge"),
-)
-"""All metrics of answers, in the order of the report."""
+def citation_precision(answer: str, read: Sequence[Hit], gold: Sequence[str]) -> float | None:
+    """Return the fraction of the cited numbers that name a relevant passage of the prompt.
+
+    A number counts once, and one without a passage is wrong. None if nothing is cited, or no
+    passage is known to be relevant. Whether a passage supports the sentence that cites it is not
+    checked.
+    """
+    numbers = cited(answer)
+    if not numbers or not gold:
+        return None
+    return len(numbers & _relevant(read, gold)) / len(numbers)
+
+
+def citation_recall(answer: str, read: Sequence[Hit], gold: Sequence[str]) -> float | None:
+    """Return the fraction of the prompt's relevant passages that are cited; None if it has none."""
+    relevant = _relevant(read, gold)
+    return len(cited(answer) & relevant) / len(relevant) if relevant else None
+
+
+def _relevant(read: Sequence[Hit], gold: Sequence[str]) -> set[int]:
+    return {number for number, hit in enumerate(read, start=1) if hit.passage.id in set(gold)}

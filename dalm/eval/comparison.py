@@ -1,13 +1,17 @@
 """Compare a system with a baseline: means, confidence intervals and p-values of each measure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from dalm.errors import UserError
-from dalm.eval.metric import Column, mean
-from dalm.eval.metrics import higher_is_better, is_bound, label
+from dalm.eval.metrics import Column, higher_is_better, is_bound, label, mean
 from dalm.eval.results import Results
 from dalm.eval.significance import Interval, bootstrap_intervals, holm, sign_flip_ps
+
+T = TypeVar("T")
+Values = list[list[float]]
 
 LEVEL, SAMPLES, FLIPS = 0.95, 2000, 10_000
 ALPHA = 0.05
@@ -140,20 +144,23 @@ def _aligned(results: Results, baseline: Results) -> dict[str, Column]:
 def _differences(
     mine: Mapping[str, Column], theirs: Mapping[str, Column], groups: Sequence[str], seed: int
 ) -> dict[str, Difference]:
-    pairs = {name: _both(column, theirs[name]) for name, column in mine.items() if name in theirs}
-    gaps: dict[str, Column] = {
-        name: [None if pair is None else pair[0] - pair[1] for pair in column]
-        for name, column in pairs.items()
-        if any(column)
-    }
-    intervals, ps = _intervals(gaps, groups, seed), _ps(gaps, groups, seed)
+    gaps: dict[str, Column] = {}
+    baselines: dict[str, float] = {}
+    for name in [name for name in mine if name in theirs]:
+        both = zip(mine[name], theirs[name], strict=True)
+        pairs = [None if a is None or b is None else (a, b) for a, b in both]
+        if any(pairs):
+            gaps[name] = [None if pair is None else pair[0] - pair[1] for pair in pairs]
+            baselines[name] = mean(pair[1] for pair in pairs if pair is not None)
+    intervals = _intervals(gaps, groups, seed)
+    ps = _resampled(gaps, groups, partial(sign_flip_ps, seed=seed, samples=FLIPS))
     family = [name for name in gaps if not is_bound(name)]
     adjusted = dict(zip(family, holm([ps[name] for name in family]), strict=True))
     found = {}
     for name, gap in gaps.items():
         gains = [x if higher_is_better(name) else -x for x in gap if x is not None]
         found[name] = Difference(
-            baseline=mean(None if pair is None else pair[1] for pair in pairs[name]),
+            baseline=baselines[name],
             difference=mean(gap),
             interval=intervals[name],
             p=ps[name],
@@ -164,11 +171,6 @@ def _differences(
     return found
 
 
-def _both(mine: Column, theirs: Column) -> list[tuple[float, float] | None]:
-    pairs = zip(mine, theirs, strict=True)
-    return [None if a is None or b is None else (a, b) for a, b in pairs]
-
-
 def _count(column: Column) -> int:
     return sum(value is not None for value in column)
 
@@ -176,33 +178,30 @@ def _count(column: Column) -> int:
 def _intervals(
     columns: Mapping[str, Column], groups: Sequence[str], seed: int
 ) -> dict[str, Interval | None]:
-    found: dict[str, Interval | None] = dict.fromkeys(columns)
-    for names, values, clusters in _grouped(columns, groups):
-        if len(set(clusters)) > 1:
-            made = bootstrap_intervals(values, clusters, seed=seed, samples=SAMPLES, level=LEVEL)
-            found |= dict(zip(names, made, strict=True))
-    return found
+    def intervals(values: Values, clusters: Sequence[str]) -> Sequence[Interval | None]:
+        if len(set(clusters)) < 2:
+            return [None] * len(values)
+        return bootstrap_intervals(values, clusters, seed=seed, samples=SAMPLES, level=LEVEL)
+
+    return _resampled(columns, groups, intervals)
 
 
-def _ps(columns: Mapping[str, Column], groups: Sequence[str], seed: int) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for names, values, clusters in _grouped(columns, groups):
-        ps = sign_flip_ps(values, clusters, seed=seed, samples=FLIPS)
-        found |= dict(zip(names, ps, strict=True))
-    return found
-
-
-def _grouped(
-    columns: Mapping[str, Column], groups: Sequence[str]
-) -> Iterator[tuple[list[str], list[list[float]], list[str]]]:
-    """Group columns that are defined for the same queries, so that they share their samples."""
+def _resampled(
+    columns: Mapping[str, Column],
+    groups: Sequence[str],
+    statistic: Callable[[Values, Sequence[str]], Sequence[T]],
+) -> dict[str, T]:
+    """Return a statistic of each column; those defined for the same queries share their samples."""
     by_rows: dict[tuple[int, ...], list[str]] = {}
     for name, column in columns.items():
         rows = tuple(row for row, value in enumerate(column) if value is not None)
         by_rows.setdefault(rows, []).append(name)
+    found: dict[str, T] = {}
     for rows, names in by_rows.items():
         values = [[value for value in columns[name] if value is not None] for name in names]
-        yield names, values, [groups[row] for row in rows]
+        clusters = [groups[row] for row in rows]
+        found |= zip(names, statistic(values, clusters), strict=True)
+    return found
 
 
 def _range(interval: Interval | None) -> str:

@@ -11,45 +11,89 @@ from dalm.eval.evaluation_output import EvaluationOutput
 from dalm.models.generator import load_generator
 from dalm.models.loading import check_model_is_there, place
 from dalm.models.retriever import Retriever, retriever_from_config
-from dalm.rag.pipeline import LocalReader, ServedGenerator, served_model_of
+from dalm.rag.pipeline import LocalReader, Reader, ServedGenerator, served_model_of
 
 logger = logging.getLogger(__name__)
 
 
-def check_models(config: EvalRetriever, answers: EvalRag | None) -> None:
-    """Refuse models that can't be found or don't fit together, before the first one loads.
+class EvaluatedModels:
+    """The retriever and the generator of the evaluated system, and those of its baseline.
 
-    `answers` is the config if answers are evaluated.
-
-    Raises:
-        UserError: names the option.
+    `answers` is the config of generator and answers; None if only the retriever is evaluated.
     """
-    names = {"retriever": [config.retriever_name_or_path, config.baseline]}
-    if answers is not None:
-        _check_generator(answers)
-        names["generator"] = [answers.generator_name_or_path, answers.baseline_generator]
-    for role, models in names.items():
-        for model in filter(None, models):
-            check_model_is_there(model, role)
 
+    def __init__(self, config: EvalRetriever, output: EvaluationOutput) -> None:
+        self.config, self.output = config, output
+        self.answers: EvalRag | None = None
+        if isinstance(config, EvalRag) and config.evaluate_generator:
+            self.answers = config
 
-def load_retriever(config: EvalRetriever, name: str, adapter: str | None = None) -> Retriever:
-    """Load a retriever, with its own lengths and prompts unless the config has others."""
-    return retriever_from_config(config, name, place(config.device, config.precision), adapter)
+    def check(self) -> None:
+        """Refuse models that can't be found or don't fit together, before the first one loads.
 
+        Raises:
+            UserError: names the option.
+        """
+        names = {"retriever": [self.config.retriever_name_or_path, self.config.baseline]}
+        if self.answers is not None:
+            _check_generator(self.answers)
+            generators = [self.answers.generator_name_or_path, self.answers.baseline_generator]
+            names["generator"] = generators
+        for role, models in names.items():
+            for model in filter(None, models):
+                check_model_is_there(model, role)
 
-def load_reader(
-    config: EvalRag, name: str, adapter: str | None, max_length: int | None
-) -> LocalReader:
-    """Load a generator with its own prompt and length unless the config has others."""
-    placement = replace(place(config.device, config.precision), frozen=True)
-    generator = load_generator(
-        name, placement, adapter=adapter, max_length=max_length, prompt=config.prompt
-    )
-    if config.citations:
-        generator.ask_for_citations()
-    passages = config.reader_passages or generator.reader_passages
-    return LocalReader(generator, passages, config.max_new_tokens)
+    def retriever(self) -> Retriever:
+        """Load the retriever, with its own lengths and prompts unless the config has others."""
+        config, adapter = self.config, self.config.retriever_peft_model_path
+        placement = place(config.device, config.precision)
+        return retriever_from_config(config, config.retriever_name_or_path, placement, adapter)
+
+    def baseline_retriever(self, tuned: Retriever) -> Retriever:
+        """Load the baseline; its maximum lengths are those of the tuned retriever."""
+        assert self.config.baseline is not None
+        query, passage = tuned.sides["query"], tuned.sides["passage"]
+        config = replace(self.config, query_max_len=query.max_len, passage_max_len=passage.max_len)
+        placement = place(config.device, config.precision)
+        return retriever_from_config(config, self.config.baseline, placement)
+
+    def reader(self) -> Reader | None:
+        """Load the generator as it was trained, or name it on its server; None without answers."""
+        config = self.answers
+        if config is None:
+            logger.info("only the retriever is evaluated; --evaluate-generator adds the answers")
+            return None
+        if config.generator_url is not None:
+            return _served_reader(config, self.output)
+        assert config.generator_name_or_path is not None
+        adapter, length = config.generator_peft_model_path, config.generator_max_len
+        return _load_reader(config, config.generator_name_or_path, adapter, length)
+
+    def baseline_reader(self, tuned: Reader) -> Reader:
+        """Load the baseline's generator; its maximum length is that of the tuned one."""
+        config = self.answers
+        assert config is not None
+        assert config.baseline_generator is not None
+        length = config.generator_max_len
+        if isinstance(tuned, LocalReader):
+            length = tuned.generator.max_length
+        return _load_reader(config, config.baseline_generator, None, length)
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The names of the evaluated system and of the baseline in the results."""
+        config, answers = self.config, self.answers
+        tuned = config.retriever_peft_model_path or config.retriever_name_or_path
+        baseline = config.baseline or config.retriever_name_or_path
+        if answers is None:
+            return tuned, baseline
+        generator = str(answers.generator_name_or_path)
+        if answers.generator_url is not None:
+            generator = f"{answers.generator_model} ({answers.generator_url})"
+        return (
+            f"{tuned} + {answers.generator_peft_model_path or generator}",
+            f"{baseline} + {answers.baseline_generator or generator}",
+        )
 
 
 def _check_generator(config: EvalRag) -> None:
@@ -74,7 +118,21 @@ def _check_generator(config: EvalRag) -> None:
         prompts.read_prompt(config.prompt)
 
 
-def served_reader(config: EvalRag, output: EvaluationOutput) -> ServedGenerator:
+def _load_reader(
+    config: EvalRag, name: str, adapter: str | None, max_length: int | None
+) -> LocalReader:
+    """Load a generator with its own prompt and length unless the config has others."""
+    placement = replace(place(config.device, config.precision), frozen=True)
+    generator = load_generator(
+        name, placement, adapter=adapter, max_length=max_length, prompt=config.prompt
+    )
+    if config.citations:
+        generator.ask_for_citations()
+    passages = config.reader_passages or generator.reader_passages
+    return LocalReader(generator, passages, config.max_new_tokens)
+
+
+def _served_reader(config: EvalRag, output: EvaluationOutput) -> ServedGenerator:
     """Return the generator on a server; its replies are kept where `output` says.
 
     The prompt is `--prompt`'s, or the default one: a server doesn't say what its model was trained
@@ -90,25 +148,3 @@ def served_reader(config: EvalRag, output: EvaluationOutput) -> ServedGenerator:
         reader_passages=config.reader_passages or 1,
         cites=config.citations,
     )
-
-
-def system_name(config: EvalRetriever, answers: EvalRag | None) -> str:
-    """Return the name of the evaluated system in the results."""
-    found = config.retriever_peft_model_path or config.retriever_name_or_path
-    if answers is None:
-        return found
-    return f"{found} + {answers.generator_peft_model_path or _generator_name(answers)}"
-
-
-def baseline_name(config: EvalRetriever, answers: EvalRag | None) -> str:
-    """Return the name of the baseline in the results."""
-    found = config.baseline or config.retriever_name_or_path
-    if answers is None:
-        return found
-    return f"{found} + {answers.baseline_generator or _generator_name(answers)}"
-
-
-def _generator_name(config: EvalRag) -> str:
-    if config.generator_url is not None:
-        return f"{config.generator_model} ({config.generator_url})"
-    return str(config.generator_name_or_path)

@@ -1,17 +1,12 @@
-"""Claim an evaluation's output folder and report, and write results to them."""
+"""Check and claim the output folder and the report of an evaluation."""
 
-from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from dalm import artifacts, distributed
 from dalm.config import EvalRetriever
 from dalm.errors import UserError
-from dalm.eval.results import BASELINE, SUMMARY, Results, discard, save
-
-if TYPE_CHECKING:
-    from dalm.eval.report.page import Report
+from dalm.eval.results import SUMMARY
 
 NUMBERED = Path("evaluation")
 """Stem of the numbered folders, for runs without --output-dir."""
@@ -94,23 +89,6 @@ class EvaluationOutput:
                 f"--output-dir {self.folder} holds results; name another folder, or add "
                 "--overwrite-output-dir"
             )
-
-    def discard_baseline(self) -> None:
-        """Remove the baseline of an earlier run, as its other files are when a new one is saved."""
-        if distributed.is_main():
-            discard(self.folder / BASELINE)
-
-    def save(self, results: Results, summary: Mapping[str, Any], folder: str = "") -> None:
-        """Write the run folder of a system, or that of the baseline within it."""
-        if distributed.is_main():
-            save(self.folder / folder, results, summary)
-
-    def write_report(self, report: "Report") -> None:
-        """Write the HTML report, if there is to be one."""
-        from dalm.eval.report.page import write_page
-
-        if self.config.report:
-            write_page(Path(self.config.report), report)
 
 
 def _remove_if_empty(folder: Path) -> None:

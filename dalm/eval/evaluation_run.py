@@ -8,37 +8,39 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import torch
 from ir_measures import Measure
 
 from dalm import distributed
 from dalm.config import EvalRag, EvalRetriever, check
-from dalm.eval.answer_evaluation import AnswerOptions, evaluate_answers
+from dalm.eval.answer_evaluation import evaluate_answers
 from dalm.eval.comparison import MeasureResult, compare
-from dalm.eval.evaluated_models import (
-    baseline_name,
-    check_models,
-    load_reader,
-    load_retriever,
-    served_reader,
-    system_name,
-)
+from dalm.eval.evaluated_models import EvaluatedModels
 from dalm.eval.evaluation_output import EvaluationOutput
-from dalm.eval.quality_gates import Gate, check_thresholds, evaluation_gates, parse_thresholds
-from dalm.eval.results import BASELINE, Results
-from dalm.eval.retrieval_evaluation import retrieval_measures, search
-from dalm.eval.summary import enforce_gates, print_results, run_facts, summary, training_logs
-from dalm.eval.timing import Stopwatch
+from dalm.eval.metrics import registered
+from dalm.eval.quality_gates import (
+    Gate,
+    check_thresholds,
+    enforce_gates,
+    evaluation_gates,
+    parse_thresholds,
+)
+from dalm.eval.results import BASELINE, Results, discard, save
+from dalm.eval.retrieval_metrics import measure_retrieval, retrieval_measures
+from dalm.eval.summary import print_results, run_facts, summary
 from dalm.io.evaluation_set import EvaluationSet, read_evaluation_set
 from dalm.io.examples import Field
 from dalm.models.retriever import Retriever
-from dalm.rag.pipeline import LocalReader, Reader
-from dalm.retrieval.embedding_cache import folder_of
+from dalm.progress import Stopwatch
+from dalm.rag.pipeline import Reader
+from dalm.retrieval.base import DenseSearcher, build_store
+from dalm.retrieval.embedding_cache import encode_passages_cached, folder_of
 
 logger = logging.getLogger(__name__)
 
 
 class EvaluationRun:
-    """One run of an evaluation command: its config, outputs, datasets and clock.
+    """One run of an evaluation command: its config, outputs, models, datasets and clock.
 
     Entering it refuses what can't work before any model loads, claims the outputs and joins the
     other processes; leaving it releases the outputs.
@@ -47,6 +49,7 @@ class EvaluationRun:
     def __init__(self, config: EvalRetriever) -> None:
         self.config = config
         self.output = EvaluationOutput(config)
+        self.models = EvaluatedModels(config, self.output)
         self.datasets: list[EvaluationSet] = []
         self.watch = Stopwatch()
 
@@ -58,12 +61,13 @@ class EvaluationRun:
         """
         config = self.config
         check(config)
+        registered()  # names a metric of another package that can't be loaded
         thresholds = parse_thresholds(config.fail_below)
         measures = [str(each) for each in self.measures]
-        check_thresholds(thresholds, measures, answers=self.answer_config is not None)
+        check_thresholds(thresholds, measures, answers=self.models.answers is not None)
         folder_of(config.cache, config.cache_dir)
         self.output.check()
-        check_models(config, self.answer_config)
+        self.models.check()
         self.output.claim()
         distributed.join()
         return self
@@ -81,14 +85,6 @@ class EvaluationRun:
         """The folder of the results."""
         return self.output.folder
 
-    # What is evaluated
-
-    @property
-    def answer_config(self) -> EvalRag | None:
-        """The config of generator and answers; None if only the retriever is evaluated."""
-        config = self.config
-        return config if isinstance(config, EvalRag) and config.evaluate_generator else None
-
     @cached_property
     def measures(self) -> list[Measure]:
         """The retrieval measures, the primary one first."""
@@ -102,7 +98,7 @@ class EvaluationRun:
         """
         config = self.config
         needs: set[Field] = {"passage"}
-        if self.answer_config:
+        if self.models.answers:
             needs = {"answer"} if config.passages else {"passage", "answer"}
         column = config.answerable_column if isinstance(config, EvalRag) else "Answerable"
 
@@ -115,77 +111,52 @@ class EvaluationRun:
         if config.guard:
             self.datasets.append(read(config.guard, ()))
 
-    def retriever(self) -> Retriever:
-        """Load the retriever, with its own lengths and prompts unless the config has others."""
-        config = self.config
-        return load_retriever(
-            config, config.retriever_name_or_path, config.retriever_peft_model_path
-        )
-
-    def baseline_retriever(self, tuned: Retriever) -> Retriever:
-        """Load the baseline; its maximum lengths are those of the tuned retriever."""
-        assert self.config.baseline is not None
-        query, passage = tuned.sides["query"], tuned.sides["passage"]
-        config = replace(self.config, query_max_len=query.max_len, passage_max_len=passage.max_len)
-        return load_retriever(config, self.config.baseline)
-
-    def reader(self) -> Reader | None:
-        """Load the generator as it was trained, or name it on its server; None without answers."""
-        config = self.answer_config
-        if config is None:
-            logger.info("only the retriever is evaluated; --evaluate-generator adds the answers")
-            return None
-        if config.generator_url is not None:
-            return served_reader(config, self.output)
-        assert config.generator_name_or_path is not None
-        adapter, length = config.generator_peft_model_path, config.generator_max_len
-        return load_reader(config, config.generator_name_or_path, adapter, length)
-
-    def baseline_reader(self, tuned: Reader) -> Reader:
-        """Load the baseline's generator; its maximum length is that of the tuned one."""
-        config = self.answer_config
-        assert config is not None
-        assert config.baseline_generator is not None
-        length = config.generator_max_len
-        if isinstance(tuned, LocalReader):
-            length = tuned.generator.max_length
-        return load_reader(config, config.baseline_generator, None, length)
-
-    @property
-    def name(self) -> str:
-        """The name of the evaluated system in the results."""
-        return system_name(self.config, self.answer_config)
-
-    @property
-    def baseline_name(self) -> str:
-        """The name of the baseline in the results."""
-        return baseline_name(self.config, self.answer_config)
-
-    # What comes out
-
     def evaluate(
         self, name: str, retriever: Retriever, reader: Reader | None = None
     ) -> list[Results]:
         """Return a system's results on each dataset; the guard needs no bounds."""
-        found = [
-            replace(search(retriever, each, self.measures, self.config, self.watch), name=name)
-            for each in self.datasets
-        ]
-        config = self.answer_config
+        found = [self._search(name, retriever, each) for each in self.datasets]
+        config = self.models.answers
         if reader is None or config is None:
             return found
-        options = AnswerOptions(bounds=config.bounds, seed=config.seed)
-        guard = replace(options, bounds=False)
+        seeds = [config.seed if config.bounds else None, None]
         return [
-            evaluate_answers(reader, results, dataset, options if i == 0 else guard, self.watch)
-            for i, (results, dataset) in enumerate(zip(found, self.datasets, strict=True))
+            evaluate_answers(reader, results, dataset, self.watch, bounds_seed=seed)
+            for results, dataset, seed in zip(found, self.datasets, seeds, strict=False)
         ]
+
+    def _search(self, name: str, retriever: Retriever, dataset: EvaluationSet) -> Results:
+        """Find the best passages of every query, and measure them."""
+        config, passages = self.config, list(dataset.passages.values())
+        with self.watch.stage("encoding passages"):
+            mine = distributed.share([passage.text for passage in passages])
+            cache = folder_of(config.cache, config.cache_dir)
+            vectors = encode_passages_cached(retriever, mine, cache)
+            if distributed.world_size() > 1:
+                vectors = torch.stack(distributed.gather_shares(list(vectors)))
+        self.watch.count("encoding passages", len(passages), "passages")
+        with self.watch.stage("searching"):
+            store = build_store(config.index, passages, vectors)
+            queries = [query.query for query in dataset.queries]
+            hits = DenseSearcher(retriever, store).search(queries, config.top_k)
+        self.watch.count("searching", len(hits), "questions")
+        relevant = [query.relevant for query in dataset.queries]
+        gold = (passage for query in dataset.queries for passage in query.gold)
+        return Results(
+            name=name,
+            queries=dataset.queries,
+            hits=hits,
+            measures=measure_retrieval(hits, relevant, self.measures),
+            gold={each: dataset.passages[each] for each in gold if each in dataset.passages},
+        )
 
     def save(self, systems: Sequence[Results], folder: str = "") -> None:
         """Save hits and answers at once, so that they outlast an error in what follows."""
+        if not distributed.is_main():
+            return
         if not folder:
-            self.output.discard_baseline()
-        self.output.save(systems[0], {}, folder)
+            discard(self.folder / BASELINE)
+        save(self.folder / folder, systems[0], {})
 
     def finish(self, systems: Sequence[Results], baselines: Sequence[Results]) -> None:
         """Save and print the results, write the report, enforce the quality gates.
@@ -212,10 +183,10 @@ class EvaluationRun:
         gates = evaluation_gates(measures, guards, config)
         if baseline:
             its_measures = compare(baseline, seed=config.seed)
-            self.output.save(baseline, summary(its_measures, None, (), config.seed), BASELINE)
-        self.output.save(results, summary(measures, baseline, gates, config.seed))
+            save(self.folder / BASELINE, baseline, summary(its_measures, None, (), config.seed))
+        save(self.folder, results, summary(measures, baseline, gates, config.seed))
         if config.report:
-            self._write_report(results, measures, baseline, gates)
+            self._write_report(config.report, results, measures, baseline, gates)
         print_results(measures, results, baseline)
         logger.info("time       %s", self.watch)
         logger.info("run        %s", self.folder)
@@ -225,12 +196,13 @@ class EvaluationRun:
 
     def _write_report(
         self,
+        file: str,
         results: Results,
         measures: Sequence[MeasureResult],
         baseline: Results | None,
         gates: Sequence[Gate],
     ) -> None:
-        from dalm.eval.report.page import Report
+        from dalm.eval.report.page import Report, training_logs, write_page
 
         generator = getattr(self.config, "generator_name_or_path", None)
         report = Report(
@@ -240,4 +212,4 @@ class EvaluationRun:
             gates=gates,
             training=training_logs((self.config.retriever_name_or_path, generator)),
         )
-        self.output.write_report(report)
+        write_page(Path(file), report)

@@ -1,5 +1,6 @@
 """Decide whether an evaluation passes: thresholds, no regression, a guard dataset."""
 
+import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +10,8 @@ from dalm.errors import UserError
 from dalm.eval.comparison import MeasureResult, sentence
 from dalm.eval.metrics import higher_is_better, label
 from dalm.eval.retrieval_metrics import parse_measure
+
+logger = logging.getLogger(__name__)
 
 GUARDED = "F1"
 """The measure of answers that a guard dataset checks, besides the first of retrieval."""
@@ -45,21 +48,17 @@ def parse_thresholds(texts: Sequence[str] | None) -> dict[str, float]:
             value = math.nan
         if not (equals and math.isfinite(value)):
             raise UserError(f"--fail-below {text}: write measure and value, as in R@10=0.8")
-        found[_canonical(measure.strip())] = value
+        name = measure.strip()
+        found[_retrieval_measure(name) or name] = value
     return found
 
 
-def _canonical(measure: str) -> str:
-    """Return a retrieval measure in ir_measures' notation; another name unchanged."""
-    return str(parse_measure(measure)) if _is_retrieval_measure(measure) else measure
-
-
-def _is_retrieval_measure(measure: str) -> bool:
+def _retrieval_measure(name: str) -> str | None:
+    """Return a retrieval measure in ir_measures' notation; None for another name."""
     try:
-        parse_measure(measure)
+        return str(parse_measure(name))
     except UserError:
-        return False
-    return True
+        return None
 
 
 def check_thresholds(
@@ -71,7 +70,7 @@ def check_thresholds(
         UserError: a retrieval measure that isn't among `measured`, or there are no answers.
     """
     for measure in thresholds:
-        if measure not in measured and (not answers or _is_retrieval_measure(measure)):
+        if measure not in measured and (not answers or _retrieval_measure(measure)):
             raise UserError(
                 f"--fail-below {measure}: not measured; measured are {', '.join(measured)}"
             )
@@ -129,19 +128,28 @@ def guard_gates(results: Sequence[MeasureResult], dataset: str, margin: float) -
 
     Whether the difference is significant plays no part.
     """
-    return [
-        _guard(result, dataset, margin)
-        for i, result in enumerate(results)
-        if result.against and (i == 0 or result.measure == GUARDED)
-    ]
+    gates = []
+    for i, result in enumerate(results):
+        if result.against is None or (i > 0 and result.measure != GUARDED):
+            continue
+        fall = -result.against.difference
+        moved = "rose" if fall < 0 else "fell"
+        text = (
+            f"guard {dataset}: {label(result.measure)} {moved} from {result.against.baseline:.3f} "
+            f"to {result.mean:.3f} (allowed drop {margin:g})"
+        )
+        gates.append(Gate(text, fall <= margin))
+    return gates
 
 
-def _guard(result: MeasureResult, dataset: str, margin: float) -> Gate:
-    assert result.against is not None
-    fall = -result.against.difference
-    moved = "rose" if fall < 0 else "fell"
-    text = (
-        f"guard {dataset}: {label(result.measure)} {moved} from {result.against.baseline:.3f} to "
-        f"{result.mean:.3f} (allowed drop {margin:g})"
-    )
-    return Gate(text, fall <= margin)
+def enforce_gates(gates: Sequence[Gate]) -> None:
+    """Log which gates passed and which failed.
+
+    Raises:
+        GateError: a gate failed that decides the exit code.
+    """
+    for gate in gates:
+        logger.info("%-10s %s", "passed" if gate.passed else "FAILED", gate.text)
+    failed = [gate for gate in gates if not gate.passed]
+    if any(gate.decides for gate in failed):
+        raise GateError(f"{len(failed)} of {len(gates)} gates failed")

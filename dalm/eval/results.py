@@ -1,4 +1,4 @@
-"""Hold a system's results on judged queries, save them as a run folder, load them again.
+"""Hold a system's results on judged queries; save them as a run folder, load them or a TREC run.
 
 A run folder holds
 
@@ -11,19 +11,23 @@ A run folder holds
 """
 
 import json
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dalm import artifacts
 from dalm.errors import UserError
-from dalm.eval.metric import Column
-from dalm.eval.retrieval_metrics import in_rank_order
-from dalm.io.trec import write_qrels, write_run
+from dalm.eval.answer_metrics import without_citations
+from dalm.eval.metrics import Column
+from dalm.eval.retrieval_metrics import cutoff, in_rank_order, measure_retrieval, parse_measure
+from dalm.io.trec import Qrels, read_qrels, read_run, write_qrels, write_run
 from dalm.records import Hit, JudgedQuery, Passage
+
+logger = logging.getLogger(__name__)
 
 SUMMARY, QUERIES, PASSAGES = "results.json", "queries.jsonl", "passages.jsonl"
 VERDICTS, RUN, QRELS = "verdicts.jsonl", "run.trec", "qrels.trec"
@@ -32,6 +36,8 @@ BASELINE = "baseline"
 """Name of the baseline's run folder within the system's."""
 FORMAT = 1
 REMEDY = "evaluate again"
+TREC_MEASURES = ("nDCG@10", "RR@10", "R@1", "R@5", "R@10", "R@100")
+"""Measures of a TREC run by default."""
 T = TypeVar("T")
 
 
@@ -73,6 +79,12 @@ class Results:
         """Each query's hits in the order in which they are measured."""
         return [in_rank_order(hits) for hits in self.hits]
 
+    @cached_property
+    def passages(self) -> dict[str, Passage]:
+        """The passages that are relevant or were found, by id."""
+        found = {hit.passage.id: hit.passage for hits in self.hits for hit in hits}
+        return dict(self.gold) | found
+
     def rank(self, query: int) -> int | None:
         """Return the rank of the first relevant passage of the query at this position, if found."""
         relevant = set(self.queries[query].gold)
@@ -80,11 +92,20 @@ class Results:
         return next((rank for rank, hit in ranking if hit.passage.id in relevant), None)
 
 
+def uncited_answers(results: Results) -> list[str]:
+    """Return the answers from the passages found, without citations if they were asked for."""
+    answers = results.answers["found"]
+    return [without_citations(each) if results.facts.get("citations") else each for each in answers]
+
+
+# Run folders
+
+
 def save(folder: Path, results: Results, summary: Mapping[str, Any]) -> None:
     """Write the run folder, the manifest last; `summary` joins name and facts in results.json."""
     discard(folder)
     _write_lines(folder / QUERIES, _records(results))
-    _write_lines(folder / PASSAGES, (each.to_dict() for each in _passages(results).values()))
+    _write_lines(folder / PASSAGES, (each.to_dict() for each in results.passages.values()))
     if results.verdicts:
         _write_lines(folder / VERDICTS, results.verdicts)
     if any(results.hits):
@@ -92,8 +113,8 @@ def save(folder: Path, results: Results, summary: Mapping[str, Any]) -> None:
         write_run(folder / RUN, results.name, dict(zip(names, results.rankings, strict=True)))
         write_qrels(folder / QRELS, {query.id: query.relevant for query in results.queries})
     head = {"format": FORMAT, "name": results.name, "queries": len(results.queries)}
-    known = {**head, **summary, "facts": results.facts}
-    text = json.dumps(known, ensure_ascii=False, allow_nan=False, indent=2)
+    content = {**head, **summary, "facts": results.facts}
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=2)
     artifacts.write_text(folder / SUMMARY, text + "\n")
     artifacts.seal(folder, FILES)
 
@@ -122,34 +143,25 @@ def load(folder: Path) -> Results:
     rows = list(_parsed(folder / QUERIES, lambda record: _row(record, passages)))
     if not rows:
         raise UserError(f"{folder / QUERIES} is empty; {REMEDY}")
-    queries = [row.query for row in rows]
+    queries, hits, answers, measures = map(list, zip(*rows, strict=True))
     if len({query.id for query in queries}) < len(queries):
         raise UserError(f"{folder / QUERIES}: a query occurs on two lines; {REMEDY}")
     has_verdicts = (folder / VERDICTS).is_file()
     verdicts = list(_parsed(folder / VERDICTS, dict)) if has_verdicts else ()
-    _verify(folder)
-    return Results(
-        name=name,
-        queries=queries,
-        hits=[row.hits for row in rows],
-        measures={m: [row.measures.get(m) for row in rows] for m in rows[0].measures},
-        answers={a: [row.answers.get(a, "") for row in rows] for a in rows[0].answers},
-        gold={p: passages[p] for query in queries for p in query.gold if p in passages},
-        verdicts=verdicts,
-        facts=facts,
-    )
-
-
-def _verify(folder: Path) -> None:
     try:
         artifacts.verify(folder)
     except artifacts.DamagedError as error:
         raise artifacts.DamagedError(f"{error}; {REMEDY}") from error
-
-
-def _passages(results: Results) -> dict[str, Passage]:
-    found = {hit.passage.id: hit.passage for hits in results.hits for hit in hits}
-    return dict(results.gold) | found
+    return Results(
+        name=name,
+        queries=queries,
+        hits=hits,
+        measures={name: [row.get(name) for row in measures] for name in measures[0]},
+        answers={read: [row.get(read, "") for row in answers] for read in answers[0]},
+        gold={p: passages[p] for query in queries for p in query.gold if p in passages},
+        verdicts=verdicts,
+        facts=facts,
+    )
 
 
 def _records(results: Results) -> Iterator[dict[str, Any]]:
@@ -171,15 +183,10 @@ def _hit(hit: Hit) -> dict[str, Any]:
     return {key: value for key, value in record.items() if value not in ("", None)}
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    query: JudgedQuery
-    hits: list[Hit]
-    answers: dict[str, str]
-    measures: dict[str, float | None]
-
-
-def _row(record: dict[str, Any], passages: Mapping[str, Passage]) -> _Row:
+def _row(
+    record: dict[str, Any], passages: Mapping[str, Passage]
+) -> tuple[JudgedQuery, list[Hit], dict[str, str], dict[str, float | None]]:
+    """Return a query with its hits, answers and values."""
     query = JudgedQuery(
         id=str(record["id"]),
         query=str(record["query"]),
@@ -196,7 +203,7 @@ def _row(record: dict[str, Any], passages: Mapping[str, Passage]) -> _Row:
         raise ValueError("a passage occurs twice among its hits")
     values = record["measures"].items()
     measures = {name: None if value is None else _finite(value) for name, value in values}
-    return _Row(query, hits, dict(record["answers"]), measures)
+    return query, hits, dict(record["answers"]), measures
 
 
 def _finite(value: Any) -> float:
@@ -223,3 +230,73 @@ def _write_lines(file: Path, records: Iterable[Mapping[str, Any]]) -> None:
     with artifacts.write_file(file) as out:
         for record in records:
             out.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+# Saved runs
+
+
+def read_runs(
+    names: Sequence[str], qrels_file: str | None, measures: Sequence[str] | None
+) -> list[Results]:
+    """Read runs, each a folder or a TREC file; `measures`, if given, are computed from the hits.
+
+    Raises:
+        UserError: a run is missing or damaged, or a TREC file has no judgements.
+    """
+    qrels = read_qrels(qrels_file) if qrels_file else None
+    found = []
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            found.append(_load_folder(path, measures))
+            continue
+        if not path.is_file():
+            raise UserError(f"no run {name!r}: name a folder of dalm eval-… or a TREC run file")
+        if qrels is None:
+            raise UserError(f"{name} is a file: a TREC run needs its judgements, --qrels FILE")
+        found.append(_load_trec(path, qrels, measures or TREC_MEASURES))
+    if qrels is not None and all(Path(name).is_dir() for name in names):
+        raise UserError("--qrels has no effect on run folders, which have their own judgements")
+    return found
+
+
+def _load_folder(folder: Path, measures: Sequence[str] | None) -> Results:
+    results = load(folder)
+    if measures is None:
+        return results
+    wanted = [parse_measure(each) for each in measures]
+    deepest = max(map(len, results.hits))
+    for measure in wanted:
+        if (cutoff(measure) or 0) > deepest:
+            raise UserError(
+                f"--measures {measure}: {folder} holds {deepest} passages a query; evaluate again "
+                f"with --top-k {cutoff(measure)}"
+            )
+    relevant = [query.relevant for query in results.queries]
+    return replace(results, measures=measure_retrieval(results.hits, relevant, wanted))
+
+
+def _load_trec(path: Path, qrels: Qrels, measures: Sequence[str]) -> Results:
+    """Measure a run as trec_eval -c does: a judged query that it lacks counts as 0."""
+    run = read_run(path)
+    known = [query for query in qrels if query in run]
+    if not known:
+        raise UserError(
+            f"{path}: none of its {len(run)} queries is judged, such as {next(iter(run))!r}; the "
+            f"judgements are of {next(iter(qrels))!r} …: name those of this run"
+        )
+    if lacking := len(qrels) - len(known):
+        logger.warning("%s lacks %d judged queries; they count as 0", path, lacking)
+    if unjudged := len(run) - len(known):
+        logger.warning("%s holds %d queries without judgements, left out", path, unjudged)
+    hits = [
+        [Hit(Passage(passage, ""), score) for passage, score in run.get(query, {}).items()]
+        for query in qrels
+    ]
+    return Results(
+        name=path.name,
+        queries=[JudgedQuery(id=q, query=q, relevant=grades) for q, grades in qrels.items()],
+        hits=hits,
+        measures=measure_retrieval(hits, list(qrels.values()), list(measures)),
+        facts={"run": str(path)},
+    )

@@ -19,27 +19,26 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import ir_measures
-from ir_measures import AP, RR, Measure, P, R, Rprec, Success, nDCG
+from ir_measures import Measure
 
 from dalm.errors import UserError
-from dalm.eval.metric import Column, Metric
 from dalm.records import Hit
 
-RETRIEVAL_METRICS = tuple(
-    Metric(name=str(family), label=label, needs="relevance")
-    for family, label in (
-        (R, "recall"),
-        (P, "precision"),
-        (Success, "hit rate"),
-        (RR, "MRR"),
-        (AP, "MAP"),
-        (nDCG, "nDCG"),
-        (Rprec, "R-precision"),
-    )
-)
-_ALIASES = {metric.name.lower(): metric.name for metric in RETRIEVAL_METRICS}
-_ALIASES |= {metric.label.lower(): metric.name for metric in RETRIEVAL_METRICS}
+LABELS = {
+    "R": "recall",
+    "P": "precision",
+    "Success": "hit rate",
+    "RR": "MRR",
+    "AP": "MAP",
+    "nDCG": "nDCG",
+    "Rprec": "R-precision",
+}
+"""The names of the measures in tables and sentences, in the order of the report."""
+_ALIASES = {name.lower(): name for name in LABELS}
+_ALIASES |= {label.lower(): name for name, label in LABELS.items()}
 _ALIASES |= {"hits": "Success", "hit": "Success", "hit_rate": "Success", "hit-rate": "Success"}
+CUTOFFS = (1, 5, 10, 20, 50, 100)
+"""Values of k at which recall is measured by default, up to the number of hits."""
 
 Relevant = Collection[str] | Mapping[str, int]
 
@@ -53,8 +52,7 @@ def parse_measure(text: str) -> Measure:
     match = re.fullmatch(r"\s*([\w -]+?)\s*(\([^)]*\))?\s*(?:@\s*(\d+))?\s*", text)
     name = _ALIASES.get(match[1].lower()) if match else None
     if match is None or name is None:
-        known = ", ".join(metric.name for metric in RETRIEVAL_METRICS)
-        raise UserError(f"no measure {text!r}; known are {known}, as in nDCG@10")
+        raise UserError(f"no measure {text!r}; known are {', '.join(LABELS)}, as in nDCG@10")
     if name in ("R", "P", "Success") and match[3] is None:
         raise UserError(f"measure {text!r} needs a cutoff, as in {name}@10")
     if match[3] is not None and (name == "Rprec" or int(match[3]) < 1):
@@ -65,6 +63,27 @@ def parse_measure(text: str) -> Measure:
         )
     except Exception as error:  # ir_measures' parser raises errors of any kind
         raise UserError(f"measure {text!r} can't be read; write it as R(rel=2)@10") from error
+
+
+def retrieval_measures(wanted: Sequence[str] | None, top_k: int) -> list[Measure]:
+    """Return the measures to take of `top_k` hits, the primary one first.
+
+    Raises:
+        UserError: an unknown measure, or one with a cutoff beyond `top_k`.
+    """
+    if wanted is None:
+        deep = min(10, top_k)
+        depths = sorted({k for k in CUTOFFS if k < top_k} | {top_k})
+        wanted = [f"nDCG@{deep}", f"RR@{deep}", *(f"R@{k}" for k in depths)]
+        wanted += [f"P@{deep}", f"Success@{deep}"]
+    measures = list(dict.fromkeys(map(parse_measure, wanted)))
+    for measure in measures:
+        if (cutoff(measure) or 0) > top_k:
+            raise UserError(
+                f"--measures {measure} needs {cutoff(measure)} passages, and --top-k {top_k} finds "
+                f"fewer; add --top-k {cutoff(measure)}"
+            )
+    return measures
 
 
 def cutoff(measure: Measure) -> int | None:
@@ -80,14 +99,18 @@ def in_rank_order(hits: Iterable[Hit]) -> list[Hit]:
     preference, and their order comes from the table: where gold passages come first in a file,
     keeping it would favour them.
     """
-    return sorted(hits, key=lambda hit: (_fp32(hit.score), hit.passage.id.encode()), reverse=True)
+    return sorted(
+        hits,
+        key=lambda hit: (ctypes.c_float(hit.score).value, hit.passage.id.encode()),
+        reverse=True,
+    )
 
 
 def measure_retrieval(
     hits: Sequence[Sequence[Hit]],
     relevant: Sequence[Relevant],
     measures: Sequence[Measure | str],
-) -> dict[str, Column]:
+) -> dict[str, list[float | None]]:
     """Return each measure's values, one per query, in the queries' order.
 
     `relevant` holds each query's relevant passage ids, or their grades (id → grade, relevant from
@@ -102,7 +125,7 @@ def measure_retrieval(
     grades = [dict(ids) if isinstance(ids, Mapping) else dict.fromkeys(ids, 1) for ids in relevant]
     qrels = {str(query): each for query, each in enumerate(grades) if max([0, *each.values()]) >= 1}
     run = {str(query): _places(query, ranking) for query, ranking in enumerate(hits)}
-    values: dict[str, Column] = {
+    values: dict[str, list[float | None]] = {
         str(measure): [0.0 if str(query) in qrels else None for query in range(len(hits))]
         for measure in wanted
     }
@@ -112,10 +135,6 @@ def measure_retrieval(
     for metric in ir_measures.iter_calc(wanted, qrels, found):
         values[str(metric.measure)][int(metric.query_id)] = float(metric.value)
     return values
-
-
-def _fp32(score: float) -> float:
-    return ctypes.c_float(score).value
 
 
 def _places(query: int, ranking: Sequence[Hit]) -> dict[str, float]:

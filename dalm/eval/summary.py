@@ -1,32 +1,34 @@
-"""Summarise an evaluation: results.json, the terminal's tables and sentences, the quality gates."""
+"""Summarise an evaluation: the content of results.json, tables and sentences on the terminal."""
 
-import logging
 import platform
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from dalm import artifacts, distributed
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dalm import distributed
 from dalm.config import EvalRetriever, public
 from dalm.eval.comparison import FLIPS, LEVEL, SAMPLES, MeasureResult, sentence
 from dalm.eval.judge.verdicts import judge_summary
-from dalm.eval.metrics import is_bound, label
-from dalm.eval.quality_gates import Gate, GateError
+from dalm.eval.metrics import BOUNDS, FOUND, is_bound, label
+from dalm.eval.quality_gates import Gate
 from dalm.eval.results import Results
-from dalm.eval.terminal_table import bounds_table, measures_table, print_table
-from dalm.eval.timing import Stopwatch
+from dalm.eval.significance import Interval
 from dalm.io.evaluation_set import EvaluationSet
-
-logger = logging.getLogger(__name__)
+from dalm.progress import Stopwatch
 
 PACKAGES = ("indomain", "torch", "transformers", "sentence-transformers", "ir-measures")
 PRINTED_SENTENCES = 3
 """Sentences on the terminal; the report has all of them."""
+COLOURS = {"better": "green", "worse": "red", "even": ""}
 
 
 def summary(
@@ -64,23 +66,7 @@ def run_facts(dataset: EvaluationSet, config: EvalRetriever, watch: Stopwatch) -
     }
 
 
-def training_logs(models: Sequence[str | None]) -> dict[str, list[Mapping[str, Any]]]:
-    """Return the training logs in or above the models' folders, by folder.
-
-    A damaged one is left out with a warning, and so is a last line that is incomplete.
-    """
-    paths = [Path(model) for model in models if model and Path(model).is_dir()]
-    files = dict.fromkeys(
-        folder / "metrics.jsonl" for path in paths for folder in (path, path.parent)
-    )
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for file in filter(Path.is_file, files):
-        try:
-            lines = artifacts.read_jsonl(file, "the report leaves it out", torn=True)
-            found[str(file.parent)] = [record for _, record in lines]
-        except artifacts.DamagedError as error:
-            logger.warning("%s", error)
-    return found
+# On the terminal
 
 
 def print_results(
@@ -102,14 +88,69 @@ def print_results(
         print("\n".join(judged))
 
 
-def enforce_gates(gates: Sequence[Gate]) -> None:
-    """Log which gates passed and which failed.
+def measures_table(
+    results: Sequence[MeasureResult], name: str, baseline: str | None = None
+) -> Table:
+    """Return a table with a row per measure; with a baseline it is 80 characters wide."""
+    headings = ["value", "95 %"]
+    if baseline is not None:
+        headings += ["baseline", "difference", "95 %", "p (Holm)"]
+    table = _table(f"{name} against {baseline}" if baseline else name, headings)
+    for result in results:
+        if is_bound(result.measure):
+            continue
+        cells = [label(result.measure), f"{result.mean:.3f}", _ends(result.interval)]
+        if result.against:
+            other = result.against
+            change = f"{other.difference:+.3f}", _ends(other.interval, "+")
+            cells += [f"{other.baseline:.3f}", *change, p_value(other.p_holm)]
+        table.add_row(*(Text(cell, style=COLOURS[result.verdict]) for cell in cells))
+    return table
 
-    Raises:
-        GateError: a gate failed that decides the exit code.
+
+def by_context(results: Sequence[MeasureResult]) -> dict[str, list[MeasureResult | None]]:
+    """Return the measures with bounds: from the passages found, then each of `BOUNDS`."""
+    known = {result.measure: result for result in results}
+    rows = {name: [known.get(f"{name}[{bound}]") for bound in BOUNDS] for name in known}
+    return {name: [known[name], *row] for name, row in rows.items() if any(row)}
+
+
+def bounds_table(results: Sequence[MeasureResult]) -> Table | None:
+    """Return a table of the answers' measures by what the generator read; None without bounds."""
+    rows = by_context(results)
+    if not rows:
+        return None
+    table = _table("answers by passages read", (FOUND, *BOUNDS.values()))
+    for name, row in rows.items():
+        table.add_row(label(name), *(f"{each.mean:.3f}" if each else "" for each in row))
+    return table
+
+
+def print_table(table: Table, console: Console | None = None) -> None:
+    """Print a table; plain text if it isn't printed on a terminal.
+
+    It is as wide as it needs to be, at most 80 characters for usual names and values: a narrower
+    terminal wraps the lines, and no number is cut or folded.
     """
-    for gate in gates:
-        logger.info("%-10s %s", "passed" if gate.passed else "FAILED", gate.text)
-    failed = [gate for gate in gates if not gate.passed]
-    if any(gate.decides for gate in failed):
-        raise GateError(f"{len(failed)} of {len(gates)} gates failed")
+    console = console or Console()
+    table.width = console.measure(table, options=console.options.update(max_width=1000)).maximum
+    console.print(table, soft_wrap=True)
+
+
+def p_value(p: float | None) -> str:
+    """Return a p-value with three decimals."""
+    if p is None:
+        return ""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
+    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
+    table.add_column("measure")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    return table
+
+
+def _ends(interval: Interval | None, sign: str = "") -> str:
+    return f"{interval.low:{sign}.3f}..{interval.high:{sign}.3f}" if interval else ""

@@ -5,11 +5,12 @@ from dalm.eval.answer_metrics import (
     containment,
     exact_match,
     grounding,
-    measure_answers,
     normalise_answer,
     rouge_l,
     token_f1,
 )
+from dalm.eval.metrics import metrics_that_need, score_answers
+from dalm.records import JudgedQuery
 
 
 @pytest.mark.parametrize(
@@ -59,20 +60,23 @@ def test_the_best_reference_counts():
 
 
 def test_a_value_per_query():
-    assert measure_answers(["cat", "big dog"], [["cat"], ["dog", "horse"]]) == {
-        "EM": [1, 0],
-        "F1": [1, pytest.approx(2 / 3)],
-        "containment": [1, 1],
-        "ROUGE-L": [1, pytest.approx(2 / 3)],
+    references = [("cat",), ("dog", "horse"), ()]
+    queries = [JudgedQuery(id="", query="", references=each) for each in references]
+    metrics = metrics_that_need("references")
+    assert score_answers(metrics, ["cat", "big dog", "a"], queries, [()] * 3) == {
+        "EM": [1, 0, None],
+        "F1": [1, pytest.approx(2 / 3), None],
+        "containment": [1, 1, None],
+        "ROUGE-L": [1, pytest.approx(2 / 3), None],
     }
+    with pytest.raises(ValueError, match="longer"):
+        score_answers(metrics, ["cat"], queries, [()] * 3)
 
 
 def test_references_are_a_list():
     for references in ([], "cat"):
         with pytest.raises(ValueError, match="list of one reference"):
             exact_match("cat", references)
-    with pytest.raises(ValueError, match="shorter"):
-        measure_answers(["a", "b"], [["a"]])
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,12 @@
 import pytest
 
-from dalm.eval.answer_metrics import score_answers
-from dalm.eval.citations import citation_precision, citation_recall, cited, without_citations
-from dalm.eval.metrics import metrics_that_need
+from dalm.eval.answer_metrics import (
+    citation_precision,
+    citation_recall,
+    cited,
+    without_citations,
+)
+from dalm.eval.metrics import metrics_that_need, score_answers
 from dalm.records import Hit, JudgedQuery, Passage
 
 READ = [Hit(Passage(name, f"text {name}"), 1.0) for name in "abc"]

@@ -315,7 +315,7 @@ def test_runs_that_start_together_have_folders_of_their_own(
     with EvaluationRun(config) as first, EvaluationRun(config) as second:
         assert [run.folder.name for run in (first, second)] == ["evaluation-1", "evaluation-2"]
         second.read_datasets(str(tiny_table))
-        second.finish(second.evaluate("x", second.retriever()), [])
+        second.finish(second.evaluate("x", second.models.retriever()), [])
     assert [folder.name for folder in tmp_path.iterdir()] == ["evaluation-2"]
     assert load(tmp_path / "evaluation-2").name == "x"
 

@@ -7,16 +7,16 @@ import pytest
 
 from dalm.errors import UserError
 from dalm.eval import metrics
-from dalm.eval.answer_metrics import score_answers
 from dalm.eval.comparison import compare
-from dalm.eval.metric import Metric
 from dalm.eval.metrics import (
     METRICS,
+    Metric,
     higher_is_better,
-    installed_metrics,
     label,
     metric_of,
     metrics_that_need,
+    registered,
+    score_answers,
 )
 from dalm.eval.quality_gates import threshold_gates
 from dalm.eval.report.page import Report, render
@@ -60,11 +60,24 @@ def test_the_documentation_describes_every_metric():
         assert names.get(name, metric.label or name).lower() in text, name
 
 
-def test_another_package_brings_a_metric_by_an_entry_point(monkeypatch):
-    entry = EntryPoint("words", "tests.eval.test_metrics:LENGTH", "dalm.metrics")
+@pytest.fixture
+def installed(monkeypatch):
+    """Take entry points instead of the installed packages' own."""
     asked = []
-    monkeypatch.setattr(metrics, "entry_points", lambda group: asked.append(group) or [entry])
-    assert [(m.name, m.label) for m in installed_metrics()] == [("words", "answer length")]
+
+    def install(*entries):
+        monkeypatch.setattr(metrics, "entry_points", lambda group: asked.append(group) or entries)
+        registered.cache_clear()
+        return asked
+
+    yield install
+    registered.cache_clear()
+
+
+def test_another_package_brings_a_metric_by_an_entry_point(installed):
+    asked = installed(EntryPoint("words", "tests.eval.test_metrics:LENGTH", "dalm.metrics"))
+    assert list(registered()) == [*METRICS, "words"]
+    assert label("words") == "answer length"
     assert asked == ["dalm.metrics"]
 
 
@@ -75,15 +88,14 @@ def test_another_package_brings_a_metric_by_an_entry_point(monkeypatch):
         ("pathlib:Path", "'words' .*is a type, not a"),
     ],
 )
-def test_an_entry_point_that_is_no_metric_is_named(monkeypatch, value, said):
-    entry = EntryPoint("words", value, "dalm.metrics")
-    monkeypatch.setattr(metrics, "entry_points", lambda group: [entry])
+def test_an_entry_point_that_is_no_metric_is_named(installed, value, said):
+    installed(EntryPoint("words", value, "dalm.metrics"))
     with pytest.raises(UserError, match=said):
-        list(installed_metrics())
+        registered()
 
 
 def test_one_entry_is_enough_for_a_new_metric(monkeypatch):
-    monkeypatch.setitem(METRICS, "words", LENGTH)
+    monkeypatch.setitem(registered(), "words", LENGTH)
     assert LENGTH in metrics_that_need("references")
     query = JudgedQuery(id="q", query="?", references=("é",))
     assert score_answers([LENGTH], ["a b"], [query], [()]) == {"words": [2.0]}

@@ -4,7 +4,10 @@ from dalm.config import EvalRetriever
 from dalm.errors import UserError
 from dalm.eval.comparison import compare
 from dalm.eval.quality_gates import (
+    Gate,
+    GateError,
     check_thresholds,
+    enforce_gates,
     evaluation_gates,
     guard_gates,
     parse_thresholds,
@@ -101,3 +104,9 @@ def test_guards_decide_only_with_fail_on_regression():
         assert [gate.passed for gate in gates] == (
             [True, True, False] if decides else [True, False]
         )
+
+
+def test_a_failed_gate_fails_the_command_if_it_decides():
+    enforce_gates([Gate("a", True), Gate("b", False, decides=False)])
+    with pytest.raises(GateError, match="1 of 2 gates failed"):
+        enforce_gates([Gate("a", True), Gate("b", False)])

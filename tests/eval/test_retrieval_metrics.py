@@ -6,8 +6,7 @@ import pytest
 import pytrec_eval
 
 from dalm.errors import UserError
-from dalm.eval.metric import mean, means
-from dalm.eval.metrics import label
+from dalm.eval.metrics import label, mean, means
 from dalm.eval.retrieval_metrics import cutoff, in_rank_order, measure_retrieval, parse_measure
 from dalm.records import Hit, Passage
 

@@ -1,8 +1,7 @@
 import pytest
 
 from dalm.errors import UserError
-from dalm.eval.results import save
-from dalm.eval.saved_runs import read_runs
+from dalm.eval.results import read_runs, save
 from tests.eval.example_results import TUNED
 
 QRELS = "q1 0 a 1\nq1 0 b 0\nq2 0 a 2\nq3 0 c 0\n"

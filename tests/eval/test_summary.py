@@ -1,34 +1,54 @@
-import json
+import io
 
 import pytest
+from rich.console import Console
 
-from dalm.eval.quality_gates import Gate, GateError
-from dalm.eval.summary import enforce_gates, training_logs
-
-
-@pytest.fixture
-def model(tmp_path):
-    folder = tmp_path / "run" / "retriever"
-    folder.mkdir(parents=True)
-    return folder
+from dalm.eval.comparison import compare
+from dalm.eval.summary import bounds_table, measures_table, print_table
+from tests.eval.example_results import BASE, TUNED, results
 
 
-def test_the_log_of_the_run_that_trained_a_model_is_found(model):
-    lines = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}]
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (model.parent / "metrics.jsonl").write_text(text + '{"step": 3, "lo')
-    found = training_logs((str(model), str(model.parent / "nowhere"), "some/model", None))
-    assert found == {str(model.parent): lines}
+def printed(width, made, **options):
+    file = io.StringIO()
+    print_table(made, Console(file=file, width=width, **options))
+    return file.getvalue()
 
 
-def test_a_damaged_log_is_left_out_of_the_report(model, caplog):
-    (model.parent / "metrics.jsonl").write_text('{"step": 1}\nnonsense\n')
-    assert training_logs((str(model),)) == {}
-    assert "metrics.jsonl, line 2 is damaged" in caplog.text
-    assert "the report leaves it out" in caplog.text
+def test_the_table_at_eighty_characters():
+    lines = printed(
+        80, measures_table(compare(TUNED, BASE), "tuned [bold]model", "base")
+    ).splitlines()
+    assert lines[0].strip() == "tuned [bold]model against base"
+    assert lines[1].split() == "measure value 95 % baseline difference 95 % p (Holm)".split()
+    assert len(lines) == 4
+    assert lines[2].split()[:2] == ["recall@10", "0.625"]
+    assert "0.250      +0.375" in lines[2]
+    assert max(map(len, lines)) <= 80
 
 
-def test_a_failed_gate_fails_the_command_if_it_decides():
-    enforce_gates([Gate("a", True), Gate("b", False, decides=False)])
-    with pytest.raises(GateError, match="1 of 2 gates failed"):
-        enforce_gates([Gate("a", True), Gate("b", False)])
+@pytest.mark.parametrize("width", [10, 40, 200])
+def test_no_number_is_cut_or_folded_at_any_width(width):
+    made = measures_table(compare(TUNED, BASE), "tuned", "base")
+    assert printed(width, made) == printed(80, made)
+
+
+def test_plain_text_away_from_a_terminal(capsys, monkeypatch):
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    print_table(measures_table(compare(TUNED), "tuned"))
+    text = capsys.readouterr().out
+    assert "\x1b" not in text
+    assert text.isascii()
+    assert text.splitlines()[1].split() == ["measure", "value", "95", "%"]
+    assert "\x1b" in printed(80, measures_table(compare(TUNED), "tuned"), force_terminal=True)
+
+
+def test_bounds_stand_beside_each_other():
+    measures = {"R@1": [1.0], "EM": [0.5], "EM[gold]": [0.75], "EM[none]": [0.25]}
+    made = results(groups="a", values=(0,), measures=measures)
+    lines = compare(made)
+    assert bounds_table(compare(TUNED)) is None
+    text = printed(80, bounds_table(lines))
+    assert text.splitlines()[1].split()[:3] == ["measure", "found", "passages"]
+    assert text.splitlines()[2].split() == ["EM", "0.500", "0.750", "0.250"]
+    assert "[" not in printed(80, measures_table(lines, "x"))

@@ -10,16 +10,15 @@ from dalm.config import EvalRag
 from dalm.config.evaluation import is_url
 from dalm.errors import UserError
 from dalm.eval.answer_metrics import abstains
-from dalm.eval.citations import uncited_answers
 from dalm.eval.evaluation_output import EvaluationOutput
 from dalm.eval.judge.judge_prompts import Case, correctness, faithfulness, preference
 from dalm.eval.judge.verdicts import VerdictPair, read_verdict, with_preferences, with_verdicts
-from dalm.eval.results import Results
-from dalm.eval.timing import Stopwatch
+from dalm.eval.results import Results, uncited_answers
 from dalm.llm.chat_completions import ServerOptions
 from dalm.llm.language_model import LanguageModel, Reply
 from dalm.llm.openai_client import OpenAIClient, greedy
 from dalm.llm.response_cache import Journal, cached_replies
+from dalm.progress import Stopwatch
 from dalm.records import JudgedQuery
 
 logger = logging.getLogger(__name__)

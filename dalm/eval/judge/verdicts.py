@@ -5,10 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from dalm.eval.citations import uncited_answers
 from dalm.eval.judge.judge_prompts import VERDICTS, VERSION, Case, Kind
-from dalm.eval.metric import Column
-from dalm.eval.results import Results
+from dalm.eval.metrics import Column
+from dalm.eval.results import Results, uncited_answers
 from dalm.llm.json_replies import Object, by_name, objects, one_line, without_thoughts
 
 FIELD_NAMES = {  # models choose other names, too

@@ -1,4 +1,4 @@
-"""Draw the report's charts as SVG: recall over k, ranks, intervals, training curves.
+"""Compute and draw the report's charts, as SVG: recall over k, ranks, intervals, training curves.
 
 Colours are classes of the style sheet; `s0` is the baseline's.
 """
@@ -6,12 +6,26 @@ Colours are classes of the style sheet; `s0` is the baseline's.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any
 
 from markupsafe import Markup, escape
 
-from dalm.eval.comparison import MeasureResult
-from dalm.eval.report.chart_data import NOT_FOUND, Curve
+from dalm.eval.comparison import LEVEL, SAMPLES, MeasureResult
+from dalm.eval.results import Results
+from dalm.eval.significance import Interval, bootstrap_intervals
+from dalm.training.metrics_log import CLOCK
 
+DEPTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000)
+"""Values of k at which recall is computed, up to the length of the ranking."""
+BORDERS = (0, 1, 2, 3, 5, 10, 20, 50, 100)
+DEEP_BORDERS = (0, 1, 3, 10, 30, 100, 300, 1000)
+"""Upper ends of the bins of ranks; `DEEP_BORDERS` for rankings longer than `BORDERS`."""
+NOT_FOUND = "none"
+LEARNING_RATE = "learning_rate"
+RUN_FIGURES = {*CLOCK, "step", "epoch", "grad_norm", "padding", "prompt_tokens"}
+"""Fields of metrics.jsonl that describe the run rather than the model."""
+MOST_CURVES = 12
 COLOURS = 6
 """Number of distinct colours, the baseline's included; further systems reuse them."""
 WIDTH, HEIGHT = 460, 280
@@ -20,6 +34,84 @@ SMALL_WIDTH, SMALL_HEIGHT = 260, 150
 STEPS = (1.0, 2.0, 5.0, 10.0)
 """Distances of ticks, times a power of ten."""
 TOLERANCE = 1e-9
+
+
+# Data
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Points of a named line, and optionally the ends of a confidence band at each point."""
+
+    name: str
+    xs: Sequence[float]
+    ys: Sequence[float]
+    band: Sequence[Interval] = ()
+
+
+def depth_of(systems: Sequence[Results]) -> int:
+    """Return the number of passages in the longest ranking of all systems."""
+    return max((len(hits) for results in systems for hits in results.hits), default=0)
+
+
+def recall_over_k(results: Results, depth: int, *, seed: int | None = None) -> Curve:
+    """Return mean recall@k for k ≤ `depth`; with a seed, also its interval at each k.
+
+    Queries without a relevant passage are left out, as they are of `R@k`.
+    """
+    depths = [k for k in DEPTHS if k < depth] + [depth]
+    judged = [i for i, query in enumerate(results.queries) if query.gold]
+    if not judged or not depth:
+        return Curve(results.name, [], [])
+    rows = []
+    for i in judged:
+        relevant, ranking = set(results.queries[i].gold), results.rankings[i]
+        found = [0, *accumulate(hit.passage.id in relevant for hit in ranking)]
+        rows.append([found[min(k, len(ranking))] / len(relevant) for k in depths])
+    columns = list(zip(*rows, strict=True))
+    groups = [results.groups[i] for i in judged]
+    band: Sequence[Interval] = ()
+    if seed is not None and len(set(groups)) > 1:
+        band = bootstrap_intervals(columns, groups, seed=seed, samples=SAMPLES, level=LEVEL)
+    return Curve(results.name, depths, [sum(column) / len(rows) for column in columns], band)
+
+
+def rank_fractions(results: Results, depth: int) -> dict[str, float]:
+    """Return the fraction of queries by the rank of their first relevant passage, binned."""
+    ranks = [results.rank(i) for i, query in enumerate(results.queries) if query.gold]
+    wanted = BORDERS if depth <= BORDERS[-1] else DEEP_BORDERS
+    borders = [border for border in wanted if border < depth] + [depth]
+    fractions = {}
+    for low, high in pairwise(borders):
+        name = str(high) if high == low + 1 else f"{low + 1}–{high}"
+        fractions[name] = sum(rank is not None and low < rank <= high for rank in ranks)
+    fractions[NOT_FOUND] = ranks.count(None)
+    return {name: count / max(1, len(ranks)) for name, count in fractions.items()}
+
+
+def training_curves(lines: Sequence[Mapping[str, Any]]) -> list[Curve]:
+    """Return a curve for each logged figure that isn't constant, the loss first.
+
+    `RUN_FIGURES` and learning rates are left out.
+    """
+    names = dict.fromkeys(name for line in lines for name in line)
+    wanted = [
+        name for name in names if name not in RUN_FIGURES and not name.endswith(LEARNING_RATE)
+    ]
+    curves = []
+    for name in sorted(wanted, key=lambda name: name != "loss"):
+        known = [(line["step"], line[name]) for line in lines if _is_number(line.get(name))]
+        steps, values = zip(*known, strict=True) if known else ((), ())
+        if len(set(values)) > 1:
+            curves.append(Curve(name, steps, values))
+    return curves[:MOST_CURVES]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+# Axes
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +140,13 @@ class Axis:
         elif not span > 0:
             return [self.low]
         else:
-            distance = _distance(span)
+            power = 10.0 ** math.floor(math.log10(span / 5))
+            least = span / 5 * (1 - TOLERANCE)
+            distance = next(step * power for step in STEPS if step * power >= least)
             first, last = math.floor(self.low / distance), math.ceil(self.high / distance)
             found = [i * distance for i in range(first, last + 1)]
         tolerance = TOLERANCE * (span or 1.0)
         return [tick for tick in found if self.low - tolerance <= tick <= self.high + tolerance]
-
-
-def _distance(span: float) -> float:
-    power = 10.0 ** math.floor(math.log10(span / 5))
-    return next(step * power for step in STEPS if step * power >= span / 5 * (1 - TOLERANCE))
 
 
 def tick_label(tick: float) -> str:
@@ -83,9 +172,8 @@ def recall_chart(curves: Sequence[tuple[int, Curve]]) -> Markup:
     marks = [_frame(x, y, "k")]
     for index, curve in curves:
         if curve.band:
-            ends = [(i.high, i.low) for i in curve.band]
-            upper = _points(x, y, curve.xs, [high for high, _ in ends])
-            lower = _points(x, y, curve.xs[::-1], [low for _, low in ends[::-1]])
+            upper = _points(x, y, curve.xs, [ends.high for ends in curve.band])
+            lower = _points(x, y, curve.xs[::-1], [ends.low for ends in curve.band[::-1]])
             marks.append(f'<polygon class="band {colour(index)}" points="{upper} {lower}"/>')
     for index, curve in curves:
         marks.append(_line(x, y, curve, index, dots=True))
@@ -96,7 +184,8 @@ def rank_chart(systems: Sequence[tuple[int, Mapping[str, float]]], depth: int) -
     """Draw bars of the fraction of queries by the rank of their first relevant passage."""
     bins = list(systems[0][1])
     highest = max(max(fractions.values()) for _, fractions in systems)
-    y = Axis(0, _round_up(highest), HEIGHT - BOTTOM, TOP)
+    # Up to the next tenth, so that the highest bar ends below the frame.
+    y = Axis(0, min(1.0, (int(highest * 10) + 1) / 10), HEIGHT - BOTTOM, TOP)
     width = (WIDTH - RIGHT - LEFT) / len(bins)
     bar = width * 0.76 / len(systems)
     marks = [*_rows(y, WIDTH, "%")]
@@ -194,8 +283,3 @@ def _line(x: Axis, y: Axis, curve: Curve, index: int, *, dots: bool = False) -> 
 
 def _points(x: Axis, y: Axis, xs: Sequence[float], ys: Sequence[float]) -> str:
     return " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in zip(xs, ys, strict=True))
-
-
-def _round_up(fraction: float) -> float:
-    """Round up to the next tenth, so that the highest bar ends below the frame."""
-    return min(1.0, (int(fraction * 10) + 1) / 10)

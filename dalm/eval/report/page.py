@@ -1,5 +1,6 @@
 """Render an evaluation as one self-contained HTML page."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -15,9 +16,11 @@ from dalm.eval.comparison import MeasureResult, sentence
 from dalm.eval.judge.verdicts import judge_summary
 from dalm.eval.metrics import BOUNDS, FOUND, is_bound, label, metric_of
 from dalm.eval.quality_gates import Gate
-from dalm.eval.report import chart_data, charts, query_table
+from dalm.eval.report import charts, query_table
 from dalm.eval.results import Results
-from dalm.eval.terminal_table import by_context, p_value
+from dalm.eval.summary import by_context, p_value
+
+logger = logging.getLogger(__name__)
 
 SEED = 0
 """Seed of the bootstrap behind the confidence band of the recall curve."""
@@ -41,6 +44,25 @@ class Report:
         """All systems with the positions of their colours: the baseline is 0."""
         found = list(enumerate(self.systems, start=1))
         return [(0, self.baseline), *found] if self.baseline else found
+
+
+def training_logs(models: Sequence[str | None]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the training logs in or above the models' folders, by folder.
+
+    A damaged one is left out with a warning, and so is a last line that is incomplete.
+    """
+    paths = [Path(model) for model in models if model and Path(model).is_dir()]
+    logs = dict.fromkeys(
+        folder / "metrics.jsonl" for path in paths for folder in (path, path.parent)
+    )
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for file in filter(Path.is_file, logs):
+        try:
+            lines = artifacts.read_jsonl(file, "the report leaves it out", torn=True)
+            found[str(file.parent)] = [record for _, record in lines]
+        except artifacts.DamagedError as error:
+            logger.warning("%s", error)
+    return found
 
 
 def write_page(file: Path, report: Report) -> None:
@@ -80,7 +102,7 @@ def _parts(report: Report) -> dict[str, Any]:
         "training": {
             folder: [(curve.name, charts.training_chart(curve)) for curve in curves]
             for folder, lines in report.training.items()
-            if (curves := chart_data.training_curves(lines))
+            if (curves := charts.training_curves(lines))
         },
         "data": query_table.as_script(data),
         "textless": _textless(data),
@@ -116,14 +138,14 @@ def _is_headline(measure: str) -> bool:
 
 def _charts(report: Report) -> dict[str, Markup]:
     systems = report.all_systems
-    depth = chart_data.depth_of([results for _, results in systems])
+    depth = charts.depth_of([results for _, results in systems])
     curves = [
-        (index, chart_data.recall_over_k(results, depth, seed=SEED if index == 1 else None))
+        (index, charts.recall_over_k(results, depth, seed=SEED if index == 1 else None))
         for index, results in systems
     ]
     if not depth or not curves[0][1].xs:
         return {}
-    fractions = [(index, chart_data.rank_fractions(results, depth)) for index, results in systems]
+    fractions = [(index, charts.rank_fractions(results, depth)) for index, results in systems]
     return {
         "Recall over k": charts.recall_chart(curves),
         "Rank of the first relevant passage": charts.rank_chart(fractions, depth),

@@ -27,19 +27,15 @@ def table_data(systems: Sequence[Results], baseline: Results | None) -> dict[str
     """
     first = systems[0]
     all_systems = [*([baseline] if baseline else []), *systems]
-    orders = [aligned(first, results) for results in all_systems]
-    hits = [_hits(results, order) for results, order in zip(all_systems, orders, strict=True)]
     names = [name for name in first.measures if not is_bound(name)]
+    data = [_system(results, aligned(first, results), names) for results in all_systems]
     return {
         "baseline": baseline is not None,
         "contexts": {"found": FOUND, **BOUNDS},
         "measures": {name: _measure(name) for name in names},
         "queries": [_query(query) for query in first.queries],
-        "systems": [
-            _system(results, order, names) | {"hits": rows}
-            for results, order, rows in zip(all_systems, orders, hits, strict=True)
-        ],
-        "passages": _passages(all_systems, _wanted(first, hits, _by_change(first, baseline))),
+        "systems": data,
+        "passages": _passages(all_systems, _wanted(first, data, _by_change(first, baseline))),
     }
 
 
@@ -73,6 +69,7 @@ def _system(results: Results, order: Sequence[int], names: Sequence[str]) -> dic
         },
         "answers": {read: [texts[i] for i in order] for read, texts in results.answers.items()},
         "verdicts": _verdicts(results),
+        "hits": [_hits(results, i) for i in order],
     }
 
 
@@ -88,28 +85,14 @@ def _verdicts(results: Results) -> dict[str, list[list[Any]]]:
     return found
 
 
-def as_script(data: Mapping[str, Any]) -> Markup:
-    """Return data as JSON that is safe inside a script element: no tag can begin in it."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
-
-
-def _hits(results: Results, order: Sequence[int]) -> list[list[list[Any]]]:
-    """Return each query's hits as [rank, passage, score]: the first ones, and the relevant ones."""
-    found = []
-    for i in order:
-        relevant = set(results.queries[i].gold)
-        ranking = enumerate(results.rankings[i], start=1)
-        found.append(
-            [
-                [rank, hit.passage.id, float(f"{hit.score:.6g}")]
-                for rank, hit in ranking
-                if rank <= SHOWN_HITS or hit.passage.id in relevant
-            ]
-        )
-    return found
+def _hits(results: Results, query: int) -> list[list[Any]]:
+    """Return a query's hits as [rank, passage, score]: the first ones, and the relevant ones."""
+    relevant = set(results.queries[query].gold)
+    return [
+        [rank, hit.passage.id, float(f"{hit.score:.6g}")]
+        for rank, hit in enumerate(results.rankings[query], start=1)
+        if rank <= SHOWN_HITS or hit.passage.id in relevant
+    ]
 
 
 def _by_change(first: Results, baseline: Results | None) -> list[int]:
@@ -126,11 +109,12 @@ def _by_change(first: Results, baseline: Results | None) -> list[int]:
 
 
 def _wanted(
-    first: Results, hits: Sequence[Sequence[Sequence[Sequence[Any]]]], order: Sequence[int]
+    first: Results, systems: Sequence[Mapping[str, Any]], order: Sequence[int]
 ) -> Iterator[str]:
+    """Yield the ids of the passages shown with each question, in this order of the questions."""
     for i in order:
-        for system in hits:
-            yield from (name for _, name, _ in system[i])
+        for system in systems:
+            yield from (name for _, name, _ in system["hits"][i])
         yield from first.queries[i].gold
 
 
@@ -138,8 +122,7 @@ def _passages(systems: Sequence[Results], wanted: Iterable[str]) -> dict[str, li
     """Return title, text, source and page of the wanted passages, as far as there is room."""
     known: dict[str, Passage] = {}
     for results in systems:
-        known |= {hit.passage.id: hit.passage for hits in results.hits for hit in hits}
-        known |= results.gold
+        known |= results.passages
     found: dict[str, list[Any]] = {}
     room = MOST_TEXT
     for passage in (known[name] for name in dict.fromkeys(wanted) if name in known):
@@ -154,3 +137,11 @@ def _passages(systems: Sequence[Results], wanted: Iterable[str]) -> dict[str, li
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
+
+
+def as_script(data: Mapping[str, Any]) -> Markup:
+    """Return data as JSON that is safe inside a script element: no tag can begin in it."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)

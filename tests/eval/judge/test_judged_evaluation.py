@@ -15,9 +15,9 @@ from transformers import AutoTokenizer
 from dalm.cli import app, run
 from dalm.eval.judge.judge import cases_of, judge_answers, preferences_of
 from dalm.eval.results import load
-from dalm.eval.timing import Stopwatch
 from dalm.llm.language_model import Reply
 from dalm.llm.local_model import LocalModel
+from dalm.progress import Stopwatch
 from tests.eval.judge.answers import answered, judge
 
 PACKAGE = Path(__file__).parents[3]

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from dalm.eval.metric import means
-from dalm.eval.report.chart_data import depth_of, rank_fractions, recall_over_k, training_curves
+from dalm.eval.metrics import means
+from dalm.eval.report.charts import depth_of, rank_fractions, recall_over_k, training_curves
 from dalm.eval.retrieval_metrics import measure_retrieval
 from dalm.records import Hit, JudgedQuery, Passage
 from tests.eval.example_results import results

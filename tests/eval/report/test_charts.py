@@ -4,7 +4,7 @@ import pytest
 
 from dalm.eval.comparison import compare
 from dalm.eval.report import charts
-from dalm.eval.report.chart_data import Curve
+from dalm.eval.report.charts import Curve
 from dalm.eval.significance import Interval
 from tests.eval.example_results import BASE, TUNED
 

@@ -1,5 +1,6 @@
 """The page as text: what is on it, and that it needs nothing else."""
 
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -8,7 +9,7 @@ import pytest
 
 from dalm.eval.comparison import compare
 from dalm.eval.quality_gates import Gate
-from dalm.eval.report.page import Report, render, write_page
+from dalm.eval.report.page import Report, render, training_logs, write_page
 from tests.eval.example_results import BASE, TUNED, results
 
 VOID = {"meta", "link", "input", "br"}
@@ -119,3 +120,25 @@ def test_it_is_written_whole_or_not_at_all(tmp_path, report, monkeypatch):
         write_page(file, report)
     assert [each.name for each in file.parent.iterdir()] == ["page.html"]
     assert file.stat().st_size > 1000
+
+
+@pytest.fixture
+def model(tmp_path):
+    folder = tmp_path / "run" / "retriever"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_the_log_of_the_run_that_trained_a_model_is_found(model):
+    lines = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (model.parent / "metrics.jsonl").write_text(text + '{"step": 3, "lo')
+    found = training_logs((str(model), str(model.parent / "nowhere"), "some/model", None))
+    assert found == {str(model.parent): lines}
+
+
+def test_a_damaged_log_is_left_out_of_the_report(model, caplog):
+    (model.parent / "metrics.jsonl").write_text('{"step": 1}\nnonsense\n')
+    assert training_logs((str(model),)) == {}
+    assert "metrics.jsonl, line 2 is damaged" in caplog.text
+    assert "the report leaves it out" in caplog.text

@@ -1,6 +1,6 @@
 import pytest
 
-from dalm.eval.timing import Stopwatch
+from dalm.progress import Stopwatch
 
 
 def test_stages_add_up_with_their_speed():
