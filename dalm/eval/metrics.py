@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Literal
 
 from dalm.errors import UserError
@@ -24,6 +23,7 @@ from dalm.eval.answer_metrics import (
     token_f1,
 )
 from dalm.eval.retrieval_metrics import LABELS
+from dalm.plugins import entry_points_of, load_entry_point
 from dalm.records import Hit, JudgedQuery
 
 FOUND = "found passages"
@@ -134,14 +134,8 @@ def registered() -> dict[str, Metric]:
 
 
 def _installed() -> Iterator[Metric]:
-    for entry in entry_points(group="dalm.metrics"):
-        try:
-            metric = entry.load()
-        except Exception as error:  # whatever the other package raises
-            raise UserError(
-                f"metric {entry.name!r} ({entry.value}) can't be loaded: {error}; update or remove "
-                "the package that brings it"
-            ) from error
+    for entry in entry_points_of("dalm.metrics").values():
+        metric = load_entry_point(entry)
         if not isinstance(metric, Metric):
             raise UserError(
                 f"metric {entry.name!r} ({entry.value}) is a {type(metric).__name__}, not a "

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from dalm.errors import UserError
-from dalm.eval import metrics
 from dalm.eval.comparison import compare
 from dalm.eval.metrics import (
     METRICS,
@@ -66,7 +65,9 @@ def installed(monkeypatch):
     asked = []
 
     def install(*entries):
-        monkeypatch.setattr(metrics, "entry_points", lambda group: asked.append(group) or entries)
+        monkeypatch.setattr(
+            "dalm.plugins.entry_points", lambda group: asked.append(group) or entries
+        )
         registered.cache_clear()
         return asked
 

@@ -10,7 +10,6 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path, PurePath
 
 from dalm.errors import UserError, one_line
@@ -30,6 +29,7 @@ from dalm.ingest.loaders.text import MARKDOWN, TEXT
 from dalm.io.cell_values import CellError, check_surrogates
 from dalm.io.table_files import kind
 from dalm.io.text_lines import UnreadableError, too_large
+from dalm.plugins import entry_points_of, load_entry_point
 
 logger = logging.getLogger(__name__)
 
@@ -47,12 +47,12 @@ def registered() -> dict[str, Loader]:
     An entry point that can't be imported is logged and left out.
     """
     found = dict(LOADERS)
-    for entry in entry_points(group="dalm.loaders"):
+    for entry in entry_points_of("dalm.loaders").values():
         try:
-            loader: Loader = entry.load()
+            loader: Loader = load_entry_point(entry)
             found[loader.name] = loader
-        except Exception as error:  # whatever another package raises
-            logger.warning("loader     %s can't be imported (%s)", entry.value, error)
+        except UserError as error:  # other kinds of files can be read without it
+            logger.warning("%s", error)
     return found
 
 

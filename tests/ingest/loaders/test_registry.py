@@ -42,6 +42,11 @@ class EntryPoint:
 
     value: str
     loader: Loader | Exception
+    group: str = "dalm.loaders"
+
+    @property
+    def name(self) -> str:
+        return self.value
 
     def load(self) -> Loader:
         if isinstance(self.loader, Exception):
@@ -58,7 +63,7 @@ def plugins(monkeypatch):
         assert group == "dalm.loaders"
         return entries
 
-    monkeypatch.setattr("dalm.ingest.loaders.entry_points", entry_points)
+    monkeypatch.setattr("dalm.plugins.entry_points", entry_points)
     registered.cache_clear()
     by_extension.cache_clear()
     yield
@@ -70,7 +75,7 @@ def test_a_loader_of_another_package_is_used(plugins, document, unread, caplog):
     assert document("a.NOTE", "some text").text == "SOME TEXT"
     assert ".note, .slides" in unread("a.png", "x")
     assert document("a.md", "# Text").title == "Text"
-    assert "broken:LOADER can't be imported (no module named broken)" in caplog.text
+    assert "(broken:LOADER) can't be loaded: no module named broken" in caplog.text
 
 
 def test_a_missing_dependency_names_the_extra(plugins, unread):
