@@ -33,7 +33,7 @@ from dalm.io.examples import Field
 from dalm.models.retriever import Retriever
 from dalm.progress import Stopwatch
 from dalm.rag.pipeline import Reader
-from dalm.retrieval.base import DenseSearcher, build_store
+from dalm.retrieval.base import DenseSearcher, build_store, store_kind
 from dalm.retrieval.embedding_cache import encode_passages_cached, folder_of
 
 logger = logging.getLogger(__name__)
@@ -66,6 +66,7 @@ class EvaluationRun:
         measures = [str(each) for each in self.measures]
         check_thresholds(thresholds, measures, answers=self.models.answers is not None)
         folder_of(config.cache, config.cache_dir)
+        store_kind(config.index).make()  # names a store that doesn't exist, or a missing package
         self.output.check()
         self.models.check()
         self.output.claim()

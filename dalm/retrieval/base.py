@@ -129,7 +129,7 @@ def store_kind(name: str) -> StoreKind:
         kind: StoreKind = load_entry_point(others[name])
         return kind
     known = ", ".join(map(repr, [*STORES, *others]))
-    raise UserError(f"no index is called {name!r}; choose one of {known}")
+    raise UserError(f"--index {name}: no such vector store; choose one of {known}")
 
 
 # Searching by vectors
