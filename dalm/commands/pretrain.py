@@ -26,7 +26,7 @@ def pretrain(
     generator_name_or_path
         Causal language model: a folder, or a name on the Hugging Face hub.
     """
-    from dalm.config.conflicts import check_pretraining
+    from dalm.config.generator_training import check_pretraining
     from dalm.training import preview
     from dalm.training.data.corpus import held_out_texts, read_corpus, training_rows
     from dalm.training.held_out_evaluation import HeldOutEvaluation

@@ -28,7 +28,7 @@ def train_rag_e2e(
     generator_name_or_path
         Causal language model: a folder, or a name on the Hugging Face hub.
     """
-    from dalm.config.conflicts import check_joint
+    from dalm.config.joint_training import check_joint
     from dalm.retrieval.training_index import TrainingIndex
     from dalm.training import preview
     from dalm.training.data.knowledge_base import additional_passages

@@ -9,6 +9,7 @@ Imports the standard library and cyclopts only, so that `dalm --help` starts qui
 from dalm.config.data import MineNegatives, Passages, QaGen, ReadingComprehension
 from dalm.config.evaluation import CompareRuns, EvalRag, EvalRetriever
 from dalm.config.generator_training import GeneratorOnly, Merge, Pretraining
+from dalm.config.joint_training import RagE2E
 from dalm.config.options import check, public
 from dalm.config.shared import (
     Columns,
@@ -27,7 +28,6 @@ from dalm.config.training import (
     Lora,
     Optimisation,
     Part,
-    RagE2E,
     RetrieverOnly,
     Run,
     Training,

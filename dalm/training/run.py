@@ -10,8 +10,7 @@ from typing import Any
 from transformers import TrainerCallback, set_seed
 
 from dalm import config as options
-from dalm.config.conflicts import covers
-from dalm.config.training import TRACKERS
+from dalm.config.training import TRACKERS, covers
 from dalm.distributed import is_main
 from dalm.errors import UserError
 from dalm.io.examples import Field, read_examples
