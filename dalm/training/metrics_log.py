@@ -15,6 +15,7 @@ from dalm import artifacts
 from dalm.collectives import gather
 from dalm.training.objectives.objective import Loss
 
+FILE = "metrics.jsonl"
 CLOCK = ("samples_per_second", "tokens_per_second", "peak_memory_mb", "refresh_seconds")
 """Keys in which two equal runs may differ."""
 

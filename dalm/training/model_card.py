@@ -52,7 +52,7 @@ def write(
     table = inputs.get("dataset_path") or next(iter(inputs.values()))
     step = {"model": base, "by": f"dalm {settings.command}", "data": table}
     kept = options.public(settings, **inputs)
-    last = metrics_log.last_line(Path(settings.output_dir) / "metrics.jsonl")
+    last = metrics_log.last_line(Path(settings.output_dir) / metrics_log.FILE)
     sections = {
         "Data": f"`{table}`: {data}.",
         "Weights": f"{weights[0]:,}, of which {weights[1]:,} were trained.",

@@ -19,11 +19,10 @@ from dalm.models.generator import Generator, load_generator
 from dalm.models.retriever import Retriever, retriever_from_config
 from dalm.prompts import read_prompt
 from dalm.records import Example
-from dalm.training import dry_run, hub_upload, model_card
+from dalm.training import dry_run, metrics_log, model_card, run_folder
 from dalm.training.data.batches import TrainingRows
 from dalm.training.objectives.objective import Objective
-from dalm.training.preview import PreviewRow
-from dalm.training.run_folder import METRICS, SETTINGS, WRITTEN, RunFolder
+from dalm.training.run_folder import SETTINGS, RunFolder
 from dalm.training.trainer import train
 
 logger = logging.getLogger(__name__)
@@ -54,7 +53,7 @@ class TrainingRun:
             loading.check_four_bit(self.placement.device)
         self.trackers = _trackers(settings)
         if settings.hub_model_id and not settings.dry_run and is_main():
-            hub_upload.check_repository(settings.hub_model_id, settings.hub_token)
+            run_folder.check_repository(settings.hub_model_id, settings.hub_token)
         set_seed(settings.seed)
 
     def _check_models(self) -> None:
@@ -170,7 +169,7 @@ class TrainingRun:
         objective: Objective,
         rows: TrainingRows,
         *,
-        preview: Sequence[PreviewRow],
+        preview: Sequence[dry_run.PreviewRow],
         next_step: str,
         rates: Mapping[str, float] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
@@ -225,10 +224,10 @@ class TrainingRun:
 
         self.folder.export(objective, write_card)
         path = self.folder.path
-        logger.info("metrics    %s", path / METRICS)
+        logger.info("metrics    %s", path / metrics_log.FILE)
         logger.info("settings   %s (--config runs the same again)", path / SETTINGS)
         if self.settings.hub_model_id:
-            hub_upload.push(self.settings.hub_model_id, self.settings.hub_token, path, WRITTEN)
+            run_folder.push(self.settings.hub_model_id, self.settings.hub_token, path)
 
 
 def _trackers(settings: options.Run) -> list[str]:

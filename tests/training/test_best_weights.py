@@ -2,7 +2,7 @@
 
 import torch
 
-from dalm.training.best_weights import BestWeights, Figures
+from dalm.training.held_out_evaluation import BestWeights, Figures
 
 
 def run(tmp_path, figures, most_lost=0.1) -> tuple[BestWeights, torch.nn.Linear]:

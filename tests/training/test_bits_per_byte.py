@@ -5,9 +5,7 @@ import torch
 
 from dalm.models.generator import load_generator
 from dalm.models.loading import place
-from dalm.training.bits_per_byte import HeldOutTexts
-from dalm.training.data.corpus import documents
-from dalm.training.data.packing import PackedRows
+from dalm.training.held_out_evaluation import HeldOutTexts
 
 TEXTS = ["Ada lives in Ulm.", "Bela keeps öl: 12 €.", "A dog. " * 20]
 
@@ -19,8 +17,7 @@ def generator(tiny_models):
 
 def test_bits_per_byte_are_those_of_the_whole_model(generator):
     """Without the end token: it has no bytes."""
-    rows = PackedRows(documents(generator, TEXTS, ends=False), 256)
-    held_out = HeldOutTexts("domain", rows, TEXTS)
+    held_out = HeldOutTexts("domain", generator, TEXTS, 256)
     nats = 0.0
     end = generator.tokenizer.eos_token_id
     for text in TEXTS:
@@ -32,16 +29,12 @@ def test_bits_per_byte_are_those_of_the_whole_model(generator):
     expected = nats / math.log(2) / sum(len(text.encode()) for text in TEXTS)
     assert held_out.bytes == 17 + 23 + 140
     for batch in (1, 8):
-        assert held_out.bits_per_byte(generator, "positions", batch) == pytest.approx(
-            expected, rel=1e-6
-        )
+        assert held_out.bits_per_byte("positions", batch) == pytest.approx(expected, rel=1e-6)
 
 
 def test_measuring_leaves_the_model_as_it_was(generator):
-    held_out = HeldOutTexts(
-        "domain", PackedRows(documents(generator, TEXTS, ends=False), 64), TEXTS
-    )
+    held_out = HeldOutTexts("domain", generator, TEXTS, 64)
     generator.train()
-    held_out.bits_per_byte(generator, "positions", 4)
+    held_out.bits_per_byte("positions", 4)
     assert generator.training
     assert all(p.grad is None for p in generator.parameters())

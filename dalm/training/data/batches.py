@@ -1,5 +1,6 @@
 """Turn training examples into batches: tokenised once, padded together when a step needs them."""
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +11,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from dalm.config import Optimisation
 from dalm.errors import UserError
 from dalm.models.batching import Ragged, Sequences
 from dalm.models.generator import Generator
 from dalm.models.prompt_frame import Prompt
 from dalm.models.retriever import Retriever
 from dalm.records import Example, Passage
-from dalm.training.data.knowledge_base import KnowledgeBase, distinct_passages
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,53 @@ class TrainingRows(Protocol):
 
     def describe(self) -> str:
         """Return a line on how much data there is."""
+
+
+class KnowledgeBase:
+    """Hold distinct passages in tokens, for the retriever and, if given, for the generator."""
+
+    def __init__(
+        self, passages: Sequence[Passage], retriever: Retriever, generator: Generator | None = None
+    ) -> None:
+        self.passages = passages
+        self.retriever = retriever
+        self.keys = np.array([int(p.id, 16) for p in passages], np.uint64).view(np.int64)
+        texts = [passage.text for passage in passages]
+        self.tokens = Ragged(retriever.tokenise(texts, "passage"))
+        self.pieces = Ragged([] if generator is None else generator.tokenise_passages(texts))
+
+    def __len__(self) -> int:
+        return len(self.passages)
+
+    def features(self, places: Sequence[int] | np.ndarray) -> dict[str, Any]:
+        """Return what the retriever's `embed` takes for some of the passages."""
+        return self.retriever.batch([self.tokens[place] for place in places], "passage")
+
+    def identity(self) -> str:
+        """Return a hash of the passages in their order."""
+        return hashlib.blake2b(self.keys.tobytes(), digest_size=16).hexdigest()
+
+
+def distinct_passages(
+    examples: Sequence[Example], more: Sequence[Passage] = ()
+) -> tuple[list[Passage], np.ndarray, list[list[int]]]:
+    """Return the distinct passages, and by place each row's gold one (-1: none) and negatives."""
+    places: dict[str, int] = {}
+    passages: list[Passage] = []
+
+    def place(passage: Passage) -> int:
+        if passage.id not in places:
+            places[passage.id] = len(passages)
+            passages.append(passage)
+        return places[passage.id]
+
+    gold, negatives = [], []
+    for example in examples:
+        gold.append(-1 if example.passage is None else place(example.passage))
+        negatives.append([place(negative) for negative in example.negatives])
+    for passage in more:
+        place(passage)
+    return passages, np.array(gold, np.int64), negatives
 
 
 class Rows:
@@ -216,3 +264,23 @@ def fitting(
             *(len(needed) - len(kept), len(needed), generator.max_length, remedy),
         )
     return kept
+
+
+def check_negatives(examples: Sequence[Example], settings: Optimisation) -> None:
+    """Refuse data that leaves a question without a negative.
+
+    Raises:
+        UserError: a batch of one question without hard negatives, or a table of one passage.
+    """
+    if all(example.negatives for example in examples):
+        return
+    if settings.per_device_train_batch_size < 2:
+        raise UserError(
+            "--per-device-train-batch-size 1: the negatives are the batch's other passages; "
+            "use 2 or more, or give every question hard negatives (dalm mine-negatives)"
+        )
+    distinct = {example.passage.id for example in examples if example.passage}
+    if len(distinct) < 2:
+        raise UserError(
+            "the table has one distinct passage, so there are no negatives; add rows with others"
+        )

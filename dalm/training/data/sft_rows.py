@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from dalm.config import GeneratorOnly
 from dalm.errors import UserError
+from dalm.io.examples import read_passages
 from dalm.models.batching import Ragged
 from dalm.models.generator import Generator
 from dalm.models.prompt_frame import Prompt
 from dalm.records import Example, Passage
-from dalm.training.data.batches import Batch, fitting, spread_rows
-from dalm.training.data.knowledge_base import distinct_passages
+from dalm.training.data.batches import Batch, distinct_passages, fitting, spread_rows
 
 logger = logging.getLogger(__name__)
 
@@ -156,3 +157,25 @@ def _with(example: Example, found: Sequence[Passage]) -> Example:
     """Return the example with its distractors in place of hard negatives."""
     gold = example.passage.id if example.passage else None
     return replace(example, negatives=tuple(p for p in found if p.id != gold))
+
+
+def searched_passages(examples: Sequence[Example], settings: GeneratorOnly) -> list[Passage]:
+    """Return the distinct passages to find distractors in: the examples' own and `--passages`.
+
+    Raises:
+        UserError: too few of them for a prompt, or a fraction of gold passages without any.
+    """
+    found = {example.passage.id: example.passage for example in examples if example.passage}
+    if not found and settings.gold_probability is not None:
+        raise UserError(
+            "--gold-probability has no effect on a table without gold passages; leave it out"
+        )
+    for source in settings.passages or ():
+        for passage in read_passages(source, settings):
+            found.setdefault(passage.id, passage)
+    if len(found) < settings.reads():
+        raise UserError(
+            f"--reader-passages {settings.reads()}: there are {len(found)} distinct passages; "
+            "lower it, or name tables of passages with --retriever-name-or-path and --passages"
+        )
+    return list(found.values())

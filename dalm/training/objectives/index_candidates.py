@@ -15,8 +15,7 @@ from dalm.collectives import total
 from dalm.models.loading import evaluating
 from dalm.models.retriever import Retriever
 from dalm.training import gradient_cache
-from dalm.training.data.batches import Batch, to_device
-from dalm.training.data.knowledge_base import KnowledgeBase
+from dalm.training.data.batches import Batch, KnowledgeBase, to_device
 from dalm.training.objectives.candidates import Candidates, CandidateSource, VectorIndex, choose
 from dalm.training.objectives.contrastive import MASKED, Pairs, cosines
 from dalm.training.objectives.diagnostics import Diagnosis, Reach
