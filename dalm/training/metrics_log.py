@@ -43,7 +43,8 @@ class Meter:
     def flush(self) -> dict[str, float]:
         """Return the means over batches and ranks, speed and padding, and reset."""
         names = sorted(self.sums)
-        sums = torch.stack([self.sums[name] for name in names] + [self._batches()])
+        count = torch.tensor(self.batches, dtype=torch.float64, device=self.sums["loss"].device)
+        sums = torch.stack([*(self.sums[name] for name in names), count])
         ranks = gather(sums[None])  # (ranks, names + 1)
         *totals, batches = ranks.sum(0).tolist()
         line = {name: total / batches for name, total in zip(names, totals, strict=True)}
@@ -59,10 +60,6 @@ class Meter:
         self.sums, self.batches = {}, 0
         self.since, self.seconds = now, 0.0
         return line
-
-    def _batches(self) -> Tensor:
-        device = next(iter(self.sums.values())).device
-        return torch.tensor(self.batches, dtype=torch.float64, device=device)
 
     def state(self) -> dict[str, Any]:
         """Return the sums for a checkpoint, so that a resumed run logs as an unbroken one."""

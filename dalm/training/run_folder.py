@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -93,23 +93,32 @@ class RunFolder:
 
     def write_settings(self) -> None:
         """Write settings.yaml, which `--config` takes for the same run."""
-        artifacts.write_yaml(
-            self.path / SETTINGS, options.public(self.settings, **dict(self.inputs))
-        )
+        artifacts.write_yaml(self.path / SETTINGS, options.public(self.settings, **self.inputs))
 
-    def export(self, objective: Objective, write_card: Callable[[Path, str], None]) -> None:
-        """Write the objective's models, each with its card and a manifest, then the settings."""
+    def export(self, objective: Objective, data: str) -> None:
+        """Write the objective's models and the settings, and push them to the hub if asked to.
+
+        Each model has a manifest and a card, which `data` tells about the training data.
+        """
         staging = self.path / checkpoints.WRITING / "export"
         shutil.rmtree(staging, ignore_errors=True)
         with loading.quiet_bars():
             objective.export(staging)
-        for name in objective.models():
-            write_card(staging / name, name)
+        for name, model in objective.models().items():
+            weights = loading.parameter_counts(model)
+            role: model_card.Role = "retriever" if name == "retriever" else "generator"
+            model_card.write(
+                staging / name, role, self.settings, self.inputs, data=data, weights=weights
+            )
             artifacts.seal(staging / name)
             artifacts.publish(staging / name, self.path / name)
             logger.info("%-9s  %s", name, self.path / name)
         shutil.rmtree(self.path / checkpoints.WRITING, ignore_errors=True)
         self.write_settings()
+        logger.info("metrics    %s", self.path / metrics_log.FILE)
+        logger.info("settings   %s (--config runs the same again)", self.path / SETTINGS)
+        if self.settings.hub_model_id:
+            _push(self.settings.hub_model_id, self.settings.hub_token, self.path)
 
 
 def _check_fixed(checkpoint: Path, settings: options.Training) -> None:
@@ -142,7 +151,7 @@ def check_repository(repository: str, token: str | None) -> None:
         ) from error
 
 
-def push(repository: str, token: str | None, folder: Path) -> None:
+def _push(repository: str, token: str | None, folder: Path) -> None:
     """Upload the models, settings and metrics of a run to the hub, with a card of the repository.
 
     Raises:

@@ -2,9 +2,10 @@
 
 import hashlib
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -58,27 +59,41 @@ class Batch(TypedDict, total=False):
     """Set by the trainer: see `Objective.weighted_tokens`."""
 
 
-class TrainingRows(Protocol):
+class TrainingRows(ABC):
     """What the trainer needs of training rows; a row is its number until it is collated."""
 
+    seed = 0
+    epoch = 0
+
+    @abstractmethod
     def __len__(self) -> int: ...
 
-    def __getitem__(self, row: int, /) -> int: ...
+    def __getitem__(self, row: int) -> int:
+        return row
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, from which random draws are seeded."""
+        self.epoch = epoch
 
+    @abstractmethod
     def lengths(self) -> np.ndarray:
         """Return about how many tokens each row has."""
 
     def gold_keys(self) -> np.ndarray:
-        """Return a key for each row; rows with the same key are kept out of one batch."""
+        """Return a key for each row, here a unique one; equal keys are kept out of one batch."""
+        return np.arange(len(self))
 
+    @abstractmethod
     def collate(self, rows: Sequence[int]) -> Batch:
         """Return a batch of some rows."""
 
+    @abstractmethod
     def describe(self) -> str:
         """Return a line on how much data there is."""
+
+    def random(self, rows: Sequence[int]) -> np.random.Generator:
+        """Return a generator seeded by epoch and rows, so that a resumed run draws the same."""
+        return np.random.default_rng([self.seed, self.epoch, *rows])
 
 
 class KnowledgeBase:
@@ -128,7 +143,7 @@ def distinct_passages(
     return passages, np.array(gold, np.int64), negatives
 
 
-class Rows:
+class Rows(TrainingRows):
     """Hold training examples in tokens; each distinct passage is tokenised and kept once.
 
     With `generator`, its prompts' tokens are held too. `more` are passages of the knowledge base
@@ -148,7 +163,7 @@ class Rows:
     ) -> None:
         self.retriever = retriever
         self.generator = generator
-        self.gold_probability, self.seed, self.epoch = gold_probability, seed, 0
+        self.gold_probability, self.seed = gold_probability, seed
         if generator is not None:
             asked = generator.tokenise_queries([example.query for example in examples])
             answers = generator.tokenise_answers([example.answer or "" for example in examples])
@@ -164,16 +179,9 @@ class Rows:
     def __len__(self) -> int:
         return len(self.gold)
 
-    def __getitem__(self, row: int) -> int:
-        return row
-
     def describe(self) -> str:
         """Return a line on how much data there is."""
         return f"{len(self)} questions, {len(self.base)} distinct passages"
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch, from which random draws are seeded."""
-        self.epoch = epoch
 
     def lengths(self) -> np.ndarray:
         """Return about how many tokens each row has."""
@@ -218,12 +226,8 @@ class Rows:
         )
 
     def _force_gold(self, rows: Sequence[int]) -> Tensor:
-        drawn = self._random(rows).random(len(rows))
+        drawn = self.random(rows).random(len(rows))
         return torch.from_numpy((drawn < self.gold_probability) & (self.gold[list(rows)] >= 0))
-
-    def _random(self, rows: Sequence[int]) -> np.random.Generator:
-        """Return a generator seeded by epoch and rows, so that a resumed run draws the same."""
-        return np.random.default_rng([self.seed, self.epoch, *rows])
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
