@@ -10,7 +10,6 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -23,7 +22,7 @@ from dalm.models.loading import Placement
 from dalm.progress import bar
 from dalm.training import checkpoints, metrics_log
 from dalm.training.data.batches import Batch, TrainingRows
-from dalm.training.data.sampler import LengthBatches
+from dalm.training.data.sampler import EpochLoader, LengthBatches
 from dalm.training.objectives.objective import Loss, Objective
 
 logger = logging.getLogger(__name__)
@@ -102,7 +101,7 @@ class ObjectiveTrainer(Trainer):
         assert self.args.output_dir is not None
         return Path(self.args.output_dir)
 
-    def get_train_dataloader(self) -> "EpochLoader":
+    def get_train_dataloader(self) -> EpochLoader:
         """Return the batches of this rank; the sampler shards, so accelerate must not."""
         sampler = LengthBatches(
             self.rows,
@@ -259,15 +258,6 @@ class ObjectiveTrainer(Trainer):
     def _trainable(self) -> dict[str, Tensor]:
         named = self.trained.named_parameters()
         return {name: p.data for name, p in named if p.requires_grad}
-
-
-class EpochLoader(DataLoader[Any]):
-    """Load batches, and pass the epoch on to the sampler."""
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the sampler."""
-        assert isinstance(self.batch_sampler, LengthBatches)
-        self.batch_sampler.set_epoch(epoch)
 
 
 class ProgressBar(TrainerCallback):

@@ -1,9 +1,10 @@
-"""Sample batches of similar length in random order, sharded over ranks."""
+"""Sample batches of similar length in random order, sharded over ranks, and load them."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from dalm.training.data.batches import TrainingRows
 
@@ -98,3 +99,12 @@ class LengthBatches(Sampler[list[int]]):
                     batches[b][place], batches[chosen][-1] = row, other
                     keys[b] = set(self.keys[batches[b]].tolist())
                     return
+
+
+class EpochLoader(DataLoader[Any]):
+    """Load batches, and pass the epoch on to the sampler."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of the sampler."""
+        assert isinstance(self.batch_sampler, LengthBatches)
+        self.batch_sampler.set_epoch(epoch)
