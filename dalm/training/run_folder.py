@@ -98,7 +98,7 @@ class RunFolder:
     def export(self, objective: Objective, data: str) -> None:
         """Write the objective's models and the settings, and push them to the hub if asked to.
 
-        Each model has a manifest and a card, which `data` tells about the training data.
+        Each model gets a card and a manifest; `data` is the card's line on the training data.
         """
         staging = self.path / checkpoints.WRITING / "export"
         shutil.rmtree(staging, ignore_errors=True)
