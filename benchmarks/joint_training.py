@@ -96,15 +96,15 @@ def build_models(texts: list[str], folder: str) -> None:
 def be_plain(batch: Any, settings: Any) -> None:
     """Pad to the maxima, and keep every row's activations."""
     from dalm.training import gradient_cache
-    from dalm.training.objectives import dalm_loss, rag
+    from dalm.training.objectives import dalm_loss, joint
 
     batch["query"] = padded(batch["query"], settings.query_max_len)
     if "passage" in batch:
         batch["passage"] = padded(batch["passage"], settings.passage_max_len)
-    rag.score_answers = plain_scores  # type: ignore[assignment]
+    joint.score_answers = plain_scores  # type: ignore[assignment]
     dalm_loss.score_answers = plain_scores  # type: ignore[assignment]
-    rag.score_candidates = plain_candidates  # type: ignore[assignment]
-    rag.score_no_grad = scored_no_grad  # type: ignore[assignment]
+    joint.score_candidates = plain_candidates  # type: ignore[assignment]
+    joint.score_no_grad = scored_no_grad  # type: ignore[assignment]
     gradient_cache.recomputed = kept  # type: ignore[assignment]
 
 

@@ -1,10 +1,19 @@
 """Pretrain a generator on the texts of a domain."""
 
-from typing import Annotated
+import logging
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from dalm.config import Pretraining
+from dalm.config import GeneratorLength, Pretraining
+from dalm.errors import UserError
+
+if TYPE_CHECKING:
+    from dalm.models.generator import Generator
+    from dalm.training.run import TrainingRun
+
+logger = logging.getLogger(__name__)
 
 
 def pretrain(
@@ -26,12 +35,11 @@ def pretrain(
     generator_name_or_path
         Causal language model: a folder, or a name on the Hugging Face hub.
     """
-    from dalm.config.conflicts import check_pretraining
-    from dalm.training import preview
-    from dalm.training.data.corpus import held_out_texts, read_corpus, training_rows
+    from dalm.config.generator_training import check_pretraining
+    from dalm.training import dry_run
+    from dalm.training.data.corpus import read_corpus, training_rows
     from dalm.training.held_out_evaluation import HeldOutEvaluation
     from dalm.training.objectives.causal_lm import CausalLM
-    from dalm.training.pretraining_model import pretraining_generator
     from dalm.training.run import TrainingRun
 
     check_pretraining(settings, generator_name_or_path)
@@ -40,16 +48,63 @@ def pretrain(
     )
     corpus = read_corpus(dataset_path, settings)
     texts = corpus.trained(settings.replay_ratio)
-    generator = pretraining_generator(run, generator_name_or_path, texts)
+    generator = _generator(run, generator_name_or_path, texts)
     rows = training_rows(generator, corpus, settings)
-    held_out = held_out_texts(generator, corpus, settings.sequence_length)
     objective = CausalLM(generator, rows)
-    evaluation = HeldOutEvaluation(objective, held_out, settings)
+    evaluation = HeldOutEvaluation(objective, corpus, settings)
     run.fit(
         objective,
         rows,
-        callbacks=[evaluation.callback],
+        callbacks=[evaluation],
         finish=evaluation.finish,
-        preview=[preview.of_packed(rows, generator)],
+        preview=[dry_run.preview_packed(rows, generator)],
         next_step=f"dalm train-generator-only DATASET {run.folder.path}/generator --output-dir DIR",
+    )
+
+
+def _generator(run: "TrainingRun", name: str | None, texts: list[str]) -> "Generator":
+    """Load the generator, or make one from the texts, and add the new tokens that are asked for.
+
+    Raises:
+        UserError: it can't be loaded or extended, or takes no rows of this length.
+    """
+    from dalm.models.vocabulary import extended
+
+    settings: Pretraining = run.settings
+    # A model with fewer positions than a prompt's default length can be trained all the same.
+    length = settings.sequence_length
+    prompt = None if length >= GeneratorLength.generator_max_len else length
+    if name is None:
+        with TemporaryDirectory() as folder:
+            _make_generator(folder, texts, settings)
+            return run.generator(folder, max_length=prompt)
+    generator = run.generator(max_length=prompt)
+    most = getattr(generator.model.config.get_text_config(), "max_position_embeddings", None)
+    if most is not None and length > most:
+        raise UserError(
+            f"--sequence-length {length}: generator {name} takes at most {most}; set it to {most}"
+        )
+    if settings.extend_vocabulary:
+        before = len(generator.tokenizer)
+        generator = extended(generator, texts, settings.extend_vocabulary)
+        logger.info("vocabulary %d new tokens", len(generator.tokenizer) - before)
+    return generator
+
+
+def _make_generator(folder: str, texts: list[str], settings: Pretraining) -> None:
+    """Save an untrained generator of the size that is asked for, and its tokenizer."""
+    from dalm.models.tiny import SIZES, build_generator
+    from dalm.prompts import MARKS
+
+    assert settings.from_scratch is not None
+    build_generator(
+        [*texts, *MARKS * len(texts)],
+        folder,
+        **SIZES[settings.from_scratch],
+        max_length=max(settings.sequence_length, 1024),  # rotary positions cost nothing
+        seed=settings.seed,
+    )
+    logger.info(
+        "scratch    untrained weights; half of the attention heads of the first and last layer are "
+        "initialised as induction heads, which copy what followed an earlier occurrence of a token"
     )

@@ -28,10 +28,8 @@ def train_generator_only(
     from dalm.models.loading import check_model_name
     from dalm.retrieval.base import DenseSearcher, build_index
     from dalm.retrieval.embedding_cache import CachedEncoder, folder_of
-    from dalm.training import preview
-    from dalm.training.data.knowledge_base import searched_passages
-    from dalm.training.data.sft_rows import SftRows
-    from dalm.training.dry_run import first_passages
+    from dalm.training import dry_run
+    from dalm.training.data.sft_rows import SftRows, searched_passages
     from dalm.training.objectives.sft import SupervisedFineTuning
     from dalm.training.run import TrainingRun
 
@@ -49,7 +47,9 @@ def train_generator_only(
     if retriever_name is not None:
         retriever = run.frozen_retriever(retriever_name)
         encoder = CachedEncoder(retriever, cache)
-        index = build_index(encoder, first_passages(passages) if settings.dry_run else passages)
+        if settings.dry_run:
+            passages = dry_run.first_passages(passages)
+        index = build_index(encoder, passages)
         queries = [example.query for example in examples]
         hits = DenseSearcher(retriever, index).search(queries, settings.reads() + 1)
         found = [[hit.passage for hit in row] for row in hits]
@@ -66,7 +66,7 @@ def train_generator_only(
     run.fit(
         SupervisedFineTuning.of(rows),
         rows,
-        preview=[preview.of_prompt(generator, rows.collate([0])["prompts"][0])],
+        preview=[dry_run.preview_prompt(generator, rows.collate([0])["prompts"][0])],
         next_step=f"dalm eval-rag DATASET --retriever-name-or-path {retriever_name or 'RETRIEVER'} "
         f"--generator-name-or-path {run.folder.path}/generator --evaluate-generator",
     )

@@ -28,11 +28,10 @@ def train_rag_e2e(
     generator_name_or_path
         Causal language model: a folder, or a name on the Hugging Face hub.
     """
-    from dalm.config.conflicts import check_joint
+    from dalm.config.joint_training import check_joint
     from dalm.retrieval.training_index import TrainingIndex
-    from dalm.training import preview
-    from dalm.training.data.knowledge_base import additional_passages
-    from dalm.training.data.retrieved_rows import joint_rows
+    from dalm.training import dry_run
+    from dalm.training.data.retrieved_rows import additional_passages, joint_rows
     from dalm.training.objectives.objective import objective_class
     from dalm.training.run import TrainingRun
 
@@ -56,7 +55,7 @@ def train_rag_e2e(
         objective,
         rows,
         rates={"generator": settings.generator_learning_rate or settings.learning_rate},
-        preview=preview.of_pair(rows, whole=objective.trains_prompt),
+        preview=dry_run.preview_rows(rows, whole=objective.trains_prompt),
         next_step=f"dalm eval-rag DATASET --retriever-name-or-path {run.folder.path}/retriever "
         f"--generator-name-or-path {run.folder.path}/generator --evaluate-generator",
     )

@@ -23,9 +23,8 @@ def train_retriever_only(
     dataset_path
         Table with questions and passages: csv, tsv, jsonl, parquet, a saved dataset, a hub name.
     """
-    from dalm.training import preview
-    from dalm.training.data.batches import Rows
-    from dalm.training.data.knowledge_base import check_negatives
+    from dalm.training import dry_run
+    from dalm.training.data.batches import Rows, check_negatives
     from dalm.training.objectives.contrastive import Contrastive
     from dalm.training.run import TrainingRun
 
@@ -39,7 +38,7 @@ def train_retriever_only(
     run.fit(
         Contrastive(retriever, settings.logit_scale),
         rows,
-        preview=preview.of_retriever(rows),
+        preview=dry_run.preview_rows(rows),
         next_step=f"dalm eval-retriever DATASET --retriever-name-or-path "
         f"{run.folder.path}/retriever --baseline {retriever_name_or_path}",
     )

@@ -6,10 +6,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from cyclopts import Parameter
 
-from dalm.config.options import option, panel
-from dalm.config.presets import defaults_from
+from dalm.config.options import defaults_from, option, panel, spelled
 from dalm.config.shared import Columns, GeneratorLength, Prompt
-from dalm.config.training import Training
+from dalm.config.training import OneModelLora, Training
+from dalm.errors import UserError
 
 SEARCHES = {"retriever_name_or_path": None}
 """Options without which no distractors are retrieved."""
@@ -54,7 +54,9 @@ class FoundDistractors:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratorOnly(FoundDistractors, Reading, Columns, GeneratorLength, Prompt, Training):
+class GeneratorOnly(
+    OneModelLora, FoundDistractors, Reading, Columns, GeneratorLength, Prompt, Training
+):
     """Options of `dalm train-generator-only`."""
 
     command: ClassVar[str] = "train-generator-only"
@@ -67,10 +69,6 @@ class GeneratorOnly(FoundDistractors, Reading, Columns, GeneratorLength, Prompt,
         1, least=1
     )
     """Batches per update."""
-    use_peft: Annotated[bool, Parameter(group="LoRA")] = False
-    """Train LoRA adapters and freeze the model's weights."""
-    use_bnb: Annotated[bool, Parameter(group="LoRA")] = False
-    """Load the frozen weights in 4 bits; needs --use-peft, an NVIDIA GPU and bitsandbytes."""
 
     def reads(self) -> int:
         """Return the number of passages in a prompt."""
@@ -144,7 +142,7 @@ def _learning_rate(given: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @defaults_from(_learning_rate)
 @dataclass(frozen=True, kw_only=True)
-class Pretraining(Texts, ContinuedPretraining, Training):
+class Pretraining(OneModelLora, Texts, ContinuedPretraining, Training):
     """Options of `dalm pretrain`."""
 
     command: ClassVar[str] = "pretrain"
@@ -159,10 +157,35 @@ class Pretraining(Texts, ContinuedPretraining, Training):
     """Batches per update."""
     learning_rate: Annotated[float, Parameter(group="Optimisation")] = option(5e-5, over=0)
     """Peak learning rate; with --from-scratch by default 6e-4 (100m) to 3e-3 (1m)."""
-    use_peft: Annotated[bool, Parameter(group="LoRA")] = False
-    """Train LoRA adapters and freeze the model's weights."""
-    use_bnb: Annotated[bool, Parameter(group="LoRA")] = False
-    """Load the frozen weights in 4 bits; needs --use-peft, an NVIDIA GPU and bitsandbytes."""
+
+
+def check_pretraining(settings: Pretraining, generator: str | None) -> None:
+    """Refuse conflicting options of pretraining.
+
+    Raises:
+        UserError: names what to add or to leave out.
+    """
+    if (generator is None) == (settings.from_scratch is None):
+        remedy = "name one of them" if generator is None else "leave one of them out"
+        raise UserError(
+            f"pretraining takes either a GENERATOR or --from-scratch, which makes one; {remedy}"
+        )
+    if settings.from_scratch and settings.use_peft:
+        raise UserError("--use-peft adapts pretrained weights; leave out --from-scratch")
+    if settings.extend_vocabulary and settings.from_scratch:
+        raise UserError(
+            "--extend-vocabulary: a tokenizer made --from-scratch has the texts' words already; "
+            "leave one out"
+        )
+    if settings.extend_vocabulary and settings.use_peft:
+        raise UserError(
+            "--extend-vocabulary changes the base's embeddings, which --use-peft freezes; leave "
+            "one out"
+        )
+    if settings.held_out and not settings.replay:
+        for name in ("held_out_share", "held_out_bytes"):
+            if getattr(settings, name) != getattr(Pretraining, name):
+                raise UserError(f"{spelled(name)} has no effect with --held-out; leave it out")
 
 
 # Merging

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, field, fields, is_dataclass
+from functools import wraps
 from typing import Annotated, Any, TypeVar
 
 from cyclopts import Parameter
@@ -45,6 +46,24 @@ def panel(title: str) -> Callable[[type[T]], type[T]]:
         return cls
 
     return group
+
+
+def defaults_from(
+    choose: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+) -> Callable[[type[T]], type[T]]:
+    """Let given options choose the defaults of others in a dataclass; what is given wins."""
+
+    def wrap(cls: type[T]) -> type[T]:
+        plain = cls.__init__
+
+        @wraps(plain)
+        def init(self: T, **given: Any) -> None:
+            plain(self, **{**choose(given), **given})
+
+        cls.__init__ = init  # type: ignore[assignment, method-assign]
+        return cls
+
+    return wrap
 
 
 def public(settings: object, **required: object) -> dict[str, object]:

@@ -8,9 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from transformers import TrainerCallback
 
 from dalm import artifacts
-from dalm.distributed import is_main
+from dalm.distributed import is_main, world_size
 from dalm.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -113,8 +118,8 @@ class Interrupted(Exception):  # noqa: N818
         self.exit_code = 128 + number
 
 
-class StopSignal:
-    """Note a request to end the run: SIGTERM, or Ctrl-C once."""
+class StopOnSignal(TrainerCallback):
+    """Write a checkpoint and stop on SIGTERM or Ctrl-C, all ranks at the same step."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
@@ -139,3 +144,16 @@ class StopSignal:
         finally:
             for number, handler in zip(numbers, before, strict=True):
                 signal.signal(number, handler)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stop if it was requested, except at the last step, which ends the run anyway."""
+        if state.global_step >= state.max_steps:
+            return
+        number = torch.tensor(int(self.signal or 0), device=args.device)
+        if world_size() > 1:
+            dist.all_reduce(number, dist.ReduceOp.MAX)
+            if number and self.signal is None:
+                self.request(int(number), None)
+        if number:
+            control.should_save = True
+            control.should_training_stop = True

@@ -1,21 +1,30 @@
-"""Report what a training run would read, count and need, without training."""
+"""Report what a training run would read, count and need, without training.
+
+A row is shown as the models read it, each token with a loss between ⟦ and ⟧.
+"""
 
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, cast
 
 import torch
 
 from dalm.config import Training
 from dalm.distributed import world_size
+from dalm.models.generator import Generator
 from dalm.models.loading import Placement
+from dalm.models.prompt_frame import Prompt
+from dalm.models.retriever import Kind, Retriever
 from dalm.records import Passage
-from dalm.training.data.batches import TrainingRows, to_device
+from dalm.training.data.batches import Rows, TrainingRows, to_device
+from dalm.training.data.packing import PackedBatch, PackedRows
 from dalm.training.data.sampler import LengthBatches
 from dalm.training.objectives.objective import Objective
-from dalm.training.preview import PreviewRow, show
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +34,87 @@ MAX_SECONDS = 10.0
 """Expected seconds of a batch above which only two rows are measured."""
 OPTIMIZER_BYTES = 8
 """AdamW's two moments of a trained weight, in fp32."""
+OPEN, CLOSE = "⟦", "⟧"
+"""Marks around a token of the loss."""
+
+
+@dataclass(frozen=True)
+class PreviewRow:
+    """A row as a model reads it, and which of its tokens have a loss."""
+
+    name: str
+    tokenizer: Any
+    tokens: Sequence[int]
+    in_loss: Sequence[bool]
+
+
+def preview_prompt(generator: Generator, prompt: Prompt, *, whole: bool = False) -> PreviewRow:
+    """Return a generator's prompt; in the loss is the answer, or with `whole` nearly all."""
+    first = 1 if whole else prompt.answer_start
+    in_loss = [place >= first for place in range(prompt.length)]
+    return PreviewRow("generator", generator.tokenizer, prompt.tokens, in_loss)
+
+
+def preview_text(retriever: Retriever, tokens: Sequence[int], kind: Kind) -> PreviewRow:
+    """Return a text as the retriever reads it: its embedding has a loss, not its tokens."""
+    return PreviewRow(kind, retriever.model.tokenizer, tokens, [False] * len(tokens))
+
+
+def preview_rows(rows: Rows, *, whole: bool = False) -> list[PreviewRow]:
+    """Return the first row, with its gold passage or another, as each model reads it."""
+    gold, retriever, generator = int(rows.gold[0]), rows.retriever, rows.generator
+    preview = [preview_text(retriever, rows.query_tokens[0].tolist(), "query")]
+    if gold >= 0:
+        preview.append(preview_text(retriever, rows.base.tokens[gold].tolist(), "passage"))
+    if generator is not None:
+        passage = rows.base.pieces[max(0, gold)].tolist()
+        query, answer = rows.query_pieces[0].tolist(), rows.answer_pieces[0].tolist()
+        joined = generator.frame.join([passage], query, answer, generator.max_length)
+        preview.append(preview_prompt(generator, joined, whole=whole))
+    return preview
+
+
+def preview_packed(rows: PackedRows, generator: Generator) -> PreviewRow:
+    """Return the packed row with the most documents."""
+    fullest = max(range(len(rows)), key=lambda row: len(rows.rows[row]))
+    packed = cast(PackedBatch, rows.collate([fullest]))
+    tokens, scored = packed["tokens"][0].tolist(), packed["scored"][0].tolist()
+    return PreviewRow("generator", generator.tokenizer, tokens, scored)
+
+
+def marked(row: PreviewRow) -> str:
+    """Return the row as text, each token with a loss between ⟦ and ⟧, special tokens shown."""
+    parts: list[str] = []
+    before: list[int] = []
+    for in_loss, run in groupby(zip(row.in_loss, row.tokens, strict=True), key=itemgetter(0)):
+        tokens = [token for _, token in run]
+        for piece in _pieces(row.tokenizer, tokens) if in_loss else [tokens]:
+            text = _text_after(row.tokenizer, before, piece)
+            parts.append(f"{OPEN}{text}{CLOSE}" if in_loss else text)
+            before = piece[-8:]
+    return "".join(parts)
+
+
+def _pieces(tokenizer: Any, tokens: list[int]) -> Iterator[list[int]]:
+    """Yield the tokens one by one; the tokens of one character stay together."""
+    pending: list[int] = []
+    for token in tokens:
+        pending.append(token)
+        if not tokenizer.decode(pending, skip_special_tokens=False).endswith("\ufffd"):
+            yield pending
+            pending = []
+    if pending:
+        yield pending
+
+
+def _text_after(tokenizer: Any, before: list[int], tokens: list[int]) -> str:
+    """Return the text of tokens as it is after others: alone, some lose their leading space."""
+    known, both = (
+        tokenizer.decode(ids, skip_special_tokens=False) for ids in (before, before + tokens)
+    )
+    if not both.startswith(known):  # `before` began or ended within a character
+        return str(tokenizer.decode(tokens, skip_special_tokens=False))
+    return str(both[len(known) :])
 
 
 def first_passages(passages: list[Passage]) -> list[Passage]:
@@ -51,7 +141,7 @@ def report(
     more than `MAX_PASSAGES` passages would have to be built first.
     """
     for row in preview:
-        show(row)
+        _show(row)
     per_update, updates, passes = _count(rows, settings)
     logger.info("steps      %d updates of %d rows, %.4g epochs", updates, per_update, passes)
     tokens, fixed = passes * float(rows.lengths().sum()), _fixed_bytes(objective)
@@ -64,6 +154,15 @@ def report(
         logger.info("memory     %s and the activations of a batch", _size(sum(fixed)))
         logger.info("time       not measured: the index would have to be built first")
     logger.info("next       the same command without --dry-run; nothing was written")
+
+
+def _show(row: PreviewRow) -> None:
+    """Log a row with its marks."""
+    count = sum(row.in_loss)
+    loss = f"{count} of them in the loss, each in {OPEN}{CLOSE}" if count else "none in the loss"
+    logger.info("row        %s, %d tokens, %s:", row.name, len(row.tokens), loss)
+    for line in marked(row).splitlines():
+        logger.info("           | %s", line)
 
 
 def _count(rows: TrainingRows, settings: Training) -> tuple[int, int, float]:
@@ -102,7 +201,7 @@ def _measured(
 ) -> _Measured:
     """Run two rows to warm up, then a whole batch, or the two again if that would take too long."""
     size = settings.per_device_train_batch_size
-    plan = LengthBatches(rows.lengths(), rows.gold_keys(), size, settings.seed)
+    plan = LengthBatches(rows, size, settings.seed)
     chosen = max(plan, key=lambda batch: int(rows.lengths()[batch].sum()))
     whole = int(rows.lengths()[chosen].sum())
     objective.begin_update(1.0)

@@ -91,11 +91,8 @@ class _Recomputed(torch.autograd.Function):
     def forward(ctx: Any, plan: Plan, *parameters: Tensor) -> Tensor:
         ctx.plan, ctx.parameters = plan, parameters
         device = parameters[0].device.type
-        ctx.autocast = (
-            device,
-            torch.get_autocast_dtype(device),
-            torch.is_autocast_enabled(device),
-        )
+        dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+        ctx.autocast = (device, dtype, enabled)
         values = without_gradient(plan)
         ctx.save_for_backward(values)
         return values
@@ -125,9 +122,8 @@ def _summed(parameters: Sequence[Tensor]) -> Iterator[list[Tensor | None]]:
 
     def add(place: int, new: Tensor) -> Tensor:
         old = sums[place]
-        sums[place] = (
-            new.clone() if old is None else old.add_(new)
-        )  # `new` may be shared with another parameter
+        # Cloned, as `new` may be shared with another parameter.
+        sums[place] = new.clone() if old is None else old.add_(new)
         return new.new_zeros(()).expand_as(new)
 
     hooks = [p.register_hook(partial(add, place)) for place, p in enumerate(parameters)]

@@ -1,19 +1,35 @@
-"""Evaluate held-out text during pretraining, keep the best weights, and stop without progress."""
+"""Evaluate held-out texts in bits per byte during pretraining, and keep the best weights.
+
+Bits per byte = Σ −log₂ p(token | its document's tokens before it) / bytes of the texts in UTF-8: a
+figure that doesn't depend on the tokenizer. The end of a document has no bytes and isn't counted.
+Long documents are cut into windows, as in training.
+"""
 
 import logging
-from collections.abc import Sequence
+import math
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from torch import nn
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from dalm import artifacts
+from dalm.collectives import total
 from dalm.config import Pretraining
-from dalm.distributed import is_main
-from dalm.training import metrics_log
-from dalm.training.best_weights import BestWeights, Figures
-from dalm.training.bits_per_byte import HeldOutTexts
+from dalm.distributed import is_main, share
+from dalm.models.generator import Generator
+from dalm.models.loading import evaluating
+from dalm.models.packed_attention import Way, packed_log_probs
+from dalm.progress import track
+from dalm.training import checkpoints, metrics_log
+from dalm.training.data.corpus import Corpus, documents
+from dalm.training.data.packing import PackedBatch, PackedRows
 from dalm.training.objectives.causal_lm import CausalLM
 
 logger = logging.getLogger(__name__)
@@ -21,86 +37,217 @@ logger = logging.getLogger(__name__)
 FIGURES = "bits_per_byte.json"
 EVALUATIONS = 10
 """Evaluations in a run, by default."""
+_STATE, _WEIGHTS = "best.json", "best.safetensors"
 
 
-class EvaluationCallback(TrainerCallback):
-    """Evaluate before the first update, every `every` updates, and after the last one.
+class HeldOutTexts:
+    """Hold texts that aren't trained on; every rank measures its share of them."""
 
-    With `patience` the run ends after so many evaluations without a better one.
+    def __init__(self, name: str, generator: Generator, texts: Sequence[str], length: int) -> None:
+        self.name = name
+        """domain or general."""
+        self.generator = generator
+        found = documents(generator, texts, ends=False)
+        self.rows = PackedRows(found, length, pad_token=generator.pad_token)
+        self.documents = len(texts)
+        self.bytes = sum(len(text.encode()) for text in texts)
+        unknown = generator.tokenizer.unk_token_id
+        lost = sum(int((document == unknown).sum()) for document in found)
+        if lost and unknown != generator.tokenizer.eos_token_id:
+            logger.warning(
+                "%s: %d tokens of the held-out text are unknown to the tokenizer; bits per byte "
+                "leave out the text they stand for",
+                *(name, lost),
+            )
+
+    @torch.no_grad()
+    def bits_per_byte(self, way: Way, batch: int) -> float:
+        """Return the bits per byte, computed on `batch` rows at a time."""
+        generator = self.generator
+        rows = share(range(len(self.rows)))
+        nats = 0.0
+        with evaluating(generator), generator.placement.autocast():
+            starts = range(0, len(rows), batch)
+            for start in track(starts, len(starts), f"{self.name} text", "batch"):
+                packed = cast(PackedBatch, self.rows.collate(rows[start : start + batch]))
+                tokens, positions, scored = (
+                    each.to(generator.device)
+                    for each in (packed["tokens"], packed["positions"], packed["scored"])
+                )
+                found = packed_log_probs(generator, tokens, positions, scored, way)
+                nats -= float(found.double().sum())
+        return total(nats, generator.device) / math.log(2) / self.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Bits per byte of the held-out texts after `step` updates."""
+
+    step: int
+    domain: float
+    general: float | None = None
+
+    def line(self) -> dict[str, float]:
+        """Return the keys and values of the log."""
+        line = {"domain_bits_per_byte": self.domain}
+        return line if self.general is None else {**line, "general_bits_per_byte": self.general}
+
+
+class BestWeights:
+    """Measure held-out text at some updates, and keep the weights that did best.
+
+    The best weights have the fewest bits per domain byte among those whose bits per general byte
+    rose by at most the fraction `max_loss`; if none are within it, those that rose the least.
     """
 
     def __init__(
-        self,
-        best: BestWeights,
-        model: nn.Module,
-        log: Path,
-        every: int | None,
-        patience: int | None,
+        self, folder: Path, measure: Callable[[int], Figures], max_loss: float, *, writes: bool
     ) -> None:
-        self.best, self.model, self.log = best, model, log
-        self.every, self.patience = every, patience
+        self.folder = folder / checkpoints.WRITING
+        self.measure, self.max_loss, self.writes = measure, max_loss, writes
+        self.history: list[Figures] = []
+        self._new: dict[str, float] = {}
+
+    @property
+    def chosen(self) -> Figures:
+        """Figures of the weights that are kept."""
+        return min(self.history[1:], key=self._badness)
+
+    def since_chosen(self) -> int:
+        """Return how many measurements were made since, none of them better."""
+        return len(self.history) - 1 - self.history.index(self.chosen)
+
+    def within(self, figures: Figures) -> bool:
+        """Tell whether general text lost no more than `max_loss`."""
+        return self._lost(figures) <= self.max_loss
+
+    def _lost(self, figures: Figures) -> float:
+        before = self.history[0].general
+        if figures.general is None or before is None:
+            return 0.0
+        return figures.general / before - 1
+
+    def _badness(self, figures: Figures) -> tuple[bool, float]:
+        within = self.within(figures)
+        badness = figures.domain if within else self._lost(figures)
+        return not within, math.inf if math.isnan(badness) else badness
+
+    def evaluate(self, step: int, model: nn.Module) -> Figures:
+        """Measure after `step` updates, and keep the weights if they are the best."""
+        figures = self.measure(step)
+        self.history.append(figures)
+        self._new = figures.line()
+        if step and self.writes and self.chosen is figures:
+            with artifacts.stage_file(self.folder / _WEIGHTS) as staged:
+                save_file(_trained(model), staged)
+        return figures
+
+    def observe(self) -> dict[str, float]:
+        """Return figures that haven't been logged yet."""
+        line, self._new = self._new, {}
+        return line
+
+    @torch.no_grad()
+    def restore(self, model: nn.Module) -> None:
+        """Load the best weights into the model."""
+        file = self.folder / _WEIGHTS
+        if file.is_file():
+            stored = load_file(file)
+            for name, weight in _trained(model).items():
+                weight.copy_(stored[name])
+
+    def save(self, folder: Path) -> None:
+        """Write figures and weights into a checkpoint; the weights are hard-linked if possible."""
+        artifacts.write_json(folder / _STATE, [asdict(each) for each in self.history])
+        if (self.folder / _WEIGHTS).is_file():
+            _link(self.folder / _WEIGHTS, folder / _WEIGHTS)
+
+    def load(self, folder: Path) -> None:
+        """Load a checkpoint's figures and weights."""
+        if (folder / _STATE).is_file():
+            stored = artifacts.read_json_as(folder / _STATE, list)
+            self.history = [Figures(**each) for each in stored]
+        if self.writes and (folder / _WEIGHTS).is_file():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _link(folder / _WEIGHTS, self.folder / _WEIGHTS)
+
+
+def _trained(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.data for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _link(source: Path, target: Path) -> None:
+    """Link a file that is never changed, or copy it where the disk has no hard links."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+class HeldOutEvaluation(TrainerCallback):
+    """Evaluate before the first update, every `evaluation_steps` updates, and after the last one.
+
+    The objective's checkpoints and log lines hold the figures. With `patience` the run ends after
+    so many evaluations without a better one.
+    """
+
+    def __init__(self, objective: CausalLM, corpus: Corpus, settings: Pretraining) -> None:
+        self.objective, self.settings = objective, settings
+        named = {"domain": corpus.held_out_domain, "general": corpus.held_out_general}
+        self.texts = [
+            HeldOutTexts(name, objective.generator, texts, settings.sequence_length)
+            for name, texts in named.items()
+            if texts
+        ]
+        self.folder = Path(settings.output_dir)
+        self.best = BestWeights(
+            self.folder, self._measure, settings.max_general_loss, writes=is_main()
+        )
+        objective.best = self.best
+
+    def _measure(self, step: int) -> Figures:
+        way, batch = self.objective.way, self.settings.per_device_train_batch_size
+        figures = {texts.name: texts.bits_per_byte(way, batch) for texts in self.texts}
+        return Figures(step, figures["domain"], figures.get("general"))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Evaluate the weights that all later ones are compared with."""
         if state.global_step == 0:
             self.best.history.clear()
-            line = self.best.evaluate(0, self.model).line()
+            line = self.best.evaluate(0, self.objective).line()
             self.best.observe()  # logged here, not with the first step
             if state.is_world_process_zero:
-                metrics_log.append(self.log, {"step": 0, "epoch": 0.0, **line})
+                log = self.folder / metrics_log.FILE
+                metrics_log.append(log, {"step": 0, "epoch": 0.0, **line})
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Evaluate if it is due, and have the figures logged."""
-        every = self.every or max(1, state.max_steps // EVALUATIONS)
+        every = self.settings.evaluation_steps or max(1, state.max_steps // EVALUATIONS)
         last = state.global_step >= state.max_steps
         if not last and state.global_step % every:
             return
-        self.best.evaluate(state.global_step, self.model)
+        self.best.evaluate(state.global_step, self.objective)
         control.should_log = True
-        if self.patience is not None and self.best.since_chosen() >= self.patience and not last:
+        patience = self.settings.patience
+        if patience is not None and self.best.since_chosen() >= patience and not last:
             control.should_training_stop = True
             if state.is_world_process_zero:
                 logger.info(
                     "stopped    at update %d: %d evaluations without a better one than at %d",
-                    *(state.global_step, self.patience, self.best.chosen.step),
+                    *(state.global_step, patience, self.best.chosen.step),
                 )
-
-
-class HeldOutEvaluation:
-    """Evaluate an objective's generator on held-out texts, and keep its best weights."""
-
-    def __init__(
-        self, objective: CausalLM, texts: Sequence[HeldOutTexts], settings: Pretraining
-    ) -> None:
-        self.objective, self.texts = objective, texts
-        self.folder = Path(settings.output_dir)
-        self.batch_size = settings.per_device_train_batch_size
-        self.best = BestWeights(
-            self.folder, self._measure, settings.max_general_loss, writes=is_main()
-        )
-        objective.best = self.best  # its checkpoints and log lines hold the figures
-        self.callback = EvaluationCallback(
-            self.best,
-            objective,
-            self.folder / "metrics.jsonl",
-            every=settings.evaluation_steps,
-            patience=settings.patience,
-        )
-
-    def _measure(self, step: int) -> Figures:
-        generator, way = self.objective.generator, self.objective.way
-        figures = {t.name: t.bits_per_byte(generator, way, self.batch_size) for t in self.texts}
-        return Figures(step, figures["domain"], figures.get("general"))
 
     def finish(self) -> str:
         """Load the best weights and write the figures; return a sentence for the model card."""
-        best = self.best
-        best.restore(self.objective)
-        if not best.writes:
+        self.best.restore(self.objective)
+        if not self.best.writes:
             return ""
+        before, chosen, last = self.best.history[0], self.best.chosen, self.best.history[-1]
         held_out = {t.name: {"documents": t.documents, "bytes": t.bytes} for t in self.texts}
-        artifacts.write_json(self.folder / FIGURES, {"held_out": held_out, **best.report()})
-        before, chosen, last = best.before, best.chosen, best.history[-1]
+        named = {"before": before, "best": chosen, "last": last}
+        figures = {name: {"step": each.step, **each.line()} for name, each in named.items()}
+        artifacts.write_json(self.folder / FIGURES, {"held_out": held_out, **figures})
         sentence = ""
         for name in held_out:
             values = [getattr(each, name) for each in (before, chosen, last)]
@@ -110,19 +257,15 @@ class HeldOutEvaluation:
                 f"with these weights, of update {chosen.step}"
             )
         logger.info("best       the weights of update %d of %d", chosen.step, last.step)
-        self._warn()
-        logger.info("figures    %s", self.folder / FIGURES)
-        return sentence
-
-    def _warn(self) -> None:
-        best = self.best
-        if not best.within(best.chosen):
+        if not self.best.within(chosen):
             logger.warning(
                 "general text lost more than --max-general-loss %g at every evaluation: these "
                 "weights lost the least; raise --replay-ratio or lower --learning-rate",
-                best.max_loss,
+                self.best.max_loss,
             )
-        if best.chosen.domain >= best.before.domain:
+        if chosen.domain >= before.domain:
             logger.warning(
                 "held-out domain text didn't improve: lower --learning-rate, or train longer"
             )
+        logger.info("figures    %s", self.folder / FIGURES)
+        return sentence

@@ -15,6 +15,7 @@ from dalm import artifacts
 from dalm.collectives import gather
 from dalm.training.objectives.objective import Loss
 
+FILE = "metrics.jsonl"
 CLOCK = ("samples_per_second", "tokens_per_second", "peak_memory_mb", "refresh_seconds")
 """Keys in which two equal runs may differ."""
 
@@ -42,7 +43,8 @@ class Meter:
     def flush(self) -> dict[str, float]:
         """Return the means over batches and ranks, speed and padding, and reset."""
         names = sorted(self.sums)
-        sums = torch.stack([self.sums[name] for name in names] + [self._batches()])
+        count = torch.tensor(self.batches, dtype=torch.float64, device=self.sums["loss"].device)
+        sums = torch.stack([*(self.sums[name] for name in names), count])
         ranks = gather(sums[None])  # (ranks, names + 1)
         *totals, batches = ranks.sum(0).tolist()
         line = {name: total / batches for name, total in zip(names, totals, strict=True)}
@@ -58,10 +60,6 @@ class Meter:
         self.sums, self.batches = {}, 0
         self.since, self.seconds = now, 0.0
         return line
-
-    def _batches(self) -> Tensor:
-        device = next(iter(self.sums.values())).device
-        return torch.tensor(self.batches, dtype=torch.float64, device=device)
 
     def state(self) -> dict[str, Any]:
         """Return the sums for a checkpoint, so that a resumed run logs as an unbroken one."""

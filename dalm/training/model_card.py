@@ -36,7 +36,6 @@ _QUIET = {*metrics_log.CLOCK, "epoch", "grad_norm"}
 def write(
     folder: Path,
     role: Role,
-    base: str,
     settings: options.Training,
     inputs: Mapping[str, str],
     *,
@@ -45,13 +44,14 @@ def write(
 ) -> None:
     """Write the card of a model that a training command exports.
 
-    `inputs` are the command's arguments, `data` is a line on the training data, `weights` counts
-    all weights and the trained ones.
+    `inputs` are the command's arguments, among them the base's name. `data` is a line on the
+    training data, `weights` counts all weights and the trained ones.
     """
+    base = inputs.get(f"{role}_name_or_path", SCRATCH)
     table = inputs.get("dataset_path") or next(iter(inputs.values()))
     step = {"model": base, "by": f"dalm {settings.command}", "data": table}
     kept = options.public(settings, **inputs)
-    last = metrics_log.last_line(Path(settings.output_dir) / "metrics.jsonl")
+    last = metrics_log.last_line(Path(settings.output_dir) / metrics_log.FILE)
     sections = {
         "Data": f"`{table}`: {data}.",
         "Weights": f"{weights[0]:,}, of which {weights[1]:,} were trained.",
@@ -98,29 +98,22 @@ def _write(
     lineage = [*known, dict(step)]
     first = known[0]["model"] if known else base or before
     licence = licence_of(first)
-    front = _metadata(folder, role, first, licence, lineage)
+    of_base = f"Of the base, `{first}`: {licence}."
+    if first == SCRATCH:
+        of_base = "No base: the licences of the training texts apply; check."
+    steps = (f"`{each['model']}`, then `{each['by']}` on `{each['data']}`" for each in lineage)
+    written = {
+        "Lineage": "\n".join(f"{number}. {line}" for number, line in enumerate(steps, 1)),
+        "Licence": of_base,
+    }
     if role == "generator" and (template := saved_settings(str(folder)).template):
-        sections = {"Prompt": describe(template), **sections}
+        written["Prompt"] = describe(template)
     parts = [
-        _front_matter(front),
+        _front_matter(_metadata(folder, role, first, licence, lineage)),
         f"# {role.capitalize()} tuned with DALM\n",
-        "## Lineage\n\n"
-        + "\n".join(f"{n}. {_step_line(s)}" for n, s in enumerate(lineage, 1))
-        + "\n",
-        f"## Licence\n\n{_licence_line(first, licence)}\n",
-        *(f"## {name}\n\n{text}\n" for name, text in sections.items()),
+        *(f"## {name}\n\n{text}\n" for name, text in (written | dict(sections)).items()),
     ]
     artifacts.write_text(folder / CARD, "\n".join(parts))
-
-
-def _licence_line(base: str, licence: str) -> str:
-    if base == SCRATCH:
-        return "No base: the licences of the training texts apply; check."
-    return f"Of the base, `{base}`: {licence}."
-
-
-def _step_line(step: Mapping[str, str]) -> str:
-    return f"`{step['model']}`, then `{step['by']}` on `{step['data']}`"
 
 
 def _metadata(
@@ -129,7 +122,7 @@ def _metadata(
     adapter = (folder / "adapter_config.json").is_file()
     task, tags = _TAGS[role]
     library = "sentence-transformers" if role == "retriever" else "transformers"
-    on_hub = _is_hub_name(base)
+    on_hub = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", base) is not None and not Path(base).exists()
     return ModelCardData(
         license="unknown" if licence == UNKNOWN else licence,
         library_name="peft" if adapter and role == "generator" else library,
@@ -143,10 +136,6 @@ def _metadata(
 
 def _front_matter(data: ModelCardData) -> str:
     return f"---\n{data.to_yaml(original_order=_ORDER)}\n---\n"
-
-
-def _is_hub_name(name: str) -> bool:
-    return re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) is not None and not Path(name).exists()
 
 
 def _lineage(name: str) -> list[dict[str, str]]:

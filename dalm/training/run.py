@@ -4,14 +4,12 @@ import importlib.util
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, set_seed
 
 from dalm import config as options
-from dalm.config.conflicts import covers
-from dalm.config.training import TRACKERS
+from dalm.config.training import TRACKERS, covers
 from dalm.distributed import is_main
 from dalm.errors import UserError
 from dalm.io.examples import Field, read_examples
@@ -20,11 +18,10 @@ from dalm.models.generator import Generator, load_generator
 from dalm.models.retriever import Retriever, retriever_from_config
 from dalm.prompts import read_prompt
 from dalm.records import Example
-from dalm.training import dry_run, hub_upload, model_card
+from dalm.training import dry_run
 from dalm.training.data.batches import TrainingRows
 from dalm.training.objectives.objective import Objective
-from dalm.training.preview import PreviewRow
-from dalm.training.run_folder import METRICS, SETTINGS, WRITTEN, RunFolder
+from dalm.training.run_folder import RunFolder, check_repository
 from dalm.training.trainer import train
 
 logger = logging.getLogger(__name__)
@@ -55,7 +52,7 @@ class TrainingRun:
             loading.check_four_bit(self.placement.device)
         self.trackers = _trackers(settings)
         if settings.hub_model_id and not settings.dry_run and is_main():
-            hub_upload.check_repository(settings.hub_model_id, settings.hub_token)
+            check_repository(settings.hub_model_id, settings.hub_token)
         set_seed(settings.seed)
 
     def _check_models(self) -> None:
@@ -171,7 +168,7 @@ class TrainingRun:
         objective: Objective,
         rows: TrainingRows,
         *,
-        preview: Sequence[PreviewRow],
+        preview: Sequence[dry_run.PreviewRow],
         next_step: str,
         rates: Mapping[str, float] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
@@ -183,7 +180,13 @@ class TrainingRun:
         between training and export, and returns what the model cards add about the data.
         """
         data = rows.describe()
-        self._describe(objective, data)
+        logger.info("data       %s", data)
+        for name, model in objective.models().items():
+            if self.settings.gradient_checkpointing:
+                model.checkpoint_activations()
+            weights, trained = loading.parameter_counts(model)
+            logger.info("%-9s  %s weights, %s trained", name, f"{weights:,}", f"{trained:,}")
+        logger.info("machine    %s, %s", self.placement.device, self.placement.precision)
         if self.settings.dry_run:
             dry_run.report(objective, rows, self.settings, self.placement, preview)
             return
@@ -200,36 +203,8 @@ class TrainingRun:
             )
             data += finish()
             if is_main():
-                self._export(objective, data)
+                self.folder.export(objective, data)
                 logger.info("next       %s", next_step)
-
-    def _describe(self, objective: Objective, data: str) -> None:
-        logger.info("data       %s", data)
-        for name, model in objective.models().items():
-            if self.settings.gradient_checkpointing:
-                model.checkpoint_activations()
-            weights, trained = loading.parameter_counts(model)
-            logger.info("%-9s  %s weights, %s trained", name, f"{weights:,}", f"{trained:,}")
-        logger.info("machine    %s, %s", self.placement.device, self.placement.precision)
-
-    def _export(self, objective: Objective, data: str) -> None:
-        def write_card(folder: Path, name: str) -> None:
-            model_card.write(
-                folder,
-                "retriever" if name == "retriever" else "generator",
-                self.inputs.get(f"{name}_name_or_path", model_card.SCRATCH),
-                self.settings,
-                self.inputs,
-                data=data,
-                weights=loading.parameter_counts(objective.models()[name]),
-            )
-
-        self.folder.export(objective, write_card)
-        path = self.folder.path
-        logger.info("metrics    %s", path / METRICS)
-        logger.info("settings   %s (--config runs the same again)", path / SETTINGS)
-        if self.settings.hub_model_id:
-            hub_upload.push(self.settings.hub_model_id, self.settings.hub_token, path, WRITTEN)
 
 
 def _trackers(settings: options.Run) -> list[str]:

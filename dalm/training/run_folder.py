@@ -1,25 +1,26 @@
-"""Keep a training run's output folder: check it, claim it, and write settings and models."""
+"""Keep a training run's output folder: check and claim it, write settings and models, push them."""
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from huggingface_hub import HfApi
 
 from dalm import artifacts
 from dalm import config as options
 from dalm.distributed import is_main
 from dalm.errors import UserError
 from dalm.models import loading
-from dalm.training import checkpoints
+from dalm.training import checkpoints, metrics_log, model_card
 from dalm.training.objectives.objective import Objective
 
 logger = logging.getLogger(__name__)
 
 SETTINGS = "settings.yaml"
-METRICS = "metrics.jsonl"
 MODELS = ("retriever", "generator")
-WRITTEN = (*MODELS, SETTINGS, METRICS, "bits_per_byte.json")
+WRITTEN = (*MODELS, SETTINGS, metrics_log.FILE, "bits_per_byte.json")
 """Files and folders of a run, besides checkpoints."""
 _FIXED = ("use_peft", "lora_rank", "lora_alpha", "lora_target_modules", "prompt")
 """Options that a resumed run can't change."""
@@ -92,23 +93,32 @@ class RunFolder:
 
     def write_settings(self) -> None:
         """Write settings.yaml, which `--config` takes for the same run."""
-        artifacts.write_yaml(
-            self.path / SETTINGS, options.public(self.settings, **dict(self.inputs))
-        )
+        artifacts.write_yaml(self.path / SETTINGS, options.public(self.settings, **self.inputs))
 
-    def export(self, objective: Objective, write_card: Callable[[Path, str], None]) -> None:
-        """Write the objective's models, each with its card and a manifest, then the settings."""
+    def export(self, objective: Objective, data: str) -> None:
+        """Write the objective's models and the settings, and push them to the hub if asked to.
+
+        Each model gets a card and a manifest; `data` is the card's line on the training data.
+        """
         staging = self.path / checkpoints.WRITING / "export"
         shutil.rmtree(staging, ignore_errors=True)
         with loading.quiet_bars():
             objective.export(staging)
-        for name in objective.models():
-            write_card(staging / name, name)
+        for name, model in objective.models().items():
+            weights = loading.parameter_counts(model)
+            role: model_card.Role = "retriever" if name == "retriever" else "generator"
+            model_card.write(
+                staging / name, role, self.settings, self.inputs, data=data, weights=weights
+            )
             artifacts.seal(staging / name)
             artifacts.publish(staging / name, self.path / name)
             logger.info("%-9s  %s", name, self.path / name)
         shutil.rmtree(self.path / checkpoints.WRITING, ignore_errors=True)
         self.write_settings()
+        logger.info("metrics    %s", self.path / metrics_log.FILE)
+        logger.info("settings   %s (--config runs the same again)", self.path / SETTINGS)
+        if self.settings.hub_model_id:
+            _push(self.settings.hub_model_id, self.settings.hub_token, self.path)
 
 
 def _check_fixed(checkpoint: Path, settings: options.Training) -> None:
@@ -122,3 +132,55 @@ def _check_fixed(checkpoint: Path, settings: options.Training) -> None:
                 f"--{name.replace('_', '-')} {value}: {checkpoint} was written with "
                 f"{before[name]}; resume with the same, or start a run in another folder"
             )
+
+
+def check_repository(repository: str, token: str | None) -> None:
+    """Create the repository if need be, so that a wrong token shows before hours of training.
+
+    Raises:
+        UserError: the hub refuses, or is out of reach.
+    """
+    if token and not (token.isascii() and token.isprintable() and " " not in token):
+        raise UserError("--hub-token: a token has no spaces or line breaks; copy it again")
+    try:
+        HfApi(token=token).create_repo(repository, private=True, exist_ok=True)
+    except Exception as error:
+        raise UserError(
+            f"--hub-model-id {repository}: the hub refused or is out of reach "
+            f"({_reason(error, token)}); log in with `hf auth login`, or leave it out"
+        ) from error
+
+
+def _push(repository: str, token: str | None, folder: Path) -> None:
+    """Upload the models, settings and metrics of a run to the hub, with a card of the repository.
+
+    Raises:
+        UserError: the push failed; says how to repeat it by hand.
+    """
+    try:
+        hub = HfApi(token=token)
+        url = hub.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            allow_patterns=[f"{name}*" for name in WRITTEN],
+            commit_message="Upload models tuned with DALM",
+        )
+        models = [folder / name for name in MODELS if (folder / name).is_dir()]
+        hub.upload_file(
+            repo_id=repository,
+            path_or_fileobj=model_card.repository_card(models).encode(),
+            path_in_repo=model_card.CARD,
+            commit_message="Add the repository's card",
+        )
+    except Exception as error:
+        raise UserError(
+            f"the push to {repository} failed ({_reason(error, token)}); nothing is lost: "
+            f"hf upload {repository} {folder}"
+        ) from error
+    logger.info("pushed     %s", url)
+
+
+def _reason(error: Exception, token: str | None) -> str:
+    """Return the first line of an error, without the token in case it quotes the request."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line.replace(token, "***") if token else line

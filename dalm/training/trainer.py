@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -19,10 +19,10 @@ from dalm.config import Training
 from dalm.distributed import rank, world_size
 from dalm.errors import UserError
 from dalm.models.loading import Placement
+from dalm.progress import bar
 from dalm.training import checkpoints, metrics_log
-from dalm.training.callbacks import ProgressBar, StopOnSignal
 from dalm.training.data.batches import Batch, TrainingRows
-from dalm.training.data.sampler import LengthBatches
+from dalm.training.data.sampler import EpochLoader, LengthBatches
 from dalm.training.objectives.objective import Loss, Objective
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class ObjectiveTrainer(Trainer):
         self.rows = rows
         self.rates = rates
         self.meter = metrics_log.Meter()
-        self.stop = checkpoints.StopSignal()
+        self.stop = checkpoints.StopOnSignal()
         self.progress = ProgressBar()
         self.warned: set[str] = set()
         super().__init__(
@@ -88,7 +88,7 @@ class ObjectiveTrainer(Trainer):
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
         self.add_callback(self.progress)
-        self.add_callback(StopOnSignal(self.stop))
+        self.add_callback(self.stop)
 
     @property
     def trained(self) -> Objective:
@@ -101,12 +101,10 @@ class ObjectiveTrainer(Trainer):
         assert self.args.output_dir is not None
         return Path(self.args.output_dir)
 
-    def get_train_dataloader(self) -> "EpochLoader":
+    def get_train_dataloader(self) -> EpochLoader:
         """Return the batches of this rank; the sampler shards, so accelerate must not."""
-        sampler = EpochSampler(
+        sampler = LengthBatches(
             self.rows,
-            self.rows.lengths(),
-            self.rows.gold_keys(),
             self.args.per_device_train_batch_size,
             self.args.seed,
             rank=rank(),
@@ -186,7 +184,7 @@ class ObjectiveTrainer(Trainer):
         line |= self._learning_rates(logs["learning_rate"]) | self.trained.observe()
         self._warn(line)
         if self.is_world_process_zero():
-            metrics_log.append(self.folder / "metrics.jsonl", line)
+            metrics_log.append(self.folder / metrics_log.FILE, line)
         super().log({k: v for k, v in line.items() if k not in ("step", "epoch")}, start_time)
 
     def _learning_rates(self, first: float) -> dict[str, float]:
@@ -251,7 +249,7 @@ class ObjectiveTrainer(Trainer):
                 parameter.copy_(stored[name])
         if self.is_world_process_zero():
             checkpoints.clear_unfinished(self.folder)
-            metrics_log.rewind(self.folder / "metrics.jsonl", checkpoints.step(folder))
+            metrics_log.rewind(self.folder / metrics_log.FILE, checkpoints.step(folder))
         states = folder / f"meter_{rank()}.json"
         if states.is_file():
             self.meter.load(artifacts.read_json(states), self.args.device)
@@ -262,30 +260,36 @@ class ObjectiveTrainer(Trainer):
         return {name: p.data for name, p in named if p.requires_grad}
 
 
-class EpochSampler(LengthBatches):
-    """Sample batches, and pass the epoch on to the rows.
+class ProgressBar(TrainerCallback):
+    """Show one bar with the remaining time and the loss; have the last step logged."""
 
-    Where a run resumes in the middle of an epoch, only the sampler is told which: accelerate wraps
-    the loader.
-    """
+    def __init__(self) -> None:
+        self.bar: Any = None
 
-    def __init__(self, rows: TrainingRows, *given: Any, **options: Any) -> None:
-        super().__init__(*given, **options)
-        self.training_rows = rows
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Open the bar at the step where the run starts or resumes."""
+        if state.is_world_process_zero:
+            self.bar = bar(state.max_steps, "training", "step", initial=state.global_step)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the sampler and of the rows' random draws."""
-        super().set_epoch(epoch)
-        self.training_rows.set_epoch(epoch)
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Advance the bar, and log the last step."""
+        if self.bar is not None:
+            self.bar.update()
+        control.should_log |= state.global_step >= state.max_steps
 
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Show the loss."""
+        if self.bar is not None and logs and "loss" in logs:
+            self.bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
 
-class EpochLoader(DataLoader[Any]):
-    """Load batches, and pass the epoch on to the sampler."""
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the sampler."""
-        assert isinstance(self.batch_sampler, EpochSampler)
-        self.batch_sampler.set_epoch(epoch)
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """Close the bar however the training ends, so that the next message has its own line."""
+        try:
+            yield
+        finally:
+            if self.bar is not None:
+                self.bar.close()
 
 
 def arguments(settings: Training, placement: Placement, trackers: list[str]) -> TrainingArguments:

@@ -3,7 +3,7 @@
 import pytest
 
 from dalm.config import RagE2E, check
-from dalm.config.conflicts import check_joint
+from dalm.config.joint_training import check_joint
 from dalm.errors import UserError
 
 # What nothing in the rest of a run would make use of; each needs what it needs, or is refused.

@@ -10,8 +10,7 @@ from cyclopts import App, Parameter
 
 from dalm.cli import app, run
 from dalm.config import RagE2E, check
-from dalm.config.conflicts import check_joint
-from dalm.config.presets import PRESETS, Preset
+from dalm.config.joint_training import PRESETS, Preset, check_joint
 
 
 def made(**options):

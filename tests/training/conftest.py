@@ -18,8 +18,8 @@ from dalm.training.data.batches import Rows
 from dalm.training.data.retrieved_rows import RetrievedRows
 from dalm.training.objectives.candidates import BatchCandidates
 from dalm.training.objectives.index_candidates import IndexCandidates
+from dalm.training.objectives.joint import RagObjective
 from dalm.training.objectives.objective import objective_class
-from dalm.training.objectives.rag import RagObjective
 
 GOLD = [
     "The velt of a skerrow stands at nine bars when the gate is shut.",

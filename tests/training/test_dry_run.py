@@ -89,7 +89,7 @@ def test_a_dry_run_asks_no_hub(tiny_models, tiny_table, tmp_path, monkeypatch):
     def ask(*_):
         raise AssertionError("the hub was asked")
 
-    monkeypatch.setattr("dalm.training.hub_upload.check_repository", ask)
+    monkeypatch.setattr("dalm.training.run.check_repository", ask)
     line = [*commands(tiny_models, tiny_table)["generator"], "--output-dir", str(tmp_path / "out")]
     assert run(app, [*line, "--dry-run", "--hub-model-id", "a/b"]) == 0
 

@@ -14,7 +14,7 @@ from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
 from dalm.training.data.batches import Rows
 from dalm.training.objectives.candidates import BatchCandidates
-from dalm.training.objectives.marginal import RagToken
+from dalm.training.objectives.rag import RagToken
 from dalm.training.trainer import train
 
 

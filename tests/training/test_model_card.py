@@ -23,10 +23,8 @@ def folder(tmp_path):
 
 def write(folder, base="org/base", role="generator", settings=None, **options):
     settings = settings or GeneratorOnly(output_dir=str(folder.parent), **options)
-    inputs = {"dataset_path": "pairs.csv", "generator_name_or_path": base}
-    model_card.write(
-        folder, role, base, settings, inputs, data="7 questions", weights=(12_000, 500)
-    )
+    inputs = {"dataset_path": "pairs.csv", f"{role}_name_or_path": base}
+    model_card.write(folder, role, settings, inputs, data="7 questions", weights=(12_000, 500))
     return (folder / "README.md").read_text()
 
 

@@ -8,7 +8,7 @@ from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
 from dalm.records import Example, Passage
-from dalm.training import preview
+from dalm.training import dry_run
 from dalm.training.data.sft_rows import SftRows
 
 CPU = place("cpu", "fp32")
@@ -26,8 +26,8 @@ def rows(generator, tiny_rows):
 
 
 def test_the_answers_tokens_and_eos_are_marked(rows, generator):
-    row = preview.of_prompt(generator, rows.collate([0])["prompts"][0])
-    text = preview.marked(row)
+    row = dry_run.preview_prompt(generator, rows.collate([0])["prompts"][0])
+    text = dry_run.marked(row)
     frame, marks = text.split("Answer:\n")
     assert "⟦" not in frame
     assert "Where does Ada live?" in frame
@@ -39,14 +39,14 @@ def test_the_answers_tokens_and_eos_are_marked(rows, generator):
 
 def test_the_original_toolkits_loss_is_on_the_prompt_too(rows, generator):
     prompt = rows.collate([0])["prompts"][0]
-    row = preview.of_prompt(generator, prompt, whole=True)
+    row = dry_run.preview_prompt(generator, prompt, whole=True)
     assert list(row.in_loss) == [False] + [True] * (prompt.length - 1)
 
 
 def test_a_character_of_several_tokens_stays_whole(generator):
     tokens = [*generator.tokenise(["Ulm 中文!"])[0].tolist(), generator.frame.end]
-    row = preview.PreviewRow("generator", generator.tokenizer, tokens, [True] * len(tokens))
-    text = preview.marked(row)
+    row = dry_run.PreviewRow("generator", generator.tokenizer, tokens, [True] * len(tokens))
+    text = dry_run.marked(row)
     assert "\ufffd" not in text
     assert "⟦中⟧⟦文⟧" in text
 
@@ -54,5 +54,5 @@ def test_a_character_of_several_tokens_stays_whole(generator):
 def test_a_retrievers_row_has_no_token_in_the_loss(tiny_models, tiny_rows):
     retriever = load_retriever(str(tiny_models.encoder), CPU)
     tokens = retriever.tokenise([tiny_rows[0]["Query"]], "query")[0].tolist()
-    text = preview.marked(preview.of_text(retriever, tokens, "query"))
+    text = dry_run.marked(dry_run.preview_text(retriever, tokens, "query"))
     assert text == "[CLS] where does ada live? [SEP]"

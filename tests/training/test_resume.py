@@ -389,7 +389,7 @@ def test_a_broken_line_of_metrics_is_named(tmp_path):
 
 
 def test_a_second_interrupt_ends_at_once():
-    stop = checkpoints.StopSignal()
+    stop = checkpoints.StopOnSignal()
     with stop.listening():
         signal.raise_signal(signal.SIGINT)
         assert stop.signal == signal.SIGINT

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 import yaml
 
 from dalm import artifacts
@@ -76,6 +77,9 @@ def test_damaged_settings_are_one_line_with_a_remedy(tmp_path):
 
 
 class Model:
+    def parameters(self):
+        return [torch.ones(3)]
+
     def export(self, folder):
         folder.mkdir(parents=True)
         (folder / "model.bin").write_text("new")
@@ -95,10 +99,11 @@ def test_models_are_exported_whole_with_card_and_manifest(tmp_path):
     with run.open():
         old.mkdir()
         (old / "left.bin").write_text("old")
-        run.export(Objective(), lambda folder, name: (folder / "README.md").write_text(name))
+        run.export(Objective(), "7 questions")
     artifacts.verify(old)
     names = {file.name for file in old.iterdir()}
     assert names == {"model.bin", "README.md", "manifest.json"}
+    assert "7 questions" in (old / "README.md").read_text()
     assert {file.name for file in (tmp_path / "run").iterdir()} == {"retriever", "settings.yaml"}
     kept = yaml.safe_load((tmp_path / "run" / "settings.yaml").read_text())
     assert kept["dataset_path"] == "t.csv"

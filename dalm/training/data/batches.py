@@ -1,22 +1,24 @@
 """Turn training examples into batches: tokenised once, padded together when a step needs them."""
 
+import hashlib
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from dalm.config import Optimisation
 from dalm.errors import UserError
 from dalm.models.batching import Ragged, Sequences
 from dalm.models.generator import Generator
 from dalm.models.prompt_frame import Prompt
 from dalm.models.retriever import Retriever
 from dalm.records import Example, Passage
-from dalm.training.data.knowledge_base import KnowledgeBase, distinct_passages
 
 logger = logging.getLogger(__name__)
 
@@ -57,30 +59,91 @@ class Batch(TypedDict, total=False):
     """Set by the trainer: see `Objective.weighted_tokens`."""
 
 
-class TrainingRows(Protocol):
+class TrainingRows(ABC):
     """What the trainer needs of training rows; a row is its number until it is collated."""
 
+    seed = 0
+    epoch = 0
+
+    @abstractmethod
     def __len__(self) -> int: ...
 
-    def __getitem__(self, row: int, /) -> int: ...
+    def __getitem__(self, row: int) -> int:
+        return row
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, from which random draws are seeded."""
+        self.epoch = epoch
 
+    @abstractmethod
     def lengths(self) -> np.ndarray:
         """Return about how many tokens each row has."""
 
     def gold_keys(self) -> np.ndarray:
-        """Return a key for each row; rows with the same key are kept out of one batch."""
+        """Return a key for each row, here a unique one; equal keys are kept out of one batch."""
+        return np.arange(len(self))
 
+    @abstractmethod
     def collate(self, rows: Sequence[int]) -> Batch:
         """Return a batch of some rows."""
 
+    @abstractmethod
     def describe(self) -> str:
         """Return a line on how much data there is."""
 
+    def random(self, rows: Sequence[int]) -> np.random.Generator:
+        """Return a generator seeded by epoch and rows, so that a resumed run draws the same."""
+        return np.random.default_rng([self.seed, self.epoch, *rows])
 
-class Rows:
+
+class KnowledgeBase:
+    """Hold distinct passages in tokens, for the retriever and, if given, for the generator."""
+
+    def __init__(
+        self, passages: Sequence[Passage], retriever: Retriever, generator: Generator | None = None
+    ) -> None:
+        self.passages = passages
+        self.retriever = retriever
+        self.keys = np.array([int(p.id, 16) for p in passages], np.uint64).view(np.int64)
+        texts = [passage.text for passage in passages]
+        self.tokens = Ragged(retriever.tokenise(texts, "passage"))
+        self.pieces = Ragged([] if generator is None else generator.tokenise_passages(texts))
+
+    def __len__(self) -> int:
+        return len(self.passages)
+
+    def features(self, places: Sequence[int] | np.ndarray) -> dict[str, Any]:
+        """Return what the retriever's `embed` takes for some of the passages."""
+        return self.retriever.batch([self.tokens[place] for place in places], "passage")
+
+    def identity(self) -> str:
+        """Return a hash of the passages in their order."""
+        return hashlib.blake2b(self.keys.tobytes(), digest_size=16).hexdigest()
+
+
+def distinct_passages(
+    examples: Sequence[Example], more: Sequence[Passage] = ()
+) -> tuple[list[Passage], np.ndarray, list[list[int]]]:
+    """Return the distinct passages, and by place each row's gold one (-1: none) and negatives."""
+    places: dict[str, int] = {}
+    passages: list[Passage] = []
+
+    def place(passage: Passage) -> int:
+        if passage.id not in places:
+            places[passage.id] = len(passages)
+            passages.append(passage)
+        return places[passage.id]
+
+    gold, negatives = [], []
+    for example in examples:
+        gold.append(-1 if example.passage is None else place(example.passage))
+        negatives.append([place(negative) for negative in example.negatives])
+    for passage in more:
+        place(passage)
+    return passages, np.array(gold, np.int64), negatives
+
+
+class Rows(TrainingRows):
     """Hold training examples in tokens; each distinct passage is tokenised and kept once.
 
     With `generator`, its prompts' tokens are held too. `more` are passages of the knowledge base
@@ -100,7 +163,7 @@ class Rows:
     ) -> None:
         self.retriever = retriever
         self.generator = generator
-        self.gold_probability, self.seed, self.epoch = gold_probability, seed, 0
+        self.gold_probability, self.seed = gold_probability, seed
         if generator is not None:
             asked = generator.tokenise_queries([example.query for example in examples])
             answers = generator.tokenise_answers([example.answer or "" for example in examples])
@@ -116,16 +179,9 @@ class Rows:
     def __len__(self) -> int:
         return len(self.gold)
 
-    def __getitem__(self, row: int) -> int:
-        return row
-
     def describe(self) -> str:
         """Return a line on how much data there is."""
         return f"{len(self)} questions, {len(self.base)} distinct passages"
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch, from which random draws are seeded."""
-        self.epoch = epoch
 
     def lengths(self) -> np.ndarray:
         """Return about how many tokens each row has."""
@@ -170,12 +226,8 @@ class Rows:
         )
 
     def _force_gold(self, rows: Sequence[int]) -> Tensor:
-        drawn = self._random(rows).random(len(rows))
+        drawn = self.random(rows).random(len(rows))
         return torch.from_numpy((drawn < self.gold_probability) & (self.gold[list(rows)] >= 0))
-
-    def _random(self, rows: Sequence[int]) -> np.random.Generator:
-        """Return a generator seeded by epoch and rows, so that a resumed run draws the same."""
-        return np.random.default_rng([self.seed, self.epoch, *rows])
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
@@ -216,3 +268,23 @@ def fitting(
             *(len(needed) - len(kept), len(needed), generator.max_length, remedy),
         )
     return kept
+
+
+def check_negatives(examples: Sequence[Example], settings: Optimisation) -> None:
+    """Refuse data that leaves a question without a negative.
+
+    Raises:
+        UserError: a batch of one question without hard negatives, or a table of one passage.
+    """
+    if all(example.negatives for example in examples):
+        return
+    if settings.per_device_train_batch_size < 2:
+        raise UserError(
+            "--per-device-train-batch-size 1: the negatives are the batch's other passages; "
+            "use 2 or more, or give every question hard negatives (dalm mine-negatives)"
+        )
+    distinct = {example.passage.id for example in examples if example.passage}
+    if len(distinct) < 2:
+        raise UserError(
+            "the table has one distinct passage, so there are no negatives; add rows with others"
+        )

@@ -1,4 +1,4 @@
-"""Read the texts for pretraining, tokenise and pack them, and hold some out for evaluation."""
+"""Read the texts for pretraining, hold some out for evaluation, and tokenise and pack them."""
 
 import logging
 from collections.abc import Sequence
@@ -14,7 +14,6 @@ from dalm.models.generator import Generator
 from dalm.models.prompt_frame import leading_token
 from dalm.progress import track
 from dalm.records import Passage
-from dalm.training.bits_per_byte import HeldOutTexts
 from dalm.training.data.packing import PackedRows, replayed
 
 logger = logging.getLogger(__name__)
@@ -119,27 +118,6 @@ def training_rows(generator: Generator, corpus: Corpus, settings: Pretraining) -
         pad_token=generator.pad_token,
         ranks=world_size(),
     )
-
-
-def held_out_texts(generator: Generator, corpus: Corpus, length: int) -> list[HeldOutTexts]:
-    """Return the texts to evaluate on: the domain's, then general ones if there are any."""
-    named = {"domain": corpus.held_out_domain, "general": corpus.held_out_general}
-    return [_packed(name, generator, texts, length) for name, texts in named.items() if texts]
-
-
-def _packed(name: str, generator: Generator, texts: Sequence[str], length: int) -> HeldOutTexts:
-    found = documents(generator, texts, ends=False)
-    tokenizer = generator.tokenizer
-    unknown = tokenizer.unk_token_id
-    if unknown is not None and unknown != tokenizer.eos_token_id:
-        lost = sum(int((document == unknown).sum()) for document in found)
-        if lost:
-            logger.warning(
-                "%s: %d tokens of the held-out text are unknown to the tokenizer; bits per byte "
-                "leave out the text they stand for",
-                *(name, lost),
-            )
-    return HeldOutTexts(name, PackedRows(found, length, pad_token=generator.pad_token), texts)
 
 
 def _scored(found: Sequence[np.ndarray]) -> int:

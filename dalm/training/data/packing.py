@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from dalm.models.batching import Ragged, Sequences, pad
-from dalm.training.data.batches import Batch
+from dalm.training.data.batches import Batch, TrainingRows
 
 
 class PackedBatch(Batch, total=False):
@@ -32,11 +32,11 @@ class PackedBatch(Batch, total=False):
     """Tokens without padding."""
 
 
-class PackedRows:
+class PackedRows(TrainingRows):
     """Pack documents into training rows of at most `length` tokens.
 
-    Rows are packed once, by best fit; the sampler shuffles them. Their number is a multiple of
-    `ranks`, so that no rank has to drop one.
+    Rows are packed once, by best fit; every epoch has the same ones, shuffled by the sampler. Their
+    number is a multiple of `ranks`, so that no rank has to drop one.
     """
 
     def __init__(
@@ -52,19 +52,9 @@ class PackedRows:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, row: int) -> int:
-        return row
-
-    def set_epoch(self, epoch: int) -> None:
-        """Do nothing: every epoch has the same rows; the sampler shuffles them."""
-
     def lengths(self) -> np.ndarray:
         """Return the number of tokens of each row."""
         return np.array([self.sizes[row].sum() for row in self.rows], np.int64)
-
-    def gold_keys(self) -> np.ndarray:
-        """Return a unique key for each row: any two may be in one batch."""
-        return np.arange(len(self))
 
     def describe(self) -> str:
         """Return a line on how much data there is."""

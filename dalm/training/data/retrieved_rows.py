@@ -10,11 +10,12 @@ import torch
 from dalm.config import RagE2E
 from dalm.errors import UserError
 from dalm.ingest.words import sentence_starts, split_words
+from dalm.io.examples import read_passages
 from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
 from dalm.prompts import STATE
 from dalm.records import Example, Passage
-from dalm.training.data.batches import Batch, Pieces, Rows, spread_rows
+from dalm.training.data.batches import Batch, Pieces, Rows, check_negatives, spread_rows
 
 QUESTIONS_PER_STATEMENT = 4
 WORDS = range(6, 41)
@@ -97,6 +98,30 @@ class RetrievedRows(Rows):
         return [row[:room].tolist() for row in self.generator.tokenise_answers(texts)]
 
 
+def additional_passages(examples: Sequence[Example], settings: RagE2E) -> list[Passage]:
+    """Return the passages for joint training to search besides the examples' own.
+
+    Raises:
+        UserError: fewer than two passages in all, or a contrastive weight without gold passages.
+    """
+    own = {example.passage.id for example in examples if example.passage}
+    if settings.candidates == "in-batch":
+        check_negatives(examples, settings)
+        return []
+    more = [p for source in settings.passages or () for p in read_passages(source, settings)]
+    count = len(own.union(passage.id for passage in more))
+    if count < 2:
+        raise UserError(
+            f"--candidates index: the knowledge base has {count} passages; name tables of passages "
+            "with --passages"
+        )
+    if not own and settings.contrastive_weight not in (0, RagE2E.contrastive_weight):
+        raise UserError(
+            "--contrastive-weight has no effect on a table without gold passages; leave it out"
+        )
+    return more
+
+
 def joint_rows(
     examples: Sequence[Example],
     more: Sequence[Passage],
@@ -105,23 +130,11 @@ def joint_rows(
     settings: RagE2E,
 ) -> Rows:
     """Return the rows of joint training; `more` are passages besides the examples' own."""
+    chosen: dict[str, Any] = {"gold_probability": settings.gold_probability, "seed": settings.seed}
     if settings.candidates == "in-batch":
-        return Rows(
-            examples,
-            retriever,
-            generator,
-            gold_probability=settings.gold_probability,
-            seed=settings.seed,
-        )
-    return RetrievedRows(
-        examples,
-        retriever,
-        generator,
-        more=more,
-        gold_probability=settings.gold_probability,
-        seed=settings.seed,
-        reconstruction_weight=settings.reconstruction_weight,
-    )
+        return Rows(examples, retriever, generator, **chosen)
+    chosen["reconstruction_weight"] = settings.reconstruction_weight
+    return RetrievedRows(examples, retriever, generator, more=more, **chosen)
 
 
 def sentences(text: str) -> list[str]:

@@ -1,9 +1,12 @@
-"""Sample batches of similar length in random order, sharded over ranks."""
+"""Sample batches of similar length in random order, sharded over ranks, and load them."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
+
+from dalm.training.data.batches import TrainingRows
 
 
 class LengthBatches(Sampler[list[int]]):
@@ -19,24 +22,28 @@ class LengthBatches(Sampler[list[int]]):
 
     def __init__(
         self,
-        lengths: np.ndarray,
-        keys: np.ndarray,
+        rows: TrainingRows,
         size: int,
         seed: int,
         *,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        self.lengths, self.keys = lengths, keys
-        self.size, self.seed = size, seed
+        self.training_rows = rows
+        self.lengths, self.keys = rows.lengths(), rows.gold_keys()
+        self.seed, self.epoch = seed, 0
         self.rank, self.ranks = rank, ranks
-        self.epoch = 0
-        self.rows = len(lengths) // ranks * ranks
+        self.rows = len(self.lengths) // ranks * ranks
         self.batches = -(-self.rows // (size * ranks))
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch, which seeds the order."""
+        """Set the epoch, which seeds the order, and that of the rows' random draws.
+
+        Where a run resumes in the middle of an epoch, only the sampler is told which: accelerate
+        wraps the loader.
+        """
         self.epoch = epoch
+        self.training_rows.set_epoch(epoch)
 
     def __len__(self) -> int:
         return self.batches
@@ -92,3 +99,12 @@ class LengthBatches(Sampler[list[int]]):
                     batches[b][place], batches[chosen][-1] = row, other
                     keys[b] = set(self.keys[batches[b]].tolist())
                     return
+
+
+class EpochLoader(DataLoader[Any]):
+    """Load batches, and pass the epoch on to the sampler."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of the sampler."""
+        assert isinstance(self.batch_sampler, LengthBatches)
+        self.batch_sampler.set_epoch(epoch)

@@ -6,18 +6,25 @@ from dataclasses import replace
 
 import numpy as np
 
+from dalm.config import GeneratorOnly
 from dalm.errors import UserError
+from dalm.io.examples import read_passages
 from dalm.models.batching import Ragged
 from dalm.models.generator import Generator
 from dalm.models.prompt_frame import Prompt
 from dalm.records import Example, Passage
-from dalm.training.data.batches import Batch, fitting, spread_rows
-from dalm.training.data.knowledge_base import distinct_passages
+from dalm.training.data.batches import (
+    Batch,
+    TrainingRows,
+    distinct_passages,
+    fitting,
+    spread_rows,
+)
 
 logger = logging.getLogger(__name__)
 
 
-class SftRows:
+class SftRows(TrainingRows):
     """Hold questions with `reader_passages` passages each, joined to prompts when a batch is made.
 
     A fraction of the rows, `gold_probability`, has its gold passage in the prompt; the others have
@@ -43,7 +50,7 @@ class SftRows:
     ) -> None:
         self.generator = generator
         self.reader_passages, self.gold_probability = reader_passages, gold_probability
-        self.seed, self.epoch = seed, 0
+        self.seed = seed
         self.searched = found is not None
         if found is not None:
             examples = [_with(*pair) for pair in zip(examples, found, strict=True)]
@@ -59,13 +66,6 @@ class SftRows:
     def __len__(self) -> int:
         return len(self.gold)
 
-    def __getitem__(self, row: int) -> int:
-        return row
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch, from which random draws are seeded."""
-        self.epoch = epoch
-
     def describe(self) -> str:
         """Return a line on how much data there is."""
         return (
@@ -78,13 +78,9 @@ class SftRows:
         lengths: np.ndarray = np.minimum(self._whole_lengths(), self.generator.max_length)
         return lengths
 
-    def gold_keys(self) -> np.ndarray:
-        """Return a unique key for each row: equal passages may be in one batch."""
-        return np.arange(len(self))
-
     def collate(self, rows: Sequence[int]) -> Batch:
         """Return a batch of prompts."""
-        random = np.random.default_rng([self.seed, self.epoch, *rows])
+        random = self.random(rows)
         return {"prompts": [self._prompt(row, self._drawn(row, random)) for row in rows]}
 
     def diagnostic_prompts(self, size: int) -> tuple[list[Prompt], list[Prompt]]:
@@ -156,3 +152,25 @@ def _with(example: Example, found: Sequence[Passage]) -> Example:
     """Return the example with its distractors in place of hard negatives."""
     gold = example.passage.id if example.passage else None
     return replace(example, negatives=tuple(p for p in found if p.id != gold))
+
+
+def searched_passages(examples: Sequence[Example], settings: GeneratorOnly) -> list[Passage]:
+    """Return the distinct passages to find distractors in: the examples' own and `--passages`.
+
+    Raises:
+        UserError: too few of them for a prompt, or a fraction of gold passages without any.
+    """
+    found = {example.passage.id: example.passage for example in examples if example.passage}
+    if not found and settings.gold_probability is not None:
+        raise UserError(
+            "--gold-probability has no effect on a table without gold passages; leave it out"
+        )
+    for source in settings.passages or ():
+        for passage in read_passages(source, settings):
+            found.setdefault(passage.id, passage)
+    if len(found) < settings.reads():
+        raise UserError(
+            f"--reader-passages {settings.reads()}: there are {len(found)} distinct passages; "
+            "lower it, or name tables of passages with --retriever-name-or-path and --passages"
+        )
+    return list(found.values())

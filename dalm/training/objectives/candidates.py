@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dalm.models.retriever import Retriever
 from dalm.training.data.batches import Batch
-from dalm.training.objectives.contrastive import MASKED, Pairs, embed_pairs
+from dalm.training.objectives.contrastive import MASKED, Pairs, embed_pairs, token_counts
 from dalm.training.objectives.diagnostics import Diagnosis, diagnose_batch
 
 
@@ -109,14 +109,12 @@ class BatchCandidates(CandidateSource):
         own = torch.arange(len(scores), device=scores.device)
         columns = choose(scores, own, batch["force_gold"], self.num_candidates)
         pieces = batch["pieces"].passages
-        sides = [batch["query"]["attention_mask"], batch["passage"]["attention_mask"]]
         return Candidates(
             scores.gather(1, columns).log_softmax(1),
             [[pieces[column] for column in row] for row in columns.tolist()],
             pairs,
             {},
-            sum(int(side.sum()) for side in sides),
-            sum(side.numel() for side in sides),
+            *token_counts(batch),
         )
 
     def diagnose(self, batch: Batch) -> Diagnosis:

@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from dalm import artifacts
 from dalm.errors import UserError
 from dalm.models.generator import Generator
 from dalm.models.packed_attention import Way, find_way, packed_log_probs
 from dalm.models.retriever import Retriever
-from dalm.training.best_weights import BestWeights
 from dalm.training.data.batches import Batch
 from dalm.training.data.packing import PackedBatch, PackedRows
 from dalm.training.objectives.objective import Loss, Objective
+
+if TYPE_CHECKING:
+    from dalm.training.held_out_evaluation import BestWeights
 
 _TEXTS = "texts.json"
 
@@ -21,7 +23,8 @@ class CausalLM(Objective):
     """Train a generator to write texts: −1/N Σ log p(token | its document's tokens before it).
 
     N counts the scored tokens of the whole update, over all ranks and accumulated batches, so that
-    every token has the same weight wherever it was packed. `best` keeps the best weights so far.
+    every token has the same weight wherever it was packed. `best`, if it is set,
+    keeps the best weights so far.
     """
 
     name: ClassVar[str] = "causal_lm"
@@ -32,12 +35,11 @@ class CausalLM(Objective):
         self,
         generator: Generator,
         rows: PackedRows | None = None,
-        best: BestWeights | None = None,
         way: Way | None = None,
     ) -> None:
         super().__init__()
         self.generator = generator
-        self.best = best
+        self.best: BestWeights | None = None
         self.way = find_way(generator) if way is None else way
         self._texts = "" if rows is None else rows.identity()
 

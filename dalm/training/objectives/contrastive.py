@@ -37,13 +37,8 @@ class Contrastive(Objective):
     def forward(self, batch: Batch) -> Loss:
         """Return the symmetric InfoNCE of the batch (`losses.info_nce`)."""
         parts = contrast(embed_pairs(self.retriever, batch), self.scale)
-        masks = [batch["query"]["attention_mask"], batch["passage"]["attention_mask"]]
-        return Loss(
-            parts["info_nce"],
-            {name: part.detach() for name, part in parts.items()},
-            sum(int(mask.sum()) for mask in masks),
-            sum(mask.numel() for mask in masks),
-        )
+        logged = {name: part.detach() for name, part in parts.items()}
+        return Loss(parts["info_nce"], logged, *token_counts(batch))
 
 
 class Pairs:
@@ -128,6 +123,12 @@ def embed_pairs(retriever: Retriever, batch: Batch) -> Pairs:
     """Embed a batch's queries and passages, with gradient."""
     queries = retriever.embed(batch["query"], "query")
     return Pairs(queries, retriever.embed(batch["passage"], "passage"), batch["keys"])
+
+
+def token_counts(batch: Batch) -> tuple[int, int]:
+    """Return the tokens of a batch's queries and passages, without padding and with it."""
+    masks = [batch["query"]["attention_mask"], batch["passage"]["attention_mask"]]
+    return sum(int(mask.sum()) for mask in masks), sum(mask.numel() for mask in masks)
 
 
 def contrast(pairs: Pairs, scale: float) -> dict[str, Float[Tensor, ""]]:

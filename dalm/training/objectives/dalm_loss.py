@@ -11,9 +11,9 @@ from dalm.models.prompt_frame import Prompt
 from dalm.training import losses
 from dalm.training.data.batches import Batch, Rows
 from dalm.training.objectives.candidates import VectorIndex
-from dalm.training.objectives.contrastive import contrast, embed_pairs
+from dalm.training.objectives.contrastive import contrast, embed_pairs, token_counts
 from dalm.training.objectives.diagnostics import DIAGNOSTIC_ROWS, Diagnosis, diagnose_batch
-from dalm.training.objectives.joint import JointObjective, generator_of, padded_length, prior_parts
+from dalm.training.objectives.joint import JointObjective, padded_length, prior_parts
 from dalm.training.objectives.objective import Loss
 from dalm.training.scoring import candidate_prompts, score_answers
 
@@ -32,9 +32,10 @@ class DalmObjective(JointObjective):
     def from_config(cls, config: RagE2E, rows: Rows, index: VectorIndex | None = None) -> Self:
         """Return the objective over the batch's gold passages; it takes no index."""
         assert index is None
+        assert rows.generator is not None
         made = cls(
             rows.retriever,
-            generator_of(rows),
+            rows.generator,
             scale=config.logit_scale,
             contrastive_weight=config.contrastive_weight,
         )
@@ -58,14 +59,14 @@ class DalmObjective(JointObjective):
         nll = losses.dalm_nll(log_gold, log_probs, lengths).sum() / tokens
         parts = {name: part.detach() for name, part in contrasted.items()}
         parts |= prior_parts(log_prior) | {"best_nll": _answer_nll(log_probs, prompts)}
-        masks = [batch["query"]["attention_mask"], batch["passage"]["attention_mask"]]
+        tokens_read, padded = token_counts(batch)
         sizes = [prompt.length for prompt in prompts]
         parts["prompt_tokens"] = torch.tensor(float(sum(sizes)), device=nll.device)
         return Loss(
             self.contrastive_weight * contrasted["info_nce"] + nll,
             parts | {"dalm": nll.detach()},
-            sum(int(mask.sum()) for mask in masks) + sum(sizes),
-            sum(mask.numel() for mask in masks) + padded_length(sizes, batch),
+            tokens_read + sum(sizes),
+            padded + padded_length(sizes, batch),
         )
 
     def diagnose(self, batch: Batch) -> Diagnosis:

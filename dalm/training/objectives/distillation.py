@@ -9,23 +9,7 @@ from torch import Tensor
 
 from dalm.collectives import gather
 from dalm.training import losses
-from dalm.training.objectives.marginal import marginal_loss
-from dalm.training.objectives.rag import RagObjective, Scored
-
-
-class Emdr2(RagObjective):
-    """Train the retriever with `rag_token` over detached ℓ, and the generator with a reader loss.
-
-    Source: Sachan et al. 2021 (arXiv:2106.05346).
-    """
-
-    name: ClassVar[str] = "emdr2"
-    label: ClassVar[str] = "marginal likelihood for the retriever, reader loss for the generator"
-    has_reader_loss: ClassVar[bool] = True
-
-    def joint_loss(self, scored: Scored) -> tuple[Float[Tensor, ""], Float[Tensor, "B K"]]:
-        """Return the marginal loss and the logits of the posterior over the candidates."""
-        return marginal_loss(losses.rag_token, scored)
+from dalm.training.objectives.joint import RagObjective, Scored
 
 
 class Distillation(RagObjective):

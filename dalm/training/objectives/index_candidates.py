@@ -15,8 +15,7 @@ from dalm.collectives import total
 from dalm.models.loading import evaluating
 from dalm.models.retriever import Retriever
 from dalm.training import gradient_cache
-from dalm.training.data.batches import Batch, to_device
-from dalm.training.data.knowledge_base import KnowledgeBase
+from dalm.training.data.batches import Batch, KnowledgeBase, to_device
 from dalm.training.objectives.candidates import Candidates, CandidateSource, VectorIndex, choose
 from dalm.training.objectives.contrastive import MASKED, Pairs, cosines
 from dalm.training.objectives.diagnostics import Diagnosis, Reach
@@ -66,7 +65,8 @@ class IndexCandidates(CandidateSource):
         elif self.retriever.trains_passages and not frozen:
             self.index.age += 1
             earned = self.refresh_budget * total(self.index.work, self.retriever.device)
-            if self.refresh_budget and earned >= self._cost():
+            cost = FORWARD * self.weights * float(self.base.tokens.lengths.sum())
+            if self.refresh_budget and earned >= cost:
                 self._refresh()
 
     def _refresh(self) -> None:
@@ -75,9 +75,6 @@ class IndexCandidates(CandidateSource):
 
     def _encode(self, places: np.ndarray) -> Tensor:
         return self.retriever.encode_tokens([self.base.tokens[p] for p in places], "passage")
-
-    def _cost(self) -> float:
-        return FORWARD * self.weights * float(self.base.tokens.lengths.sum())
 
     def count_work(self, passes: float, weights: float, tokens: float) -> None:
         """Add arithmetic, in weights times tokens, a fraction of which may go into refreshes.
@@ -114,7 +111,9 @@ class IndexCandidates(CandidateSource):
         columns = choose(scores, torch.zeros_like(gold), batch["force_gold"], self.num_candidates)
         chosen = places.gather(1, columns)
         mask = batch["query"]["attention_mask"]
-        encoded = self._tokens(chosen) if live else 0
+        encoded = 0
+        if live:
+            encoded = int(self.base.tokens.lengths[chosen.unique().cpu().numpy()].sum())
         passes = FORWARD if frozen else FORWARD_AND_BACKWARD
         self.count_work(passes, self.weights, int(mask.sum()))
         self.count_work(FORWARD_AND_BACKWARD, self.weights, encoded)
@@ -180,9 +179,6 @@ class IndexCandidates(CandidateSource):
     def passages_to_encode(self) -> int:
         """Return the size of the knowledge base."""
         return len(self.base)
-
-    def _tokens(self, places: Tensor) -> int:
-        return int(self.base.tokens.lengths[places.unique().cpu().numpy()].sum())
 
     def _pairs(self, queries: Tensor, gold_vectors: Tensor, gold: Tensor) -> Pairs:
         known = gold >= 0

@@ -1,23 +1,51 @@
-"""Define the base of the objectives that train a retriever and a generator together."""
+"""Define the bases of the objectives that train a retriever and a generator together."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple, Self
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dalm.config import RagE2E
 from dalm.models.generator import Generator
 from dalm.models.loading import evaluating
+from dalm.models.prompt_frame import Prompt
 from dalm.models.retriever import Retriever
 from dalm.training import losses
 from dalm.training.data.batches import Batch, Rows, to_device
 from dalm.training.gradient_cache import micro_batches
-from dalm.training.objectives.candidates import VectorIndex
-from dalm.training.objectives.diagnostics import Diagnosis, Reach, collapses, gaps
-from dalm.training.objectives.objective import Objective
+from dalm.training.objectives.candidates import (
+    BatchCandidates,
+    Candidates,
+    CandidateSource,
+    VectorIndex,
+)
+from dalm.training.objectives.contrastive import contrast
+from dalm.training.objectives.diagnostics import (
+    DIAGNOSTIC_ROWS,
+    Diagnosis,
+    Reach,
+    collapses,
+    gaps,
+)
+from dalm.training.objectives.index_candidates import (
+    FORWARD,
+    FORWARD_AND_BACKWARD,
+    IndexCandidates,
+    weights_per_token,
+)
+from dalm.training.objectives.objective import Loss, Objective
+from dalm.training.scoring import (
+    answer_mask,
+    candidate_prompts,
+    score_answers,
+    score_candidates,
+    score_no_grad,
+)
 
 
 class JointObjective(Objective):
@@ -78,12 +106,6 @@ class JointObjective(Objective):
         return collapses(line, self.candidates(), self.reach)
 
 
-def generator_of(rows: Rows) -> Generator:
-    """Return the generator whose tokens the rows hold."""
-    assert rows.generator is not None
-    return rows.generator
-
-
 def prior_parts(log_prior: Float[Tensor, "B K"]) -> dict[str, Tensor]:
     """Return what is logged of the prior: its entropy in nats, and 1/Σp²."""
     log_prior = log_prior.detach()
@@ -95,6 +117,187 @@ def prior_parts(log_prior: Float[Tensor, "B K"]) -> dict[str, Tensor]:
 
 def padded_length(lengths: list[int], batch: Batch) -> int:
     """Return the tokens of prompts in micro-batches, padding included."""
-    sizes = torch.tensor(lengths).numpy()
+    sizes = np.array(lengths)
     groups = micro_batches(sizes, len(batch["query"]["input_ids"]))
     return sum(len(group) * int(sizes[group].max()) for group in groups)
+
+
+class Scored(NamedTuple):
+    """The candidates of a batch, scored by retriever and generator."""
+
+    log_prior: Float[Tensor, "B K"]
+    log_probs: Float[Tensor, "B K T"]
+    mask: Bool[Tensor, "B T"]
+    weights: Float[Tensor, "B"]
+    """Weight of each query's answer."""
+    tokens: float
+    """Answer tokens, weighted, over which token losses are averaged."""
+
+
+class RagObjective(JointObjective):
+    """Train with total = contrastive_weight · info_nce + joint loss (+ reader loss).
+
+    The joint loss is over p, the prior over a query's K candidates, and ℓ, the log-probabilities of
+    the answer's tokens given each. A statement weighs `batch["weights"]` in each mean.
+
+    A subclass whose `has_reader_loss` is set scores the candidates without gradient; its generator
+    is trained by supervised tuning on one prompt with the best `reader_passages` candidates in
+    random order. Otherwise the joint loss trains both.
+
+    Sources: Lewis et al. 2020 (arXiv:2005.11401); Siriwardhana et al. 2023 (arXiv:2210.02627).
+    """
+
+    has_reader_loss: ClassVar[bool]
+
+    def __init__(
+        self,
+        retriever: Retriever,
+        generator: Generator,
+        source: CandidateSource,
+        *,
+        scale: float,
+        contrastive_weight: float = 1.0,
+        target_temperature: float | Literal["auto"] = "auto",
+        reader_passages: int = 1,
+        reader_warmup: float = 0.0,
+    ) -> None:
+        super().__init__(retriever, generator, scale=scale, contrastive_weight=contrastive_weight)
+        self.source = source
+        self.target_temperature = target_temperature
+        self.reader_passages = reader_passages
+        self.reader_warmup = reader_warmup
+        self.warming_up = False
+        self.generator_weights = weights_per_token(generator)
+        self.trains_generator = any(p.requires_grad for p in generator.parameters())
+        self.trains_retriever = any(p.requires_grad for p in retriever.parameters())
+
+    @classmethod
+    def from_config(cls, config: RagE2E, rows: Rows, index: VectorIndex | None = None) -> Self:
+        """Return the objective over the batch's passages, or over those of an index."""
+        assert rows.generator is not None
+        made = cls(
+            rows.retriever,
+            rows.generator,
+            candidate_source(config, rows, index),
+            scale=config.logit_scale,
+            contrastive_weight=config.contrastive_weight,
+            target_temperature=config.target_temperature,
+            reader_passages=config.reader_passages,
+            reader_warmup=config.reader_warmup,
+        )
+        made.diagnostic_batch = rows.diagnostic_batch(DIAGNOSTIC_ROWS)
+        rows.generator.reader_passages = config.reader_passages
+        return made
+
+    def weighted_tokens(self, batch: Batch) -> float:
+        """Return the answers' tokens, each times its row's weight."""
+        lengths = batch["pieces"].answer_lengths()
+        weights = batch.get("weights")
+        if weights is None:
+            return float(sum(lengths))
+        return float(sum(w * n for w, n in zip(weights.tolist(), lengths, strict=True)))
+
+    def begin_update(self, progress: float) -> None:
+        """Freeze the retriever during the reader's warm-up; refresh the index where it is due."""
+        self.warming_up = progress < self.reader_warmup
+        self.source.begin_update(frozen=self.warming_up)
+
+    def frozen_models(self) -> set[str]:
+        """Return the retriever during the reader's warm-up."""
+        return {"retriever"} if self.warming_up else set()
+
+    def passages_to_encode(self) -> int:
+        """Return the passages of the index, which is built at the first update."""
+        return self.source.passages_to_encode()
+
+    def forward(self, batch: Batch) -> Loss:
+        """Return the joint loss of the batch."""
+        contrasted = {}
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.warming_up):
+            found = self.source(batch, frozen=self.warming_up)
+            if found.pairs is not None and self.trains_retriever:
+                contrasted = contrast(found.pairs, self.scale)
+        each = [[passage] for row in found.passages for passage in row]
+        prompts = candidate_prompts(self.generator, batch["pieces"], each)
+        terms, parts = self._terms(batch, found, prompts)
+        if contrasted:
+            terms["info_nce"] = self.contrastive_weight * contrasted["info_nce"]
+        parts |= {name: part.detach() for name, part in contrasted.items()} | found.parts
+        total = torch.stack(list(terms.values())).sum()
+        if self.warming_up:  # DDP waits for a gradient of every weight
+            total = total + 0 * sum(p.sum() for p in self.retriever.parameters() if p.requires_grad)
+        lengths = [prompt.length for prompt in prompts]
+        parts["prompt_tokens"] = torch.tensor(float(sum(lengths)), device=total.device)
+        padded = found.padded_tokens + padded_length(lengths, batch)
+        return Loss(total, parts, found.tokens + sum(lengths), padded)
+
+    @abstractmethod
+    def joint_loss(self, scored: Scored) -> tuple[Float[Tensor, ""], Float[Tensor, "B K"]]:
+        """Return the joint loss, and the logits of the candidates' target weights for the log."""
+
+    def _terms(
+        self, batch: Batch, found: Candidates, prompts: list[Prompt]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the terms of the joint loss, to be summed, and what is logged of them."""
+        log_prior = found.log_prior
+        mask = answer_mask(torch.tensor(batch["pieces"].answer_lengths())).to(log_prior.device)
+        weights = batch.get("weights", torch.ones(len(mask))).to(log_prior)
+        tokens = batch.get("weighted_tokens") or self.weighted_tokens(batch)
+        score = score_no_grad if self.has_reader_loss else score_candidates
+        candidates = log_prior.shape[1]
+        log_probs = score(self.generator, prompts, candidates)
+        passes = FORWARD + (FORWARD_AND_BACKWARD / candidates if self.trains_generator else 0)
+        read = sum(prompt.length for prompt in prompts)
+        self.source.count_work(passes, self.generator_weights, read)
+        loss, target = self.joint_loss(Scored(log_prior, log_probs, mask, weights, tokens))
+        terms = {self.name: loss}
+        if self.has_reader_loss and self.trains_generator:
+            answers = score_answers(self.generator, self._reader_prompts(batch, found))
+            terms["reader"] = -(weights[:, None] * answers).sum() / tokens
+        parts = {name: term.detach() for name, term in terms.items()} | {
+            "best_nll": -log_probs.detach()[:, 0].sum() / mask.sum(),
+            "target_passages": losses.effective_passages(target).mean(),
+        }
+        return terms, parts | prior_parts(log_prior)
+
+    def _reader_prompts(self, batch: Batch, found: Candidates) -> list[Prompt]:
+        """Return a prompt for each query with its best candidates in random order."""
+        chosen = []
+        for passages in found.passages:
+            best = passages[: self.reader_passages]
+            chosen.append([best[place] for place in torch.randperm(len(best)).tolist()])
+        return candidate_prompts(self.generator, batch["pieces"], chosen)
+
+    def diagnose(self, batch: Batch) -> Diagnosis:
+        """Return what a batch's questions find, and the state of the index."""
+        return self.source.diagnose(batch)
+
+    def candidates(self) -> int:
+        """Return how many passages the prior is over."""
+        return self.source.num_candidates
+
+    def save_state(self, folder: Path, rank: int) -> None:
+        """Write this rank's share of the index."""
+        self.source.save(folder / f"index_{rank}.safetensors")
+
+    def load_state(self, folder: Path, rank: int) -> None:
+        """Load this rank's share of the index."""
+        self.source.load(folder / f"index_{rank}.safetensors")
+
+
+def candidate_source(config: RagE2E, rows: Rows, index: VectorIndex | None) -> CandidateSource:
+    """Return where the options take candidates from: the batch, or an index."""
+    num_candidates = config.num_candidates or (4 if index is None else 8)
+    if index is None:
+        return BatchCandidates(rows.retriever, num_candidates, config.marginal_temperature)
+    return IndexCandidates(
+        rows.retriever,
+        rows.base,
+        index,
+        num_candidates=num_candidates,
+        temperature=config.marginal_temperature,
+        over_retrieve=config.over_retrieve,
+        write_back=config.write_back,
+        refresh_budget=config.refresh_budget,
+        contrasts=bool((rows.gold >= 0).any()),
+    )

@@ -23,9 +23,9 @@ from dalm.training.data.batches import Batch
 
 OBJECTIVES: dict[str, str] = {
     "contrastive": "dalm.training.objectives.contrastive:Contrastive",
-    "rag_token": "dalm.training.objectives.marginal:RagToken",
-    "rag_sequence": "dalm.training.objectives.marginal:RagSequence",
-    "emdr2": "dalm.training.objectives.distillation:Emdr2",
+    "rag_token": "dalm.training.objectives.rag:RagToken",
+    "rag_sequence": "dalm.training.objectives.rag:RagSequence",
+    "emdr2": "dalm.training.objectives.rag:Emdr2",
     "pdist": "dalm.training.objectives.distillation:PerplexityDistillation",
     "lsr": "dalm.training.objectives.distillation:LanguageModelSupervision",
     "dalm": "dalm.training.objectives.dalm_loss:DalmObjective",

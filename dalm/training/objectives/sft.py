@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
 import torch
-from torch import Tensor
 
 from dalm.models.generator import Generator
 from dalm.models.loading import evaluating
@@ -63,13 +62,12 @@ class SupervisedFineTuning(Objective):
         log_probs = score_answers(self.generator, prompts)  # (rows, T), 0 after an answer's end
         tokens = batch.get("weighted_tokens") or self.weighted_tokens(batch)
         lengths = [prompt.length for prompt in prompts]
-        parts = {"answer_nll": -log_probs.detach().sum() / self.weighted_tokens(batch)}
-        return Loss(
-            -log_probs.sum() / tokens,
-            parts | _as_tensors({"prompt_tokens": sum(lengths)}, log_probs),
-            sum(lengths),
-            len(lengths) * max(lengths),
-        )
+        parts = {
+            "answer_nll": -log_probs.detach().sum() / self.weighted_tokens(batch),
+            "prompt_tokens": torch.tensor(float(sum(lengths)), device=log_probs.device),
+        }
+        padded = len(lengths) * max(lengths)
+        return Loss(-log_probs.sum() / tokens, parts, sum(lengths), padded)
 
     def observe(self) -> dict[str, float]:
         """Return what the passages are worth on the diagnostic questions, `gap_none`.
@@ -89,7 +87,3 @@ class SupervisedFineTuning(Objective):
 
 def _answer_tokens(prompts: Sequence[Prompt]) -> int:
     return sum(prompt.length - prompt.answer_start for prompt in prompts)
-
-
-def _as_tensors(values: Mapping[str, float], like: Tensor) -> dict[str, Tensor]:
-    return {name: torch.tensor(float(v), device=like.device) for name, v in values.items()}

@@ -2,6 +2,7 @@
 
 import logging
 from itertools import chain
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,12 @@ from dalm.training.data.sampler import LengthBatches
 
 
 def plan(lengths, keys, size, seed=0, epoch=0, **shard):
-    batches = LengthBatches(np.asarray(lengths), np.asarray(keys), size, seed, **shard)
+    rows = SimpleNamespace(
+        lengths=lambda: np.asarray(lengths),
+        gold_keys=lambda: np.asarray(keys),
+        set_epoch=lambda epoch: None,
+    )
+    batches = LengthBatches(rows, size, seed, **shard)
     batches.set_epoch(epoch)
     listed = list(batches)
     assert len(batches) == len(listed)

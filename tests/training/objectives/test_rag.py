@@ -8,10 +8,9 @@ from dalm.records import Passage
 from dalm.training.data.retrieved_rows import RetrievedRows, joint_rows
 from dalm.training.objectives.candidates import BatchCandidates
 from dalm.training.objectives.dalm_loss import DalmObjective
-from dalm.training.objectives.distillation import Emdr2
 from dalm.training.objectives.index_candidates import IndexCandidates
-from dalm.training.objectives.marginal import RagToken
 from dalm.training.objectives.objective import objective_class
+from dalm.training.objectives.rag import Emdr2, RagToken
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,7 @@ from dalm.models.loading import place
 from dalm.prompts import DEFAULT
 from dalm.records import Example, Passage
 from dalm.training import metrics_log
-from dalm.training.data.knowledge_base import searched_passages
-from dalm.training.data.sft_rows import SftRows
+from dalm.training.data.sft_rows import SftRows, searched_passages
 from dalm.training.objectives.sft import SupervisedFineTuning
 
 CPU = place("cpu", "fp32")
