@@ -567,6 +567,7 @@ def test_numbers_out_of_range(train: Trainings, option: str, value: str) -> None
         ["--lora-rank", 4],
         ["--preset", "nosuch"],
         ["--objective", "rag_sentence"],
+        ["--objective", "sft"],
         ["--target-temperature", "warm"],
     ],
     ids=lambda options: " ".join(map(str, options)),

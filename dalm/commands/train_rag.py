@@ -32,10 +32,11 @@ def train_rag_e2e(
     from dalm.retrieval.training_index import TrainingIndex
     from dalm.training import dry_run
     from dalm.training.data.retrieved_rows import additional_passages, joint_rows
-    from dalm.training.objectives.objective import objective_class
+    from dalm.training.objectives.objective import joint_objective_class
     from dalm.training.run import TrainingRun
 
     check_joint(settings)
+    joint = joint_objective_class(settings.objective)
     run = TrainingRun(
         settings,
         dataset_path=dataset_path,
@@ -50,7 +51,7 @@ def train_rag_e2e(
     index = None
     if searched:
         index = TrainingIndex(len(rows.base), rows.base.identity(), retriever.device)
-    objective = objective_class(settings.objective).from_config(settings, rows, index)
+    objective = joint.from_config(settings, rows, index)
     run.fit(
         objective,
         rows,

@@ -91,11 +91,12 @@ class JointObjective:
     fine-tuned.
     independent: contrastive loss and supervised fine-tuning on the gold passage.
     two-phase: the generator first, then both."""
-    objective: Literal["dalm", Marginal, Distilling] = "rag_token"
+    objective: Literal["dalm", Marginal, Distilling] | str = "rag_token"
     """rag_token, rag_sequence: marginal likelihood of the answer over the candidate passages, per
     token or per sequence. emdr2, pdist, lsr: the retriever is trained on the generator's
     likelihoods, and the generator is fine-tuned on the best passages. dalm: the original toolkit's
-    loss, with no gradient from generator to retriever."""
+    loss, with no gradient from generator to retriever. Others by the names that their packages
+    register."""
     num_candidates: int | None = option(None, least=1, needs=PRIOR)
     """Number K of candidate passages per question: the gold one, if known, and the best others. By
     default 4 in-batch, 8 from an index. With 1, no gradient reaches the retriever from the

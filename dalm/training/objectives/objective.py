@@ -2,8 +2,9 @@
 
 An objective turns a batch into a loss; everything that has a gradient happens inside its `forward`,
 so that DDP and autocast see one forward and one trainer trains them all. To add one, write a class
-in a file of its own and add a line to `OBJECTIVES`; a package of its own registers it as an entry
-point of the group `dalm.objectives`, and `RagE2E(objective=NAME)` takes it.
+in a file of its own and add a line to `OBJECTIVES`; another package registers it as an entry point
+of the group `dalm.objectives`. `dalm train-rag-e2e --objective` takes those that are made by
+`from_config(settings, rows, index)`.
 """
 
 from abc import ABC, abstractmethod
@@ -123,3 +124,17 @@ def objective_class(name: str) -> Any:
         known = ", ".join(sorted({*OBJECTIVES, *found}))
         raise UserError(f"--objective {name}: no such objective; registered are {known}")
     return load_entry_point(found[name])
+
+
+def joint_objective_class(name: str) -> Any:
+    """Return the class of an objective that trains a retriever and a generator jointly.
+
+    Raises:
+        UserError: no objective has this name, or it trains something else.
+    """
+    found = objective_class(name)
+    if not hasattr(found, "from_config"):
+        raise UserError(
+            f"--objective {name}: not an objective of joint training; choose another one"
+        )
+    return found
