@@ -11,9 +11,9 @@ def compare(
     runs: Annotated[list[str], Parameter(negative=())],
     settings: Annotated[CompareRuns, Parameter(name="*")] = CompareRuns(),  # noqa: B008
 ) -> None:
-    """Compare saved evaluations, or TREC run files.
+    """Compare saved evaluations or TREC runs with the first one.
 
-    Each is compared with the first: which measures differ significantly, and on which queries.
+    It shows what moved, whether significantly, and for which queries.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ MEASURES = (
 
 
 def demo(settings: Annotated[Demo, Parameter(name="*")] = Demo()) -> None:  # noqa: B008
-    """Build, train and evaluate a small pair on an invented domain: no download, minutes.
+    """Train and evaluate a small pair on an invented domain, in minutes and without a download.
 
     The domain has its own jargon, which no model has seen. Retriever and generator are made from
     its training texts, trained jointly, and evaluated on documents that they haven't met.

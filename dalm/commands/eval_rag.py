@@ -11,9 +11,9 @@ def eval_rag(
     dataset_path: Annotated[str, Parameter(alias="--test-dataset-csv-path")],
     settings: Annotated[EvalRag, Parameter(name="*")],
 ) -> None:
-    """Measure a retriever and the answers of a generator that reads what it finds.
+    """Evaluate a retriever, and a generator's answers from the retrieved passages.
 
-    The prompts are those of the training.
+    The prompts are those of training.
 
     Parameters
     ----------

@@ -11,9 +11,9 @@ def eval_retriever(
     dataset_path: Annotated[str, Parameter(alias="--test-dataset-csv-path")],
     settings: Annotated[EvalRetriever, Parameter(name="*")],
 ) -> None:
-    """Measure how well a retriever finds the passages of a dataset's questions.
+    """Evaluate how well a retriever finds the passages of a dataset's questions.
 
-    Every distinct passage of the dataset, and of `--passages`, is searched.
+    All distinct passages of the dataset and of `--passages` are searched.
 
     Parameters
     ----------

@@ -13,10 +13,10 @@ logger = logging.getLogger(__name__)
 
 
 def merge(adapter: str, settings: Annotated[Merge, Parameter(name="*")]) -> None:
-    """Fold LoRA adapters into their base, or interpolate tuned weights with those of the base.
+    """Merge LoRA adapters into their base model, or interpolate fine-tuned weights with the base.
 
-    Whether it is a retriever or a generator is found out from the files. The merged model is
-    written only if its outputs are those of the model before.
+    Retriever or generator is detected. The result is written only if its outputs agree with the
+    model before merging.
 
     Parameters
     ----------

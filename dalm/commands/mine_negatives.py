@@ -13,11 +13,10 @@ def mine_negatives(
     dataset_path: Annotated[str, Parameter(alias="--train-dataset-csv-path")],
     settings: Annotated[MineNegatives, Parameter(name="*")],
 ) -> None:
-    """Mine hard negatives for a table of questions and passages.
+    """Add hard negatives to a table of questions and passages.
 
-    A question's negatives are passages that the retriever ranks high and that don't answer it:
-    not its gold passage, none of the same document, none that scores nearly as high as the gold
-    one. Training on the table takes them beside the batch's other passages.
+    They are passages that the retriever ranks high, except gold passages, passages of the same
+    document, and passages that score nearly as high as the gold one.
 
     Parameters
     ----------

@@ -22,10 +22,10 @@ def pretrain(
     *,
     settings: Annotated[Pretraining, Parameter(name="*")],
 ) -> None:
-    """Pretrain a generator further on a domain's texts, or from scratch.
+    """Continue pretraining a generator on domain texts, or train one from scratch.
 
-    Documents are packed into rows in which none sees another. Held-out texts, of the domain and
-    general ones, are evaluated in bits per byte during training, and the best weights are kept.
+    Documents are packed without attention across them. Held-out domain and general texts are
+    evaluated in bits per byte, and the best weights are kept.
 
     Parameters
     ----------

@@ -17,8 +17,8 @@ def qa_gen(
 ) -> None:
     """Generate question-answer pairs from a table of passages, and split them by document.
 
-    A pair passes the filters if the question is self-contained, a quote from the passage supports
-    the answer, no other question repeats it, and a search with it finds the passage again.
+    A pair is kept if its question is self-contained, a quote from the passage supports its answer,
+    no other question repeats it, and it retrieves its passage.
 
     Parameters
     ----------

@@ -13,10 +13,9 @@ def reading_comprehension(
     dataset_path: str,
     settings: Annotated[ReadingComprehension, Parameter(name="*")],
 ) -> None:
-    """Turn passages into reading comprehension texts, to pretrain a generator on a domain.
+    """Write passages with exercises, for pretraining a generator on a domain.
 
-    A text is a passage with exercises on it: mined from its sentences by patterns, or questions
-    that `dalm qa-gen` generated with any of its backends.
+    Exercises come from rules and from the questions of `dalm qa-gen`.
 
     Parameters
     ----------

@@ -12,10 +12,10 @@ def train_generator_only(
     generator_name_or_path: Annotated[str, Parameter(alias="--model-name-or-path")],
     settings: Annotated[GeneratorOnly, Parameter(name="*")],
 ) -> None:
-    """Fine-tune a generator on questions with passages in the prompt.
+    """Fine-tune a generator to answer questions from passages.
 
-    With a retriever, its best passages are added to the gold one as distractors, and in a fraction
-    of the rows they replace it. Only the answer has a loss.
+    With a retriever, its top passages are distractors beside the gold passage, and replace it in a
+    fraction of the rows. Only the answer enters the loss.
 
     Parameters
     ----------

@@ -15,8 +15,8 @@ def train_rag_e2e(
 ) -> None:
     """Train a retriever and a generator jointly on questions, passages and answers.
 
-    The answer's likelihood is summed over the best passages of the batch, so that the generator's
-    loss reaches both encoders; a contrastive loss is added.
+    The answer's likelihood is marginalised over candidate passages, so that the generator's loss
+    reaches both encoders; a contrastive loss is added.
 
     Parameters
     ----------

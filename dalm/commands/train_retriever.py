@@ -14,7 +14,7 @@ def train_retriever_only(
 ) -> None:
     """Train a retriever contrastively on questions and their passages.
 
-    Every other passage of a batch is a negative for a question (InfoNCE, both ways).
+    The other passages of a batch are the negatives (symmetric InfoNCE).
 
     Parameters
     ----------
