@@ -1,7 +1,8 @@
 """Write outputs whole or not at all, claim them while they are written, read them back guarded.
 
 A file or folder is written beside its place under a hidden name and renamed when it is complete, so
-a crash leaves the old one or the new one. A folder's last file is its manifest: the name, size and
+a crash leaves the old one or the new one: a folder that is replaced has a hidden name for a moment,
+from which the next claim restores it. A folder's last file is its manifest: the name, size and
 hash of every other file, by which a damaged or partial copy is recognised.
 """
 
@@ -95,7 +96,7 @@ def claim(path: Path, option: str) -> Iterator[None]:
                 "another path"
             ) from None
     try:
-        _delete_partial_files(target)
+        _clean_up(target)
         yield
     finally:
         with suppress(OSError):  # Windows deletes no open file
@@ -130,8 +131,10 @@ def numbered_folder(stem: Path) -> Path:
     raise AssertionError("some number is free")
 
 
-def _delete_partial_files(target: Path) -> None:
-    """Delete what processes that were killed while they wrote the target have left behind."""
+def _clean_up(target: Path) -> None:
+    """Undo what processes that were killed while they wrote the target have left behind."""
+    if not target.exists() and _old_name(target).exists():
+        _old_name(target).rename(target)
     prefix = f".{target.name}."
     for file in target.parent.glob(".*.part"):
         if file.name.startswith(prefix) and file.name[len(prefix) : -len(".part")].isdigit():
@@ -236,13 +239,17 @@ def seal(folder: Path, names: Collection[str] | None = None) -> None:
 
 def publish(staging: Path, target: Path) -> None:
     """Give a complete folder its place; what was there is deleted after the new one is in place."""
-    old = target.with_name(f".{target.name}.old")
+    old = _old_name(target)
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.rename(old)
     staging.rename(target)
     sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _old_name(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
 
 
 def verify(folder: Path) -> None:

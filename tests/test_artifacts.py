@@ -62,6 +62,27 @@ def test_a_folder_that_fails_leaves_the_old_one(sealed: Path) -> None:
     assert [path.name for path in sealed.parent.iterdir()] == ["model"]
 
 
+def test_a_kill_between_the_two_renames_loses_nothing(
+    sealed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def killed(path: Path, target: Path) -> Path:
+        if path.name.endswith(".writing"):
+            raise SystemExit
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(SystemExit), artifacts.write_folder(sealed) as staging:
+        (staging / "other.json").write_text("{}")
+    assert not sealed.exists()
+    monkeypatch.undo()
+    with artifacts.claim(sealed, "--output-dir"):
+        artifacts.verify(sealed)
+    assert (sealed / "config.json").read_text() == "{}"
+    assert [path.name for path in sealed.parent.iterdir()] == ["model"]
+
+
 def test_a_folder_is_replaced_as_a_whole(sealed: Path) -> None:
     with artifacts.write_folder(sealed) as growing:
         (growing / "other.json").write_text("{}")
