@@ -35,12 +35,12 @@ TRAIN, TEST = str(TOY / "toy_data_train.csv"), str(TOY / "toy_data_test.csv")
 
 def fresh(seed: int) -> tuple[str, str]:
     """Return an untrained retriever and generator whose tokenizers know the domain's words."""
-    from dalm.commands.demo import _models
+    from dalm.commands.demo import untrained_pair
     from dalm.config import Demo
 
     folder = WORK / f"fresh-{seed}"
     if not folder.exists():
-        _models(Demo(seed=seed), folder)
+        untrained_pair(Demo(seed=seed, output_dir=str(folder)))
     return str(folder / "encoder"), str(folder / "decoder")
 
 

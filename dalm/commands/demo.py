@@ -37,7 +37,7 @@ def demo(settings: Annotated[Demo, Parameter(name="*")] = Demo()) -> None:  # no
     from dalm.io.examples import read_examples
 
     start = time.perf_counter()
-    retriever, generator = _base_models(settings)
+    retriever, generator = untrained_pair(settings)
     examples = read_examples(TEST, Columns(), needs={"passage", "answer"})
     before = _evaluate(*_load(retriever, generator, examples), examples)
     options = _training_options(settings)
@@ -56,7 +56,7 @@ def demo(settings: Annotated[Demo, Parameter(name="*")] = Demo()) -> None:  # no
     )
 
 
-def _base_models(settings: Demo) -> tuple[str, str]:
+def untrained_pair(settings: Demo) -> tuple[str, str]:
     """Return the models to tune; by default small ones built from the training texts."""
     from dalm.io.examples import read_examples
     from dalm.models.tiny import build_encoder, build_generator
