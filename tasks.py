@@ -21,7 +21,7 @@ def demo(c: Context) -> None:
 @task
 def test(c: Context) -> None:
     """Run the tests."""
-    c.run("python -m pytest --quiet")
+    c.run("python -m pytest --quiet --numprocesses auto --maxprocesses 4 --dist loadfile")
 
 
 @task
