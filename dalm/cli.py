@@ -24,14 +24,20 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,  # `run` reports it
 )
-for _position, _name in enumerate(dalm.COMMANDS):
-    app.command(dalm.command(_name), name=_name, sort_key=_position)
+for _position, (_name, _path) in enumerate(dalm.COMMANDS.items()):
+    app.command(_path, name=_name, sort_key=_position)  # imported when it is called
 
 
 @app.command
 def version() -> None:
     """Print the version."""
     print(dalm.__version__)
+
+
+def import_commands() -> None:
+    """Import every command: the list of commands shows the first line of each one's help."""
+    for name in dalm.COMMANDS:
+        _ = app[name]
 
 
 def main() -> NoReturn:
@@ -62,6 +68,8 @@ def run(application: App, arguments: Sequence[str]) -> int:
     _quiet()
     try:
         tokens, config = _split_config(list(arguments))
+        if application is app and tokens[:1] in ([], ["--help"], ["-h"]):
+            import_commands()
         application.config = () if config is None else (_read_config(config),)
         application(tokens, exit_on_error=False, print_error=False)
     except (CycloptsError, UserError) as error:
