@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -43,9 +43,7 @@ def check_folder(option: str, folder: Path) -> None:
     Raises:
         UserError: it is a file or in one, or the rights are missing.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{option} {folder}: {folder} is a file; name a folder")
-    _check_parents(option, folder, [folder, *folder.absolute().parents], "name another folder")
+    _check_parents(option, folder, [folder, *folder.absolute().parents], "folder")
 
 
 def check_file(option: str, file: Path, overwrite: bool, flag: str) -> None:
@@ -62,15 +60,17 @@ def check_file(option: str, file: Path, overwrite: bool, flag: str) -> None:
         raise UserError(f"{option} {file}: a device or a pipe; name a file")
     if file.exists() and not overwrite:
         raise UserError(f"{option} {file} exists; name another file, or add {flag}")
-    _check_parents(option, file, file.absolute().parents, "name another path")
+    _check_parents(option, file, file.absolute().parents, "path")
 
 
-def _check_parents(option: str, path: Path, parents: Any, remedy: str) -> None:
+def _check_parents(option: str, path: Path, parents: Iterable[Path], what: str) -> None:
+    """Refuse an output whose nearest existing parent is a file or can't be written to."""
     nearest = next(parent for parent in parents if parent.exists())
     if not nearest.is_dir():
+        remedy = "name a folder" if what == "folder" else "name another path"
         raise UserError(f"{option} {path}: {nearest} is a file; {remedy}")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise UserError(f"{option} {path}: no right to write to {nearest}; {remedy}")
+        raise UserError(f"{option} {path}: no right to write to {nearest}; name another {what}")
 
 
 # Claims

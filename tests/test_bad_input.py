@@ -241,7 +241,7 @@ def test_output_dir_that_is_a_file_or_in_one(
         train.out = out
         assert f"{file} is a file; name a" in train.retriever()
         line = ("eval-retriever", train.table, "--retriever-name-or-path", train.encoder)
-        assert f"{file} is a file; name a" in refused(*line, "--output-dir", out)
+        assert f"{file} is a file; name a folder" in refused(*line, "--output-dir", out)
     assert file.read_text() == "mine"
 
 

@@ -47,13 +47,14 @@ def test_where_there_are_few_passages_all_questions_find_the_same_ones():
 
 
 def test_a_run_tells_of_a_collapse_once(tiny_models, tiny_table, tmp_path, caplog):
-    """At a temperature near 0 the prior considers one passage, in every update but for ties."""
+    """At a temperature near 0 the prior considers one passage, from the first update on."""
     line = ["train-rag-e2e", tiny_table, tiny_models.encoder, tiny_models.generator]
     line += ["--output-dir", tmp_path, *"--marginal-temperature 1e-5 --batch-size 4".split()]
     line += "--max-train-steps 3 --logging-steps 1 --device cpu --generator-max-len 128".split()
+    line += ["--precision", "fp32"]  # in bf16 two passages may score the same
     with caplog.at_level(logging.WARNING):
         assert run(app, [str(part) for part in line]) == 0
     told = [said for said in caplog.messages if "the prior is one-hot" in said]
     assert len(told) == 1
-    assert told[0].startswith("step ")
+    assert told[0].startswith("step 1: ")
     assert "--marginal-temperature" in told[0]
