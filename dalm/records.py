@@ -2,7 +2,7 @@
 
 import hashlib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -85,6 +85,14 @@ class Passage:
         known["headings"] = tuple(known.get("headings", ()))
         extra = {name: value for name, value in record.items() if name not in _FIELDS}
         return cls(**known, extra=extra)
+
+
+def distinct_by_id(passages: Iterable[Passage]) -> list[Passage]:
+    """Return the first passage of each id, in their order."""
+    first: dict[str, Passage] = {}
+    for passage in passages:
+        first.setdefault(passage.id, passage)
+    return list(first.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,14 @@ import torch
 
 from dalm.config import RagE2E
 from dalm.io.examples import read_examples
+from dalm.models.batching import to_device
 from dalm.models.generator import load_generator
 from dalm.models.loading import lora, place
 from dalm.models.retriever import load_retriever
 from dalm.rag.pipeline import answer
 from dalm.retrieval.base import DenseSearcher, build_index
 from dalm.retrieval.training_index import TrainingIndex
-from dalm.training.data.batches import Rows, to_device
+from dalm.training.data.batches import Rows
 from dalm.training.data.packing import PackedRows
 from dalm.training.data.retrieved_rows import joint_rows
 from dalm.training.data.sft_rows import SftRows

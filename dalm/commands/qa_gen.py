@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from dalm.config import PairColumns, QaGen, check
+from dalm.config import QaGen, check
 from dalm.errors import UserError
 
 DEFAULTS = QaGen()
@@ -31,12 +31,7 @@ def qa_gen(
 
     folder = _checked(settings)
     model = generation.load_model(settings)
-    columns = PairColumns(
-        passage_column=settings.passage_column,
-        title_column=settings.title_column,
-        encoding=settings.encoding,
-    )
-    passages = read_passages(dataset_path, columns)
+    passages = read_passages(dataset_path, settings.as_pair_columns())
     if settings.dry_run:
         generation.print_estimate(folder, model, passages, settings)
         return

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from dalm.config import PairColumns, ReadingComprehension, check
+from dalm.config import ReadingComprehension, check
 from dalm.errors import UserError
 
 
@@ -30,12 +30,7 @@ def reading_comprehension(
 
     output = _checked(settings)
     with claim(output, "--output"):
-        columns = PairColumns(
-            passage_column=settings.passage_column,
-            title_column=settings.title_column,
-            encoding=settings.encoding,
-        )
-        passages = read_passages(dataset_path, columns)
+        passages = read_passages(dataset_path, settings.as_pair_columns())
         questions = read_questions(settings.questions, passages)
         domain = frozenset[str]()
         if settings.patterns:

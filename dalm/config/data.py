@@ -62,7 +62,7 @@ class PassageOutput:
 
 @dataclass(frozen=True, kw_only=True)
 class Passages(PassageLengths, DocumentReading, PassageOutput):
-    """Define the options of the commands that make training data: passages to hard negatives."""
+    """Options of `dalm passages`."""
 
 
 # Questions and answers
@@ -92,6 +92,14 @@ class PassageColumns:
     """Column with the document's title; without it each passage counts as a document."""
     encoding: str | None = None
     """Encoding of csv, tsv and JSON files. Default: UTF-8, or UTF-16 by byte order mark."""
+
+    def as_pair_columns(self) -> PairColumns:
+        """Return the names in the form that the reader of passages takes."""
+        return PairColumns(
+            passage_column=self.passage_column,
+            title_column=self.title_column,
+            encoding=self.encoding,
+        )
 
 
 @panel("Backend")

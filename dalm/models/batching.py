@@ -1,6 +1,7 @@
 """Store token sequences compactly, pad them into batches, and group them by length."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,3 +54,12 @@ def by_length(lengths: np.ndarray, budget: int, most: int) -> Iterator[np.ndarra
         size = max(1, min(most, budget // longest))
         yield order[start : start + size]
         start += size
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """Return a batch with its tensors on a device."""
+    if torch.is_tensor(batch):
+        return batch.to(device)
+    if isinstance(batch, dict):
+        return {name: to_device(value, device) for name, value in batch.items()}
+    return batch

@@ -20,7 +20,7 @@ from dalm import artifacts
 from dalm.config import RetrieverLengths
 from dalm.errors import UserError
 from dalm.models import loading
-from dalm.models.batching import by_length, pad
+from dalm.models.batching import by_length, pad, to_device
 from dalm.models.embedding_model import (
     load_embedding_model,
     retriever_prompts,
@@ -116,10 +116,6 @@ class Retriever(nn.Module):
             features["prompt_length"] = self._prompt_tokens[kind]  # some models don't pool it
         return features
 
-    def to_device(self, features: dict[str, Any]) -> dict[str, Any]:
-        """Return features on the retriever's device."""
-        return {k: v.to(self.device) if torch.is_tensor(v) else v for k, v in features.items()}
-
     def embed(self, features: dict[str, Any], kind: Kind) -> Float[Tensor, "batch dim"]:
         """Return unit vectors in fp32, with gradient.
 
@@ -169,7 +165,7 @@ class Retriever(nn.Module):
             for group in track(groups, len(groups), f"encoding {what}", "batch"):
                 features = self.batch([rows[row] for row in group], kind)
                 vectors[torch.from_numpy(group)] = (
-                    self.embed(self.to_device(features), kind).float().cpu()
+                    self.embed(to_device(features, self.device), kind).float().cpu()
                 )
         return vectors
 

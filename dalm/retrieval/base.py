@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dalm.errors import UserError
 from dalm.plugins import entry_points_of, load_entry_point
-from dalm.records import Hit, Passage
+from dalm.records import Hit, Passage, distinct_by_id
 
 
 class Encoder(Protocol):
@@ -156,14 +156,12 @@ def build_index(encoder: Encoder, passages: Sequence[Passage], kind: str = "exac
     Raises:
         UserError: no passages, no such kind, or a package is missing.
     """
-    distinct: dict[str, Passage] = {}
-    for passage in passages:
-        distinct.setdefault(passage.id, passage)
+    distinct = distinct_by_id(passages)
     if not distinct:
         raise UserError("there are no passages to index: the table or the column is empty")
     store = store_kind(kind).make()  # a missing package is refused before hours of encoding
-    vectors = encoder.encode_passages([passage.text for passage in distinct.values()])
-    store.add(list(distinct.values()), vectors)
+    vectors = encoder.encode_passages([passage.text for passage in distinct])
+    store.add(distinct, vectors)
     return store
 
 

@@ -23,7 +23,7 @@ from dalm.io.table_files import kind
 from dalm.io.tables import Table
 from dalm.io.writers import columns_with_negatives, write_table
 from dalm.progress import track
-from dalm.records import Example, Hit, Passage, normalise, passage_id
+from dalm.records import Example, Hit, Passage, distinct_by_id, normalise, passage_id
 from dalm.retrieval.base import Encoder, Searcher
 from dalm.retrieval.exact import ExactIndex
 
@@ -108,16 +108,14 @@ def passages_to_search(examples: Sequence[Example], options: MineNegatives) -> l
     passages = [example.passage for example in examples if example.passage is not None]
     for source in options.passages or ():
         passages += read_passages(source, options)
-    distinct: dict[str, Passage] = {}
-    for passage in passages:
-        distinct.setdefault(passage.id, passage)
+    distinct = distinct_by_id(passages)
     if len(distinct) < 2:
         raise UserError(
             "there is only one distinct passage, and so no negative; add tables of passages with "
             "--passages"
         )
     logger.info("searching  %d passages", len(distinct))
-    return list(distinct.values())
+    return distinct
 
 
 class CandidateSearch:

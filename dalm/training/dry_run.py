@@ -16,12 +16,13 @@ import torch
 
 from dalm.config import Training
 from dalm.distributed import world_size
+from dalm.models.batching import to_device
 from dalm.models.generator import Generator
 from dalm.models.loading import Placement
 from dalm.models.prompt_frame import Prompt
 from dalm.models.retriever import Kind, Retriever
 from dalm.records import Passage
-from dalm.training.data.batches import Rows, TrainingRows, to_device
+from dalm.training.data.batches import Rows, TrainingRows
 from dalm.training.data.packing import PackedBatch, PackedRows
 from dalm.training.data.sampler import LengthBatches
 from dalm.training.objectives.objective import Objective

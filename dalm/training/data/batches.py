@@ -230,15 +230,6 @@ class Rows(TrainingRows):
         return torch.from_numpy((drawn < self.gold_probability) & (self.gold[list(rows)] >= 0))
 
 
-def to_device(batch: Any, device: torch.device) -> Any:
-    """Return a batch with its tensors on a device."""
-    if torch.is_tensor(batch):
-        return batch.to(device)
-    if isinstance(batch, dict):
-        return {name: to_device(value, device) for name, value in batch.items()}
-    return batch
-
-
 def spread_rows(count: int, size: int) -> list[int]:
     """Return `size` of `count` rows, spread evenly."""
     return [int(row) for row in np.linspace(0, count - 1, min(size, count))]

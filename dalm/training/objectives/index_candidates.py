@@ -12,10 +12,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dalm.collectives import total
+from dalm.models.batching import to_device
 from dalm.models.loading import evaluating
 from dalm.models.retriever import Retriever
 from dalm.training import gradient_cache
-from dalm.training.data.batches import Batch, KnowledgeBase, to_device
+from dalm.training.data.batches import Batch, KnowledgeBase
 from dalm.training.objectives.candidates import Candidates, CandidateSource, VectorIndex, choose
 from dalm.training.objectives.contrastive import MASKED, Pairs, cosines
 from dalm.training.objectives.diagnostics import Diagnosis, Reach

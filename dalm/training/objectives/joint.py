@@ -11,12 +11,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dalm.config import RagE2E
+from dalm.models.batching import to_device
 from dalm.models.generator import Generator
 from dalm.models.loading import evaluating
 from dalm.models.prompt_frame import Prompt
 from dalm.models.retriever import Retriever
 from dalm.training import losses
-from dalm.training.data.batches import Batch, Rows, to_device
+from dalm.training.data.batches import Batch, Rows
 from dalm.training.gradient_cache import micro_batches
 from dalm.training.objectives.candidates import (
     BatchCandidates,

@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from dalm.models.batching import to_device
 from dalm.models.prompt_frame import Prompt
 from dalm.training import gradient_cache, losses, scoring
-from dalm.training.data.batches import to_device
 from dalm.training.objectives import joint
 from dalm.training.objectives.contrastive import contrast, embed_pairs
 from dalm.training.objectives.dalm_loss import DalmObjective
