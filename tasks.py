@@ -61,6 +61,13 @@ def bench(c: Context) -> None:
 
 
 @task
+def gpu(c: Context) -> None:
+    """Run the tests that need a GPU, and measure joint training at the sizes of 7B models on it."""
+    c.run("python -m pytest --quiet -m gpu")
+    c.run("python benchmarks/gpu.py")
+
+
+@task
 def experiments(c: Context) -> None:
     """Run the experiments that have no result yet, and write the tables of docs/experiments.md.
 
