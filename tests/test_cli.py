@@ -451,7 +451,7 @@ RETRIEVER = {
     "--query-prompt": None,
     "--passage-prompt": None,
 }
-MACHINE = {"--precision": "auto", "--device": "auto"}
+MACHINE = {"--precision": "auto", "--device": "auto", "--trust-remote-code": False}
 TRAINING = {
     "--negatives-column": "Negatives",
     "--output-dir": REQUIRED,
@@ -585,6 +585,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--base": None,
         "--dtype": "auto",
         "--device": "auto",
+        "--trust-remote-code": False,
     },
     "eval-retriever": {**COLUMNS, **ANSWER, **RETRIEVER, **MACHINE, **EVALUATION},
     "eval-rag": {
@@ -657,6 +658,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--max-words": 100,
         "--max-tokens": None,
         "--tokenizer": None,
+        "--trust-remote-code": False,
         "--overlap": 0,
         "--min-words": 5,
         "--near-duplicates": 0.8,
@@ -705,6 +707,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--patterns --no-patterns": True,
         "--questions": None,
         "--general-vocabulary": None,
+        "--trust-remote-code": False,
         "--exercises-per-passage": 4,
         "--seed": 42,
     },

@@ -39,12 +39,13 @@ def demo(settings: Annotated[Demo, Parameter(name="*")] = Demo()) -> None:  # no
     start = time.perf_counter()
     retriever, generator = untrained_pair(settings)
     examples = read_examples(TEST, Columns(), needs={"passage", "answer"})
-    before = _evaluate(*_load(retriever, generator, examples), examples)
+    trusted = settings.trust_remote_code
+    before = _evaluate(*_load(retriever, generator, examples, trusted), examples)
     options = _training_options(settings)
     train_rag_e2e(str(TRAIN), retriever, generator, options)
     tuned = Path(options.output_dir)
     retriever, generator = str(tuned / "retriever"), str(tuned / "generator")
-    pair = _load(retriever, generator, examples)
+    pair = _load(retriever, generator, examples, trusted)
     _print_measures(before, _evaluate(*pair, examples), examples)
     _print_answers(*pair, examples)
     print(
@@ -77,7 +78,10 @@ def untrained_pair(settings: Demo) -> tuple[str, str]:
 
 def _training_options(settings: Demo) -> RagE2E:
     options = RagE2E(
-        output_dir=f"{settings.output_dir}/run", overwrite_output_dir=True, seed=settings.seed
+        output_dir=f"{settings.output_dir}/run",
+        overwrite_output_dir=True,
+        seed=settings.seed,
+        trust_remote_code=settings.trust_remote_code,
     )
     if settings.retriever is not None or settings.generator is not None:
         return options
@@ -96,7 +100,10 @@ def _training_options(settings: Demo) -> RagE2E:
 
 
 def _load(
-    retriever_name: str, generator_name: str, examples: "list[Example]"
+    retriever_name: str,
+    generator_name: str,
+    examples: "list[Example]",
+    trust_remote_code: bool,
 ) -> "tuple[DenseSearcher, Generator]":
     """Load a pair, and index the examples' passages."""
     from dalm.models.generator import load_generator
@@ -104,7 +111,7 @@ def _load(
     from dalm.models.retriever import load_retriever
     from dalm.retrieval.base import DenseSearcher, build_index
 
-    placement = place("auto", "auto")
+    placement = place("auto", "auto", trust_remote_code=trust_remote_code)
     retriever = load_retriever(retriever_name, placement)
     passages = [example.passage for example in examples if example.passage]
     searcher = DenseSearcher(retriever, build_index(retriever, passages))

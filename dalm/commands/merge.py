@@ -33,10 +33,10 @@ def merge(adapter: str, settings: Annotated[Merge, Parameter(name="*")]) -> None
     _check_output(output, tuned, settings.overwrite_output_dir)
     base = model_merging.base_of(tuned, settings.base, settings.weight)
     loading.check_model_name(base, f"base {role}")
-    placement = loading.place(settings.device, "fp32")
+    placement = loading.placement_of(settings)
     with claim(output, "--output-dir"), write_folder(output) as staging:
         merged = model_merging.merge_weights(role, tuned, base, settings.weight, placement)
-        dtype = model_merging.dtype_of(base, settings.dtype)
+        dtype = model_merging.dtype_of(base, settings.dtype, placement)
         difference, rounding = model_merging.write_model(merged, role, base, staging, dtype)
         model_card.write_merged(staging, role, adapter, base, settings)
 

@@ -26,7 +26,7 @@ def mine_negatives(
     from dalm.artifacts import claim
     from dalm.io.examples import read_rows
     from dalm.io.tables import read_table
-    from dalm.models.loading import place
+    from dalm.models.loading import placement_of
     from dalm.models.retriever import retriever_from_config
     from dalm.retrieval import negatives
     from dalm.retrieval.bm25 import BM25
@@ -43,7 +43,7 @@ def mine_negatives(
         retriever = retriever_from_config(
             settings,
             settings.retriever_name_or_path,
-            place(settings.device, settings.precision),
+            placement_of(settings),
             settings.retriever_peft_model_path,
         )
         texts = [passage.text for passage in passages]

@@ -34,7 +34,11 @@ def reading_comprehension(
         questions = read_questions(settings.questions, passages)
         domain = frozenset[str]()
         if settings.patterns:
-            domain = domain_vocabulary(settings.general_vocabulary, passages)
+            domain = domain_vocabulary(
+                settings.general_vocabulary,
+                passages,
+                trust_remote_code=settings.trust_remote_code,
+            )
         writer = ExerciseWriter(
             settings.exercises_per_passage, settings.seed, settings.patterns, domain
         )

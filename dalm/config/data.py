@@ -27,6 +27,10 @@ class PassageLengths:
     min_words: int = option(5, least=1)
     """Minimum length of a document and a section in words; a shorter section is merged with its
     neighbour."""
+    trust_remote_code: Annotated[bool, Parameter(negative=())] = option(
+        False, needs={"tokenizer": None}
+    )
+    """Run the Python code that the tokenizer brings with it; read it first."""
     near_duplicates: float = option(0.8, least=0.5, most=1)
     """Drop a passage whose word-trigram Jaccard similarity to an earlier one reaches this value; 1:
     drop exact duplicates only."""
@@ -164,6 +168,8 @@ class OwnModels:
     """auto: bf16 if the GPU or CPU supports it in hardware, else fp32."""
     device: Literal["auto", "cpu", "cuda", "mps"] = option("auto", needs=LOADS)
     """auto: the accelerator if there is one."""
+    trust_remote_code: Annotated[bool, Parameter(negative=())] = option(False, needs=LOADS)
+    """Run the Python code that a local model brings with it; read it first."""
 
 
 @panel("Run")
@@ -211,6 +217,10 @@ class Exercises:
     """Table of questions and answers on these passages, from `dalm qa-gen` with any backend."""
     general_vocabulary: str | None = option(None, needs={"patterns": None})
     """File of general words, or a tokenizer; words missing from it count as domain words."""
+    trust_remote_code: Annotated[bool, Parameter(negative=())] = option(
+        False, needs={"general_vocabulary": None}
+    )
+    """Run the Python code that the tokenizer brings with it; read it first."""
     exercises_per_passage: int = option(4, least=1)
     """Maximum number of exercises per passage."""
     seed: int = option(42, least=0, most=2**32 - 1)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from cyclopts import Parameter
 
 from dalm.config.options import defaults_from, option, panel, spelled
-from dalm.config.shared import Columns, GeneratorLength, Prompt
+from dalm.config.shared import Columns, GeneratorLength, Prompt, RemoteCode
 from dalm.config.training import OneModelLora, Training
 from dalm.errors import UserError
 
@@ -193,7 +193,7 @@ def check_pretraining(settings: Pretraining, generator: str | None) -> None:
 
 @panel("Merging")
 @dataclass(frozen=True, kw_only=True)
-class Merge:
+class Merge(RemoteCode):
     """Options of `dalm merge`."""
 
     output_dir: str

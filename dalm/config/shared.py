@@ -90,9 +90,18 @@ class RetrieverKind:
     """Prefix of every passage; by default the model's own, or that of its model family."""
 
 
+@panel("Model code")
+@dataclass(frozen=True, kw_only=True)
+class RemoteCode:
+    """Code that models bring with them."""
+
+    trust_remote_code: Annotated[bool, Parameter(negative=())] = False
+    """Run the Python code that a model brings with it, of every model named here; read it first."""
+
+
 @panel("Machine")
 @dataclass(frozen=True, kw_only=True)
-class Machine:
+class Machine(RemoteCode):
     """Device and precision."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

@@ -10,6 +10,7 @@ from dalm.config.shared import (
     Machine,
     NegativesColumn,
     PairColumns,
+    RemoteCode,
     RetrieverKind,
     RetrieverLengths,
 )
@@ -164,7 +165,7 @@ class RetrieverOnly(
 
 @panel("Demo")
 @dataclass(frozen=True, kw_only=True)
-class Demo:
+class Demo(RemoteCode):
     """Options of `dalm demo`."""
 
     retriever: str | None = None

@@ -9,7 +9,7 @@ from dalm.config.options import spelled
 from dalm.errors import UserError
 from dalm.eval.evaluation_output import EvaluationOutput
 from dalm.models.generator import load_generator
-from dalm.models.loading import check_model_is_there, place
+from dalm.models.loading import check_model_is_there, placement_of
 from dalm.models.retriever import Retriever, retriever_from_config
 from dalm.rag.pipeline import LocalReader, Reader, ServedGenerator, served_model_of
 
@@ -46,7 +46,7 @@ class EvaluatedModels:
     def retriever(self) -> Retriever:
         """Load the retriever, with its own lengths and prompts unless the config has others."""
         config, adapter = self.config, self.config.retriever_peft_model_path
-        placement = place(config.device, config.precision)
+        placement = placement_of(config)
         return retriever_from_config(config, config.retriever_name_or_path, placement, adapter)
 
     def baseline_retriever(self, tuned: Retriever) -> Retriever:
@@ -54,7 +54,7 @@ class EvaluatedModels:
         assert self.config.baseline is not None
         query, passage = tuned.sides["query"], tuned.sides["passage"]
         config = replace(self.config, query_max_len=query.max_len, passage_max_len=passage.max_len)
-        placement = place(config.device, config.precision)
+        placement = placement_of(config)
         return retriever_from_config(config, self.config.baseline, placement)
 
     def reader(self) -> Reader | None:
@@ -122,7 +122,7 @@ def _load_reader(
     config: EvalRag, name: str, adapter: str | None, max_length: int | None
 ) -> LocalReader:
     """Load a generator with its own prompt and length unless the config has others."""
-    placement = replace(place(config.device, config.precision), frozen=True)
+    placement = replace(placement_of(config), frozen=True)
     generator = load_generator(
         name, placement, adapter=adapter, max_length=max_length, prompt=config.prompt
     )

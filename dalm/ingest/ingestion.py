@@ -132,7 +132,11 @@ class Ingester:
     def __init__(self, settings: Passages) -> None:
         limit: LengthLimit = WordLimit(settings.max_words)
         if settings.tokenizer is not None and settings.max_tokens is not None:
-            limit = TokenLimit.from_pretrained(settings.tokenizer, settings.max_tokens)
+            limit = TokenLimit.from_pretrained(
+                settings.tokenizer,
+                settings.max_tokens,
+                trust_remote_code=settings.trust_remote_code,
+            )
         self.chunker = Chunker(limit, overlap=settings.overlap, min_words=settings.min_words)
         self.loader_options = _loader_options(settings)
         self.has_signatures = settings.near_duplicates < 1  # for the filter of near duplicates

@@ -44,7 +44,9 @@ class TokenLimit:
         self.maximum = max_tokens - tokenizer.num_special_tokens_to_add(False)
 
     @classmethod
-    def from_pretrained(cls, name: str, max_tokens: int) -> "TokenLimit":
+    def from_pretrained(
+        cls, name: str, max_tokens: int, *, trust_remote_code: bool = False
+    ) -> "TokenLimit":
         """Load a tokenizer by folder or hub name.
 
         Raises:
@@ -53,8 +55,13 @@ class TokenLimit:
         from transformers import AutoTokenizer
 
         try:
-            loaded = AutoTokenizer.from_pretrained(name)
+            loaded = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
         except Exception as error:  # network, name, a broken folder …
+            if "trust_remote_code" in str(error):
+                raise UserError(
+                    f"--tokenizer {name} brings code of its own, which isn't run unless you ask "
+                    "for it: read it, then add --trust-remote-code"
+                ) from error
             raise UserError(
                 f"--tokenizer {name} could not be loaded: {one_line(error)}; "
                 "name a folder or a model"

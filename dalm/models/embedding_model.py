@@ -47,8 +47,12 @@ def load_embedding_model(
         UserError: no embedding model for text, another pooling than its own, or an autoregressive
             model without EOS.
     """
-    options = placement.weight_options()
-    model = SentenceTransformer(name, device=str(placement.device), model_kwargs=options)
+    model = SentenceTransformer(
+        name,
+        device=str(placement.device),
+        trust_remote_code=placement.trust_remote_code,
+        model_kwargs=placement.weight_options(),
+    )
     if model.transformers_model is not None:
         loading.check_weights(model.transformers_model, name, "retriever")
     if "text" not in getattr(model[0], "modality_config", {"text": {}}):

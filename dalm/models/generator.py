@@ -252,7 +252,7 @@ def load_generator(
     loading.check_model_name(name, "generator")
     saved = saved_settings(name, adapter)
     template = choose_template(prompt, saved.template)
-    tokenizer = loading.loaded(lambda: _load_tokenizer(name, adapter), name, "generator")
+    tokenizer = loading.loaded(lambda: _load_tokenizer(name, placement, adapter), name, "generator")
     model = loading.loaded(lambda: _load(name, placement), name, "generator")
     if adapter is not None:
         loading.check_model_name(adapter, "generator adapter")
@@ -275,14 +275,18 @@ def _load(name: str, placement: loading.Placement) -> Any:
         base = PeftConfig.from_pretrained(name).base_model_name_or_path
         assert base is not None
         return PeftModel.from_pretrained(_load(base, placement), name)
-    model: Any = AutoModelForCausalLM.from_pretrained(name, **placement.weight_options())
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        name, trust_remote_code=placement.trust_remote_code, **placement.weight_options()
+    )
     loading.check_weights(model, name, "generator")
     return model if placement.four_bit else model.to(placement.device)
 
 
-def _load_tokenizer(name: str, adapter: str | None) -> Any:
+def _load_tokenizer(name: str, placement: loading.Placement, adapter: str | None) -> Any:
     """Load a tokenizer with the chat template of the base, without the prompt that we wrote."""
-    tokenizer: Any = AutoTokenizer.from_pretrained(name)
+    tokenizer: Any = AutoTokenizer.from_pretrained(
+        name, trust_remote_code=placement.trust_remote_code
+    )
     if adapter is not None and (file := Path(adapter) / "chat_template.jinja").is_file():
         tokenizer.chat_template = file.read_text(encoding="utf-8")
     tokenizer.chat_template = chat_template.without_documents(tokenizer.chat_template)

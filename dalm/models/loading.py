@@ -17,6 +17,7 @@ from transformers.utils import find_adapter_config_file
 from transformers.utils import logging as transformers_logging
 
 from dalm.errors import UserError
+from dalm.models import load_errors
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -30,13 +31,15 @@ _CONFIGS = ("config.json", "modules.json", ADAPTER)
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The device of a model and the precision that it computes in."""
+    """How a model is loaded: its device, its precision, and whether code of its own is run."""
 
     device: torch.device
     precision: Literal["fp32", "bf16", "fp16"]
     frozen: bool = False
     """The weights aren't trained: hold them in the precision of the computation."""
     four_bit: bool = False
+    trust_remote_code: bool = False
+    """Whether code that a model brings with it is run."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -65,7 +68,7 @@ class Placement:
         )
 
 
-def place(device: str, precision: Precision) -> Placement:
+def place(device: str, precision: Precision, *, trust_remote_code: bool = False) -> Placement:
     """Return the device and precision; `auto` is resolved to what the hardware is fast at.
 
     Raises:
@@ -73,12 +76,25 @@ def place(device: str, precision: Precision) -> Placement:
     """
     resolved = _device(device)
     if precision == "auto":
-        return Placement(resolved, "bf16" if has_bf16(resolved) else "fp32")
+        precision = "bf16" if has_bf16(resolved) else "fp32"
     if precision == "fp16" and resolved.type == "cpu":
         raise UserError("--precision fp16 needs a GPU; on this CPU use bf16, fp32 or auto")
     if precision == "bf16" and resolved.type == "cuda" and not has_bf16(resolved):
         raise UserError("--precision bf16: this GPU has no bf16 arithmetic; use fp16, fp32 or auto")
-    return Placement(resolved, precision)
+    return Placement(resolved, precision, trust_remote_code=trust_remote_code)
+
+
+def placement_of(settings: Any) -> Placement:
+    """Return the placement that a command's options ask for.
+
+    Raises:
+        UserError: as `place`.
+    """
+    return place(
+        settings.device,
+        getattr(settings, "precision", "fp32"),
+        trust_remote_code=settings.trust_remote_code,
+    )
 
 
 def _device(name: str) -> torch.device:
@@ -217,7 +233,7 @@ def loaded(load: Callable[[], T], name: str, role: str) -> T:
     """Run `load` and turn a library's failure to find or read a model into one line.
 
     Raises:
-        UserError: names the model, the first line of the library's message, and a remedy.
+        UserError: names the model, the reason, and a remedy (see `dalm.models.load_errors`).
     """
     try:
         with quiet_bars():
@@ -225,14 +241,9 @@ def loaded(load: Callable[[], T], name: str, role: str) -> T:
     except (UserError, AssertionError):
         raise
     except Exception as error:  # damaged files make each library raise errors of its own
-        # Libraries' messages have paragraphs; the first line names the cause.
-        lines = str(error).split("\n") if str(error).strip() else [type(error).__name__]
-        lines = [line.strip() for line in lines if line.strip()]
-        reason = " ".join(lines if lines[0].endswith(":") else lines[:1])[:300].rstrip(".,;")
-        hint = "is a file missing or broken?"
-        if not Path(name).exists():
-            hint = "is it a folder here, or is the hub out of reach?"
-        raise UserError(f"{role} {name} can't be loaded: {reason}; {hint}") from error
+        raise UserError(
+            f"{role} {name} can't be loaded: {load_errors.explain(error, name, role)}"
+        ) from error
 
 
 def check_weights(model: torch.nn.Module, name: str, role: str) -> None:

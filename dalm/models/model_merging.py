@@ -106,12 +106,14 @@ def _check_adapter(folder: Path, config: Any, weight: float) -> None:
         )
 
 
-def dtype_of(base: str, option: str) -> torch.dtype:
+def dtype_of(base: str, option: str, placement: loading.Placement) -> torch.dtype:
     """Return the data type to write: the one that `--dtype` names, or that of the base's files."""
     if option != "auto":
         return loading.DTYPES[option]
     try:
-        stored = AutoConfig.from_pretrained(base).dtype
+        stored = AutoConfig.from_pretrained(
+            base, trust_remote_code=placement.trust_remote_code
+        ).dtype
     except (OSError, ValueError):  # a folder in which the model has a folder of its own
         stored = None
     return stored if stored in loading.DTYPES.values() else torch.float32

@@ -177,7 +177,9 @@ def _as_sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
-def domain_vocabulary(source: str | None, passages: Sequence[Passage]) -> frozenset[str]:
+def domain_vocabulary(
+    source: str | None, passages: Sequence[Passage], *, trust_remote_code: bool = False
+) -> frozenset[str]:
     """Return the words of five letters and more, of three passages and more, that `source` lacks.
 
     None without a general vocabulary. Cheng et al., 2023, compare the vocabulary of a tokenizer
@@ -190,7 +192,7 @@ def domain_vocabulary(source: str | None, passages: Sequence[Passage]) -> frozen
     if source is None:
         logger.info("vocabulary none to compare with: no sentences from words of the domain")
         return frozenset()
-    general = _general_words(source)
+    general = _general_words(source, trust_remote_code)
     counts = Counter(word for each in passages for word in set(plain_words(each.text)))
     found = frozenset(
         word
@@ -201,7 +203,7 @@ def domain_vocabulary(source: str | None, passages: Sequence[Passage]) -> frozen
     return found
 
 
-def _general_words(source: str) -> frozenset[str]:
+def _general_words(source: str, trust_remote_code: bool) -> frozenset[str]:
     """Read a text file's words, or those that a tokenizer of this name has a token for.
 
     Raises:
@@ -216,8 +218,14 @@ def _general_words(source: str) -> frozenset[str]:
     from transformers import AutoTokenizer
 
     try:
-        tokens = AutoTokenizer.from_pretrained(source).get_vocab()
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+        tokens = tokenizer.get_vocab()
     except Exception as error:  # network, name, a broken folder …
+        if "trust_remote_code" in str(error):
+            raise UserError(
+                f"--general-vocabulary {source} brings code of its own, which isn't run unless "
+                "you ask for it: read it, then add --trust-remote-code"
+            ) from error
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"--general-vocabulary {source} could not be loaded: {reason}; name a file of words, "

@@ -72,11 +72,10 @@ def load_model(settings: QaGen) -> LanguageModel | None:
         }
         return OpenAIClient(endpoint, parameters, settings.concurrency)
     from dalm.llm.local_model import load_local_model
-    from dalm.models.loading import place
+    from dalm.models.loading import placement_of
 
     assert name is not None
-    placement = place(settings.device, settings.precision)
-    return load_local_model(name, placement, settings.max_new_tokens)
+    return load_local_model(name, placement_of(settings), settings.max_new_tokens)
 
 
 def generate_pairs(

@@ -45,7 +45,7 @@ class TrainingRun:
         self._check_models()
         if getattr(settings, "prompt", None):
             read_prompt(settings.prompt)
-        self.placement = loading.place(settings.device, settings.precision)
+        self.placement = loading.placement_of(settings)
         if settings.use_bnb:
             if not settings.use_peft or not covers(settings.use_peft, settings.use_bnb):
                 raise UserError("--use-bnb: 4-bit weights can't be trained; add --use-peft")

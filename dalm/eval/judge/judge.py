@@ -98,7 +98,7 @@ def _served(settings: EvalRag, resume: str) -> OpenAIClient:
 
 def _local(settings: EvalRag) -> LanguageModel:
     from dalm.llm.local_model import load_local_model
-    from dalm.models.loading import check_model_name, place
+    from dalm.models.loading import check_model_name, placement_of
 
     assert settings.judge is not None
     if ":" in settings.judge and not Path(settings.judge).exists():
@@ -107,7 +107,7 @@ def _local(settings: EvalRag) -> LanguageModel:
             "not a model's folder or hub name"
         )
     check_model_name(settings.judge, "judge")
-    placement = place(settings.device, settings.precision)
+    placement = placement_of(settings)
     return load_local_model(settings.judge, placement, settings.judge_max_new_tokens)
 
 

@@ -1,0 +1,98 @@
+"""What a model that can't be loaded is told to be, and which of its files is named."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transformers import T5Config, T5ForConditionalGeneration
+
+from dalm.errors import UserError
+from dalm.models import loading
+from dalm.models.generator import load_generator
+from dalm.models.retriever import load_retriever
+
+CPU = loading.place("cpu", "fp32")
+SPOILED: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "pointer": (
+        "model.safetensors",
+        lambda f: f.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+        "model.safetensors is a Git LFS pointer, not the file; fetch it with git lfs pull",
+    ),
+    "truncated": (
+        "model.safetensors",
+        lambda f: f.write_bytes(f.read_bytes()[:-100]),
+        "model.safetensors is broken (it has ",
+    ),
+    "truncated in its header": (
+        "model.safetensors",
+        lambda f: f.write_bytes(f.read_bytes()[:20]),
+        "model.safetensors is broken (it has 20 bytes, less than its header)",
+    ),
+    "empty": (
+        "model.safetensors",
+        lambda f: f.write_bytes(b""),
+        "model.safetensors is broken (it has 0 bytes",
+    ),
+    "no JSON": (
+        "tokenizer.json",
+        lambda f: f.write_text('{"version": "1.0", '),
+        "tokenizer.json is broken (no JSON: ",
+    ),
+    "config": ("config.json", lambda f: f.write_text("[1"), "config.json is broken (no JSON: "),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILED)
+@pytest.mark.parametrize("role", ["retriever", "generator"])
+def test_a_damaged_file_is_named(tiny_models, tmp_path, role, kind):
+    name, spoil, said = SPOILED[kind]
+    source = tiny_models.encoder if role == "retriever" else tiny_models.generator
+    shutil.copytree(source, tmp_path / "model")
+    spoil(tmp_path / "model" / name)
+    load = load_retriever if role == "retriever" else load_generator
+    with pytest.raises(UserError) as refused:
+        load(str(tmp_path / "model"), CPU)
+    line = str(refused.value)
+    assert line.startswith(f"{role} {tmp_path / 'model'} can't be loaded: {said}"), line
+    assert "\n" not in line
+
+
+def test_a_missing_shard_is_named(tiny_models, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_models.generator, folder)
+    (folder / "model.safetensors").unlink()
+    index = {"metadata": {}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=r"model-00001-of-00002.safetensors is missing, which"):
+        load_generator(str(folder), CPU)
+
+
+def edited(source: Path, folder: Path, **changes: object) -> str:
+    shutil.copytree(source, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+    return str(folder)
+
+
+def test_an_encoder_decoder_is_named(tiny_models, tmp_path):
+    shutil.copytree(tiny_models.generator, tmp_path / "t5")
+    config = T5Config(vocab_size=320, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    T5ForConditionalGeneration(config).save_pretrained(tmp_path / "t5")
+    with pytest.raises(UserError, match="t5 is an encoder–decoder; name a decoder-only"):
+        load_generator(str(tmp_path / "t5"), CPU)
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq"])
+def test_quantised_weights_are_named(tiny_models, tmp_path, method):
+    quantised = {"quant_method": method, "bits": 4, "group_size": 128}
+    name = edited(tiny_models.generator, tmp_path / "q", quantization_config=quantised)
+    with pytest.raises(UserError, match=rf"its weights are quantised \({method}\): .*; install"):
+        load_generator(name, CPU)
+
+
+def test_an_unknown_architecture_is_named(tiny_models, tmp_path):
+    name = edited(tiny_models.generator, tmp_path / "new", model_type="llama99")
+    with pytest.raises(UserError, match=r"doesn't know the architecture llama99; update"):
+        load_generator(name, CPU)
