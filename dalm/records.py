@@ -25,6 +25,15 @@ def passage_id(text: str) -> str:
     return hashlib.blake2b(normalise(text).encode(), digest_size=8).hexdigest()
 
 
+def question_id(query: str) -> str:
+    """Return a question's content hash, as of a passage.
+
+    Rows with the same one are one question with several gold passages and answers, in training,
+    mining and evaluation alike.
+    """
+    return passage_id(query)
+
+
 @dataclass(frozen=True, slots=True)
 class Passage:
     """A piece of text that can be retrieved, and its provenance: where it was taken from.
@@ -107,6 +116,16 @@ class Example:
     answer: str | None = None
     passage: Passage | None = None
     negatives: tuple[Passage, ...] = ()
+
+
+def gold_passages(examples: Iterable[Example]) -> dict[str, list[Passage]]:
+    """Return the distinct gold passages of each question, by `question_id`, in the rows' order."""
+    golds: dict[str, dict[str, Passage]] = {}
+    for example in examples:
+        of_question = golds.setdefault(question_id(example.query), {})
+        if example.passage is not None:
+            of_question.setdefault(example.passage.id, example.passage)
+    return {question: list(passages.values()) for question, passages in golds.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ def train_generator_only(
     from dalm.retrieval.base import DenseSearcher, build_index
     from dalm.retrieval.embedding_cache import CachedEncoder, folder_of
     from dalm.training import dry_run
-    from dalm.training.data.sft_rows import SftRows, searched_passages
+    from dalm.training.data.sft_rows import SftRows, search_distractors, searched_passages
     from dalm.training.objectives.sft import SupervisedFineTuning
     from dalm.training.run import TrainingRun
 
@@ -50,10 +50,9 @@ def train_generator_only(
         if settings.dry_run:
             passages = dry_run.first_passages(passages)
         index = build_index(encoder, passages)
-        queries = [example.query for example in examples]
-        hits = DenseSearcher(retriever, index).search(queries, settings.reads() + 1)
-        found = [[hit.passage for hit in row] for row in hits]
-        del retriever, encoder, index  # free the memory for the generator
+        search = DenseSearcher(retriever, index).search
+        found = search_distractors(examples, search, settings.reads())
+        del retriever, encoder, index, search  # free the memory for the generator
     generator = run.generator()
     rows = SftRows(
         examples,

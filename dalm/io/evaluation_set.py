@@ -15,7 +15,7 @@ from dalm.io.columns import ProvenanceColumns
 from dalm.io.examples import Field, read_passages, read_rows
 from dalm.io.tables import Table, read_table
 from dalm.io.trec import read_qrels
-from dalm.records import Example, JudgedQuery, Passage, passage_id
+from dalm.records import Example, JudgedQuery, Passage, question_id
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def _read_table(table: Table, columns: Columns, needs: set[Field], answerable_co
     rows = read_rows(table, columns, needs=needs)
     by_query: dict[str, list[tuple[Example, bool | None]]] = {}
     for row, example in rows.items():
-        by_query.setdefault(passage_id(example.query), []).append((example, answerable[row]))
+        by_query.setdefault(question_id(example.query), []).append((example, answerable[row]))
     queries = [_judged(key, found, table.name) for key, found in by_query.items()]
     if len(queries) < len(rows):
         logger.info(

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,7 @@ from dalm.io.columns import (
     negative_columns,
 )
 from dalm.io.tables import NAMED, Table, read_table
-from dalm.records import Example, Passage
+from dalm.records import Example, Passage, gold_passages, question_id
 
 logger = logging.getLogger(__name__)
 
@@ -64,12 +65,13 @@ def read_rows(
         for row, text, title in zip(kept, written, titles, strict=True)
     ]
     negatives = _negatives(table, columns, kept, passages)
-    return {
-        row: Example(query, answer or None, gold, _without_gold(others, gold))
-        for row, query, answer, gold, others in zip(
-            kept, texts["query"], answers, golds, negatives, strict=True
-        )
-    }
+    examples = [
+        Example(query, answer or None, gold)
+        for query, answer, gold in zip(texts["query"], answers, golds, strict=True)
+    ]
+    if any(negatives):
+        examples = _with_negatives(examples, negatives)
+    return dict(zip(kept, examples, strict=True))
 
 
 def read_passages(source: str | Path, columns: PairColumns) -> list[Passage]:
@@ -182,13 +184,27 @@ def read_negatives(table: Table, columns: Sequence[str]) -> list[list[str]]:
     return [list(dict.fromkeys(texts)) for texts in rows]
 
 
-def _without_gold(negatives: Sequence[Passage], gold: Passage | None) -> tuple[Passage, ...]:
-    """Return a row's negatives once each, without its gold passage; none if it has no gold one."""
-    if gold is None:
-        return ()
-    distinct = {negative.id: negative for negative in negatives}
-    distinct.pop(gold.id, None)
-    return tuple(distinct.values())
+def _with_negatives(
+    examples: Sequence[Example], negatives: Sequence[Sequence[Passage]]
+) -> list[Example]:
+    """Return the rows with their negatives, once each; none for a row without a gold passage.
+
+    The gold passages of all rows with the same question are no negatives of any of them.
+    """
+    golds = gold_passages(examples)
+    found, left_out = [], 0
+    for example, others in zip(examples, negatives, strict=True):
+        distinct: dict[str, Passage] = {}
+        if example.passage is not None:
+            distinct = {negative.id: negative for negative in others}
+            count = len(distinct)
+            for gold in golds[question_id(example.query)]:
+                distinct.pop(gold.id, None)
+            left_out += count - len(distinct)
+        found.append(replace(example, negatives=tuple(distinct.values())))
+    if left_out:
+        logger.info("negatives  %d are gold passages of their question: left out", left_out)
+    return found
 
 
 # Rows

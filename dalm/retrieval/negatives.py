@@ -23,7 +23,15 @@ from dalm.io.table_files import kind
 from dalm.io.tables import Table
 from dalm.io.writers import columns_with_negatives, write_table
 from dalm.progress import track
-from dalm.records import Example, Hit, Passage, distinct_by_id, normalise, passage_id
+from dalm.records import (
+    Example,
+    Hit,
+    Passage,
+    distinct_by_id,
+    gold_passages,
+    passage_id,
+    question_id,
+)
 from dalm.retrieval.base import Encoder, Searcher
 from dalm.retrieval.exact import ExactIndex
 
@@ -56,12 +64,12 @@ def mine_hard_negatives(
 ) -> list[Mined]:
     """Find each example's negatives in `index`, and by `lexical` search over the same passages.
 
-    Every gold passage must be in the index. The gold passages of all examples with the same query,
-    as `normalise` compares it, are gold for each of them. Negatives drawn at random are the same
+    Every gold passage must be in the index. The gold passages of all examples with the same
+    question (`question_id`) are gold for each of them. Negatives drawn at random are the same
     for a row and a seed. Every score is the retriever's cosine, also that of a passage found by
     lexical search.
     """
-    golds = _gold_passages(examples)
+    golds = gold_passages(examples)
     queries = list(dict.fromkeys(example.query for example in examples))
     vectors = encoder.encode_queries(queries)
     rows = {query: row for row, query in enumerate(queries)}
@@ -70,7 +78,7 @@ def mine_hard_negatives(
     starts = range(0, len(examples), BLOCK)
     for start in track(starts, len(starts), "mining", "block"):
         block = examples[start : start + BLOCK]
-        block_golds = [golds[normalise(example.query)] for example in block]
+        block_golds = [golds[question_id(example.query)] for example in block]
         block_vectors = vectors[[rows[example.query] for example in block]]
         # Copies of gold passages are found, too, and no negatives: search deeper by their number.
         k = rules.last_rank + max(map(search.count_copies, block_golds))
@@ -83,17 +91,6 @@ def mine_hard_negatives(
                 random = np.random.default_rng([rules.seed, start + row])
             mined.append(choose_negatives(rankings[row], gold, block_golds[row], rules, random))
     return mined
-
-
-def _gold_passages(examples: Sequence[Example]) -> dict[str, list[Passage]]:
-    """Return the distinct gold passages of each normalised query."""
-    golds: dict[str, dict[str, Passage]] = {}
-    for example in examples:
-        assert example.passage is not None
-        golds.setdefault(normalise(example.query), {}).setdefault(
-            example.passage.id, example.passage
-        )
-    return {query: list(passages.values()) for query, passages in golds.items()}
 
 
 # Candidates

@@ -1,6 +1,7 @@
 """Hard negatives as columns: what is read, and that what is written is read back."""
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,22 @@ def test_the_gold_passage_and_repetitions_are_left_out(tmp_path: Path) -> None:
     first, second = read_examples(file, TRAINING, needs=(), optional={"passage"})
     assert [n.id for n in first.negatives] == [passage_id("n"), passage_id("m")]
     assert second.negatives == (), "without a gold passage there is nothing to tell apart"
+
+
+def test_no_gold_passage_of_the_same_question_is_a_negative(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = write(
+        tmp_path / "t.jsonl",
+        {"Query": "Who?", "Passage": "p1", "Negatives": ["P2", "n", "p4"]},
+        {"Query": " who? ", "Passage": "p2", "Negatives": ["p3", "p1"]},
+        {"Query": "Who?", "Passage": "p3"},
+        {"Query": "Where?", "Passage": "p4", "Negatives": ["p1"]},
+    )
+    with caplog.at_level(logging.INFO):
+        found = read_examples(file, TRAINING)
+    assert [[n.text for n in e.negatives] for e in found] == [["n", "p4"], [], [], ["p1"]]
+    assert "3 are gold passages of their question: left out" in caplog.text
 
 
 def test_rows_are_known_by_their_place(tmp_path: Path) -> None:

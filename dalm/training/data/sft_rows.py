@@ -1,7 +1,7 @@
 """Build supervised fine-tuning prompts: passages and a question, drawn again in every epoch."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from dalm.io.examples import read_passages
 from dalm.models.batching import Ragged
 from dalm.models.generator import Generator
 from dalm.models.prompt_frame import Prompt
-from dalm.records import Example, Passage
+from dalm.records import Example, Hit, Passage, distinct_by_id, gold_passages, question_id
 from dalm.training.data.batches import (
     Batch,
     TrainingRows,
@@ -20,6 +20,7 @@ from dalm.training.data.batches import (
     fitting,
     spread_rows,
 )
+from dalm.training.data.gold_passages import GoldPassages
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +31,10 @@ class SftRows(TrainingRows):
     A fraction of the rows, `gold_probability`, has its gold passage in the prompt; the others have
     distractors only, so that the generator learns to ignore what doesn't help (RAFT, Zhang et al.
     2024, arXiv:2403.10131, section 3). `found` are each row's retrieved passages, best first: the
-    distractors are the best of them that aren't the gold one. Without `found` they are drawn from
-    the rows' own passages. Which rows have their gold passage, the draws and the order are drawn
-    again in every epoch.
+    distractors are the best of them that aren't gold. Without `found` they are drawn from the rows'
+    own passages. No gold passage of the same question is a distractor, whichever row it stands in:
+    where too few others are left, a prompt has fewer. Which rows have their gold passage, the draws
+    and the order are drawn again in every epoch.
 
     Raises:
         UserError: too few passages for a prompt, or no row that fits into one.
@@ -53,13 +55,15 @@ class SftRows(TrainingRows):
         self.seed = seed
         self.searched = found is not None
         if found is not None:
-            examples = [_with(*pair) for pair in zip(examples, found, strict=True)]
+            examples = with_distractors(examples, found)
         queries = generator.tokenise_queries([example.query for example in examples])
         answers = generator.tokenise_answers([example.answer or "" for example in examples])
         kept = fitting(queries, answers, generator, reader_passages)
         self.queries = Ragged([queries[row] for row in kept])
         self.answers = Ragged([answers[row] for row in kept])
-        passages, self.gold, self.distractors = distinct_passages([examples[row] for row in kept])
+        examples = [examples[row] for row in kept]
+        passages, self.gold, self.distractors = distinct_passages(examples)
+        self.golds = GoldPassages(examples, self.gold)
         self.passages = Ragged(generator.tokenise_passages([passage.text for passage in passages]))
         self._check()
 
@@ -103,8 +107,12 @@ class SftRows(TrainingRows):
         if self.searched:
             others = self.distractors[row][:count]
         else:
-            places = random.choice(len(self.passages) - 1, count, replace=False)
-            others = (places + (places >= gold)).tolist()
+            golds = self.golds.of(row)
+            most = len(self.passages) - len(golds)
+            places = random.choice(most, min(count, most), replace=False)
+            # A place among the other passages is one further for each gold passage before it.
+            before = np.searchsorted(golds - np.arange(len(golds)), places, "right")
+            others = (places + before).tolist()
         drawn: list[int] = random.permutation([gold] * has_gold + others).tolist()
         return drawn
 
@@ -148,10 +156,41 @@ class SftRows(TrainingRows):
             )
 
 
-def _with(example: Example, found: Sequence[Passage]) -> Example:
-    """Return the example with its distractors in place of hard negatives."""
-    gold = example.passage.id if example.passage else None
-    return replace(example, negatives=tuple(p for p in found if p.id != gold))
+def with_distractors(
+    examples: Sequence[Example], found: Sequence[Sequence[Passage]]
+) -> list[Example]:
+    """Return the examples with distractors in place of hard negatives: found, and not gold."""
+    golds = {
+        question: {passage.id for passage in passages}
+        for question, passages in gold_passages(examples).items()
+    }
+    chosen = []
+    for example, passages in zip(examples, found, strict=True):
+        gold = golds[question_id(example.query)]
+        distractors = tuple(passage for passage in passages if passage.id not in gold)
+        chosen.append(replace(example, negatives=distractors))
+    return chosen
+
+
+def search_distractors(
+    examples: Sequence[Example],
+    search: Callable[[Sequence[str], int], Sequence[Sequence[Hit]]],
+    count: int,
+) -> list[list[Passage]]:
+    """Return each row's best passages: `count` at least that are not gold, if there are as many.
+
+    The more gold passages a question has, the deeper is the search; each question is searched once.
+    """
+    golds = gold_passages(examples)
+    depths: dict[str, int] = {}
+    for example in examples:
+        depths.setdefault(example.query, count + max(1, len(golds[question_id(example.query)])))
+    found: dict[str, list[Passage]] = {}
+    for depth in sorted(set(depths.values())):
+        queries = [query for query, deep in depths.items() if deep == depth]
+        hits = search(queries, depth)
+        found |= {q: [hit.passage for hit in row] for q, row in zip(queries, hits, strict=True)}
+    return [found[example.query] for example in examples]
 
 
 def searched_passages(examples: Sequence[Example], settings: GeneratorOnly) -> list[Passage]:
@@ -160,7 +199,7 @@ def searched_passages(examples: Sequence[Example], settings: GeneratorOnly) -> l
     Raises:
         UserError: too few of them for a prompt, or a fraction of gold passages without any.
     """
-    found = {example.passage.id: example.passage for example in examples if example.passage}
+    found = {p.id: p for p in distinct_by_id(e.passage for e in examples if e.passage)}
     if not found and settings.gold_probability is not None:
         raise UserError(
             "--gold-probability has no effect on a table without gold passages; leave it out"

@@ -14,9 +14,14 @@ from dalm.errors import UserError
 from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.prompts import DEFAULT
-from dalm.records import Example, Passage
+from dalm.records import Example, Hit, Passage
 from dalm.training import metrics_log
-from dalm.training.data.sft_rows import SftRows, searched_passages
+from dalm.training.data.sft_rows import (
+    SftRows,
+    search_distractors,
+    searched_passages,
+    with_distractors,
+)
 from dalm.training.objectives.sft import SupervisedFineTuning
 
 CPU = place("cpu", "fp32")
@@ -91,6 +96,63 @@ def test_distractors_are_the_best_found_that_are_not_the_gold_passage(
         texts = [rows.passages[p].tolist() for p in read(rows, prompts[row])]
         assert sorted(texts) == sorted(tokens(generator, [p.text for p in expected]))
     assert len(places) == 10
+
+
+@pytest.mark.parametrize("searched", [True, False])
+def test_no_gold_passage_of_the_same_question_is_a_distractor(generator, passages, searched):
+    generator.max_length = 256  # nothing is cut
+    asked = ["Who lives somewhere?", "who  lives SOMEWHERE?", "Who lives somewhere?", "Who keeps?"]
+    examples = [Example(q, "in Ulm", p) for q, p in zip(asked, passages, strict=False)]
+    examples += [Example(f"What of {n}?", "a dog", p) for n, p in enumerate(passages[4:6])]
+    found = [passages[:6]] * len(examples) if searched else None
+    rows = SftRows(
+        examples, generator, reader_passages=3, gold_probability=0.5, found=found, seed=1
+    )
+    texts = tokens(generator, [p.text for p in passages])
+    number = {n: texts.index(rows.passages[n].tolist()) for n in range(len(rows.passages))}
+    seen: list[set[int]] = [set() for _ in examples]
+    for epoch in range(40):
+        rows.set_epoch(epoch)
+        for row, prompt in enumerate(rows.collate(range(len(rows)))["prompts"]):
+            drawn = read(rows, prompt)
+            assert len(drawn) == len(set(drawn)) == 3
+            seen[row] |= {number[place] for place in drawn}
+    # Passages 0 to 2 are gold for rows 0 to 2; each reads its own, and those of other questions.
+    assert seen[:3] == [{0, 3, 4, 5}, {1, 3, 4, 5}, {2, 3, 4, 5}]
+    assert seen[3] >= {0, 3}, "to another question they are distractors"
+
+
+def test_a_question_whose_gold_passages_are_nearly_all_has_shorter_prompts(generator, passages):
+    examples = [Example("Who lives somewhere?", "in Ulm", p) for p in passages[:3]]
+    examples.append(Example("What does Dora keep?", "a red fox", passages[3]))
+    for found in (None, [passages[:4]] * 4):
+        prompts = SftRows(examples, generator, reader_passages=3, found=found)
+        assert [len(read(prompts, p)) for p in _all(prompts)] == [2, 2, 2, 3]
+
+
+class Ranking:
+    """A search that finds the passages in their order, and notes how deep it was asked for."""
+
+    def __init__(self, passages):
+        self.passages = passages
+        self.asked = {}
+
+    def search(self, queries, k):
+        assert not self.asked.keys() & set(queries)
+        self.asked |= dict.fromkeys(queries, k)
+        return [[Hit(p, 0.0) for p in self.passages[:k]] for _ in queries]
+
+
+def test_the_search_is_as_much_deeper_as_there_are_gold_passages(passages):
+    asked = ["Who?", "who? ", "Who?", "Where?", "Why?"]
+    golds = [*passages[:4], None]
+    examples = [Example(q, "a", p) for q, p in zip(asked, golds, strict=True)]
+    searcher = Ranking(passages)
+    found = search_distractors(examples, searcher.search, 2)
+    assert searcher.asked == {"Who?": 5, "who? ": 5, "Where?": 3, "Why?": 3}
+    assert found == [passages[:5]] * 3 + [passages[:3]] * 2
+    left = [example.negatives for example in with_distractors(examples, found)]
+    assert left == [tuple(passages[3:5])] * 3 + [tuple(passages[:3])] * 2
 
 
 def test_rows_without_their_gold_passage_have_as_many_passages(generator, examples, passages):
@@ -233,6 +295,15 @@ def test_defaults_follow_the_retriever():
     assert (searched.reads(), searched.gold_share()) == (4, 0.8)
     given = GeneratorOnly(output_dir="o", reader_passages=2, gold_probability=0.0)
     assert (given.reads(), given.gold_share()) == (2, 0.0)
+
+
+def test_a_passage_that_stands_twice_is_searched_as_it_stands_first(examples):
+    first = Passage.of("Ada lives in Ulm.", source="first.txt")
+    again = Passage.of("ADA lives in Ulm.", source="second.txt")
+    given = [Example("q", "a", first), Example("r", "b", again), examples[9]]
+    settings = GeneratorOnly(output_dir="o", retriever_name_or_path="r", reader_passages=2)
+    found = searched_passages(given, settings)
+    assert [p.source for p in found] == ["first.txt", ""]
 
 
 def test_knowledge_base_is_checked(examples):
