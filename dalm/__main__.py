@@ -1,5 +1,23 @@
 """`python -m dalm` is the `dalm` command."""
 
-from dalm.cli import main
+import sys
+from typing import NoReturn
 
-main()
+from dalm import stop_signals
+
+
+def main() -> NoReturn:
+    """Run the `dalm` command; signals are heeded before anything that takes time is imported."""
+    stop_signals.listen()
+    try:
+        from dalm import cli
+
+        cli.main()
+    except KeyboardInterrupt as stop:
+        text, code = stop_signals.described(stop)
+        print(f"dalm: {text}", file=sys.stderr)
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -20,6 +20,7 @@ from typing import IO, Any, TypeVar
 import yaml
 from filelock import FileLock, Timeout
 
+from dalm import stop_signals
 from dalm.errors import UserError
 
 T = TypeVar("T")
@@ -27,6 +28,8 @@ T = TypeVar("T")
 MANIFEST = "manifest.json"
 _REMEDY = "write it again, or delete it"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_unfinished: set[Path] = set()
+"""What this process has to delete in any case: locks, and what isn't complete yet."""
 _BROKEN = (ValueError, TypeError, LookupError, RecursionError, OverflowError)
 
 
@@ -96,11 +99,10 @@ def claim(path: Path, option: str) -> Iterator[None]:
                 "another path"
             ) from None
     try:
-        _clean_up(target)
-        yield
+        with _deleted(file):  # FileLock takes no lock on a file that has lost its name
+            _clean_up(target)
+            yield
     finally:
-        with suppress(OSError):  # Windows deletes no open file
-            file.unlink()  # FileLock takes no lock on a file that has lost its name
         lock.release()
 
 
@@ -169,17 +171,13 @@ def stage_file(path: Path) -> Iterator[Path]:
     if target.exists() and not target.is_file():  # a rename would put a file in a device's place
         raise UserError(f"{path} can't be written: a folder, device or pipe; name a file")
     staged = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with _explained(path):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            yield staged
-            with staged.open("rb") as written:
-                os.fsync(written.fileno())
-            staged.replace(target)
-            sync(target.parent)
-    finally:
-        with suppress(OSError):  # gone, or a parent is a file: the error above says more
-            staged.unlink()
+    with _explained(path), _deleted(staged):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield staged
+        with staged.open("rb") as written:
+            os.fsync(written.fileno())
+        staged.replace(target)
+        sync(target.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -207,15 +205,37 @@ def write_folder(path: Path) -> Iterator[Path]:
     """
     target = _resolved(path)
     staging = target.with_name(f".{target.name}.writing")
-    try:
-        with _explained(path):
-            shutil.rmtree(staging, ignore_errors=True)
-            staging.mkdir(parents=True)
-            yield staging
-            seal(staging)
-            publish(staging, target)
-    finally:
+    with _explained(path), _deleted(staging):
         shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        yield staging
+        seal(staging)
+        publish(staging, target)
+
+
+@contextmanager
+def _deleted(path: Path) -> Iterator[None]:
+    """Delete a file or folder when the block ends, or the process by a signal within it."""
+    _unfinished.add(path)
+    try:
+        yield
+    finally:
+        _delete(path)
+        _unfinished.discard(path)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(OSError):  # gone, or a parent is a file; Windows deletes no open one
+        path.unlink()
+
+
+@stop_signals.on_abrupt_end
+def _delete_unfinished() -> None:
+    for path in list(_unfinished):
+        _delete(path)
 
 
 def seal(folder: Path, names: Collection[str] | None = None) -> None:
@@ -241,9 +261,10 @@ def publish(staging: Path, target: Path) -> None:
     """Give a complete folder its place; what was there is deleted after the new one is in place."""
     old = _old_name(target)
     shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    staging.rename(target)
+    with stop_signals.put_off():
+        if target.exists():
+            target.rename(old)
+        staging.rename(target)
     sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 

@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError
 from cyclopts.config import Dict
 
 import dalm
+from dalm import stop_signals
 from dalm.distributed import is_main, leave
 from dalm.errors import UserError
 
@@ -42,11 +43,13 @@ def import_commands() -> None:
 
 def main() -> NoReturn:
     """Run the `dalm` command."""
+    stop_signals.listen()
     sys.exit(_run_and_leave(app))
 
 
 def run_script(command: str) -> NoReturn:
     """Run one command as a script, with the same options."""
+    stop_signals.listen()
     script = App(
         name=Path(sys.argv[0]).name,
         result_action="return_value",
@@ -74,8 +77,8 @@ def run(application: App, arguments: Sequence[str]) -> int:
         application(tokens, exit_on_error=False, print_error=False)
     except (CycloptsError, UserError) as error:
         return _report(str(error), 2)
-    except KeyboardInterrupt:
-        return _report("stopped", 130)
+    except KeyboardInterrupt as stop:
+        return _report(*stop_signals.described(stop))
     except Exception as error:
         code = getattr(error, "exit_code", None)
         if code is None:

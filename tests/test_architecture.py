@@ -16,7 +16,7 @@ from dalm import config
 PACKAGE = Path(__file__).parents[1] / "dalm"
 FILES = sorted(PACKAGE.rglob("*.py"))
 STAGES = (
-    {"errors"},
+    {"errors", "stop_signals"},
     {"progress", "records", "config", "artifacts", "distributed", "plugins"},
     {"collectives"},
     {"prompts", "io"},

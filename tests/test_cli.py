@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import yaml
 from safetensors.torch import load_file
 
 import dalm
+from dalm import __main__, stop_signals
 from dalm.cli import app, run
 from tests import test_architecture
 
@@ -384,6 +386,19 @@ def test_control_c_is_said_and_has_its_code(
     monkeypatch.setattr("dalm.eval.results.read_runs", interrupted)
     outcome = command("compare", "run")
     assert (outcome.code, outcome.err) == (130, "dalm: stopped\n")
+
+
+def test_a_signal_before_the_command_is_known_is_said_and_has_its_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped() -> None:
+        raise stop_signals.Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr(stop_signals, "listen", lambda: None)
+    monkeypatch.setattr("dalm.cli.main", stopped)
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert (ended.value.code, capsys.readouterr().err) == (143, "dalm: stopped\n")
 
 
 def test_public_names() -> None:

@@ -4,17 +4,14 @@ import logging
 import re
 import shutil
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from transformers import TrainerCallback
 
-from dalm import artifacts
+from dalm import artifacts, stop_signals
 from dalm.distributed import is_main, world_size
 from dalm.errors import UserError
 
@@ -24,6 +21,7 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 WRITING = ".writing"
 """Folder in which checkpoints are written; what is in it is unfinished and never read."""
 _STATE = "trainer_state.json"
+RESUME = "run the same command with --resume-from-checkpoint latest to go on"
 
 
 def steps(folder: Path) -> list[tuple[int, Path]]:
@@ -62,6 +60,14 @@ def _delete(checkpoint: Path) -> None:
     doomed = checkpoint.parent / WRITING / f"old-{checkpoint.name}"
     checkpoint.rename(doomed)
     shutil.rmtree(doomed)
+
+
+def how_to_resume(folder: Path) -> str:
+    """Return what a run that is stopped without another checkpoint says."""
+    written = steps(folder)
+    if not written:
+        return " before the first checkpoint"
+    return f"; {written[-1][1]} is the last checkpoint: {RESUME}"
 
 
 def find(wanted: str, folder: Path) -> Path:
@@ -111,49 +117,28 @@ class Interrupted(Exception):  # noqa: N818
     """Report that a signal ended the run early; `checkpoint` holds its state."""
 
     def __init__(self, number: signal.Signals, checkpoint: Path) -> None:
-        super().__init__(
-            f"stopped by {number.name} after writing {checkpoint}; "
-            "run the same command with --resume-from-checkpoint latest to go on"
-        )
+        super().__init__(f"stopped by {number.name} after writing {checkpoint}; {RESUME}")
         self.exit_code = 128 + number
 
 
 class StopOnSignal(TrainerCallback):
-    """Write a checkpoint and stop on SIGTERM or Ctrl-C, all ranks at the same step."""
+    """Write a checkpoint and stop on SIGTERM, SIGHUP or Ctrl-C, all ranks at the same step.
+
+    A step that takes longer than `stop_signals.GRACE` is broken off, without a checkpoint.
+    """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-
-    def request(self, number: int, _frame: FrameType | None) -> None:
-        """Remember the signal; a second Ctrl-C ends the run at once."""
-        if self.signal is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.signal = signal.Signals(number)
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Handle the signals inside the block; does nothing outside the main thread."""
-        numbers = (signal.SIGTERM, signal.SIGINT)
-        try:
-            before = [signal.signal(number, self.request) for number in numbers]
-        except ValueError:  # signals reach only the main thread
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Stop if it was requested, except at the last step, which ends the run anyway."""
         if state.global_step >= state.max_steps:
             return
-        number = torch.tensor(int(self.signal or 0), device=args.device)
+        number = torch.tensor(stop_signals.pending() or 0, device=args.device)
         if world_size() > 1:
             dist.all_reduce(number, dist.ReduceOp.MAX)
-            if number and self.signal is None:
-                self.request(int(number), None)
         if number:
+            self.signal = signal.Signals(int(number))
+            stop_signals.settle()
             control.should_save = True
             control.should_training_stop = True

@@ -4,11 +4,13 @@ import importlib.util
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from transformers import TrainerCallback, set_seed
 
 from dalm import config as options
+from dalm import stop_signals
 from dalm.config.training import TRACKERS, covers
 from dalm.distributed import is_main
 from dalm.errors import UserError
@@ -18,7 +20,7 @@ from dalm.models.generator import Generator, load_generator
 from dalm.models.retriever import Retriever, retriever_from_config
 from dalm.prompts import read_prompt
 from dalm.records import Example
-from dalm.training import dry_run
+from dalm.training import checkpoints, dry_run
 from dalm.training.data.batches import TrainingRows
 from dalm.training.objectives.objective import Objective
 from dalm.training.run_folder import RunFolder, check_repository
@@ -190,7 +192,8 @@ class TrainingRun:
         if self.settings.dry_run:
             dry_run.report(objective, rows, self.settings, self.placement, preview)
             return
-        with self.folder.open():
+        how_to_resume = partial(checkpoints.how_to_resume, self.folder.path)
+        with self.folder.open(), stop_signals.explaining(how_to_resume):
             train(
                 objective,
                 rows,

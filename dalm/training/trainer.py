@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from dalm import artifacts
+from dalm import artifacts, stop_signals
 from dalm.collectives import total
 from dalm.config import Training
 from dalm.distributed import rank, world_size
@@ -47,7 +47,8 @@ def train(
 
     Raises:
         UserError: a checkpoint that doesn't fit.
-        Interrupted: SIGTERM or Ctrl-C; a checkpoint was written.
+        Interrupted: SIGTERM, SIGHUP or Ctrl-C; a checkpoint was written.
+        KeyboardInterrupt: the same, in a step that took too long to wait for its end.
     """
     folder = Path(settings.output_dir)
     trainer = ObjectiveTrainer(
@@ -55,9 +56,9 @@ def train(
     )
     for callback in callbacks:
         trainer.add_callback(callback)
-    with trainer.stop.listening(), trainer.progress.closing():
+    with stop_signals.put_off(), trainer.progress.closing():
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    if trainer.stop.signal is not None and trainer.state.global_step < trainer.state.max_steps:
+    if trainer.stop.signal is not None:
         raise checkpoints.Interrupted(trainer.stop.signal, checkpoints.steps(folder)[-1][1])
 
 

@@ -386,13 +386,3 @@ def test_a_broken_line_of_metrics_is_named(tmp_path):
     file.write_text('{"step": 1}\n{"st\n{"step": 6}\n')
     with pytest.raises(UserError, match="line 2 is damaged"):
         metrics_log.rewind(file, 4)
-
-
-def test_a_second_interrupt_ends_at_once():
-    stop = checkpoints.StopOnSignal()
-    with stop.listening():
-        signal.raise_signal(signal.SIGINT)
-        assert stop.signal == signal.SIGINT
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is not stop.request
