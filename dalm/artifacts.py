@@ -1,4 +1,4 @@
-"""Write outputs whole or not at all, claim them while they are written, read them back guarded.
+"""Write outputs whole or not at all, and claim them while they are written.
 
 A file or folder is written beside its place under a hidden name and renamed when it is complete, so
 a crash leaves the old one or the new one: a folder that is replaced has a hidden name for a moment,
@@ -13,28 +13,33 @@ import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 import yaml
 from filelock import FileLock, Timeout
 
 from dalm import stop_signals
 from dalm.errors import UserError
-
-T = TypeVar("T")
+from dalm.file_reading import DamagedError, read_record, reason_of, record_from
 
 MANIFEST = "manifest.json"
-_REMEDY = "write it again, or delete it"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _unfinished: set[Path] = set()
 """What this process has to delete in any case: locks, and what isn't complete yet."""
-_BROKEN = (ValueError, TypeError, LookupError, RecursionError, OverflowError)
 
 
-class DamagedError(UserError):
-    """Report a file that this package wrote and that is no longer what it wrote."""
+@dataclass(frozen=True)
+class _Entry:
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    files: dict[str, dict[str, Any]]
 
 
 # What is refused before anything is computed
@@ -193,7 +198,15 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
     """Write YAML in the order of the mapping."""
-    write_text(path, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
+    text = yaml.dump(dict(content), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    write_text(path, text)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Write YAML without aliases, which aren't read."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
 
 
 @contextmanager
@@ -279,22 +292,17 @@ def verify(folder: Path) -> None:
     Raises:
         DamagedError: names the first file that is missing, or has another size or content.
     """
-    if not (folder / MANIFEST).is_file():
+    if not os.path.lexists(folder / MANIFEST):
         return
-    manifest = read_json(folder / MANIFEST)
-    try:
-        files = manifest["files"].items()
-        listed = {str(name): (facts["size"], facts["sha256"]) for name, facts in files}
-    except (*_BROKEN, AttributeError) as error:
-        raise DamagedError(f"{folder / MANIFEST} is damaged ({_reason(error)})") from error
-    for name, (size, digest) in listed.items():
+    for name, listed in read_record(folder / MANIFEST, _Manifest).files.items():
+        entry = record_from(listed, _Entry, f"{folder / MANIFEST}: {name}")
         file = folder / name
         if not file.is_file():
             raise DamagedError(f"{file} is missing")
-        if file.stat().st_size != size:
-            raise DamagedError(f"{file} has {file.stat().st_size} bytes of {size}")
+        if file.stat().st_size != entry.size:
+            raise DamagedError(f"{file} has {file.stat().st_size} bytes of {entry.size}")
         with file.open("rb") as content:
-            if hashlib.file_digest(content, "sha256").hexdigest() != digest:
+            if hashlib.file_digest(content, "sha256").hexdigest() != entry.sha256:
                 raise DamagedError(f"{file} has another content than was written")
 
 
@@ -308,73 +316,6 @@ def sync(path: Path) -> None:
             os.close(handle)
 
 
-# Reading what this package wrote
-
-
-def read_json(path: Path, remedy: str = _REMEDY) -> dict[str, Any]:
-    """Read a JSON object; raises as `read_json_as` does."""
-    return _read(path, json.loads, dict, remedy)
-
-
-def read_json_as(path: Path, kind: type[T], remedy: str = _REMEDY) -> T:
-    """Read a JSON value that isn't an object: a list, a text.
-
-    Raises:
-        DamagedError: it can't be read, is no JSON, or of another kind; `remedy` says what to do.
-    """
-    return _read(path, json.loads, kind, remedy)
-
-
-def read_yaml(path: Path, remedy: str = _REMEDY) -> dict[str, Any]:
-    """Read a YAML mapping; an empty file is an empty one. Raises as `read_json_as` does."""
-    return _read(path, lambda text: yaml.safe_load(text) or {}, dict, remedy)
-
-
-def read_jsonl(
-    path: Path, remedy: str = _REMEDY, *, torn: bool = False
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the objects of a JSON lines file with their line numbers.
-
-    With `torn` a last line without its line end is left out: its writer was killed.
-
-    Raises:
-        DamagedError: names the first line that is no JSON object; `remedy` says what to do.
-    """
-    with _guarded(path, remedy), path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if torn and not line.endswith(b"\n"):
-                return
-            where = f"{path}, line {number}"
-            yield number, _parsed(where, line.decode("utf-8", "replace"), json.loads, dict, remedy)
-
-
-def _read(path: Path, parse: Any, kind: type[T], remedy: str) -> T:
-    with _guarded(path, remedy):
-        text = path.read_text(encoding="utf-8")
-    return _parsed(path, text, parse, kind, remedy)
-
-
-@contextmanager
-def _guarded(path: Path, remedy: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, UnicodeDecodeError) as error:
-        raise DamagedError(f"{path} can't be read ({_reason(error)}); {remedy}") from error
-
-
-def _parsed(where: Any, text: str, parse: Any, kind: type[T], remedy: str) -> T:
-    try:
-        found = parse(text)
-    except (*_BROKEN, yaml.YAMLError) as error:
-        raise DamagedError(f"{where} is damaged ({_reason(error)}); {remedy}") from error
-    if not isinstance(found, kind):
-        expected = "object" if kind is dict else kind.__name__
-        raise DamagedError(
-            f"{where} is damaged (a {type(found).__name__}, no {expected}); {remedy}"
-        )
-    return found
-
-
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
     """Turn what the operating system says of a write into one line."""
@@ -382,14 +323,9 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         remedy = "free some space" if error.errno in _FULL else "name another path"
-        raise UserError(f"{path} can't be written: {_reason(error)}; {remedy}") from error
+        raise UserError(f"{path} can't be written: {reason_of(error)}; {remedy}") from error
 
 
 def _resolved(path: Path) -> Path:
     """Return where a path leads, so that a link stays a link and its target is replaced."""
     return Path(os.path.realpath(path))
-
-
-def _reason(error: BaseException) -> str:
-    text = getattr(error, "strerror", None) or getattr(error, "problem", None) or str(error)
-    return " ".join(str(text).split())[:200] or type(error).__name__

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-import yaml
 from cyclopts import App, CycloptsError
 from cyclopts.config import Dict
 
 import dalm
-from dalm import stop_signals
+from dalm import display, file_reading, stop_signals
 from dalm.distributed import is_main, leave
 from dalm.errors import UserError
 
@@ -61,6 +60,8 @@ def run_script(command: str) -> NoReturn:
 
 def _run_and_leave(application: App) -> int:
     """Run a command, then leave the process group if torchrun started one."""
+    sys.excepthook = display.show_traceback
+    display.prepare_terminal()
     code = run(application, sys.argv[1:])
     leave()
     return code
@@ -75,10 +76,14 @@ def run(application: App, arguments: Sequence[str]) -> int:
             import_commands()
         application.config = () if config is None else (_read_config(config),)
         application(tokens, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
     except (CycloptsError, UserError) as error:
         return _report(str(error), 2)
     except KeyboardInterrupt as stop:
         return _report(*stop_signals.described(stop))
+    except BrokenPipeError:  # whoever read the output has enough of it, as `head` has
+        display.drop_output()
+        return 128 + 13
     except Exception as error:
         code = getattr(error, "exit_code", None)
         if code is None:
@@ -104,14 +109,10 @@ def _split_config(arguments: list[str]) -> tuple[list[str], str | None]:
 def _read_config(path: str) -> Dict:
     """Read options from a YAML file; cyclopts' own reader names neither the file nor the line."""
     try:
-        found = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise UserError(f"--config {path}: {error.strerror}; name a YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        reason = getattr(error, "problem", None) or "not UTF-8"
-        raise UserError(f"--config {path}{place}: not YAML ({reason})") from error
+        found = file_reading.parse_yaml(file_reading.read_text(Path(path), "YAML")) or {}
+    except (OSError, ValueError) as error:
+        reason = file_reading.reason_of(error)
+        raise UserError(f"--config {path}: {reason}; name a YAML file") from error
     if not isinstance(found, dict):
         kind = type(found).__name__
         raise UserError(f"--config {path}: a {kind}; write one option per line, such as `seed: 1`")
@@ -120,14 +121,14 @@ def _read_config(path: str) -> Dict:
 
 
 def _report(message: str, code: int) -> int:
-    print(f"dalm: {' '.join(message.split())}", file=sys.stderr)
+    display.show_error(message)
     return code
 
 
 def _quiet() -> None:
     """Show this package's log lines, and only errors of libraries."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(display.LogFormatter("%(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.ERROR)
     logging.getLogger("dalm").setLevel(logging.INFO if is_main() else logging.ERROR)
     # PEFT 0.21 reads this attribute of transformers 5.23; users can't avoid it.

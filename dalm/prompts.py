@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from dalm import artifacts
+from dalm import artifacts, file_reading
 from dalm.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -100,8 +100,8 @@ def read_prompt(file: str | Path) -> PromptTemplate:
         UserError: no such file, not UTF-8, not YAML, or not a template's fields.
     """
     try:
-        content = artifacts.read_yaml(Path(file).expanduser(), _REMEDY)
-    except artifacts.DamagedError as error:
+        content = file_reading.read_yaml(Path(file).expanduser(), _REMEDY)
+    except file_reading.DamagedError as error:
         raise UserError(f"--prompt: {error}") from error
     return template_from(content, f"--prompt {file}")
 
@@ -185,7 +185,7 @@ def saved_settings(name: str, adapter: str | None = None) -> GeneratorSettings:
     file = next(filter(Path.is_file, files), None)
     if file is None:
         return GeneratorSettings()
-    content = artifacts.read_json(file, _EXPORT_AGAIN)
+    content = file_reading.read_json(file, _EXPORT_AGAIN)
     for key in ("generator_max_len", "reader_passages"):
         if type(number := content.get(key, 1)) is not int or number < 1:
             raise UserError(f"{file} is damaged ({key} is {number!r:.60}); {_EXPORT_AGAIN}")

@@ -16,7 +16,8 @@ from dalm import config
 PACKAGE = Path(__file__).parents[1] / "dalm"
 FILES = sorted(PACKAGE.rglob("*.py"))
 STAGES = (
-    {"errors", "stop_signals"},
+    {"errors", "redaction", "stop_signals"},
+    {"display", "file_reading"},
     {"progress", "records", "config", "artifacts", "distributed", "plugins"},
     {"collectives"},
     {"prompts", "io"},
@@ -100,13 +101,24 @@ def test_a_command_imports_heavy_things_inside_its_function() -> None:
                 names.add(node.module or "")
             elif isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
-        light = {"dalm.config", "dalm.errors", "dalm.ingest.loaders", "cyclopts"}
+        light = {"dalm.config", "dalm.display", "dalm.errors", "dalm.ingest.loaders", "cyclopts"}
         assert names <= light | sys.stdlib_module_names, file
 
 
 def test_no_two_modules_share_a_name() -> None:
     names = Counter(file.stem for file in MODULES if file.stem != "__init__")
     assert not [name for name, count in names.items() if count > 1]
+
+
+def test_one_module_writes_to_the_terminal() -> None:
+    """There control characters are escaped, and brackets are no markup."""
+    for file in MODULES:
+        code = ast.walk(ast.parse(file.read_text()))
+        calls = {
+            n.func.id for n in code if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+        }
+        alone = {"display", "cli", "__main__"}  # the version; "stopped" before anything is imported
+        assert file.stem in alone or not calls & {"print", "Console"}, file
 
 
 @pytest.mark.parametrize(("command", "script"), SCRIPTS.items())

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dalm import artifacts
-from dalm.artifacts import DamagedError
 from dalm.errors import UserError
+from dalm.file_reading import DamagedError
 
 HOLD = """
 import sys, time
@@ -180,24 +180,6 @@ def test_a_second_process_is_refused_and_a_dead_one_is_not_waited_for(tmp_path: 
 def test_numbered_folders_are_made_once(tmp_path: Path) -> None:
     made = [artifacts.numbered_folder(tmp_path / "evaluation") for _ in range(3)]
     assert [path.name for path in made] == ["evaluation-1", "evaluation-2", "evaluation-3"]
-
-
-def test_readers_name_file_line_and_remedy(tmp_path: Path) -> None:
-    file = tmp_path / "lines.jsonl"
-    file.write_text('{"a": 1}\n[1]\n')
-    with pytest.raises(DamagedError, match=r"lines\.jsonl, line 2 is damaged .*; ask again"):
-        list(artifacts.read_jsonl(file, "ask again"))
-    file.write_text('{"a": 1}\n{"a"')
-    assert list(artifacts.read_jsonl(file, torn=True)) == [(1, {"a": 1})]
-    with pytest.raises(DamagedError, match="line 2"):
-        list(artifacts.read_jsonl(file))
-    with pytest.raises(DamagedError, match="can't be read"):
-        artifacts.read_json(tmp_path / "none.json")
-    (tmp_path / "deep.yaml").write_text("[" * 5000)
-    with pytest.raises(DamagedError, match=r"deep\.yaml"):
-        artifacts.read_yaml(tmp_path / "deep.yaml")
-    (tmp_path / "empty.yaml").write_text("")
-    assert artifacts.read_yaml(tmp_path / "empty.yaml") == {}
 
 
 @pytest.mark.parametrize("inside", ["file", "file/inside"])

@@ -94,7 +94,7 @@ def test_what_a_card_shows_is_a_file_for_another_model(template, tmp_path: Path)
         (FILE.replace("A:", "\\uD83D"), r"answer has the unpaired surrogate '.ud83d'; remove it"),
         ("- a\n", "damaged .a list, no object.; a prompt has the fields"),
         ("a: b: c\n", "damaged .*; a prompt has the fields instruction, passage"),
-        ("", "no field 'instruction'"),
+        ("", "damaged .empty.; a prompt has the fields"),
         (b"answer: \xff\n", "can't be read .*; a prompt has the fields"),
         (None, "can't be read .No such file or directory.; a prompt has the fields"),
     ],

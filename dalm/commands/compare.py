@@ -5,6 +5,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from dalm.config import CompareRuns
+from dalm.display import show
 
 
 def compare(
@@ -57,5 +58,5 @@ def compare(
         report = Report(systems=systems, measures=measures, baseline=baseline, gates=gates)
         with claim(Path(settings.report), "--report"):
             write_page(Path(settings.report), report)
-        print(f"\nreport     {settings.report}")
+        show(f"\nreport     {settings.report}")
     enforce_gates(gates)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from dalm.config import Columns, Demo, RagE2E
+from dalm.display import console, show
 
 if TYPE_CHECKING:
     from dalm.models.generator import Generator
@@ -48,10 +49,8 @@ def demo(settings: Annotated[Demo, Parameter(name="*")] = Demo()) -> None:  # no
     pair = _load(retriever, generator, examples, trusted)
     _print_measures(before, _evaluate(*pair, examples), examples)
     _print_answers(*pair, examples)
-    print(
-        f"\n{(time.perf_counter() - start) / 60:.1f} minutes. The tuned pair is in {tuned}; next:"
-    )
-    print(
+    show(f"\n{(time.perf_counter() - start) / 60:.1f} minutes. The tuned pair is in {tuned}; next:")
+    show(
         f"dalm eval-rag {TEST} --retriever-name-or-path {retriever} "
         f"--generator-name-or-path {generator} --evaluate-generator"
     )
@@ -145,7 +144,6 @@ def _evaluate(
 
 
 def _print_measures(before: list[float], after: list[float], examples: "list[Example]") -> None:
-    from rich.console import Console
     from rich.table import Table
 
     passages = {example.passage.id for example in examples if example.passage}
@@ -156,8 +154,8 @@ def _print_measures(before: list[float], after: list[float], examples: "list[Exa
     table.add_column("after", justify="right")
     for name, old, new in zip(MEASURES, before, after, strict=True):
         table.add_row(name, f"{old:.3f}", f"{new:.3f}")
-    print()
-    Console().print(table)
+    show()
+    console().print(table)
 
 
 def _print_answers(
@@ -172,6 +170,6 @@ def _print_answers(
     hits = searcher.search(queries, 1)
     answers = answer(generator, queries, hits, reader_passages=1, max_new_tokens=MAX_NEW_TOKENS)
     for example, given in zip(examples, answers, strict=True):
-        print(f"\nquestion  {example.query}")
-        print(f"passage   {given.hits[0].passage.text}")
-        print(f"answer    {given.text}   (expected: {example.answer})")
+        show(f"\nquestion  {example.query}")
+        show(f"passage   {given.hits[0].passage.text}")
+        show(f"answer    {given.text}   (expected: {example.answer})")

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dalm import artifacts
+from dalm import artifacts, file_reading
 from dalm.errors import UserError
 from dalm.eval.answer_metrics import without_citations
 from dalm.eval.metrics import Column
@@ -134,7 +134,7 @@ def load(folder: Path) -> Results:
     for name in (SUMMARY, QUERIES, PASSAGES):
         if not (folder / name).is_file():
             raise UserError(f"{folder} is no run: it has no {name}; name a folder of dalm eval-…")
-    head = artifacts.read_json(folder / SUMMARY, REMEDY)
+    head = file_reading.read_json(folder / SUMMARY, REMEDY)
     try:
         name, facts = str(head["name"]), dict(head["facts"])
     except (ValueError, LookupError, TypeError) as error:
@@ -150,8 +150,8 @@ def load(folder: Path) -> Results:
     verdicts = list(_parsed(folder / VERDICTS, dict)) if has_verdicts else ()
     try:
         artifacts.verify(folder)
-    except artifacts.DamagedError as error:
-        raise artifacts.DamagedError(f"{error}; {REMEDY}") from error
+    except file_reading.DamagedError as error:
+        raise file_reading.DamagedError(f"{error}; {REMEDY}") from error
     return Results(
         name=name,
         queries=queries,
@@ -214,7 +214,7 @@ def _finite(value: Any) -> float:
 
 
 def _parsed(file: Path, make: Callable[[dict[str, Any]], T]) -> Iterator[T]:
-    for number, record in artifacts.read_jsonl(file, REMEDY):
+    for number, record in file_reading.read_jsonl(file, REMEDY):
         try:
             made = make(record)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -222,8 +222,10 @@ def _parsed(file: Path, make: Callable[[dict[str, Any]], T]) -> Iterator[T]:
         yield made
 
 
-def _damaged(where: str, error: Exception) -> artifacts.DamagedError:
-    return artifacts.DamagedError(f"{where} is damaged ({type(error).__name__}: {error}); {REMEDY}")
+def _damaged(where: str, error: Exception) -> file_reading.DamagedError:
+    return file_reading.DamagedError(
+        f"{where} is damaged ({type(error).__name__}: {error}); {REMEDY}"
+    )
 
 
 def _write_lines(file: Path, records: Iterable[Mapping[str, Any]]) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from dalm import distributed
+from dalm import display, distributed
 from dalm.config import EvalRetriever, public
+from dalm.display import cell, show
 from dalm.eval.comparison import FLIPS, LEVEL, SAMPLES, MeasureResult, sentence
 from dalm.eval.judge.verdicts import judge_summary
 from dalm.eval.metrics import BOUNDS, FOUND, is_bound, label
@@ -73,19 +73,19 @@ def print_results(
     measures: Sequence[MeasureResult], results: Results, baseline: Results | None
 ) -> None:
     """Print the tables, and the first measures in sentences."""
-    print()
+    show()
     print_table(measures_table(measures, results.name, baseline.name if baseline else None))
     if (bounds := bounds_table(measures)) is not None:
-        print()
+        show()
         print_table(bounds)
     if baseline:
-        print()
+        show()
         compared = [each for each in measures if each.against and not is_bound(each.measure)]
         for each in compared[:PRINTED_SENTENCES]:
-            print(sentence(each))
+            show(sentence(each))
     if judged := list(judge_summary(results.facts.get("judge"))):
-        print()
-        print("\n".join(judged))
+        show()
+        show("\n".join(judged))
 
 
 def measures_table(
@@ -104,7 +104,7 @@ def measures_table(
             other = result.against
             change = f"{other.difference:+.3f}", _ends(other.interval, "+")
             cells += [f"{other.baseline:.3f}", *change, p_value(other.p_holm)]
-        table.add_row(*(Text(cell, style=COLOURS[result.verdict]) for cell in cells))
+        table.add_row(*(cell(each, COLOURS[result.verdict]) for each in cells))
     return table
 
 
@@ -122,7 +122,7 @@ def bounds_table(results: Sequence[MeasureResult]) -> Table | None:
         return None
     table = _table("answers by passages read", (FOUND, *BOUNDS.values()))
     for name, row in rows.items():
-        table.add_row(label(name), *(f"{each.mean:.3f}" if each else "" for each in row))
+        table.add_row(cell(label(name)), *(f"{each.mean:.3f}" if each else "" for each in row))
     return table
 
 
@@ -132,7 +132,7 @@ def print_table(table: Table, console: Console | None = None) -> None:
     It is as wide as it needs to be, at most 80 characters for usual names and values: a narrower
     terminal wraps the lines, and no number is cut or folded.
     """
-    console = console or Console()
+    console = console or display.console()
     table.width = console.measure(table, options=console.options.update(max_width=1000)).maximum
     console.print(table, soft_wrap=True)
 
@@ -145,7 +145,7 @@ def p_value(p: float | None) -> str:
 
 
 def _table(title: str, headings: Sequence[str]) -> Table:
-    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
+    table = Table(title=cell(title), title_justify="left", box=None, pad_edge=False)
     table.add_column("measure")
     for heading in headings:
         table.add_column(heading, justify="right")

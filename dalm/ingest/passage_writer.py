@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from dalm import artifacts, progress
+from dalm import artifacts, file_reading, progress
 from dalm.config import Passages
+from dalm.display import visible
 from dalm.errors import UserError
 from dalm.ingest.ingestion import BatchResult
 from dalm.ingest.loaders.loader import Skipped
@@ -62,7 +63,7 @@ class OutputFiles:
             return False
         remedy = "name another --output, or add --overwrite-output to replace it"
         try:
-            earlier = artifacts.read_yaml(self.settings)
+            earlier = file_reading.read_yaml(self.settings)
             changed = [name for name in SAME_OPTIONS if earlier[name] != getattr(settings, name)]
         except (UserError, KeyError) as error:
             raise UserError(
@@ -210,12 +211,8 @@ def write_skipped(path: Path, skipped: Sequence[Skipped]) -> None:
     if not skipped:
         path.unlink(missing_ok=True)
         return
-    rows = (f"{_one_line(each.source)}\t{_one_line(each.reason)}\n" for each in skipped)
+    rows = (f"{visible(each.source)}\t{visible(each.reason)}\n" for each in skipped)
     artifacts.write_text(path, "source\treason\n" + "".join(rows))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def log_skipped(skipped: Sequence[Skipped], path: Path) -> None:

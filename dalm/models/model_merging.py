@@ -13,7 +13,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import AutoConfig
 
-from dalm import artifacts
+from dalm import artifacts, file_reading
 from dalm.errors import UserError
 from dalm.models import loading
 from dalm.models.batching import pad
@@ -50,10 +50,10 @@ def role_of(folder: Path) -> Role:
     if (folder / "modules.json").is_file():
         return "retriever"
     if loading.has_adapter(folder):
-        task = artifacts.read_json(folder / loading.ADAPTER, _REMEDY).get("task_type")
+        task = file_reading.read_json(folder / loading.ADAPTER, _REMEDY).get("task_type")
         return "generator" if task == "CAUSAL_LM" else "retriever"
     if (folder / "config.json").is_file():
-        config = artifacts.read_json(folder / "config.json", _REMEDY)
+        config = file_reading.read_json(folder / "config.json", _REMEDY)
         architecture = (config.get("architectures") or [""])[0]
         causal = architecture.endswith(("ForCausalLM", "LMHeadModel"))
         return "generator" if causal else "retriever"
@@ -258,7 +258,7 @@ def write_model(
     by_writing = _difference(rounded, outputs(written, queries_only=queries_only), "writing")
     if queries_only:
         file = folder / "dalm.json"
-        artifacts.write_json(file, artifacts.read_json(file) | {"passages_by": base})
+        artifacts.write_json(file, file_reading.read_json(file) | {"passages_by": base})
     return max(by_merging, by_writing), float((rounded - expected).abs().max())
 
 

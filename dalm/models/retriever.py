@@ -16,7 +16,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
-from dalm import artifacts
+from dalm import artifacts, file_reading
 from dalm.config import RetrieverLengths
 from dalm.errors import UserError
 from dalm.models import loading
@@ -241,7 +241,7 @@ def _saved(name: str, adapter: str | None) -> dict[str, Any]:
     for folder in (name, adapter):
         file = Path(folder or "") / "dalm.json"
         if folder is not None and file.is_file():
-            saved |= artifacts.read_json(file, "export the model again")
+            saved |= file_reading.read_json(file, "export the model again")
     return saved
 
 

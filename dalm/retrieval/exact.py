@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dalm import artifacts
+from dalm import artifacts, file_reading
 from dalm.errors import UserError
 from dalm.records import Hit, Passage
 from dalm.retrieval.topk import top_k
@@ -154,9 +154,9 @@ def load_index(folder: str | os.PathLike[str], fingerprint: str | None = None) -
     path = Path(folder)
     try:
         artifacts.verify(path)
-        description = artifacts.read_json(path / DESCRIPTION)
+        description = file_reading.read_json(path / DESCRIPTION)
         index = _read(path, description)
-    except artifacts.DamagedError as error:
+    except file_reading.DamagedError as error:
         raise UserError(f"{folder} is not a complete index: {error}; {REMEDY}") from error
     except (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(
@@ -176,7 +176,7 @@ def _read(folder: Path, description: dict[str, Any]) -> ExactIndex:
 
     if description["format"] != FORMAT:
         raise ValueError(f"format {description['format']}, but this version reads {FORMAT}")
-    passages = [Passage.from_dict(each) for _, each in artifacts.read_jsonl(folder / PASSAGES)]
+    passages = [Passage.from_dict(each) for _, each in file_reading.read_jsonl(folder / PASSAGES)]
     vectors = load_file(folder / VECTORS)["vectors"]
     expected = description["count"], description["dim"]
     if len(passages) != expected[0] or tuple(vectors.shape) != expected:

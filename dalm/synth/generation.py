@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dalm.config import QaGen
 from dalm.config.data import SINGLE_KINDS, Kind
+from dalm.display import show
 from dalm.llm.chat_completions import ServerOptions
 from dalm.llm.language_model import LanguageModel
 from dalm.llm.openai_client import OpenAIClient
@@ -149,7 +150,7 @@ def print_estimate(
     folder: Path, model: LanguageModel | None, passages: Sequence[Passage], settings: QaGen
 ) -> None:
     """Print what generating the questions would take."""
-    print(f"passages    {len(passages)}")
+    show(f"passages    {len(passages)}")
     if model is None:
         _print_extraction(passages, settings.questions_per_passage)
         return
@@ -166,7 +167,7 @@ def _print_requests(
 ) -> None:
     """Print requests, tokens and time, from the mean of the journal's replies if it has any."""
     number = len(requests) - answered
-    print(f"requests    {len(requests)}, of which {answered} are answered")
+    show(f"requests    {len(requests)}, of which {answered} are answered")
     if not number:
         return
     if known.number and known.tokens_out:
@@ -182,10 +183,10 @@ def _print_requests(
             f"a guess: {BYTES_PER_TOKEN} bytes a token, {TOKENS_PER_QUESTION} tokens a question, "
             f"{TOKENS_PER_SECOND} tokens/s an answer; after --limit 10 it is an estimate"
         )
-    print(f"tokens in   {tokens_in * number:,.0f}")
-    print(f"tokens out  {tokens_out * number:,.0f}")
-    print(f"time        {_duration(seconds * number / concurrency)} with {concurrency} at once")
-    print(f"            ({source})")
+    show(f"tokens in   {tokens_in * number:,.0f}")
+    show(f"tokens out  {tokens_out * number:,.0f}")
+    show(f"time        {_duration(seconds * number / concurrency)} with {concurrency} at once")
+    show(f"            ({source})")
 
 
 def _print_extraction(passages: Sequence[Passage], number: int) -> None:
@@ -194,9 +195,9 @@ def _print_extraction(passages: Sequence[Passage], number: int) -> None:
     start = time.perf_counter()
     count = sum(len(extract(passage, number)) for passage in sample)
     seconds = (time.perf_counter() - start) / len(sample)
-    print("requests    0: patterns ask no model")
-    print(f"questions   {count / len(sample) * len(passages):,.0f} before the filters")
-    print(f"time        {_duration(seconds * len(passages))}, without the filters")
+    show("requests    0: patterns ask no model")
+    show(f"questions   {count / len(sample) * len(passages):,.0f} before the filters")
+    show(f"time        {_duration(seconds * len(passages))}, without the filters")
 
 
 def _duration(seconds: float) -> str:

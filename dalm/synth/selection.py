@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from dalm.config import QaGen
+from dalm.display import show
 from dalm.ingest.near_duplicates import group_near_duplicates
 from dalm.ingest.words import content_words, words
 from dalm.io.splits import split_by_document
@@ -175,16 +176,16 @@ def print_preview(pairs: Sequence[Pair], rejections: Sequence[Rejection]) -> Non
     every: list[Pair | Rejection] = [*pairs, *rejections]
     passages = {each.passage.id: each.passage for each in every}
     for key, passage in passages.items():
-        print()
-        print(f"passage   {passage.title + ': ' if passage.title else ''}{passage.text}")
+        show()
+        show(f"passage   {passage.title + ': ' if passage.title else ''}{passage.text}")
         for pair in (each for each in pairs if each.passage.id == key):
             rank = "" if pair.rank is None else f", rank {pair.rank}"
-            print(f"+ {pair.kind:8}{pair.query}")
-            print(f"  answer  {pair.answer}")
-            print(f"  quote   {pair.quote} ({pair.start} to {pair.end}{rank})")
+            show(f"+ {pair.kind:8}{pair.query}")
+            show(f"  answer  {pair.answer}")
+            show(f"  quote   {pair.quote} ({pair.start} to {pair.end}{rank})")
         for rejection in (each for each in rejections if each.passage.id == key):
-            print(f"- {rejection.filter}: {rejection.reason}")
-            print(f"          {rejection.query or '(nothing readable)'}")
-            print(f"  answer  {rejection.answer}")
-    print()
-    print(f"{len(pairs)} questions passed the filters, {len(rejections)} did not")
+            show(f"- {rejection.filter}: {rejection.reason}")
+            show(f"          {rejection.query or '(nothing readable)'}")
+            show(f"  answer  {rejection.answer}")
+    show()
+    show(f"{len(pairs)} questions passed the filters, {len(rejections)} did not")

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from transformers import TrainerCallback
 
-from dalm import artifacts, stop_signals
+from dalm import artifacts, file_reading, stop_signals
 from dalm.distributed import is_main, world_size
 from dalm.errors import UserError
 
@@ -32,7 +32,9 @@ def steps(folder: Path) -> list[tuple[int, Path]]:
 
 def step(checkpoint: Path) -> int:
     """Return the step at which a checkpoint was written."""
-    return int(artifacts.read_json(checkpoint / _STATE, "resume from another one")["global_step"])
+    return int(
+        file_reading.read_json(checkpoint / _STATE, "resume from another one")["global_step"]
+    )
 
 
 def publish(written: Path, folder: Path, keep: int) -> None:
@@ -90,8 +92,8 @@ def find(wanted: str, folder: Path) -> Path:
         )
     try:
         artifacts.verify(path)
-    except artifacts.DamagedError as error:
-        raise artifacts.DamagedError(
+    except file_reading.DamagedError as error:
+        raise file_reading.DamagedError(
             f"--resume-from-checkpoint {wanted}: {error}; resume from another checkpoint"
         ) from error
     return path
@@ -103,7 +105,7 @@ def _newest_whole(folder: Path) -> Path:
         try:
             artifacts.verify(path)
             step(path)
-        except (artifacts.DamagedError, KeyError) as error:
+        except (file_reading.DamagedError, KeyError) as error:
             damaged.append(f"{path.name} ({error})")
             continue
         if damaged and is_main():

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
-from dalm import artifacts
+from dalm import artifacts, file_reading
 from dalm.collectives import total
 from dalm.config import Pretraining
 from dalm.distributed import is_main, share
@@ -165,7 +165,7 @@ class BestWeights:
     def load(self, folder: Path) -> None:
         """Load a checkpoint's figures and weights."""
         if (folder / _STATE).is_file():
-            stored = artifacts.read_json_as(folder / _STATE, list)
+            stored = file_reading.read_json_as(folder / _STATE, list)
             self.history = [Figures(**each) for each in stored]
         if self.writes and (folder / _WEIGHTS).is_file():
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dalm import artifacts
+from dalm import file_reading
 from dalm.collectives import gather
 from dalm.training.objectives.objective import Loss
 
@@ -122,4 +122,4 @@ def rewind(file: Path, step: int) -> None:
 def _lines(file: Path) -> Iterable[tuple[int, dict[str, Any]]]:
     if not file.is_file():
         return ()
-    return artifacts.read_jsonl(file, "delete the line, or the file", torn=True)
+    return file_reading.read_jsonl(file, "delete the line, or the file", torn=True)

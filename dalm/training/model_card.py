@@ -13,7 +13,7 @@ import yaml
 from huggingface_hub import ModelCardData
 from huggingface_hub.repocard import metadata_load
 
-from dalm import artifacts
+from dalm import artifacts, file_reading
 from dalm import config as options
 from dalm.prompts import describe, saved_settings
 from dalm.training import metrics_log
@@ -165,8 +165,8 @@ def _card(name: str) -> dict[str, Any]:
 def _config(name: str) -> dict[str, Any]:
     file = _file(name, "config.json")
     try:
-        return artifacts.read_json(file) if file else {}
-    except artifacts.DamagedError:
+        return file_reading.read_json(file) if file else {}
+    except file_reading.DamagedError:
         return {}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from dalm import artifacts
+from dalm import artifacts, file_reading
 from dalm import config as options
 from dalm.distributed import is_main
 from dalm.errors import UserError
@@ -124,7 +124,7 @@ class RunFolder:
 def _check_fixed(checkpoint: Path, settings: options.Training) -> None:
     """Refuse adapters or a prompt other than the checkpoint's: they would load in silence."""
     file = checkpoint.parent / SETTINGS
-    before = artifacts.read_yaml(file, "restore it, or delete it") if file.is_file() else {}
+    before = file_reading.read_yaml(file, "restore it, or delete it") if file.is_file() else {}
     for name in _FIXED:
         value = getattr(settings, name, None)
         if name in before and before[name] != value:

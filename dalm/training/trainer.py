@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from dalm import artifacts, stop_signals
+from dalm import artifacts, file_reading, stop_signals
 from dalm.collectives import total
 from dalm.config import Training
 from dalm.distributed import rank, world_size
@@ -253,7 +253,7 @@ class ObjectiveTrainer(Trainer):
             metrics_log.rewind(self.folder / metrics_log.FILE, checkpoints.step(folder))
         states = folder / f"meter_{rank()}.json"
         if states.is_file():
-            self.meter.load(artifacts.read_json(states), self.args.device)
+            self.meter.load(file_reading.read_json(states), self.args.device)
         self.trained.load_state(folder, rank())
 
     def _trainable(self) -> dict[str, Tensor]:

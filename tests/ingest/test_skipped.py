@@ -6,8 +6,8 @@ from dalm.ingest.passage_writer import LOGGED, log_skipped, write_skipped
 
 def test_the_table_has_a_line_for_each_and_goes_when_nothing_is_skipped(tmp_path):
     path = tmp_path / "p.unread.tsv"
-    write_skipped(path, [Skipped("a\tb.txt", "two\nlines"), Skipped("c.txt", "it is empty")])
-    assert path.read_text() == "source\treason\na b.txt\ttwo lines\nc.txt\tit is empty\n"
+    write_skipped(path, [Skipped("a\tb\x1b.txt", "two\nlines"), Skipped("c.txt", "it is empty")])
+    assert path.read_text() == "source\treason\na\\tb\\x1b.txt\ttwo\\nlines\nc.txt\tit is empty\n"
     write_skipped(path, [])
     assert not path.exists()
 

@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModelForCausalLM
 
-from dalm.artifacts import DamagedError, claim, verify
+from dalm.artifacts import claim, verify
 from dalm.cli import app, run
 from dalm.errors import UserError
+from dalm.file_reading import DamagedError
 from dalm.models import model_merging
 from dalm.models.generator import load_generator
 from dalm.models.loading import lora, place

@@ -11,7 +11,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from dalm import artifacts
+from dalm import artifacts, file_reading
 from dalm.eval.comparison import MeasureResult, sentence
 from dalm.eval.judge.verdicts import judge_summary
 from dalm.eval.metrics import BOUNDS, FOUND, is_bound, label, metric_of
@@ -58,9 +58,9 @@ def training_logs(models: Sequence[str | None]) -> dict[str, list[Mapping[str, A
     found: dict[str, list[Mapping[str, Any]]] = {}
     for file in filter(Path.is_file, logs):
         try:
-            lines = artifacts.read_jsonl(file, "the report leaves it out", torn=True)
+            lines = file_reading.read_jsonl(file, "the report leaves it out", torn=True)
             found[str(file.parent)] = [record for _, record in lines]
-        except artifacts.DamagedError as error:
+        except file_reading.DamagedError as error:
             logger.warning("%s", error)
     return found
 

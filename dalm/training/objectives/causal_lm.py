@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from dalm import artifacts
+from dalm import artifacts, file_reading
 from dalm.errors import UserError
 from dalm.models.generator import Generator
 from dalm.models.packed_attention import Way, find_way, packed_log_probs
@@ -82,7 +82,7 @@ class CausalLM(Objective):
             UserError: the texts, or how they are packed, have changed.
         """
         file = folder / _TEXTS
-        if file.is_file() and artifacts.read_json_as(file, str) != self._texts:
+        if file.is_file() and file_reading.read_json_as(file, str) != self._texts:
             raise UserError(
                 f"checkpoint {folder} was written on other texts, or with another "
                 "--sequence-length, replay or number of processes; resume with the same, or start "
