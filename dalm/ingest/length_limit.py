@@ -74,6 +74,7 @@ class TokenLimit:
         tokenizer = loaded.backend_tokenizer
         tokenizer.no_truncation()
         tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True  # `</s>` in a passage is text, as in training
         return cls(tokenizer, max_tokens)
 
     def cumulative(self, text: str, starts: Sequence[int]) -> Sequence[int]:

@@ -58,14 +58,13 @@ class LocalModel:
 
     def tokenise(self, messages: Sequence[Message]) -> list[int]:
         """Return a conversation's tokens up to where the reply begins."""
+        chat = self.generator.text_tokenizer.chat
         try:
-            text = self._render(list(messages))
+            return chat(self._render, messages)
         except Exception:  # a template is a program; some know no system message
             *others, last = messages
             joined = "\n\n".join(message["content"] for message in (*others, last))
-            text = self._render([{"role": "user", "content": joined}])
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
-        return ids
+            return chat(self._render, [{"role": "user", "content": joined}])
 
     def _render(self, messages: list[Message]) -> str:
         return str(

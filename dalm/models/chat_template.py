@@ -95,11 +95,11 @@ def _ended(base: str) -> str:
 
 def _scorer(tokenizer: Any, texts: FrameTexts) -> Callable[[str], tuple[int, bool]]:
     """Return what counts the probes that have the frame's tokens, else compares their text."""
-    frame, blanks = frame_of(tokenizer, texts)
+    frame, borders = frame_of(tokenizer, texts)
     expected = []
     for passages, query in _PROBES:
-        pieces = [*(blanks.passage + text for text in passages), blanks.query + query]
-        *read, asked = (tokens.tolist() for tokens in tokenise(tokenizer, pieces))
+        read = [tokens.tolist() for tokens in tokenise(tokenizer, passages, borders.passage)]
+        (asked,) = (tokens.tolist() for tokens in tokenise(tokenizer, [query], borders.query))
         tokens = frame.join(read, asked, None, 1_000_000).tokens
         expected.append((tokens, _text(texts, passages, query)))
 

@@ -19,6 +19,7 @@ from dalm.config import GeneratorLength
 from dalm.errors import UserError
 from dalm.models import chat_template, loading
 from dalm.models.batching import by_length, pad
+from dalm.models.control_tokens import TextTokenizer
 from dalm.models.prompt_frame import Prompt, frame_of, texts_of, tokenise
 from dalm.progress import track
 from dalm.prompts import (
@@ -67,7 +68,8 @@ class Generator(nn.Module):
         self.cites = False
         """Whether its prompts number the passages and ask for the numbers in the answer."""
         self._texts = texts_of(tokenizer, template)
-        self.frame, self._blanks = frame_of(tokenizer, self._texts)
+        self.frame, self._borders = frame_of(tokenizer, self._texts)
+        self.text_tokenizer = TextTokenizer(tokenizer)
         causal = self._causal_lm()
         self.takes_positions = "position_ids" in inspect.signature(causal.forward).parameters
         self._logit_scale, self._softcap = _after_head(causal.config)
@@ -84,20 +86,20 @@ class Generator(nn.Module):
         return int(self.frame.end if pad_token is None else pad_token)
 
     def tokenise(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Return the tokens of each text as they are within a prompt."""
-        return tokenise(self.tokenizer, texts)
+        """Return the tokens of each text as they are within a prompt; none is a control token."""
+        return tokenise(self.text_tokenizer, texts)
 
     def tokenise_passages(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Return the tokens of each passage, with the blank that a template may put before it."""
-        return self.tokenise([self._blanks.passage + text for text in texts])
+        """Return the tokens of each passage, with what a template has at its borders."""
+        return tokenise(self.text_tokenizer, texts, self._borders.passage)
 
     def tokenise_queries(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Return the tokens of each query, with the blank that a template may put before it."""
-        return self.tokenise([self._blanks.query + text for text in texts])
+        """Return the tokens of each query, with what a template has at its borders."""
+        return tokenise(self.text_tokenizer, texts, self._borders.query)
 
     def tokenise_answers(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Return the tokens of each answer, with the blank that a template may put before it."""
-        return self.tokenise([self._blanks.answer + text for text in texts])
+        """Return the tokens of each answer, with what a template has at its borders."""
+        return tokenise(self.text_tokenizer, texts, self._borders.answer)
 
     def token_log_probs(
         self,
@@ -197,7 +199,7 @@ class Generator(nn.Module):
         The prompts are no longer those of the training.
         """
         texts = texts_of(self.tokenizer, self.template.for_citations())
-        self.frame, self._blanks = frame_of(self.tokenizer, texts)
+        self.frame, self._borders = frame_of(self.tokenizer, texts)
         self.cites = True
 
     def add_lora(self, config: LoraConfig) -> None:

@@ -1,15 +1,20 @@
 """Tokenise the texts of a prompt template, and join prompts from tokenised pieces.
 
 A prompt is a list of pieces: opening, (mark, passage, end of passage) for each passage, question
-mark, query, answer mark, answer, end. Each piece is tokenised once and separately, so that the
-prompts of training are those of evaluation token for token, truncation shortens the passages only,
-and prompts for several candidate passages are joined without tokenising anything again.
+mark, query, answer mark, answer, end. Each piece is tokenised once, as it is within a prompt, so
+that the prompts of training are those of evaluation token for token, truncation shortens the
+passages only, and prompts for several candidate passages are joined without tokenising anything
+again.
+
+Llama 3's, Qwen's and GPT-4's tokenizers read a full stop and the line breaks after it as one token.
+There the line breaks before a mark belong to the piece before them (`Border`), so that a prompt has
+the tokens of its whole text, which a server tokenises.
 """
 
 import logging
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,6 +55,8 @@ class Frame:
     """The token that closes the answer; it is trained, and generation stops at it."""
     passage_end: Tokens = ()
     """After each passage."""
+    passage_break: Tokens = ()
+    """Line breaks with which a passage's own tokens end; a truncated passage gets them again."""
 
     def join(
         self,
@@ -68,14 +75,18 @@ class Frame:
         tail = [*self.query, *query, *self.answer]
         closing = [] if answer is None else [*answer, self.end]
         room = max_length - len(self.opening) - len(tail) - len(closing)
-        room -= len(passages) * (len(self.passage) + len(self.passage_end))
+        breaks = len(self.passage_break)
+        room -= len(passages) * (len(self.passage) + breaks + len(self.passage_end))
         if room < 0:
             raise ValueError(f"a prompt without its passages needs {max_length - room} tokens")
         tokens = [*self.opening]
-        kept = shares([len(passage) for passage in passages], room)
+        kept = shares([max(len(passage) - breaks, 0) for passage in passages], room)
         for passage, length in zip(passages, kept, strict=True):
             tokens += self.passage
-            tokens += passage[:length]
+            if len(passage) <= length + breaks:
+                tokens += passage
+            else:
+                tokens += [*passage[:length], *self.passage_break]
             tokens += self.passage_end
         tokens += tail
         return Prompt(tokens + closing, len(tokens))
@@ -83,7 +94,8 @@ class Frame:
     def overhead(self, passages: int = 1) -> int:
         """Return the number of tokens that are neither passage nor query nor answer."""
         frame = len(self.opening) + len(self.query) + len(self.answer) + 1
-        return frame + passages * (len(self.passage) + len(self.passage_end))
+        around = len(self.passage) + len(self.passage_break) + len(self.passage_end)
+        return frame + passages * around
 
 
 def shares(lengths: Sequence[int], room: int) -> list[int]:
@@ -112,6 +124,16 @@ class FrameTexts:
     """After the answer, as a chat template closes a turn; the end-of-text token if empty."""
     is_chat: bool = False
     """Whether opening, answer and end come from the model's own chat template."""
+    passage_break: str = ""
+    """Line breaks that belong to each passage, before what follows it."""
+    query_break: str = ""
+    """Line breaks that belong to the query, before the answer's mark."""
+
+    def prompt(self, passage: str, query: str) -> str:
+        """Return the text of a prompt with one passage, up to where the answer begins."""
+        read = f"{self.passage}{passage}{self.passage_break}{self.passage_end}"
+        asked = f"{self.query}{query}{self.query_break}{self.answer.rstrip(' ')}"
+        return f"{self.opening}{read}{asked}"
 
 
 def plain_texts(template: PromptTemplate) -> FrameTexts:
@@ -160,29 +182,130 @@ def texts_of(tokenizer: Any, template: PromptTemplate) -> FrameTexts:
     return found
 
 
-class Blanks(NamedTuple):
-    """Blanks at the end of the marks, which are tokenised with the text that follows.
+@dataclass(frozen=True, slots=True)
+class Border:
+    """What stands around a text in a prompt and is tokenised with it."""
 
-    `Question: Where` and `[/INST] Ulm` are `▁Where` and `▁Ulm` to a model, not a blank and then a
-    word without one.
+    blank: str = ""
+    """Before the text: `Question: Where` and `[/INST] Ulm` are `▁Where` and `▁Ulm` to a model, not
+    a blank and then a word without one."""
+    breaks: str = ""
+    """After the text: line breaks, which are one token with a full stop before them."""
+    break_tokens: tuple[int, ...] = ()
+    """The tokens of the line breaks on their own."""
+    following: str = ""
+    """What follows the line breaks: tokenised for its place, and no part of the piece."""
+    following_tokens: tuple[int, ...] = ()
+
+
+class Borders(NamedTuple):
+    """The borders of a prompt's texts."""
+
+    passage: Border = Border()
+    query: Border = Border()
+    answer: Border = Border()
+
+
+PROBES = ("Ulm", "Ulm.", "Ulm?", "(Ulm)", "Ulm:", "“Ulm”", "9 %")
+"""Texts with which prompts are compared to the tokens of their whole text."""
+
+
+def frame_of(tokenizer: Any, texts: FrameTexts) -> tuple[Frame, Borders]:
+    """Return the tokens of a frame, and the borders of the texts in it.
+
+    Line breaks before a mark are tokenised with the mark, unless prompts then differ from their
+    whole text's tokens, and don't with line breaks that belong to the piece before.
     """
+    apart = _frame(tokenizer, texts)
+    shifted = _breaks_first(texts)
+    if shifted is None or _is_whole(tokenizer, texts, apart):
+        return apart
+    joined = _frame(tokenizer, shifted)
+    return joined if _is_whole(tokenizer, texts, joined) else apart
 
-    passage: str = ""
-    query: str = ""
-    answer: str = ""
+
+def _breaks_first(texts: FrameTexts) -> FrameTexts | None:
+    """Move the line breaks before each mark to the piece before it; None if there are none."""
+    breaks = _line_breaks(texts.passage)
+    before_answer = _line_breaks(texts.answer)
+    if breaks != _line_breaks(texts.query) or not (breaks or before_answer):
+        return None
+    after_passage = texts.passage_end + breaks
+    passage_break = _line_breaks(after_passage)
+    return replace(
+        texts,
+        opening=texts.opening + breaks,
+        passage=texts.passage.removeprefix(breaks),
+        query=texts.query.removeprefix(breaks),
+        answer=texts.answer.removeprefix(before_answer),
+        passage_break=passage_break,
+        passage_end=after_passage.removeprefix(passage_break),
+        query_break=before_answer,
+    )
 
 
-def frame_of(tokenizer: Any, texts: FrameTexts) -> tuple[Frame, Blanks]:
-    """Return the tokens of a frame, and the blanks with which the texts in it begin."""
-    opening = tokenizer(texts.opening, add_special_tokens=False).input_ids
-    if not texts.is_chat and (bos := leading_token(tokenizer)) is not None:
-        opening = [bos, *opening]
+def _line_breaks(text: str) -> str:
+    """Return the white space that a text begins with, up to its last line break."""
+    found = re.match(r"\s*[\r\n]", text)
+    return found[0] if found else ""
+
+
+def _is_whole(tokenizer: Any, texts: FrameTexts, found: tuple[Frame, Borders]) -> bool:
+    """Return whether joined prompts have the tokens of their whole text."""
+    frame, borders = found
+    passages = tokenise(tokenizer, PROBES, borders.passage)
+    queries = tokenise(tokenizer, PROBES, borders.query)
+    bos = [] if texts.is_chat else _leading(tokenizer)
+    whole = tokenizer([texts.prompt(text, text) for text in PROBES], add_special_tokens=False)
+    return all(
+        frame.join([passage.tolist()], query.tolist(), None, 2**31).tokens == [*bos, *ids]
+        for passage, query, ids in zip(passages, queries, whole.input_ids, strict=True)
+    )
+
+
+def _frame(tokenizer: Any, texts: FrameTexts) -> tuple[Frame, Borders]:
     marks = (texts.passage, texts.query, texts.answer)
     stripped = [mark.rstrip(" ") for mark in marks]
     pieces = tokenise(tokenizer, [*stripped, texts.passage_end])
     passage, query, answer, passage_end = (piece.tolist() for piece in pieces)
-    frame = Frame(opening, passage, query, answer, _end_token(tokenizer, texts.end), passage_end)
-    return frame, Blanks(*(m[len(s) :] for m, s in zip(marks, stripped, strict=True)))
+    next_mark = texts.passage_end or texts.query.rstrip(" ") or "a"
+    breaks = [texts.passage_break, texts.query_break, ""]
+    following = [next_mark, texts.answer.rstrip(" ") or "a", ""]
+    borders = Borders(
+        *(
+            _border(tokenizer, mark[len(bare) :], *rest)
+            for mark, bare, *rest in zip(marks, stripped, breaks, following, strict=True)
+        )
+    )
+    opening = _opening(tokenizer, texts, borders.passage)
+    if not texts.is_chat:
+        opening = [*_leading(tokenizer), *opening]
+    end = _end_token(tokenizer, texts.end)
+    broken = borders.passage.break_tokens
+    return Frame(opening, passage, query, answer, end, passage_end, broken), borders
+
+
+def _border(tokenizer: Any, blank: str, breaks: str, following: str) -> Border:
+    if not breaks:
+        return Border(blank)
+    (after,) = tokenise(tokenizer, [following])
+    ids = tokenizer(f"a{breaks}{following}", add_special_tokens=False).input_ids
+    before = tokenizer("a", add_special_tokens=False).input_ids
+    alone = ids[len(before) : len(ids) - len(after)]
+    return Border(blank, breaks, tuple(alone), following, tuple(after.tolist()))
+
+
+def _opening(tokenizer: Any, texts: FrameTexts, passage: Border) -> list[int]:
+    """Return the tokens of the opening, whose line breaks, if any, are followed by a mark."""
+    mark = "" if not passage.breaks else texts.passage.rstrip(" ") or "a"
+    (after,) = tokenise(tokenizer, [mark])
+    ids: list[int] = tokenizer(texts.opening + mark, add_special_tokens=False).input_ids
+    return ids[: len(ids) - len(after)]
+
+
+def _leading(tokenizer: Any) -> list[int]:
+    bos = leading_token(tokenizer)
+    return [] if bos is None else [bos]
 
 
 def leading_token(tokenizer: Any) -> int | None:
@@ -202,21 +325,27 @@ def _end_token(tokenizer: Any, end: str) -> int:
     return int(tokenizer.eos_token_id)
 
 
-def tokenise(tokenizer: Any, texts: Sequence[str]) -> list[np.ndarray]:
+def tokenise(tokenizer: Any, texts: Sequence[str], border: Border = Border()) -> list[np.ndarray]:
     """Return the tokens of each text as they are after a line break, which every prompt has.
 
-    At the start of a text, a SentencePiece model would lose or double the blank before a word.
+    At the start of a text, a SentencePiece model would lose or double the blank before a word. What
+    `border` has around the text is tokenised with it. `tokenizer` may be a `TextTokenizer`.
     """
     if not texts:
         return []
     options = {"add_special_tokens": False, "return_attention_mask": False}
     # The line break is an anchor; `verbose` silences "longer than the model": pieces are cut later.
     anchor = tokenizer("\n", **options).input_ids
-    anchored = tokenizer([f"\n{text}" for text in texts], verbose=False, **options).input_ids
+    closing = list(border.following_tokens)
+    after = border.breaks + border.following
+    spaced = [border.blank + text for text in texts]
+    found = tokenizer([f"\n{text}{after}" for text in spaced], verbose=False, **options).input_ids
     rows = []
-    for text, ids in zip(texts, anchored, strict=True):
-        if ids[: len(anchor)] == anchor:
-            rows.append(np.array(ids[len(anchor) :], np.int32))
-        else:  # the line break merged with the text, as in text that begins with one
-            rows.append(np.array(tokenizer(text, verbose=False, **options).input_ids, np.int32))
+    for text, ids in zip(spaced, found, strict=True):
+        end = len(ids) - len(closing)
+        if ids[: len(anchor)] == anchor and ids[end:] == closing:
+            rows.append(np.array(ids[len(anchor) : end], np.int32))
+        else:  # a line break merged with the text, as in text that begins with one
+            alone = tokenizer(text, verbose=False, **options).input_ids
+            rows.append(np.array([*alone, *border.break_tokens], np.int32))
     return rows

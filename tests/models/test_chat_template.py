@@ -87,14 +87,13 @@ def exported(tokenizers):
         tokenizer = tokenizers[name]
         tokenizer.chat_template = base
         texts = texts_of(tokenizer, template)
-        frame, blanks = frame_of(tokenizer, texts)
+        frame, borders = frame_of(tokenizer, texts)
         tokenizer.chat_template = with_documents(tokenizer, template, texts)
 
         def joined(passages) -> list[int]:
-            pieces = [blanks.passage + text for text in passages]
-            pieces.append(blanks.query + QUESTION["content"])
-            *read, query = (tokens.tolist() for tokens in tokenise(tokenizer, pieces))
-            return frame.join(read, query, None, 10_000).tokens
+            read = [tokens.tolist() for tokens in tokenise(tokenizer, passages, borders.passage)]
+            (query,) = tokenise(tokenizer, [QUESTION["content"]], borders.query)
+            return frame.join(read, query.tolist(), None, 10_000).tokens
 
         return tokenizer, joined
 
@@ -108,7 +107,7 @@ def rendered(tokenizer, passages, messages=(QUESTION,), **options):
     )
 
 
-EXACT = list(product(["tiny", "demo", "llama 2", "metaspace", "gpt2"], [DEFAULT, OWN]))
+EXACT = list(product(["tiny", "demo", "llama 2", "metaspace", "gpt2", "gpt4"], [DEFAULT, OWN]))
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -128,14 +127,17 @@ def test_a_saved_tokenizer_has_it_in_plain_transformers(exported, base, tmp_path
     assert rendered(loaded, PASSAGES).input_ids == joined(PASSAGES)
 
 
-@pytest.mark.parametrize("template", [DEFAULT, OWN])
+MIXED = PromptTemplate("Read.", "\n{passage}.", "\n\nQ: {question}?", "\nA: ")
+"""Other line breaks before passage and question: they stay with their marks."""
+
+
 @pytest.mark.parametrize("base", BASES)
-def test_a_tokenizer_that_joins_borders_gets_the_text_and_a_line_in_the_log(
-    exported, base, template, caplog
+def test_a_prompt_with_tokens_across_borders_gets_the_text_and_a_line_in_the_log(
+    exported, base, caplog
 ) -> None:
     """GPT-4's reads `.` and the line breaks after it as one token; pieces have two."""
     caplog.set_level(logging.INFO)
-    tokenizer, joined = exported("gpt4", BASES[base], template)
+    tokenizer, joined = exported("gpt4", BASES[base], MIXED)
     for passages in ([], PASSAGES):
         text = rendered(tokenizer, passages, tokenize=False)
         assert text == tokenizer.decode(joined(passages))
@@ -143,9 +145,10 @@ def test_a_tokenizer_that_joins_borders_gets_the_text_and_a_line_in_the_log(
     assert "tokens across the borders of texts" in caplog.text
 
 
-def test_no_line_in_the_log_where_the_tokens_agree(exported, caplog) -> None:
+@pytest.mark.parametrize("name", ["gpt2", "gpt4"])
+def test_no_line_in_the_log_where_the_tokens_agree(exported, name, caplog) -> None:
     caplog.set_level(logging.INFO)
-    exported("gpt2", CHAT_ML, DEFAULT)
+    exported(name, CHAT_ML, DEFAULT)
     assert not caplog.messages
 
 

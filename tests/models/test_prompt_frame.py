@@ -164,6 +164,8 @@ USER = [257, 84, 82, 68, 81, 198]
 ASSISTANT = [258, 198, 257, 64, 82, 82, 72, 82, 83, 64, 77, 83, 198]
 ADA_IN_ULM = [32, 67, 64, 220, 72, 77, 293, 13]
 LINES = {"gpt2": [198, 198], "gpt4": [289]}
+STOP = {"gpt2": [13, 198, 198], "gpt4": [288]}
+"""A full stop and two line breaks: one token where the tokenizer has one."""
 COLON = {"gpt2": [25, 198], "gpt4": [290]}
 
 
@@ -172,25 +174,82 @@ COLON = {"gpt2": [25, 198], "gpt4": [290]}
 def test_the_tokens_of_the_default_prompt_are_frozen(byte_pairs, split: str, chat: bool) -> None:
     tokenizer = byte_pairs(split)
     tokenizer.chat_template = CHAT_ML if chat else None
-    frame, blanks = frame_of(tokenizer, texts_of(tokenizer, DEFAULT))
-    assert blanks == ("", "", "")
-    *passages, query, answer = (
-        tokens.tolist() for tokens in tokenise(tokenizer, ["Ada in Ulm.", "Ulm", "Ulm?", "Ulm"])
-    )
-    lines, colon = LINES[split], COLON[split]
-    asked = [*THE_QUESTION, *FROM_THE_PASSAGE, *lines, 279, *colon, *ADA_IN_ULM]
-    asked += [*lines, 279, *colon, 295, *lines, 286, *colon, 295, 30]
+    frame, borders = frame_of(tokenizer, texts_of(tokenizer, DEFAULT))
+    assert [border.blank for border in borders] == ["", "", ""]
+    lines, colon, stop = LINES[split], COLON[split], STOP[split]
+    asked = [*THE_QUESTION, *FROM_THE_PASSAGE[:-1], *stop, 279, *colon, *ADA_IN_ULM[:-1]]
+    asked += [*stop, 279, *colon, 295, *lines, 286, *colon, 295, 30]
     before = [*USER, *asked, *ASSISTANT] if chat else [*asked, *lines, 273, *colon]
-    prompt = frame.join(passages, query, answer, 999)
+    prompt = frame.join(*pieces(tokenizer, borders, ["Ada in Ulm.", "Ulm"], "Ulm?", "Ulm"), 999)
     assert prompt.tokens == [*before, 295, 258 if chat else 256]
     assert prompt.answer_start == len(before)
 
 
+def pieces(tokenizer, borders, passages, query, answer):
+    """Return what `Frame.join` joins."""
+    read, asked, written = (
+        [tokens.tolist() for tokens in tokenise(tokenizer, texts, border)]
+        for texts, border in zip((passages, [query], [answer]), borders, strict=True)
+    )
+    return read, asked[0], written[0]
+
+
+ENDS = ["Ulm", "Ulm.", "(Ulm)", "“Ulm”", "Ulm…", "9 %", "Ulm. ", "Ulm.\n", "", "漢字。", "a/b/"]
+
+
+@pytest.mark.parametrize("template", [DEFAULT, TAGGED])
+@pytest.mark.parametrize("base", [None, CHAT_ML])
+@pytest.mark.parametrize("split", ["gpt2", "gpt4"])
+def test_a_joined_prompt_has_the_tokens_of_its_whole_text(byte_pairs, split, base, template):
+    tokenizer = byte_pairs(split)
+    tokenizer.chat_template = base
+    texts = texts_of(tokenizer, template)
+    frame, borders = frame_of(tokenizer, texts)
+    for passage, query in zip(ENDS, reversed(ENDS), strict=True):
+        # Line breaks before and after nothing are one token; so are some that end a text.
+        if not passage or not query or (split == "gpt2" and "\n" in passage + query):
+            continue
+        prompt = frame.join(*pieces(tokenizer, borders, [passage], query, "Ulm"), 999)
+        text = texts.prompt(passage, query)
+        whole = tokenizer(text, add_special_tokens=False).input_ids
+        assert prompt.tokens[: len(whole)] == whole
+        assert tokenizer.decode(prompt.tokens[:-1]) == f"{text}{borders.answer.blank}Ulm"
+
+
+def test_a_truncated_passage_keeps_its_line_breaks(byte_pairs) -> None:
+    tokenizer = byte_pairs("gpt4")
+    tokenizer.chat_template = None
+    frame, borders = frame_of(tokenizer, texts_of(tokenizer, DEFAULT))
+    read, asked, written = pieces(tokenizer, borders, ["Ulm " * 50 + "."], "Ulm?", "Ulm")
+    whole = frame.join(read, asked, written, 999)
+    least = frame.overhead() + len(asked) + len(written)
+    for most in range(least, whole.length + 1):
+        prompt = frame.join(read, asked, written, most)
+        assert prompt.length == most
+        text = tokenizer.decode(prompt.tokens)
+        assert "\n\nQuestion:\nUlm?\n\nAnswer:\nUlm" in text
+        assert text.count("Ulm") == 2 + min(most - least, 50)
+    with pytest.raises(ValueError, match=f"needs {least} tokens"):
+        frame.join(read, asked, written, least - 1)
+
+
+def test_other_line_breaks_before_passage_and_question_are_tokenised_with_their_marks(
+    byte_pairs,
+) -> None:
+    """What a text's last token is would depend on what follows it."""
+    tokenizer = byte_pairs("gpt4")
+    tokenizer.chat_template = None
+    mixed = PromptTemplate("Read.", "\n{passage}", "\n\nQ: {question}", "\nA: ")
+    frame, borders = frame_of(tokenizer, texts_of(tokenizer, mixed))
+    assert tokenizer.decode(frame.query) == "\n\nQ:"
+    assert borders.passage.breaks == ""
+
+
 def test_a_blank_before_a_text_is_part_of_its_first_word(byte_pairs) -> None:
     tokenizer = byte_pairs("gpt2")
-    frame, blanks = frame_of(tokenizer, texts_of(tokenizer, TAGGED))
-    assert blanks == ("", " ", " ")
-    (query,) = tokenise(tokenizer, [blanks.query + "Ulm"])
+    frame, borders = frame_of(tokenizer, texts_of(tokenizer, TAGGED))
+    assert [border.blank for border in borders] == ["", " ", " "]
+    (query,) = tokenise(tokenizer, ["Ulm"], borders.query)
     assert tokenizer.convert_ids_to_tokens(query.tolist()) == ["ĠUlm"]
     assert tokenizer.decode(frame.query) == "\nQ:"
     assert tokenizer.decode(frame.answer) == "\nA:"

@@ -94,8 +94,7 @@ def documents(generator: Generator, texts: Sequence[str], *, ends: bool) -> list
     found: list[np.ndarray] = []
     for first in track(range(0, len(texts), CHUNK), -(-len(texts) // CHUNK), "tokens", "chunk"):
         chunk = list(texts[first : first + CHUNK])
-        given = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
-        for ids in tokenizer(chunk, **given).input_ids:
+        for ids in generator.text_tokenizer(chunk, return_attention_mask=False).input_ids:
             found.append(np.array([start, *ids, *([end] if ends else [])], np.int32))
     return found
 
