@@ -118,7 +118,7 @@ def kept(plan: Any, _parameters: Any) -> Any:
     """Compute all rows at once, with gradient."""
     import numpy as np
 
-    return plan.recompute(np.arange(len(plan.lengths)))
+    return plan.run(np.arange(len(plan.lengths)))
 
 
 def plain_scores(generator: Any, prompts: Any) -> Any:

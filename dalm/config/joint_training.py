@@ -120,6 +120,10 @@ class JointObjective:
     retriever is frozen."""
     train_generator: bool = True
     """--no-train-generator: freeze the generator; it only scores passages."""
+    skip_gradient_below: float = option(0.0, least=0, most=0.1)
+    """Leave the candidates with the smallest gradients out of the backward pass, up to this
+    fraction of the sum of all candidates' gradient norms: faster, but the gradient is then off by
+    more than this fraction (docs/joint-training.md has figures). 0: leave out none."""
     reader_warmup: float = option(0.0, least=0, most=0.9, needs=PRIOR)
     """Fraction of the updates, at the start, that train only the generator: one that can't answer
     from a passage yet gives the retriever no signal."""
@@ -218,6 +222,19 @@ def check_joint(settings: RagE2E) -> None:
             "--use-peft"
         )
     _check_without_effect(settings)
+    if settings.skip_gradient_below and not _computes_candidates_again(settings):
+        raise UserError(
+            f"--skip-gradient-below {settings.skip_gradient_below:g} has no effect here; leave it "
+            "out. It needs --objective rag_token or rag_sequence with a trained generator and more "
+            "than one candidate, or --candidates index with --train-encoders both"
+        )
+
+
+def _computes_candidates_again(settings: RagE2E) -> bool:
+    """Tell whether candidates are scored without gradient, and computed again with it."""
+    separate = settings.objective in ("dalm", *get_args(Distilling))
+    generator = settings.train_generator and settings.num_candidates != 1 and not separate
+    return generator or (settings.candidates == "index" and settings.train_encoders == "both")
 
 
 def _check_without_effect(settings: RagE2E) -> None:

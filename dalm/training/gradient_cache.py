@@ -2,14 +2,15 @@
 
 A loss over candidates needs the values of all of them at once, and keeping every row's activations
 for the backward pass costs K times the memory of one batch. But ∂loss/∂values is known once the
-values are, and is small for most rows. So all values are computed without gradient first; in the
-backward pass each row whose gradient is not negligible is computed again, in micro-batches, and
-backpropagated with its part of the gradient. That costs one more forward pass of those rows.
+values are. So all values are computed without gradient first, in micro-batches; in the backward
+pass rows are computed again, in micro-batches, and backpropagated with their part of the gradient.
+That costs one more forward pass of those rows.
 
-With `NEGLIGIBLE` = 0 the gradient is that of plain autograd; otherwise the rows that are left out
-are its error.
+Rows without gradient aren't computed again. With `Plan.skip_below` = 0 nothing else is left out:
+the gradient is that of plain autograd up to rounding, with dropout too, since the second pass
+draws the first one's masks again. A larger value saves time at the cost of accuracy.
 
-Source: Gao et al. 2021 (arXiv:2101.06983), here with the rows of negligible gradient left out.
+Source: Gao et al. 2021 (arXiv:2101.06983), here with rows left out.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,26 +25,22 @@ from torch import Tensor
 
 from dalm.models.batching import by_length
 
-NEGLIGIBLE = 0.01
-"""Rows are left out, smallest gradient first, up to this fraction of the sum of their gradients'
-sizes."""
-
 Run = Callable[[np.ndarray], Float[Tensor, "rows width"]]
 
 
 class Plan(NamedTuple):
     """How rows are computed, and in which micro-batches."""
 
-    forward: Run
-    """Compute values for the loss; called without gradient."""
-    recompute: Run
-    """Compute values again, with gradient."""
+    run: Run
+    """Compute the values of some rows; called without gradient, and again with it."""
     lengths: np.ndarray
     """Tokens of each row."""
     size: int
     """Rows of a micro-batch at most; of longer rows it has fewer."""
     gradient_size: Callable[[Float[Tensor, "rows width"], Float[Tensor, "rows width"]], Tensor]
     """From gradient and values, the size of each row's gradient."""
+    skip_below: float = 0.0
+    """Fraction of the sum of those sizes that rows left out of the second pass may hold."""
 
     def groups(self, rows: np.ndarray) -> list[np.ndarray]:
         """Group some of the rows by length."""
@@ -58,18 +55,17 @@ def micro_batches(lengths: np.ndarray, size: int) -> list[np.ndarray]:
 
 def without_gradient(plan: Plan) -> Float[Tensor, "rows width"]:
     """Return the values of all rows, padded with 0 on the right."""
-    with torch.no_grad():
-        parts = [(rows, plan.forward(rows)) for rows in plan.groups(np.arange(len(plan.lengths)))]
-    table = parts[0][1].new_zeros(len(plan.lengths), max(part.shape[1] for _, part in parts))
-    for rows, part in parts:
-        table[torch.from_numpy(rows), : part.shape[1]] = part
-    return table
+    return _first_pass(plan, torch.device("cpu"))[0]
 
 
-def not_negligible(sizes: Float[Tensor, "rows"]) -> np.ndarray:
-    """Return all rows but the smallest, which together are at most `NEGLIGIBLE` of the sum."""
+def not_negligible(sizes: Float[Tensor, "rows"], skip_below: float) -> np.ndarray:
+    """Return all rows but the smallest, which together hold at most `skip_below` of the sum.
+
+    With 0, all that aren't 0. The error of the summed gradient isn't bounded by `skip_below`: rows'
+    gradients partly cancel, and those left out are always of the light rows.
+    """
     ordered, order = sizes.double().cpu().sort()
-    kept = ordered.cumsum(0) > NEGLIGIBLE * ordered.sum()
+    kept = ~(ordered.cumsum(0) <= skip_below * ordered.sum())  # a row that is NaN is kept
     rows: np.ndarray = order[kept].sort().values.numpy()
     return rows
 
@@ -77,8 +73,8 @@ def not_negligible(sizes: Float[Tensor, "rows"]) -> np.ndarray:
 def recomputed(plan: Plan, parameters: Sequence[Tensor]) -> Float[Tensor, "rows width"]:
     """Return the values of all rows, with gradient to `parameters` at the memory of `plan.size`.
 
-    The values are those of `plan.forward`, without dropout if it has none; the gradient is taken
-    through `plan.recompute`.
+    A micro-batch in which `plan.run` drew random numbers is computed again as it was, with the same
+    ones, if one of its rows isn't to be left out: masks depend on the shape of what they mask.
     """
     trained = [p for p in parameters if p.requires_grad]
     if not trained or not torch.is_grad_enabled():
@@ -90,10 +86,13 @@ class _Recomputed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: Plan, *parameters: Tensor) -> Tensor:
         ctx.plan, ctx.parameters = plan, parameters
-        device = parameters[0].device.type
-        dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
-        ctx.autocast = (device, dtype, enabled)
-        values = without_gradient(plan)
+        device = parameters[0].device
+        dtype, enabled = (
+            torch.get_autocast_dtype(device.type),
+            torch.is_autocast_enabled(device.type),
+        )
+        ctx.autocast = (device.type, dtype, enabled)
+        values, ctx.drawn = _first_pass(plan, device)
         ctx.save_for_backward(values)
         return values
 
@@ -102,13 +101,91 @@ class _Recomputed(torch.autograd.Function):
         plan: Plan = ctx.plan
         device, dtype, enabled = ctx.autocast
         (values,) = ctx.saved_tensors
+        rows = not_negligible(plan.gradient_size(gradient, values), plan.skip_below)
         with _summed(ctx.parameters) as sums:
-            for rows in plan.groups(not_negligible(plan.gradient_size(gradient, values))):
-                with torch.enable_grad(), torch.autocast(device, dtype=dtype, enabled=enabled):
-                    part = plan.recompute(rows)
-                weight = gradient[torch.from_numpy(rows), : part.shape[1]]
-                torch.autograd.grad(part, ctx.parameters, weight, allow_unused=True)
+            for group, state in _second_pass(plan, rows, ctx.drawn):
+                with _drawing_from(state):
+                    with torch.enable_grad(), torch.autocast(device, dtype=dtype, enabled=enabled):
+                        part = plan.run(group)
+                    weight = gradient[torch.from_numpy(group), : part.shape[1]]
+                    torch.autograd.grad(part, ctx.parameters, weight, allow_unused=True)
         return None, *sums
+
+
+# Random numbers
+
+
+class RandomState:
+    """The states of the generators that an operation on a device draws from: CPU and its own."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.states = [torch.get_rng_state()]
+        if device.type != "cpu":
+            self.states.append(torch.get_device_module(device).get_rng_state(*self._where))
+
+    @property
+    def _where(self) -> tuple[torch.device, ...]:
+        return (self.device,) if self.device.type == "cuda" else ()
+
+    def __eq__(self, other: object) -> bool:
+        assert isinstance(other, RandomState)
+        return all(map(torch.equal, self.states, other.states))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def restore(self) -> None:
+        """Go on drawing from these states."""
+        torch.set_rng_state(self.states[0])
+        if self.device.type != "cpu":
+            module = torch.get_device_module(self.device)
+            module.set_rng_state(self.states[1], *self._where)
+
+
+Group = tuple[np.ndarray, RandomState | None]
+"""A micro-batch, and the state from which it draws random numbers; None: it draws none."""
+
+
+def _first_pass(
+    plan: Plan, device: torch.device
+) -> tuple[Float[Tensor, "rows width"], list[Group]]:
+    """Return the values of all rows, and the micro-batches for which random numbers were drawn."""
+    drawn: list[Group] = []
+    parts = []
+    for rows in plan.groups(np.arange(len(plan.lengths))):
+        before = RandomState(device)
+        with torch.no_grad():
+            parts.append((rows, plan.run(rows)))
+        if RandomState(device) != before:
+            drawn.append((rows, before))
+    table = parts[0][1].new_zeros(len(plan.lengths), max(part.shape[1] for _, part in parts))
+    for rows, part in parts:
+        table[torch.from_numpy(rows), : part.shape[1]] = part
+    return table, drawn
+
+
+def _second_pass(plan: Plan, rows: np.ndarray, drawn: Sequence[Group]) -> Iterator[Group]:
+    """Yield the micro-batches to compute again for some of the rows."""
+    for group, state in drawn:
+        if np.isin(group, rows).any():
+            yield group, state
+    replayed = np.concatenate([group for group, _ in drawn]) if drawn else rows[:0]
+    for group in plan.groups(np.setdiff1d(rows, replayed)):
+        yield group, None
+
+
+@contextmanager
+def _drawing_from(state: RandomState | None) -> Iterator[None]:
+    """Draw random numbers from a state in the block, and go on from the present one after it."""
+    if state is None:
+        yield
+        return
+    present = RandomState(state.device)
+    state.restore()
+    try:
+        yield
+    finally:
+        present.restore()
 
 
 @contextmanager

@@ -50,17 +50,19 @@ def answer_mask(lengths: Tensor) -> Bool[Tensor, "rows T"]:
 
 
 def score_candidates(
-    generator: Generator, prompts: Sequence[Prompt], candidates: int
+    generator: Generator, prompts: Sequence[Prompt], candidates: int, skip_below: float = 0.0
 ) -> Float[Tensor, "B K T"]:
     """Return ℓ of B·K prompts, K for each query in turn, with gradient at the memory of B prompts.
 
-    ∂loss/∂ℓ_bkt is r_bkt, the responsibility of passage k for token t, and small for most passages:
-    it takes K forward passes, and a backward pass for each passage with weight. The scores are
-    computed without dropout, the gradient with it, if the model has any.
+    −∂loss/∂ℓ_bkt of a marginal likelihood is r_bkt, the responsibility of passage k for token t,
+    times the answer's weight; `skip_below` leaves out the prompts with the least of it (see
+    `gradient_cache.Plan`). A frozen generator scores without dropout.
     """
+    if not any(p.requires_grad for p in generator.parameters()):
+        return score_no_grad(generator, prompts, candidates)
     if candidates == 1 and torch.is_grad_enabled():
         return score_answers(generator, prompts)[:, None, :]
-    plan = _plan(generator, prompts, candidates)
+    plan = _plan(generator, prompts, candidates, skip_below)
     table = gradient_cache.recomputed(plan, list(generator.parameters()))
     return table.view(-1, candidates, table.shape[1])
 
@@ -69,17 +71,16 @@ def score_no_grad(
     generator: Generator, prompts: Sequence[Prompt], candidates: int = 1
 ) -> Float[Tensor, "B K T"]:
     """Return ℓ of B·K prompts without gradient and without dropout."""
-    table = gradient_cache.without_gradient(_plan(generator, prompts, candidates))
+    with evaluating(generator):
+        table = gradient_cache.without_gradient(_plan(generator, prompts, candidates))
     return table.view(-1, candidates, table.shape[1])
 
 
-def _plan(generator: Generator, prompts: Sequence[Prompt], candidates: int) -> gradient_cache.Plan:
+def _plan(
+    generator: Generator, prompts: Sequence[Prompt], candidates: int, skip_below: float = 0.0
+) -> gradient_cache.Plan:
     def score(rows: np.ndarray) -> Tensor:
         return score_answers(generator, [prompts[row] for row in rows])
-
-    def score_without_dropout(rows: np.ndarray) -> Tensor:
-        with evaluating(generator):
-            return score(rows)
 
     def gradient_size(gradient: Tensor, log_probs: Tensor) -> Tensor:
         # At the logits a token's gradient is that of ℓ times 1 − p: an easy token has none.
@@ -87,4 +88,4 @@ def _plan(generator: Generator, prompts: Sequence[Prompt], candidates: int) -> g
 
     lengths = np.array([prompt.length for prompt in prompts])
     size = len(prompts) // candidates
-    return gradient_cache.Plan(score_without_dropout, score, lengths, size, gradient_size)
+    return gradient_cache.Plan(score, lengths, size, gradient_size, skip_below)

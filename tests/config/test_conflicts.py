@@ -23,6 +23,18 @@ REFUSED = [
     ({"reconstruction_weight": 0.3}, "--reconstruction-weight"),
     ({"reader_passages": 2}, "--reader-passages"),
     ({"objective": "emdr2", "target_temperature": 0.3}, "--target-temperature"),
+    *(
+        (options | {"skip_gradient_below": 0.001}, "--skip-gradient-below 0.001")
+        for options in (
+            {"objective": "dalm"},
+            {"objective": "pdist"},
+            {"num_candidates": 1},
+            {"preset": "independent"},
+            {"train_generator": False},
+            {"train_generator": False, "candidates": "index", "train_encoders": "query"},
+            {"objective": "emdr2", "candidates": "index", "train_encoders": "none"},
+        )
+    ),
     ({"train_encoders": "none", "train_generator": False}, "nothing is left to train"),
     ({"train_encoders": "none", "reader_warmup": 0.2}, "--reader-warmup"),
     ({"train_generator": False, "reader_warmup": 0.2}, "--reader-warmup"),
@@ -50,6 +62,20 @@ def refuse(settings):
 @pytest.mark.parametrize("encoders", ["both", "query", "none"])
 def test_what_can_work_is_not(objective, encoders):
     refuse(RagE2E(output_dir="out", objective=objective, train_encoders=encoders))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"objective": "rag_sequence", "train_encoders": "none"},
+        {"objective": "pdist", "candidates": "index"},
+        {"num_candidates": 1, "candidates": "index"},
+        {"train_generator": False, "candidates": "index"},
+    ],
+)
+def test_light_candidates_can_be_left_out_where_any_are_computed_again(options):
+    refuse(RagE2E(output_dir="out", skip_gradient_below=0.001, **options))
 
 
 @pytest.mark.parametrize("encoders", ["query", "none"])

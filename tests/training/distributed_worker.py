@@ -22,7 +22,6 @@ from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
 from dalm.records import Example, Passage
 from dalm.retrieval.training_index import TrainingIndex
-from dalm.training import gradient_cache
 from dalm.training.data.batches import Rows
 from dalm.training.data.retrieved_rows import RetrievedRows
 from dalm.training.objectives.candidates import BatchCandidates
@@ -140,7 +139,6 @@ def run(retriever, generator, inputs):
 
 def main(retriever, generator, inputs, result):
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
-    gradient_cache.NEGLIGIBLE = 0.0  # exactly: what is light depends on the batch
     found = run(retriever, generator, json.loads(Path(inputs).read_text()))
     if dist.get_rank() == 0:
         torch.save(found, result)

@@ -15,8 +15,6 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file
 
-from dalm.training import gradient_cache
-
 pytestmark = pytest.mark.skipif(not dist.is_gloo_available(), reason="needs gloo")
 WORKER = Path(__file__).with_name("distributed_worker.py")
 
@@ -72,9 +70,7 @@ def inputs(tiny_rows):
 @pytest.fixture(scope="module")
 def one(worker, inputs, tiny_models):
     """What comes out in one process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gradient_cache, "NEGLIGIBLE", 0.0)
-        return worker.run(str(tiny_models.encoder), str(tiny_models.generator), inputs)
+    return worker.run(str(tiny_models.encoder), str(tiny_models.generator), inputs)
 
 
 @pytest.fixture(scope="module")

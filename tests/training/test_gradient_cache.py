@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from dalm.training import gradient_cache
 from dalm.training.gradient_cache import (
     Plan,
     micro_batches,
@@ -15,11 +14,6 @@ from dalm.training.gradient_cache import (
 )
 
 LENGTHS = np.array([3, 1, 4, 2, 4, 3, 1])
-
-
-@pytest.fixture(autouse=True)
-def keep_light_rows(monkeypatch):
-    monkeypatch.setattr(gradient_cache, "NEGLIGIBLE", 0.0)
 
 
 @pytest.fixture
@@ -41,7 +35,7 @@ def plan(layer, seen=None, weigh=None, size=2):
         values = [layer(INPUTS[row]).tanh().flatten() for row in rows]
         return torch.nn.utils.rnn.pad_sequence(values, batch_first=True)
 
-    return Plan(run, run, LENGTHS, size, weigh or (lambda g, values: torch.ones(7)))
+    return Plan(run, LENGTHS, size, weigh or (lambda g, values: torch.ones(7)))
 
 
 def loss_of(table):
@@ -57,6 +51,68 @@ def test_values_and_gradients_are_those_of_one_pass(layer):
     found = torch.autograd.grad(loss_of(ours), parameters)
     expected = torch.autograd.grad(loss_of(plain), parameters)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def plain(made):
+    """Compute all rows in the micro-batches of a plan, every activation kept."""
+    groups = made.groups(np.arange(len(made.lengths)))
+    table = torch.zeros(len(made.lengths), made.lengths.max(), dtype=torch.float64)
+    for rows in groups:
+        part = made.run(rows)
+        padded = torch.nn.functional.pad(part, (0, table.shape[1] - part.shape[1]))
+        table = table.index_put((torch.from_numpy(rows),), padded)
+    return table
+
+
+def with_dropout(layer, seen=None, weigh=None):
+    """Return a plan whose masks depend on the order and the shapes of the micro-batches."""
+    made = plan(layer, seen, weigh)
+    dropout = torch.nn.Dropout(0.5)
+    return made._replace(run=lambda rows: dropout(made.run(rows)))
+
+
+@pytest.mark.parametrize("kept", [range(7), [2], []])
+def test_the_second_pass_draws_the_masks_of_the_first(layer, kept):
+    """Rows that are left out come along where they share a micro-batch, and draw their masks."""
+    sizes = torch.zeros(7).index_fill(0, torch.tensor(kept, dtype=torch.long), 1.0)
+    made = with_dropout(layer, weigh=lambda g, values: sizes)
+    torch.manual_seed(3)
+    expected_values = plain(made)
+    drawn_by_plain = torch.rand(1)
+    torch.manual_seed(3)
+    ours = recomputed(made, list(layer.parameters()))
+    drawn_by_ours = torch.rand(1)
+    torch.testing.assert_close(ours, expected_values, rtol=0, atol=0)
+    assert torch.equal(drawn_by_ours, drawn_by_plain)
+    before = torch.get_rng_state()
+    found = torch.autograd.grad(loss_of(ours), list(layer.parameters()), allow_unused=True)
+    assert torch.equal(torch.get_rng_state(), before), "training goes on drawing where it was"
+    if not len(kept):
+        assert found == (None, None)
+        return
+    beside = [group for group in made.groups(np.arange(7)) if np.isin(group, kept).any()]
+    chosen = torch.from_numpy(np.concatenate(beside))
+    left = torch.zeros(7).index_fill(0, chosen, 1.0)
+    expected_values.register_hook(lambda g: g * left[:, None])
+    expected = torch.autograd.grad(loss_of(expected_values), list(layer.parameters()))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_rows_that_drew_nothing_are_computed_again_one_by_one(layer):
+    """Only some micro-batches draw: those come again whole, the others' rows as they are needed."""
+    seen = []
+    made = plan(layer, seen, lambda g, values: torch.tensor([1.0, 1, 0, 0, 1, 0, 0]))
+    first = made.groups(np.arange(7))[0].tolist()
+
+    def run(rows):
+        values = made.run(rows)
+        return torch.nn.functional.dropout(values, 0.5) if rows.tolist() == first else values
+
+    table = recomputed(made._replace(run=run), list(layer.parameters()))
+    seen.clear()
+    loss_of(table).backward()
+    assert first == [2, 4]
+    assert sorted(rows for _, rows in seen) == [[0, 1], [2, 4]]
 
 
 def test_every_row_runs_once_without_gradient_and_the_weighty_ones_once_with(layer):
@@ -135,7 +191,7 @@ def test_the_backward_pass_computes_in_the_precision_of_the_forward_pass():
         seen.append(layer(torch.ones(len(rows), 2)).dtype)
         return layer(torch.ones(len(rows), 2)).float()
 
-    made = Plan(run, run, np.ones(3, int), 3, lambda g, values: torch.ones(3))
+    made = Plan(run, np.ones(3, int), 3, lambda g, values: torch.ones(3))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         table = recomputed(made, list(layer.parameters()))
     table.sum().backward()
@@ -146,9 +202,12 @@ def test_the_backward_pass_computes_in_the_precision_of_the_forward_pass():
     ("share", "kept"),
     [(0.0, [0, 1, 3]), (0.05, [0, 1, 3]), (0.15, [0, 3]), (0.35, [3]), (0.99, [3])],
 )
-def test_the_lightest_rows_up_to_a_share_of_the_sum_are_left_out(monkeypatch, share, kept):
-    monkeypatch.setattr(gradient_cache, "NEGLIGIBLE", share)
-    assert not_negligible(torch.tensor([2.0, 1.0, 0.0, 7.0])).tolist() == kept
+def test_the_lightest_rows_up_to_a_share_of_the_sum_are_left_out(share, kept):
+    assert not_negligible(torch.tensor([2.0, 1.0, 0.0, 7.0]), share).tolist() == kept
+
+
+def test_a_row_that_is_not_a_number_is_not_left_out():
+    assert not_negligible(torch.tensor([2.0, torch.nan, 0.0]), 0.0).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])

@@ -31,10 +31,10 @@ class IndexCandidates(CandidateSource):
     """Search the whole knowledge base, and score what is found with the current encoder.
 
     The index finds `over_retrieve`·K passages by vectors that may be stale; the current encoder
-    scores them and the best K are kept. Their gradient is recomputed, so that memory doesn't grow
-    with K. Where training doesn't change the passages' vectors (`retriever.trains_passages` is
-    false, or the retriever is frozen) the index is never stale and its vectors are used as they
-    are.
+    ranks them, without dropout, and the best K are kept. These are embedded with gradient, and with
+    dropout if the encoder has any, at the memory of one batch of them (see `gradient_cache`).
+    Where training doesn't change the passages' vectors (`retriever.trains_passages` is false, or
+    the retriever is frozen) the index is never stale and its vectors are used as they are.
     """
 
     def __init__(
@@ -49,12 +49,14 @@ class IndexCandidates(CandidateSource):
         write_back: bool = False,
         refresh_budget: float = 0.0,
         contrasts: bool = True,
+        skip_gradient_below: float = 0.0,
     ) -> None:
         self.retriever, self.base, self.index = retriever, base, index
         self.num_candidates, self.temperature = num_candidates, temperature
         self.over_retrieve, self.write_back = over_retrieve, write_back
         self.refresh_budget = refresh_budget
         self.contrasts = contrasts
+        self.skip_gradient_below = skip_gradient_below
         self.weights = weights_per_token(retriever)
 
     # Keeping the index fresh
@@ -105,21 +107,26 @@ class IndexCandidates(CandidateSource):
         _, found = self.index.search(queries, self.num_candidates * self.over_retrieve + statements)
         places = torch.cat([gold[:, None], found], 1)  # (B, P): gold, then found
         live = self.retriever.trains_passages and not frozen
-        vectors = self._live(places) if live else self.index.lookup(places)
-        similarity = cosines(queries, vectors.to(queries.dtype))
-        usable = self._usable(places, batch["force_gold"], batch["excluded"])
-        scores = (similarity / self.temperature).masked_fill(~usable, MASKED)
+        ranked = self._current(places) if live else self.index.lookup(places)
+        scores = cosines(queries.detach(), ranked.to(queries.dtype))
+        scores = scores.masked_fill(
+            ~self._usable(places, batch["force_gold"], batch["excluded"]), MASKED
+        )
         columns = choose(scores, torch.zeros_like(gold), batch["force_gold"], self.num_candidates)
         chosen = places.gather(1, columns)
+        vectors = torch.cat([ranked[:, :1], ranked.take_along_dim(columns[:, :, None], 1)], 1)
+        if live:
+            vectors = self._with_gradient(torch.cat([gold[:, None], chosen], 1))
+        similarity = cosines(queries, vectors.to(queries.dtype))
         mask = batch["query"]["attention_mask"]
         encoded = 0
         if live:
             encoded = int(self.base.tokens.lengths[chosen.unique().cpu().numpy()].sum())
         passes = FORWARD if frozen else FORWARD_AND_BACKWARD
         self.count_work(passes, self.weights, int(mask.sum()))
-        self.count_work(FORWARD_AND_BACKWARD, self.weights, encoded)
+        self.count_work(FORWARD + FORWARD_AND_BACKWARD, self.weights, encoded)
         return Candidates(
-            scores.gather(1, columns).log_softmax(1),
+            (similarity[:, 1:] / self.temperature).log_softmax(1),
             [[self.base.pieces[place].tolist() for place in row] for row in chosen.tolist()],
             self._pairs(queries, vectors[:, 0], gold) if self.contrasts else None,
             {"index_age": torch.tensor(float(self.index.age), device=scores.device)},
@@ -135,7 +142,7 @@ class IndexCandidates(CandidateSource):
         stale = pool[:, : self.num_candidates]
         best = stale
         if self.retriever.trains_passages:
-            similarity = cosines(queries, self._live(pool, keep=False))
+            similarity = cosines(queries, self._current(pool, keep=False))
             best = pool.gather(1, similarity.topk(stale.shape[1], dim=1).indices)
         first = torch.where(batch["gold"] < 0, best[:, 0], batch["gold"])
         figures = {
@@ -155,27 +162,35 @@ class IndexCandidates(CandidateSource):
         usable[:, 1:] &= ~((places[:, 1:] == places[:, :1]) & force_gold[:, None])
         return usable
 
-    def _live(self, places: Int[Tensor, "B P"], *, keep: bool = True) -> Float[Tensor, "B P dim"]:
-        """Return the current vectors, with gradient at the memory of one batch of them."""
+    def _current(
+        self, places: Int[Tensor, "B P"], *, keep: bool = True
+    ) -> Float[Tensor, "B P dim"]:
+        """Return the vectors that the current encoder gives, without gradient and dropout."""
         distinct, inverse = places.clamp(min=0).unique(return_inverse=True)
-        rows = distinct.cpu().numpy()
+        plan = self._plan(distinct, len(places))
+        with evaluating(self.retriever):
+            vectors = gradient_cache.without_gradient(plan)
+        if keep:
+            self.count_work(FORWARD, self.weights, float(plan.lengths.sum()))
+        if keep and self.write_back:
+            self.index.write(distinct, vectors)
+        return vectors[inverse]
+
+    def _with_gradient(self, places: Int[Tensor, "B P"]) -> Float[Tensor, "B P dim"]:
+        """Return the vectors with gradient, at the memory of one batch of them."""
+        distinct, inverse = places.clamp(min=0).unique(return_inverse=True)
+        plan = self._plan(distinct, len(places))
+        return gradient_cache.recomputed(plan, list(self.retriever.parameters()))[inverse]
+
+    def _plan(self, places: Int[Tensor, "distinct"], size: int) -> gradient_cache.Plan:
+        rows = places.cpu().numpy()
 
         def embed(some: np.ndarray) -> Tensor:
             features = to_device(self.base.features(rows[some]), self.retriever.device)
             return self.retriever.embed(features, "passage")
 
-        def embed_without_dropout(some: np.ndarray) -> Tensor:
-            with evaluating(self.retriever):
-                return embed(some)
-
         lengths = self.base.tokens.lengths[rows]
-        plan = gradient_cache.Plan(embed_without_dropout, embed, lengths, len(places), _norms)
-        vectors = gradient_cache.recomputed(plan, list(self.retriever.parameters()))
-        if keep:
-            self.count_work(FORWARD, self.weights, float(lengths.sum()))
-        if keep and self.write_back:
-            self.index.write(distinct, vectors.detach())
-        return vectors[inverse]
+        return gradient_cache.Plan(embed, lengths, size, _norms, self.skip_gradient_below)
 
     def passages_to_encode(self) -> int:
         """Return the size of the knowledge base."""

@@ -161,12 +161,14 @@ class RagObjective(JointObjective):
         target_temperature: float | Literal["auto"] = "auto",
         reader_passages: int = 1,
         reader_warmup: float = 0.0,
+        skip_gradient_below: float = 0.0,
     ) -> None:
         super().__init__(retriever, generator, scale=scale, contrastive_weight=contrastive_weight)
         self.source = source
         self.target_temperature = target_temperature
         self.reader_passages = reader_passages
         self.reader_warmup = reader_warmup
+        self.skip_gradient_below = skip_gradient_below
         self.warming_up = False
         self.generator_weights = weights_per_token(generator)
         self.trains_generator = any(p.requires_grad for p in generator.parameters())
@@ -185,6 +187,7 @@ class RagObjective(JointObjective):
             target_temperature=config.target_temperature,
             reader_passages=config.reader_passages,
             reader_warmup=config.reader_warmup,
+            skip_gradient_below=config.skip_gradient_below,
         )
         made.diagnostic_batch = rows.diagnostic_batch(DIAGNOSTIC_ROWS)
         rows.generator.reader_passages = config.reader_passages
@@ -244,12 +247,14 @@ class RagObjective(JointObjective):
         mask = answer_mask(torch.tensor(batch["pieces"].answer_lengths())).to(log_prior.device)
         weights = batch.get("weights", torch.ones(len(mask))).to(log_prior)
         tokens = batch.get("weighted_tokens") or self.weighted_tokens(batch)
-        score = score_no_grad if self.has_reader_loss else score_candidates
         candidates = log_prior.shape[1]
-        log_probs = score(self.generator, prompts, candidates)
-        passes = FORWARD + (FORWARD_AND_BACKWARD / candidates if self.trains_generator else 0)
+        if self.has_reader_loss:
+            log_probs = score_no_grad(self.generator, prompts, candidates)
+        else:
+            skip_below = self.skip_gradient_below
+            log_probs = score_candidates(self.generator, prompts, candidates, skip_below)
         read = sum(prompt.length for prompt in prompts)
-        self.source.count_work(passes, self.generator_weights, read)
+        self.source.count_work(self._passes(candidates), self.generator_weights, read)
         loss, target = self.joint_loss(Scored(log_prior, log_probs, mask, weights, tokens))
         terms = {self.name: loss}
         if self.has_reader_loss and self.trains_generator:
@@ -260,6 +265,14 @@ class RagObjective(JointObjective):
             "target_passages": losses.effective_passages(target).mean(),
         }
         return terms, parts | prior_parts(log_prior)
+
+    def _passes(self, candidates: int) -> float:
+        """Return what the generator costs per token of the candidates' prompts, at most."""
+        if not self.trains_generator:
+            return FORWARD
+        if self.has_reader_loss:
+            return FORWARD + FORWARD_AND_BACKWARD / candidates  # the reader's prompt is about one
+        return FORWARD_AND_BACKWARD + (FORWARD if candidates > 1 else 0)
 
     def _reader_prompts(self, batch: Batch, found: Candidates) -> list[Prompt]:
         """Return a prompt for each query with its best candidates in random order."""
@@ -300,5 +313,6 @@ def candidate_source(config: RagE2E, rows: Rows, index: VectorIndex | None) -> C
         over_retrieve=config.over_retrieve,
         write_back=config.write_back,
         refresh_budget=config.refresh_budget,
+        skip_gradient_below=config.skip_gradient_below,
         contrasts=bool((rows.gold >= 0).any()),
     )
