@@ -12,16 +12,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
 
 import httpx2 as httpx
 
-from dalm.errors import UserError
+from dalm.errors import UserError, one_line
 from dalm.llm.language_model import ModelError, Reply
+from dalm.redaction import MASK, redacted
+
+C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 
 BUSY = {408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
 """Status codes after which the same request may succeed a little later."""
 MAX_BACKOFF = 60.0  # seconds between two tries, where the server names no time
 
+_CREDENTIALS = re.compile(r"@|#|[?&](?![\w-]*version=[\w.-]+(?:&|$))")
+"""Where an address may hold a password or a key: users, fragments and queries that are not Azure's
+`api-version`."""
 _BROKEN = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
@@ -101,6 +108,8 @@ class ServerOptions:
                 f"{self.needed_by} needs {self.model}, the server's name for its model (see "
                 "GET /v1/models)"
             )
+        if not model.isprintable():
+            raise UserError(f"{self.model} {model}: not a name; see GET /v1/models")
         url = self._chat_completions(base_url)
         key = os.environ.get(key_variable, "").strip() or None
         if key and not (key.isascii() and key.isprintable() and " " not in key):
@@ -110,21 +119,33 @@ class ServerOptions:
         return Endpoint(url, model, key, max_retries, timeout, options=self, resume=resume)
 
     def _chat_completions(self, base_url: str) -> str:
-        try:
-            url = httpx.URL(base_url)
-        except (httpx.InvalidURL, ValueError):
-            url = httpx.URL("")
-        if url.userinfo or re.search(rb"key|token|secret", url.query, re.IGNORECASE):
+        if redacted(base_url) != base_url or _CREDENTIALS.search(base_url):
             raise UserError(
                 f"{self.url}: put no password or key into the address; {self.api_key_env} names "
                 "the environment variable that holds it"
             )
-        if url.scheme not in ("http", "https") or not url.host:
+        url = _address(base_url)
+        if url is None:
             raise UserError(
                 f"{self.url} {base_url}: not an address; write it as http://localhost:8000/v1"
             )
+        if url.port is not None and not 0 < url.port < 65536:
+            raise UserError(
+                f"{self.url} {base_url}: no port {url.port}; ports are numbers from 1 to 65535"
+            )
         path = url.path.rstrip("/").removesuffix("/chat/completions") or "/v1"
         return str(url.copy_with(path=f"{path}/chat/completions"))
+
+
+def _address(text: str) -> httpx.URL | None:
+    """Return an address of HTTP with a host; None for a text that is none."""
+    try:
+        url = httpx.URL(text)
+        url.host.encode("idna")  # as a connection does, with no error of its own
+    except (httpx.InvalidURL, ValueError):
+        return None
+    whole = url.scheme in ("http", "https") and url.host and "%" not in url.host
+    return url if whole else None
 
 
 @dataclass(frozen=True)
@@ -149,10 +170,21 @@ class Endpoint:
         """The HTTP headers that carry the key."""
         return {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
 
-    @property
-    def timeouts(self) -> httpx.Timeout:
-        """The time limits of a request."""
-        return httpx.Timeout(self.timeout, connect=min(30.0, self.timeout))
+    def client(self, kind: type[C], **options: Any) -> C:
+        """Return a client of httpx that sends the key and keeps the time limits.
+
+        Raises:
+            ServerError: the environment names a proxy or certificates that can't be used.
+        """
+        timeout = httpx.Timeout(self.timeout, connect=min(30.0, self.timeout))
+        try:
+            return kind(headers=self.headers, timeout=timeout, **options)
+        except (httpx.InvalidURL, ValueError, ImportError, OSError) as error:
+            raise ServerError(
+                f"no connection can be made ({self.without_key(one_line(error))}); check the "
+                "proxy and the certificates that the environment names (HTTP_PROXY, HTTPS_PROXY, "
+                "ALL_PROXY, SSL_CERT_FILE)"
+            ) from error
 
     def check(self, response: httpx.Response) -> None:
         """Raise BusyError, RefusedError or StatusError unless the status is 200."""
@@ -178,7 +210,7 @@ class Endpoint:
             tokens_out = int(used.get("completion_tokens") or 0)
         except _BROKEN as error:
             raise BusyError("the response is no chat completion") from error
-        return Reply(self.without_key(str(content)), tokens_in, tokens_out, round(seconds, 3))
+        return Reply(self._reply(str(content)), tokens_in, tokens_out, round(seconds, 3))
 
     def read_stream(self, lines: Iterable[str]) -> Iterator[str]:
         """Yield the text of each server-sent event, or raise BusyError for anything else."""
@@ -192,10 +224,14 @@ class Endpoint:
                 choices = json.loads(data)["choices"]  # empty in a last chunk that counts tokens
                 piece = choices[0]["delta"].get("content") if choices else None
                 if piece:
-                    yield self.without_key(str(piece))
+                    yield self._reply(str(piece))
         except _BROKEN as error:
             raise BusyError("the response is no stream of chat completions") from error
         raise BusyError("the stream broke off")
+
+    def _reply(self, text: str) -> str:
+        """Return a reply without the key; what else looks like one may be of the passages."""
+        return text.replace(self.api_key, MASK) if self.api_key else text
 
     def explain(self, error: ModelError) -> str:
         """Return an error's message with the options that would change what it reports."""
@@ -234,7 +270,7 @@ class Endpoint:
                 raise
             raise UserError(self.explain(error)) from error
 
-    def failure(self, error: httpx.TransportError) -> BusyError:
+    def failure(self, error: httpx.RequestError) -> BusyError:
         """Return what a failed connection means."""
         if isinstance(error, httpx.TimeoutException):
             return TimedOutError(f"no answer in {self.timeout:g} s")
@@ -247,13 +283,13 @@ class Endpoint:
         try:
             error = response.json()["error"]
             message = str(error["message"] if isinstance(error, dict) else error)
-        except (ValueError, LookupError, TypeError):
+        except _BROKEN:
             pass
         return f"{response.status_code} {self.without_key(message)[:300]}".strip()
 
     def without_key(self, text: str) -> str:
-        """Remove the key from what a server or a library says: some quote it."""
-        return text.replace(self.api_key, "***") if self.api_key else text
+        """Mask the key, and what looks like one, in what a server or a library says."""
+        return redacted(text, self.api_key)
 
 
 def backoff(tries: int, first: float, chance: float) -> float:
@@ -274,7 +310,7 @@ def retry_after(header: str | None, now: datetime | None = None) -> float | None
     except ValueError:
         try:
             then = parsedate_to_datetime(header)
-        except ValueError:
+        except (ValueError, TypeError, OverflowError):
             return None
         then = then if then.tzinfo else then.replace(tzinfo=UTC)
         seconds = then.timestamp() - (now or datetime.now(UTC)).timestamp()

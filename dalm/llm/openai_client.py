@@ -96,8 +96,7 @@ class OpenAIClient:
                 with the endpoint's options a UserError.
         """
         endpoint = self.endpoint
-        client = httpx.Client(headers=endpoint.headers, timeout=endpoint.timeouts)
-        with endpoint.explained(), client:
+        with endpoint.explained(), endpoint.client(httpx.Client) as client:
             for tries in range(1, endpoint.max_retries + 2):
                 started = False
                 try:
@@ -122,7 +121,7 @@ class OpenAIClient:
                         yield from self.endpoint.read_stream(response.iter_lines())
                         return
                     response.read()
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 raise self.endpoint.failure(error) from error
             rejected = response.status_code in (400, 422)
             if not rejected or not self._drop_parameter(response.text):
@@ -132,9 +131,8 @@ class OpenAIClient:
         self, waiting: Iterator[R], on_reply: OnReply[R], on_failure: OnFailure[R]
     ) -> None:
         limits = httpx.Limits(max_connections=self.concurrency)
-        headers, timeout = self.endpoint.headers, self.endpoint.timeouts
         async with (
-            httpx.AsyncClient(headers=headers, limits=limits, timeout=timeout) as client,
+            self.endpoint.client(httpx.AsyncClient, limits=limits) as client,
             asyncio.TaskGroup() as group,
         ):
             for _ in range(self.concurrency):
@@ -195,7 +193,7 @@ class OpenAIClient:
             known = set(self._renamed)
             try:
                 response = await client.post(self.endpoint.url, json=self._body(request))
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 raise self.endpoint.failure(error) from error
             if response.status_code not in (400, 422):
                 break

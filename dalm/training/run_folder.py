@@ -13,6 +13,7 @@ from dalm import config as options
 from dalm.distributed import is_main
 from dalm.errors import UserError
 from dalm.models import loading
+from dalm.redaction import redacted
 from dalm.training import checkpoints, metrics_log, model_card
 from dalm.training.objectives.objective import Objective
 
@@ -182,5 +183,4 @@ def _push(repository: str, token: str | None, folder: Path) -> None:
 
 def _reason(error: Exception, token: str | None) -> str:
     """Return the first line of an error, without the token in case it quotes the request."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return line.replace(token, "***") if token else line
+    return redacted((str(error).strip() or type(error).__name__).splitlines()[0], token)

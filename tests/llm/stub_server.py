@@ -133,6 +133,16 @@ class Door(BaseHTTPRequestHandler):
         said = f"Incorrect key: {self.headers.get('Authorization')}"
         self.reply(401, {"error": {"message": said}})
 
+    def do_redirect(self, body: dict[str, Any]) -> None:
+        to = "http://me:other-key@127.0.0.1/?api_key=other-key"
+        self.reply(302, {"error": f"moved to {to}, sk-other-key-1"}, {"Location": to})
+
+    def do_nest(self, body: dict[str, Any]) -> None:
+        self.send(500, b'{"error": ' + b"[" * 100_000, {})
+
+    def do_bad_gzip(self, body: dict[str, Any]) -> None:
+        self.send(200, b"no gzip", {"Content-Encoding": "gzip"})
+
     def do_no_model(self, body: dict[str, Any]) -> None:
         self.reply(404, {"error": {"message": f"no model {body['model']}"}})
 

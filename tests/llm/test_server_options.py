@@ -45,7 +45,26 @@ def test_addresses(monkeypatch, given, used):
         ("ftp://host", "m", "not an address"),
         ("http://", "m", "not an address"),
         ("http://me:secret@host", "m", "put no password or key into .*--key-env names"),
+        ("http://secret@host", "m", "put no password or key"),
+        ("me:secret@host/v1", "m", "put no password or key"),
+        ("http://me:se/secret@host", "m", "put no password or key"),
         ("http://host/v1?api_key=secret", "m", "put no password or key into .*--key-env names"),
+        ("http://host/v1?api-version=2&k=secret", "m", "put no password or key"),
+        ("http://host/v1?secret", "m", "put no password or key"),
+        ("http://host/v1#secret", "m", "put no password or key"),
+        ("http://host/sk-secretsecret/v1", "m", "put no password or key"),
+        ("http://host/token/secret", "m", "put no password or key"),
+        ("http://127.0.0.1:99999/v1", "m", "no port 99999; ports are numbers from 1 to 65535"),
+        ("http://host:0", "m", "no port 0"),
+        ("http://host:-1", "m", "no port -1"),
+        ("http://host:x", "m", "not an address"),
+        ("http://[::1", "m", "not an address"),
+        ("http://a..b", "m", "not an address"),
+        ("http://" + "a" * 300, "m", "not an address"),
+        ("http://two words", "m", "not an address"),
+        ("http://host/\n", "m", "not an address"),
+        ("http://host/" + "a" * 70_000, "m", "not an address"),
+        ("http://host", "\udcff", "--who .*: not a name"),
     ],
 )
 def test_addresses_that_are_none(url, model, said):
@@ -88,6 +107,31 @@ def test_a_timeout_names_its_option(stub):
     stub.plan.extend(["sleep"] * 9)
     with pytest.raises(UserError, match=r"no answer in 0.1 s \(--wait\); check the server"):
         generate(stub, timeout=0.1, max_retries=0)
+
+
+@pytest.mark.parametrize(
+    "proxy", ["htt://me:secret@host", "http://me:secret@[::1", "socks9://me:secret@host"]
+)
+def test_a_proxy_that_is_none(stub, monkeypatch, proxy):
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    for ask in (generate, lambda it: list(client(it, served=True).stream([]))):
+        with pytest.raises(UserError, match="no connection can be made .*HTTP_PROXY") as caught:
+            ask(stub)
+        assert "secret" not in str(caught.value)
+
+
+def test_a_redirect_is_not_followed_and_names_no_key(stub):
+    stub.plan.extend(["redirect"] * 9)
+    with pytest.raises(UserError, match=r"302 .*; check --where$") as caught:
+        generate(stub)
+    assert "other-key" not in str(caught.value)
+
+
+@pytest.mark.parametrize("misdeed", ["nest", "bad_gzip"])
+def test_a_body_that_can_not_be_read_is_a_failure(stub, misdeed):
+    stub.plan.extend([misdeed] * 9)
+    with pytest.raises(UserError, match="failed 3 times in a row"):
+        generate(stub, max_retries=0)
 
 
 def test_a_stream_names_it_as_well(stub):
