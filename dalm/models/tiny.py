@@ -151,15 +151,16 @@ def _init_induction_heads(model: LlamaForCausalLM) -> None:
 
 
 def _wordpiece(texts: Iterable[str], vocabulary: int, max_length: int) -> PreTrainedTokenizerFast:
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    learnt = _wordpiece_tokenizer({})
     trainer = trainers.WordPieceTrainer(
-        vocab_size=vocabulary, special_tokens=special, show_progress=False
+        vocab_size=vocabulary,
+        special_tokens=special + _continuations(texts := list(texts), learnt),
+        show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    learnt.train_from_iterator(texts, trainer)
+    tokenizer = _wordpiece_tokenizer(learnt.get_vocab())
+    tokenizer.add_special_tokens(special)
     pair = [("[CLS]", tokenizer.token_to_id("[CLS]")), ("[SEP]", tokenizer.token_to_id("[SEP]"))]
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=pair
@@ -172,6 +173,28 @@ def _wordpiece(texts: Iterable[str], vocabulary: int, max_length: int) -> PreTra
         cls_token="[CLS]",
         sep_token="[SEP]",
     )
+
+
+def _wordpiece_tokenizer(pieces: dict[str, int]) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(pieces, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def _continuations(texts: Iterable[str], tokenizer: Tokenizer) -> list[str]:
+    """Return the pieces of one character that continue a word, in order.
+
+    Left to itself, the trainer numbers them as a hash table of this process has them, and settles
+    ties by these numbers: each process would learn another vocabulary from the same texts.
+    """
+    found: set[str] = set()
+    for text in texts:
+        normal = tokenizer.normalizer.normalize_str(text)
+        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal):
+            found.update(word[1:])
+    return [f"##{character}" for character in sorted(found)]
 
 
 def _byte_pairs(texts: Iterable[str], vocabulary: int, max_length: int) -> PreTrainedTokenizerFast:

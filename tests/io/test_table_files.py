@@ -114,7 +114,9 @@ def test_a_broken_byte_is_found_far_into_the_file_and_in_compressed_ones(write):
     assert "line 50002, byte 4 (0xe9)" in message(write("a.csv.gz", gzip.compress(content)))
 
 
-@pytest.mark.parametrize("content", [b"Q\nword\n", gzip.compress(b"Q\nword\n" * 99)[:-12]])
+@pytest.mark.parametrize(
+    "content", [b"Q\nword\n", gzip.compress(b"Q\nword\n" * 99)[:-12]], ids=["no gzip", "cut off"]
+)
 def test_a_broken_gzip_gets_one_line(write, content):
     assert "could not be read" in message(write("a.csv.gz", content))
 

@@ -117,6 +117,12 @@ def test_tokenizers_add_what_their_models_expect(encoder: Path, generator: Path)
     assert reader("pump").input_ids == reader("pump", add_special_tokens=False).input_ids
 
 
+@pytest.mark.parametrize("build", [build_encoder, build_generator])
+def test_the_same_texts_give_the_same_tokenizer_each_time(build, tmp_path: Path) -> None:
+    folders = [build(TEXTS, tmp_path / str(i), **SMALL) for i in range(3)]
+    assert len({(folder / "tokenizer.json").read_text() for folder in folders}) == 1
+
+
 def test_the_seed_decides_the_weights_and_leaves_the_callers_alone(tmp_path: Path) -> None:
     torch.manual_seed(5)
     expected = torch.rand(1)
