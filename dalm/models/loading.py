@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from huggingface_hub import HfApi, try_to_load_from_cache
-from huggingface_hub.utils import enable_progress_bars
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from peft import LoraConfig
 from transformers import BitsAndBytesConfig
 from transformers.utils import find_adapter_config_file
@@ -220,13 +221,22 @@ def check_no_adapter(name: str, role: str) -> None:
 def quiet_bars() -> Iterator[None]:
     """Hide transformers' bars for loading and saving weights, but not those of downloads."""
     enabled = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    enable_progress_bars()
+    downloads = not are_progress_bars_disabled()
+    _switch(transformers_logging.disable_progress_bar)
+    if downloads:
+        _switch(enable_progress_bars)
     try:
         yield
     finally:
         if enabled:
-            transformers_logging.enable_progress_bar()
+            _switch(transformers_logging.enable_progress_bar)
+
+
+def _switch(bars: Callable[[], None]) -> None:
+    """Switch bars on or off without the hub's warning that the environment decides."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        bars()
 
 
 def loaded(load: Callable[[], T], name: str, role: str) -> T:

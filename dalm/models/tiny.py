@@ -27,6 +27,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from dalm.models.loading import quiet_bars
+
 EOS, PAD = "<eos>", "<pad>"
 
 SIZES: dict[str, dict[str, int]] = {
@@ -67,11 +69,12 @@ def build_encoder(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = BertModel(config)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    body = Transformer(str(folder), max_seq_length=max_length)
-    modules = [body, Pooling(width, pooling_mode="mean"), Normalize()]
-    SentenceTransformer(modules=modules, device="cpu").save(str(folder))
+    with quiet_bars():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        body = Transformer(str(folder), max_seq_length=max_length)
+        modules = [body, Pooling(width, pooling_mode="mean"), Normalize()]
+        SentenceTransformer(modules=modules, device="cpu").save(str(folder))
     return folder
 
 
@@ -111,8 +114,9 @@ def build_generator(
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
         _init_induction_heads(model)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with quiet_bars():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     return folder
 
 
