@@ -20,6 +20,10 @@ OLDER_NAMES: dict[Role, tuple[str, ...]] = {
     "passage": ("Abstract", "Context"),
     "query": ("Question",),
 }
+LISTED = 12
+"""Columns that an error names."""
+COMPARED = 1_000
+"""Columns that a mistyped name is compared with."""
 TEXT_COLUMNS = "passage text body content contents abstract context document".split()
 """What a column of texts is often called, in the order in which they are looked for."""
 
@@ -36,18 +40,19 @@ def find_text_columns(
     for wanted, option in ((text, "--text-column"), (title, "--title-column")):
         if wanted is not None and wanted not in names and wanted.partition(".")[0] not in names:
             raise UserError(
-                f"no column {wanted!r}, only {_listed(names)}; set {option} to one of them"
+                f"no column {wanted!r}, only {listed(names)}; set {option} to one of them"
             )
     text = text or next((lower[name] for name in TEXT_COLUMNS if name in lower), None)
     if text is None:
-        raise UserError(f"no column of texts among {_listed(names)}; name it: --text-column NAME")
+        raise UserError(f"no column of texts among {listed(names)}; name it: --text-column NAME")
     title = title or lower.get("title")
     return text, title if title != text else None
 
 
-def _listed(names: Sequence[str]) -> str:
-    listed = ", ".join(repr(name[:40]) for name in names[:8])
-    return listed + (", …" if len(names) > 8 else "")
+def listed(names: Sequence[str]) -> str:
+    """Return the first names of columns, for errors."""
+    first = ", ".join(repr(name[:40]) for name in names[:LISTED])
+    return first + (", …" if len(names) > LISTED else "")
 
 
 def find_columns(
@@ -104,13 +109,13 @@ def _only_text_column(free: Collection[str]) -> list[str]:
 
 def missing_column(table: Table, role: Role, name: str) -> UserError:
     """Return the error for a column that isn't there, with the likeliest one as the remedy."""
-    by_lower_case = {column.lower(): column for column in table.columns}
+    by_lower_case = {column.lower(): column for column in table.columns[:COMPARED]}
     meant = (name, *OLDER_NAMES.get(role, ()), *(TEXT_COLUMNS if role == "passage" else ()))
     near = [get_close_matches(each.lower(), by_lower_case, n=1) for each in meant]
     likely = next((by_lower_case[match[0]] for match in near if match), "NAME")
     return UserError(
         f"{table.name} has no column {name!r} for the {role}, "
-        f"only {', '.join(map(repr, table.columns))}; set --{role}-column {likely}"
+        f"only {listed(table.columns)}; set --{role}-column {likely}"
     )
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ Line = tuple[int, str | BrokenLineError]
 Lines = Iterator[Line]
 
 FIELD_LIMIT = 2**31 - 1  # characters in a csv field; the largest that every platform's long holds
+MOST_COLUMNS = 10_000
 _PARQUET_BATCH = 1024  # rows
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -90,6 +92,22 @@ def read_rows(
     return _json_rows(numbered, by_line=kind(path) != ".json", max_bytes=max_bytes)
 
 
+def check_columns(names: Sequence[str]) -> None:
+    """Refuse a table with two columns of a name, or with more columns than any table of texts.
+
+    Raises:
+        UnreadableError: names the column, or the number of columns.
+    """
+    if len(names) > MOST_COLUMNS:
+        raise UnreadableError(
+            f"it has {len(names):,} columns, more than {MOST_COLUMNS:,}; keep those with texts (is "
+            "the table transposed?)"
+        )
+    repeated = next((name for name, count in Counter(names).items() if count > 1), None)
+    if repeated is not None:
+        raise UnreadableError(f"it has more than one column {repeated!r}; rename all but one")
+
+
 def _whole(lines: Lines) -> Iterator[str]:
     """Yield the lines of a file that is worth nothing without each of them."""
     for _, line in lines:
@@ -106,7 +124,9 @@ def _delimited_rows(lines: Lines, delimiter: str, select: Select) -> Rows:
     reader = csv.reader(_whole(lines), delimiter=delimiter, strict=True)
     header = _header([name.strip() for name in _next_row(reader) or ()], delimiter)
     names = tuple(name for name in header if name)  # pandas leaves its index without a name
-    places = {name: header.index(name) for name in select(names)}
+    check_columns(names)
+    first = {name: place for place, name in reversed(list(enumerate(header)))}
+    places = {name: first[name] for name in select(names)}
     return Rows(names, "line", _cells_by_name(reader, places, len(header)))
 
 
@@ -256,6 +276,7 @@ def _parquet_rows(path: Path, select: Select) -> Rows:
 
     with ParquetFile(path) as file:
         names = tuple(file.schema_arrow.names)
+    check_columns(names)
     chosen = list(select(names))
 
     def rows() -> Iterator[Row | UnreadRow]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from dalm.errors import UserError, one_line
 from dalm.io.cell_values import CellError, cell_text, value_at
-from dalm.io.table_files import READERS, Row, Rows, Unit, kind, read_rows
+from dalm.io.table_files import READERS, Row, Rows, Unit, check_columns, kind, read_rows
 from dalm.io.text_lines import check_encoding
 
 logger = logging.getLogger(__name__)
@@ -105,10 +105,6 @@ def read_table(source: str | Path, *, encoding: str | None = None) -> Table:
         table = _read_hub(str(source))
     else:
         raise UserError(f"no file or folder {str(source)!r}; {_remedy(path)}")
-    if repeated := sorted({name for name in table.columns if table.columns.count(name) > 1}):
-        raise UserError(
-            f"{table.name} has more than one column {repeated[0]!r}; rename all but one"
-        )
     if not table.rows:
         raise UserError(f"{table.name} is empty; it needs a row for each example or passage")
     return table
@@ -151,6 +147,7 @@ def _by_rows(path: Path, rows: Rows) -> Table:
         numbers.append(row.number)
         cells.append(row.cells)
     names = tuple(dict.fromkeys(name for row in cells for name in row))
+    check_columns(names)
 
     def column(name: str) -> Sequence[object]:
         return [value_at(row, name) for row in cells]
@@ -189,6 +186,7 @@ def _read_parquet(path: Path) -> Table:
     with ParquetFile(path) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
     names = tuple(schema.names)
+    check_columns(names)
     return Table(str(path), names, rows, column, plain=_plain_columns(schema))
 
 
@@ -236,6 +234,7 @@ def _dataset_table(name: str, dataset: Any) -> Table:
             return cells
 
     names = tuple(dataset.column_names)
+    check_columns(names)
     plain = _plain_columns(dataset.features.arrow_schema)
     return Table(name, names, len(dataset), column, plain=plain)
 
@@ -255,6 +254,8 @@ def _is_hub_name(source: str) -> bool:
 
 
 def _remedy(missing: Path) -> str:
+    if missing.exists() and not missing.is_dir():
+        return "it is a device or a pipe; save what it gives to a file"
     folder = missing.parent
     if not folder.is_dir():
         return f"there is no folder {folder} either"

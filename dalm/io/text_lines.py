@@ -8,11 +8,13 @@ import zlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from dalm.errors import UserError, one_line
 
 MEGABYTE = 1_000_000
+UNPACKED_BYTES, UNPACKED_RATIO = 100 * MEGABYTE, 100
+"""A packed file that exceeds both, the size and its ratio to the packed one, is refused."""
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16's, with which it begins
@@ -62,8 +64,39 @@ def marked_encoding(data: bytes) -> str | None:
 def open_file(path: Path) -> IO[bytes]:
     """Open a file for reading; one that ends in `.gz` is decompressed."""
     if path.suffix.lower() == ".gz":
-        return gzip.open(path)  # type: ignore[return-value]
+        return io.BufferedReader(_Unpacked(path), MEGABYTE)
     return path.open("rb")
+
+
+class _Unpacked(io.RawIOBase):
+    """Unpack a file, but not one made to fill the memory: a few kilobytes can become gigabytes."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = gzip.open(path)  # noqa: SIM115 - `close` closes it
+        self._most = max(UNPACKED_BYTES, UNPACKED_RATIO * path.stat().st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(len(buffer))
+        if self._file.tell() > self._most:
+            raise UnreadableError(
+                f"it unpacks to over {self._most / MEGABYTE:,.0f} MB, more than {UNPACKED_RATIO} "
+                "times its size, as no text does; unpack it first if it is one"
+            )
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def read_lines(

@@ -1,9 +1,19 @@
+import gzip
+import json
+import os
+import time
+from pathlib import Path
+
 import datasets
 import huggingface_hub
+import pyarrow
+import pyarrow.parquet
 import pytest
 from datasets import Dataset, DatasetDict
 
+from dalm.config import PairColumns
 from dalm.errors import UserError
+from dalm.io.examples import read_examples
 from dalm.io.tables import read_table
 
 
@@ -142,3 +152,58 @@ def test_a_table_without_rows_or_with_a_name_twice_is_refused(tmp_path):
     assert "is empty" in message(path)
     path.write_text("Query,Answer, Query\na,b,c\n")
     assert "more than one column 'Query'" in message(path)
+
+
+# Tables that no text ever filled
+
+
+def wide(kind: str, columns: int, folder: Path) -> Path:
+    """Write a table of so many columns; of `rows` each names a column of its own."""
+    names = ["Passage", "Query", *(f"c{place}" for place in range(columns - 2))]
+    path = folder / f"wide.{'jsonl' if kind == 'rows' else kind}"
+    match kind:
+        case "csv":
+            path.write_text(",".join(names) + "\n" + ",".join("x" * columns) + "\n")
+        case "jsonl":
+            path.write_text(json.dumps(dict.fromkeys(names, "x")) + "\n")
+        case "rows":
+            path.write_text("".join(json.dumps({name: "x"}) + "\n" for name in names))
+        case "parquet":
+            pyarrow.parquet.write_table(pyarrow.table({name: ["x"] for name in names}), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "rows", "parquet"])
+def test_a_table_of_fifty_thousand_columns_is_refused_at_once(kind, tmp_path):
+    path = wide(kind, 50_000, tmp_path)
+    started = time.process_time()
+    assert "it has 50,000 columns, more than 10,000" in message(path)
+    assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_table_of_eight_thousand_columns_is_read_at_once(kind, tmp_path):
+    path = wide(kind, 8_000, tmp_path)
+    started = time.process_time()
+    assert read_table(path).texts("Query") == ["x"]
+    assert read_examples(path, PairColumns())[0].query == "x"
+    with pytest.raises(UserError, match=r"no column 'c' .*, …; set --query-column") as caught:
+        read_examples(path, PairColumns(query_column="c"))
+    assert len(str(caught.value)) < 400
+    assert time.process_time() - started < 2
+
+
+def test_a_packed_file_made_to_fill_the_memory_is_refused(tmp_path):
+    path = tmp_path / "bomb.csv.gz"
+    with gzip.open(path, "wb", compresslevel=1) as out:
+        out.write(b"Passage,Query\n")
+        for _ in range(30):
+            out.write(bytes(4_000_000).replace(b"\0", b"a"))
+    assert "it unpacks to over 100 MB, more than 100 times its size" in message(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert "it is a device or a pipe; save what it gives to a file" in message(
+        tmp_path / "pipe.csv"
+    )

@@ -115,7 +115,7 @@ def test_a_timeout_names_its_option(stub):
 def test_a_proxy_that_is_none(stub, monkeypatch, proxy):
     monkeypatch.setenv("HTTP_PROXY", proxy)
     for ask in (generate, lambda it: list(client(it, served=True).stream([]))):
-        with pytest.raises(UserError, match="no connection can be made .*HTTP_PROXY") as caught:
+        with pytest.raises(UserError, match=r"no connection can be made .*HTTP_PROXY") as caught:
             ask(stub)
         assert "secret" not in str(caught.value)
 
