@@ -28,6 +28,7 @@ def compare(
     from dalm.config import check
     from dalm.eval import comparison
     from dalm.eval.evaluation_output import check_report
+    from dalm.eval.findings import findings
     from dalm.eval.quality_gates import (
         check_thresholds,
         enforce_gates,
@@ -46,8 +47,9 @@ def compare(
     systems, baseline = (others, first) if others else ([first], None)
 
     measures = [comparison.compare(each, baseline, seed=settings.seed) for each in systems]
-    for results, its_measures in zip(systems, measures, strict=True):
-        print_results(its_measures, results, baseline)
+    found = [findings(*each, settings.seed) for each in zip(systems, measures, strict=True)]
+    for results, its_measures, its_findings in zip(systems, measures, found, strict=True):
+        print_results(its_measures, results, baseline, its_findings)
     check_thresholds(thresholds, [each.measure for each in measures[-1]], answers=False)
     gates = threshold_gates(measures[-1], thresholds)
     if settings.fail_on_regression:
@@ -55,7 +57,9 @@ def compare(
     if settings.report:
         from dalm.eval.report.page import Report, write_page
 
-        report = Report(systems=systems, measures=measures, baseline=baseline, gates=gates)
+        report = Report(
+            systems=systems, measures=measures, baseline=baseline, gates=gates, findings=found
+        )
         with claim(Path(settings.report), "--report"):
             write_page(Path(settings.report), report)
         show(f"\nreport     {settings.report}")

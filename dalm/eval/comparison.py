@@ -1,4 +1,4 @@
-"""Compare a system with a baseline: means, confidence intervals and p-values of each measure."""
+"""Compare a system with a baseline: means, intervals, p-values and power of each measure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,24 +6,35 @@ from functools import partial
 from typing import TypeVar
 
 from dalm.errors import UserError
-from dalm.eval.metrics import Column, higher_is_better, is_bound, label, mean
+from dalm.eval.metrics import Column, higher_is_better, is_bound, is_bounded, mean
 from dalm.eval.results import Results
-from dalm.eval.significance import Interval, bootstrap_intervals, holm, sign_flip_ps
+from dalm.eval.significance import (
+    Interval,
+    detectable_differences,
+    holm,
+    least_p,
+    mean_intervals,
+    sign_flip_tests,
+)
 
 T = TypeVar("T")
 Values = list[list[float]]
 
-LEVEL, SAMPLES, FLIPS = 0.95, 2000, 10_000
-ALPHA = 0.05
-"""A difference with an adjusted p below it is statistically significant."""
+LEVEL, FLIPS = 0.95, 10_000
+ALPHA, POWER = 0.05, 0.8
+"""A difference is statistically significant up to an adjusted p of ALPHA. A difference could have
+been shown if a test finds it in the fraction POWER of all test sets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """The difference from a baseline, over the queries for which both have a value.
+    """The difference from a baseline, over the `count` queries for which both have a value.
 
-    `p` is that of a paired sign-flip test, `p_holm` the same adjusted for the number of measures;
-    None for a bound, which takes no part in the comparison. `better` and `worse` count queries.
+    `p` is that of a paired sign-flip test over documents, and `interval` holds the differences that
+    it doesn't reject; None if no query differs, or if there are too few documents for any p up to
+    0.05. `p_holm` is p adjusted for the number of measures; None for a bound, which takes no part
+    in the comparison. `better` and `worse` count queries. `detectable` is the smallest difference
+    that these queries and documents could have shown, by itself, with a power of 80 %.
     """
 
     baseline: float
@@ -33,18 +44,28 @@ class Difference:
     p_holm: float | None
     better: int
     worse: int
+    count: int
+    documents: int | None
+    detectable: float | None
+
+    @property
+    def least_p(self) -> float:
+        """The smallest p that so many documents allow, before it is adjusted."""
+        return least_p(self.documents or self.count)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureResult:
-    """One measure: its mean over `count` queries, its interval, its difference from a baseline.
+    """One measure: its mean over `count` queries of `documents`, its interval, its difference.
 
-    There is no interval if all queries are of one document.
+    `documents` is None if the data names none, and each query stands for itself. There is no
+    interval if all queries are of one document.
     """
 
     measure: str
     mean: float
     count: int
+    documents: int | None
     interval: Interval | None
     against: Difference | None = None
 
@@ -52,7 +73,7 @@ class MeasureResult:
     def verdict(self) -> str:
         """`better` or `worse` than the baseline if the difference is significant, else `even`."""
         other = self.against
-        if other is None or other.p_holm is None or other.p_holm >= ALPHA or not other.difference:
+        if other is None or other.p_holm is None or other.p_holm > ALPHA or not other.difference:
             return "even"
         return "better" if (other.difference > 0) == higher_is_better(self.measure) else "worse"
 
@@ -69,39 +90,19 @@ def compare(
     """
     groups = results.groups
     mine = {name: column for name, column in results.measures.items() if _count(column)}
-    intervals = _intervals(mine, groups, seed)
-    against = _differences(mine, _aligned(results, baseline), groups, seed) if baseline else {}
+    intervals = _per_rows(mine, groups, _intervals)
+    against = differences(mine, _aligned(results, baseline), results, seed) if baseline else {}
     return [
         MeasureResult(
             measure=name,
             mean=mean(column),
             count=_count(column),
+            documents=_documents(results, column),
             interval=intervals[name],
             against=against.get(name),
         )
         for name, column in mine.items()
     ]
-
-
-def sentence(result: MeasureResult) -> str:
-    """Return a measure in words: its change from the baseline, whether significant, over what."""
-    name, other = label(result.measure), result.against
-    if other is None:
-        ends = f" (95 % interval {_range(result.interval)})" if result.interval else ""
-        return f"{name} is {result.mean:.3f}{ends} over {result.count} queries"
-    if not other.better and not other.worse:
-        return f"{name} is {result.mean:.3f} for both systems on every query"
-    ends = f"95 % interval of the difference {_range(other.interval)}, " if other.interval else ""
-    p, kind = (other.p, "p") if other.p_holm is None else (other.p_holm, "adjusted p")
-    test = f"{ends}{kind} {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
-    counts = f"better on {_queries(other.better)}, worse on {other.worse}"
-    if result.verdict == "even":
-        return (
-            f"{name} is {result.mean:.3f}, baseline {other.baseline:.3f}, not statistically "
-            f"significant ({test}); {counts}"
-        )
-    moved = "rose" if other.difference > 0 else "fell"
-    return f"{name} {moved} from {other.baseline:.3f} to {result.mean:.3f} ({test}); {counts}"
 
 
 def changes(results: Results, baseline: Results, measure: str) -> list[tuple[int, float]]:
@@ -141,9 +142,10 @@ def _aligned(results: Results, baseline: Results) -> dict[str, Column]:
     return {name: [column[p] for p in positions] for name, column in baseline.measures.items()}
 
 
-def _differences(
-    mine: Mapping[str, Column], theirs: Mapping[str, Column], groups: Sequence[str], seed: int
+def differences(
+    mine: Mapping[str, Column], theirs: Mapping[str, Column], results: Results, seed: int
 ) -> dict[str, Difference]:
+    """Return the difference of each of the columns that both have, for the queries of `results`."""
     gaps: dict[str, Column] = {}
     baselines: dict[str, float] = {}
     for name in [name for name in mine if name in theirs]:
@@ -152,21 +154,26 @@ def _differences(
         if any(pairs):
             gaps[name] = [None if pair is None else pair[0] - pair[1] for pair in pairs]
             baselines[name] = mean(pair[1] for pair in pairs if pair is not None)
-    intervals = _intervals(gaps, groups, seed)
-    ps = _resampled(gaps, groups, partial(sign_flip_ps, seed=seed, samples=FLIPS))
+    flips = partial(sign_flip_tests, seed=seed, samples=FLIPS, level=LEVEL)
+    power = partial(detectable_differences, alpha=ALPHA, power=POWER)
+    tests = _per_rows(gaps, results.groups, lambda _, values, groups: flips(values, groups))
+    shown = _per_rows(gaps, results.groups, lambda _, values, groups: power(values, groups))
     family = [name for name in gaps if not is_bound(name)]
-    adjusted = dict(zip(family, holm([ps[name] for name in family]), strict=True))
+    adjusted = dict(zip(family, holm([tests[name].p for name in family]), strict=True))
     found = {}
     for name, gap in gaps.items():
         gains = [x if higher_is_better(name) else -x for x in gap if x is not None]
         found[name] = Difference(
             baseline=baselines[name],
             difference=mean(gap),
-            interval=intervals[name],
-            p=ps[name],
+            interval=tests[name].interval,
+            p=tests[name].p,
             p_holm=adjusted.get(name),
             better=sum(gain > 0 for gain in gains),
             worse=sum(gain < 0 for gain in gains),
+            count=len(gains),
+            documents=_documents(results, gap),
+            detectable=shown[name],
         )
     return found
 
@@ -175,21 +182,27 @@ def _count(column: Column) -> int:
     return sum(value is not None for value in column)
 
 
+def _documents(results: Results, column: Column) -> int | None:
+    """Return how many documents the queries with a value are of; None if the data names none."""
+    if not results.names_documents:
+        return None
+    pairs = zip(results.groups, column, strict=True)
+    return len({group for group, value in pairs if value is not None})
+
+
 def _intervals(
-    columns: Mapping[str, Column], groups: Sequence[str], seed: int
-) -> dict[str, Interval | None]:
-    def intervals(values: Values, clusters: Sequence[str]) -> Sequence[Interval | None]:
-        if len(set(clusters)) < 2:
-            return [None] * len(values)
-        return bootstrap_intervals(values, clusters, seed=seed, samples=SAMPLES, level=LEVEL)
-
-    return _resampled(columns, groups, intervals)
+    names: Sequence[str], columns: Values, groups: Sequence[str]
+) -> Sequence[Interval | None]:
+    if len(set(groups)) < 2:
+        return [None] * len(columns)
+    bounded = [is_bounded(*each) for each in zip(names, columns, strict=True)]
+    return mean_intervals(columns, groups, bounded=bounded, level=LEVEL)
 
 
-def _resampled(
+def _per_rows(
     columns: Mapping[str, Column],
     groups: Sequence[str],
-    statistic: Callable[[Values, Sequence[str]], Sequence[T]],
+    statistic: Callable[[Sequence[str], Values, Sequence[str]], Sequence[T]],
 ) -> dict[str, T]:
     """Return a statistic of each column; those defined for the same queries share their samples."""
     by_rows: dict[tuple[int, ...], list[str]] = {}
@@ -200,13 +213,5 @@ def _resampled(
     for rows, names in by_rows.items():
         values = [[value for value in columns[name] if value is not None] for name in names]
         clusters = [groups[row] for row in rows]
-        found |= zip(names, statistic(values, clusters), strict=True)
+        found |= zip(names, statistic(names, values, clusters), strict=True)
     return found
-
-
-def _range(interval: Interval | None) -> str:
-    return f"{interval.low:.3f} to {interval.high:.3f}" if interval else "unknown"
-
-
-def _queries(count: int) -> str:
-    return "1 query" if count == 1 else f"{count} queries"

@@ -17,6 +17,7 @@ from dalm.eval.answer_evaluation import evaluate_answers
 from dalm.eval.comparison import MeasureResult, compare
 from dalm.eval.evaluated_models import EvaluatedModels
 from dalm.eval.evaluation_output import EvaluationOutput
+from dalm.eval.findings import bm25_facts, findings
 from dalm.eval.metrics import registered
 from dalm.eval.quality_gates import (
     Gate,
@@ -170,6 +171,8 @@ class EvaluationRun:
         if not distributed.is_main():
             return
         config, facts = self.config, run_facts(self.datasets[0], self.config, self.watch)
+        with self.watch.stage("searching with BM25"):
+            facts |= {"bm25": bm25_facts(self.datasets[0], systems[0], self.measures)}
         results, *others = (
             replace(each, facts={**facts, **each.facts}) for each in (*systems[:1], *baselines[:1])
         )
@@ -182,13 +185,16 @@ class EvaluationRun:
             )
         }
         gates = evaluation_gates(measures, guards, config)
+        found = findings(results, measures, config.seed)
         if baseline:
-            its_measures = compare(baseline, seed=config.seed)
-            save(self.folder / BASELINE, baseline, summary(its_measures, None, (), config.seed))
-        save(self.folder, results, summary(measures, baseline, gates, config.seed))
+            alone = compare(baseline, seed=config.seed)
+            its_findings = findings(baseline, alone, config.seed)
+            its_summary = summary(alone, None, (), its_findings, config.seed)
+            save(self.folder / BASELINE, baseline, its_summary)
+        save(self.folder, results, summary(measures, baseline, gates, found, config.seed))
         if config.report:
-            self._write_report(config.report, results, measures, baseline, gates)
-        print_results(measures, results, baseline)
+            self._write_report(results, measures, baseline, gates, found)
+        print_results(measures, results, baseline, found)
         logger.info("time       %s", self.watch)
         logger.info("run        %s", self.folder)
         if config.report:
@@ -197,11 +203,11 @@ class EvaluationRun:
 
     def _write_report(
         self,
-        file: str,
         results: Results,
         measures: Sequence[MeasureResult],
         baseline: Results | None,
         gates: Sequence[Gate],
+        found: Sequence[str],
     ) -> None:
         from dalm.eval.report.page import Report, training_logs, write_page
 
@@ -211,6 +217,7 @@ class EvaluationRun:
             measures=[measures],
             baseline=baseline,
             gates=gates,
+            findings=[found],
             training=training_logs((self.config.retriever_name_or_path, generator)),
         )
-        write_page(Path(file), report)
+        write_page(Path(self.config.report or ""), report)

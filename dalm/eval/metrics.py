@@ -60,6 +60,8 @@ class Metric:
     """The name in tables and sentences, if it is another: `recall` for `R`."""
     needs: Needs
     higher_is_better: bool = True
+    bounded: bool = True
+    """Whether all values lie between 0 and 1, so that its interval has to."""
     headline: bool = False
     """Whether the report shows it at the top, beside the first two retrieval metrics."""
     failures: str = ""
@@ -91,7 +93,7 @@ _OWN = (
     Metric(name="F1", needs="references", headline=True, score=_with_references(token_f1)),
     Metric(name="containment", needs="references", score=_with_references(containment)),
     Metric(name="ROUGE-L", needs="references", score=_with_references(rouge_l)),
-    Metric(name="NLL", needs="generator", higher_is_better=False),
+    Metric(name="NLL", needs="generator", higher_is_better=False, bounded=False),
     Metric(
         name="grounding",
         needs="passages",
@@ -161,6 +163,12 @@ def higher_is_better(measure: str) -> bool:
     """Return whether a larger value is the better one, as for all but NLL and false abstention."""
     metric = metric_of(measure)
     return metric is None or metric.higher_is_better
+
+
+def is_bounded(measure: str, values: Sequence[float]) -> bool:
+    """Return whether a column's values lie between 0 and 1 because of what they measure."""
+    metric = metric_of(measure)
+    return (metric is None or metric.bounded) and all(0 <= value <= 1 for value in values)
 
 
 def is_bound(measure: str) -> bool:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from dalm.config import EvalRetriever
 from dalm.errors import UserError
-from dalm.eval.comparison import MeasureResult, sentence
+from dalm.eval.comparison import MeasureResult
 from dalm.eval.metrics import higher_is_better, label
 from dalm.eval.retrieval_metrics import parse_measure
+from dalm.eval.sentences import counted, power, sentence
 
 logger = logging.getLogger(__name__)
 
@@ -102,17 +103,19 @@ def threshold_gates(
 
     A measure without any value fails.
     """
-    means = {result.measure: result.mean for result in results}
-    return [_threshold(measure, bound, means.get(measure)) for measure, bound in thresholds.items()]
+    known = {result.measure: result for result in results}
+    return [_threshold(measure, bound, known.get(measure)) for measure, bound in thresholds.items()]
 
 
-def _threshold(measure: str, bound: float, value: float | None) -> Gate:
+def _threshold(measure: str, bound: float, result: MeasureResult | None) -> Gate:
     higher = higher_is_better(measure)
     required = f"{'minimum' if higher else 'maximum'} {bound:g}"
-    if value is None:
+    if result is None:
         return Gate(f"{label(measure)} was not measured ({required})", False)
-    passed = value >= bound if higher else value <= bound
-    return Gate(f"{label(measure)} is {value:.3f} ({required})", passed)
+    passed = result.mean >= bound if higher else result.mean <= bound
+    return Gate(
+        f"{label(measure)} is {result.mean:.3f} over {counted(result)} ({required})", passed
+    )
 
 
 def regression_gate(results: Sequence[MeasureResult]) -> Gate:
@@ -120,7 +123,9 @@ def regression_gate(results: Sequence[MeasureResult]) -> Gate:
     worse = [sentence(result) for result in results if result.verdict == "worse"]
     if worse:
         return Gate(f"{len(worse)} measures are significantly worse: {'. '.join(worse)}", False)
-    return Gate("no measure is significantly worse", True)
+    compared = [result.against for result in results if result.against]
+    over = f" over {counted(compared[0])}{power(compared[0])}" if compared else ""
+    return Gate(f"no measure is significantly worse{over}", True)
 
 
 def guard_gates(results: Sequence[MeasureResult], dataset: str, margin: float) -> list[Gate]:
@@ -136,7 +141,7 @@ def guard_gates(results: Sequence[MeasureResult], dataset: str, margin: float) -
         moved = "rose" if fall < 0 else "fell"
         text = (
             f"guard {dataset}: {label(result.measure)} {moved} from {result.against.baseline:.3f} "
-            f"to {result.mean:.3f} (allowed drop {margin:g})"
+            f"to {result.mean:.3f} over {counted(result.against)} (allowed drop {margin:g})"
         )
         gates.append(Gate(text, fall <= margin))
     return gates

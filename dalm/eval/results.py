@@ -74,6 +74,11 @@ class Results:
         """Each query's cluster for the intervals: its document, else the query itself."""
         return [query.group or query.id for query in self.queries]
 
+    @property
+    def names_documents(self) -> bool:
+        """Whether any query shares a document with others, or could."""
+        return any(query.group not in ("", query.id) for query in self.queries)
+
     @cached_property
     def rankings(self) -> list[list[Hit]]:
         """Each query's hits in the order in which they are measured."""

@@ -12,15 +12,17 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dalm import display, distributed
 from dalm.config import EvalRetriever, public
 from dalm.display import cell, show
-from dalm.eval.comparison import FLIPS, LEVEL, SAMPLES, MeasureResult, sentence
+from dalm.eval.comparison import ALPHA, FLIPS, LEVEL, POWER, MeasureResult
 from dalm.eval.judge.verdicts import judge_summary
 from dalm.eval.metrics import BOUNDS, FOUND, is_bound, label
 from dalm.eval.quality_gates import Gate
 from dalm.eval.results import Results
+from dalm.eval.sentences import counted, sentence
 from dalm.eval.significance import Interval
 from dalm.io.evaluation_set import EvaluationSet
 from dalm.progress import Stopwatch
@@ -32,15 +34,21 @@ COLOURS = {"better": "green", "worse": "red", "even": ""}
 
 
 def summary(
-    measures: Sequence[MeasureResult], baseline: Results | None, gates: Sequence[Gate], seed: int
+    measures: Sequence[MeasureResult],
+    baseline: Results | None,
+    gates: Sequence[Gate],
+    findings: Sequence[str],
+    seed: int,
 ) -> dict[str, Any]:
     """Return what results.json holds of the measures, and how their intervals were computed."""
     return {
         "baseline": baseline.name if baseline else None,
         "level": LEVEL,
-        "bootstrap_samples": SAMPLES,
+        "alpha": ALPHA,
+        "power": POWER,
         "sign_flips": FLIPS,
         "seed": seed,
+        "findings": list(findings),
         "measures": [
             {"words": label(each.measure), **asdict(each), "verdict": each.verdict}
             for each in measures
@@ -70,9 +78,12 @@ def run_facts(dataset: EvaluationSet, config: EvalRetriever, watch: Stopwatch) -
 
 
 def print_results(
-    measures: Sequence[MeasureResult], results: Results, baseline: Results | None
+    measures: Sequence[MeasureResult],
+    results: Results,
+    baseline: Results | None,
+    findings: Sequence[str],
 ) -> None:
-    """Print the tables, and the first measures in sentences."""
+    """Print the tables, the first measures in sentences, and what else is worth knowing."""
     show()
     print_table(measures_table(measures, results.name, baseline.name if baseline else None))
     if (bounds := bounds_table(measures)) is not None:
@@ -86,16 +97,23 @@ def print_results(
     if judged := list(judge_summary(results.facts.get("judge"))):
         show()
         show("\n".join(judged))
+    if findings:
+        show()
+        show("\n".join(f"note: {each}" for each in findings))
 
 
 def measures_table(
     results: Sequence[MeasureResult], name: str, baseline: str | None = None
 ) -> Table:
-    """Return a table with a row per measure; with a baseline it is 80 characters wide."""
+    """Return a table with a row per measure; with a baseline it is 80 characters wide.
+
+    Its title says over how many queries and documents the intervals are.
+    """
     headings = ["value", "95 %"]
     if baseline is not None:
         headings += ["baseline", "difference", "95 %", "p (Holm)"]
-    table = _table(f"{name} against {baseline}" if baseline else name, headings)
+    title = f"{name} against {baseline}" if baseline else name
+    table = _table((title, interval_units(results)), headings)
     for result in results:
         if is_bound(result.measure):
             continue
@@ -106,6 +124,17 @@ def measures_table(
             cells += [f"{other.baseline:.3f}", *change, p_value(other.p_holm)]
         table.add_row(*(cell(each, COLOURS[result.verdict]) for each in cells))
     return table
+
+
+def interval_units(results: Sequence[MeasureResult]) -> str:
+    """Return over how many queries and documents the intervals of a table are."""
+    over: dict[str, list[str]] = {}
+    for result in results:
+        if not is_bound(result.measure):
+            over.setdefault(counted(result), []).append(label(result.measure))
+    first, *others = over.items()
+    text = "".join(f"; {', '.join(names)} over {units}" for units, names in others)
+    return f"95 % intervals over {first[0]}{text}"
 
 
 def by_context(results: Sequence[MeasureResult]) -> dict[str, list[MeasureResult | None]]:
@@ -120,7 +149,9 @@ def bounds_table(results: Sequence[MeasureResult]) -> Table | None:
     rows = by_context(results)
     if not rows:
         return None
-    table = _table("answers by passages read", (FOUND, *BOUNDS.values()))
+    first = next(each for row in rows.values() for each in row if each)
+    title = f"answers by passages read, {counted(first)}"
+    table = _table((title,), (FOUND, *BOUNDS.values()))
     for name, row in rows.items():
         table.add_row(cell(label(name)), *(f"{each.mean:.3f}" if each else "" for each in row))
     return table
@@ -144,8 +175,9 @@ def p_value(p: float | None) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _table(title: str, headings: Sequence[str]) -> Table:
-    table = Table(title=cell(title), title_justify="left", box=None, pad_edge=False)
+def _table(titles: Sequence[str], headings: Sequence[str]) -> Table:
+    title = Text("\n").join(map(cell, titles))
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("measure")
     for heading in headings:
         table.add_column(heading, justify="right")

@@ -6,7 +6,7 @@ arXiv:2104.08663).
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dalm.config import Columns
@@ -120,8 +120,13 @@ def _judged(key: str, found: Sequence[tuple[Example, bool | None]], table: str) 
         relevant=dict.fromkeys(gold, 1),
         references=tuple(dict.fromkeys(e.answer for e in examples if e.answer)),
         answerable=marks.pop() if marks else None,
-        group=(first.title or first.id) if first else key,
+        group=_document(first) if first else key,
     )
+
+
+def _document(passage: Passage) -> str:
+    """Return what identifies a passage's document: its name, else its title, else itself."""
+    return passage.document or passage.title or passage.id
 
 
 def _answerable(table: Table, column: str) -> Sequence[bool | None]:
@@ -170,10 +175,14 @@ def _read_beir(folder: Path, split: str, columns: Columns) -> Read:
     _check_ids(file, "query", qrels, queries)
     _check_ids(file, "passage", (p for grades in qrels.values() for p in grades), passages)
     judged = [
-        JudgedQuery(id=each, query=queries[each], relevant=grades, group=each)
-        for each, grades in qrels.items()
+        JudgedQuery(id=each, query=queries[each], relevant=grades) for each, grades in qrels.items()
     ]
-    return judged, passages
+    return [_with_document(each, passages) for each in judged], passages
+
+
+def _with_document(query: JudgedQuery, passages: Mapping[str, Passage]) -> JudgedQuery:
+    """Group a query with those about the same document, that of its best passage."""
+    return replace(query, group=_document(passages[query.gold[0]])) if query.gold else query
 
 
 def _read_beir_table(file: Path, encoding: str | None) -> Table:

@@ -3,9 +3,10 @@ from dataclasses import replace
 import pytest
 
 from dalm.errors import UserError
-from dalm.eval.comparison import changes, compare, sentence
-from dalm.eval.metrics import is_bound, label
-from dalm.eval.significance import bootstrap_intervals, holm, sign_flip_ps
+from dalm.eval.comparison import changes, compare
+from dalm.eval.metrics import is_bound, is_bounded, label
+from dalm.eval.sentences import counted, sentence
+from dalm.eval.significance import detectable_differences, holm, mean_intervals, sign_flip_tests
 from tests.eval.example_results import BASE, TUNED, results
 
 
@@ -13,16 +14,34 @@ def test_lines_hold_what_the_statistics_say():
     recall, ndcg = compare(TUNED, BASE, seed=5)
     values, theirs = TUNED.measures["R@10"], BASE.measures["R@10"]
     assert (recall.measure, recall.mean, recall.count, ndcg.mean) == ("R@10", 0.625, 4, 0.3125)
-    (interval,) = bootstrap_intervals([values], TUNED.groups, seed=5)
+    (interval,) = mean_intervals([values], TUNED.groups, bounded=[True])
     assert recall.interval == pytest.approx(interval)
     gaps = [mine - other for mine, other in zip(values, theirs, strict=True)]
-    (paired,) = bootstrap_intervals([gaps], TUNED.groups, seed=5)
+    (paired,) = sign_flip_tests([gaps], TUNED.groups, seed=5)
     other = recall.against
     assert (other.baseline, other.difference, other.better, other.worse) == (0.25, 0.375, 2, 0)
-    assert other.interval == pytest.approx(paired)
-    assert [other.p] == sign_flip_ps([gaps], TUNED.groups, seed=5)
+    assert (other.p, other.interval) == paired
     assert [other.p_holm, ndcg.against.p_holm] == holm([other.p, ndcg.against.p])
+    assert (recall.count, recall.documents, other.count, other.documents) == (4, 3, 4, 3)
     assert all(line.against is None for line in compare(TUNED))
+
+
+def test_enough_documents_have_an_interval_of_the_difference_and_its_power():
+    mine, theirs = many((1.0,) * 15 + (0.0,) * 5), many((0.0,) * 10 + (1.0,) * 10)
+    (line,) = compare(mine, theirs, seed=5)
+    gaps = [[1.0] * 10 + [0.0] * 5 + [-1.0] * 5]
+    assert line.against.interval == sign_flip_tests(gaps, range(20), seed=5)[0].interval
+    assert [line.against.detectable] == pytest.approx(detectable_differences(gaps, range(20)))
+    assert sentence(line).endswith(
+        f"better on 10, worse on 5 of 20 queries, which could have shown a difference of "
+        f"{line.against.detectable:.3f}"
+    )
+
+
+def many(values, **fields):
+    """Results of as many queries, none of which names a document."""
+    made = results(groups=("",) * len(values), values=values)
+    return replace(made, measures={"R@10": list(values)}, **fields)
 
 
 def test_a_measure_the_baseline_lacks_stands_alone():
@@ -60,7 +79,7 @@ def test_a_query_without_a_value_is_left_out_of_its_measure_alone():
     mine, theirs = results(values=(1.0, None, 0.0, 0.5)), results("b", (0.5, 1.0, None, 0.5))
     (recall, _) = compare(mine, theirs, seed=1)
     assert (recall.mean, recall.count) == (0.5, 3)
-    (interval,) = bootstrap_intervals([[1, 0, 0.5]], "abc", seed=1)
+    (interval,) = mean_intervals([[1, 0, 0.5]], "abc", bounded=[True])
     assert recall.interval == pytest.approx(interval)
     other = recall.against
     assert (other.baseline, other.difference) == (0.5, 0.25)  # over the first and the last
@@ -90,25 +109,59 @@ def test_bounds_are_no_part_of_the_family():
     assert (is_bound("EM[gold]"), label("EM[gold]")) == (True, "EM, gold passage")
 
 
+def test_only_values_between_0_and_1_have_bounds():
+    assert is_bounded("R@10", [0.0, 1.0])
+    assert not is_bounded("NLL[gold]", [0.5])
+    assert is_bounded("someone's", [0.5])
+    assert not is_bounded("someone's", [1.5])
+
+
+def test_a_significant_difference_is_one_whose_interval_excludes_0():
+    losing, winning = many((0.0,) * 6 + (0.5,)), many((1.0,) * 6 + (0.5,))
+    (line,) = compare(winning, losing)
+    assert (line.against.p, line.verdict) == (1 / 32, "better")
+    assert line.against.interval.low > 0
+    assert compare(losing, winning)[0].against.interval.high < 0
+
+
 def test_sentences():
     recall, _ = compare(TUNED, BASE, seed=5)
-    assert sentence(recall).startswith("recall@10 is 0.625, baseline 0.250, not statistically sig")
-    assert sentence(recall).endswith("better on 2 queries, worse on 0")
+    assert sentence(recall) == (
+        "recall@10 is 0.625, baseline 0.250, not statistically significant (adjusted p = 1.000); "
+        "better on 2, worse on 0 of 4 queries of 3 documents, too few to show any difference (p is "
+        "at least 0.25)"
+    )
     same, _ = compare(TUNED, TUNED)
-    assert sentence(same) == "recall@10 is 0.625 for both systems on every query"
+    assert sentence(same) == (
+        "recall@10 is 0.625 for both systems on every query (4 queries of 3 documents)"
+    )
     alone, _ = compare(TUNED, seed=5)
     low, high = alone.interval
     assert sentence(alone) == (
-        f"recall@10 is 0.625 (95 % interval {low:.3f} to {high:.3f}) over 4 queries"
+        f"recall@10 is 0.625 (95 % interval {low:.3f} to {high:.3f}) over 4 queries of 3 documents"
     )
-    groups = tuple(map(str, range(20)))
-    rose, _ = compare(
-        results(groups=groups, values=(1.0,) * 19 + (0.0,)),
-        results("b", groups=groups, values=(0.0,) * 19 + (1.0,)),
-    )
+    (rose,) = compare(many((1.0,) * 19 + (0.0,)), many((0.0,) * 19 + (1.0,)))
     assert rose.verdict == "better"
     assert sentence(rose).startswith("recall@10 rose from 0.050 to 0.950 (95 % interval of the ")
-    assert sentence(rose).endswith("better on 19 queries, worse on 1")
+    assert sentence(rose).endswith("better on 19, worse on 1 of 20 queries")
+
+
+def test_what_only_the_adjustment_takes_away_is_said():
+    mine = many((1.0,) * 6 + (0.5,))
+    made = {"R@1": [1.0] * 6 + [0.5], "R@5": [0.5] * 7, "R@10": [0.5] * 7}
+    other = many(
+        (0.0,) * 6 + (0.5,),
+    )
+    base = {"R@1": [0.0] * 6 + [0.5], "R@5": [0.5] * 7, "R@10": [0.5] * 7}
+    line, *_ = compare(replace(mine, measures=made), replace(other, measures=base))
+    assert (line.against.p, line.against.p_holm, line.verdict) == (1 / 32, 3 / 32, "even")
+    assert "not statistically significant once adjusted for the number of" in sentence(line)
+
+
+def test_queries_without_documents_count_for_themselves():
+    (line,) = compare(many((0.5, 0.75)))
+    assert (counted(line), line.documents) == ("2 queries", None)
+    assert counted(compare(results(groups="a", values=(1.0,)))[0]) == "1 query of 1 document"
 
 
 def test_changes_stand_worst_first():

@@ -108,7 +108,10 @@ def test_one_entry_is_enough_for_a_new_metric(monkeypatch):
     measures = compare(mine, base)
     assert [each.verdict for each in measures] == ["even", "better"]
     (gate,) = threshold_gates(measures, {"words": 2.0})
-    assert (gate.passed, gate.text) == (True, "answer length is 2.000 (maximum 2)")
+    assert (gate.passed, gate.text) == (
+        True,
+        "answer length is 2.000 over 8 queries of 8 documents (maximum 2)",
+    )
     page = render(Report(systems=[mine], measures=[measures], baseline=base))
     assert '<span class="name">answer length</span>' in page
     assert table_data([mine], base)["measures"]["words"] == {

@@ -32,7 +32,7 @@ def test_a_mean_is_held_to_its_least():
     lines = compare(TUNED)
     passed, failed = (threshold_gates(lines, {"R@10": bound})[0] for bound in (0.625, 0.626))
     assert (passed.passed, failed.passed) == (True, False)
-    assert failed.text == "recall@10 is 0.625 (minimum 0.626)"
+    assert failed.text == "recall@10 is 0.625 over 4 queries of 3 documents (minimum 0.626)"
     (missing,) = threshold_gates(lines, {"abstention": 0.1})
     assert not missing.passed
     assert missing.text == "abstention was not measured (minimum 0.1)"
@@ -57,7 +57,10 @@ def test_a_threshold_on_what_will_not_be_measured_is_refused(measure, answers, r
 def test_nll_is_held_to_its_most():
     lines = compare(results(measures={"NLL": [2.0] * 4}))
     assert threshold_gates(lines, {"NLL": 2.0})[0].passed
-    assert threshold_gates(lines, {"NLL": 2.0})[0].text == "NLL is 2.000 (maximum 2)"
+    assert (
+        threshold_gates(lines, {"NLL": 2.0})[0].text
+        == "NLL is 2.000 over 4 queries of 3 documents (maximum 2)"
+    )
     assert not threshold_gates(lines, {"NLL": 1.9})[0].passed
 
 
@@ -69,7 +72,12 @@ def test_a_regression_is_a_fall_beyond_chance():
     assert not fell.passed
     assert "recall@10 fell from 0.950 to 0.050" in fell.text
     assert regression_gate(compare(high, low)).passed
-    assert regression_gate(compare(BASE, TUNED)).passed  # four queries prove nothing
+    few = regression_gate(compare(BASE, TUNED))
+    assert few.passed
+    assert few.text == (
+        "no measure is significantly worse over 4 queries of 3 documents, too few to show any "
+        "difference (p is at least 0.25)"
+    )
 
 
 def test_the_guard_may_fall_by_its_margin():
@@ -77,7 +85,10 @@ def test_the_guard_may_fall_by_its_margin():
     assert [gate.passed for gate in guard_gates(fell, "general", 0.374)] == [False]
     (gate,) = guard_gates(fell, "general", 0.376)
     assert gate.passed
-    assert gate.text == ("guard general: recall@10 fell from 0.625 to 0.250 (allowed drop 0.376)")
+    assert gate.text == (
+        "guard general: recall@10 fell from 0.625 to 0.250 over 4 queries of 3 documents (allowed "
+        "drop 0.376)"
+    )
     assert [gate.passed for gate in guard_gates(rose, "general", 0)] == [True]
 
 

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from dalm.eval.comparison import compare
-from dalm.eval.summary import bounds_table, measures_table, print_table
+from dalm.eval.summary import bounds_table, interval_units, measures_table, print_table
 from tests.eval.example_results import BASE, TUNED, results
 
 
@@ -19,10 +19,11 @@ def test_the_table_at_eighty_characters():
         80, measures_table(compare(TUNED, BASE), "tuned [bold]model", "base")
     ).splitlines()
     assert lines[0].strip() == "tuned [bold]model against base"
-    assert lines[1].split() == "measure value 95 % baseline difference 95 % p (Holm)".split()
-    assert len(lines) == 4
-    assert lines[2].split()[:2] == ["recall@10", "0.625"]
-    assert "0.250      +0.375" in lines[2]
+    assert lines[1].strip() == "95 % intervals over 4 queries of 3 documents"
+    assert lines[2].split() == "measure value 95 % baseline difference 95 % p (Holm)".split()
+    assert len(lines) == 5
+    assert lines[3].split()[:2] == ["recall@10", "0.625"]
+    assert "0.250      +0.375" in lines[3]
     assert max(map(len, lines)) <= 80
 
 
@@ -39,7 +40,7 @@ def test_plain_text_away_from_a_terminal(capsys, monkeypatch):
     text = capsys.readouterr().out
     assert "\x1b" not in text
     assert text.isascii()
-    assert text.splitlines()[1].split() == ["measure", "value", "95", "%"]
+    assert text.splitlines()[2].split() == ["measure", "value", "95", "%"]
     assert "\x1b" in printed(80, measures_table(compare(TUNED), "tuned"), force_terminal=True)
 
 
@@ -52,3 +53,10 @@ def test_bounds_stand_beside_each_other():
     assert text.splitlines()[1].split()[:3] == ["measure", "found", "passages"]
     assert text.splitlines()[2].split() == ["EM", "0.500", "0.750", "0.250"]
     assert "[" not in printed(80, measures_table(lines, "x"))
+
+
+def test_measures_of_fewer_queries_are_named():
+    made = compare(results(measures={"EM": [1.0, 0.0, 1.0, 1.0], "NLL": [1.0, None, None, 2.0]}))
+    assert interval_units(made) == (
+        "95 % intervals over 4 queries of 3 documents; NLL over 2 queries of 2 documents"
+    )

@@ -11,9 +11,9 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from dalm.eval.comparison import LEVEL, SAMPLES, MeasureResult
+from dalm.eval.comparison import LEVEL, MeasureResult
 from dalm.eval.results import Results
-from dalm.eval.significance import Interval, bootstrap_intervals
+from dalm.eval.significance import Interval, mean_intervals
 from dalm.training.metrics_log import CLOCK
 
 DEPTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000)
@@ -54,8 +54,8 @@ def depth_of(systems: Sequence[Results]) -> int:
     return max((len(hits) for results in systems for hits in results.hits), default=0)
 
 
-def recall_over_k(results: Results, depth: int, *, seed: int | None = None) -> Curve:
-    """Return mean recall@k for k ≤ `depth`; with a seed, also its interval at each k.
+def recall_over_k(results: Results, depth: int, *, with_band: bool = False) -> Curve:
+    """Return mean recall@k for k ≤ `depth`; `with_band` also its interval at each k.
 
     Queries without a relevant passage are left out, as they are of `R@k`.
     """
@@ -71,8 +71,8 @@ def recall_over_k(results: Results, depth: int, *, seed: int | None = None) -> C
     columns = list(zip(*rows, strict=True))
     groups = [results.groups[i] for i in judged]
     band: Sequence[Interval] = ()
-    if seed is not None and len(set(groups)) > 1:
-        band = bootstrap_intervals(columns, groups, seed=seed, samples=SAMPLES, level=LEVEL)
+    if with_band and len(set(groups)) > 1:
+        band = mean_intervals(columns, groups, bounded=[True] * len(columns), level=LEVEL)
     return Curve(results.name, depths, [sum(column) / len(rows) for column in columns], band)
 
 

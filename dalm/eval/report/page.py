@@ -12,31 +12,31 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from dalm import artifacts, file_reading
-from dalm.eval.comparison import MeasureResult, sentence
+from dalm.eval.comparison import MeasureResult
 from dalm.eval.judge.verdicts import judge_summary
 from dalm.eval.metrics import BOUNDS, FOUND, is_bound, label, metric_of
 from dalm.eval.quality_gates import Gate
 from dalm.eval.report import charts, query_table
 from dalm.eval.results import Results
-from dalm.eval.summary import by_context, p_value
+from dalm.eval.sentences import counted, sentence
+from dalm.eval.summary import by_context, interval_units, p_value
 
 logger = logging.getLogger(__name__)
-
-SEED = 0
-"""Seed of the bootstrap behind the confidence band of the recall curve."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """The content of the page: systems with their measures, compared with a baseline if any.
 
-    `training` holds the logs of the runs that trained the models, by folder.
+    `findings` are those of each system. `training` holds the logs of the runs that trained the
+    models, by folder.
     """
 
     systems: Sequence[Results]
     measures: Sequence[Sequence[MeasureResult]]
     baseline: Results | None = None
     gates: Sequence[Gate] = ()
+    findings: Sequence[Sequence[str]] = ()
     training: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
     @property
@@ -76,7 +76,7 @@ def render(report: Report) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals |= {"label": label, "p_value": p_value}
+    environment.globals |= {"label": label, "p_value": p_value, "counted": counted}
     template = environment.from_string((folder / "page.html").read_text("utf-8"))
     return template.render(
         **_parts(report),
@@ -94,8 +94,13 @@ def _parts(report: Report) -> dict[str, Any]:
         "legend": [(charts.colour(index), r.name) for index, r in report.all_systems],
         "baseline": report.baseline,
         "compared": [
-            _compared(results, measures)
-            for results, measures in zip(report.systems, report.measures, strict=True)
+            {**_compared(results, measures), "findings": findings}
+            for results, measures, findings in zip(
+                report.systems,
+                report.measures,
+                report.findings or [()] * len(report.systems),
+                strict=True,
+            )
         ],
         "gates": report.gates,
         "charts": _charts(report),
@@ -128,6 +133,7 @@ def _compared(results: Results, measures: Sequence[MeasureResult]) -> dict[str, 
         "judge": list(judge_summary(results.facts.get("judge"))),
         "by_context": by_context(measures),
         "contexts": [FOUND, *BOUNDS.values()],
+        "units": interval_units(measures),
     }
 
 
@@ -140,7 +146,7 @@ def _charts(report: Report) -> dict[str, Markup]:
     systems = report.all_systems
     depth = charts.depth_of([results for _, results in systems])
     curves = [
-        (index, charts.recall_over_k(results, depth, seed=SEED if index == 1 else None))
+        (index, charts.recall_over_k(results, depth, with_band=index == 1))
         for index, results in systems
     ]
     if not depth or not curves[0][1].xs:

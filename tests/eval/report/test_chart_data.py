@@ -35,7 +35,7 @@ def test_recall_over_k_is_the_measure_at_every_k(found):
 
 
 def test_the_band_encloses_the_curve(found):
-    curve = recall_over_k(found, 4, seed=1)
+    curve = recall_over_k(found, 4, with_band=True)
     assert len(curve.band) == 4
     assert all(band.low <= y <= band.high for y, band in zip(curve.ys, curve.band, strict=True))
     assert not recall_over_k(replace(found, queries=found.queries), 4).band
@@ -43,7 +43,7 @@ def test_the_band_encloses_the_curve(found):
 
 def test_nothing_judged_is_no_curve(found):
     unjudged = ranked(*[(1, 2)] * 4, relevant=({}, {}, {}, {}))
-    assert recall_over_k(unjudged, 2, seed=1).xs == []
+    assert recall_over_k(unjudged, 2, with_band=True).xs == []
 
 
 def test_every_judged_query_is_counted_at_one_rank(found):

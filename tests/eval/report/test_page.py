@@ -142,3 +142,12 @@ def test_a_damaged_log_is_left_out_of_the_report(model, caplog):
     assert training_logs((str(model),)) == {}
     assert "metrics.jsonl, line 2 is damaged" in caplog.text
     assert "the report leaves it out" in caplog.text
+
+
+def test_units_and_findings_are_on_the_page(report):
+    noted = replace(report, findings=[["2 of 4 answers are empty (50%)"]])
+    text = " ".join(Tags(render(noted)).text.split())
+    assert "Note 2 of 4 answers are empty (50%)." in text
+    assert "95 % intervals over 4 queries of 3 documents." in text
+    cells = re.findall(r"<td>(.*?)</td>", render(report))
+    assert cells[2:4] == ["4", "3"]
