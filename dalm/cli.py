@@ -1,5 +1,6 @@
 """Run the `dalm` command line and report user errors in one line."""
 
+import errno
 import logging
 import os
 import sys
@@ -32,6 +33,13 @@ for _position, (_name, _path) in enumerate(dalm.COMMANDS.items()):
 def version() -> None:
     """Print the version."""
     print(dalm.__version__)
+
+
+_SURROUNDINGS = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE),
+}
+"""What the operating system refuses because of the path, the rights or the disk: no bug here."""
 
 
 def import_commands() -> None:
@@ -71,6 +79,7 @@ def run(application: App, arguments: Sequence[str]) -> int:
     """Run a command and return its exit code; a user error is one line on stderr and code 2."""
     _quiet()
     try:
+        _check_arguments(arguments)
         tokens, config = _split_config(list(arguments))
         if application is app and tokens[:1] in ([], ["--help"], ["-h"]):
             import_commands()
@@ -84,12 +93,23 @@ def run(application: App, arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # whoever read the output has enough of it, as `head` has
         display.drop_output()
         return 128 + 13
+    except OSError as error:
+        if error.errno not in _SURROUNDINGS:
+            raise
+        named = f"{error.filename}: " if error.filename else ""
+        return _report(f"{named}{error.strerror}; check the path and the rights", 2)
     except Exception as error:
         code = getattr(error, "exit_code", None)
         if code is None:
             raise
         return _report(str(error), code)
     return 0
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        if "\0" in argument:
+            raise UserError(f"{argument}: a NUL character, which no path or name can hold")
 
 
 def _split_config(arguments: list[str]) -> tuple[list[str], str | None]:
@@ -116,6 +136,7 @@ def _read_config(path: str) -> Dict:
     if not isinstance(found, dict):
         kind = type(found).__name__
         raise UserError(f"--config {path}: a {kind}; write one option per line, such as `seed: 1`")
+    _check_arguments([str(value) for value in found.values()])
     options = {str(name): value for name, value in found.items()}
     return Dict(options, source=path, use_commands_as_keys=False)
 

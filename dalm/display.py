@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (20, 1_000)
 """Narrowest and widest terminal that help and tables are fitted to; others count as 80 columns."""
+LONGEST_WORD = 300
 # C0 and C1 controls, separators of lines, controls of the writing direction, annotations, tags, and
 # surrogates, which stand for bytes of arguments and file names that aren't UTF-8.
 _CONTROLS = re.compile(
@@ -56,9 +57,14 @@ def show(text: str = "") -> None:
 
 def show_error(message: str) -> None:
     """Print an error as one line on stderr."""
-    line = visible(redacted(" ".join(message.split())))
+    line = visible(redacted(" ".join(map(_shortened, message.split()))))
     with suppress(OSError, ValueError):  # stderr is closed, or its disk is full
         print(f"dalm: {line}", file=sys.stderr, flush=True)
+
+
+def _shortened(word: str) -> str:
+    """Cut the middle of a word that would fill the screen: a value that was read from a file."""
+    return word if len(word) <= LONGEST_WORD else f"{word[:200]}…{word[-50:]}"
 
 
 def console() -> "Console":

@@ -5,6 +5,7 @@ Any of them may be cut short, overwritten, or something else than a file.
 
 import json
 import math
+import os
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,11 @@ _BROKEN = (ValueError, TypeError, LookupError, AttributeError, RecursionError, O
 
 class DamagedError(UserError):
     """Report a file that this package wrote and that is no longer what it wrote."""
+
+
+def user_path(name: str | Path) -> Path:
+    """Return the path that a user named; `~` is the home folder, where there is one."""
+    return Path(os.path.expanduser(name))  # noqa: PTH111 - pathlib's raises for an unknown user
 
 
 # Texts and their formats

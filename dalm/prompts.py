@@ -17,6 +17,7 @@ from typing import Any
 
 from dalm import artifacts, file_reading
 from dalm.errors import UserError
+from dalm.file_reading import user_path
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ def read_prompt(file: str | Path) -> PromptTemplate:
         UserError: no such file, not UTF-8, not YAML, or not a template's fields.
     """
     try:
-        content = file_reading.read_yaml(Path(file).expanduser(), _REMEDY)
+        content = file_reading.read_yaml(user_path(file), _REMEDY)
     except file_reading.DamagedError as error:
         raise UserError(f"--prompt: {error}") from error
     return template_from(content, f"--prompt {file}")

@@ -15,8 +15,8 @@ _RULES = tuple(
     (re.compile(pattern, re.IGNORECASE if ignore_case else 0), replacement)
     for pattern, replacement, ignore_case in (
         # scheme://user:password@host, also where the password has a slash in it
-        (r"(://)[^\s/?#]*@", rf"\1{MASK}@", False),
-        (r"(://)[^\s/?#:@]*:(?!\d+(?:[/?#\s]|$))[^\s@]*@", rf"\1{MASK}@", False),
+        (r"(:/+)[^\s/?#]*@", rf"\1{MASK}@", False),
+        (r"(:/+)[^\s/?#:@]*:(?!\d+(?:[/?#\s]|$))[^\s@]*@", rf"\1{MASK}@", False),
         # user:password@host
         (r"(?<![\w/.:@-])[\w.+-]+:[^\s/@]+@(?=[\w\[])", f"{MASK}@", False),
         # ?api_key=..., /token/... in addresses; token=... and "api_key": "..." in texts

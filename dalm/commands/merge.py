@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from dalm.config import Merge, check
 from dalm.errors import UserError
+from dalm.file_reading import user_path
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ def merge(adapter: str, settings: Annotated[Merge, Parameter(name="*")]) -> None
     from dalm.training import model_card
 
     check(settings)
-    tuned, output = Path(adapter).expanduser(), Path(settings.output_dir).expanduser()
+    tuned, output = user_path(adapter), user_path(settings.output_dir)
     role = model_merging.role_of(tuned)
     _check_output(output, tuned, settings.overwrite_output_dir)
     base = model_merging.base_of(tuned, settings.base, settings.weight)

@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from dalm.config import MineNegatives, check
 from dalm.errors import UserError
+from dalm.file_reading import user_path
 
 
 def mine_negatives(
@@ -70,6 +71,6 @@ def _check(settings: MineNegatives) -> Path:
             "swap them"
         )
     check_model_name(settings.retriever_name_or_path, "retriever")
-    output = Path(settings.output).expanduser()
+    output = user_path(settings.output)
     check_output_file(output, settings.overwrite_output)
     return output

@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from dalm.config import QaGen, check
 from dalm.errors import UserError
+from dalm.file_reading import user_path
 
 DEFAULTS = QaGen()
 
@@ -53,7 +54,7 @@ def _checked(settings: QaGen) -> Path:
     from dalm.synth.pairs import check_results
 
     check(settings)
-    folder = Path(settings.output_dir).expanduser()
+    folder = user_path(settings.output_dir)
     if settings.backend == "transformers" and not settings.generator_name_or_path:
         raise UserError("--backend transformers needs --model, a folder or a name on the hub")
     if settings.dry_run and settings.limit:

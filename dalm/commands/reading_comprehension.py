@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from dalm.config import ReadingComprehension, check
 from dalm.errors import UserError
+from dalm.file_reading import user_path
 
 
 def reading_comprehension(
@@ -56,6 +57,6 @@ def _checked(settings: ReadingComprehension) -> Path:
     check(settings)
     if not settings.patterns and settings.questions is None:
         raise UserError("--no-patterns leaves no exercises; name a table of --questions")
-    output = Path(settings.output).expanduser()
+    output = user_path(settings.output)
     check_output_file(output, settings.overwrite_output)
     return output

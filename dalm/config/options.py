@@ -76,7 +76,7 @@ def public(settings: object, **required: object) -> dict[str, object]:
 
 
 def check(settings: object) -> None:
-    """Refuse numbers out of bounds and options without effect.
+    """Refuse numbers out of bounds, empty names, and options without effect.
 
     Raises:
         UserError: names the option, the value and the bound, or what it needs.
@@ -86,6 +86,8 @@ def check(settings: object) -> None:
         value = getattr(settings, f.name)
         if isinstance(value, int | float) and f.metadata:
             _check_bounds(f, value)
+        elif not f.name.endswith(("_column", "_prompt")):
+            _check_blank(f.name, value)
     for f in fields(settings):
         if getattr(settings, f.name) != f.default:
             _check_needs(f, settings)
@@ -100,6 +102,13 @@ def _check_bounds(f: Field[Any], value: float) -> None:
         raise UserError(f"{option}: must be a number of at least {least}")
     if most is not None and value > most:
         raise UserError(f"{option}: must be at most {most}")
+
+
+def _check_blank(name: str, value: object) -> None:
+    """Refuse an empty name or path: as a path it would be the working directory."""
+    values = value if isinstance(value, list | tuple) else [value]
+    if any(isinstance(each, str) and not each.strip() for each in values):
+        raise UserError(f"{spelled(name)} is empty; name something, or leave it out")
 
 
 def _check_needs(f: Field[Any], settings: object) -> None:

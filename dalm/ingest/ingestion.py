@@ -1,6 +1,7 @@
 """Load files and split them into passages, in order, on several processes, in bounded memory."""
 
 import json
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -35,6 +36,12 @@ def check_settings(settings: Passages) -> None:
     if settings.max_tokens is None and settings.min_words > settings.max_words:
         raise UserError(
             f"--min-words {settings.min_words}: must be at most --max-words {settings.max_words}"
+        )
+    cpus = os.cpu_count() or 1
+    if settings.processes > max(8, 4 * cpus):
+        raise UserError(
+            f"--processes {settings.processes}: this machine has {cpus} CPUs; a number up to that "
+            "is fastest"
         )
     check_encoding(settings.encoding)
 

@@ -12,6 +12,7 @@ from dalm import artifacts, file_reading, progress
 from dalm.config import Passages
 from dalm.display import visible
 from dalm.errors import UserError
+from dalm.file_reading import user_path
 from dalm.ingest.ingestion import BatchResult
 from dalm.ingest.loaders.loader import Skipped
 from dalm.ingest.near_duplicates import NearDuplicateFilter, signatures
@@ -47,7 +48,7 @@ class OutputFiles:
         Raises:
             UserError: it is not a .jsonl file, or can't be written.
         """
-        path = Path(settings.output).expanduser()
+        path = user_path(settings.output)
         if path.suffix.lower() != ".jsonl":
             raise UserError(f"--output {path}: name a file that ends in .jsonl")
         artifacts.check_file("--output", path, True, "--overwrite-output")

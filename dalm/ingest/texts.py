@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dalm.errors import UserError
+from dalm.file_reading import user_path
 from dalm.ingest.loaders import find_files, read_documents
 from dalm.ingest.loaders.loader import LoaderOptions, Skipped
 from dalm.io.cell_values import CellError, cell_text, values_at
@@ -38,9 +39,9 @@ def read_texts(
     """
     check_encoding(encoding)
     options = LoaderOptions(text_column, title_column, encoding or "utf-8")
-    path = Path(source).expanduser()
+    path = user_path(source)
     unread: list[Skipped] = []
-    is_files = path.is_file() or _is_folder_of_documents(path)
+    is_files = path.is_file() or (source.strip() and _is_folder_of_documents(path))
     found = (_of_files if is_files else _of_dataset)(source, options, unread)
     distinct: dict[str, Passage] = {}
     repeated = 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dalm.errors import UserError, one_line
+from dalm.file_reading import user_path
 from dalm.io.cell_values import CellError, cell_text, value_at
 from dalm.io.table_files import READERS, Row, Rows, Unit, check_columns, kind, read_rows
 from dalm.io.text_lines import check_encoding
@@ -95,8 +96,10 @@ def read_table(source: str | Path, *, encoding: str | None = None) -> Table:
 
     Raises UserError when the source is missing, of another kind, broken or empty.
     """
-    path = Path(source).expanduser()
     check_encoding(encoding)
+    if "://" in str(source):
+        raise UserError(f"{source}: an address, not a file; download it and name the file")
+    path = user_path(source)
     if path.is_dir() and str(source).strip():
         table = _read_saved(path)
     elif path.is_file():

@@ -52,7 +52,7 @@ def check_encoding(encoding: str | None) -> None:
     """
     try:
         "".encode(encoding or "utf-8")
-    except LookupError:
+    except (LookupError, ValueError):
         raise UserError(f"--encoding {encoding}: unknown; use utf-8 or cp1252, say") from None
 
 

@@ -14,6 +14,8 @@ import torch
 import transformers
 from huggingface_hub import try_to_load_from_cache
 
+from dalm.file_reading import user_path
+
 LFS_POINTER = b"version https://git-lfs.github.com"
 _WEIGHTS = (".safetensors", ".bin", ".pt")
 REMOTE_CODE = (
@@ -106,7 +108,7 @@ _EXPLANATIONS = (
 
 def folder_of(name: str) -> Path | None:
     """Return the folder of a model's files, here or in the hub's cache; None: there is none."""
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.is_dir():
         return path
     try:

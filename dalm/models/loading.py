@@ -18,6 +18,7 @@ from transformers.utils import find_adapter_config_file
 from transformers.utils import logging as transformers_logging
 
 from dalm.errors import UserError
+from dalm.file_reading import user_path
 from dalm.models import load_errors
 
 logger = logging.getLogger(__name__)
@@ -169,7 +170,7 @@ def check_model_name(name: str, role: str) -> None:
     Raises:
         UserError: an empty name, a file, or a folder without a model in it.
     """
-    path = Path(name).expanduser()
+    path = user_path(name)
     if not name.strip():
         raise UserError(f"the {role}'s name is empty; give a folder or a hub name")
     if path.is_file():
@@ -189,10 +190,14 @@ def check_model_is_there(name: str, role: str) -> None:
         UserError: as `check_model_name`, or the hub has no such model or is unreachable.
     """
     check_model_name(name, role)
-    if Path(name).expanduser().is_dir():
+    if user_path(name).is_dir():
         return
-    if not any(isinstance(try_to_load_from_cache(name, file), str) for file in _CONFIGS):
-        loaded(lambda: HfApi().model_info(name), name, role)
+
+    def find() -> None:
+        if not any(isinstance(try_to_load_from_cache(name, file), str) for file in _CONFIGS):
+            HfApi().model_info(name)
+
+    loaded(find, name, role)
 
 
 def has_adapter(folder: str | Path) -> bool:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dalm import artifacts
 from dalm.errors import UserError
+from dalm.file_reading import user_path
 from dalm.models.loading import hash_weights
 from dalm.models.retriever import Retriever
 
@@ -46,7 +47,7 @@ def folder_of(cache: bool, folder: str | None) -> Path | None:
         return None
     if folder and Path(folder).is_file():
         raise UserError(f"--cache-dir {folder}: a file; name a folder")
-    return Path(folder).expanduser() if folder else default_folder()
+    return user_path(folder) if folder else default_folder()
 
 
 def encode_passages_cached(

@@ -10,10 +10,10 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, get_args
 
 from dalm.errors import UserError
+from dalm.file_reading import user_path
 from dalm.ingest.words import sentence_starts, split_words
 from dalm.records import Passage
 from dalm.synth.question_forms import BACK_REFERENCE, CAUSAL, ENGLISH_END, is_whole
@@ -209,7 +209,7 @@ def _general_words(source: str, trust_remote_code: bool) -> frozenset[str]:
     Raises:
         UserError: neither a file nor a tokenizer.
     """
-    path = Path(source).expanduser()
+    path = user_path(source)
     if path.is_file():
         try:
             return frozenset(plain_words(path.read_text(encoding="utf-8")))

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path, PurePath
 
 from dalm.errors import UserError, one_line
+from dalm.file_reading import user_path
 from dalm.ingest.loaders.docx import DOCX
 from dalm.ingest.loaders.html import HTML
 from dalm.ingest.loaders.loader import (
@@ -91,8 +92,8 @@ def find_files(
     files: dict[Path, File] = {}
     skipped: list[Skipped] = []
     for name in names:
-        root = Path(name).expanduser()
-        if not root.exists():
+        root = user_path(name)
+        if not name.strip() or not root.exists():
             raise UserError(f"no file or folder {name!r}; check the path")
         for path in sorted(_walk(root, skipped)) if root.is_dir() else [root]:
             if path.absolute() in excluded or path.absolute() in files:
