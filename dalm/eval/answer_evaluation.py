@@ -10,7 +10,8 @@ import numpy as np
 
 from dalm import distributed
 from dalm.eval.answer_metrics import without_citations
-from dalm.eval.metrics import BOUNDS, Column, metrics_that_need, score_answers
+from dalm.eval.answers import score_answers
+from dalm.eval.metrics import BOUNDS, Column, metrics_that_need
 from dalm.eval.results import Results
 from dalm.io.evaluation_set import EvaluationSet
 from dalm.models.batching import by_length

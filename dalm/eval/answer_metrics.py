@@ -3,18 +3,35 @@
 Exact match and token F1 are those of SQuAD's official script: Rajpurkar et al., 2016
 (arXiv:1606.05250) and 2018 (1806.03822), with the second's rule for empty answers. With several
 references the best one counts. `dalm.eval.metrics` lists the metrics.
+
+In scripts without blanks between words a token is a character, as in the official scripts of
+CMRC 2018 (Cui et al., 2019, arXiv:1810.07366) and MLQA (Lewis et al., 2020, arXiv:1910.07475) for
+Chinese and in JaQuAD (So et al., 2022, arXiv:2202.01764) for Japanese; in Thai, Lao, Burmese and
+Khmer one with its vowel signs and tone marks. Words in other scripts beside them stay words.
 """
 
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from dalm.ingest.words import CJK
 from dalm.records import Hit
 
 PUNCTUATION = str.maketrans("", "", string.punctuation)  # ASCII only, as in the official script
 ARTICLES = re.compile(r"\b(a|an|the)\b")
-WORD = re.compile(r"\w+")
+_MARKS = "".join(
+    c
+    for c in map(chr, (*range(0x591, 0x3100), *range(0xA800, 0xAC00)))
+    if unicodedata.category(c) in ("Mn", "Mc")
+)
+"""Vowel signs and tone marks, which Python's \\w lacks; without the accents on Latin letters."""
+_UNSPACED = rf"\u0e00-\u0eff\u1000-\u109f\ua9e0-\ua9ff\uaa60-\uaa7f\u1780-\u17ff{CJK}"
+_UNSPACED_TEXT = re.compile(rf"[{_UNSPACED}\u3000-\u303f\uff00-\uffef]")  # or full-width signs
+_CHARACTER = rf"[{_UNSPACED}][{_MARKS}]*"
+_TOKEN = re.compile(rf"{_CHARACTER}|[^\s{_UNSPACED}]+")
+WORD = re.compile(rf"(?=\w){_CHARACTER}|(?:(?![{_UNSPACED}])[\w{_MARKS}])+")
 ABSTENTION = re.compile(
     r"\b(do(es)? not|don[’']?t|doesn[’']?t|did not|didn[’']?t|is not|isn[’']?t|are not|aren[’']?t"
     r"|cannot|can not|can[’']?t|could not|couldn[’']?t) "
@@ -27,13 +44,27 @@ ABSTENTION = re.compile(
 """Phrases with which models decline to answer; English."""
 LONGEST_ABSTENTION = 40
 """Maximum number of words of an abstention: a longer answer has some content."""
-_MARK = re.compile(r"\s*\[\s*(\d+(?:\s*[,;]\s*\d+)*)\s*\]")
-"""A citation such as ` [1, 3]`."""
+_MARK = re.compile(r"\s*[\[［【]\s*(\d+(?:\s*[,;，；、]\s*\d+)*)\s*[\]］】]")
+"""A citation such as ` [1, 3]` or `【1】`."""
 
 
 def normalise_answer(text: str) -> str:
-    """Return the text in lower case, without punctuation, articles and superfluous white space."""
-    return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
+    """Return the text in lower case, without punctuation, articles and superfluous white space.
+
+    With a letter of a script without blanks, or a full-width sign, its tokens are joined by blanks,
+    after NFKC and without any of Unicode's punctuation: `北京。` and `北 京` are both `北 京`.
+    """
+    if text.isascii() or not _UNSPACED_TEXT.search(text):
+        return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
+    plain = unicodedata.normalize("NFKC", text).lower().translate(PUNCTUATION)
+    kept = "".join(filter(_is_no_punctuation, plain))
+    return " ".join(_TOKEN.findall(ARTICLES.sub(" ", kept)))
+
+
+def _is_no_punctuation(character: str) -> bool:
+    """Return whether a character counts; the zero-width ones between words of Thai don't, too."""
+    category = unicodedata.category(character)
+    return category[0] != "P" and category != "Cf"
 
 
 def exact_match(prediction: str, references: Sequence[str]) -> float:
@@ -60,6 +91,8 @@ def containment(prediction: str, references: Sequence[str]) -> float:
 
 def rouge_l(prediction: str, references: Sequence[str]) -> float:
     """Return ROUGE-L: F1 of the longest common subsequence of words, in lower case, unstemmed.
+
+    Words are runs of letters and digits, or characters in scripts without blanks.
 
     F = 2 LCS / (words of the prediction + words of the reference). Lin, 2004, ACL W04-1013, at
     β = 1. If either side has no word, 1 if both have none, else 0.
@@ -112,10 +145,16 @@ def _contains(mine: str, gold: str) -> float:
 
 
 def _rouge_l(prediction: str, reference: str) -> float:
-    mine, gold = WORD.findall(prediction.lower()), WORD.findall(reference.lower())
+    mine, gold = _words(prediction), _words(reference)
     if not mine or not gold:
         return float(mine == gold)
     return 2 * _common(mine, gold) / (len(mine) + len(gold))
+
+
+def _words(text: str) -> list[str]:
+    if _UNSPACED_TEXT.search(text):
+        text = unicodedata.normalize("NFKC", text)
+    return WORD.findall(text.lower())
 
 
 def _common(mine: Sequence[str], gold: Sequence[str]) -> int:

@@ -188,20 +188,6 @@ def label(measure: str) -> str:
 # Values
 
 
-def score_answers(
-    metrics: Iterable[Metric],
-    answers: Sequence[str],
-    queries: Sequence[JudgedQuery],
-    hits: Sequence[Sequence[Hit]],
-) -> dict[str, Column]:
-    """Return the column of each metric that has a `score`; `hits` are the passages in each prompt.
-
-    Raises ValueError if the lengths differ.
-    """
-    rows = list(zip(answers, queries, hits, strict=True))
-    return {m.name: [m.score(*row) for row in rows] for m in metrics if m.score is not None}
-
-
 def means(values: Mapping[str, Sequence[float | None]]) -> dict[str, float]:
     """Return each metric's mean over the queries for which it is defined; NaN for none."""
     return {name: mean(column) for name, column in values.items()}

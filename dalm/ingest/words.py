@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 WORD_LENGTH = 100  # characters; a longer run counts as several words, so that it can be split
 
-_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_CJK_CHARACTER = re.compile(rf"[{_CJK}]")
+CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_CJK_CHARACTER = re.compile(rf"[{CJK}]")
 _WRITTEN_WORD = re.compile(rf"\S{{1,{WORD_LENGTH}}}")
-_WRITTEN_WORD_OR_CJK = re.compile(rf"[{_CJK}]|[^\s{_CJK}]{{1,{WORD_LENGTH}}}")
+_WRITTEN_WORD_OR_CJK = re.compile(rf"[{CJK}]|[^\s{CJK}]{{1,{WORD_LENGTH}}}")
 
 # Compared are Thai, Lao, Burmese and Khmer by the character, too.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"

@@ -1,3 +1,6 @@
+import re
+import string
+
 import pytest
 
 from dalm.eval.answer_metrics import (
@@ -9,8 +12,11 @@ from dalm.eval.answer_metrics import (
     rouge_l,
     token_f1,
 )
-from dalm.eval.metrics import metrics_that_need, score_answers
+from dalm.eval.answers import measure_answers, score_answers
+from dalm.eval.metrics import metrics_that_need
 from dalm.records import JudgedQuery
+
+PUNCTUATION = set(string.punctuation)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +100,55 @@ def test_references_are_a_list():
 def test_rouge_l_by_hand(prediction, reference, expected):
     assert rouge_l(prediction, [reference]) == pytest.approx(expected)
     assert rouge_l(prediction, ["other words", reference]) == pytest.approx(max(expected, 0))
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "em", "f1", "contained", "rouge"),
+    [
+        ("北京市", "北京", 0, 4 / 5, 1, 4 / 5),
+        ("答案是北京市。", "北京市", 0, 6 / 9, 1, 6 / 9),
+        ("北京。", "北京", 1, 1, 1, 1),
+        ("上海", "北京", 0, 0, 0, 0),
+        ("「東京」です", "東京", 0, 4 / 6, 1, 4 / 6),
+        ("ﾄｳｷｮｳ", "トウキョウ", 1, 1, 1, 1),
+        ("２００８年", "2008 年", 1, 1, 1, 1),
+        ("iPhone 15 的价格", "iPhone 15", 0, 4 / 7, 1, 4 / 7),
+        ("in Beijing (北京)", "beijing 北京", 0, 6 / 7, 1, 6 / 7),
+        ("北京是首都", "首都是北京", 0, 1, 0, 4 / 10),
+        ("กรุงเทพ", "กรุง", 0, 6 / 9, 1, 6 / 9),
+        ("น้ำตา", "น้ํา", 0, 4 / 6, 1, 4 / 6),  # NFKC decomposes ำ
+        ("ភ្នំពេញ។", "ភ្នំ\u200bពេញ", 1, 1, 1, 1),
+        ("မြန်မာ။", "မြန်မာ", 1, 1, 1, 1),
+        ("ວຽງຈັນ", "ວຽງ", 0, 6 / 8, 1, 6 / 8),
+        ("。", "北京", 0, 0, 0, 0),
+    ],
+)
+def test_scripts_without_blanks_by_hand(prediction, reference, em, f1, contained, rouge):
+    measured = measure_answers([prediction], [[reference]])
+    assert {name: column[0] for name, column in measured.items()} == {
+        "EM": em,
+        "F1": pytest.approx(f1),
+        "containment": contained,
+        "ROUGE-L": pytest.approx(rouge),
+    }
+
+
+def test_a_letter_is_one_token_with_its_vowel_signs_and_tone_marks():
+    assert normalise_answer("ภาษาที่") == "ภ า ษ า ที่"
+    assert normalise_answer("မြန်မာ") == "မြ န် မာ"
+    assert rouge_l("दिल्ली में", ["दिल्ली"]) == pytest.approx(2 / 3)  # words, with blanks
+
+
+def test_grounding_of_a_script_without_blanks_is_by_the_character():
+    assert grounding("北京市", ["北京是首都。"]) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    "text", ["“curly” – dash", "TNF-α’s", "naïve café", "Straße 5 €", "“Ulm”…"]
+)
+def test_other_texts_are_normalised_to_the_letter_as_in_squad(text):
+    squad = re.sub(r"\b(a|an|the)\b", " ", "".join(c for c in text.lower() if c not in PUNCTUATION))
+    assert normalise_answer(text) == " ".join(squad.split())
 
 
 def test_grounding_is_the_share_of_words_in_the_passages():

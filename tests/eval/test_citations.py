@@ -6,7 +6,8 @@ from dalm.eval.answer_metrics import (
     cited,
     without_citations,
 )
-from dalm.eval.metrics import metrics_that_need, score_answers
+from dalm.eval.answers import score_answers
+from dalm.eval.metrics import metrics_that_need
 from dalm.records import Hit, JudgedQuery, Passage
 
 READ = [Hit(Passage(name, f"text {name}"), 1.0) for name in "abc"]
@@ -19,6 +20,7 @@ READ = [Hit(Passage(name, f"text {name}"), 1.0) for name in "abc"]
         ("in Ulm [1][3], in Bern [2]", {1, 2, 3}, "in Ulm, in Bern"),
         ("in Ulm [ 1, 3; 1 ]", {1, 3}, "in Ulm"),
         ("[2]", {2}, ""),
+        ("在乌尔姆【1】，或［2、3］。", {1, 2, 3}, "在乌尔姆，或。"),
         ("in Ulm", set(), "in Ulm"),
         ("in [Ulm] since [19th] [a1] [] (1)", set(), "in [Ulm] since [19th] [a1] [] (1)"),
         ("", set(), ""),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dalm.errors import UserError
+from dalm.eval.answers import score_answers
 from dalm.eval.comparison import compare
 from dalm.eval.metrics import (
     METRICS,
@@ -15,7 +16,6 @@ from dalm.eval.metrics import (
     metric_of,
     metrics_that_need,
     registered,
-    score_answers,
 )
 from dalm.eval.quality_gates import threshold_gates
 from dalm.eval.report.page import Report, render
