@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, time
 from typing import Any
 
+LARGEST_EXACT = 2**53
+"""Floats above it are integers by their precision alone."""
 LONGEST_NAME = 500  # characters of a document's or file's name; what is longer is its text
 
 
@@ -16,8 +18,9 @@ class CellError(ValueError):
 def cell_text(cell: object) -> str:
     """Return a cell as a text; a missing or blank one becomes the empty text.
 
-    Missing are None and NaN alone: `NA` and `null` are texts. Booleans become `true` and `false`,
-    numbers what they are written as.
+    Missing are None and NaN alone: `NA` and `null` are texts. Booleans become `true` and `false`.
+    Numbers are written as they are, but whole ones without `.0`: a column of integers is one of
+    floats as soon as a cell is missing, as pandas writes it, and 1913 is 1913.
 
     Raises:
         CellError: an object, a list, bytes, or an unpaired surrogate, which no file can hold.
@@ -53,7 +56,14 @@ def _as_text(cell: object) -> str:
         )
     if isinstance(cell, bytes):
         raise CellError("bytes, not a text; write it as text first")
-    return str(cell)
+    return str(whole(cell))
+
+
+def whole(cell: object) -> object:
+    """Return a float that is a whole number as an integer, any other cell as it is."""
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) < LARGEST_EXACT:
+        return int(cell)
+    return cell
 
 
 def kind_of(value: object) -> str:
@@ -103,7 +113,7 @@ def provenance_of(cells: Mapping[str, object]) -> dict[str, Any]:
         elif name in ("page", "start", "end"):
             value = _whole_number(cell)
         else:
-            value = str(cell) if isinstance(cell, str | int) else None
+            value = str(whole(cell)) if isinstance(whole(cell), str | int) else None
             value = value if value and len(value) <= LONGEST_NAME else None
         if value not in (None, "", ()):
             found[name] = value
@@ -124,8 +134,7 @@ def _headings(cell: object) -> tuple[str, ...]:
 def _whole_number(cell: object) -> int | None:
     if isinstance(cell, str) and cell.isascii() and cell.isdecimal():
         return int(cell)
-    if isinstance(cell, float) and cell.is_integer():  # as whole numbers beside missing ones
-        return int(cell)
+    cell = whole(cell)
     return cell if isinstance(cell, int) and not isinstance(cell, bool) else None
 
 
@@ -133,7 +142,7 @@ def extra_of(cells: Mapping[str, object]) -> dict[str, object]:
     """Return the cells that a passage keeps: texts, numbers and booleans, no empty ones."""
     found: dict[str, object] = {}
     for name, cell in cells.items():
-        value = cell.isoformat() if isinstance(cell, datetime | date | time) else cell
+        value = cell.isoformat() if isinstance(cell, datetime | date | time) else whole(cell)
         is_number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
         if is_number or (isinstance(value, str) and value):
             found[name] = value

@@ -14,7 +14,7 @@ from typing import IO, Any, cast
 
 from dalm.artifacts import check_file, write_file
 from dalm.errors import UserError, one_line
-from dalm.io.cell_values import cell_text
+from dalm.io.cell_values import cell_text, whole
 from dalm.io.columns import negative_columns
 from dalm.io.table_files import kind
 from dalm.io.tables import Table
@@ -107,7 +107,7 @@ def _cell(cell: object) -> str:
         return ""
     if isinstance(cell, datetime | date | time):
         return cell.isoformat()
-    return _json(cell)
+    return _json(whole(cell))
 
 
 def _without_nan(cell: object) -> object:

@@ -1,12 +1,16 @@
 """Cells as texts, and paths into nested JSON."""
 
 import re
+from pathlib import Path
 
 import pytest
 
+from dalm.config import Columns
 from dalm.errors import UserError
 from dalm.io.cell_values import CellError, cell_text, value_at, values_at
-from dalm.io.tables import Table
+from dalm.io.examples import read_passages
+from dalm.io.tables import Table, read_table
+from dalm.io.writers import write_table
 
 
 @pytest.mark.parametrize(
@@ -20,7 +24,12 @@ from dalm.io.tables import Table
         (" \n", ""),
         (1913, "1913"),
         ("1913", "1913"),
+        (1913.0, "1913"),
+        ("1913.0", "1913.0"),
+        (-0.0, "0"),
         (0.5, "0.5"),
+        (1e300, "1e+300"),
+        (float("inf"), "inf"),
         (True, "true"),
         (False, "false"),
         ("日本", "日本"),
@@ -74,3 +83,22 @@ def test_each_value_comes_with_the_nearest_title() -> None:
     nested = {"title": "outer", "a": [{"b": "x"}, {"b": "y", "Title": "inner"}]}
     assert list(values_at(nested, "a.b", "title")) == [("x", "outer"), ("y", "inner")]
     assert list(values_at(nested, "a.b")) == [("x", ""), ("y", "")]
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl", "csv"])
+def test_integers_beside_missing_ones_stay_integers(tmp_path: Path, ending: str) -> None:
+    """As pandas writes them: in parquet and JSON floats; our own csv has no `.0` either."""
+    columns = {
+        "Query": ["Founded?", "Closed?", "Where?"],
+        "Answer": [1913.0, 1950.0, None],
+        "Passage": ["one", "two", "three"],
+        "document": [7.0, None, 8.0],
+        "page": [3.0, 4.0, 5.0],
+        "year": [1913.0, 1.5, None],
+    }
+    write_table(tmp_path / f"t.{ending}", columns)
+    table = read_table(tmp_path / f"t.{ending}")
+    assert table.texts("Answer") == ["1913", "1950", ""]
+    first, *_ = read_passages(str(tmp_path / f"t.{ending}"), Columns())
+    assert (first.document, first.page) == ("7", 3)
+    assert str(first.extra["year"]) == "1913"
