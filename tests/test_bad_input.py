@@ -385,7 +385,14 @@ def test_hub_name_while_offline(train: Trainings) -> None:
     assert not train.out.exists()
 
 
-@pytest.mark.parametrize("what", ["corrupt", "unconfigured", "weightless"])
+BROKEN = {
+    "corrupt": "model.safetensors is broken (it has ",
+    "unconfigured": "config.json is broken (no JSON: ",
+    "weightless": "is a file missing or broken?",
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
 def test_broken_models(train: Trainings, broken: dict[str, Path], what: str) -> None:
     for line in (
         train.retriever(encoder=broken[f"{what} encoder"]),

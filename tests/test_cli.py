@@ -493,11 +493,11 @@ TRAINING = {
     "--num-warmup-steps": 0,
     "--weight-decay": 0.0,
     "--max-grad-norm": 1.0,
-    "--logit-scale": 100.0,
+    "--logit-scale": None,
     "--gradient-checkpointing --no-gradient-checkpointing": False,
     "--seed": 42,
-    "--query-max-len": 50,
-    "--passage-max-len": 128,
+    "--query-max-len": None,
+    "--passage-max-len": None,
 }
 OF_RETRIEVERS = ("--negatives-column", "--logit-scale", "--query-max-len", "--passage-max-len")
 EVALUATION = {
@@ -548,7 +548,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--preset": None,
         "--objective": "rag_token",
         "--num-candidates": None,
-        "--marginal-temperature": 0.1,
+        "--marginal-temperature": None,
         "--target-temperature": "auto",
         "--reader-passages": 1,
         "--gold-probability": 1.0,

@@ -37,7 +37,9 @@ def merge(adapter: str, settings: Annotated[Merge, Parameter(name="*")]) -> None
     placement = loading.placement_of(settings)
     with claim(output, "--output-dir"), write_folder(output) as staging:
         merged = model_merging.merge_weights(role, tuned, base, settings.weight, placement)
-        dtype = model_merging.dtype_of(base, settings.dtype, placement)
+        dtype = model_merging.dtype_of(
+            base, settings.dtype, trust_remote_code=settings.trust_remote_code
+        )
         difference, rounding = model_merging.write_model(merged, role, base, staging, dtype)
         model_card.write_merged(staging, role, adapter, base, settings)
 

@@ -5,9 +5,14 @@ from typing import Annotated, Literal, get_args
 
 from cyclopts import Parameter
 
-from dalm.config.evaluation import TunedRetrieverLengths
 from dalm.config.options import option, panel
-from dalm.config.shared import Machine, PairColumns, RetrieverKind, VectorCache
+from dalm.config.shared import (
+    Machine,
+    PairColumns,
+    RetrieverKind,
+    RetrieverLengths,
+    VectorCache,
+)
 
 
 @panel("Passages")
@@ -283,7 +288,5 @@ class Mining:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MineNegatives(
-    PairColumns, TunedRetrieverLengths, RetrieverKind, Machine, VectorCache, Mining
-):
+class MineNegatives(PairColumns, RetrieverLengths, RetrieverKind, Machine, VectorCache, Mining):
     """Options of `dalm mine-negatives`."""

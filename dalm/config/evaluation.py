@@ -6,7 +6,14 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from dalm.config.options import option, panel
-from dalm.config.shared import Columns, Machine, Prompt, RetrieverKind, VectorCache
+from dalm.config.shared import (
+    Columns,
+    Machine,
+    Prompt,
+    RetrieverKind,
+    RetrieverLengths,
+    VectorCache,
+)
 
 Several = Parameter(consume_multiple=True, negative=())
 
@@ -27,17 +34,6 @@ class Url(tuple[str, ...]):
 
 SERVED = {"judge": Url(("http://...",))}
 """Options that only a judge on a server needs."""
-
-
-@panel("Lengths")
-@dataclass(frozen=True, kw_only=True)
-class TunedRetrieverLengths:
-    """Truncation lengths; by default those stored with the model."""
-
-    query_max_len: int | None = option(None, least=4)
-    """Maximum query length in retriever tokens; by default as in training, else 50."""
-    passage_max_len: int | None = option(None, least=4)
-    """Maximum passage length in retriever tokens; by default as in training, else 128."""
 
 
 @panel("Evaluation")
@@ -96,7 +92,7 @@ class Gates:
 @dataclass(frozen=True, kw_only=True)
 class EvalRetriever(
     Columns,
-    TunedRetrieverLengths,
+    RetrieverLengths,
     RetrieverKind,
     Machine,
     VectorCache,

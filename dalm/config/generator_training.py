@@ -40,9 +40,11 @@ class FoundDistractors:
     )
     """Tables of further passages to search (a knowledge base), in addition to the dataset's own."""
     query_max_len: int | None = option(None, least=4, needs=SEARCHES)
-    """Maximum query length in retriever tokens; by default as in training, else 50."""
+    """Maximum query length in retriever tokens; by default as in training, else 50, or what
+    the model takes if that is less."""
     passage_max_len: int | None = option(None, least=4, needs=SEARCHES)
-    """Maximum passage length in retriever tokens; by default as in training, else 128."""
+    """Maximum passage length in retriever tokens; by default as in training, else 128, or
+    what the model takes if that is less."""
     query_prompt: str | None = option(None, needs=SEARCHES)
     """Prefix of every query; by default the model's own, or that of its model family."""
     passage_prompt: str | None = option(None, needs=SEARCHES)

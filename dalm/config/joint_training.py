@@ -46,7 +46,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "candidates": "index",
         "num_candidates": 8,
         "target_temperature": 0.1,
-        "marginal_temperature": 0.1,
         "train_generator": False,
         "contrastive_weight": 0.0,
     },
@@ -101,8 +100,9 @@ class JointObjective:
     """Number K of candidate passages per question: the gold one, if known, and the best others. By
     default 4 in-batch, 8 from an index. With 1, no gradient reaches the retriever from the
     generator."""
-    marginal_temperature: float = option(0.1, over=0, needs=PRIOR)
-    """Temperature of the retriever's softmax(cosine / temperature) over the candidates."""
+    marginal_temperature: float | None = option(None, over=0, needs=PRIOR)
+    """Temperature of the retriever's softmax(similarity / temperature) over the candidates. By
+    default 0.1 for cosines, 1 for a model that is compared by the dot product."""
     target_temperature: float | Literal["auto"] = option(
         "auto", over=0, needs={"objective": ("pdist", "lsr")}
     )

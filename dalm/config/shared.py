@@ -48,12 +48,14 @@ class Columns(PairColumns):
 @panel("Lengths")
 @dataclass(frozen=True, kw_only=True)
 class RetrieverLengths:
-    """Truncation lengths of the retriever."""
+    """Truncation lengths of the retriever; by default those stored with the model."""
 
-    query_max_len: int = option(50, least=4)
-    """Maximum query length in retriever tokens."""
-    passage_max_len: int = option(128, least=4)
-    """Maximum passage length in retriever tokens."""
+    query_max_len: int | None = option(None, least=4)
+    """Maximum query length in retriever tokens; by default as in training, else 50, or what the
+    model takes if that is less."""
+    passage_max_len: int | None = option(None, least=4)
+    """Maximum passage length in retriever tokens; by default as in training, else 128, or what the
+    model takes if that is less."""
 
 
 @panel("Lengths")

@@ -54,8 +54,9 @@ class Optimisation:
 class Contrast:
     """Settings of the contrastive loss."""
 
-    logit_scale: float = option(100.0, over=0)
-    """Scale of the cosine similarity in the contrastive loss: 1 / temperature."""
+    logit_scale: float | None = option(None, over=0)
+    """Scale of the similarity in the contrastive loss: 1 / temperature. By default 100 for cosines,
+    1 for a model that is compared by the dot product of vectors of any length."""
 
 
 Part = Literal["retriever", "generator", "both"]

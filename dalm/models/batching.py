@@ -56,6 +56,14 @@ def by_length(lengths: np.ndarray, budget: int, most: int) -> Iterator[np.ndarra
         start += size
 
 
+def by_equal_length(lengths: np.ndarray, budget: int, most: int) -> Iterator[np.ndarray]:
+    """Yield groups of rows of one length, longest first, so that none of them is padded."""
+    for length in sorted({*lengths.tolist()}, reverse=True):
+        rows = np.flatnonzero(lengths == length)
+        for group in by_length(lengths[rows], budget, most):
+            yield rows[group]
+
+
 def to_device(batch: Any, device: torch.device) -> Any:
     """Return a batch with its tensors on a device."""
     if torch.is_tensor(batch):

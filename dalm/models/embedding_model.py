@@ -1,4 +1,4 @@
-"""Load and save an embedding model with sentence-transformers: its pooling, prompts and layout.
+"""Load and save an embedding model with sentence-transformers: its modules, pooling and layout.
 
 A bare encoder or decoder is pooled to one vector; a model that brings its modules keeps them. It is
 saved in the layout that sentence-transformers 2 to 6, text-embeddings-inference and vLLM all read:
@@ -7,23 +7,34 @@ can't parse and that older versions of vLLM pool wrongly.
 """
 
 import json
-import re
+import math
 from pathlib import Path
 from typing import Any
 
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
+from sentence_transformers.base.modules import Router, Transformer
+from sentence_transformers.sentence_transformer.modules import (
+    Normalize,
+    Pooling,
+    StaticEmbedding,
+)
+from sentence_transformers.util.misc import ORIGINAL_TRANSFORMER_MODELS
+from torch import nn
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
+from transformers.pytorch_utils import Conv1D
 from transformers.utils import cached_file
 
 from dalm.artifacts import write_json
 from dalm.errors import UserError
+from dalm.file_reading import read_json
 from dalm.models import loading
+from dalm.models.retriever_sides import TASKS, Kind
 
-_OLD_MODULES = {"Transformer", "Pooling", "Normalize", "Dense", "LayerNorm"}
+SIMILARITIES = ("cosine", "dot")
+_OLD_MODULES = {"Transformer", "Pooling", "Normalize", "Dense", "LayerNorm", "StaticEmbedding"}
 _POOLING_KEYS = {
     "cls": "pooling_mode_cls_token",
     "mean": "pooling_mode_mean_tokens",
@@ -37,28 +48,36 @@ _POOLING_KEYS = {
 def load_embedding_model(
     name: str, placement: loading.Placement, is_autoregressive: bool | None
 ) -> SentenceTransformer:
-    """Load an embedding model whose embeddings are unit vectors.
+    """Load an embedding model; one that is compared by the cosine gives unit vectors.
 
     A bare decoder (autoregressive) is pooled by its last token, which is EOS, and a bare encoder by
     the mean; a model that brings its own pooling (`modules.json`) keeps it. `is_autoregressive`
     None: by the architecture.
 
     Raises:
-        UserError: no embedding model for text, another pooling than its own, or an autoregressive
-            model without EOS.
+        UserError: no embedding model for text, another similarity than cosine and dot product,
+            another pooling than its own, or an autoregressive model without EOS.
     """
+    _check_kind(name)
     model = SentenceTransformer(
         name,
         device=str(placement.device),
         trust_remote_code=placement.trust_remote_code,
         model_kwargs=placement.weight_options(),
     )
-    if model.transformers_model is not None:
-        loading.check_weights(model.transformers_model, name, "retriever")
-    if "text" not in getattr(model[0], "modality_config", {"text": {}}):
-        raise UserError(f"retriever {name} takes no text; name an embedding model for text")
+    for each in transformers_of(model):
+        loading.check_weights(each.model, name, "retriever")
+        if "text" not in each.modality_config:
+            raise UserError(f"retriever {name} takes no text; name an embedding model for text")
+    if model.similarity_fn_name not in SIMILARITIES:
+        raise UserError(
+            f"retriever {name} compares by the {model.similarity_fn_name} distance; only cosine "
+            "and dot product are searched and trained: name another model"
+        )
     _choose_pooling(model, name, is_autoregressive)
-    if not any(isinstance(m, Normalize) for m in model):
+    for each in transformers_of(model):
+        _choose_padding(each)
+    if model.similarity_fn_name == "cosine" and not any(isinstance(m, Normalize) for m in model):
         model.append(Normalize())
     # BERT's pooler: no embedding uses it, and DDP would wait for its gradient.
     for key, parameter in model.named_parameters():
@@ -67,17 +86,79 @@ def load_embedding_model(
     return model
 
 
+def _check_kind(name: str) -> None:
+    """Refuse what sentence-transformers would convert to an embedding model, with other vectors."""
+    file = _own_file(name, "config_sentence_transformers.json")
+    kind = read_json(file).get("model_type", "SentenceTransformer") if file else None
+    if kind not in (None, "SentenceTransformer"):
+        raise UserError(
+            f"retriever {name} is a {kind}, which doesn't give one vector a text; name an "
+            "embedding model"
+        )
+
+
+def _own_file(name: str, file: str) -> Path | None:
+    if not Path(name).is_dir() and "/" not in name and name not in ORIGINAL_TRANSFORMER_MODELS:
+        name = f"sentence-transformers/{name}"  # as sentence-transformers reads a short name
+    found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+    return Path(found) if found else None
+
+
+def transformers_of(model: SentenceTransformer) -> list[Transformer]:
+    """Return the modules that hold a transformer: one, none, or one for each route."""
+    return [module for module in model.modules() if isinstance(module, Transformer)]
+
+
+def input_module(model: SentenceTransformer, kind: Kind) -> Any:
+    """Return the module that tokenises one side's texts; a router has one for each side."""
+    return _modules(model, kind)[0]
+
+
+def _modules(model: SentenceTransformer, kind: Kind) -> list[Any]:
+    """Return the modules that one side's texts pass."""
+    first, *others = model
+    if not isinstance(first, Router):
+        return [first, *others]
+    route: Any = first.sub_modules[str(first._resolve_route(TASKS[kind], "text"))]
+    return [*route, *others]
+
+
+def pooling_of(model: SentenceTransformer, kind: Kind) -> str:
+    """Name how one side's vectors come from tokens."""
+    found = next((each for each in _modules(model, kind) if isinstance(each, Pooling)), None)
+    if found is not None:
+        modes = found.pooling_mode
+        named = modes if isinstance(modes, str) else "+".join(modes)
+        return {"cls": "CLS", "lasttoken": "last-token"}.get(named, named) + " pooling"
+    own = input_module(model, kind)
+    return "static embeddings" if isinstance(own, StaticEmbedding) else "pooling of its own"
+
+
+def vocabulary_size(module: Any) -> int | None:
+    """Return the number of rows of a module's token embeddings; None: it doesn't say."""
+    if isinstance(module, StaticEmbedding):
+        return int(module.num_embeddings)
+    try:
+        table: Any = module.model.get_input_embeddings()
+    except (AttributeError, NotImplementedError):
+        return None
+    return getattr(table, "num_embeddings", None)
+
+
 def _choose_pooling(model: SentenceTransformer, name: str, is_autoregressive: bool | None) -> None:
     pooling = next((module for module in model if isinstance(module, Pooling)), None)
     if pooling is None:
         return
-    if cached_file(name, "modules.json", _raise_exceptions_for_missing_entries=False) is not None:
+    if _own_file(name, "modules.json") is not None:
         if is_autoregressive not in (None, pooling.pooling_mode == "lasttoken"):
             raise UserError(
                 f"retriever {name} brings its own pooling, {pooling.pooling_mode}; "
                 "leave out --is-autoregressive"
             )
         return
+    # A bare chat model is read as text, not as a conversation.
+    for each in transformers_of(model):
+        each.modality_config.pop("message", None)
     if is_autoregressive is None:
         is_autoregressive = _is_decoder(model)
     pooling.pooling_mode = "lasttoken" if is_autoregressive else "mean"
@@ -104,30 +185,107 @@ def _append_eos(model: SentenceTransformer, name: str) -> None:
         tokenizer.add_eos_token = True
         tokenizer.update_post_processor()
     assert tokenizer("a").input_ids[-1] == tokenizer.eos_token_id
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+
+
+def _choose_padding(module: Transformer) -> None:
+    """Let another token pad where there is no padding token, or none in the table: it is masked."""
+    tokenizer, rows = module.tokenizer, vocabulary_size(module)
+
+    def in_table(token: Any) -> bool:
+        return token is not None and (rows is None or token < rows)
+
+    if tokenizer is None or in_table(tokenizer.pad_token_id):
+        return
+    special = (tokenizer.eos_token, tokenizer.unk_token, tokenizer.cls_token, tokenizer.bos_token)
+    usable = (t for t in special if t and in_table(tokenizer.convert_tokens_to_ids(t)))
+    tokenizer.pad_token = next(usable, None) or tokenizer.convert_ids_to_tokens(0)
+
+
+def lora_layers(model: SentenceTransformer, name: str, rank: int) -> str | list[str]:
+    """Return which layers LoRA adapts by default: every linear one, else convolutions of width 1.
+
+    Raises:
+        UserError: the model has no such layers, or none that take adapters of this rank.
+    """
+    found = transformers_of(model)
+    if isinstance(model[0], Router) or len(found) > 1:
+        raise UserError(
+            f"retriever {name} has modules of their own for queries and passages, which adapters "
+            "aren't supported for; train its weights: leave out --use-peft and --train-encoders "
+            "query"
+        )
+    if not found:
+        raise UserError(
+            f"retriever {name} has no layers for LoRA: {pooling_of(model, 'query')}; train its "
+            "weights: leave out --use-peft"
+        )
+    layers = [
+        (key, module)
+        for key, module in found[0].model.named_modules()
+        if "pooler" not in key.split(".")
+    ]
+    linear = [key for key, module in layers if isinstance(module, nn.Linear | Conv1D)]
+    if linear:
+        # By their names, so that PEFT doesn't take fused experts for linear layers.
+        return linear if _has_fused_experts(found[0].model) else "all-linear"
+    dense = {key: m for key, m in layers if isinstance(m, nn.Conv1d) and m.kernel_size == (1,)}
+    groups = math.lcm(*(module.groups for module in dense.values()))
+    if rank % groups:
+        raise UserError(
+            f"--lora-rank {rank}: the layers of {type(found[0].model).__name__} have {groups} "
+            f"groups; use a multiple of {groups}"
+        )
+    if not dense:
+        raise UserError(
+            f"retriever {name}: LoRA finds no linear layers in {type(found[0].model).__name__}; "
+            "name some with --lora-target-modules, or leave out --use-peft"
+        )
+    return list(dense)
+
+
+def _has_fused_experts(backbone: nn.Module) -> bool:
+    return any(
+        weight.ndim > 2 and "experts" in key.split(".")
+        for key, weight in backbone.named_parameters()
+    )
 
 
 def save_embedding_model(model: SentenceTransformer, folder: Path, max_seq_length: int) -> None:
     """Save a model, or its adapter with the name of its base, in the layout that all servers read.
 
-    Of three files the layout changed with sentence-transformers 6: those are written again.
+    Of three files the layout changed with sentence-transformers 6: those are written again, unless
+    they hold settings that the old layout lacks.
     """
-    model.max_seq_length = max_seq_length
+    for kind in TASKS:
+        own = input_module(model, kind)
+        if isinstance(own, StaticEmbedding):
+            own.tokenizer.enable_truncation(max_seq_length)
+        else:
+            own.max_seq_length = max_seq_length
     model.save_pretrained(str(folder), create_model_card=False)
     modules = json.loads((folder / "modules.json").read_text())
-    for module in modules:
-        kind = module["type"].rsplit(".", 1)[-1]
-        if kind in _OLD_MODULES:
-            module["type"] = f"sentence_transformers.models.{kind}"
-        if kind == "Transformer":
-            file = folder / module["path"] / "sentence_bert_config.json"
+    for saved, module in zip(modules, model, strict=True):
+        kind_of = saved["type"].rsplit(".", 1)[-1]
+        if kind_of in _OLD_MODULES and saved["type"].startswith("sentence_transformers."):
+            saved["type"] = f"sentence_transformers.models.{kind_of}"
+        if kind_of == "Transformer" and _is_plain(module):
+            file = folder / saved["path"] / "sentence_bert_config.json"
             lower = json.loads(file.read_text()).get("do_lower_case", False)
             write_json(file, {"max_seq_length": max_seq_length, "do_lower_case": lower})
-        if kind == "Pooling":
-            file = folder / module["path"] / "config.json"
+        if kind_of == "Pooling":
+            file = folder / saved["path"] / "config.json"
             write_json(file, _portable_pooling(json.loads(file.read_text())))
     write_json(folder / "modules.json", modules)
+
+
+def _is_plain(module: Any) -> bool:
+    """Return whether a module reads text alone, and gives the vectors of its tokens."""
+    return (
+        isinstance(module, Transformer)
+        and list(module.modality_config) == ["text"]
+        and module.modality_config["text"]["method"] == "forward"
+        and module.module_output_name == "token_embeddings"
+    )
 
 
 def _portable_pooling(config: dict[str, Any]) -> dict[str, Any]:
@@ -138,28 +296,3 @@ def _portable_pooling(config: dict[str, Any]) -> dict[str, Any]:
         **{key: mode in active for mode, key in _POOLING_KEYS.items()},
         "include_prompt": config["include_prompt"],
     }
-
-
-# Prompts that embedding models were trained with but do not carry in their folders.
-# Sources: the model cards of intfloat/e5-* and BAAI/bge-*.
-_RETRIEVER_PROMPTS = (
-    (re.compile(r"(^|[/_-])(multilingual-)?e5-(small|base|large)(-v2)?$"), "query: ", "passage: "),
-    (
-        re.compile(r"(^|[/_-])bge-(small|base|large)-en(-v1\.5)?$"),
-        "Represent this sentence for searching relevant passages: ",
-        "",
-    ),
-    (
-        re.compile(r"(^|[/_-])bge-(small|base|large)-zh(-v1\.5)?$"),
-        "为这个句子生成表示以用于检索相关文章：",
-        "",
-    ),
-)
-
-
-def retriever_prompts(name: str) -> tuple[str, str]:
-    """Return the texts that an embedding model of this name wants before a query and a passage."""
-    for pattern, query, passage in _RETRIEVER_PROMPTS:
-        if pattern.search(name.rstrip("/")):
-            return query, passage
-    return "", ""

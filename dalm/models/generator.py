@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from dalm.config import GeneratorLength
 from dalm.errors import UserError
-from dalm.models import chat_template, loading
+from dalm.models import adapter_base, chat_template, loading
 from dalm.models.batching import by_length, pad
 from dalm.models.control_tokens import TextTokenizer
 from dalm.models.prompt_frame import Prompt, frame_of, texts_of, tokenise
@@ -218,6 +218,7 @@ class Generator(nn.Module):
         `dalm.models.chat_template`).
         """
         self.model.save_pretrained(folder)
+        adapter_base.name_base(folder)
         base = self.tokenizer.chat_template
         try:
             self.tokenizer.chat_template = chat_template.with_documents(
@@ -252,6 +253,7 @@ def load_generator(
             prompt, or a damaged dalm.json.
     """
     loading.check_model_name(name, "generator")
+    adapter_base.check_base(name, "generator")
     saved = saved_settings(name, adapter)
     template = choose_template(prompt, saved.template)
     tokenizer = loading.loaded(lambda: _load_tokenizer(name, placement, adapter), name, "generator")

@@ -4,9 +4,10 @@ import importlib.util
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -220,6 +221,18 @@ def check_no_adapter(name: str, role: str) -> None:
             f"{role} {name} is a LoRA adapter, which can't be trained further; fold it into its "
             f"base first: dalm merge {name} --output-dir MERGED"
         )
+
+
+@contextmanager
+def elsewhere() -> Iterator[None]:
+    """Work in an empty folder for the block, where no relative path leads anywhere."""
+    with TemporaryDirectory(prefix="dalm-") as folder, chdir(folder):
+        yield
+
+
+def tell(role: str, name: str, parts: Sequence[str]) -> None:
+    """Log a model in one line: what it is, how it is used, what it takes."""
+    logger.info("%-9s  %s", role, ", ".join([name, *parts]))
 
 
 @contextmanager

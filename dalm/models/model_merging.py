@@ -106,14 +106,12 @@ def _check_adapter(folder: Path, config: Any, weight: float) -> None:
         )
 
 
-def dtype_of(base: str, option: str, placement: loading.Placement) -> torch.dtype:
+def dtype_of(base: str, option: str, *, trust_remote_code: bool = False) -> torch.dtype:
     """Return the data type to write: the one that `--dtype` names, or that of the base's files."""
     if option != "auto":
         return loading.DTYPES[option]
     try:
-        stored = AutoConfig.from_pretrained(
-            base, trust_remote_code=placement.trust_remote_code
-        ).dtype
+        stored = AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code).dtype
     except (OSError, ValueError):  # a folder in which the model has a folder of its own
         stored = None
     return stored if stored in loading.DTYPES.values() else torch.float32
@@ -220,12 +218,18 @@ def fold_adapters(model: Retriever | Generator, base: str) -> Retriever | Genera
 
 @torch.no_grad()
 def outputs(model: Retriever | Generator, *, queries_only: bool = False) -> Float[Tensor, "n"]:
-    """Return what the probes give: vectors times √dim, or the log-probabilities of the tokens."""
+    """Return what the probes give: vectors, or the log-probabilities of the tokens.
+
+    Vectors are in units of their mean length over √dim.
+    """
     if isinstance(model, Retriever):
         vectors = [model.encode_queries(PROBES)]
         if not queries_only:
             vectors.append(model.encode_passages(PROBES))
-        return torch.cat(vectors).flatten() * math.sqrt(model.dim)
+        found = torch.cat(vectors)
+        unit = found.norm(dim=1).mean() / math.sqrt(model.dim)
+        scaled: Tensor = found.flatten() / unit
+        return scaled
     rows = [tokens.tolist()[:64] for tokens in model.tokenise(PROBES)]
     ids, mask = (tensor.to(model.device) for tensor in pad(rows, model.pad_token))
     scored = mask.bool()
@@ -254,7 +258,9 @@ def write_model(
         model.export(folder)
     _cast(model, torch.float32)
     rounded = outputs(model, queries_only=queries_only)
-    written = load(role, str(folder), model.placement)
+    place = str(folder.resolve())
+    with loading.elsewhere():
+        written = load(role, place, model.placement)
     by_writing = _difference(rounded, outputs(written, queries_only=queries_only), "writing")
     if queries_only:
         file = folder / "dalm.json"

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,49 +14,29 @@ from jaxtyping import Float
 from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from torch import Tensor, nn
 
 from dalm import artifacts, file_reading
-from dalm.config import RetrieverLengths
 from dalm.errors import UserError
-from dalm.models import loading
-from dalm.models.batching import by_length, pad, to_device
-from dalm.models.embedding_model import (
-    load_embedding_model,
-    retriever_prompts,
-    save_embedding_model,
-)
+from dalm.models import adapter_base, embedding_model, loading, retriever_checks
+from dalm.models.batching import by_equal_length, by_length, pad, to_device
+from dalm.models.retriever_sides import TASKS, Kind, Side, choose_sides
 from dalm.progress import track
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["query", "passage"]
-_PROMPT_NAMES: dict[Kind, tuple[str, ...]] = {
-    "query": ("query",),
-    "passage": ("document", "passage", "corpus"),
-}
-DEFAULT_LENGTHS: dict[Kind, int] = {
-    "query": RetrieverLengths.query_max_len,
-    "passage": RetrieverLengths.passage_max_len,
-}
 ENCODE_TOKENS = 16_384
 """Tokens in a batch when encoding without gradient: enough to fill a GPU."""
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """How one side of the retriever, queries or passages, tokenises a text."""
-
-    prompt: str
-    max_len: int
-
-
 class Retriever(nn.Module):
-    """Embed queries and passages in one space; similarity is the cosine.
+    """Embed queries and passages in one space; similarity is the inner product of their vectors.
 
-    `embed` keeps the gradient and is used in training; `encode_queries` and `encode_passages` turn
-    texts into vectors without gradient. Both get the same tokens: prompts, truncation and the final
-    EOS of an autoregressive model are applied in one place, `tokenise`.
+    A model that is compared by the cosine (`similarity`) gives unit vectors. `embed` keeps the
+    gradient and is used in training; `encode_queries` and `encode_passages` turn texts into vectors
+    without gradient. Both get the same tokens: prompts, truncation and the final EOS of an
+    autoregressive model are applied in one place, `tokenise`.
     """
 
     def __init__(
@@ -64,15 +44,24 @@ class Retriever(nn.Module):
         model: SentenceTransformer,
         placement: loading.Placement,
         sides: Mapping[Kind, Side],
+        name: str = "",
     ) -> None:
         super().__init__()
         self.model = model
         self.placement = placement
         self.sides = dict(sides)
+        self.name = name
+        self.longest: int | None = None
+        """Tokens of a text that the model takes at most; None: there is no limit."""
+        self.gives_unit_vectors = self.similarity == "cosine"
+        """Whether every vector has length 1, so that a dot product is a cosine."""
+        self.pads = True
+        """Whether texts of several lengths are encoded in one batch, padded."""
         self.adapts_queries_alone = False
         self._prompt_tokens: dict[Kind, Any] = {}
         # Pool in fp32, so that a bf16 backbone doesn't round the pooled vector.
-        model[0].register_forward_hook(_tokens_to_fp32)
+        for module in embedding_model.transformers_of(model):
+            module.register_forward_hook(_tokens_to_fp32)
 
     @property
     def device(self) -> torch.device:
@@ -87,12 +76,29 @@ class Retriever(nn.Module):
         return size
 
     @property
+    def similarity(self) -> Literal["cosine", "dot"]:
+        """What the model was trained to be compared by."""
+        return "dot" if self.model.similarity_fn_name == "dot" else "cosine"
+
+    @property
     def pad_token(self) -> int:
         """Id of the padding token; it is masked, so its value doesn't matter."""
-        return int(self.model.processor.pad_token_id or 0)
+        return self._pad_token("passage")
+
+    def _pad_token(self, kind: Kind) -> int:
+        return int(getattr(self.tokenizer(kind), "pad_token_id", None) or 0)
+
+    def tokenizer(self, kind: Kind) -> Any:
+        """Return the tokenizer of one side's texts."""
+        return embedding_model.input_module(self.model, kind).tokenizer
 
     def tokenise(self, texts: Sequence[str], kind: Kind) -> list[np.ndarray]:
-        """Return the tokens of each text with its side's prompt and truncation."""
+        """Return the tokens of each text with its side's prompt and truncation.
+
+        Raises:
+            UserError: a token has no row in the model's table of embeddings.
+        """
+        module = embedding_model.input_module(self.model, kind)
         side = self.sides[kind]
         rows: list[np.ndarray] = []
         for start in range(0, len(texts), 1024):
@@ -100,35 +106,38 @@ class Retriever(nn.Module):
                 list(texts[start : start + 1024]),
                 prompt=side.prompt or None,
                 max_length=side.max_len,
+                task=TASKS[kind],
             )
             self._prompt_tokens[kind] = features.get("prompt_length")
-            mask = features["attention_mask"].bool()
-            flat = features["input_ids"][mask].numpy().astype(np.int32)
-            rows += np.split(flat, mask.sum(1).cumsum(0)[:-1].numpy())
+            rows += _split(features, side.max_len, type(module).__name__)
+        retriever_checks.check_tokens(self.name, module, rows)
         return rows
 
     def batch(self, sequences: Sequence[np.ndarray], kind: Kind) -> dict[str, Any]:
         """Pad token sequences to the features that `embed` takes."""
         # Right padding, whatever the tokenizer's side: absolute positions start at 0.
-        ids, mask = pad(sequences, self.pad_token)
+        ids, mask = pad(sequences, self._pad_token(kind))
         features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
         if self._prompt_tokens.get(kind) is not None:
             features["prompt_length"] = self._prompt_tokens[kind]  # some models don't pool it
         return features
 
     def embed(self, features: dict[str, Any], kind: Kind) -> Float[Tensor, "batch dim"]:
-        """Return unit vectors in fp32, with gradient.
+        """Return vectors in fp32, with gradient.
 
         If only queries have adapters, passages are embedded by the base, without gradient.
         """
         if kind == "passage" and self.adapts_queries_alone:
             with torch.no_grad(), self._without_adapters():
-                return self._embed(features)
-        return self._embed(features)
+                return self._embed(features, kind)
+        return self._embed(features, kind)
 
-    def _embed(self, features: dict[str, Any]) -> Tensor:
-        vectors = self.model(dict(features))["sentence_embedding"]
-        return F.normalize(loading.at_least_fp32(vectors), dim=-1)
+    def _embed(self, features: dict[str, Any], kind: Kind) -> Tensor:
+        module = embedding_model.input_module(self.model, kind)
+        given = _bags(features) if isinstance(module, StaticEmbedding) else dict(features)
+        vectors = self.model(given, task=TASKS[kind])["sentence_embedding"]
+        vectors = loading.at_least_fp32(vectors)[:, : self.model.truncate_dim]
+        return vectors if self.similarity == "dot" else F.normalize(vectors, dim=-1)
 
     @contextmanager
     def _without_adapters(self) -> Iterator[None]:
@@ -148,18 +157,19 @@ class Retriever(nn.Module):
         return trained and not self.adapts_queries_alone
 
     def encode_queries(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
-        """Return the unit vectors of queries, without gradient."""
+        """Return the vectors of queries, without gradient."""
         return self.encode_tokens(self.tokenise(texts, "query"), "query")
 
     def encode_passages(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
-        """Return the unit vectors of passages, without gradient."""
+        """Return the vectors of passages, without gradient."""
         return self.encode_tokens(self.tokenise(texts, "passage"), "passage")
 
     def encode_tokens(self, rows: Sequence[np.ndarray], kind: Kind) -> Float[Tensor, "texts dim"]:
-        """Return the unit vectors of texts in tokens, without gradient and without dropout."""
+        """Return the vectors of texts in tokens, without gradient and without dropout."""
         lengths = np.array([len(row) for row in rows])
         vectors = torch.empty(len(rows), self.dim)
-        groups = list(by_length(lengths, ENCODE_TOKENS, most=256))
+        grouped = by_length if self.pads else by_equal_length
+        groups = list(grouped(lengths, ENCODE_TOKENS, most=256))
         what = "queries" if kind == "query" else "passages"
         with loading.evaluating(self), torch.no_grad(), self.placement.autocast():
             for group in track(groups, len(groups), f"encoding {what}", "batch"):
@@ -170,7 +180,14 @@ class Retriever(nn.Module):
         return vectors
 
     def add_lora(self, config: LoraConfig, *, queries_alone: bool = False) -> None:
-        """Freeze the weights and add LoRA adapters, with `queries_alone` for queries only."""
+        """Freeze the weights and add LoRA adapters, with `queries_alone` for queries only.
+
+        Raises:
+            UserError: the model has no layers that LoRA can adapt.
+        """
+        layers = embedding_model.lora_layers(self.model, self.name, config.r)
+        if config.target_modules == "all-linear":
+            config = replace(config, target_modules=layers)
         self.adapts_queries_alone = queries_alone
         # A pooler isn't part of the loss: an adapter on it would never get a gradient.
         if any("pooler" in name.split(".") for name, _ in self.model.named_modules()):
@@ -179,10 +196,12 @@ class Retriever(nn.Module):
         loading.trainable_in_fp32(self)
 
     def checkpoint_activations(self) -> None:
-        """Recompute the layers' activations in the backward pass instead of keeping them."""
-        backbone = self.model.transformers_model
-        assert backbone is not None
-        loading.checkpoint_activations(backbone)
+        """Recompute the layers' activations in the backward pass instead of keeping them.
+
+        Static embeddings have none to keep.
+        """
+        for module in embedding_model.transformers_of(self.model):
+            loading.checkpoint_activations(module.model)
 
     def export(self, folder: Path) -> None:
         """Write the model so that sentence-transformers gives the same embeddings without DALM.
@@ -190,7 +209,8 @@ class Retriever(nn.Module):
         With LoRA the weights are the adapter's, with the name of its base.
         """
         longest = max(side.max_len for side in self.sides.values())
-        save_embedding_model(self.model, folder, longest)
+        embedding_model.save_embedding_model(self.model, folder, longest)
+        adapter_base.name_base(folder)
         sides = {f"{kind}_{k}": v for kind, s in self.sides.items() for k, v in asdict(s).items()}
         artifacts.write_json(
             folder / "dalm.json", sides | {"adapts_queries_alone": self.adapts_queries_alone}
@@ -216,18 +236,26 @@ def load_retriever(
         UserError: no such model, or a length over the model's maximum.
     """
     loading.check_model_name(name, "retriever")
+    adapter_base.check_base(name, "retriever")
     model = loading.loaded(
-        lambda: load_embedding_model(name, placement, is_autoregressive), name, "retriever"
+        lambda: embedding_model.load_embedding_model(name, placement, is_autoregressive),
+        name,
+        "retriever",
     )
     if adapter is not None:
         loading.check_model_name(adapter, "retriever adapter")
         loading.loaded(lambda: model.load_adapter(adapter), adapter, "retriever adapter")
     saved = _saved(name, adapter)
-    sides = _sides(model, name, saved, lengths or {}, prompts or {})
+    retriever = Retriever(model, placement, retriever_checks.PROBE_SIDES, name)
+    retriever.longest = retriever_checks.longest(retriever)
+    retriever.sides = choose_sides(
+        name, model.prompts, saved, retriever.longest, lengths=lengths or {}, prompts=prompts or {}
+    )
     # The model's own prompts, so that `encode_query` uses them after an export.
-    model.prompts = {"query": sides["query"].prompt, "document": sides["passage"].prompt}
-    retriever = Retriever(model, placement, sides)
+    query, passage = (retriever.sides[kind].prompt for kind in TASKS)
+    model.prompts = {**model.prompts, "query": query, "document": passage}
     retriever.adapts_queries_alone = bool(saved.get("adapts_queries_alone", False))
+    retriever_checks.check(retriever)
     if passages_by := saved.get("passages_by"):
         logger.warning(
             "retriever %s embeds queries only; its passages are embedded by %s", name, passages_by
@@ -245,32 +273,31 @@ def _saved(name: str, adapter: str | None) -> dict[str, Any]:
     return saved
 
 
-def _sides(
-    model: SentenceTransformer,
-    name: str,
-    saved: Mapping[str, Any],
-    lengths: Mapping[Kind, int | None],
-    prompts: Mapping[Kind, str | None],
-) -> dict[Kind, Side]:
-    """Return prompts and lengths as given, else as saved, else by the model's name, else defaults.
+def _split(features: Mapping[str, Any], max_len: int, module: str) -> list[np.ndarray]:
+    """Return each text's tokens from what a module made of a list of texts.
 
     Raises:
-        UserError: a length over the model's maximum.
+        UserError: the module doesn't give the ids of tokens.
     """
-    sides: dict[Kind, Side] = {}
-    longest = model.max_seq_length
-    for kind, by_name in zip(DEFAULT_LENGTHS, retriever_prompts(name), strict=True):
-        prompt = prompts.get(kind)
-        if prompt is None:
-            own = next(filter(None, map(model.prompts.get, _PROMPT_NAMES[kind])), by_name)
-            prompt = saved.get(f"{kind}_prompt", own)
-        length = lengths.get(kind) or saved.get(f"{kind}_max_len", DEFAULT_LENGTHS[kind])
-        if longest is not None and length > longest:
-            raise UserError(
-                f"--{kind}-max-len {length}: retriever {name} takes at most {longest} tokens"
-            )
-        sides[kind] = Side(prompt, length)
-    return sides
+    if "input_ids" not in features or not {"attention_mask", "offsets"} & {*features}:
+        raise UserError(
+            f"retriever: its first module, {module}, makes no tokens for a transformer or for "
+            "static embeddings; name another model"
+        )
+    ids = features["input_ids"]
+    if "offsets" in features:  # of static embeddings, which don't cut texts themselves
+        flat, starts = ids.numpy().astype(np.int32), features["offsets"].numpy()
+        return [row[:max_len] for row in np.split(flat, starts[1:])]
+    mask = features["attention_mask"].bool()
+    flat = ids[mask].numpy().astype(np.int32)
+    return np.split(flat, mask.sum(1).cumsum(0)[:-1].numpy())
+
+
+def _bags(features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return padded tokens as static embeddings take them: joined, with each text's start."""
+    mask = features["attention_mask"].bool()
+    lengths = mask.sum(1)
+    return {"input_ids": features["input_ids"][mask], "offsets": lengths.cumsum(0) - lengths}
 
 
 def _tokens_to_fp32(_module: nn.Module, _inputs: Any, features: dict[str, Any]) -> dict[str, Any]:
@@ -289,7 +316,7 @@ def retriever_from_config(
     Raises:
         UserError: no such model, or a length that the model can't take.
     """
-    return load_retriever(
+    retriever = load_retriever(
         name,
         placement,
         adapter=adapter,
@@ -297,3 +324,5 @@ def retriever_from_config(
         prompts={"query": config.query_prompt, "passage": config.passage_prompt},
         is_autoregressive=getattr(config, "retriever_is_autoregressive", None),
     )
+    loading.tell("retriever", adapter or name, retriever_checks.description(retriever))
+    return retriever

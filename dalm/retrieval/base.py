@@ -19,7 +19,7 @@ from dalm.records import Hit, Passage, distinct_by_id
 
 
 class Encoder(Protocol):
-    """Turn texts into normalised fp32 vectors, on any device; the retriever does."""
+    """Turn texts into fp32 vectors on any device, to be compared by their inner product."""
 
     def encode_queries(self, texts: Sequence[str], /) -> Float[Tensor, "n dim"]:
         """Return the vectors of queries."""

@@ -13,6 +13,8 @@ from jaxtyping import Float
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from sentence_transformers.base.modules import Module
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from dalm import artifacts
@@ -53,7 +55,7 @@ def folder_of(cache: bool, folder: str | None) -> Path | None:
 def encode_passages_cached(
     retriever: Retriever, texts: Sequence[str], folder: Path | None
 ) -> Float[Tensor, "texts dim"]:
-    """Return the unit vectors of passages, fp32, from the cache in `folder` where it has them.
+    """Return the vectors of passages, fp32, from the cache in `folder` where it has them.
 
     `folder/<fingerprint of the encoder>/` holds shards of vectors with the hashes of their texts,
     not the texts. Missing vectors are encoded and written shard by shard: of a knowledge base that
@@ -95,7 +97,7 @@ class CachedEncoder:
         self.encode_queries = retriever.encode_queries
 
     def encode_passages(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
-        """Return the unit vectors of passages, as `encode_passages_cached` does."""
+        """Return the vectors of passages, as `encode_passages_cached` does."""
         return encode_passages_cached(self.retriever, texts, self.folder)
 
 
@@ -117,13 +119,16 @@ def _configuration(retriever: Retriever) -> Iterator[Any]:
     side = retriever.sides["passage"]
     placement = retriever.placement
     yield [FORMAT, side.prompt, side.max_len, placement.precision, placement.four_bit]
-    for module in retriever.model:
-        yield [type(module).__name__, getattr(module, "get_config_dict", dict)()]
+    for module in retriever.model.modules():
+        if isinstance(module, Module):
+            yield [type(module).__name__, module.get_config_dict()]
+    if retriever.model.truncate_dim is not None:
+        yield ["truncate_dim", retriever.model.truncate_dim]
     backbone = retriever.model.transformers_model
     if backbone is not None:
         config = backbone.config.to_dict()
         yield {name: value for name, value in config.items() if name not in _VOLATILE}
-    yield _tokenizer(retriever.model.tokenizer)
+    yield _tokenizer(retriever.tokenizer("passage"))
     if not retriever.adapts_queries_alone:
         for name, module in retriever.model.named_modules():
             if isinstance(module, BaseTunerLayer):
@@ -132,8 +137,8 @@ def _configuration(retriever: Retriever) -> Iterator[Any]:
 
 def _tokenizer(tokenizer: Any) -> Any:
     """Return a tokenizer's configuration, without the padding and truncation of its last call."""
-    fast = getattr(tokenizer, "backend_tokenizer", None)
-    if fast is None:
+    fast = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    if not isinstance(fast, Tokenizer):
         return [tokenizer.get_vocab(), tokenizer.special_tokens_map]
     config = json.loads(fast.to_str())
     return {name: value for name, value in config.items() if name not in ("truncation", "padding")}

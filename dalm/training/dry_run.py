@@ -20,7 +20,8 @@ from dalm.models.batching import to_device
 from dalm.models.generator import Generator
 from dalm.models.loading import Placement
 from dalm.models.prompt_frame import Prompt
-from dalm.models.retriever import Kind, Retriever
+from dalm.models.retriever import Retriever
+from dalm.models.retriever_sides import Kind
 from dalm.records import Passage
 from dalm.training.data.batches import Rows, TrainingRows
 from dalm.training.data.packing import PackedBatch, PackedRows
@@ -58,7 +59,7 @@ def preview_prompt(generator: Generator, prompt: Prompt, *, whole: bool = False)
 
 def preview_text(retriever: Retriever, tokens: Sequence[int], kind: Kind) -> PreviewRow:
     """Return a text as the retriever reads it: its embedding has a loss, not its tokens."""
-    return PreviewRow(kind, retriever.model.tokenizer, tokens, [False] * len(tokens))
+    return PreviewRow(kind, retriever.tokenizer(kind), tokens, [False] * len(tokens))
 
 
 def preview_rows(rows: Rows, *, whole: bool = False) -> list[PreviewRow]:

@@ -138,6 +138,10 @@ class TrainingRun:
             self._add_lora(retriever, "FEATURE_EXTRACTION", queries_alone=True)
         elif covers(self.settings.use_peft, "retriever"):
             self._add_lora(retriever, "FEATURE_EXTRACTION")
+        elif not any(parameter.requires_grad for parameter in retriever.parameters()):
+            raise UserError(
+                f"retriever {retriever.name} has no weights to train; name another model"
+            )
 
     def _adapt_generator(self, generator: Generator) -> None:
         if not self._trains("generator"):
@@ -156,6 +160,8 @@ class TrainingRun:
         )
         try:
             model.add_lora(config, **options)
+        except UserError:
+            raise
         except ValueError as error:
             reason = (str(error).strip() or "refused").splitlines()[0].rstrip(".")
             raise UserError(

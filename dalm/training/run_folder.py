@@ -13,6 +13,7 @@ from dalm import config as options
 from dalm.distributed import is_main
 from dalm.errors import UserError
 from dalm.models import loading
+from dalm.models.export_check import check_export
 from dalm.redaction import redacted
 from dalm.training import checkpoints, metrics_log, model_card
 from dalm.training.objectives.objective import Objective
@@ -99,7 +100,11 @@ class RunFolder:
     def export(self, objective: Objective, data: str) -> None:
         """Write the objective's models and the settings, and push them to the hub if asked to.
 
-        Each model gets a card and a manifest; `data` is the card's line on the training data.
+        Each model gets a card and a manifest; `data` is the card's line on the training data. It is
+        loaded again from another working directory and compared with the one in memory.
+
+        Raises:
+            UserError: what was written isn't the model in memory, or the hub refuses it.
         """
         staging = self.path / checkpoints.WRITING / "export"
         shutil.rmtree(staging, ignore_errors=True)
@@ -113,7 +118,8 @@ class RunFolder:
             )
             artifacts.seal(staging / name)
             artifacts.publish(staging / name, self.path / name)
-            logger.info("%-9s  %s", name, self.path / name)
+            checked = check_export(model, self.path / name)
+            logger.info("%-9s  %s: %s", name, self.path / name, checked)
         shutil.rmtree(self.path / checkpoints.WRITING, ignore_errors=True)
         self.write_settings()
         logger.info("metrics    %s", self.path / metrics_log.FILE)

@@ -9,8 +9,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from dalm.errors import UserError
 from dalm.models import loading
 from dalm.models.batching import pad
-from dalm.models.embedding_model import retriever_prompts
 from dalm.models.retriever import load_retriever
+from dalm.models.retriever_sides import retriever_prompts
 
 CPU = loading.place("cpu", "fp32")
 QUERIES = ["Where does Ada live?", "What does Bela keep?", "Ulm?"]

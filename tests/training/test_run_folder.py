@@ -1,16 +1,19 @@
 """The output folder of a run: claimed while it is written, whole models with manifests."""
 
 import json
+import logging
 import subprocess
 import sys
 
 import pytest
-import torch
 import yaml
 
 from dalm import artifacts
 from dalm.config import RetrieverOnly
 from dalm.errors import UserError
+from dalm.models.loading import place
+from dalm.models.retriever import load_retriever
+from dalm.training.objectives.contrastive import Contrastive
 from dalm.training.run_folder import RunFolder
 
 HOLD = """
@@ -76,33 +79,19 @@ def test_damaged_settings_are_one_line_with_a_remedy(tmp_path):
         folder_of(tmp_path / "run", resume_from_checkpoint="latest")
 
 
-class Model:
-    def parameters(self):
-        return [torch.ones(3)]
-
-    def export(self, folder):
-        folder.mkdir(parents=True)
-        (folder / "model.bin").write_text("new")
-
-
-class Objective:
-    def models(self):
-        return {"retriever": Model()}
-
-    def export(self, folder):
-        Model().export(folder / "retriever")
-
-
-def test_models_are_exported_whole_with_card_and_manifest(tmp_path):
+def test_models_are_exported_whole_with_card_and_manifest(tiny_models, tmp_path, caplog):
     run = folder_of(tmp_path / "run")
     old = tmp_path / "run" / "retriever"
-    with run.open():
+    objective = Contrastive(load_retriever(str(tiny_models.encoder), place("cpu", "fp32")))
+    with run.open(), caplog.at_level(logging.INFO):
         old.mkdir()
         (old / "left.bin").write_text("old")
-        run.export(Objective(), "7 questions")
+        run.export(objective, "7 questions")
+    assert f"{old}: loads from another folder, with the same vectors" in caplog.text
     artifacts.verify(old)
     names = {file.name for file in old.iterdir()}
-    assert names == {"model.bin", "README.md", "manifest.json"}
+    assert {"model.safetensors", "README.md", "manifest.json"} <= names
+    assert "left.bin" not in names
     assert "7 questions" in (old / "README.md").read_text()
     assert {file.name for file in (tmp_path / "run").iterdir()} == {"retriever", "settings.yaml"}
     kept = yaml.safe_load((tmp_path / "run" / "settings.yaml").read_text())

@@ -1,7 +1,7 @@
 """Train a retriever contrastively: in-batch InfoNCE on queries and their gold passages."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,6 +18,27 @@ from dalm.training.objectives.objective import Loss, Objective
 MASKED = float("-inf")
 
 
+class Sharpness(NamedTuple):
+    """How a retriever's similarities become logits, unless options say otherwise."""
+
+    scale: float
+    """Factor in the contrastive loss."""
+    temperature: float
+    """Divisor in the prior over candidates."""
+
+
+COSINE = Sharpness(scale=100.0, temperature=0.1)
+"""For unit vectors, whose inner products are in [-1, 1]."""
+DOT_PRODUCT = Sharpness(scale=1.0, temperature=1.0)
+"""For vectors of any length: their inner products are logits as they are, as in Karpukhin et al.
+2020 (arXiv:2004.04906) and in the prior of Lewis et al. 2020 (arXiv:2005.11401)."""
+
+
+def sharpness_of(retriever: Retriever) -> Sharpness:
+    """Return the default scale and temperature for a retriever's similarities."""
+    return COSINE if retriever.gives_unit_vectors else DOT_PRODUCT
+
+
 class Contrastive(Objective):
     """Train a retriever on pairs: the other passages of the batch, of all ranks, are negatives."""
 
@@ -25,10 +46,10 @@ class Contrastive(Objective):
     label: ClassVar[str] = "in-batch contrastive loss (symmetric InfoNCE)"
     needs: ClassVar[frozenset[str]] = frozenset({"passage"})
 
-    def __init__(self, retriever: Retriever, scale: float) -> None:
+    def __init__(self, retriever: Retriever, scale: float | None = None) -> None:
         super().__init__()
         self.retriever = retriever
-        self.scale = scale
+        self.scale = scale or sharpness_of(retriever).scale
 
     def models(self) -> Mapping[str, Retriever | Generator]:
         """Return the retriever."""

@@ -11,7 +11,12 @@ from dalm.models.prompt_frame import Prompt
 from dalm.training import losses
 from dalm.training.data.batches import Batch, Rows
 from dalm.training.objectives.candidates import VectorIndex
-from dalm.training.objectives.contrastive import contrast, embed_pairs, token_counts
+from dalm.training.objectives.contrastive import (
+    contrast,
+    embed_pairs,
+    sharpness_of,
+    token_counts,
+)
 from dalm.training.objectives.diagnostics import DIAGNOSTIC_ROWS, Diagnosis, diagnose_batch
 from dalm.training.objectives.joint import JointObjective, padded_length, prior_parts
 from dalm.training.objectives.objective import Loss
@@ -36,7 +41,7 @@ class DalmObjective(JointObjective):
         made = cls(
             rows.retriever,
             rows.generator,
-            scale=config.logit_scale,
+            scale=config.logit_scale or sharpness_of(rows.retriever).scale,
             contrastive_weight=config.contrastive_weight,
         )
         made.diagnostic_batch = rows.diagnostic_batch(DIAGNOSTIC_ROWS)

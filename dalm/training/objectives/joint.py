@@ -25,7 +25,7 @@ from dalm.training.objectives.candidates import (
     CandidateSource,
     VectorIndex,
 )
-from dalm.training.objectives.contrastive import contrast
+from dalm.training.objectives.contrastive import contrast, sharpness_of
 from dalm.training.objectives.diagnostics import (
     DIAGNOSTIC_ROWS,
     Diagnosis,
@@ -182,7 +182,7 @@ class RagObjective(JointObjective):
             rows.retriever,
             rows.generator,
             candidate_source(config, rows, index),
-            scale=config.logit_scale,
+            scale=config.logit_scale or sharpness_of(rows.retriever).scale,
             contrastive_weight=config.contrastive_weight,
             target_temperature=config.target_temperature,
             reader_passages=config.reader_passages,
@@ -302,14 +302,15 @@ class RagObjective(JointObjective):
 def candidate_source(config: RagE2E, rows: Rows, index: VectorIndex | None) -> CandidateSource:
     """Return where the options take candidates from: the batch, or an index."""
     num_candidates = config.num_candidates or (4 if index is None else 8)
+    temperature = config.marginal_temperature or sharpness_of(rows.retriever).temperature
     if index is None:
-        return BatchCandidates(rows.retriever, num_candidates, config.marginal_temperature)
+        return BatchCandidates(rows.retriever, num_candidates, temperature)
     return IndexCandidates(
         rows.retriever,
         rows.base,
         index,
         num_candidates=num_candidates,
-        temperature=config.marginal_temperature,
+        temperature=temperature,
         over_retrieve=config.over_retrieve,
         write_back=config.write_back,
         refresh_budget=config.refresh_budget,

@@ -1,0 +1,86 @@
+"""Choose the prompt and the length of each side of a retriever, queries and passages."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dalm.errors import UserError
+
+Kind = Literal["query", "passage"]
+TASKS: Mapping[Kind, str] = {"query": "query", "passage": "document"}
+"""What sentence-transformers calls the sides."""
+DEFAULT_LENGTHS: Mapping[Kind, int] = {"query": 50, "passage": 128}
+"""Tokens of a text, where neither an option nor the model says; a model that takes fewer has its
+own maximum."""
+_PROMPT_NAMES: Mapping[Kind, tuple[str, ...]] = {
+    "query": ("query",),
+    "passage": ("document", "passage", "corpus"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """How one side of the retriever, queries or passages, tokenises a text."""
+
+    prompt: str
+    max_len: int
+
+
+def choose_sides(
+    name: str,
+    own_prompts: Mapping[str, str | None],
+    saved: Mapping[str, Any],
+    longest: int | None,
+    *,
+    lengths: Mapping[Kind, int | None],
+    prompts: Mapping[Kind, str | None],
+) -> dict[Kind, Side]:
+    """Return prompts and lengths as given, else as saved, else by the model's name, else defaults.
+
+    `own_prompts` are those of the model's files, `saved` is what training wrote, `longest` the
+    number of tokens that the model takes; None: there is no limit.
+
+    Raises:
+        UserError: a length over the model's maximum.
+    """
+    sides: dict[Kind, Side] = {}
+    for kind, by_name in zip(DEFAULT_LENGTHS, retriever_prompts(name), strict=True):
+        prompt = prompts.get(kind)
+        if prompt is None:
+            own = next(filter(None, map(own_prompts.get, _PROMPT_NAMES[kind])), by_name)
+            prompt = saved.get(f"{kind}_prompt", own)
+        length = lengths.get(kind) or saved.get(f"{kind}_max_len")
+        if length is None:
+            length = min(DEFAULT_LENGTHS[kind], longest or DEFAULT_LENGTHS[kind])
+        if longest is not None and length > longest:
+            raise UserError(
+                f"--{kind}-max-len {length}: retriever {name} takes at most {longest} tokens"
+            )
+        sides[kind] = Side(prompt, length)
+    return sides
+
+
+# Prompts that embedding models were trained with but do not carry in their folders.
+# Sources: the model cards of intfloat/e5-* and BAAI/bge-*.
+_FAMILIES = (
+    (re.compile(r"(^|[/_-])(multilingual-)?e5-(small|base|large)(-v2)?$"), "query: ", "passage: "),
+    (
+        re.compile(r"(^|[/_-])bge-(small|base|large)-en(-v1\.5)?$"),
+        "Represent this sentence for searching relevant passages: ",
+        "",
+    ),
+    (
+        re.compile(r"(^|[/_-])bge-(small|base|large)-zh(-v1\.5)?$"),
+        "为这个句子生成表示以用于检索相关文章：",
+        "",
+    ),
+)
+
+
+def retriever_prompts(name: str) -> tuple[str, str]:
+    """Return the texts that an embedding model of this name wants before a query and a passage."""
+    for pattern, query, passage in _FAMILIES:
+        if pattern.search(name.rstrip("/")):
+            return query, passage
+    return "", ""
