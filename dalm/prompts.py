@@ -12,6 +12,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,19 @@ def describe(template: PromptTemplate) -> str:
     return "\n".join(["```yaml", *lines, "```"])
 
 
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A tokenised prompt with its answer: the answer's tokens are `tokens[answer_start:]`."""
+
+    tokens: list[int]
+    answer_start: int
+
+    @property
+    def length(self) -> int:
+        """Number of tokens."""
+        return len(self.tokens)
+
+
 def numbered(texts: Sequence[str]) -> list[str]:
     """Return a prompt's passages with their numbers, from 1, as citations name them."""
     return [f"[{number}] {text}" for number, text in enumerate(texts, start=1)]
@@ -165,14 +179,18 @@ class GeneratorSettings:
     reader_passages: int = 1
     """Passages in a prompt."""
     template: PromptTemplate | None = None
+    date: datetime | None = None
+    """The date of the training, if the chat template prints one."""
 
     def write(self, folder: Path) -> None:
         """Write them into a model's folder."""
-        content = {
+        content: dict[str, Any] = {
             "generator_max_len": self.max_length,
             "reader_passages": self.reader_passages,
             "prompt": asdict(self.template or DEFAULT),
         }
+        if self.date is not None:
+            content["date"] = self.date.isoformat()
         artifacts.write_json(folder / SETTINGS_FILE, content)
 
 
@@ -198,7 +216,15 @@ def saved_settings(name: str, adapter: str | None = None) -> GeneratorSettings:
         content.get("generator_max_len"),
         content.get("reader_passages", 1),
         template_from(prompt, f"{file} is damaged: prompt"),
+        _date(content.get("date"), file),
     )
+
+
+def _date(saved: Any, file: Path) -> datetime | None:
+    try:
+        return None if saved is None else datetime.fromisoformat(saved)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{file} is damaged (date is {saved!r:.60}); {_EXPORT_AGAIN}") from error
 
 
 def choose_template(file: str | None, own: PromptTemplate | None) -> PromptTemplate:

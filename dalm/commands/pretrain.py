@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from dalm.config import GeneratorLength, Pretraining
+from dalm.config import Pretraining
 from dalm.errors import UserError
 
 if TYPE_CHECKING:
@@ -71,15 +71,13 @@ def _generator(run: "TrainingRun", name: str | None, texts: list[str]) -> "Gener
     from dalm.models.vocabulary import extended
 
     settings: Pretraining = run.settings
-    # A model with fewer positions than a prompt's default length can be trained all the same.
     length = settings.sequence_length
-    prompt = None if length >= GeneratorLength.generator_max_len else length
     if name is None:
         with TemporaryDirectory() as folder:
             _make_generator(folder, texts, settings)
-            return run.generator(folder, max_length=prompt)
-    generator = run.generator(max_length=prompt)
-    most = getattr(generator.model.config.get_text_config(), "max_position_embeddings", None)
+            return run.generator(folder)
+    generator = run.generator()
+    most = generator.longest
     if most is not None and length > most:
         raise UserError(
             f"--sequence-length {length}: generator {name} takes at most {most}; set it to {most}"

@@ -63,8 +63,9 @@ class RetrieverLengths:
 class GeneratorLength:
     """Maximum sequence length of the generator."""
 
-    generator_max_len: int = option(256, least=16)
-    """Maximum length of prompt plus answer in generator tokens; only passages are truncated."""
+    generator_max_len: int | None = option(None, least=16)
+    """Maximum length of prompt plus answer in generator tokens; only passages are truncated. By
+    default as in training, else 256, or what the model takes if that is less."""
 
 
 @panel("Prompt")

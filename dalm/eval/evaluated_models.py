@@ -8,8 +8,9 @@ from dalm.config import EvalRag, EvalRetriever
 from dalm.config.options import spelled
 from dalm.errors import UserError
 from dalm.eval.evaluation_output import EvaluationOutput
+from dalm.models import generator_checks
 from dalm.models.generator import load_generator
-from dalm.models.loading import check_model_is_there, placement_of
+from dalm.models.loading import check_model_is_there, placement_of, tell
 from dalm.models.retriever import Retriever, retriever_from_config
 from dalm.rag.pipeline import LocalReader, Reader, ServedGenerator, served_model_of
 
@@ -126,6 +127,7 @@ def _load_reader(
     generator = load_generator(
         name, placement, adapter=adapter, max_length=max_length, prompt=config.prompt
     )
+    tell("generator", adapter or name, generator_checks.description(generator))
     if config.citations:
         generator.ask_for_citations()
     passages = config.reader_passages or generator.reader_passages

@@ -14,9 +14,15 @@ from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStr
 
 from dalm.errors import UserError
 from dalm.llm.language_model import ModelError, OnFailure, OnReply, R, Reply
-from dalm.models import loading
+from dalm.models import generator_checks, loading
 from dalm.models.batching import by_length
-from dalm.models.generator import GENERATE_TOKENS, Generator, load_generator
+from dalm.models.chat_rendering import ChatTemplateError, render
+from dalm.models.generator import (
+    GENERATE_TOKENS,
+    Generator,
+    load_generator,
+    unusable_chat_template,
+)
 from dalm.prompts import Message
 
 MAX_BATCH = 64  # conversations in a batch: replies arrive, and are kept, batch by batch
@@ -41,8 +47,10 @@ class LocalModel:
         self.tokenizer = generator.tokenizer
         self.name = name
         self.max_new_tokens = max_new_tokens
-        config = generator.model.config.get_text_config().to_dict()
-        self.max_length: int | None = config.get("max_position_embeddings")
+        self.max_length = generator.longest
+        probe = "What is asked?"
+        if probe not in self.tokenizer.decode(self.tokenise([{"role": "user", "content": probe}])):
+            raise unusable_chat_template(name, "it leaves out what is asked")
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -61,15 +69,17 @@ class LocalModel:
         chat = self.generator.text_tokenizer.chat
         try:
             return chat(self._render, messages)
-        except Exception:  # a template is a program; some know no system message
+        except ChatTemplateError:  # a template is a program; some know no system message
             *others, last = messages
             joined = "\n\n".join(message["content"] for message in (*others, last))
+        try:
             return chat(self._render, [{"role": "user", "content": joined}])
+        except ChatTemplateError as error:
+            raise unusable_chat_template(self.name, str(error)) from error
 
-    def _render(self, messages: list[Message]) -> str:
-        return str(
-            self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        )
+    def _render(self, messages: Sequence[Message]) -> str:
+        date = self.generator.date
+        return render(self.tokenizer, messages, date=date, add_generation_prompt=True)
 
     def generate(
         self, requests: Sequence[R], on_reply: OnReply[R], on_failure: OnFailure[R]
@@ -153,4 +163,5 @@ def load_local_model(name: str, placement: loading.Placement, max_new_tokens: in
     """
     # The length is that of training prompts, and bounds nothing here.
     generator = load_generator(name, replace(placement, frozen=True), max_length=16)
+    loading.tell("generator", name, generator_checks.description(generator))
     return LocalModel(generator, name, max_new_tokens)

@@ -18,8 +18,10 @@ Llama 3 and Qwen read a full stop and the line breaks after it as one token. Tha
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
+from dalm.models.chat_rendering import pin
 from dalm.models.prompt_frame import FrameTexts, frame_of, leading_token, tokenise
 from dalm.prompts import PromptTemplate
 
@@ -46,17 +48,19 @@ _ONE_QUESTION = "this prompt has one question: a user message, and the assistant
 
 
 def with_documents(
-    tokenizer: Any, template: PromptTemplate, texts: FrameTexts
+    tokenizer: Any, template: PromptTemplate, texts: FrameTexts, date: datetime | None = None
 ) -> str | dict[str, str]:
     """Return the tokenizer's chat template, with the prompt where documents are given.
 
     `tokenizer` has the base's chat template; `texts` are the template as the model reads it. Of the
-    ways to write it the first one is taken that gives the tokens of the model's frame.
+    ways to write it the first one is taken that gives the tokens of the model's frame. A base that
+    prints the date prints `date` with documents.
     """
     own: ChatTemplate = tokenizer.chat_template
     base = own.get("default") if isinstance(own, dict) else own
     score = _scorer(tokenizer, texts)
-    scores = {written: score(written) for written in _candidates(tokenizer, template, texts, base)}
+    ways = _candidates(tokenizer, template, texts, base, "" if date is None else pin(date))
+    scores = {written: score(written) for written in ways}
     best = max(scores, key=scores.__getitem__)
     if scores[best][0] < len(_PROBES):
         logger.info(
@@ -138,7 +142,7 @@ def _text(texts: FrameTexts, passages: Sequence[str], query: str, blank: str = "
 
 
 def _candidates(
-    tokenizer: Any, template: PromptTemplate, texts: FrameTexts, base: str | None
+    tokenizer: Any, template: PromptTemplate, texts: FrameTexts, base: str | None, pinned: str
 ) -> Iterator[str]:
     """Yield chat templates that may render the frame, the most natural first.
 
@@ -148,7 +152,7 @@ def _candidates(
     if texts.is_chat:
         assert base is not None
         for blank in ("", " "):
-            yield _rewritten(tokenizer, template, texts, base, blank)
+            yield _rewritten(tokenizer, template, texts, base, blank, pinned=pinned)
     bos = "" if texts.is_chat or leading_token(tokenizer) is None else tokenizer.bos_token
     end = texts.end or tokenizer.eos_token
     for blank in ("", " "):
@@ -158,7 +162,13 @@ def _candidates(
 
 
 def _rewritten(
-    tokenizer: Any, template: PromptTemplate, texts: FrameTexts, base: str, blank: str
+    tokenizer: Any,
+    template: PromptTemplate,
+    texts: FrameTexts,
+    base: str,
+    blank: str,
+    *,
+    pinned: str,
 ) -> str:
     """Put the passages into the last user message, and leave the rendering to the base.
 
@@ -168,7 +178,7 @@ def _rewritten(
     mark, mark_end = template.around_passage
     question, question_end = template.around_question
     head = f"""{_HEAD}\
-{{%- if {_GIVEN} %}}
+{{%- if {_GIVEN} %}}{pinned}
 {{%- set dalm = namespace(text={_quoted(template.instruction)}, place=-1) %}}
 {{%- for document in documents %}}
 {{%- set dalm.text = dalm.text ~ {_quoted(_spaced(mark, blank))} ~ document['text'] %}}

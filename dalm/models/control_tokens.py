@@ -27,16 +27,18 @@ class TextTokenizer:
 
     Control tokens are the special ones, and added ones that the chat template writes, such as
     `<think>`; others, such as runs of blanks, remain what the model's authors made of texts.
-    `kept` may spell control tokens that stay what they are, as those of an embedding prompt.
+    `kept` may spell control tokens that stay what they are, as those of an embedding prompt. Added
+    tokens with ids from `beyond` on have no embeddings: they are text, too.
 
     Where a text would get a control token, it is encoded again by a copy of the tokenizer in which
     these have names that no text spells. transformers' `split_special_tokens` isn't enough: it
     leaves added tokens, and vocabularies that find `</s>` as a word (Unigram).
     """
 
-    def __init__(self, tokenizer: Any, kept: str = "") -> None:
+    def __init__(self, tokenizer: Any, kept: str = "", beyond: int | None = None) -> None:
         self.tokenizer = tokenizer
-        spelled = {token: number for token, number in _control(tokenizer) if token not in kept}
+        found = _control(tokenizer, beyond)
+        spelled = {token: number for token, number in found if token not in kept}
         self.control: Mapping[str, int] = spelled
         self._numbers = frozenset(spelled.values()) - {tokenizer.unk_token_id}
         self._unknown = tokenizer.unk_token if tokenizer.unk_token in spelled else None
@@ -97,14 +99,15 @@ class TextTokenizer:
         )
 
 
-def _control(tokenizer: Any) -> list[tuple[str, int]]:
+def _control(tokenizer: Any, beyond: int | None) -> list[tuple[str, int]]:
     """Return a tokenizer's control tokens with their ids."""
     template = tokenizer.chat_template or ""
     written = "\0".join(template.values()) if isinstance(template, dict) else template
     listed = getattr(tokenizer, "chat_control_tokens", None) or ()
     found = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
     for number, token in tokenizer.added_tokens_decoder.items():
-        if token.special or token.content in listed or token.content in written:
+        without_row = beyond is not None and number >= beyond
+        if token.special or without_row or token.content in listed or token.content in written:
             found[token.content] = number
     return [(token, number) for token, number in found.items() if not _IS_TEXT.fullmatch(token)]
 

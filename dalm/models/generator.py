@@ -3,6 +3,8 @@
 import inspect
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,18 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from dalm.config import GeneratorLength
 from dalm.errors import UserError
-from dalm.models import adapter_base, chat_template, loading
+from dalm.models import adapter_base, chat_template, generator_checks, loading
 from dalm.models.batching import by_length, pad
+from dalm.models.chat_rendering import ChatTemplateError, prints_date
 from dalm.models.control_tokens import TextTokenizer
-from dalm.models.prompt_frame import Prompt, frame_of, texts_of, tokenise
+from dalm.models.lora_targets import Targets, check_adapters, described, lora_targets
+from dalm.models.prompt_frame import frame_of, texts_of, tokenise
 from dalm.progress import track
 from dalm.prompts import (
     DEFAULT,
     GeneratorSettings,
+    Prompt,
     PromptTemplate,
     choose_template,
     saved_settings,
@@ -55,6 +59,8 @@ class Generator(nn.Module):
         placement: loading.Placement,
         max_length: int,
         template: PromptTemplate = DEFAULT,
+        *,
+        date: datetime | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -67,12 +73,16 @@ class Generator(nn.Module):
         """Passages in a prompt, as it was trained."""
         self.cites = False
         """Whether its prompts number the passages and ask for the numbers in the answer."""
-        self._texts = texts_of(tokenizer, template)
+        self.date = _date_of(tokenizer, date)
+        """The date that its prompts say, if the chat template prints one: that of the training."""
+        self.longest: int | None = None
+        """Tokens of prompt and answer that the model takes; None: there is no limit."""
+        self.padding = generator_checks.Padding()
+        self._texts = texts_of(tokenizer, template, self.date)
         self.frame, self._borders = frame_of(tokenizer, self._texts)
-        self.text_tokenizer = TextTokenizer(tokenizer)
-        causal = self._causal_lm()
-        self.takes_positions = "position_ids" in inspect.signature(causal.forward).parameters
-        self._logit_scale, self._softcap = _after_head(causal.config)
+        self.text_tokenizer = TextTokenizer(tokenizer, beyond=self.embeddings)
+        self.takes_positions = "position_ids" in inspect.signature(self.causal.forward).parameters
+        self._logit_scale, self._softcap = _after_head(self.causal.config)
 
     @property
     def device(self) -> torch.device:
@@ -80,10 +90,26 @@ class Generator(nn.Module):
         return torch.device(self.model.device)
 
     @property
+    def causal(self) -> Any:
+        """The causal language model, without PEFT's wrapper."""
+        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether its prompts are within the model's own chat template."""
+        return self._texts.is_chat
+
+    @property
+    def embeddings(self) -> int:
+        """Number of rows of the table of embeddings."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
+    @property
     def pad_token(self) -> int:
-        """Padding token; it is masked, so any token will do."""
+        """Padding token; it is masked, so any token of the table will do."""
         pad_token = self.tokenizer.pad_token_id
-        return int(self.frame.end if pad_token is None else pad_token)
+        known = pad_token is not None and pad_token < self.embeddings
+        return int(pad_token if known else self.frame.end)
 
     def tokenise(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return the tokens of each text as they are within a prompt; none is a control token."""
@@ -115,16 +141,18 @@ class Generator(nn.Module):
         (rows, length), or what the architecture takes with `positions`, as for packed documents
         (see `dalm.models.packed_attention`).
         """
+        if not self.padding.when_scoring and positions is None and len(ids) > 1:
+            assert mask is not None
+            rows = zip(ids, mask.bool(), scored, strict=True)
+            alone = [(row[kept][None], own[kept][None]) for row, kept, own in rows]
+            parts = [self.token_log_probs(i, torch.ones_like(i), own) for i, own in alone]
+            return torch.cat(parts)
         hidden = self._backbone(ids, mask, positions)  # (rows, length, width)
         before = scored[:, 1:]
         return self._head_log_probs(hidden[:, :-1][before], ids[:, 1:][before])
 
-    def _causal_lm(self) -> Any:
-        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
-
     def _backbone(self, ids: Tensor, mask: Tensor | None, positions: Tensor | None) -> Tensor:
-        causal = self._causal_lm()
-        backbone = getattr(causal, causal.base_model_prefix)
+        backbone = generator_checks.backbone_of(self.causal)
         if positions is None and mask is not None:
             positions = (mask.cumsum(1) - 1).clamp(min=0)
         options = {"position_ids": positions} if self.takes_positions else {}
@@ -132,7 +160,7 @@ class Generator(nn.Module):
         return out[0]  # type: ignore[no-any-return]
 
     def _head_log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        vocabulary = self._causal_lm().config.get_text_config().vocab_size
+        vocabulary = self.causal.config.get_text_config().vocab_size
         if hidden.shape[0] * vocabulary * 4 <= LOGIT_BYTES:
             return self._score(hidden, targets)
         # A log-sum-exp over 32,000 to 256,000 logits a token is cheap to compute twice; keeping
@@ -145,7 +173,7 @@ class Generator(nn.Module):
 
     def _score(self, hidden: Tensor, targets: Tensor) -> Tensor:
         # The module, not its weight: LoRA on the head isn't in the weight.
-        logits = loading.at_least_fp32(self._causal_lm().get_output_embeddings()(hidden))
+        logits = loading.at_least_fp32(self.causal.get_output_embeddings()(hidden))
         if self._logit_scale != 1:
             logits = logits * self._logit_scale
         if self._softcap:
@@ -173,6 +201,8 @@ class Generator(nn.Module):
         The batch is padded on the left: padded on the right, a model would go on from padding.
         `hooks` are arguments of transformers' `generate`, such as a streamer.
         """
+        if not self.padding.when_answering and len(rows) > 1:
+            return [self.generate_tokens([row], max_new_tokens, **hooks)[0] for row in rows]
         config = self._generation_config(max_new_tokens)
         ids, mask = (t.to(self.device) for t in pad(rows, self.pad_token, left=True))
         with loading.evaluating(self), self.placement.autocast():
@@ -184,7 +214,7 @@ class Generator(nn.Module):
 
     def _generation_config(self, max_new_tokens: int) -> GenerationConfig:
         ends = {self.frame.end}
-        own = self._causal_lm().generation_config.eos_token_id
+        own = self.causal.generation_config.eos_token_id
         ends |= set(own if isinstance(own, list) else [own] if own is not None else [])
         return GenerationConfig(
             max_new_tokens=max_new_tokens,
@@ -198,18 +228,43 @@ class Generator(nn.Module):
 
         The prompts are no longer those of the training.
         """
-        texts = texts_of(self.tokenizer, self.template.for_citations())
+        texts = texts_of(self.tokenizer, self.template.for_citations(), self.date)
         self.frame, self._borders = frame_of(self.tokenizer, texts)
         self.cites = True
 
     def add_lora(self, config: LoraConfig) -> None:
-        """Freeze the weights and add LoRA adapters."""
+        """Freeze the weights and add LoRA adapters, by default to the layers that take them.
+
+        Raises:
+            ValueError: PEFT can't adapt the layers that the config names, or no gradient reaches
+                one of them.
+        """
+        chosen: Targets | None = None
+        if config.target_modules == "all-linear":
+            chosen = lora_targets(self.model, self._run)
+            config = replace(config, target_modules=chosen.names)
         self.model = get_peft_model(self.model, config)
         loading.trainable_in_fp32(self)
+        if chosen is None:
+            check_adapters(self.model, self._run)
+        elif chosen.left_out:
+            logger.info("adapters   %s", described(chosen))
+
+    def _run(self) -> Tensor:
+        """Score a few tokens in training mode."""
+        ids = torch.arange(8, device=self.device)[None] % self.embeddings
+        mask = torch.ones_like(ids)
+        training = self.training
+        self.train()
+        try:
+            with torch.random.fork_rng(), self.placement.autocast():
+                return self.token_log_probs(ids, mask, mask.bool())
+        finally:
+            self.train(training)
 
     def checkpoint_activations(self) -> None:
         """Recompute the layers' activations in the backward pass instead of keeping them."""
-        loading.checkpoint_activations(self._causal_lm())
+        loading.checkpoint_activations(self.causal)
 
     def export(self, folder: Path) -> None:
         """Write weights, or the adapter with its base's name, and tokenizer for transformers.
@@ -222,12 +277,14 @@ class Generator(nn.Module):
         base = self.tokenizer.chat_template
         try:
             self.tokenizer.chat_template = chat_template.with_documents(
-                self.tokenizer, self.template, self._texts
+                self.tokenizer, self.template, self._texts, self.date
             )
             self.tokenizer.save_pretrained(folder)
         finally:
             self.tokenizer.chat_template = base
-        GeneratorSettings(self.max_length, self.reader_passages, self.template).write(folder)
+        GeneratorSettings(self.max_length, self.reader_passages, self.template, self.date).write(
+            folder
+        )
 
 
 def _until(ids: list[int], ends: set[int]) -> list[int]:
@@ -263,14 +320,33 @@ def load_generator(
         model = loading.loaded(
             lambda: PeftModel.from_pretrained(model, adapter), adapter, "generator adapter"
         )
-    length = max_length or saved.max_length or GeneratorLength.generator_max_len
-    longest = model.config.get_text_config().to_dict().get("max_position_embeddings")
-    if longest is not None and length > longest:
-        raise UserError(f"--generator-max-len {length}: generator {name} takes at most {longest}")
-    generator = Generator(model, tokenizer, placement, length, template)
+    try:
+        generator = Generator(model, tokenizer, placement, 0, template, date=saved.date)
+    except ChatTemplateError as error:
+        raise unusable_chat_template(name, str(error)) from error
     generator.reader_passages = saved.reader_passages
-    _check_scores(generator, name)
+    generator_checks.check_vocabulary(generator, name)
+    generator_checks.check_scores(generator, name)
+    most = generator.longest = generator_checks.longest(generator)
+    generator.max_length = generator_checks.choose_length(name, max_length, saved.max_length, most)
+    generator.padding = generator_checks.padding_is_harmless(generator, most)
     return generator
+
+
+def unusable_chat_template(name: str, reason: str) -> UserError:
+    """Return the error for a generator whose chat template fails."""
+    return UserError(
+        f"generator {name}: its chat template can't be rendered ({reason}); mend the template in "
+        "its chat_template.jinja or tokenizer_config.json"
+    )
+
+
+def _date_of(tokenizer: Any, saved: datetime | None) -> datetime | None:
+    """Return the date that prompts say: the saved one, else today; None: they say none."""
+    if not tokenizer.chat_template:
+        return None
+    date = saved or datetime.now()
+    return date if prints_date(tokenizer, date) else None
 
 
 def _load(name: str, placement: loading.Placement) -> Any:
@@ -307,34 +383,3 @@ def _after_head(config: Any) -> tuple[float, float | None]:
     scale = getattr(text, "logit_scale", None) or 1.0
     scale = scale / (getattr(text, "logits_scaling", None) or 1.0)
     return float(scale), getattr(text, "final_logit_softcapping", None)
-
-
-@torch.no_grad()
-def _check_scores(generator: Generator, name: str) -> None:
-    """Compare our backbone and head with the model's own logits on three tokens.
-
-    An architecture that does more between or after them would be trained on wrong scores. So would
-    a masked language model, which transformers loads as well: it attends to the token to predict.
-    """
-    ids = torch.tensor([generator.tokenise(["a b c"])[0][:3].tolist()], device=generator.device)
-    if ids.shape[1] < 2:
-        return
-    mask = torch.ones_like(ids)
-    scored = mask.bool()
-    scored[:, 0] = False
-    with loading.evaluating(generator):
-        ours = generator.token_log_probs(ids, mask, scored)
-        logits = generator.model(input_ids=ids, attention_mask=mask).logits.float()
-        other_end = torch.cat([ids[:, :-1], ids[:, :1]], dim=1)
-        changed = generator.model(input_ids=other_end, attention_mask=mask).logits.float()
-    if not torch.allclose(changed[:, :-1], logits[:, :-1], atol=0.1, rtol=1e-2):
-        raise UserError(
-            f"generator {name}: {type(generator.model).__name__} attends to future tokens; "
-            "name a causal language model"
-        )
-    theirs = logits.log_softmax(-1)[:, :-1].gather(-1, ids[:, 1:, None]).flatten()
-    if not torch.allclose(ours, theirs, atol=1e-2, rtol=1e-2):
-        raise UserError(
-            f"generator {name}: {type(generator.model).__name__} changes its logits in a way "
-            "that this toolkit doesn't know; please report the model"
-        )

@@ -15,29 +15,18 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dalm.errors import UserError
-from dalm.prompts import DEFAULT, Message, PromptTemplate
+from dalm.models.chat_rendering import render
+from dalm.prompts import DEFAULT, Message, Prompt, PromptTemplate
 
 logger = logging.getLogger(__name__)
 
 Tokens = Sequence[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """A tokenised prompt with its answer: the answer's tokens are `tokens[answer_start:]`."""
-
-    tokens: list[int]
-    answer_start: int
-
-    @property
-    def length(self) -> int:
-        """Number of tokens."""
-        return len(self.tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +46,13 @@ class Frame:
     """After each passage."""
     passage_break: Tokens = ()
     """Line breaks with which a passage's own tokens end; a truncated passage gets them again."""
+
+    def tokens(self) -> list[int]:
+        """Return all tokens of the frame."""
+        pieces = (self.opening, self.passage, self.passage_break, self.passage_end)
+        return [token for piece in (*pieces, self.query, self.answer) for token in piece] + [
+            self.end
+        ]
 
     def join(
         self,
@@ -165,17 +161,17 @@ def chat_texts(
     return FrameTexts(opening, before, after, question, turn, end, is_chat=True)
 
 
-def texts_of(tokenizer: Any, template: PromptTemplate) -> FrameTexts:
-    """Return the frame's texts: the template, within the model's own chat template if it works."""
+def texts_of(tokenizer: Any, template: PromptTemplate, date: datetime | None = None) -> FrameTexts:
+    """Return the frame's texts: the template, within the model's own chat template if it has one.
+
+    `date` is what a chat template that prints the date takes for today.
+
+    Raises:
+        ChatTemplateError: it can't be rendered.
+    """
     if not getattr(tokenizer, "chat_template", None):
         return plain_texts(template)
-    try:
-        found = chat_texts(
-            lambda messages: tokenizer.apply_chat_template(messages, tokenize=False), template
-        )
-    except Exception as error:  # a chat template is a program of the model's authors
-        logger.warning("the model's chat template failed (%s): using the plain prompt", error)
-        return plain_texts(template)
+    found = chat_texts(lambda messages: render(tokenizer, messages, date=date), template)
     if found is None:
         logger.warning("the model's chat template changes its messages: using the plain prompt")
         return plain_texts(template)

@@ -46,8 +46,13 @@ def extended(generator: Generator, texts: Sequence[str], count: int) -> Generato
     _add(config["model"], pairs, first)
     tokenizer._tokenizer = Tokenizer.from_str(json.dumps(config))
     _resize(generator.model, first, [pieces[left + right] for left, right in pairs])
-    result = Generator(generator.model, tokenizer, generator.placement, generator.max_length)
+    result = Generator(
+        *(generator.model, tokenizer, generator.placement, generator.max_length),
+        generator.template,
+        date=generator.date,
+    )
     result.reader_passages = generator.reader_passages
+    result.longest, result.padding = generator.longest, generator.padding
     return result
 
 

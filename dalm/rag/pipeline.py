@@ -18,8 +18,7 @@ from dalm.llm.json_replies import without_thoughts
 from dalm.llm.openai_client import OpenAIClient, greedy
 from dalm.llm.response_cache import Journal, cache_key, cached_replies
 from dalm.models.generator import Generator
-from dalm.models.prompt_frame import Prompt
-from dalm.prompts import Message, numbered
+from dalm.prompts import Message, Prompt, numbered
 from dalm.records import Answer, Hit
 
 SERVER = ServerOptions(

@@ -19,9 +19,9 @@ from dalm.distributed import world_size
 from dalm.models.batching import to_device
 from dalm.models.generator import Generator
 from dalm.models.loading import Placement
-from dalm.models.prompt_frame import Prompt
 from dalm.models.retriever import Retriever
 from dalm.models.retriever_sides import Kind
+from dalm.prompts import Prompt
 from dalm.records import Passage
 from dalm.training.data.batches import Rows, TrainingRows
 from dalm.training.data.packing import PackedBatch, PackedRows

@@ -15,7 +15,7 @@ from dalm.config.training import TRACKERS, covers
 from dalm.distributed import is_main
 from dalm.errors import UserError
 from dalm.io.examples import Field, read_examples
-from dalm.models import loading
+from dalm.models import generator_checks, loading
 from dalm.models.generator import Generator, load_generator
 from dalm.models.retriever import Retriever, retriever_from_config
 from dalm.prompts import read_prompt
@@ -129,7 +129,9 @@ class TrainingRun:
         name = name or self.inputs["generator_name_or_path"]
         length = max_length or getattr(given, "generator_max_len", None)
         prompt = getattr(given, "prompt", None)
-        return load_generator(name, placement, max_length=length, prompt=prompt)
+        generator = load_generator(name, placement, max_length=length, prompt=prompt)
+        loading.tell("generator", name, generator_checks.description(generator))
+        return generator
 
     def _adapt_retriever(self, retriever: Retriever) -> None:
         if self._train_encoders == "none":
@@ -164,10 +166,14 @@ class TrainingRun:
             raise
         except ValueError as error:
             reason = (str(error).strip() or "refused").splitlines()[0].rstrip(".")
-            raise UserError(
-                f"--lora-target-modules {' '.join(given.lora_target_modules or ())}: {reason}; "
-                "leave it out to adapt every linear layer"
-            ) from error
+            named = given.lora_target_modules
+            option = f"--lora-target-modules {' '.join(named)}" if named else "--use-peft"
+            remedy = "leave it out to adapt every layer that takes adapters"
+            if "lora_dropout" in reason:
+                remedy = "add --lora-dropout 0"
+            elif not named:
+                remedy = "name layers with --lora-target-modules, or leave it out"
+            raise UserError(f"{option}: {reason}; {remedy}") from error
 
     # Training
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from dalm.models.batching import pad
 from dalm.models.generator import Generator
 from dalm.models.loading import evaluating
-from dalm.models.prompt_frame import Prompt
+from dalm.prompts import Prompt
 from dalm.training import gradient_cache
 from dalm.training.data.batches import Pieces
 

@@ -320,11 +320,9 @@ def test_chat_generation_stops_at_the_turns_end(build, sentencepiece):
 def test_a_template_that_changes_the_text_is_not_used(build, sentencepiece, caplog):
     tokenizer = sentencepiece("first")
     plain = build("llama", tokenizer).frame
-    for template in (FORGETFUL, "{{ raise_exception('no') }}"):
-        tokenizer.chat_template = template
-        assert build("llama", tokenizer).frame == plain
+    tokenizer.chat_template = FORGETFUL
+    assert build("llama", tokenizer).frame == plain
     assert "changes its messages: using the plain prompt" in caplog.messages[0]
-    assert "chat template failed" in caplog.messages[1]
 
 
 def test_pieces_are_tokenised_as_they_are_after_a_line_break(build, sentencepiece):

@@ -16,8 +16,8 @@ from dalm.config import Optimisation
 from dalm.errors import UserError
 from dalm.models.batching import Ragged, Sequences
 from dalm.models.generator import Generator
-from dalm.models.prompt_frame import Prompt
 from dalm.models.retriever import Retriever
+from dalm.prompts import Prompt
 from dalm.records import Example, Passage
 
 logger = logging.getLogger(__name__)

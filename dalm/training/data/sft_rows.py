@@ -11,7 +11,7 @@ from dalm.errors import UserError
 from dalm.io.examples import read_passages
 from dalm.models.batching import Ragged
 from dalm.models.generator import Generator
-from dalm.models.prompt_frame import Prompt
+from dalm.prompts import Prompt
 from dalm.records import Example, Hit, Passage, distinct_by_id, gold_passages, question_id
 from dalm.training.data.batches import (
     Batch,

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dalm.config import RagE2E
-from dalm.models.prompt_frame import Prompt
+from dalm.prompts import Prompt
 from dalm.training import losses
 from dalm.training.data.batches import Batch, Rows
 from dalm.training.objectives.candidates import VectorIndex

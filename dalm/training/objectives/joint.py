@@ -14,8 +14,8 @@ from dalm.config import RagE2E
 from dalm.models.batching import to_device
 from dalm.models.generator import Generator
 from dalm.models.loading import evaluating
-from dalm.models.prompt_frame import Prompt
 from dalm.models.retriever import Retriever
+from dalm.prompts import Prompt
 from dalm.training import losses
 from dalm.training.data.batches import Batch, Rows
 from dalm.training.gradient_cache import micro_batches

@@ -7,8 +7,8 @@ import torch
 
 from dalm.models.generator import Generator
 from dalm.models.loading import evaluating
-from dalm.models.prompt_frame import Prompt
 from dalm.models.retriever import Retriever
+from dalm.prompts import Prompt
 from dalm.training.data.batches import Batch
 from dalm.training.data.sft_rows import SftRows
 from dalm.training.objectives.diagnostics import DIAGNOSTIC_ROWS

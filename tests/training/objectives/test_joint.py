@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from dalm.models.batching import to_device
-from dalm.models.prompt_frame import Prompt
+from dalm.prompts import Prompt
 from dalm.training import gradient_cache, losses, scoring
 from dalm.training.objectives import joint
 from dalm.training.objectives.contrastive import contrast, embed_pairs
