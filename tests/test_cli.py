@@ -556,7 +556,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--train-encoders": "both",
         "--train-generator --no-train-generator": True,
         "--reader-warmup": 0.0,
-        "--skip-gradient-below": 0.0,
+        "--skip-gradient-below": 1e-6,
         "--candidates": "in-batch",
         "--passages": None,
         "--refresh-budget": 0.1,

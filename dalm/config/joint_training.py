@@ -120,10 +120,11 @@ class JointObjective:
     retriever is frozen."""
     train_generator: bool = True
     """--no-train-generator: freeze the generator; it only scores passages."""
-    skip_gradient_below: float = option(0.0, least=0, most=0.1)
+    skip_gradient_below: float = option(1e-6, least=0, most=0.1)
     """Leave the candidates with the smallest gradients out of the backward pass, up to this
-    fraction of the sum of all candidates' gradient norms: faster, but the gradient is then off by
-    more than this fraction (docs/joint-training.md has figures). 0: leave out none."""
+    fraction of the sum of all candidates' gradient norms. The default leaves out what rounding in
+    fp32 would lose. More is faster, and makes the gradient inexact by several times the fraction
+    (figures in docs/joint-training.md). 0: leave out none."""
     reader_warmup: float = option(0.0, least=0, most=0.9, needs=PRIOR)
     """Fraction of the updates, at the start, that train only the generator: one that can't answer
     from a passage yet gives the retriever no signal."""
@@ -222,7 +223,8 @@ def check_joint(settings: RagE2E) -> None:
             "--use-peft"
         )
     _check_without_effect(settings)
-    if settings.skip_gradient_below and not _computes_candidates_again(settings):
+    usual = (0, RagE2E.skip_gradient_below)
+    if settings.skip_gradient_below not in usual and not _computes_candidates_again(settings):
         raise UserError(
             f"--skip-gradient-below {settings.skip_gradient_below:g} has no effect here; leave it "
             "out. It needs --objective rag_token or rag_sequence with a trained generator and more "

@@ -8,7 +8,8 @@ That costs one more forward pass of those rows.
 
 Rows without gradient aren't computed again. With `Plan.skip_below` = 0 nothing else is left out:
 the gradient is that of plain autograd up to rounding, with dropout too, since the second pass
-draws the first one's masks again. A larger value saves time at the cost of accuracy.
+draws the first one's masks again. A larger value saves time; above about 1e-6 its error is larger
+than that of rounding in fp32 (docs/benchmarks.md).
 
 Source: Gao et al. 2021 (arXiv:2101.06983), here with rows left out.
 """

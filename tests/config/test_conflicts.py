@@ -78,6 +78,10 @@ def test_light_candidates_can_be_left_out_where_any_are_computed_again(options):
     refuse(RagE2E(output_dir="out", skip_gradient_below=0.001, **options))
 
 
+def test_none_is_left_out_where_none_is_computed_again():
+    refuse(RagE2E(output_dir="out", preset="independent", skip_gradient_below=0.0))
+
+
 @pytest.mark.parametrize("encoders", ["query", "none"])
 def test_what_keeps_an_index_fresh_may_be_switched_off_where_it_never_grows_old(encoders):
     off = {"refresh_budget": 0.0, "over_retrieve": 1, "write_back": False}
