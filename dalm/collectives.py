@@ -1,5 +1,6 @@
 """Gather tensors of all ranks, with gradient or of unequal length, and sum numbers."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -36,16 +37,31 @@ def gather(rows: Tensor) -> Tensor:
     return _Gather.apply(rows)  # type: ignore[no-any-return,no-untyped-call]
 
 
+def gather_counted(rows: Tensor, counts: Sequence[int]) -> Tensor:
+    """Return the rows of all ranks, rank 0 first, with gradient; rank r has `counts[r]` of them."""
+    if not _is_distributed() or not any(counts):
+        return rows
+    padding = rows.new_zeros(max(counts) - len(rows), *rows.shape[1:])
+    parts = gather(torch.cat([rows, padding])).split(max(counts))
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
 @torch.no_grad()
 def gather_ragged(rows: Tensor) -> Tensor:
     """Return the rows of all ranks, rank 0 first, without gradient; their numbers may differ."""
     if not _is_distributed():
         return rows
     counts = gather(torch.tensor([len(rows)], device=rows.device)).tolist()
-    padded = rows.new_zeros(max(counts), *rows.shape[1:])
-    padded[: len(rows)] = rows
-    parts = gather(padded).chunk(world_size())
-    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+    return gather_counted(rows, counts)
+
+
+def smallest(number: int, device: torch.device) -> int:
+    """Return the smallest of the ranks' numbers."""
+    if not _is_distributed():
+        return number
+    least = torch.tensor(number, device=device)
+    dist.all_reduce(least, dist.ReduceOp.MIN)
+    return int(least)
 
 
 def total(number: float, device: torch.device) -> float:

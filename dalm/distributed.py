@@ -59,6 +59,11 @@ def share(items: Sequence[T]) -> Sequence[T]:
     return items[rank() :: world_size()] if has_group() else items
 
 
+def position() -> tuple[int, int]:
+    """Return which share is this rank's, and of how many; without a process group 0 of 1."""
+    return (rank(), world_size()) if has_group() else (0, 1)
+
+
 def gather_shares(own: Sequence[T]) -> list[T]:
     """Return the items of all ranks in the order that they had before `share`."""
     group = _group()

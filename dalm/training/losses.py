@@ -29,14 +29,6 @@ def info_nce(
     return (F.cross_entropy(by_query, gold) + F.cross_entropy(by_passage, own)) / 2
 
 
-def false_negatives(
-    gold_keys: Int[Tensor, "B"], keys: Int[Tensor, "C"], own: Int[Tensor, "B"]
-) -> Bool[Tensor, "B C"]:
-    """Mark the columns that repeat a row's own gold text: they are no negatives."""
-    same = gold_keys[:, None] == keys[None, :]
-    return same.scatter(1, own[:, None], False)
-
-
 def rag_sequence(
     log_prior: Float[Tensor, "B K"],
     log_probs: Float[Tensor, "B K T"],

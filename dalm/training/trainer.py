@@ -82,7 +82,7 @@ class ObjectiveTrainer(Trainer):
             model=objective,
             args=arguments,
             train_dataset=rows,
-            data_collator=rows.collate,  # type: ignore[arg-type]
+            data_collator=rows.collate_share,  # type: ignore[arg-type]
         )
         # The loss is a mean over the batch: the trainer divides it by the accumulation steps.
         self.loss_is_scaled_for_ga = False
@@ -103,18 +103,17 @@ class ObjectiveTrainer(Trainer):
         return Path(self.args.output_dir)
 
     def get_train_dataloader(self) -> EpochLoader:
-        """Return the batches of this rank; the sampler shards, so accelerate must not."""
+        """Return this rank's share of each batch; accelerate must not share them out again."""
         sampler = LengthBatches(
             self.rows,
             self.args.per_device_train_batch_size,
             self.args.seed,
-            rank=rank(),
             ranks=world_size(),
         )
         return EpochLoader(
             self.rows,  # type: ignore[arg-type]
             batch_sampler=sampler,
-            collate_fn=self.rows.collate,
+            collate_fn=self.rows.collate_share,
             pin_memory=self.args.device.type == "cuda",
         )
 

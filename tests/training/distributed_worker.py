@@ -32,15 +32,18 @@ from dalm.training.objectives.objective import objective_class
 CPU = place("cpu", "fp32")
 
 
-def examples_of(given, without):
+def examples_of(given, without=(), negatives=()):
+    """Return examples; `without` rows have no gold passage, `negatives` are pairs of two rows."""
+    passages = [Passage.of(passage) for _, _, passage in given]
+    hard = [tuple(passages[b] for a, b in negatives if a == row) for row in range(len(given))]
     return [
-        Example(query, answer, None if row in without else Passage.of(passage))
-        for row, (query, answer, passage) in enumerate(given)
+        Example(query, answer, None if row in without else passages[row], hard[row])
+        for row, (query, answer, _) in enumerate(given)
     ]
 
 
-def share(count):
-    """Return this rank's rows of a batch."""
+def part(count):
+    """Return this rank's rows, those of rank 0 first."""
     me, ranks = rank(), world_size()
     return range(count * me // ranks, count * (me + 1) // ranks)
 
@@ -61,30 +64,37 @@ def measured(objective, batch):
     return {"loss": gather(loss.detach()[None]).mean(), "gradients": gradients}
 
 
-def contrastive(retriever, _generator, rows, without, apart=False):
-    """`apart`: the same passage in two rows is taken for two."""
+def contrastive(retriever, _generator, rows, negatives=(), unmasked=()):
+    """`unmasked`: false negatives by query or by passage that are taken for negatives."""
     retriever = load_retriever(retriever, CPU)
-    mine = share(len(rows))
-    batch = Rows(examples_of(rows, without), retriever).collate(mine)
-    if apart:
-        batch["keys"] = torch.tensor(list(mine))
+    batch = Rows(examples_of(rows, (), negatives), retriever).collate_share(range(len(rows)))
+    for name in unmasked:
+        batch["false_negatives"][name] = torch.zeros_like(batch["false_negatives"][name])
     return measured(Contrastive(retriever, 20.0).double(), batch)
 
 
-def in_batch(retriever, generator, rows, without, joint, **options):
+def in_batch(
+    retriever, generator, rows, joint, negatives=(), unmasked=False, gold_probability=1.0, **options
+):
+    """`unmasked`: every passage of the batch may be a candidate."""
     retriever = load_retriever(retriever, CPU)
     generator = load_generator(generator, CPU, max_length=128)
-    made = Rows(examples_of(rows, without), retriever, generator)
-    source = BatchCandidates(retriever, 4, 0.1)
-    objective = objective_class(joint)(retriever, generator, source, scale=20.0, **options)
-    return measured(objective.double(), made.collate(share(len(rows))))
+    given = examples_of(rows, (), negatives)
+    made = Rows(given, retriever, generator, gold_probability=gold_probability, seed=1)
+    source = [] if joint == "dalm" else [BatchCandidates(retriever, 4, 0.1)]
+    objective = objective_class(joint)(retriever, generator, *source, scale=20.0, **options)
+    batch = made.collate_share(range(len(rows)))
+    if unmasked:
+        batch["no_candidates"] = torch.zeros_like(batch["no_candidates"])
+    return measured(objective.double(), batch)
 
 
-def searched(retriever, generator, rows, without, joint, **options):
+def searched(retriever, generator, rows, without, joint, of_rows=None, **options):
     retriever = load_retriever(retriever, CPU).double()
     generator = load_generator(generator, CPU, max_length=128).double()
     base = [Passage.of(passage) for _, _, passage in rows]
-    made = RetrievedRows(examples_of(rows, without), retriever, generator, more=base)
+    given = examples_of(rows, without)
+    made = RetrievedRows(given, retriever, generator, more=base, **of_rows or {})
     index = TrainingIndex(len(made.base), made.base.identity(), torch.device("cpu"))
     source = IndexCandidates(
         *(retriever, made.base, index),
@@ -93,7 +103,7 @@ def searched(retriever, generator, rows, without, joint, **options):
     objective = objective_class(joint)(retriever, generator, source, scale=20.0, **options)
     objective.begin_update(0.0)
     index.vectors *= 1.01  # written back vectors can be told from these
-    found = measured(objective, made.collate(share(len(rows))))
+    found = measured(objective, made.collate_share(range(len(rows))))
     return found | {"index": whole(index)}
 
 
@@ -110,7 +120,7 @@ def index(_retriever, _generator, _rows):
     living.refresh(lambda places: vectors[torch.from_numpy(places)])
     asked = torch.randint(-2, 3, (4, 3), generator=made).float()
     asked[1] = vectors[5]
-    mine = list(share(4))
+    mine = list(part(4))
     found = {}
     for k in (1, 3, 8, 99):
         scores, places = living.search(asked[mine], k)

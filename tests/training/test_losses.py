@@ -37,16 +37,6 @@ def test_hard_negatives_are_further_columns() -> None:
     assert losses.info_nce(scores, scores[:, :2].T, own, own).item() == pytest.approx(expected)
 
 
-def test_false_negatives_are_the_same_text_elsewhere() -> None:
-    keys = torch.tensor([7, 8, 7, 9, 8])
-    marked = losses.false_negatives(torch.tensor([7, 8, 7]), keys, torch.tensor([0, 1, 2]))
-    assert marked.tolist() == [
-        [False, False, True, False, False],
-        [False, False, False, False, True],
-        [True, False, False, False, False],
-    ]
-
-
 def test_rag_sequence_by_hand() -> None:
     # p = (3/4, 1/4), exp(L) = (1/2 · 1/2, 1/5): 3/16 + 1/20 = 19/80
     prior = torch.tensor([[0.75, 0.25]], dtype=DOUBLE).log()

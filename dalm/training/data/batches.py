@@ -5,6 +5,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypedDict
 
 import numpy as np
@@ -13,12 +14,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dalm.config import Optimisation
+from dalm.distributed import position, share
 from dalm.errors import UserError
 from dalm.models.batching import Ragged, Sequences
 from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
 from dalm.prompts import Prompt
-from dalm.records import Example, Passage
+from dalm.records import Example, Passage, question_id
+from dalm.training.data.gold_passages import GoldPassages
 
 logger = logging.getLogger(__name__)
 
@@ -28,22 +31,52 @@ class Pieces:
     """The tokens that the generator's prompts of one batch are joined from."""
 
     passages: list[list[int]]
-    """Gold passages in the queries' order, then hard negatives; empty if they are searched."""
+    """Those of the whole batch, in the order of `FalseNegatives`; empty if they are searched."""
     queries: list[list[int]]
     answers: list[list[int]]
+    first: int = 0
+    """Place of the first query's gold passage."""
+
+    def gold(self) -> list[list[int]]:
+        """Return the queries' gold passages."""
+        return self.passages[self.first : self.first + len(self.queries)]
 
     def answer_lengths(self) -> list[int]:
         """Return each answer's number of tokens, its EOS included."""
         return [len(answer) + 1 for answer in self.answers]
 
 
+class FalseNegatives(TypedDict):
+    """Mark what is no negative; B queries of this rank, Q of all ranks, C passages of all ranks.
+
+    The passages are the gold ones of rank 0's queries, in their order, then rank 1's and so on;
+    behind them the hard negatives of rank 0, of rank 1 and so on.
+    """
+
+    by_query: Bool[Tensor, "B C"]
+    """Gold passages of the query's question, besides its own."""
+    by_passage: Bool[Tensor, "B Q"]
+    """Queries whose question the row's own gold passage answers, besides its own."""
+
+
 class Batch(TypedDict, total=False):
-    """What an objective takes. Passages: gold ones in the queries' order, then hard negatives."""
+    """What an objective takes: a rank's share of a batch, and what it has to know of the others."""
 
     query: dict[str, Any]
     passage: dict[str, Any]
+    """This rank's passages: gold ones in the queries' order, then hard negatives."""
     keys: Int[Tensor, "passages"]
     """A passage's content hash: equal keys are equal texts."""
+    hard_negatives: list[int]
+    """The number of hard negatives of each rank."""
+    false_negatives: FalseNegatives
+    no_candidates: Bool[Tensor, "B C"]
+    """What is no candidate of a query: copies of its gold passage, and gold passages of its
+    question that stand beside other answers only."""
+    other_golds: list[Int[np.ndarray, "golds"]]
+    """Places of the same in the knowledge base, where candidates are searched."""
+    most_other_golds: int
+    """The most of them that a query of any rank has."""
     pieces: Pieces
     gold: Int[Tensor, "queries"]
     """Place of each query's gold passage in the knowledge base; -1: not known."""
@@ -79,13 +112,17 @@ class TrainingRows(ABC):
     def lengths(self) -> np.ndarray:
         """Return about how many tokens each row has."""
 
-    def gold_keys(self) -> np.ndarray:
-        """Return a key for each row, here a unique one; equal keys are kept out of one batch."""
-        return np.arange(len(self))
+    def keys_apart(self) -> Int[np.ndarray, "rows keys"]:
+        """Return keys of each row, here one of its own; rows with a common one are kept apart."""
+        return np.arange(len(self))[:, None]
 
     @abstractmethod
     def collate(self, rows: Sequence[int]) -> Batch:
-        """Return a batch of some rows."""
+        """Return a batch of some rows, for a rank alone."""
+
+    def collate_share(self, rows: Sequence[int]) -> Batch:
+        """Return this rank's share of a batch of some rows."""
+        return self.collate(share(rows))
 
     @abstractmethod
     def describe(self) -> str:
@@ -172,6 +209,7 @@ class Rows(TrainingRows):
             self.query_pieces = Ragged([asked[row] for row in kept])
             self.answer_pieces = Ragged([answers[row] for row in kept])
         passages, self.gold, self.negatives = distinct_passages(examples, more)
+        self.golds = GoldPassages(examples, self.gold)
         self.base = KnowledgeBase(passages, retriever, generator)
         queries = [example.query for example in examples]
         self.query_tokens = Ragged(retriever.tokenise(queries, "query"))
@@ -193,31 +231,78 @@ class Rows(TrainingRows):
             lengths = lengths + self.query_pieces.lengths + self.answer_pieces.lengths
         return lengths
 
-    def gold_keys(self) -> np.ndarray:
-        """Return the key of each row's gold passage; a unique one for a row without."""
-        return self._of_gold(self.base.keys, -1 - np.arange(len(self)))
+    def keys_apart(self) -> Int[np.ndarray, "rows keys"]:
+        """Return two keys of each row: its gold passage, if it has one, and its question."""
+        passages = np.where(self.gold < 0, -1 - np.arange(len(self)), self.gold)
+        return np.stack([passages, len(self.base) + self.golds.questions], 1)
 
     def _of_gold(self, values: np.ndarray, otherwise: np.ndarray | int) -> np.ndarray:
         return np.where(self.gold < 0, otherwise, values[self.gold])
 
     def collate(self, rows: Sequence[int]) -> Batch:
-        """Return a batch of some rows, padded to the longest."""
-        places = [int(self.gold[row]) for row in rows]
-        places += [place for row in rows for place in self.negatives[row]]
-        batch: Batch = {
-            "query": self.retriever.batch([self.query_tokens[row] for row in rows], "query"),
-            "passage": self.base.features(places),
-            "keys": torch.from_numpy(self.base.keys[places]),
-        }
-        if self.generator is not None:
-            passages = [self.base.pieces[place].tolist() for place in places]
-            batch["pieces"] = Pieces(passages, *self._pieces(rows))
-            batch["force_gold"] = self._force_gold(rows)
-        return batch
+        """Return a batch of some rows, padded to the longest, for a rank alone."""
+        return self._collate(rows, 0, 1)
+
+    def collate_share(self, rows: Sequence[int]) -> Batch:
+        """Return this rank's share of a batch, padded to the longest.
+
+        What it has to know of the other ranks' rows, it reads from its own copy of them all.
+        """
+        return self._collate(rows, *position())
 
     def diagnostic_batch(self, size: int) -> Batch:
         """Return a batch of `size` rows spread over all, the same in every run."""
-        return self.collate(spread_rows(len(self), size))
+        return self.collate(self._diagnostic_rows(size))
+
+    def _diagnostic_rows(self, size: int) -> list[int]:
+        """Return rows with different questions: for each, another's passage is no gold one."""
+        _, first = np.unique(self.golds.questions, return_index=True)
+        return [int(first[n]) for n in spread_rows(len(first), size)]
+
+    def _collate(self, rows: Sequence[int], rank: int, ranks: int) -> Batch:
+        shares = [rows[each::ranks] for each in range(ranks)]
+        own = shares[rank]
+        negatives = [[p for row in each for p in self.negatives[row]] for each in shares]
+        everyone = list(chain.from_iterable(shares))
+        columns = np.array([*self.gold[everyone], *chain.from_iterable(negatives)], np.int64)
+        places = [*self.gold[own].tolist(), *negatives[rank]]
+        first = rank * len(own)
+        batch: Batch = {
+            "query": self.retriever.batch([self.query_tokens[row] for row in own], "query"),
+            "passage": self.base.features(places),
+            "keys": torch.from_numpy(self.base.keys[places]),
+            "hard_negatives": [len(each) for each in negatives],
+            "false_negatives": self._false_negatives(everyone, columns, first, len(own)),
+        }
+        if self.generator is not None:
+            passages = [self.base.pieces[place].tolist() for place in columns]
+            batch["pieces"] = Pieces(passages, *self._pieces(own), first)
+            batch["no_candidates"] = self._no_candidates(own, columns, first)
+            batch["force_gold"] = self._force_gold(rows)[rank::ranks]
+        return batch
+
+    def _false_negatives(
+        self, everyone: Sequence[int], columns: np.ndarray, first: int, count: int
+    ) -> FalseNegatives:
+        """Mark what is no negative for `count` rows from the first on; a row -1 has no gold."""
+        own = slice(first, first + count)
+        by_query = self.golds.mark(everyone[own], columns)
+        by_passage = self.golds.mark(everyone, columns[own]).T
+        for marked in (by_query, by_passage):
+            marked[np.arange(count), np.arange(first, first + count)] = False
+        return {
+            "by_query": torch.from_numpy(by_query),
+            "by_passage": torch.from_numpy(np.ascontiguousarray(by_passage)),
+        }
+
+    def _no_candidates(
+        self, own: Sequence[int], columns: np.ndarray, first: int
+    ) -> Bool[Tensor, "B C"]:
+        """Mark gold passages that stand beside other answers only, and copies of the row's own."""
+        marked = self.golds.mark(own, columns) & ~self.golds.mark(own, columns, with_answer=True)
+        marked |= self.gold[own][:, None] == columns
+        marked[np.arange(len(own)), first + np.arange(len(own))] = False
+        return torch.from_numpy(marked)
 
     def _pieces(self, rows: Sequence[int]) -> tuple[list[list[int]], list[list[int]]]:
         return (
@@ -262,7 +347,7 @@ def fitting(
 
 
 def check_negatives(examples: Sequence[Example], settings: Optimisation) -> None:
-    """Refuse data that leaves a question without a negative.
+    """Refuse data that leaves a question without a negative; warn of a single question.
 
     Raises:
         UserError: a batch of one question without hard negatives, or a table of one passage.
@@ -278,4 +363,10 @@ def check_negatives(examples: Sequence[Example], settings: Optimisation) -> None
     if len(distinct) < 2:
         raise UserError(
             "the table has one distinct passage, so there are no negatives; add rows with others"
+        )
+    questions = {question_id(example.query) for example in examples if example.passage}
+    if len(questions) < 2:
+        logger.warning(
+            "all rows ask the same question, so every passage is right and none is a negative: the "
+            "contrastive loss stays at 0; add rows with other questions, or hard negatives"
         )

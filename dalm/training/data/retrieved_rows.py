@@ -1,7 +1,7 @@
 """Make training rows whose candidates are searched, and statements to reconstruct."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
 from dalm.prompts import STATE
 from dalm.records import Example, Passage
-from dalm.training.data.batches import Batch, Pieces, Rows, check_negatives, spread_rows
+from dalm.training.data.batches import Batch, Pieces, Rows, check_negatives
 
 QUESTIONS_PER_STATEMENT = 4
 WORDS = range(6, 41)
@@ -52,45 +52,60 @@ class RetrievedRows(Rows):
                     f"{WORDS.start} to {WORDS.stop - 1} words; leave it out"
                 )
 
-    def collate(self, rows: Sequence[int]) -> Batch:
-        """Return a batch of questions, with statements beside them."""
-        return self._batch(rows, *self._statements(rows))
-
     def diagnostic_batch(self, size: int) -> Batch:
         """Return a batch of `size` questions spread over all, the same in every run."""
-        return self._batch(spread_rows(len(self), size), [], [])
+        return self._batch(self._diagnostic_rows(size), [], [], 0, 1)
+
+    def _collate(self, rows: Sequence[int], rank: int, ranks: int) -> Batch:
+        """Return a rank's questions, with its statements beside them."""
+        return self._batch(rows, *self._statements(rows, ranks), rank, ranks)
 
     def _batch(
-        self, rows: Sequence[int], statement_places: Sequence[int], texts: Sequence[str]
+        self,
+        all_rows: Sequence[int],
+        all_statements: Sequence[int],
+        all_texts: Sequence[str],
+        rank: int,
+        ranks: int,
     ) -> Batch:
+        """Return a rank's share of questions and statements, of which every rank has as many."""
+        rows, texts = all_rows[rank::ranks], all_texts[rank::ranks]
+        statement_places = all_statements[rank::ranks]
+        none = [-1] * len(texts)
+        shares = [[*all_rows[each::ranks], *none] for each in range(ranks)]
+        everyone = list(chain.from_iterable(shares))
+        others = [[self.golds.with_other_answers(row) for row in each] for each in shares]
+        columns = np.array([self.gold[row] if row >= 0 else -1 for row in everyone], np.int64)
         queries = [self.query_tokens[row] for row in rows]
         queries += self.retriever.tokenise(texts, "query")
         asked, answers = self._pieces(rows)
         asked += [self.task] * len(texts)
         answers += self._answers(texts)
-        none = torch.full((len(texts),), -1)
+        not_forced = torch.zeros(len(texts), dtype=torch.bool)
         weights = [1.0] * len(rows) + [self.reconstruction_weight] * len(texts)
         return {
             "query": self.retriever.batch(queries, "query"),
-            "gold": torch.cat([torch.from_numpy(self.gold[list(rows)]), none]),
-            "force_gold": torch.cat([self._force_gold(rows), none > 0]),
-            "excluded": torch.cat(
-                [torch.full((len(rows),), -1), torch.tensor(statement_places).long()]
+            "gold": torch.tensor([*self.gold[list(rows)].tolist(), *none]),
+            "force_gold": torch.cat([self._force_gold(all_rows)[rank::ranks], not_forced]),
+            "excluded": torch.tensor([*[-1] * len(rows), *statement_places]),
+            "false_negatives": self._false_negatives(
+                everyone, columns, rank * len(shares[rank]), len(shares[rank])
             ),
+            "other_golds": others[rank],
+            "most_other_golds": max(len(each) for share in others for each in share),
             "weights": torch.tensor(weights),
             "pieces": Pieces([], asked, answers),
         }
 
-    def _statements(self, rows: Sequence[int]) -> tuple[list[int], list[str]]:
-        """Draw passages and a sentence of each."""
+    def _statements(self, rows: Sequence[int], ranks: int) -> tuple[list[int], list[str]]:
+        """Draw passages and a sentence of each, as many for every rank."""
         if not self.passages_with_statements:
             return [], []
         random = np.random.default_rng([self.seed + 1, self.epoch, *rows])
-        places = random.choice(
-            self.passages_with_statements, -(-len(rows) // QUESTIONS_PER_STATEMENT)
-        ).tolist()
+        each = -(-len(rows) // ranks // QUESTIONS_PER_STATEMENT)
+        places = random.choice(self.passages_with_statements, each * ranks).tolist()
         found = [sentences(self.base.passages[place].text) for place in places]
-        return places, [each[random.integers(len(each))] for each in found]
+        return places, [texts[random.integers(len(texts))] for texts in found]
 
     def _answers(self, texts: Sequence[str]) -> list[list[int]]:
         assert self.generator is not None

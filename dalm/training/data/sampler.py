@@ -1,6 +1,6 @@
-"""Sample batches of similar length in random order, sharded over ranks, and load them."""
+"""Sample batches of similar length in random order, and load them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,17 @@ from dalm.training.data.batches import TrainingRows
 
 
 class LengthBatches(Sampler[list[int]]):
-    """Sample batches of similar length in random order, no key twice in one; this rank's shard.
+    """Sample batches of similar length in random order, no key twice in one, for all ranks.
 
     Rows are shuffled, taken `POOL` batches at a time, sorted by length and distributed: padding
     shrinks while every epoch mixes its batches again. All batches are of one size, or of two sizes
     that differ by one per rank, so none is too small for negatives. The order depends only on seed
     and epoch, so a resumed run gets the same batches.
+
+    A batch has the rows of all ranks; each takes its share of it (`TrainingRows.collate_share`). W
+    ranks with B/W rows each get the batches of one process with B, if B divides the rows. Otherwise
+    the sizes differ: every rank gets as many rows, so a batch has a multiple of W, and up to W - 1
+    rows, others in each epoch, are left out.
     """
 
     POOL = 16
@@ -26,13 +31,12 @@ class LengthBatches(Sampler[list[int]]):
         size: int,
         seed: int,
         *,
-        rank: int = 0,
         ranks: int = 1,
     ) -> None:
         self.training_rows = rows
-        self.lengths, self.keys = rows.lengths(), rows.gold_keys()
+        self.lengths, self.keys = rows.lengths(), rows.keys_apart()
         self.seed, self.epoch = seed, 0
-        self.rank, self.ranks = rank, ranks
+        self.ranks = ranks
         self.rows = len(self.lengths) // ranks * ranks
         self.batches = -(-self.rows // (size * ranks))
 
@@ -60,7 +64,7 @@ class LengthBatches(Sampler[list[int]]):
             start += len(rows)
             batches += self._distribute(rows[np.argsort(self.lengths[rows], kind="stable")], part)
         for batch in random.permutation(len(batches)):
-            yield batches[batch][self.rank :: self.ranks]
+            yield batches[batch]
 
     def _sizes(self) -> list[int]:
         """Return the batches' sizes over all ranks: multiples of the ranks, nearly equal."""
@@ -68,37 +72,43 @@ class LengthBatches(Sampler[list[int]]):
         return [(each + (batch < more)) * self.ranks for batch in range(self.batches)]
 
     def _distribute(self, rows: np.ndarray, sizes: list[int]) -> list[list[int]]:
-        """Assign each row, shortest first, to the first batch with room that lacks its key.
+        """Assign each row, shortest first, to the first batch with room that lacks its keys.
 
-        Where every batch with room has the key already, the row is swapped with one of another
-        batch; where that isn't possible either, the loss masks the duplicate.
+        Where every batch with room has one of them already, the row is swapped with one of another
+        batch; where that isn't possible either, the losses mask what is no negative.
         """
         batches: list[list[int]] = [[] for _ in sizes]
         keys: list[set[int]] = [set() for _ in sizes]
+        keys_of = dict(zip(rows.tolist(), self.keys[rows].tolist(), strict=True))
         first = 0
-        for row in rows.tolist():
-            key = int(self.keys[row])
+        for row, own in keys_of.items():
             while len(batches[first]) == sizes[first]:
                 first += 1
             free = [b for b in range(first, len(sizes)) if len(batches[b]) < sizes[b]]
-            chosen = next((b for b in free if key not in keys[b]), free[0])
+            chosen = next((b for b in free if keys[b].isdisjoint(own)), free[0])
             batches[chosen].append(row)
-            if key in keys[chosen]:
-                self._swap(batches, keys, chosen)
-            keys[chosen].add(int(self.keys[batches[chosen][-1]]))
+            if not keys[chosen].isdisjoint(own):
+                _swap(batches, keys, chosen, keys_of)
+            keys[chosen].update(keys_of[batches[chosen][-1]])
         return batches
 
-    def _swap(self, batches: list[list[int]], keys: list[set[int]], chosen: int) -> None:
-        """Swap a batch's last row with one of a batch that lacks its key."""
-        row = batches[chosen][-1]
-        for b in reversed(range(len(batches))):  # later batches are nearer in length
-            if int(self.keys[row]) in keys[b]:
-                continue
-            for place, other in enumerate(batches[b]):
-                if int(self.keys[other]) not in keys[chosen]:
-                    batches[b][place], batches[chosen][-1] = row, other
-                    keys[b] = set(self.keys[batches[b]].tolist())
-                    return
+
+def _swap(
+    batches: list[list[int]],
+    keys: list[set[int]],
+    chosen: int,
+    keys_of: Mapping[int, Sequence[int]],
+) -> None:
+    """Swap a batch's last row with one of a batch that lacks its keys."""
+    row = batches[chosen][-1]
+    for b in reversed(range(len(batches))):  # later batches are nearer in length
+        if not keys[b].isdisjoint(keys_of[row]):
+            continue
+        for place, other in enumerate(batches[b]):
+            if keys[chosen].isdisjoint(keys_of[other]):
+                batches[b][place], batches[chosen][-1] = row, other
+                keys[b] = {key for each in batches[b] for key in keys_of[each]}
+                return
 
 
 class EpochLoader(DataLoader[Any]):

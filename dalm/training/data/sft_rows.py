@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from dalm.config import GeneratorOnly
+from dalm.distributed import position
 from dalm.errors import UserError
 from dalm.io.examples import read_passages
 from dalm.models.batching import Ragged
@@ -83,9 +84,17 @@ class SftRows(TrainingRows):
         return lengths
 
     def collate(self, rows: Sequence[int]) -> Batch:
-        """Return a batch of prompts."""
-        random = self.random(rows)
-        return {"prompts": [self._prompt(row, self._drawn(row, random)) for row in rows]}
+        """Return a batch of prompts, for a rank alone."""
+        return self._collate(rows, 0, 1)
+
+    def collate_share(self, rows: Sequence[int]) -> Batch:
+        """Return this rank's share of a batch of prompts."""
+        return self._collate(rows, *position())
+
+    def _collate(self, rows: Sequence[int], rank: int, ranks: int) -> Batch:
+        random = self.random(rows)  # one for all ranks, so that they draw what one would
+        drawn = [(row, self._drawn(row, random)) for row in rows]
+        return {"prompts": [self._prompt(*each) for each in drawn[rank::ranks]]}
 
     def diagnostic_prompts(self, size: int) -> tuple[list[Prompt], list[Prompt]]:
         """Return prompts of `size` rows, the same in every run, with passages and without."""

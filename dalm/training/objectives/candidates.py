@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from dalm.collectives import smallest
 from dalm.models.retriever import Retriever
 from dalm.training.data.batches import Batch
 from dalm.training.objectives.contrastive import MASKED, Pairs, embed_pairs, token_counts
@@ -96,7 +97,13 @@ class CandidateSource(ABC):
 
 
 class BatchCandidates(CandidateSource):
-    """Take candidates from the gold passages and hard negatives of this rank's batch."""
+    """Take candidates from the gold passages and hard negatives of the batch, of all ranks.
+
+    A query's own gold passage competes with the passages of other questions. Another gold passage
+    of its question is a candidate like any where it stands beside the row's answer: the generator's
+    score speaks for it. Where it stands beside other answers only it is none, as the row's answer
+    would be held against a passage that is right.
+    """
 
     def __init__(self, retriever: Retriever, num_candidates: int, temperature: float) -> None:
         self.retriever = retriever
@@ -105,9 +112,9 @@ class BatchCandidates(CandidateSource):
     def __call__(self, batch: Batch, *, frozen: bool = False) -> Candidates:  # noqa: ARG002
         """Return the batch's best passages for each query."""
         pairs = embed_pairs(self.retriever, batch)
-        scores = pairs.local_scores(1 / self.temperature)
-        own = torch.arange(len(scores), device=scores.device)
-        columns = choose(scores, own, batch["force_gold"], self.num_candidates)
+        scores = pairs.candidate_scores(1 / self.temperature, batch["no_candidates"])
+        gold = pairs.gold_columns()
+        columns = choose(scores, gold, batch["force_gold"], self.num_candidates)
         pieces = batch["pieces"].passages
         return Candidates(
             scores.gather(1, columns).log_softmax(1),
@@ -127,10 +134,11 @@ def choose(
 ) -> Int[Tensor, "B K"]:
     """Return the columns of the K best passages of each query, the gold one first if it is forced.
 
-    K = min(most, usable columns of the query that has fewest); columns at −inf are unusable.
+    K = min(most, usable columns of the query of any rank that has fewest); columns at −inf are
+    unusable.
     """
     scores = scores.detach()
     at_gold = torch.arange(scores.shape[1], device=scores.device) == gold[:, None]
     first = scores.masked_fill(at_gold & force_gold[:, None], float("inf"))
-    usable = int((first > MASKED).sum(1).min())
+    usable = smallest(int((first > MASKED).sum(1).min()), scores.device)
     return first.topk(max(1, min(most, usable)), dim=1).indices

@@ -1,18 +1,18 @@
 """Train a retriever contrastively: in-batch InfoNCE on queries and their gold passages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from dalm.collectives import gather, total
+from dalm.collectives import gather, gather_counted, total
 from dalm.distributed import rank, world_size
 from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
 from dalm.training import losses
-from dalm.training.data.batches import Batch
+from dalm.training.data.batches import Batch, FalseNegatives
 from dalm.training.objectives.objective import Loss, Objective
 
 MASKED = float("-inf")
@@ -63,27 +63,29 @@ class Contrastive(Objective):
 
 
 class Pairs:
-    """Hold an embedded batch: this rank's rows and, for the negatives, every rank's.
+    """Hold an embedded batch: this rank's rows, and every rank's queries and passages.
 
-    `known` marks the queries whose gold passage is known (None: all); the others, and the rows in
-    place of their passages, take no part in the loss.
+    `passages` are this rank's gold ones, then its hard negatives, of which each rank r has
+    `hard_negatives[r]`. `known` marks the queries whose gold passage is known (None: all); the
+    others, and the rows in place of their passages, take no part in the loss.
     """
 
     def __init__(
         self,
         queries: Float[Tensor, "B dim"],
-        passages: Float[Tensor, "C dim"],
-        keys: Int[Tensor, "C"],
+        passages: Float[Tensor, "own dim"],
+        false_negatives: FalseNegatives,
+        hard_negatives: Sequence[int] = (),
         known: Bool[Tensor, "B"] | None = None,
     ) -> None:
-        self.queries, self.passages, self.keys = queries, passages, keys
+        self.queries, self.passages = queries, passages
+        self.false_negatives = false_negatives
         self.size = len(queries)
         self.known = known
         self.rank, self.ranks = rank(), world_size()
-        # Gold passages and queries are gathered from all ranks; hard negatives are not.
         self.all_queries = gather(queries)
         self.all_gold = gather(passages[: self.size])
-        self.all_keys = gather(keys[: self.size])
+        self.all_negatives = gather_counted(passages[self.size :], hard_negatives)
         self.all_known = None if known is None else gather(known)
 
     def gold_columns(self) -> Int[Tensor, "B"]:
@@ -92,21 +94,24 @@ class Pairs:
         return torch.arange(start, start + self.size, device=self.queries.device)
 
     def scores(self, scale: float) -> Float[Tensor, "B C"]:
-        """Return scale · cosine of this rank's queries with all gold passages and own negatives."""
-        columns = torch.cat([self.all_gold, self.passages[self.size :]])
-        keys = torch.cat([self.all_keys, self.keys[self.size :]])
-        return self._masked(scale * cosines(self.queries, columns), keys)
+        """Return scale · cosine of this rank's queries with all gold passages and negatives."""
+        columns = torch.cat([self.all_gold, self.all_negatives])
+        scores = scale * cosines(self.queries, columns)
+        return self._masked(scores, self.false_negatives["by_query"])
 
     def scores_by_passage(self, scale: float) -> Float[Tensor, "B Q"]:
         """Return scale · cosine of this rank's gold passages with all queries."""
         scores = scale * cosines(self.passages[: self.size], self.all_queries)
-        return self._masked(scores, self.all_keys)
+        return self._masked(scores, self.false_negatives["by_passage"])
 
-    def local_scores(self, scale: float) -> Float[Tensor, "B C"]:
-        """Return scale · cosine of this rank's queries with this rank's passages."""
-        own = torch.arange(self.size, device=self.queries.device)
-        excluded = losses.false_negatives(self.keys[: self.size], self.keys, own)
-        return (scale * cosines(self.queries, self.passages)).masked_fill(excluded, MASKED)
+    def candidate_scores(
+        self, scale: float, no_candidates: Bool[Tensor, "B C"]
+    ) -> Float[Tensor, "B C"]:
+        """Return scale · cosine of this rank's queries with their possible candidates."""
+        columns = self.passages
+        if self.ranks > 1:
+            columns = torch.cat([self.all_gold, self.all_negatives])
+        return (scale * cosines(self.queries, columns)).masked_fill(no_candidates, MASKED)
 
     def rank_weight(self) -> float:
         """Return the factor of this rank's mean over its known queries.
@@ -119,9 +124,9 @@ class Pairs:
         everyone = total(mine, self.queries.device)
         return mine * self.ranks / everyone if everyone else 0.0
 
-    def _masked(self, scores: Tensor, keys: Tensor) -> Tensor:
-        excluded = losses.false_negatives(self.keys[: self.size], keys, self.gold_columns())
+    def _masked(self, scores: Tensor, excluded: Tensor) -> Tensor:
         if self.all_known is not None:
+            excluded = excluded.clone()
             excluded[:, : len(self.all_known)] |= ~self.all_known
         return scores.masked_fill(excluded, MASKED)
 
@@ -143,7 +148,8 @@ def cosines(
 def embed_pairs(retriever: Retriever, batch: Batch) -> Pairs:
     """Embed a batch's queries and passages, with gradient."""
     queries = retriever.embed(batch["query"], "query")
-    return Pairs(queries, retriever.embed(batch["passage"], "passage"), batch["keys"])
+    passages = retriever.embed(batch["passage"], "passage")
+    return Pairs(queries, passages, batch["false_negatives"], batch["hard_negatives"])
 
 
 def token_counts(batch: Batch) -> tuple[int, int]:

@@ -79,8 +79,8 @@ class DalmObjective(JointObjective):
         return diagnose_batch(self.retriever, batch)
 
     def _prompts(self, batch: Batch) -> list[Prompt]:
-        passages = batch["pieces"].passages[: len(batch["pieces"].queries)]
-        return candidate_prompts(self.generator, batch["pieces"], [[p] for p in passages])
+        passages = [[passage] for passage in batch["pieces"].gold()]
+        return candidate_prompts(self.generator, batch["pieces"], passages)
 
 
 def _answer_nll(log_probs: Float[Tensor, "B T"], prompts: list[Prompt]) -> Float[Tensor, ""]:

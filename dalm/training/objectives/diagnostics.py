@@ -114,7 +114,7 @@ def diagnose_batch(retriever: Retriever, batch: Batch) -> Diagnosis:
     found = cosines(queries, vectors).topk(each).indices
     figures = {"distinct_passages": float(len(found.unique()))}
     reach = Reach(len(queries), each, min(len(columns), each * len(queries)))
-    return Diagnosis(batch["pieces"].passages[: len(queries)], figures, reach)
+    return Diagnosis(batch["pieces"].gold(), figures, reach)
 
 
 def _first_of_each(keys: Int[Tensor, "C"]) -> Int[Tensor, "N"]:

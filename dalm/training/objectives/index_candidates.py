@@ -4,6 +4,7 @@ The index is refreshed while the encoder is trained, as often as a budget of ari
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -104,14 +105,12 @@ class IndexCandidates(CandidateSource):
         """Return the best passages of the knowledge base for each query."""
         queries, gold = self.retriever.embed(batch["query"], "query"), batch["gold"]
         statements = int((batch["excluded"] >= 0).any())
-        _, found = self.index.search(queries, self.num_candidates * self.over_retrieve + statements)
+        found = self._search(queries, self.num_candidates * self.over_retrieve + statements, batch)
         places = torch.cat([gold[:, None], found], 1)  # (B, P): gold, then found
         live = self.retriever.trains_passages and not frozen
         ranked = self._current(places) if live else self.index.lookup(places)
         scores = cosines(queries.detach(), ranked.to(queries.dtype))
-        scores = scores.masked_fill(
-            ~self._usable(places, batch["force_gold"], batch["excluded"]), MASKED
-        )
+        scores = scores.masked_fill(~self._usable(places, batch), MASKED)
         columns = choose(scores, torch.zeros_like(gold), batch["force_gold"], self.num_candidates)
         chosen = places.gather(1, columns)
         vectors = torch.cat([ranked[:, :1], ranked.take_along_dim(columns[:, :, None], 1)], 1)
@@ -128,7 +127,7 @@ class IndexCandidates(CandidateSource):
         return Candidates(
             (similarity[:, 1:] / self.temperature).log_softmax(1),
             [[self.base.pieces[place].tolist() for place in row] for row in chosen.tolist()],
-            self._pairs(queries, vectors[:, 0], gold) if self.contrasts else None,
+            self._pairs(queries, vectors[:, 0], batch) if self.contrasts else None,
             {"index_age": torch.tensor(float(self.index.age), device=scores.device)},
             int(mask.sum()) + encoded,
             mask.numel() + encoded,
@@ -155,9 +154,24 @@ class IndexCandidates(CandidateSource):
         passages = [self.base.pieces[place].tolist() for place in first.tolist()]
         return Diagnosis(passages, figures, reach)
 
-    def _usable(self, places: Tensor, force_gold: Tensor, excluded: Tensor) -> Bool[Tensor, "B P"]:
-        """Mark what may be a candidate: the gold passage once, and nothing that is excluded."""
-        usable = (places >= 0) & (places != excluded[:, None])
+    def _search(self, queries: Tensor, count: int, batch: Batch) -> Int[Tensor, "B count"]:
+        """Return the best passages of each query, those that can't be its candidates last."""
+        most = batch["most_other_golds"]
+        _, found = self.index.search(queries, count + most)
+        if most:
+            order = _among(found, batch["other_golds"]).long().argsort(dim=1, stable=True)
+            found = found.gather(1, order)[:, :count]
+        return found
+
+    def _usable(self, places: Tensor, batch: Batch) -> Bool[Tensor, "B P"]:
+        """Mark what may be a candidate: the gold passage once, and nothing that is excluded.
+
+        Gold passages of the question that stand beside other answers only are excluded, too.
+        """
+        force_gold = batch["force_gold"]
+        usable = (places >= 0) & (places != batch["excluded"][:, None])
+        if batch["most_other_golds"]:
+            usable &= ~_among(places, batch["other_golds"])
         usable[:, 0] &= force_gold
         usable[:, 1:] &= ~((places[:, 1:] == places[:, :1]) & force_gold[:, None])
         return usable
@@ -196,16 +210,24 @@ class IndexCandidates(CandidateSource):
         """Return the size of the knowledge base."""
         return len(self.base)
 
-    def _pairs(self, queries: Tensor, gold_vectors: Tensor, gold: Tensor) -> Pairs:
-        known = gold >= 0
-        keys = torch.from_numpy(self.base.keys[gold.clamp(min=0).cpu().numpy()]).to(gold.device)
-        return Pairs(queries, gold_vectors.to(queries.dtype), keys, known)
+    def _pairs(self, queries: Tensor, gold_vectors: Tensor, batch: Batch) -> Pairs:
+        vectors = gold_vectors.to(queries.dtype)
+        return Pairs(queries, vectors, batch["false_negatives"], known=batch["gold"] >= 0)
 
 
 def overlap(stale: Int[Tensor, "B K"], live: Int[Tensor, "B K"]) -> Float[Tensor, ""]:
     """Return the fraction of the live passages that are among the stale ones, too."""
     same = (live[:, :, None] == stale[:, None, :]).any(2)
     return same.float().mean()
+
+
+def _among(places: Int[Tensor, "B P"], others: Sequence[np.ndarray]) -> Bool[Tensor, "B P"]:
+    """Mark the places that are among those of their row."""
+    marked = torch.zeros_like(places, dtype=torch.bool)
+    for row, some in enumerate(others):
+        if len(some):
+            marked[row] = torch.isin(places[row], torch.from_numpy(some).to(places.device))
+    return marked
 
 
 def _norms(gradient: Float[Tensor, "rows dim"], _: Tensor) -> Float[Tensor, "rows"]:

@@ -17,13 +17,13 @@ from dalm.training.data.batches import Rows
 from dalm.training.data.sampler import LengthBatches
 
 
-def plan(lengths, keys, size, seed=0, epoch=0, **shard):
+def plan(lengths, keys, size, seed=0, epoch=0, ranks=1):
     rows = SimpleNamespace(
         lengths=lambda: np.asarray(lengths),
-        gold_keys=lambda: np.asarray(keys),
+        keys_apart=lambda: np.asarray(keys).reshape(len(keys), -1),
         set_epoch=lambda epoch: None,
     )
-    batches = LengthBatches(rows, size, seed, **shard)
+    batches = LengthBatches(rows, size, seed, ranks=ranks)
     batches.set_epoch(epoch)
     listed = list(batches)
     assert len(batches) == len(listed)
@@ -69,9 +69,7 @@ def test_no_passage_twice_in_a_batch(passages, each, size, seed):
 
 def test_no_passage_twice_on_any_rank():
     lengths, keys = questions(160, 5)
-    ranks = [plan(lengths, keys, 16, rank=rank, ranks=2) for rank in range(2)]
-    together = [first + second for first, second in zip(*ranks, strict=True)]
-    assert twice(together, keys) == 0
+    assert twice(plan(lengths, keys, 16, ranks=2), keys) == 0
 
 
 def test_more_rows_of_a_passage_than_batches_are_all_dealt_out():
@@ -83,15 +81,40 @@ def test_more_rows_of_a_passage_than_batches_are_all_dealt_out():
 
 def test_ranks_share_the_rows_evenly_and_without_overlap():
     lengths, keys = questions(23, 3)  # 69 rows: one is left out for two ranks
-    first, second = (plan(lengths, keys, 8, rank=rank, ranks=2) for rank in range(2))
-    assert [len(batch) for batch in first] == [len(batch) for batch in second]
-    rows = flat(first) + flat(second)
+    batches = plan(lengths, keys, 8, ranks=2)
+    assert {len(batch) % 2 for batch in batches} == {0}
+    assert max(map(len, batches)) <= 16
+    rows = flat(batches)
     assert len(set(rows)) == len(rows) == 68
     left_out = []
     for epoch in range(4):
-        ranks = [plan(lengths, keys, 8, 0, epoch, rank=rank, ranks=2) for rank in range(2)]
-        left_out += set(range(69)) - set(flat(flat(ranks)))
+        left_out += set(range(69)) - set(flat(plan(lengths, keys, 8, 0, epoch, ranks=2)))
     assert len(set(left_out)) > 1, "always the same row"
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_several_ranks_get_the_batches_of_one_process(ranks):
+    """Where the size of all ranks' batches divides the rows."""
+    lengths, keys = questions(32, 5)
+    for epoch in range(3):
+        alone = plan(lengths, keys, 16, epoch=epoch)
+        assert plan(lengths, keys, 16 // ranks, epoch=epoch, ranks=ranks) == alone
+
+
+def test_rows_of_one_question_are_kept_apart_and_so_are_those_of_one_passage():
+    lengths, passages = questions(160, 5)
+    random = np.random.default_rng(1)
+    asked = random.permutation(800) % 200  # each of 200 questions has four rows
+    keys = np.stack([passages, 1000 + asked], 1)
+    for epoch in range(3):
+        batches = plan(lengths, keys, 20, epoch=epoch)
+        assert sorted(flat(batches)) == list(range(800))
+        assert twice(batches, passages) == twice(batches, asked) == 0
+
+
+def test_rows_of_one_question_alone_meet():
+    batches = plan(np.ones(10, int), np.stack([np.arange(10), np.full(10, 99)], 1), 10)
+    assert [sorted(batch) for batch in batches] == [list(range(10))]
 
 
 def test_seed_and_epoch_alone_decide():
@@ -148,8 +171,9 @@ def test_a_passage_is_tokenised_once(models, monkeypatch):
     assert sorted(seen) == sorted([e.query for e in EXAMPLES] + [p.text for p in (ULM, BERN, GRAZ)])
     rows.collate([0, 1, 2])
     assert len(seen) == 7, "collating tokenised again"
-    assert rows.gold_keys()[0] == rows.gold_keys()[3]
-    assert len(set(rows.gold_keys().tolist())) == 3
+    passages, questions = rows.keys_apart().T.tolist()
+    assert passages == [0, 1, 2, 0]
+    assert len({*passages, *questions}) == 3 + 4
 
 
 def test_a_batch_holds_gold_passages_in_the_queries_order_then_negatives(models):
@@ -177,7 +201,7 @@ def test_a_batch_holds_gold_passages_in_the_queries_order_then_negatives(models)
 
 def test_without_a_generator_there_are_no_pieces(models):
     batch = Rows(EXAMPLES, models[0]).collate([0, 1])
-    assert set(batch) == {"query", "passage", "keys"}
+    assert set(batch) == {"query", "passage", "keys", "hard_negatives", "false_negatives"}
     assert batch["keys"].dtype == torch.int64
 
 
@@ -199,7 +223,7 @@ def test_rows_that_do_not_fit_are_left_out_and_said(models, caplog):
     with caplog.at_level(logging.WARNING):
         rows = Rows([EXAMPLES[0], long, EXAMPLES[1]], retriever, generator)
     assert len(rows) == 2
-    assert rows.gold_keys().tolist() == Rows(EXAMPLES[:2], retriever).gold_keys().tolist()
+    assert rows.keys_apart().tolist() == Rows(EXAMPLES[:2], retriever).keys_apart().tolist()
     (message,) = caplog.messages
     assert message.startswith("1 of 3 rows left out")
     advised = int(message.split("use --generator-max-len ")[1].split()[0])

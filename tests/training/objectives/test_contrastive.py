@@ -8,7 +8,10 @@ from dalm.records import Example, Passage
 from dalm.training.data.batches import Rows
 from dalm.training.objectives.contrastive import Contrastive, Pairs, contrast
 
-KEYS = torch.tensor([1, 2, 3, 1])
+SAME = torch.zeros(4, 4).bool()
+SAME[0, 3] = SAME[3, 0] = True
+TWICE = {"by_query": SAME, "by_passage": SAME}
+"""The passage of the first row is that of the last one, too."""
 
 
 def vectors(seed):
@@ -21,7 +24,7 @@ def test_unknown_rows_count_neither_as_queries_nor_as_negatives(known):
     queries, passages = vectors(0), vectors(1)
     marked = torch.zeros(4).bool()
     marked[known] = True
-    found = contrast(Pairs(queries, passages, KEYS, marked), 5.0)
+    found = contrast(Pairs(queries, passages, TWICE, known=marked), 5.0)
     scores, own = 5 * queries[known] @ passages[known].T, torch.arange(len(known))
     expected = (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)) / 2
     assert found["info_nce"].item() == pytest.approx(expected.item(), abs=1e-12)
@@ -36,7 +39,7 @@ def test_unknown_rows_count_neither_as_queries_nor_as_negatives(known):
 def test_a_known_text_that_stands_twice_is_no_negative():
     queries, passages = vectors(0), vectors(1)
     known = torch.tensor([True, True, False, True])
-    found = contrast(Pairs(queries, passages, KEYS, known), 5.0)["info_nce"]
+    found = contrast(Pairs(queries, passages, TWICE, known=known), 5.0)["info_nce"]
     scores = 5 * queries[known] @ passages[known].T
     scores[0, 2] = scores[2, 0] = float("-inf")
     own = torch.arange(3)
@@ -46,7 +49,7 @@ def test_a_known_text_that_stands_twice_is_no_negative():
 
 def test_nothing_known_is_nothing_to_contrast():
     queries, passages = vectors(0), vectors(1)
-    found = contrast(Pairs(queries, passages, KEYS, torch.zeros(4).bool()), 5.0)
+    found = contrast(Pairs(queries, passages, TWICE, known=torch.zeros(4).bool()), 5.0)
     assert found["info_nce"] == found["in_batch_accuracy"] == 0
     found["info_nce"].backward()
     assert not queries.grad.any()

@@ -49,7 +49,7 @@ def test_where_there_are_few_passages_all_questions_find_the_same_ones():
 def test_a_run_tells_of_a_collapse_once(tiny_models, tiny_table, tmp_path, caplog):
     """At a temperature near 0 the prior considers one passage, from the first update on."""
     line = ["train-rag-e2e", tiny_table, tiny_models.encoder, tiny_models.generator]
-    line += ["--output-dir", tmp_path, *"--marginal-temperature 1e-5 --batch-size 4".split()]
+    line += ["--output-dir", tmp_path, *"--marginal-temperature 1e-8 --batch-size 4".split()]
     line += "--max-train-steps 3 --logging-steps 1 --device cpu --generator-max-len 128".split()
     line += ["--precision", "fp32"]  # in bf16 two passages may score the same
     with caplog.at_level(logging.WARNING):
