@@ -10,8 +10,10 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -26,7 +28,13 @@ from dalm.errors import UserError
 from dalm.file_reading import DamagedError, read_record, reason_of, record_from
 
 MANIFEST = "manifest.json"
+BLOCK = 64 << 20
+"""Bytes of a file that are hashed at a time."""
+MAX_THREADS = 16
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL_OF_LIBRARIES = re.compile(
+    rf"\(os error ({'|'.join(map(str, _FULL))})\)|iostream error|PytorchStreamWriter failed"
+)
 _unfinished: set[Path] = set()
 """What this process has to delete in any case: locks, and what isn't complete yet."""
 
@@ -85,50 +93,85 @@ def _check_parents(option: str, path: Path, parents: Iterable[Path], what: str) 
 
 
 @contextmanager
-def claim(path: Path, option: str) -> Iterator[None]:
+def claim(path: Path, option: str = "") -> Iterator[None]:
     """Hold an output for this process alone, by a lock beside it that dies with the process.
 
     Raises:
-        UserError: another process is writing there.
+        UserError: another process is writing there; `option` is named with the path.
     """
     target = _resolved(path)
-    with _explained(path):
+    with explained(path):
         target.parent.mkdir(parents=True, exist_ok=True)
-        file = _lock_file(target)
-        lock = FileLock(file)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(
-                f"{option} {path}: another process is writing there; wait for it to end, or name "
-                "another path"
-            ) from None
-    try:
-        with _deleted(file):  # FileLock takes no lock on a file that has lost its name
-            _clean_up(target)
-            yield
-    finally:
-        lock.release()
+    with _locked(_lock_file(target), path, option):
+        _clean_up(target)
+        yield
 
 
-def check_unclaimed(path: Path, option: str) -> None:
-    """Refuse an output that another process is writing now, without creating anything.
+@contextmanager
+def claim_folder(folder: Path, option: str) -> Iterator[None]:
+    """Hold a folder whose files are written one by one; it is made if need be, but not left empty.
+
+    The lock is in the folder: its parent may be out of bounds.
 
     Raises:
         UserError: another process is writing there.
     """
-    if _lock_file(_resolved(path)).exists():
-        with claim(path, option):
+    made = not folder.exists()
+    try:
+        with explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        with _locked(_lock_in(folder), folder, option):
+            for file in folder.glob(".*.part"):
+                if file.suffixes[-2:-1] and file.suffixes[-2][1:].isdigit():
+                    file.unlink(missing_ok=True)
+            yield
+    finally:
+        if made:
+            with suppress(OSError):  # it holds something now
+                folder.rmdir()
+
+
+def check_unclaimed(folder: Path, option: str) -> None:
+    """Refuse a folder that another process is writing to now, without creating anything.
+
+    Raises:
+        UserError: another process is writing there.
+    """
+    if _lock_in(folder).exists():
+        with claim_folder(folder, option):
             pass
+
+
+@contextmanager
+def _locked(file: Path, path: Path, option: str) -> Iterator[None]:
+    lock = FileLock(file)
+    with explained(path):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            named = f"{option} {path}".lstrip()
+            raise UserError(
+                f"{named}: another process is writing there; wait for it to end, or name another "
+                "path"
+            ) from None
+    try:
+        with _deleted(file):  # FileLock takes no lock on a file that has lost its name
+            yield
+    finally:
+        lock.release()
 
 
 def _lock_file(target: Path) -> Path:
     return target.with_name(f".{target.name}.lock")
 
 
+def _lock_in(folder: Path) -> Path:
+    return _resolved(folder) / ".dalm.lock"
+
+
 def numbered_folder(stem: Path) -> Path:
     """Make and return the first of `stem-1`, `stem-2` ... that doesn't exist yet."""
-    with _explained(stem):
+    with explained(stem):
         stem.parent.mkdir(parents=True, exist_ok=True)
         for number in count(1):
             folder = stem.with_name(f"{stem.name}-{number}")
@@ -176,7 +219,7 @@ def stage_file(path: Path) -> Iterator[Path]:
     if target.exists() and not target.is_file():  # a rename would put a file in a device's place
         raise UserError(f"{path} can't be written: a folder, device or pipe; name a file")
     staged = target.with_name(f".{target.name}.{os.getpid()}.part")
-    with _explained(path), _deleted(staged):
+    with explained(path), _deleted(staged):
         target.parent.mkdir(parents=True, exist_ok=True)
         yield staged
         with staged.open("rb") as written:
@@ -218,7 +261,7 @@ def write_folder(path: Path) -> Iterator[Path]:
     """
     target = _resolved(path)
     staging = target.with_name(f".{target.name}.writing")
-    with _explained(path), _deleted(staging):
+    with explained(path), _deleted(staging):
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         yield staging
@@ -258,16 +301,41 @@ def seal(folder: Path, names: Collection[str] | None = None) -> None:
     """
     paths = folder.rglob("*") if names is None else (folder / name for name in names)
     files = sorted(file for file in paths if file.is_file() and file.name != MANIFEST)
-    listed = {}
     for file in files:
         with file.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
             os.fsync(content.fileno())
-        listed[file.relative_to(folder).as_posix()] = {
-            "size": file.stat().st_size,
-            "sha256": digest,
-        }
+    listed = {
+        file.relative_to(folder).as_posix(): {"size": file.stat().st_size, "sha256": digest}
+        for file, digest in zip(files, _digests(files), strict=True)
+    }
     write_json(folder / MANIFEST, {"files": listed})
+
+
+def _digests(files: Sequence[Path]) -> list[str]:
+    """Return the SHA-256 of each file; of one over `BLOCK` bytes, of its blocks' SHA-256.
+
+    Blocks are hashed in parallel: a checkpoint of tens of gigabytes would take minutes otherwise.
+    """
+    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
+        parts = [[pool.submit(_block, file, start) for start in _starts(file)] for file in files]
+        blocks = [[part.result() for part in of_file] for of_file in parts]
+    whole = (one[0] if len(one) == 1 else hashlib.sha256(b"".join(one)).digest() for one in blocks)
+    return [digest.hex() for digest in whole]
+
+
+def _starts(file: Path) -> range:
+    return range(0, max(file.stat().st_size, 1), BLOCK)
+
+
+def _block(file: Path, start: int) -> bytes:
+    """Return the SHA-256 of the block of a file that begins at `start`."""
+    hashed, left = hashlib.sha256(), BLOCK
+    with file.open("rb") as content:
+        content.seek(start)
+        while left and (piece := content.read(min(left, 1 << 20))):
+            hashed.update(piece)
+            left -= len(piece)
+    return hashed.digest()
 
 
 def publish(staging: Path, target: Path) -> None:
@@ -294,6 +362,7 @@ def verify(folder: Path) -> None:
     """
     if not os.path.lexists(folder / MANIFEST):
         return
+    entries = {}
     for name, listed in read_record(folder / MANIFEST, _Manifest).files.items():
         entry = record_from(listed, _Entry, f"{folder / MANIFEST}: {name}")
         file = folder / name
@@ -301,9 +370,10 @@ def verify(folder: Path) -> None:
             raise DamagedError(f"{file} is missing")
         if file.stat().st_size != entry.size:
             raise DamagedError(f"{file} has {file.stat().st_size} bytes of {entry.size}")
-        with file.open("rb") as content:
-            if hashlib.file_digest(content, "sha256").hexdigest() != entry.sha256:
-                raise DamagedError(f"{file} has another content than was written")
+        entries[file] = entry.sha256
+    for file, digest in zip(entries, _digests(list(entries)), strict=True):
+        if digest != entries[file]:
+            raise DamagedError(f"{file} has another content than was written")
 
 
 def sync(path: Path) -> None:
@@ -317,13 +387,47 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn what the operating system says of a write into one line."""
+def explained(path: Path, remedy: str = "free some space") -> Iterator[None]:
+    """Turn what the operating system says of a write within the block into one line.
+
+    `remedy` is that of a full disk.
+
+    Raises:
+        UserError: the disk is full or refuses.
+    """
     try:
         yield
-    except OSError as error:
-        remedy = "free some space" if error.errno in _FULL else "name another path"
-        raise UserError(f"{path} can't be written: {reason_of(error)}; {remedy}") from error
+    except UserError:
+        raise
+    except Exception as error:
+        if reason := full_disk(error):
+            raise UserError(f"{path} can't be written: {reason}; {remedy}") from error
+        if not isinstance(error, OSError) or _is_of_another_file(error, path):
+            raise
+        reason = reason_of(error)
+        raise UserError(f"{path} can't be written: {reason}; name another path") from error
+
+
+def full_disk(error: BaseException) -> str | None:
+    """Return what an error says of a full disk, or of an exceeded quota or file size; else None.
+
+    Libraries wrap it: safetensors and tokenizers quote the system's line, torch loses it.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return os.strerror(error.errno)
+        if found := _FULL_OF_LIBRARIES.search(str(error)):
+            return os.strerror(int(found[1])) if found[1] else "the disk is full, or refuses"
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return None
+
+
+def _is_of_another_file(error: OSError, path: Path) -> bool:
+    """Tell whether an error names a file that has nothing to do with `path`: one that was read."""
+    if not isinstance(error.filename, str | os.PathLike):
+        return False
+    named, target = _resolved(Path(error.filename)), _resolved(path)
+    return target.parent not in named.parents and named not in target.parents
 
 
 def _resolved(path: Path) -> Path:

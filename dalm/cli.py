@@ -14,6 +14,7 @@ from cyclopts.config import Dict
 
 import dalm
 from dalm import display, file_reading, stop_signals
+from dalm.artifacts import full_disk
 from dalm.distributed import is_main, leave
 from dalm.errors import UserError
 
@@ -93,17 +94,24 @@ def run(application: App, arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # whoever read the output has enough of it, as `head` has
         display.drop_output()
         return 128 + 13
-    except OSError as error:
-        if error.errno not in _SURROUNDINGS:
-            raise
-        named = f"{error.filename}: " if error.filename else ""
-        return _report(f"{named}{error.strerror}; check the path and the rights", 2)
     except Exception as error:
-        code = getattr(error, "exit_code", None)
-        if code is None:
+        said = _described(error)
+        if said is None:
             raise
-        return _report(str(error), code)
+        return _report(*said)
     return 0
+
+
+def _described(error: Exception) -> tuple[str, int] | None:
+    """Return what to say of an error that isn't a fault of the program, and the exit code."""
+    named = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+    if (code := getattr(error, "exit_code", None)) is not None:
+        return str(error), code
+    if (reason := full_disk(error)) is not None:
+        return f"{named}{reason}; free some space", 2
+    if isinstance(error, OSError) and error.errno in _SURROUNDINGS:
+        return f"{named}{error.strerror}; check the path and the rights", 2
+    return None
 
 
 def _check_arguments(arguments: Sequence[str]) -> None:

@@ -54,6 +54,16 @@ def leave() -> None:
         group.destroy_process_group()
 
 
+def from_main(value: T) -> T:
+    """Return the value that rank 0 has."""
+    group = _group()
+    if group is None:
+        return value
+    values = [value]
+    group.broadcast_object_list(values, src=0)
+    return values[0]
+
+
 def share(items: Sequence[T]) -> Sequence[T]:
     """Return this rank's items: every W-th, so that each rank has long and short ones."""
     return items[rank() :: world_size()] if has_group() else items

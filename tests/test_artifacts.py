@@ -1,9 +1,11 @@
 """Outputs: whole or not at all, one writer at a time, damage is named."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -201,3 +203,99 @@ def test_a_file_below_a_file_is_explained(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("mine")
     with pytest.raises(UserError, match=r"out\.txt can't be written: .*; name another path"):
         artifacts.write_text(tmp_path / "taken" / "out.txt", "text")
+
+
+def test_an_error_of_a_file_that_is_read_is_not_one_of_the_output(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(FileNotFoundError), artifacts.write_file(tmp_path / "out" / "a.txt") as out:
+        out.write((tmp_path / "in" / "none.txt").read_text())
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_claimed_folder_holds_its_own_lock_and_is_not_left_empty(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "out"
+    with artifacts.claim_folder(folder, "--output-dir"):
+        assert [path.name for path in folder.iterdir()] == [".dalm.lock"]
+        assert [path.name for path in folder.parent.iterdir()] == ["out"]
+        with pytest.raises(UserError, match=f"--output-dir {folder}: another process is writing"):
+            artifacts.check_unclaimed(folder, "--output-dir")
+    assert not folder.exists()
+    artifacts.check_unclaimed(folder, "--output-dir")
+    folder.mkdir()
+    for name in (".a.json.7.part", ".a.part", "b.7.part"):
+        (folder / name).write_text("")
+    with artifacts.claim_folder(folder, "--output-dir"):
+        pass
+    assert sorted(path.name for path in folder.iterdir()) == [".a.part", "b.7.part"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may do all")
+def test_a_folder_in_one_that_can_not_be_written_to_can_be_claimed(tmp_path: Path) -> None:
+    """As a mounted volume."""
+    (tmp_path / "out").mkdir()
+    tmp_path.chmod(0o555)
+    try:
+        with artifacts.claim_folder(tmp_path / "out", "--output-dir"):
+            pass
+    finally:
+        tmp_path.chmod(0o755)
+
+
+LIMIT = 100_000
+
+
+def fill_python(path: Path) -> None:
+    path.write_text("x" * 2 * LIMIT)
+
+
+def fill_torch(path: Path) -> None:
+    import torch
+
+    torch.save(torch.zeros(LIMIT), path)
+
+
+def fill_safetensors(path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(LIMIT)}, path)
+
+
+def fill_parquet(path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table({"a": list(range(LIMIT))}), path)
+
+
+def fill_tokenizer(path: Path) -> None:
+    from tokenizers import Tokenizer, models
+
+    words = {str(number): number for number in range(LIMIT // 5)}
+    Tokenizer(models.WordLevel(words, unk_token="0")).save(str(path))
+
+
+@pytest.mark.parametrize(
+    "fill", [fill_python, fill_torch, fill_safetensors, fill_parquet, fill_tokenizer]
+)
+def test_a_full_disk_is_one_line_whatever_library_meets_it(
+    tmp_path: Path, fill: Callable[[Path], None], file_size_limit: Callable[[int], object]
+) -> None:
+    fill(tmp_path / "warm")  # nothing is imported, and no cache written, under the limit
+    (tmp_path / "warm").unlink()
+    with (
+        file_size_limit(LIMIT),
+        pytest.raises(UserError, match=r"out can't be written: .*; free some space"),
+        artifacts.write_folder(tmp_path / "out") as staging,
+    ):
+        fill(staging / "file")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EDQUOT])
+def test_the_system_s_words_for_a_full_disk_are_kept(number: int) -> None:
+    reason = os.strerror(number)
+    assert artifacts.full_disk(OSError(number, reason)) == reason
+    assert artifacts.full_disk(Exception(f"I/O error: {reason} (os error {number})")) == reason
+    assert artifacts.full_disk(Exception("(os error 2)")) is None
+    assert artifacts.full_disk(OSError(errno.ENOENT, "none")) is None

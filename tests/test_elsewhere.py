@@ -149,7 +149,7 @@ def test_pretraining(models, examples, way):
     def make(models):
         texts = models[1].tokenise([example.passage.text for example in examples])
         rows = PackedRows(texts, 64)
-        return CausalLM(models[1], rows, way=way), rows.collate(range(2))
+        return CausalLM(models[1], way=way), rows.collate(range(2))
 
     same(make, models)
 

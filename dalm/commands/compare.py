@@ -61,6 +61,7 @@ def compare(
             systems=systems, measures=measures, baseline=baseline, gates=gates, findings=found
         )
         with claim(Path(settings.report), "--report"):
+            check_report(settings.report, settings.overwrite_report, "--overwrite-report")
             write_page(Path(settings.report), report)
         show(f"\nreport     {settings.report}")
     enforce_gates(gates)

@@ -34,6 +34,15 @@ def demo(settings: Annotated[Demo, Parameter(name="*")] = Demo()) -> None:  # no
     The domain has its own jargon, which no model has seen. Retriever and generator are made from
     its training texts, trained jointly, and evaluated on documents that they haven't met.
     """
+    from dalm.artifacts import check_folder, claim_folder
+
+    folder = Path(settings.output_dir)
+    check_folder("--output-dir", folder)
+    with claim_folder(folder, "--output-dir"):
+        _train_and_evaluate(settings)
+
+
+def _train_and_evaluate(settings: Demo) -> None:
     from dalm.commands.train_rag import train_rag_e2e
     from dalm.io.examples import read_examples
 

@@ -35,13 +35,15 @@ def merge(adapter: str, settings: Annotated[Merge, Parameter(name="*")]) -> None
     base = model_merging.base_of(tuned, settings.base, settings.weight)
     loading.check_model_name(base, f"base {role}")
     placement = loading.placement_of(settings)
-    with claim(output, "--output-dir"), write_folder(output) as staging:
-        merged = model_merging.merge_weights(role, tuned, base, settings.weight, placement)
-        dtype = model_merging.dtype_of(
-            base, settings.dtype, trust_remote_code=settings.trust_remote_code
-        )
-        difference, rounding = model_merging.write_model(merged, role, base, staging, dtype)
-        model_card.write_merged(staging, role, adapter, base, settings)
+    with claim(output, "--output-dir"):
+        _check_output(output, tuned, settings.overwrite_output_dir)  # since, another may have ended
+        with write_folder(output) as staging:
+            merged = model_merging.merge_weights(role, tuned, base, settings.weight, placement)
+            dtype = model_merging.dtype_of(
+                base, settings.dtype, trust_remote_code=settings.trust_remote_code
+            )
+            difference, rounding = model_merging.write_model(merged, role, base, staging, dtype)
+            model_card.write_merged(staging, role, adapter, base, settings)
 
     logger.info("%-9s  %s: %g of %s on %s", role, output, settings.weight, adapter, base)
     logger.info(

@@ -27,6 +27,7 @@ def mine_negatives(
     from dalm.artifacts import claim
     from dalm.io.examples import read_rows
     from dalm.io.tables import read_table
+    from dalm.io.writers import check_output_file
     from dalm.models.loading import placement_of
     from dalm.models.retriever import retriever_from_config
     from dalm.retrieval import negatives
@@ -41,6 +42,7 @@ def mine_negatives(
     examples = list(rows.values())
     passages = negatives.passages_to_search(examples, settings)
     with claim(output, "--output"):
+        check_output_file(output, settings.overwrite_output)  # since, another may have written it
         retriever = retriever_from_config(
             settings,
             settings.retriever_name_or_path,

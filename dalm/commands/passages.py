@@ -25,6 +25,7 @@ def passages(
     what is new to the file.
     """
     import logging
+    from contextlib import closing
 
     from dalm import artifacts, progress
     from dalm.errors import UserError
@@ -51,8 +52,11 @@ def passages(
             if appends:
                 writer.copy(output.passages)
             total = sum(file.size for file in files)
-            with progress.bar(total, "passages", "B", delay=2.0) as bar:
-                for batch in ingest(files, settings):
+            with (
+                progress.bar(total, "passages", "B", delay=2.0) as bar,
+                closing(ingest(files, settings)) as batches,  # it ends its worker processes
+            ):
+                for batch in batches:
                     writer.add(batch)
                     skipped += batch.skipped
                     bar.update(batch.size)

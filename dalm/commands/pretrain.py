@@ -50,11 +50,12 @@ def pretrain(
     texts = corpus.trained(settings.replay_ratio)
     generator = _generator(run, generator_name_or_path, texts)
     rows = training_rows(generator, corpus, settings)
-    objective = CausalLM(generator, rows)
+    objective = CausalLM(generator)
     evaluation = HeldOutEvaluation(objective, corpus, settings)
     run.fit(
         objective,
         rows,
+        held_out=[texts.rows for texts in evaluation.texts],
         callbacks=[evaluation],
         finish=evaluation.finish,
         preview=[dry_run.preview_packed(rows, generator)],

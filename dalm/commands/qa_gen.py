@@ -26,6 +26,7 @@ def qa_gen(
     dataset_path
         Table with passages: csv, tsv, jsonl, parquet, a saved dataset, a hub name.
     """
+    from dalm.artifacts import claim_folder
     from dalm.io.examples import read_passages
     from dalm.synth import generation, selection
     from dalm.synth.pairs import Rejection, write_run
@@ -38,21 +39,20 @@ def qa_gen(
         return
     searches = list(selection.searches_of(passages, settings))
     rejections: list[Rejection] = []
-    drafts = generation.generate_pairs(folder, model, passages, settings, rejections)
-    pairs = selection.select(drafts, searches, settings.round_trip_k, rejections)
-    if settings.limit:
-        selection.print_preview(pairs, rejections)
-        return
-    selection.log_rejections(len(pairs), rejections)
-    sides = selection.split(pairs, passages, settings.test_share, settings.seed)
-    write_run(folder, settings, dataset_path, sides, rejections)
+    with claim_folder(folder, "--output-dir"):
+        _check_folder(folder, settings)  # another process may have written there meanwhile
+        drafts = generation.generate_pairs(folder, model, passages, settings, rejections)
+        pairs = selection.select(drafts, searches, settings.round_trip_k, rejections)
+        if settings.limit:
+            selection.print_preview(pairs, rejections)
+            return
+        selection.log_rejections(len(pairs), rejections)
+        sides = selection.split(pairs, passages, settings.test_share, settings.seed)
+        write_run(folder, settings, dataset_path, sides, rejections)
 
 
 def _checked(settings: QaGen) -> Path:
     """Refuse what can't work, before anything is read or generated; return the output folder."""
-    from dalm.artifacts import check_folder
-    from dalm.synth.pairs import check_results
-
     check(settings)
     folder = user_path(settings.output_dir)
     if settings.backend == "transformers" and not settings.generator_name_or_path:
@@ -61,7 +61,14 @@ def _checked(settings: QaGen) -> Path:
         raise UserError(
             "--dry-run generates nothing, --limit some questions; leave out one of them"
         )
+    _check_folder(folder, settings)
+    return folder
+
+
+def _check_folder(folder: Path, settings: QaGen) -> None:
+    from dalm.artifacts import check_folder
+    from dalm.synth.pairs import check_results
+
     check_folder("--output-dir", folder)
     if not settings.dry_run and not settings.limit:
         check_results(folder, settings.overwrite_output_dir)
-    return folder

@@ -25,12 +25,14 @@ def reading_comprehension(
     """
     from dalm.artifacts import claim
     from dalm.io.examples import read_passages
+    from dalm.io.writers import check_output_file
     from dalm.progress import track
     from dalm.synth.exercise_texts import ExerciseWriter, read_questions, write_texts
     from dalm.synth.exercises import domain_vocabulary
 
     output = _checked(settings)
     with claim(output, "--output"):
+        check_output_file(output, settings.overwrite_output)  # since, another may have written it
         passages = read_passages(dataset_path, settings.as_pair_columns())
         questions = read_questions(settings.questions, passages)
         domain = frozenset[str]()

@@ -71,12 +71,11 @@ class EvaluationOutput:
         with ExitStack() as claims:
             if self.config.report:
                 claims.enter_context(artifacts.claim(Path(self.config.report), "--report"))
-            if self.config.output_dir:
-                claims.enter_context(artifacts.claim(self.folder, "--output-dir"))
-                self._refuse_results()  # of a process that ended since the check
-            else:
+            if not self.config.output_dir:
                 self.folder = artifacts.numbered_folder(NUMBERED)
                 claims.callback(_remove_if_empty, self.folder)
+            claims.enter_context(artifacts.claim_folder(self.folder, "--output-dir"))
+            self.check()  # a process that ended since may have written them
             self._claims = claims.pop_all()
 
     def release(self) -> None:

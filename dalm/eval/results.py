@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dalm import artifacts, file_reading
+from dalm import artifacts, file_reading, stop_signals
 from dalm.errors import UserError
 from dalm.eval.answer_metrics import without_citations
 from dalm.eval.metrics import Column
@@ -109,6 +109,15 @@ def uncited_answers(results: Results) -> list[str]:
 def save(folder: Path, results: Results, summary: Mapping[str, Any]) -> None:
     """Write the run folder, the manifest last; `summary` joins name and facts in results.json."""
     discard(folder)
+    try:
+        with stop_signals.put_off():
+            _write(folder, results, summary)
+    except BaseException:
+        discard(folder)  # it would keep a full disk full
+        raise
+
+
+def _write(folder: Path, results: Results, summary: Mapping[str, Any]) -> None:
     _write_lines(folder / QUERIES, _records(results))
     _write_lines(folder / PASSAGES, (each.to_dict() for each in results.passages.values()))
     if results.verdicts:

@@ -1,14 +1,20 @@
 """Load files and split them into passages, in order, on several processes, in bounded memory."""
 
+import ctypes
 import json
+import multiprocessing
 import os
+import signal
+import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import active_children, connection, get_context
+from threading import Thread
 
+from dalm import stop_signals
 from dalm.config import Passages, check
 from dalm.errors import UserError
 from dalm.ingest.chunking import Chunker
@@ -21,6 +27,7 @@ from dalm.records import PROVENANCE, Passage
 
 BATCH_CHARACTERS, BATCH_ROWS = 1_000_000, 10_000  # of a table, at most
 QUEUED = 3  # batches per process submitted at once
+PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 
 
 def check_settings(settings: Passages) -> None:
@@ -71,7 +78,7 @@ class BatchResult:
     skipped: list[Skipped] = field(default_factory=list)
 
 
-def ingest(files: Iterable[File], settings: Passages) -> Iterator[BatchResult]:
+def ingest(files: Iterable[File], settings: Passages) -> Generator[BatchResult]:
     """Load and split files on several processes; the passages don't depend on their number.
 
     Raises:
@@ -85,6 +92,7 @@ def ingest(files: Iterable[File], settings: Passages) -> Iterator[BatchResult]:
     if settings.tokenizer is not None:
         Ingester(settings)  # a wrong name is one error here, not one from each process
     queue: deque[tuple[Batch, Future[BatchResult]]] = deque()
+    before = set(active_children())
     # Spawned, not forked: a fork would copy the locks of this process's threads, held or not.
     pool = ProcessPoolExecutor(
         processes, mp_context=get_context("spawn"), initializer=_initialise, initargs=(settings,)
@@ -102,6 +110,10 @@ def ingest(files: Iterable[File], settings: Passages) -> Iterator[BatchResult]:
             f"a process died while reading {names or 'a file'}: out of memory, or a file that "
             "crashes its loader; try --processes 1, or leave the file out"
         ) from error
+    except BaseException:  # a stop, too: nobody waits for what the workers are at
+        for worker in set(active_children()) - before:
+            worker.kill()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -179,11 +191,34 @@ def to_json(passage: Passage) -> bytes:
     return json.dumps(columns, ensure_ascii=False).encode() + b"\n"
 
 
-_ingester: Ingester | None = None  # of a worker process
+# Worker processes
+
+
+def _end_with_parent() -> None:
+    """Let this process end when its parent does, however that ends; signals are the parent's.
+
+    Linux kills it. Elsewhere, and if the parent is gone already, a thread notices.
+    """
+    for number in stop_signals.NUMBERS:  # a terminal sends Ctrl-C to all of its processes
+        signal.signal(number, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _exit_after(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)
+
+
+_ingester: Ingester | None = None
 
 
 def _initialise(settings: Passages) -> None:
     global _ingester  # noqa: PLW0603 - what a worker process keeps between batches
+    _end_with_parent()
     _ingester = Ingester(settings)
 
 

@@ -6,14 +6,14 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from hashlib import blake2b
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from filelock import FileLock, Timeout
-
 from dalm import progress
+from dalm.artifacts import claim
 from dalm.errors import UserError
 from dalm.llm.language_model import LanguageModel, ModelError, Reply, Request
 
@@ -54,25 +54,20 @@ class Journal:
         self.path = path
         self.replies = Totals()
         self._offsets: dict[str, int] = {}
-        self._lock = FileLock(f"{path}.lock")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
-            self._file = path.open("a+b", buffering=0)
-        except Timeout:
-            raise UserError(
-                f"{path}: another run is writing there; wait for it, or name another folder"
-            ) from None
-        except OSError as error:
-            raise self._broken(error) from error
-        self._incomplete = self._read()
+        with ExitStack() as opened:
+            opened.enter_context(claim(path))
+            try:
+                self._file = opened.enter_context(path.open("a+b", buffering=0))
+                self._incomplete = self._read()
+            except OSError as error:
+                raise self._broken(error) from error
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> "Journal":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._lock.release()
+        self._opened.close()
 
     def __contains__(self, key: str) -> bool:
         return key in self._offsets
@@ -90,8 +85,13 @@ class Journal:
                 self._write(b"\n")
                 self._incomplete = False
             offset = self._file.seek(0, os.SEEK_END)
-            self._write(text)
-            os.fsync(self._file.fileno())
+            try:
+                self._write(text)
+                os.fsync(self._file.fileno())
+            except BaseException:
+                with suppress(OSError):  # no part of a line stays
+                    self._file.truncate(offset)
+                raise
         except OSError as error:
             raise self._broken(error) from error
         self._offsets[request.key] = offset

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dalm.artifacts import claim, write_yaml
+from dalm import stop_signals
+from dalm.artifacts import explained, write_yaml
 from dalm.config import QaGen, public
 from dalm.config.data import Kind
 from dalm.errors import UserError, one_line
@@ -84,6 +85,8 @@ def write_run(
 ) -> None:
     """Write the tables, the rejections and the settings, all or nothing, and log where they are.
 
+    The folder is claimed by the caller.
+
     Raises:
         UserError: there is no pair; the rejections are written even so.
     """
@@ -91,8 +94,7 @@ def write_run(
     hard = [pair for pair in test if pair.rank is not None and pair.rank > 1]
     tables = dict(zip(NAMES, (train, test, hard), strict=True))
     forms = [form for form in FORMS if getattr(settings, f"as_{form}")] or ["csv"]
-    # The lock is in the folder, whose parent may be out of bounds; a journal has its own.
-    with claim(folder / TABLE, "--output-dir"), _staged(folder) as staging:
+    with _staged(folder) as staging:
         _write_rejections(staging, rejections)
         _write_pairs(staging, {name: rows for name, rows in tables.items() if rows}, forms)
         if train:
@@ -114,20 +116,25 @@ def _staged(folder: Path) -> Iterator[Path]:
     """
     staging = folder / STAGING
     shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
     try:
-        yield staging
-    except Exception:  # after a kill it stays, and allows the next run to replace what is there
+        with explained(folder):
+            staging.mkdir(parents=True)
+            yield staging
+    except (
+        Exception,
+        KeyboardInterrupt,
+    ):  # after a kill it stays, and allows the next run to replace what is there
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    for path in _results(folder):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    for path in sorted(staging.iterdir()):
-        path.replace(folder / path.name)
-    staging.rmdir()
+    with stop_signals.put_off():
+        for path in _results(folder):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        for path in sorted(staging.iterdir()):
+            path.replace(folder / path.name)
+        staging.rmdir()
 
 
 def _results(folder: Path) -> list[Path]:

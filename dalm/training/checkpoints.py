@@ -4,6 +4,7 @@ import logging
 import re
 import shutil
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch.distributed as dist
 from transformers import TrainerCallback
 
 from dalm import artifacts, file_reading, stop_signals
-from dalm.distributed import is_main, world_size
+from dalm.distributed import world_size
 from dalm.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,11 @@ _STATE = "trainer_state.json"
 RESUME = "run the same command with --resume-from-checkpoint latest to go on"
 
 
+@dataclass(frozen=True)
+class _TrainerState:
+    global_step: int
+
+
 def steps(folder: Path) -> list[tuple[int, Path]]:
     """Return the finished checkpoints of a run, oldest first, with their step."""
     found = [(_NAME.fullmatch(path.name), path) for path in folder.glob("checkpoint-*")]
@@ -32,9 +38,9 @@ def steps(folder: Path) -> list[tuple[int, Path]]:
 
 def step(checkpoint: Path) -> int:
     """Return the step at which a checkpoint was written."""
-    return int(
-        file_reading.read_json(checkpoint / _STATE, "resume from another one")["global_step"]
-    )
+    return file_reading.read_record(
+        checkpoint / _STATE, _TrainerState, "resume from another one"
+    ).global_step
 
 
 def publish(written: Path, folder: Path, keep: int) -> None:
@@ -65,10 +71,10 @@ def _delete(checkpoint: Path) -> None:
 
 
 def how_to_resume(folder: Path) -> str:
-    """Return what a run that is stopped without another checkpoint says."""
+    """Return what a run says that ends early, without another checkpoint."""
     written = steps(folder)
     if not written:
-        return " before the first checkpoint"
+        return "; there is no checkpoint yet"
     return f"; {written[-1][1]} is the last checkpoint: {RESUME}"
 
 
@@ -91,7 +97,7 @@ def find(wanted: str, folder: Path) -> Path:
             f"--resume-from-checkpoint {wanted}: not a checkpoint; {folder} holds: {found}"
         )
     try:
-        artifacts.verify(path)
+        _verify(path)
     except file_reading.DamagedError as error:
         raise file_reading.DamagedError(
             f"--resume-from-checkpoint {wanted}: {error}; resume from another checkpoint"
@@ -99,16 +105,27 @@ def find(wanted: str, folder: Path) -> Path:
     return path
 
 
+def _verify(checkpoint: Path) -> None:
+    """Refuse a checkpoint that isn't what was written; without a manifest nobody can tell.
+
+    Raises:
+        DamagedError: names what is missing, cut short or changed.
+    """
+    if not (checkpoint / artifacts.MANIFEST).is_file():
+        raise file_reading.DamagedError(f"{checkpoint / artifacts.MANIFEST} is missing")
+    artifacts.verify(checkpoint)
+    step(checkpoint)
+
+
 def _newest_whole(folder: Path) -> Path:
     damaged = []
     for _, path in reversed(steps(folder)):
         try:
-            artifacts.verify(path)
-            step(path)
-        except (file_reading.DamagedError, KeyError) as error:
+            _verify(path)
+        except file_reading.DamagedError as error:
             damaged.append(f"{path.name} ({error})")
             continue
-        if damaged and is_main():
+        if damaged:
             logger.warning("resuming from %s; damaged: %s", path.name, "; ".join(damaged))
         return path
     skipped = f"; damaged: {'; '.join(damaged)}" if damaged else ""

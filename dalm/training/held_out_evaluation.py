@@ -213,6 +213,8 @@ class HeldOutEvaluation(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Evaluate the weights that all later ones are compared with."""
+        if state.global_step and self._exhausted():  # resumed from where it had ended
+            control.should_training_stop = True
         if state.global_step == 0:
             self.best.history.clear()
             line = self.best.evaluate(0, self.objective).line()
@@ -229,14 +231,22 @@ class HeldOutEvaluation(TrainerCallback):
             return
         self.best.evaluate(state.global_step, self.objective)
         control.should_log = True
-        patience = self.settings.patience
-        if patience is not None and self.best.since_chosen() >= patience and not last:
+        if self._exhausted() and not last:
             control.should_training_stop = True
             if state.is_world_process_zero:
                 logger.info(
                     "stopped    at update %d: %d evaluations without a better one than at %d",
-                    *(state.global_step, patience, self.best.chosen.step),
+                    *(state.global_step, self.settings.patience, self.best.chosen.step),
                 )
+
+    def _exhausted(self) -> bool:
+        """Tell whether as many evaluations as `--patience` allows have brought nothing better."""
+        patience = self.settings.patience
+        return (
+            patience is not None
+            and len(self.best.history) > 1
+            and self.best.since_chosen() >= patience
+        )
 
     def finish(self) -> str:
         """Load the best weights and write the figures; return a sentence for the model card."""

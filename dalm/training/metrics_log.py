@@ -1,6 +1,8 @@
 """Log a run: one line of metrics.jsonl per logged step."""
 
 import json
+import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable
@@ -11,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dalm import file_reading
+from dalm import artifacts, file_reading
 from dalm.collectives import gather
 from dalm.training.objectives.objective import Loss
 
@@ -90,8 +92,20 @@ def peak_memory() -> int:
 
 def append(file: Path, line: dict[str, Any]) -> None:
     """Append one line of metrics."""
-    with file.open("a", encoding="utf-8") as out:
-        out.write(json.dumps(line) + "\n")
+    with artifacts.explained(file):
+        size = file.stat().st_size if file.exists() else 0
+        try:
+            with file.open("ab") as out:
+                out.write((json.dumps(line) + "\n").encode())
+        except OSError:
+            os.truncate(file, size)  # no part of a line stays
+            raise
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a run's metrics to the folder of a run that goes on from one of its checkpoints."""
+    if (source / FILE).is_file():
+        shutil.copyfile(source / FILE, target / FILE)
 
 
 def last_line(file: Path) -> dict[str, Any]:

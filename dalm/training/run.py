@@ -20,7 +20,7 @@ from dalm.models.generator import Generator, load_generator
 from dalm.models.retriever import Retriever, retriever_from_config
 from dalm.prompts import read_prompt
 from dalm.records import Example
-from dalm.training import checkpoints, dry_run
+from dalm.training import checkpoints, dry_run, resumption
 from dalm.training.data.batches import TrainingRows
 from dalm.training.objectives.objective import Objective
 from dalm.training.run_folder import RunFolder, check_repository
@@ -185,13 +185,15 @@ class TrainingRun:
         preview: Sequence[dry_run.PreviewRow],
         next_step: str,
         rates: Mapping[str, float] | None = None,
+        held_out: Sequence[TrainingRows] = (),
         callbacks: Sequence[TrainerCallback] = (),
         finish: Callable[[], str] = lambda: "",
     ) -> None:
         """Train, export the models and log where they are; with --dry-run report instead.
 
-        `preview` are rows that a dry run shows, `rates` learning rates by model. `finish` is called
-        between training and export, and returns what the model cards add about the data.
+        `preview` are rows that a dry run shows, `rates` learning rates by model, `held_out` rows
+        that are evaluated on. `finish` is called between training and export, and returns what the
+        model cards add about the data.
         """
         data = rows.describe()
         logger.info("data       %s", data)
@@ -204,6 +206,9 @@ class TrainingRun:
         if self.settings.dry_run:
             dry_run.report(objective, rows, self.settings, self.placement, preview)
             return
+        record = resumption.record(self.settings, objective, [rows, *held_out])
+        if self.folder.checkpoint is not None:
+            resumption.check_content(self.folder.checkpoint, record)
         how_to_resume = partial(checkpoints.how_to_resume, self.folder.path)
         with self.folder.open(), stop_signals.explaining(how_to_resume):
             train(
@@ -211,6 +216,7 @@ class TrainingRun:
                 rows,
                 self.settings,
                 self.placement,
+                record=record,
                 checkpoint=self.folder.checkpoint,
                 rates=rates,
                 trackers=self.trackers,

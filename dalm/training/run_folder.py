@@ -8,14 +8,14 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from dalm import artifacts, file_reading
+from dalm import artifacts
 from dalm import config as options
 from dalm.distributed import is_main
 from dalm.errors import UserError
 from dalm.models import loading
 from dalm.models.export_check import check_export
 from dalm.redaction import redacted
-from dalm.training import checkpoints, metrics_log, model_card
+from dalm.training import checkpoints, metrics_log, model_card, resumption
 from dalm.training.objectives.objective import Objective
 
 logger = logging.getLogger(__name__)
@@ -24,8 +24,6 @@ SETTINGS = "settings.yaml"
 MODELS = ("retriever", "generator")
 WRITTEN = (*MODELS, SETTINGS, metrics_log.FILE, "bits_per_byte.json")
 """Files and folders of a run, besides checkpoints."""
-_FIXED = ("use_peft", "lora_rank", "lora_alpha", "lora_target_modules", "prompt")
-"""Options that a resumed run can't change."""
 _OPTION = "--output-dir"
 
 
@@ -42,16 +40,23 @@ class RunFolder:
         if is_main():
             artifacts.check_folder(_OPTION, self.path)
             artifacts.check_unclaimed(self.path, _OPTION)
+        self.checkpoint: Path | None = None
+        """The checkpoint to resume from, as the main process has found it."""
         wanted = settings.resume_from_checkpoint
-        self.checkpoint = checkpoints.find(wanted, self.path) if wanted else None
-        """The checkpoint to resume from."""
+        if wanted and is_main():
+            self.checkpoint = checkpoints.find(wanted, self.path)
+            resumption.check_options(self.checkpoint, settings)
         if is_main():
             self._check_content()
 
+    @property
+    def _continues(self) -> bool:
+        """Whether the run in this folder is resumed, and not one of another folder."""
+        here = self.checkpoint is not None and self.checkpoint.parent.resolve()
+        return here == self.path.resolve()
+
     def _check_content(self) -> None:
-        if self.checkpoint is not None:
-            _check_fixed(self.checkpoint, self.settings)
-        elif not self.settings.overwrite_output_dir:
+        if not self._continues and not self.settings.overwrite_output_dir:
             found = next((name for name in WRITTEN if (self.path / name).exists()), None)
             if found is not None:
                 resume = (
@@ -74,14 +79,32 @@ class RunFolder:
         if not is_main():
             yield
             return
-        with artifacts.claim(self.path, _OPTION):
+        with artifacts.claim_folder(self.path, _OPTION):
             self._check_content()  # another process may have finished a run meanwhile
-            self.path.mkdir(parents=True, exist_ok=True)
-            if self.settings.overwrite_output_dir and self.checkpoint is None:
+            if self.settings.overwrite_output_dir and not self._continues:
                 self._clear()
+            if self.checkpoint is not None and not self._continues:
+                metrics_log.copy(self.checkpoint.parent, self.path)
             if not (self.path / SETTINGS).exists():  # a resumed run replaces them when it is done
                 self.write_settings()
+            with self._cleared_on_error():
+                yield
+
+    @contextmanager
+    def _cleared_on_error(self) -> Iterator[None]:
+        """Delete what is unfinished if the block fails, and say how to resume from what is whole.
+
+        On a full disk it would keep the disk full.
+        """
+        try:
             yield
+        except BaseException as error:
+            checkpoints.clear_unfinished(self.path)
+            if not isinstance(error, Exception) or not (reason := artifacts.full_disk(error)):
+                raise
+            said = f"{self.path} can't be written: {reason}; free some space"
+            said = str(error) if isinstance(error, UserError) else said
+            raise UserError(f"{said}{checkpoints.how_to_resume(self.path)}") from error
 
     def _clear(self) -> None:
         """Delete what an earlier run wrote, and nothing else."""
@@ -126,19 +149,6 @@ class RunFolder:
         logger.info("settings   %s (--config runs the same again)", self.path / SETTINGS)
         if self.settings.hub_model_id:
             _push(self.settings.hub_model_id, self.settings.hub_token, self.path)
-
-
-def _check_fixed(checkpoint: Path, settings: options.Training) -> None:
-    """Refuse adapters or a prompt other than the checkpoint's: they would load in silence."""
-    file = checkpoint.parent / SETTINGS
-    before = file_reading.read_yaml(file, "restore it, or delete it") if file.is_file() else {}
-    for name in _FIXED:
-        value = getattr(settings, name, None)
-        if name in before and before[name] != value:
-            raise UserError(
-                f"--{name.replace('_', '-')} {value}: {checkpoint} was written with "
-                f"{before[name]}; resume with the same, or start a run in another folder"
-            )
 
 
 def check_repository(repository: str, token: str | None) -> None:

@@ -16,11 +16,11 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from dalm import artifacts, file_reading, stop_signals
 from dalm.collectives import total
 from dalm.config import Training
-from dalm.distributed import rank, world_size
+from dalm.distributed import from_main, rank, world_size
 from dalm.errors import UserError
 from dalm.models.loading import Placement
 from dalm.progress import bar
-from dalm.training import checkpoints, metrics_log
+from dalm.training import checkpoints, metrics_log, resumption
 from dalm.training.data.batches import Batch, TrainingRows
 from dalm.training.data.sampler import EpochLoader, LengthBatches
 from dalm.training.objectives.objective import Loss, Objective
@@ -36,6 +36,7 @@ def train(
     settings: Training,
     placement: Placement,
     *,
+    record: Mapping[str, Any] | None = None,
     checkpoint: Path | None = None,
     rates: Mapping[str, float] | None = None,
     trackers: list[str] | None = None,
@@ -43,7 +44,8 @@ def train(
 ) -> None:
     """Train the objective to the end, from the start or from a checkpoint.
 
-    `rates` are learning rates for some of the objective's models, by name.
+    `record` is what checkpoints record of the run (`resumption.record`), `checkpoint` the main
+    process's, `rates` learning rates for some of the objective's models, by name.
 
     Raises:
         UserError: a checkpoint that doesn't fit.
@@ -52,8 +54,9 @@ def train(
     """
     folder = Path(settings.output_dir)
     trainer = ObjectiveTrainer(
-        objective, rows, arguments(settings, placement, trackers or []), rates or {}
+        objective, rows, arguments(settings, placement, trackers or []), rates or {}, record or {}
     )
+    checkpoint = from_main(checkpoint)
     for callback in callbacks:
         trainer.add_callback(callback)
     with stop_signals.put_off(), trainer.progress.closing():
@@ -71,9 +74,11 @@ class ObjectiveTrainer(Trainer):
         rows: TrainingRows,
         arguments: TrainingArguments,
         rates: Mapping[str, float],
+        record: Mapping[str, Any],
     ) -> None:
         self.rows = rows
         self.rates = rates
+        self.record = record
         self.meter = metrics_log.Meter()
         self.stop = checkpoints.StopOnSignal()
         self.progress = ProgressBar()
@@ -116,6 +121,13 @@ class ObjectiveTrainer(Trainer):
             collate_fn=self.rows.collate_share,
             pin_memory=self.args.device.type == "cuda",
         )
+
+    def _run_epoch(self, *given: Any, **named: Any) -> None:
+        """Run an epoch, unless the run was over in the checkpoint that it is resumed from."""
+        if self.control.should_training_stop or self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*given, **named)  # type: ignore[no-untyped-call]
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
@@ -215,13 +227,18 @@ class ObjectiveTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if self.meter.batches:
             self._check_loss()
-        super()._save_checkpoint(model, trial)
         written = self.folder / checkpoints.WRITING / f"checkpoint-{self.state.global_step}"
+        with artifacts.explained(written):
+            self._write_checkpoint(model, trial, written)
+
+    def _write_checkpoint(self, model: nn.Module, trial: Any, written: Path) -> None:
+        super()._save_checkpoint(model, trial)
         artifacts.write_json(written / f"meter_{rank()}.json", self.meter.state())
         self.trained.save_state(written, rank())
         if world_size() > 1:
             dist.barrier()
         if self.is_world_process_zero():
+            resumption.write(written, dict(self.record))
             checkpoints.publish(written, self.folder, self.args.save_total_limit or 1)
         if world_size() > 1:
             dist.barrier()
@@ -250,10 +267,27 @@ class ObjectiveTrainer(Trainer):
         if self.is_world_process_zero():
             checkpoints.clear_unfinished(self.folder)
             metrics_log.rewind(self.folder / metrics_log.FILE, checkpoints.step(folder))
-        states = folder / f"meter_{rank()}.json"
-        if states.is_file():
-            self.meter.load(file_reading.read_json(states), self.args.device)
+        self.meter.load(file_reading.read_json(folder / f"meter_{rank()}.json"), self.args.device)
         self.trained.load_state(folder, rank())
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load their states, but take schedule, learning rates and weight decay from the options.
+
+        With the options of the checkpoint these are what it holds, to the bit.
+        """
+        optimizer, schedule = self.optimizer, self.lr_scheduler
+        assert optimizer is not None
+        assert schedule is not None
+        wanted = [(group["initial_lr"], group["weight_decay"]) for group in optimizer.param_groups]
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        factors = [factor(schedule.last_epoch) for factor in schedule.lr_lambdas]
+        groups = optimizer.param_groups
+        for group, (rate, decay), factor in zip(groups, wanted, factors, strict=True):
+            group |= {"lr": rate * factor, "initial_lr": rate, "weight_decay": decay}
+        schedule.base_lrs = [rate for rate, _ in wanted]
+        schedule._last_lr = [group["lr"] for group in groups]
 
     def _trainable(self) -> dict[str, Tensor]:
         named = self.trained.named_parameters()

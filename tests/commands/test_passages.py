@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,44 @@ def test_a_killed_run_leaves_the_file_as_it_was(docs):
     assert partial()
     assert len(make(docs, near_duplicates=1.0)) == 4 + 30_000
     assert not partial()
+
+
+def running() -> dict[int, int]:
+    """Return the parent of every process that runs; one that nobody has waited for doesn't."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+            if state not in "ZX":
+                found[int(stat.parent.name)] = int(parent)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_worker_processes_end_with_the_command_however_it_ends(docs, number):
+    with (docs / "many.jsonl").open("w") as file:
+        for n in range(60_000):
+            file.write(json.dumps({"text": f"Row {n} has a number, {n * n}, and this end."}) + "\n")
+    line = [sys.executable, "-m", "dalm", "passages", "docs", "--output", "out/p.jsonl"]
+    started = subprocess.Popen([*line, "--processes", "2"], stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 60
+    while not (partial := list(Path("out").glob(".p.jsonl.*.part"))):
+        assert time.monotonic() < end
+        assert started.poll() is None
+        time.sleep(0.005)
+    while not any(path.stat().st_size for path in partial):  # the workers are at work
+        time.sleep(0.005)
+    workers = {process for process, parent in running().items() if parent == started.pid}
+    assert len(workers) >= 2
+    started.send_signal(number)
+    _, errors = started.communicate(timeout=60)  # ends when nobody holds stderr any more
+    assert not workers & running().keys()
+    if number == signal.SIGTERM:
+        assert started.returncode == 143
+        assert errors.endswith("dalm: stopped\n")
+        assert "Traceback" not in errors
+        assert not list(Path("out").iterdir())
 
 
 def test_a_full_disk_is_one_line_and_changes_nothing(docs, monkeypatch):

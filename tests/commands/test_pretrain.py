@@ -131,7 +131,7 @@ def test_other_texts_are_not_resumed_on(whole, command, tmp_path, texts, capsys)
     shutil.copytree(whole[0], broken)
     options = ["--output-dir", broken, *whole[1], "--resume-from-checkpoint", "latest"]
     assert command(*options, source=texts / "general.jsonl") == 2
-    assert "was written on other texts" in capsys.readouterr().err
+    assert "was written with other data (" in capsys.readouterr().err
 
 
 def test_from_scratch_makes_tokenizer_and_model(command, tmp_path, caplog):
@@ -157,7 +157,11 @@ def test_adapters_and_early_end(command, tmp_path, caplog):
     assert "2 evaluations without a better one" in caplog.text
     figures = json.loads((tmp_path / "run" / "bits_per_byte.json").read_text())
     assert figures["last"]["step"] == figures["best"]["step"] + 2
-    assert lines(tmp_path / "run")[-1]["step"] == figures["last"]["step"]
+    found = lines(tmp_path / "run")
+    assert found[-1]["step"] == figures["last"]["step"]
+    resumed = ["--output-dir", tmp_path / "run", "--resume-from-checkpoint", "latest"]
+    assert command(*resumed, *options) == 0
+    assert lines(tmp_path / "run") == found, "it was over, and goes no further"
 
 
 def test_general_text_that_loses_too_much_is_said(command, texts, tmp_path, caplog):

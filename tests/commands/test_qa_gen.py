@@ -18,7 +18,7 @@ import psutil
 import pytest
 import yaml
 
-from dalm.artifacts import claim
+from dalm.artifacts import claim_folder
 from dalm.cli import app, run
 from dalm.commands.qa_gen import qa_gen
 from dalm.config import Columns, QaGen
@@ -145,7 +145,7 @@ def test_results_are_replaced_only_when_told_so(tmp_path, capsys):
 def test_a_folder_that_another_run_writes_to_is_refused(tmp_path, capsys):
     assert command(TOY, "--output-dir", tmp_path / "out") == 0
     before = made(tmp_path / "out")
-    with claim(tmp_path / "out" / "question_answer_pairs", "--output-dir"):
+    with claim_folder(tmp_path / "out", "--output-dir"):
         assert command(TOY, "--output-dir", tmp_path / "out", "--overwrite-output-dir") == 2
     assert "another process is writing there" in capsys.readouterr().err
     assert made(tmp_path / "out") == before

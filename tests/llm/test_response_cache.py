@@ -84,7 +84,7 @@ def test_an_unpaired_surrogate_is_written_all_the_same(path):
 
 
 def test_one_run_at_a_time(path):
-    with Journal(path), pytest.raises(UserError, match="another run is writing there"):
+    with Journal(path), pytest.raises(UserError, match="another process is writing there"):
         Journal(path)
     assert held(path) == {}
 

@@ -1,9 +1,7 @@
 """A run that was killed, told to stop and resumed ends where one left alone ends, to the bit."""
 
 import json
-import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +13,13 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from dalm.cli import app, run
 from dalm.errors import UserError
 from dalm.training import checkpoints, metrics_log
 
 PATIENCE = 600.0
+# A shell lets the commands that it starts in the background ignore Ctrl-C.
+HEEDED = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+RUN = "from dalm.__main__ import main\nmain()"
 # A refresh of a tiny index is over before anyone could break it off: this one waits in the middle.
 PAUSED = """
 import os, time
@@ -63,7 +63,7 @@ class Process:
     """`python -m dalm` in a process of its own; it waits in a refresh if a flag is given."""
 
     def __init__(self, *arguments: object, refreshing: Path | None = None) -> None:
-        start = ["-m", "dalm"] if refreshing is None else ["-c", PAUSED]
+        start = ["-c", HEEDED + (RUN if refreshing is None else PAUSED)]
         self.process = subprocess.Popen(
             [sys.executable, *start, *map(str, arguments)],
             env=os.environ | {"OMP_NUM_THREADS": "1", "REFRESHING": str(refreshing)},
@@ -235,22 +235,6 @@ def test_a_resumed_index_is_that_of_an_unbroken_run(stories):
     assert "built again" not in said
 
 
-def test_a_run_without_its_index_makes_it_again_and_says_so(
-    stories, tiny_models, tiny_table, tmp_path, caplog
-):
-    folder = shutil.copytree(stories["index"].whole, tmp_path / "run")
-    for name in ("index_0.safetensors", "manifest.json"):
-        (folder / "checkpoint-27" / name).unlink()
-    models = (tiny_models.encoder, tiny_models.generator)
-    line = ["train-rag-e2e", tiny_table, *models, "--output-dir", folder, *INDEX_OPTIONS]
-    line += "--device cpu --precision fp32 --checkpointing-steps 3 --logging-steps 2".split()
-    line += ["--resume-from-checkpoint", folder / "checkpoint-27"]
-    with caplog.at_level(logging.INFO):
-        assert run(app, [str(part) for part in line]) == 0
-    assert "index      built again: it is missing or broken" in caplog.messages
-    assert lines(folder)[-1]["step"] == 30
-
-
 def test_resumed_weights_are_those_of_an_unbroken_run(story):
     whole, broken = exported(story.whole), exported(story.broken)
     assert whole
@@ -335,10 +319,12 @@ def test_a_damaged_checkpoint_that_is_named_is_refused(tmp_path):
         checkpoints.find(str(checkpoint), tmp_path)
 
 
-def test_a_checkpoint_from_before_manifests_is_taken(tmp_path):
+def test_a_checkpoint_without_its_manifest_is_damaged(tmp_path):
+    """It is what a copy that was broken off leaves."""
     checkpoints.publish(whole_checkpoint(tmp_path, 3), tmp_path, keep=1)
     (tmp_path / "checkpoint-3" / "manifest.json").unlink()
-    assert checkpoints.find("latest", tmp_path) == tmp_path / "checkpoint-3"
+    with pytest.raises(UserError, match=r"damaged: checkpoint-3 \(.*manifest.json is missing"):
+        checkpoints.find("latest", tmp_path)
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path):

@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from dalm import artifacts
 
-with artifacts.claim(Path(sys.argv[1]), "--output-dir"):
+with artifacts.claim_folder(Path(sys.argv[1]), "--output-dir"):
     print("claimed", flush=True)
     sys.stdin.read()
 """
@@ -53,7 +53,7 @@ def test_a_folder_that_another_process_writes_is_refused_at_once(
     with pytest.raises(UserError, match="another process is writing there") as refused:
         folder_of(tmp_path / "run", overwrite_output_dir=overwrite)
     assert str(refused.value).startswith(f"--output-dir {tmp_path / 'run'}: ")
-    assert not (tmp_path / "run").exists()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".dalm.lock"]
 
 
 def test_a_folder_is_claimed_while_it_is_open(tmp_path):
@@ -70,12 +70,11 @@ def test_a_run_that_was_finished_meanwhile_is_not_written_over(tmp_path):
         pass
 
 
-def test_damaged_settings_are_one_line_with_a_remedy(tmp_path):
-    checkpoint = tmp_path / "run" / "checkpoint-3"
-    checkpoint.mkdir(parents=True)
-    (checkpoint / "trainer_state.json").write_text(json.dumps({"global_step": 3}))
-    (tmp_path / "run" / "settings.yaml").write_text("a: [")
-    with pytest.raises(UserError, match=r"settings.yaml is damaged .*; restore it, or delete it"):
+def test_a_damaged_record_of_a_run_is_one_line_with_a_remedy(tmp_path):
+    with artifacts.write_folder(tmp_path / "run" / "checkpoint-3") as checkpoint:
+        (checkpoint / "trainer_state.json").write_text(json.dumps({"global_step": 3}))
+        (checkpoint / "run.json").write_text("[")
+    with pytest.raises(UserError, match=r"run.json is damaged .*; resume from another checkpoint"):
         folder_of(tmp_path / "run", resume_from_checkpoint="latest")
 
 

@@ -5,7 +5,6 @@ too. A document longer than a row is cut into windows, each of which begins with
 the one before: that token is read twice and scored once, and none is lost.
 """
 
-import hashlib
 from collections.abc import Sequence
 from typing import cast
 
@@ -68,14 +67,6 @@ class PackedRows(TrainingRows):
     def scored(self) -> int:
         """Return the number of tokens that one epoch trains on."""
         return int((self.sizes - 1).sum())
-
-    def identity(self) -> str:
-        """Return a hash of the tokens and of the rows they are packed into."""
-        packed = np.concatenate([*self.rows, np.cumsum([len(row) for row in self.rows])])
-        found = hashlib.blake2b(self.tokens.flat.tobytes(), digest_size=16)
-        for part in (self.begins, self.sizes, packed.astype(np.int64)):
-            found.update(part.tobytes())
-        return found.hexdigest()
 
     def collate(self, rows: Sequence[int]) -> Batch:
         """Return a batch of some rows, padded to the longest."""

@@ -4,19 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from dalm import artifacts, file_reading
-from dalm.errors import UserError
 from dalm.models.generator import Generator
 from dalm.models.packed_attention import Way, find_way, packed_log_probs
 from dalm.models.retriever import Retriever
 from dalm.training.data.batches import Batch
-from dalm.training.data.packing import PackedBatch, PackedRows
+from dalm.training.data.packing import PackedBatch
 from dalm.training.objectives.objective import Loss, Objective
 
 if TYPE_CHECKING:
     from dalm.training.held_out_evaluation import BestWeights
-
-_TEXTS = "texts.json"
 
 
 class CausalLM(Objective):
@@ -31,17 +27,11 @@ class CausalLM(Objective):
     label: ClassVar[str] = "causal language modelling on packed documents"
     needs: ClassVar[frozenset[str]] = frozenset({"text"})
 
-    def __init__(
-        self,
-        generator: Generator,
-        rows: PackedRows | None = None,
-        way: Way | None = None,
-    ) -> None:
+    def __init__(self, generator: Generator, way: Way | None = None) -> None:
         super().__init__()
         self.generator = generator
         self.best: BestWeights | None = None
         self.way = find_way(generator) if way is None else way
-        self._texts = "" if rows is None else rows.identity()
 
     def models(self) -> Mapping[str, Retriever | Generator]:
         """Return the generator."""
@@ -69,24 +59,11 @@ class CausalLM(Objective):
         return {} if self.best is None else self.best.observe()
 
     def save_state(self, folder: Path, rank: int) -> None:
-        """Write which texts are trained on, the figures so far and the best weights."""
-        if rank == 0:
-            artifacts.write_json(folder / _TEXTS, self._texts)
-            if self.best is not None:
-                self.best.save(folder)
+        """Write the figures so far and the best weights."""
+        if rank == 0 and self.best is not None:
+            self.best.save(folder)
 
     def load_state(self, folder: Path, rank: int) -> None:  # noqa: ARG002
-        """Load what `save_state` wrote.
-
-        Raises:
-            UserError: the texts, or how they are packed, have changed.
-        """
-        file = folder / _TEXTS
-        if file.is_file() and file_reading.read_json_as(file, str) != self._texts:
-            raise UserError(
-                f"checkpoint {folder} was written on other texts, or with another "
-                "--sequence-length, replay or number of processes; resume with the same, or start "
-                "a run in another folder"
-            )
+        """Load what `save_state` wrote."""
         if self.best is not None:
             self.best.load(folder)

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dalm.collectives import total
+from dalm.errors import UserError
 from dalm.models.batching import to_device
 from dalm.models.loading import evaluating
 from dalm.models.retriever import Retriever
@@ -92,12 +93,16 @@ class IndexCandidates(CandidateSource):
         self.index.save(file)
 
     def load(self, file: Path) -> None:
-        """Load this rank's share; if any rank can't, all ranks build the index again."""
+        """Load this rank's share.
+
+        Raises:
+            UserError: a rank can't; an index built again would not be the one of this update.
+        """
         reason = self.index.load(file)
         if total(float(reason is not None), self.retriever.device):
-            self.index.vectors = None
             reason = reason or "another process can't load its share"
-        logger.info("index      %s", f"built again: {reason}" if reason else f"loaded from {file}")
+            raise UserError(f"index {file}: {reason}; resume from another checkpoint")
+        logger.info("index      loaded from %s", file)
 
     # A step
 

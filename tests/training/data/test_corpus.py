@@ -10,6 +10,7 @@ from dalm.errors import UserError
 from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.training.data.corpus import documents, read_corpus, training_rows
+from dalm.training.resumption import content_hash
 
 
 def table(path, texts) -> str:
@@ -54,7 +55,8 @@ def test_general_text_has_its_share_of_the_tokens_to_learn(sources, tiny_models,
     rows = training_rows(generator, found, given)
     of_domain = sum(len(d) - 1 for d in documents(generator, found.domain, ends=True))
     assert rows.scored() - of_domain == round(of_domain * ratio / (1 - ratio))
-    assert rows.identity() == training_rows(generator, found, given).identity()
+    again = training_rows(generator, found, given)
+    assert content_hash(vars(rows)) == content_hash(vars(again))
 
 
 def test_nothing_left_to_train_on_is_refused(sources):

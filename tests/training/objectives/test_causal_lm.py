@@ -63,7 +63,7 @@ def test_packed_training_is_unpacked_training(generator):
     found = documents(generator, TEXTS, ends=True)
     rows = PackedRows(found, 256)
     assert len(rows) < len(found)
-    objective = CausalLM(generator, rows)
+    objective = CausalLM(generator)
     assert objective.way == "positions"
     loss = objective(rows.collate(range(len(rows))))
     expected = plain(generator, found)
@@ -76,7 +76,7 @@ def test_windows_of_a_long_document_are_trained_like_documents(generator):
     [found] = documents(generator, TEXTS[2:3], ends=True)
     rows = PackedRows([found], 20)
     cut = [found[start : start + 20] for start in range(0, len(found) - 1, 19)]
-    loss = CausalLM(generator, rows)(rows.collate(range(len(rows)))).total
+    loss = CausalLM(generator)(rows.collate(range(len(rows)))).total
     torch.testing.assert_close(loss, plain(generator, cut), rtol=1e-9, atol=0)
 
 
@@ -90,7 +90,7 @@ def test_the_end_of_every_document_is_trained(generator):
 
 def test_small_batches_give_the_token_mean_of_the_large_one(generator):
     rows = PackedRows(documents(generator, TEXTS, ends=True), 40)
-    objective = CausalLM(generator, rows)
+    objective = CausalLM(generator)
     whole = gradients(generator, objective(rows.collate(range(len(rows)))).total)
     batches = [rows.collate([row]) for row in range(len(rows))]
     tokens = sum(objective.weighted_tokens(batch) for batch in batches)
