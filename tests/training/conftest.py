@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from dalm.models.retriever import Retriever, load_retriever
 from dalm.models.tiny import build_encoder, build_generator
 from dalm.records import Example, Passage
 from dalm.retrieval.training_index import TrainingIndex
+from dalm.training import gradient_cache
 from dalm.training.data.batches import Rows
 from dalm.training.data.retrieved_rows import RetrievedRows
 from dalm.training.objectives.candidates import BatchCandidates
@@ -143,6 +145,35 @@ def train_only(
         models[1].requires_grad_(generator)
 
     return choose
+
+
+@pytest.fixture
+def drop() -> Callable[[Retriever, Generator, float], None]:
+    """Return a function that has every dropout of a pair drop, those of attention too."""
+
+    def set_chance(retriever: Retriever, generator: Generator, chance: float) -> None:
+        for module in [*retriever.modules(), *generator.modules()]:
+            if isinstance(module, torch.nn.Dropout):
+                module.p = chance
+            if hasattr(module, "attention_dropout"):
+                module.attention_dropout = chance  # type: ignore[assignment]
+
+    return set_chance
+
+
+@pytest.fixture
+def kept() -> Callable[[gradient_cache.Plan, Any], Tensor]:
+    """Return what `gradient_cache.recomputed` saves memory on: every activation is kept."""
+
+    def compute(plan: gradient_cache.Plan, _parameters: Any) -> Tensor:
+        groups = plan.groups(np.arange(len(plan.lengths)))
+        parts = [plan.run(group) for group in groups]
+        width = max(part.shape[1] for part in parts)
+        padding = torch.nn.functional.pad
+        stacked = torch.cat([padding(part, (0, width - part.shape[1])) for part in parts])
+        return stacked[torch.from_numpy(np.concatenate(groups).argsort())]
+
+    return compute
 
 
 @pytest.fixture

@@ -9,9 +9,11 @@ import torch
 from dalm.cli import app, run
 from dalm.config import RagE2E
 from dalm.io.examples import read_examples
+from dalm.models.batching import to_device
 from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
+from dalm.training import gradient_cache
 from dalm.training.data.batches import Rows
 from dalm.training.objectives.candidates import BatchCandidates
 from dalm.training.objectives.rag import RagToken
@@ -71,3 +73,27 @@ def test_a_run_over_an_index_refreshes_and_resumes(tiny_models, tiny_table, tmp_
     assert [each["step"] for each in lines] == [1, 2, 3, 4, 5, 6]
     assert lines[-1]["refreshes"] > 1
     assert all(math.isfinite(each["gap_random"] + each["stale_overlap"]) for each in lines)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_both_passes_drop_the_same(tiny_models, tiny_table, monkeypatch, drop, kept, gradients):
+    """The device has a generator of random numbers of its own."""
+    placement = place("cuda", "fp32")
+    settings = RagE2E(output_dir="unused")
+    examples = read_examples(tiny_table, settings, needs={"passage", "answer"})
+    generator = load_generator(str(tiny_models.generator), placement, max_length=128)
+    retriever = load_retriever(str(tiny_models.encoder), placement)
+    drop(retriever, generator, 0.3)
+    source = BatchCandidates(retriever, num_candidates=3, temperature=0.1)
+    objective = RagToken(retriever, generator, source, scale=20.0).train()
+    batch = to_device(Rows(examples, retriever, generator).collate(range(8)), placement.device)
+    found = []
+    for way, seed in ((gradient_cache.recomputed, 0), (kept, 0), (kept, 1)):
+        monkeypatch.setattr(gradient_cache, "recomputed", way)
+        torch.manual_seed(seed)
+        by_name = gradients(objective, objective(batch).total)
+        found.append(torch.cat([each.flatten() for each in by_name.values()]))
+    ours, plain, other = found
+    assert (ours - plain).norm() < 1e-4 * plain.norm()
+    assert (other - plain).norm() > 1e-2 * plain.norm(), "nothing was dropped"

@@ -15,10 +15,8 @@ import copy
 from dataclasses import replace
 from typing import get_args
 
-import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
@@ -210,16 +208,8 @@ def test_with_a_llama(pair, examples, source):
 
 
 @pytest.mark.parametrize("source", ["in-batch", "index"])
-def test_with_every_activation_kept(pair, examples, monkeypatch, source):
+def test_with_every_activation_kept(pair, examples, monkeypatch, kept, source):
     """Without gradient caching: the same loss has the same derivative."""
-
-    def kept(plan, _parameters):
-        groups = plan.groups(np.arange(len(plan.lengths)))
-        parts = [plan.run(group) for group in groups]
-        width = max(part.shape[1] for part in parts)
-        stacked = torch.cat([F.pad(part, (0, width - part.shape[1])) for part in parts])
-        return stacked[torch.from_numpy(np.concatenate(groups).argsort())]
-
     monkeypatch.setattr(gradient_cache, "recomputed", kept)
     check(*SOURCES[source](pair, examples, "rag_token"))
 

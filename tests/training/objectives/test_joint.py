@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -203,31 +202,13 @@ def test_low_memory_equals_the_naive_way_over_an_index(searched, gradients, join
     both_ways(objective, batch, gradients)
 
 
-def drop(models, chance):
-    """Have every dropout of the pair drop, those of attention too."""
-    for module in [*models[0].modules(), *models[1].modules()]:
-        if isinstance(module, torch.nn.Dropout):
-            module.p = chance
-        if hasattr(module, "attention_dropout"):
-            module.attention_dropout = chance
-
-
-def kept(plan, _parameters):
-    """Compute the rows in the plan's micro-batches, every activation kept."""
-    groups = plan.groups(np.arange(len(plan.lengths)))
-    parts = [plan.run(group) for group in groups]
-    width = max(part.shape[1] for part in parts)
-    stacked = torch.cat([F.pad(part, (0, width - part.shape[1])) for part in parts])
-    return stacked[torch.from_numpy(np.concatenate(groups).argsort())]
-
-
 @pytest.mark.parametrize("source", ["in-batch", "index"])
 @pytest.mark.parametrize("joint", JOINT)
 def test_with_dropout_low_memory_equals_plain_autograd(
-    models, in_batch, searched, rows, gradients, monkeypatch, joint, source
+    models, in_batch, searched, rows, gradients, monkeypatch, drop, kept, joint, source
 ):
     """The same masks in scores and gradient: in value and in every weight's gradient."""
-    drop(models, 0.3)
+    drop(*models, 0.3)
     if source == "in-batch":
         objective, batch = in_batch(joint, SEVERAL), rows.collate(ALL)
     else:
