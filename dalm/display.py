@@ -57,9 +57,13 @@ def show(text: str = "") -> None:
 
 def show_error(message: str) -> None:
     """Print an error as one line on stderr."""
-    line = visible(redacted(" ".join(map(_shortened, message.split()))))
+    show_beside(f"dalm: {redacted(' '.join(map(_shortened, message.split())))}")
+
+
+def show_beside(line: str) -> None:
+    """Print a line on stderr, beside the results on stdout."""
     with suppress(OSError, ValueError):  # stderr is closed, or its disk is full
-        print(f"dalm: {line}", file=sys.stderr, flush=True)
+        print(visible(line), file=sys.stderr, flush=True)
 
 
 def _shortened(word: str) -> str:

@@ -1,41 +1,155 @@
-"""Show progress bars on the terminal, and occasional lines in a log file; time a run's stages."""
+"""Show progress in what a person counts, on the terminal or in a log; time a run's stages."""
 
+import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from dalm import display
 
 T = TypeVar("T")
 
-
-def bar(
-    total: int, description: str, unit: str = "it", *, initial: int = 0, delay: float = 0.0
-) -> Any:
-    """Return a bar with the time left; in a log file it writes a line every 15 seconds."""
-    from tqdm import tqdm
-
-    to_file = not sys.stderr.isatty()
-    return tqdm(
-        total=total,
-        initial=initial,
-        desc=description,
-        unit=unit,
-        delay=delay,
-        dynamic_ncols=not to_file,
-        mininterval=15.0 if to_file else 0.2,
-        maxinterval=15.0,
-        smoothing=0.1,
-        unit_scale=unit == "B",  # bytes are shown as kB, MB or GB
-    )
+DELAY = 2.0  # seconds; what is done sooner shows nothing
+LOG_EVERY = 15.0  # seconds between lines of a log at first; later a tenth of the time so far
+_open: list["Bar"] = []
+"""The bars that are open, the innermost last."""
 
 
-def track(items: Iterable[T], total: int, description: str, unit: str = "it") -> Iterator[T]:
-    """Yield `items`, with a bar if they take more than two seconds."""
-    with bar(total, description, unit, delay=2.0) as progress:
+class Bar:
+    """Count questions, passages or the like on a bar with the time left.
+
+    In a log it writes a line now and then. Inside an open bar of the same unit it shows nothing of
+    its own and moves that one: a stage of several batches of work has one bar. Of several processes
+    the first shows what it does.
+    """
+
+    def __init__(
+        self, total: int, description: str, unit: str, *, initial: int = 0, delay: float = DELAY
+    ) -> None:
+        self.total, self.description, self.unit = total, description, unit
+        self.initial = self.done = initial
+        self.delay, self.note = delay, ""
+        self._outer: Bar | None = None
+        self._bar: Any = None
+        self._shown, self._start = 0, time.monotonic()
+        self._next_line = self._start + LOG_EVERY
+
+    def __enter__(self) -> Self:
+        self._outer = next((bar for bar in reversed(_open) if bar.unit == self.unit), None)
+        _open.append(self)
+        self._show(self.done)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        _open.remove(self)
+        if self._bar is not None:
+            self._bar.close()
+
+    def update(self, done: int = 1) -> None:
+        """Count what was done."""
+        self.done += done
+        self._show(self.done)
+
+    def ahead(self, done: float) -> None:
+        """Show what is done of the next update, such as a batch of which half is generated."""
+        self._show(self.done + int(done))
+
+    def _show(self, done: int) -> None:
+        if self._outer is not None:
+            self._outer.ahead(done - self.initial)
+            return
+        now = time.monotonic()
+        if os.environ.get("RANK", "0") != "0" or now - self._start < self.delay:
+            return
+        if not sys.stderr.isatty():
+            self._write_line(done, now)
+            return
+        if self._bar is None:
+            self._bar = self._on_terminal(now)
+        self._bar.set_postfix_str(self.note, refresh=False)
+        self._bar.update(max(0, done - self.initial - self._shown))
+        self._shown = max(self._shown, done - self.initial)
+
+    def _on_terminal(self, now: float) -> Any:
+        from tqdm import tqdm
+
+        bar = tqdm(
+            total=self.total,
+            initial=self.initial,
+            desc=self.description,
+            unit=self.unit,
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit} "
+            "[{elapsed}<{remaining}, {rate_fmt}{postfix}]",
+            leave=None,  # a bar within another disappears
+            file=sys.stderr,
+            **_shape(),
+            mininterval=0.2,
+            smoothing=0.1,
+            unit_scale=self.unit == "B",  # bytes are shown as kB, MB or GB
+        )
+        bar.start_t = bar.last_print_t = bar._time() - (now - self._start)
+        return bar
+
+    def _write_line(self, done: int, now: float) -> None:
+        """Write a line of a log: what is done, and about how long the rest takes."""
+        if now < self._next_line:
+            return
+        seconds = now - self._start
+        self._next_line = now + max(LOG_EVERY, seconds / 10)
+        counts = f"{done:,} of {self.total:,} {self.unit}"
+        if self.unit == "B":
+            counts = f"{done / 1e6:,.1f} of {self.total / 1e6:,.1f} MB"
+        left = ""
+        if done > self.initial and self.total >= done:
+            left = f", about {_clock(seconds * (self.total - done) / (done - self.initial))} left"
+        note = f", {self.note}" if self.note else ""
+        display.show_beside(f"{self.description}: {counts} in {_clock(seconds)}{left}{note}")
+
+
+def _shape() -> dict[str, Any]:
+    """Return tqdm's options of width and height; a terminal that says 0 would show nothing."""
+    try:
+        columns, lines = os.get_terminal_size(sys.stderr.fileno())
+    except (AttributeError, ValueError, OSError):
+        columns = lines = 0
+    return {"dynamic_ncols": True} if columns and lines else {"ncols": 80, "nrows": 24}
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def track(
+    items: Iterable[T],
+    total: int,
+    description: str,
+    unit: str,
+    size: Callable[[T], int] = lambda _: 1,
+) -> Iterator[T]:
+    """Yield `items`, with a bar of `total` units if they take more than two seconds.
+
+    `size` is how many units an item has: that of a batch of passages is their number.
+    """
+    with Bar(total, description, unit) as bar:
         for item in items:
             yield item
-            progress.update()
+            bar.update(size(item))
+
+
+def ahead(done: float) -> None:
+    """Show on the innermost bar what is done of its next update; without a bar do nothing."""
+    if _open:
+        _open[-1].ahead(done)
 
 
 class Stopwatch:

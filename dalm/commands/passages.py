@@ -53,7 +53,7 @@ def passages(
                 writer.copy(output.passages)
             total = sum(file.size for file in files)
             with (
-                progress.bar(total, "passages", "B", delay=2.0) as bar,
+                progress.Bar(total, "passages", "B") as bar,
                 closing(ingest(files, settings)) as batches,  # it ends its worker processes
             ):
                 for batch in batches:

@@ -47,7 +47,7 @@ def reading_comprehension(
         )
         texts = [
             writer.write(passage, questions.get(passage.id, ()))
-            for passage in track(passages, len(passages), "texts", "passage")
+            for passage in track(passages, len(passages), "texts", "passages")
         ]
         write_texts(output, texts)
 

@@ -16,7 +16,7 @@ from dalm.eval.results import Results
 from dalm.io.evaluation_set import EvaluationSet
 from dalm.models.batching import by_length
 from dalm.models.generator import Generator
-from dalm.progress import Stopwatch, track
+from dalm.progress import Bar, Stopwatch, track
 from dalm.rag.pipeline import LocalReader, Reader, prompts_of
 from dalm.records import Hit, JudgedQuery, Passage
 from dalm.training.scoring import score_no_grad
@@ -46,22 +46,14 @@ def evaluate_answers(
     """
     contexts = _contexts(dataset, results, reader.reader_passages, bounds_seed)
     queries = dataset.queries
-    answers: dict[str, list[str]] = {}
+    answers = _all_answers(reader, queries, contexts, watch)
+    likelihoods: dict[str, Column] = {}
+    if isinstance(reader, LocalReader):
+        likelihoods = _all_nll(reader.generator, queries, contexts, watch)
     measures = dict(results.measures)
     for name, context in contexts.items():
-        stage = "bounds" if name in BOUNDS else "answering"
-        with watch.stage(stage):
-            answers[name] = _answers(reader, queries, context)
-        nll = None
-        if isinstance(reader, LocalReader):
-            with watch.stage("scoring answers"):
-                nll = _nll(reader.generator, queries, context)
-            tokens = reader.generator.tokenise(answers[name])
-            watch.count(stage, sum(map(len, tokens)), "tokens")
-        else:
-            watch.count(stage, len(queries), "answers")
         plain = list(map(without_citations, answers[name])) if reader.cites else answers[name]
-        measures |= _columns(name, plain, nll, queries, context)
+        measures |= _columns(name, plain, likelihoods.get(name), queries, context)
     if reader.cites:
         metrics = metrics_that_need("citations")
         measures |= score_answers(metrics, answers["found"], queries, contexts["found"])
@@ -109,6 +101,29 @@ def _contexts(
     return contexts
 
 
+def _all_answers(
+    reader: Reader,
+    queries: Sequence[JudgedQuery],
+    contexts: Mapping[str, Context],
+    watch: Stopwatch,
+) -> dict[str, list[str]]:
+    """Answer each query from each context; one bar counts all answers."""
+    answers: dict[str, list[str]] = {}
+    share = len(distributed.share(queries))
+    with Bar(share * len(contexts), "answering", "answers") as bar:
+        for name, context in contexts.items():
+            stage = "bounds" if name in BOUNDS else "answering"
+            with watch.stage(stage):
+                answers[name] = _answers(reader, queries, context)
+            bar.update(share)
+            if isinstance(reader, LocalReader):
+                tokens = reader.generator.tokenise(answers[name])
+                watch.count(stage, sum(map(len, tokens)), "tokens")
+            else:
+                watch.count(stage, len(queries), "answers")
+    return answers
+
+
 def _answers(reader: Reader, queries: Sequence[JudgedQuery], context: Context) -> list[str]:
     mine = distributed.share([query.query for query in queries])
     texts = reader.answer(mine, distributed.share(context))
@@ -136,6 +151,23 @@ def _random(
 
 
 # Likelihood
+
+
+def _all_nll(
+    generator: Generator,
+    queries: Sequence[JudgedQuery],
+    contexts: Mapping[str, Context],
+    watch: Stopwatch,
+) -> dict[str, Column]:
+    """Return each query's NLL from each context; one bar counts all references."""
+    found: dict[str, Column] = {}
+    share = len(distributed.share([each for query in queries for each in query.references]))
+    with Bar(share * len(contexts), "scoring answers", "references") as bar:
+        for name, context in contexts.items():
+            with watch.stage("scoring answers"):
+                found[name] = _nll(generator, queries, context)
+            bar.update(share)
+    return found
 
 
 def _nll(generator: Generator, queries: Sequence[JudgedQuery], context: Context) -> Column:
@@ -172,7 +204,7 @@ def _nll_per_token(
     lengths = np.array([prompt.length for _, prompt in fitting], dtype=np.int64)
     groups = list(by_length(lengths, SCORED_TOKENS, most=128))
     with generator.placement.autocast():
-        for group in track(groups, len(groups), "scoring answers", "batch"):
+        for group in track(groups, len(fitting), "scoring answers", "references", len):
             some = [fitting[each] for each in group]
             totals = score_no_grad(generator, [prompt for _, prompt in some])[:, 0].sum(1).tolist()
             for (row, prompt), total in zip(some, totals, strict=True):

@@ -146,7 +146,7 @@ class PassageWriter:
         size = path.stat().st_size
         with (
             path.open("rb") as lines,
-            progress.bar(size, "existing passages", "B", delay=2.0) as bar,
+            progress.Bar(size, "existing passages", "B") as bar,
         ):
             block: list[bytes] = []
             for line in lines:

@@ -66,7 +66,7 @@ def _of_files(
 ) -> Iterator[tuple[str, str]]:
     files, not_read = find_files([source])
     unread += not_read
-    for file in track(files, len(files), "texts", "file"):
+    for file in track(files, len(files), "texts", "files"):
         for document in read_documents(file, options):
             if isinstance(document, Skipped):
                 unread.append(document)

@@ -64,7 +64,7 @@ def write_table(path: Path, columns: Columns) -> None:
 
 def _rows(columns: Columns) -> Iterator[tuple[object, ...]]:
     total = len(next(iter(columns.values())))
-    yield from track(zip(*columns.values(), strict=True), total, "writing", "row")
+    yield from track(zip(*columns.values(), strict=True), total, "writing", "rows")
 
 
 def _write_json(out: IO[bytes], columns: Columns) -> None:

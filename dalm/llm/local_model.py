@@ -95,7 +95,8 @@ class LocalModel:
             on_failure(requests[place], ModelError("the prompt leaves no room for an answer"))
         fitting = np.flatnonzero(fits)
         totals = lengths[fitting] + self.max_new_tokens
-        for group in by_length(totals, GENERATE_TOKENS, most=MAX_BATCH):
+        most = MAX_BATCH if self.generator.padding.when_answering else 1
+        for group in by_length(totals, GENERATE_TOKENS, most):
             places = fitting[group].tolist()
             start = time.perf_counter()
             batch = [rows[place] for place in places]

@@ -163,12 +163,16 @@ def _line(text: bytes) -> tuple[str, Reply] | None:
 
 
 def cached_replies(
-    model: LanguageModel, requests: Sequence[R], journal: Journal, resume: str
+    model: LanguageModel,
+    requests: Sequence[R],
+    journal: Journal,
+    resume: str,
+    unit: str = "replies",
 ) -> list[tuple[R, Reply]]:
     """Return the replies in the order of the requests, generating those the journal lacks.
 
     Requests with the same key are sent once. `resume` is what sends those again that failed, for
-    the warning.
+    the warning; `unit` is what the bar counts them as.
 
     Raises:
         UserError: not one of the requests has a reply.
@@ -177,7 +181,7 @@ def cached_replies(
     missing = [request for key, request in distinct.items() if key not in journal]
     if cached := len(distinct) - len(missing):
         logger.info("journal    %d of %d replies are cached", cached, len(distinct))
-    failures = _generate(model, missing, cached, journal) if missing else Counter()
+    failures = _generate(model, missing, cached, journal, unit) if missing else Counter()
     replied = [request for request in requests if request.key in journal]
     if failures:
         reason, _ = failures.most_common(1)[0]
@@ -191,19 +195,19 @@ def cached_replies(
 
 
 def _generate(
-    model: LanguageModel, missing: Sequence[R], cached: int, journal: Journal
+    model: LanguageModel, missing: Sequence[R], cached: int, journal: Journal, unit: str
 ) -> Counter[str]:
     """Generate replies, write each to the journal, and count the reasons of those that failed."""
     failures: Counter[str] = Counter()
     start, tokens = time.perf_counter(), 0
     total = cached + len(missing)
-    with progress.bar(total, "generating", "request", initial=cached) as bar:
+    with progress.Bar(total, "generating", unit, initial=cached) as bar:
 
         def on_reply(request: R, reply: Reply) -> None:
             nonlocal tokens
             journal.add(request, reply, model.name)
             tokens += reply.tokens_out
-            bar.set_postfix_str(f"{tokens / (time.perf_counter() - start):.0f} tokens/s", False)
+            bar.note = f"{tokens / (time.perf_counter() - start):.0f} tokens/s"
             bar.update()
 
         def on_failure(request: R, error: ModelError) -> None:  # noqa: ARG001

@@ -15,7 +15,13 @@ from jaxtyping import Bool, Float, Int
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from dalm.errors import UserError
 from dalm.models import adapter_base, chat_template, generator_checks, loading
@@ -24,7 +30,7 @@ from dalm.models.chat_rendering import ChatTemplateError, prints_date
 from dalm.models.control_tokens import TextTokenizer
 from dalm.models.lora_targets import Targets, check_adapters, described, lora_targets
 from dalm.models.prompt_frame import frame_of, texts_of, tokenise
-from dalm.progress import track
+from dalm.progress import ahead, track
 from dalm.prompts import (
     DEFAULT,
     GeneratorSettings,
@@ -184,8 +190,9 @@ class Generator(nn.Module):
         """Write an answer to each prompt, greedily, of at most `max_new_tokens` tokens."""
         answers = [""] * len(asked)
         lengths = np.array([prompt.length for prompt in asked])
-        groups = list(by_length(lengths + max_new_tokens, GENERATE_TOKENS, most=128))
-        for group in track(groups, len(groups), "answering", "batch"):
+        most = 128 if self.padding.when_answering else 1
+        groups = list(by_length(lengths + max_new_tokens, GENERATE_TOKENS, most))
+        for group in track(groups, len(asked), "answering", "answers", len):
             batch = self.generate_tokens([asked[row].tokens for row in group], max_new_tokens)
             texts = self.tokenizer.batch_decode(batch, skip_special_tokens=True)
             for row, text in zip(group, texts, strict=True):
@@ -204,6 +211,8 @@ class Generator(nn.Module):
         if not self.padding.when_answering and len(rows) > 1:
             return [self.generate_tokens([row], max_new_tokens, **hooks)[0] for row in rows]
         config = self._generation_config(max_new_tokens)
+        stops = [*hooks.pop("stopping_criteria", ()), _Progress(len(rows), max_new_tokens)]
+        hooks["stopping_criteria"] = StoppingCriteriaList(stops)
         ids, mask = (t.to(self.device) for t in pad(rows, self.pad_token, left=True))
         with loading.evaluating(self), self.placement.autocast():
             out = self.model.generate(
@@ -285,6 +294,19 @@ class Generator(nn.Module):
         GeneratorSettings(self.max_length, self.reader_passages, self.template, self.date).write(
             folder
         )
+
+
+class _Progress(StoppingCriteria):
+    """Show at each token how much of a batch may be written by now; stop nothing."""
+
+    def __init__(self, rows: int, max_new_tokens: int) -> None:
+        self.per_token = rows / max_new_tokens
+        self.tokens = 0
+
+    def __call__(self, input_ids: Tensor, *_: Any, **__: Any) -> Tensor:
+        self.tokens += 1
+        ahead(self.tokens * self.per_token)
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
 def _until(ids: list[int], ends: set[int]) -> list[int]:

@@ -170,9 +170,9 @@ class Retriever(nn.Module):
         vectors = torch.empty(len(rows), self.dim)
         grouped = by_length if self.pads else by_equal_length
         groups = list(grouped(lengths, ENCODE_TOKENS, most=256))
-        what = "queries" if kind == "query" else "passages"
+        what = "questions" if kind == "query" else "passages"
         with loading.evaluating(self), torch.no_grad(), self.placement.autocast():
-            for group in track(groups, len(groups), f"encoding {what}", "batch"):
+            for group in track(groups, len(rows), f"encoding {what}", what, len):
                 features = self.batch([rows[row] for row in group], kind)
                 vectors[torch.from_numpy(group)] = (
                     self.embed(to_device(features, self.device), kind).float().cpu()

@@ -39,7 +39,7 @@ class BM25:
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.passages = list(passages)
         self.vocabulary: dict[str, int] = {}
-        texts = track(self.passages, len(self.passages), "counting words", "passage")
+        texts = track(self.passages, len(self.passages), "counting words", "passages")
         found = (
             [self.vocabulary.setdefault(word, len(self.vocabulary)) for word in words(each.text)]
             for each in texts
@@ -68,7 +68,7 @@ class BM25:
         known = ([self.vocabulary[w] for w in words(q) if w in self.vocabulary] for q in queries)
         counts = _counts(known, self.vocabulary)  # (B, V)
         found: list[list[Hit]] = []
-        for query in track(range(len(queries)), len(queries), "searching words", "query"):
+        for query in track(range(len(queries)), len(queries), "searching words", "questions"):
             if query % block == 0:
                 scores = counts[query : query + block] @ self.weights  # (block, N), sparse
             line = slice(*scores.indptr[query % block : query % block + 2])

@@ -22,6 +22,7 @@ from dalm.errors import UserError
 from dalm.file_reading import user_path
 from dalm.models.loading import hash_weights
 from dalm.models.retriever import Retriever
+from dalm.progress import track
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +76,8 @@ def encode_passages_cached(
         for key, vector in zip(found, shard, strict=True):
             vectors[places.pop(key)] = vector
     missing = list(places)
-    for start in range(0, len(missing), SHARD):
-        part = missing[start : start + SHARD]
+    parts = (missing[start : start + SHARD] for start in range(0, len(missing), SHARD))
+    for part in track(parts, len(missing), "encoding passages", "passages", len):
         encoded = retriever.encode_passages([texts[places[key][0]] for key in part])
         for key, vector in zip(part, encoded, strict=True):
             vectors[places[key]] = vector

@@ -49,11 +49,11 @@ class HnswIndex(ExactIndex):
         if first == 0:
             self.graph = _empty_graph(self.dim)
         threads = 1 if self.count() <= SINGLE_THREADED else 0  # 0: as many as there are cores
-        starts = range(first, self.count(), ROWS)
-        for start in track(starts, len(starts), "building the graph", "block"):
-            block = _array(self.vectors[start : start + ROWS])
-            keys = np.arange(start, start + len(block), dtype=np.uint64)
-            self.graph.add(keys, block, threads=threads)
+        keys = np.arange(first, self.count(), dtype=np.uint64)
+        blocks = (keys[start : start + ROWS] for start in range(0, len(keys), ROWS))
+        for block in track(blocks, len(keys), "building the graph", "passages", len):
+            rows = slice(int(block[0]), int(block[-1]) + 1)
+            self.graph.add(block, _array(self.vectors[rows]), threads=threads)
 
     def _search_rows(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         k = min(k, self.count())

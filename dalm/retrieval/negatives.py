@@ -75,9 +75,9 @@ def mine_hard_negatives(
     rows = {query: row for row, query in enumerate(queries)}
     search = CandidateSearch(index, lexical)
     mined: list[Mined] = []
-    starts = range(0, len(examples), BLOCK)
-    for start in track(starts, len(starts), "mining", "block"):
-        block = examples[start : start + BLOCK]
+    blocks = ((start, examples[start : start + BLOCK]) for start in range(0, len(examples), BLOCK))
+    size = lambda numbered: len(numbered[1])  # noqa: E731
+    for start, block in track(blocks, len(examples), "mining", "questions", size):
         block_golds = [golds[question_id(example.query)] for example in block]
         block_vectors = vectors[[rows[example.query] for example in block]]
         # Copies of gold passages are found, too, and no negatives: search deeper by their number.

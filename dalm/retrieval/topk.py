@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dalm.models.loading import has_bf16
+from dalm.progress import track
 
 # On a CPU a block's scores stay in the cache; a GPU wants more work per launch.
 BLOCK_PASSAGES = {"cpu": 8_192, "cuda": 262_144}
@@ -74,7 +75,8 @@ def top_k(
     if prefilters:
         buffer = torch.empty(rows_per_block * (columns + 64), dtype=low_parts[0].low.dtype)
     best = [_empty(part) for part in parts]
-    for start in range(0, len(passages), columns):
+    starts = range(0, len(passages), columns)
+    for start in track(starts, len(passages), "searching", "passages", lambda _: columns):
         # Passages outermost: a half-precision block is widened once, not once for every query.
         candidates = passages[start : start + columns].float()
         low = PrefilterVectors.of(candidates) if prefilters and start >= k else None

@@ -95,12 +95,12 @@ def generate_pairs(
     chosen = [passages[place * len(passages) // number] for place in range(number)]
     logger.info("passages   %d%s", len(chosen), f" of {len(passages)}" if settings.limit else "")
     if model is None:
-        tracked = track(chosen, len(chosen), "generating questions", "passage")
+        tracked = track(chosen, len(chosen), "generating questions", "passages")
         asked_for = settings.questions_per_passage
         return list(chain.from_iterable(extract(passage, asked_for) for passage in tracked))
     with Journal(folder / JOURNAL) as journal:
         requests = question_requests(model, chosen, settings)
-        replies = cached_replies(model, requests, journal, RESUME)
+        replies = cached_replies(model, requests, journal, RESUME, "passages")
     return [
         pair
         for request, reply in replies

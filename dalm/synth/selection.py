@@ -93,10 +93,9 @@ def with_ranks(pairs: Sequence[Pair], searches: Sequence[Search], k: int) -> lis
     k. Other passages are recognised by words: they hold the answer and half of the question's
     words. They are neither certain answers nor safe negatives.
     """
-    blocks = range(0, len(pairs), BLOCK)
+    blocks = (pairs[start : start + BLOCK] for start in range(0, len(pairs), BLOCK))
     found: list[Pair] = []
-    for start in track(blocks, len(blocks), "searching with the questions", "block"):
-        block = pairs[start : start + BLOCK]
+    for block in track(blocks, len(pairs), "searching with the questions", "questions", len):
         results = [search([pair.query for pair in block], k) for search in searches]
         for pair, *rankings in zip(block, *results, strict=True):
             found.append(_with_rank(pair, rankings))

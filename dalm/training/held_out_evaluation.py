@@ -68,8 +68,9 @@ class HeldOutTexts:
         nats = 0.0
         with evaluating(generator), generator.placement.autocast():
             starts = range(0, len(rows), batch)
-            for start in track(starts, len(starts), f"{self.name} text", "batch"):
-                packed = cast(PackedBatch, self.rows.collate(rows[start : start + batch]))
+            batches = (rows[start : start + batch] for start in starts)
+            for some in track(batches, len(rows), f"held-out {self.name} text", "rows", len):
+                packed = cast(PackedBatch, self.rows.collate(some))
                 tokens, positions, scored = (
                     each.to(generator.device)
                     for each in (packed["tokens"], packed["positions"], packed["scored"])

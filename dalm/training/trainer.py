@@ -19,7 +19,7 @@ from dalm.config import Training
 from dalm.distributed import from_main, rank, world_size
 from dalm.errors import UserError
 from dalm.models.loading import Placement
-from dalm.progress import bar
+from dalm.progress import Bar
 from dalm.training import checkpoints, metrics_log, resumption
 from dalm.training.data.batches import Batch, TrainingRows
 from dalm.training.data.sampler import EpochLoader, LengthBatches
@@ -298,12 +298,14 @@ class ProgressBar(TrainerCallback):
     """Show one bar with the remaining time and the loss; have the last step logged."""
 
     def __init__(self) -> None:
-        self.bar: Any = None
+        self.bar: Bar | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Open the bar at the step where the run starts or resumes."""
         if state.is_world_process_zero:
-            self.bar = bar(state.max_steps, "training", "step", initial=state.global_step)
+            first = state.global_step
+            self.bar = Bar(state.max_steps, "training", "steps", initial=first, delay=0)
+            self.bar.__enter__()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Advance the bar, and log the last step."""
@@ -314,7 +316,7 @@ class ProgressBar(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Show the loss."""
         if self.bar is not None and logs and "loss" in logs:
-            self.bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
+            self.bar.note = f"loss {logs['loss']:.3f}"
 
     @contextmanager
     def closing(self) -> Iterator[None]:
@@ -323,7 +325,7 @@ class ProgressBar(TrainerCallback):
             yield
         finally:
             if self.bar is not None:
-                self.bar.close()
+                self.bar.__exit__(None, None, None)
 
 
 def arguments(settings: Training, placement: Placement, trackers: list[str]) -> TrainingArguments:

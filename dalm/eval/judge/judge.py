@@ -54,7 +54,7 @@ class Judge:
         identity, parameters = self.model.identity, self.model.parameters
         requests = [request for case in cases for request in case.requests(identity, parameters)]
         with Journal(self.journal) as journal:
-            replies = cached_replies(self.model, requests, journal, self.resume)
+            replies = cached_replies(self.model, requests, journal, self.resume, "verdicts")
         found = {request.key: read_verdict(reply.text, request.kind) for request, reply in replies}
         verdicts = [found.get(request.key) for request in requests]
         kinds = (case.kind for case in cases)

@@ -92,8 +92,8 @@ def documents(generator: Generator, texts: Sequence[str], *, ends: bool) -> list
     bos = leading_token(tokenizer)
     start = end if bos is None else bos
     found: list[np.ndarray] = []
-    for first in track(range(0, len(texts), CHUNK), -(-len(texts) // CHUNK), "tokens", "chunk"):
-        chunk = list(texts[first : first + CHUNK])
+    chunks = (list(texts[first : first + CHUNK]) for first in range(0, len(texts), CHUNK))
+    for chunk in track(chunks, len(texts), "reading tokens", "texts", len):
         for ids in generator.text_tokenizer(chunk, return_attention_mask=False).input_ids:
             found.append(np.array([start, *ids, *([end] if ends else [])], np.int32))
     return found
