@@ -7,7 +7,6 @@ can't parse and that older versions of vLLM pool wrongly.
 """
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,10 @@ from sentence_transformers.sentence_transformer.modules import (
     StaticEmbedding,
 )
 from sentence_transformers.util.misc import ORIGINAL_TRANSFORMER_MODELS
-from torch import nn
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
-from transformers.pytorch_utils import Conv1D
 from transformers.utils import cached_file
 
 from dalm.artifacts import write_json
@@ -199,55 +196,6 @@ def _choose_padding(module: Transformer) -> None:
     special = (tokenizer.eos_token, tokenizer.unk_token, tokenizer.cls_token, tokenizer.bos_token)
     usable = (t for t in special if t and in_table(tokenizer.convert_tokens_to_ids(t)))
     tokenizer.pad_token = next(usable, None) or tokenizer.convert_ids_to_tokens(0)
-
-
-def lora_layers(model: SentenceTransformer, name: str, rank: int) -> str | list[str]:
-    """Return which layers LoRA adapts by default: every linear one, else convolutions of width 1.
-
-    Raises:
-        UserError: the model has no such layers, or none that take adapters of this rank.
-    """
-    found = transformers_of(model)
-    if isinstance(model[0], Router) or len(found) > 1:
-        raise UserError(
-            f"retriever {name} has modules of their own for queries and passages, which adapters "
-            "aren't supported for; train its weights: leave out --use-peft and --train-encoders "
-            "query"
-        )
-    if not found:
-        raise UserError(
-            f"retriever {name} has no layers for LoRA: {pooling_of(model, 'query')}; train its "
-            "weights: leave out --use-peft"
-        )
-    layers = [
-        (key, module)
-        for key, module in found[0].model.named_modules()
-        if "pooler" not in key.split(".")
-    ]
-    linear = [key for key, module in layers if isinstance(module, nn.Linear | Conv1D)]
-    if linear:
-        # By their names, so that PEFT doesn't take fused experts for linear layers.
-        return linear if _has_fused_experts(found[0].model) else "all-linear"
-    dense = {key: m for key, m in layers if isinstance(m, nn.Conv1d) and m.kernel_size == (1,)}
-    groups = math.lcm(*(module.groups for module in dense.values()))
-    if rank % groups:
-        raise UserError(
-            f"--lora-rank {rank}: the layers of {type(found[0].model).__name__} have {groups} "
-            f"groups; use a multiple of {groups}"
-        )
-    if not dense:
-        raise UserError(
-            f"retriever {name}: LoRA finds no linear layers in {type(found[0].model).__name__}; "
-            "name some with --lora-target-modules, or leave out --use-peft"
-        )
-    return list(dense)
-
-
-def _has_fused_experts(backbone: nn.Module) -> bool:
-    return any(
-        weight.ndim > 2 and "experts" in key.split(".")
-        for key, weight in backbone.named_parameters()
-    )
 
 
 def save_embedding_model(model: SentenceTransformer, folder: Path, max_seq_length: int) -> None:

@@ -1,4 +1,4 @@
-"""Choose the layers of a generator that LoRA adapts by default, by a forward pass.
+"""Choose the layers of a model that LoRA adapts by default, by a forward pass.
 
 PEFT's `all-linear` goes by types. It reaches layers whose weights a kernel reads without calling
 them (Mamba), layers that aren't run (a decoder's cross-attention) and routers that return several

@@ -19,8 +19,15 @@ from torch import Tensor, nn
 
 from dalm import artifacts, file_reading
 from dalm.errors import UserError
-from dalm.models import adapter_base, embedding_model, loading, retriever_checks
+from dalm.models import (
+    adapter_base,
+    embedding_model,
+    loading,
+    retriever_checks,
+    retriever_lora,
+)
 from dalm.models.batching import by_equal_length, by_length, pad, to_device
+from dalm.models.lora_targets import Targets, check_adapters, described
 from dalm.models.retriever_sides import TASKS, Kind, Side, choose_sides
 from dalm.progress import track
 
@@ -184,16 +191,37 @@ class Retriever(nn.Module):
 
         Raises:
             UserError: the model has no layers that LoRA can adapt.
+            ValueError: PEFT can't adapt the layers that the config names, or no gradient reaches
+                one of them.
         """
-        layers = embedding_model.lora_layers(self.model, self.name, config.r)
+        retriever_lora.check_takes_adapters(self.model, self.name)
+        chosen: Targets | None = None
         if config.target_modules == "all-linear":
-            config = replace(config, target_modules=layers)
-        self.adapts_queries_alone = queries_alone
+            run = self._run_in_training
+            chosen = retriever_lora.retriever_targets(self.model, self.name, config.r, run)
+            config = replace(config, target_modules=chosen.names)
         # A pooler isn't part of the loss: an adapter on it would never get a gradient.
         if any("pooler" in name.split(".") for name, _ in self.model.named_modules()):
             config = replace(config, exclude_modules=r".*pooler.*")
         self.model.add_adapter(config)
+        self.adapts_queries_alone = queries_alone
         loading.trainable_in_fp32(self)
+        if chosen is None:
+            check_adapters(self.model, self._run_in_training)
+        elif chosen.left_out:
+            logger.info("adapters   %s", described(chosen))
+
+    def _run_in_training(self) -> Tensor:
+        """Embed a few texts as queries, in training mode."""
+        tokens = self.tokenise(retriever_checks.PROBES, "query")
+        features = to_device(self.batch(tokens, "query"), self.device)
+        training = self.training
+        self.train()
+        try:
+            with self.placement.autocast():
+                return self.embed(features, "query")
+        finally:
+            self.train(training)
 
     def checkpoint_activations(self) -> None:
         """Recompute the layers' activations in the backward pass instead of keeping them.
