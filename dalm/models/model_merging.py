@@ -202,6 +202,10 @@ def fold_adapters(model: Retriever | Generator, base: str) -> Retriever | Genera
             layer.merge(safe_merge=True)
             parent, _, last = name.rpartition(".")
             setattr(model.model.get_submodule(parent), last, layer.get_base_layer())
+    except NotImplementedError as error:  # of grouped convolutions, as SqueezeBERT has them
+        raise UserError(
+            f"the adapter can't be folded in: {str(error).rstrip('.!')}; use it as it is"
+        ) from error
     except ValueError as error:  # PEFT's check of the merged weights
         raise UserError(
             f"the adapter can't be folded in: {str(error).rstrip('.')}; use an earlier checkpoint's"

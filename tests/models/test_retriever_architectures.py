@@ -81,8 +81,13 @@ DECODERS: dict[str, dict[str, object]] = {
     "smollm3": HEADS,
 }
 WITHOUT_ADAPTERS = {"IBertModel"}
-# PEFT asks for a property that transformers has renamed.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
+pytestmark = [
+    # PEFT asks for a property that transformers has renamed.
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated"),
+    # PEFT says what it does with GPT-2's transposed weights, and can't do with SqueezeBERT's.
+    pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False"),
+    pytest.mark.filterwarnings("ignore:LoRA adapter added to ConvNd layer with groups"),
+]
 
 
 def build(name: str, tiny_models, folder: Path) -> str:
