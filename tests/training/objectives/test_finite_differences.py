@@ -256,7 +256,7 @@ def test_sft(pair, examples):
 def test_causal_lm(pair, examples, way):
     texts = [example.passage.text for example in examples]
     rows = PackedRows(documents(pair[1], texts, ends=True), 48)
-    check(CausalLM(pair[1], rows, way), rows.collate(range(len(rows))), ("generator",))
+    check(CausalLM(pair[1], way), rows.collate(range(len(rows))), ("generator",))
 
 
 def test_every_objective_is_checked():
