@@ -193,5 +193,5 @@ def _end(number: int) -> None:
             cleanup()
     if not _state.reported:
         with suppress(OSError):
-            os.write(2, f"dalm: stopped{hint}\n".encode())
+            os.write(2, f"\ndalm: stopped{hint}\n".encode())  # after a progress bar
     os._exit(128 + number)

@@ -106,7 +106,7 @@ with artifacts.claim(Path({str(tmp_path / "out.txt")!r}), "--output"), \\
         stop_signals.explaining(lambda: "; go on"):
     hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
 """
-    assert told(body, signal.SIGTERM) == (143, "", "dalm: stopped; go on\n")
+    assert told(body, signal.SIGTERM) == (143, "", "\ndalm: stopped; go on\n")
     assert list(tmp_path.iterdir()) == []
 
 
