@@ -69,7 +69,7 @@ def _called(linear: dict[str, nn.Module], run: Callable[[], Any]) -> set[str]:
 
 def _kind(name: str) -> str:
     """Return a layer's name without the numbers of layer and expert."""
-    return re.sub(r"\.\d+\.", ".*.", name)
+    return re.sub(r"\.\d+(?=\.|$)", ".*", name)
 
 
 def _leaf(name: str) -> str:
@@ -119,7 +119,9 @@ def check_adapters(model: Any, run: Callable[[], Tensor]) -> None:
     """
     adapters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     try:
-        run().sum().backward()
+        score = run().sum()
+        if score.requires_grad:
+            score.backward()
         reached = {_kind(name) for name, weight in adapters.items() if weight.grad is not None}
     except (RuntimeError, AttributeError, TypeError) as error:  # a router's layer, for one
         raise ValueError(f"the adapted model doesn't run ({error})") from error
