@@ -7,6 +7,7 @@ can't parse and that older versions of vLLM pool wrongly.
 """
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +215,12 @@ def save_embedding_model(model: SentenceTransformer, folder: Path, max_seq_lengt
     modules = json.loads((folder / "modules.json").read_text())
     for saved, module in zip(modules, model, strict=True):
         kind_of = saved["type"].rsplit(".", 1)[-1]
-        if kind_of in _OLD_MODULES and saved["type"].startswith("sentence_transformers."):
+        if not saved["type"].startswith("sentence_transformers."):
+            # It is looked for beside modules.json, and saved in the module's own folder.
+            for code in (folder / saved["path"]).glob("*.py"):
+                if code.parent != folder:
+                    shutil.copy(code, folder / code.name)
+        elif kind_of in _OLD_MODULES:
             saved["type"] = f"sentence_transformers.models.{kind_of}"
         if kind_of == "Transformer" and _is_plain(module):
             file = folder / saved["path"] / "sentence_bert_config.json"

@@ -352,5 +352,13 @@ def retriever_from_config(
         prompts={"query": config.query_prompt, "passage": config.passage_prompt},
         is_autoregressive=getattr(config, "retriever_is_autoregressive", None),
     )
-    loading.tell("retriever", adapter or name, retriever_checks.description(retriever))
+    tell_retriever(retriever, adapter)
     return retriever
+
+
+def tell_retriever(retriever: Retriever, adapter: str | None = None) -> None:
+    """Log a retriever in one line; `adapter` is the folder of adapters loaded on top of it."""
+    base = retriever.name if adapter else adapter_base.base_of(retriever.name)
+    parts = [f"LoRA on {base}"] if base else []
+    parts += retriever_checks.description(retriever)
+    loading.tell("retriever", adapter or retriever.name, parts)

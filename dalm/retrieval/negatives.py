@@ -66,7 +66,7 @@ def mine_hard_negatives(
 
     Every gold passage must be in the index. The gold passages of all examples with the same
     question (`question_id`) are gold for each of them. Negatives drawn at random are the same
-    for a row and a seed. Every score is the retriever's cosine, also that of a passage found by
+    for a row and a seed. Every score is the retriever's similarity, also that of a passage found by
     lexical search.
     """
     golds = gold_passages(examples)

@@ -52,11 +52,12 @@ def searches_of(passages: Sequence[Passage], settings: QaGen) -> Iterator[Search
     yield BM25(passages).search
     if settings.retriever_name_or_path:  # only then is torch worth its seconds
         from dalm.models.loading import placement_of
-        from dalm.models.retriever import load_retriever
+        from dalm.models.retriever import load_retriever, tell_retriever
         from dalm.retrieval.base import DenseSearcher, build_index
 
         placement = replace(placement_of(settings), frozen=True)
         retriever = load_retriever(settings.retriever_name_or_path, placement)
+        tell_retriever(retriever)
         yield DenseSearcher(retriever, build_index(retriever, passages)).search
 
 

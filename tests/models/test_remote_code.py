@@ -36,6 +36,16 @@ class OwnModel(LlamaForCausalLM):
 }
 # PEFT asks for a property that transformers has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
+MODULE = """
+from sentence_transformers.base.modules import Module
+class Own(Module):
+    def forward(self, features, **_):
+        features["sentence_embedding"] = -features["sentence_embedding"]
+        return features
+    def save(self, path, **_): pass
+    @classmethod
+    def load(cls, *_, **__): return cls()
+"""
 LOAD = {"retriever": load_retriever, "generator": load_generator}
 
 
@@ -104,6 +114,22 @@ def test_a_trusted_model_trains_and_its_export_loads(own_model, lora, tmp_path):
     torch.testing.assert_close(outputs(again), outputs(model), rtol=0, atol=1e-5)
     with pytest.raises(UserError, match="--trust-remote-code"):
         LOAD[role](str(tmp_path / "out"), CPU)
+
+
+def test_a_module_of_its_own_is_refused_and_exported(tiny_models, tmp_path):
+    shutil.copytree(tiny_models.encoder, tmp_path / "own")
+    modules = json.loads((tmp_path / "own" / "modules.json").read_text())
+    modules.append({"idx": 3, "name": "3", "path": "3_Own", "type": "own_module.Own"})
+    (tmp_path / "own" / "modules.json").write_text(json.dumps(modules))
+    (tmp_path / "own" / "3_Own").mkdir()
+    (tmp_path / "own" / "own_module.py").write_text(MODULE)
+    with pytest.raises(UserError, match=r"code of its own, .*--trust-remote-code"):
+        load_retriever(str(tmp_path / "own"), CPU)
+    retriever = load_retriever(str(tmp_path / "own"), TRUSTED)
+    retriever.export(tmp_path / "out")
+    again = load_retriever(str(tmp_path / "out"), TRUSTED)
+    plain = load_retriever(str(tiny_models.encoder), CPU)
+    torch.testing.assert_close(outputs(again), -outputs(plain), rtol=0, atol=1e-5)
 
 
 def test_a_tokenizers_code_is_refused_too(tiny_models, tmp_path):

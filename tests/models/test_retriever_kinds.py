@@ -25,8 +25,11 @@ from dalm.config import RetrieverOnly
 from dalm.errors import UserError
 from dalm.models import loading
 from dalm.models.retriever import Retriever, load_retriever, retriever_from_config
+from dalm.records import Example, Passage
+from dalm.retrieval.base import DenseSearcher, build_index
 from dalm.retrieval.embedding_cache import fingerprint
-from dalm.training.objectives.contrastive import COSINE, DOT_PRODUCT, sharpness_of
+from dalm.training.data.batches import Rows
+from dalm.training.objectives.contrastive import COSINE, DOT_PRODUCT, Contrastive, sharpness_of
 
 CPU = loading.place("cpu", "fp32")
 QUERIES = ["Where does Ada live?", "What does Bela keep?", "Ulm?"]
@@ -161,6 +164,40 @@ def test_a_kind_trains_and_its_export_gives_the_same_vectors_in_any_program(
     assert alone.truncate_dim == settings.get("truncate_dim")
     scores = alone.similarity(alone.encode_query(QUERIES), alone.encode_document(PASSAGES))
     same(queries @ passages.T, scores)
+
+
+def test_a_dot_product_model_is_searched_and_trained_by_the_dot_product(
+    bert, tiny_models, tmp_path, tiny_rows
+):
+    make, settings, _ = KINDS["dot product"]
+    name = save(make(bert, tiny_models), tmp_path / "model", **settings)
+    retriever, alone = load_retriever(name, CPU), SentenceTransformer(name, device="cpu")
+    with torch.no_grad():  # lengths that matter: by the cosine the ranking is another
+        for model in (retriever.model, alone):
+            model[0].model.encoder.layer[-1].output.LayerNorm.bias.add_(torch.arange(16) / 4.0)
+    texts = list(dict.fromkeys(row["Passage"] for row in tiny_rows))
+    passages = [Passage(str(place), text) for place, text in enumerate(texts)]
+    scores = alone.similarity(alone.encode_query(QUERIES), alone.encode_document(texts))
+    expected = scores.argsort(dim=1, descending=True).tolist()
+    for kind in ("exact", "hnsw"):
+        hits = DenseSearcher(retriever, build_index(retriever, passages, kind)).search(QUERIES, 10)
+        assert [[int(hit.passage.id) for hit in row] for row in hits] == expected
+        same(
+            torch.tensor([[hit.score for hit in row] for row in hits]),
+            scores.sort(dim=1).values.flip(1),
+        )
+
+    examples = [
+        Example(row["Query"], row["Answer"], Passage.of(row["Passage"])) for row in tiny_rows[::2]
+    ]
+    batch = Rows(examples, retriever).collate(range(4))
+    retriever.eval()
+    found = Contrastive(retriever)(batch).total
+    queries = alone.encode_query([example.query for example in examples[:4]])
+    gold = alone.encode_document([example.passage.text for example in examples[:4]])
+    dots, own = torch.as_tensor(queries @ gold.T), torch.arange(4)
+    cross = torch.nn.functional.cross_entropy
+    same(found.detach(), (cross(dots, own) + cross(dots.T, own)) / 2)
 
 
 @pytest.mark.parametrize("kind", ["truncated", "dot product", "dense"])

@@ -94,24 +94,24 @@ class Pairs:
         return torch.arange(start, start + self.size, device=self.queries.device)
 
     def scores(self, scale: float) -> Float[Tensor, "B C"]:
-        """Return scale · cosine of this rank's queries with all gold passages and negatives."""
+        """Return scale · similarity of this rank's queries with all gold passages and negatives."""
         columns = torch.cat([self.all_gold, self.all_negatives])
-        scores = scale * cosines(self.queries, columns)
+        scores = scale * inner_products(self.queries, columns)
         return self._masked(scores, self.false_negatives["by_query"])
 
     def scores_by_passage(self, scale: float) -> Float[Tensor, "B Q"]:
-        """Return scale · cosine of this rank's gold passages with all queries."""
-        scores = scale * cosines(self.passages[: self.size], self.all_queries)
+        """Return scale · similarity of this rank's gold passages with all queries."""
+        scores = scale * inner_products(self.passages[: self.size], self.all_queries)
         return self._masked(scores, self.false_negatives["by_passage"])
 
     def candidate_scores(
         self, scale: float, no_candidates: Bool[Tensor, "B C"]
     ) -> Float[Tensor, "B C"]:
-        """Return scale · cosine of this rank's queries with their possible candidates."""
+        """Return scale · similarity of this rank's queries with their possible candidates."""
         columns = self.passages
         if self.ranks > 1:
             columns = torch.cat([self.all_gold, self.all_negatives])
-        return (scale * cosines(self.queries, columns)).masked_fill(no_candidates, MASKED)
+        return (scale * inner_products(self.queries, columns)).masked_fill(no_candidates, MASKED)
 
     def rank_weight(self) -> float:
         """Return the factor of this rank's mean over its known queries.
@@ -131,13 +131,13 @@ class Pairs:
         return scores.masked_fill(excluded, MASKED)
 
 
-def cosines(
+def inner_products(
     queries: Float[Tensor, "B dim"], passages: Float[Tensor, "*B C dim"]
 ) -> Float[Tensor, "B C"]:
-    """Return the cosines of unit vectors: of all queries with all passages, or of each with its C.
+    """Return the inner products of all queries with all passages, or of each with its C.
 
-    Never under autocast: a cosine rounded to bf16 is off by up to 0.002, which the scale or the
-    temperature turns into tenths of a nat.
+    Those of unit vectors are cosines. Never under autocast: a cosine rounded to bf16 is off by up
+    to 0.002, which the scale or the temperature turns into tenths of a nat.
     """
     with torch.autocast(queries.device.type, enabled=False):
         if passages.ndim == 2:

@@ -9,7 +9,7 @@ from torch import Tensor
 from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
 from dalm.training.data.batches import Batch, Pieces
-from dalm.training.objectives.contrastive import cosines
+from dalm.training.objectives.contrastive import inner_products
 from dalm.training.scoring import candidate_prompts, score_no_grad
 
 DIAGNOSTIC_ROWS = 16
@@ -111,7 +111,7 @@ def diagnose_batch(retriever: Retriever, batch: Batch) -> Diagnosis:
     columns = _first_of_each(batch["keys"])
     vectors = retriever.embed(batch["passage"], "passage")[columns]
     each = max(1, min(PASSAGES_EACH, len(columns) // PASSAGES_EACH))
-    found = cosines(queries, vectors).topk(each).indices
+    found = inner_products(queries, vectors).topk(each).indices
     figures = {"distinct_passages": float(len(found.unique()))}
     reach = Reach(len(queries), each, min(len(columns), each * len(queries)))
     return Diagnosis(batch["pieces"].gold(), figures, reach)

@@ -20,7 +20,7 @@ from dalm.models.retriever import Retriever
 from dalm.training import gradient_cache
 from dalm.training.data.batches import Batch, KnowledgeBase
 from dalm.training.objectives.candidates import Candidates, CandidateSource, VectorIndex, choose
-from dalm.training.objectives.contrastive import MASKED, Pairs, cosines
+from dalm.training.objectives.contrastive import MASKED, Pairs, inner_products
 from dalm.training.objectives.diagnostics import Diagnosis, Reach
 
 logger = logging.getLogger(__name__)
@@ -114,14 +114,14 @@ class IndexCandidates(CandidateSource):
         places = torch.cat([gold[:, None], found], 1)  # (B, P): gold, then found
         live = self.retriever.trains_passages and not frozen
         ranked = self._current(places) if live else self.index.lookup(places)
-        scores = cosines(queries.detach(), ranked.to(queries.dtype))
+        scores = inner_products(queries.detach(), ranked.to(queries.dtype))
         scores = scores.masked_fill(~self._usable(places, batch), MASKED)
         columns = choose(scores, torch.zeros_like(gold), batch["force_gold"], self.num_candidates)
         chosen = places.gather(1, columns)
         vectors = torch.cat([ranked[:, :1], ranked.take_along_dim(columns[:, :, None], 1)], 1)
         if live:
             vectors = self._with_gradient(torch.cat([gold[:, None], chosen], 1))
-        similarity = cosines(queries, vectors.to(queries.dtype))
+        similarity = inner_products(queries, vectors.to(queries.dtype))
         mask = batch["query"]["attention_mask"]
         encoded = 0
         if live:
@@ -146,7 +146,7 @@ class IndexCandidates(CandidateSource):
         stale = pool[:, : self.num_candidates]
         best = stale
         if self.retriever.trains_passages:
-            similarity = cosines(queries, self._current(pool, keep=False))
+            similarity = inner_products(queries, self._current(pool, keep=False))
             best = pool.gather(1, similarity.topk(stale.shape[1], dim=1).indices)
         first = torch.where(batch["gold"] < 0, best[:, 0], batch["gold"])
         figures = {
