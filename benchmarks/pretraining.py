@@ -72,7 +72,7 @@ def ours(model: str, precision: str) -> dict[str, float]:
         settings = Pretraining(
             output_dir=folder, max_train_steps=STEPS, per_device_train_batch_size=BATCH
         )
-        trainer = ObjectiveTrainer(objective, rows, arguments(settings, placement, []), {})
+        trainer = ObjectiveTrainer(objective, rows, arguments(settings, placement, []), {}, {})
         trainer.args.save_strategy = "no"
         read: list[int] = []
         forward = objective.forward

@@ -52,6 +52,7 @@ def ours(precision: str) -> float:
             Rows(examples, retriever),
             arguments(settings, placement, []),
             {},
+            {},
         )
         trainer.args.save_strategy = "no"
         watch = timer()

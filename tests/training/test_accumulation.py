@@ -69,7 +69,7 @@ def prepare(tiny_models, examples, tmp_path):
 
 
 def gradients(objective, rows, settings):
-    trainer = ObjectiveTrainer(objective, rows, arguments(settings, CPU, []), {})
+    trainer = ObjectiveTrainer(objective, rows, arguments(settings, CPU, []), {}, {})
     kept = Gradients()
     trainer.add_callback(kept)
     trainer.train()
@@ -152,7 +152,7 @@ def test_a_frozen_retriever_stays_to_the_bit_under_weight_decay(prepare, joint, 
     objective, rows, settings = prepare(
         per_device_train_batch_size=2, gradient_accumulation_steps=accumulated, **options
     )
-    trainer = ObjectiveTrainer(objective, rows, arguments(settings, CPU, []), {})
+    trainer = ObjectiveTrainer(objective, rows, arguments(settings, CPU, []), {}, {})
     weights = Weights(objective)
     trainer.add_callback(weights)
     trainer.train()
@@ -163,7 +163,7 @@ def test_a_frozen_retriever_stays_to_the_bit_under_weight_decay(prepare, joint, 
 def test_every_trained_weight_is_in_one_group_with_its_models_rate(prepare):
     objective, rows, settings = prepare(weight_decay=0.1)
     trainer = ObjectiveTrainer(
-        objective, rows, arguments(settings, CPU, []), {"generator": 3 * RATE}
+        objective, rows, arguments(settings, CPU, []), {"generator": 3 * RATE}, {}
     )
     groups = trainer.create_optimizer().param_groups
     assert {(group["name"], group["lr"]) for group in groups} == {
