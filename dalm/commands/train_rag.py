@@ -29,7 +29,7 @@ def train_rag_e2e(
         Causal language model: a folder, or a name on the Hugging Face hub.
     """
     from dalm.config.joint_training import check_joint
-    from dalm.retrieval.training_index import TrainingIndex
+    from dalm.retrieval.training_index import SampledIndex, TrainingIndex
     from dalm.training import dry_run
     from dalm.training.data.retrieved_rows import additional_passages, joint_rows
     from dalm.training.objectives.objective import joint_objective_class
@@ -51,6 +51,8 @@ def train_rag_e2e(
     index = None
     if searched:
         index = TrainingIndex(len(rows.base), rows.base.identity(), retriever.device)
+        if settings.dry_run:
+            index = SampledIndex(len(rows.base), "", retriever.device, dry_run.MAX_PASSAGES)
     objective = joint.from_config(settings, rows, index)
     run.fit(
         objective,

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dalm.collectives import gather, gather_ragged
-from dalm.distributed import rank, world_size
+from dalm.distributed import position
 from dalm.retrieval.topk import top_k
 
 Encode = Callable[[np.ndarray], Float[Tensor, "rows dim"]]
@@ -42,6 +42,7 @@ class TrainingIndex:
         self.work = 0.0
         self.refreshes = 0
         self.seconds = 0.0
+        self.places = np.arange(count)
 
     def __len__(self) -> int:
         """Return the number of passages, over all ranks."""
@@ -52,17 +53,22 @@ class TrainingIndex:
     @property
     def ranks(self) -> int:
         """Number of shards."""
-        return world_size()
+        return position()[1]
+
+    @property
+    def rank(self) -> int:
+        """Which shard is this rank's."""
+        return position()[0]
 
     @property
     def start(self) -> int:
         """First row of this rank's shard."""
-        return self.count * rank() // self.ranks
+        return self.count * self.rank // self.ranks
 
     @property
     def end(self) -> int:
         """The row after its last."""
-        return self.count * (rank() + 1) // self.ranks
+        return self.count * (self.rank + 1) // self.ranks
 
     @property
     def own(self) -> Float[Tensor, "rows dim"]:
@@ -93,7 +99,7 @@ class TrainingIndex:
         missing = k - scores.shape[1]  # of a shard smaller than k
         scores = torch.nn.functional.pad(scores, (0, missing), value=float("-inf"))
         rows = torch.nn.functional.pad(rows + self.start, (0, missing), value=-1)
-        own = slice(rank() * len(queries), (rank() + 1) * len(queries))
+        own = slice(self.rank * len(queries), (self.rank + 1) * len(queries))
         found = [
             torch.cat([part[own] for part in gather(x).chunk(self.ranks)], 1)
             for x in (scores, rows)
@@ -110,7 +116,7 @@ class TrainingIndex:
         vectors[own] = self.own[wanted[own] - self.start]
         if self.ranks > 1:
             torch.distributed.all_reduce(vectors)
-            vectors = vectors.chunk(self.ranks)[rank()]
+            vectors = vectors.chunk(self.ranks)[self.rank]
         return vectors.view(*rows.shape, -1)
 
     def write(self, rows: Int[Tensor, "n"], vectors: Float[Tensor, "n dim"]) -> None:
@@ -142,3 +148,33 @@ class TrainingIndex:
 
     def _identity(self) -> str:
         return f"{self.identity} {self.start} {self.end} {self.count}"
+
+
+class SampledIndex(TrainingIndex):
+    """Search a sample of the passages, spread evenly: for a dry run, which can't encode them all.
+
+    A passage outside the sample has the vector of the one that follows it there.
+    """
+
+    def __init__(self, count: int, identity: str, device: torch.device, most: int) -> None:
+        super().__init__(min(most, count), identity, device)
+        self.places = np.linspace(0, count - 1, self.count).astype(np.int64)
+        self._on_device = torch.from_numpy(self.places).to(device)
+
+    def refresh(self, encode: Encode) -> None:
+        """Encode this rank's share of the sample again."""
+        super().refresh(lambda rows: encode(self.places[rows]))
+
+    def search(
+        self, queries: Float[Tensor, "B dim"], k: int
+    ) -> tuple[Float[Tensor, "B K"], Int[Tensor, "B K"]]:
+        """Return each query's best passages of the sample."""
+        scores, rows = super().search(queries, k)
+        return scores, self._on_device[rows]
+
+    def lookup(self, rows: Int[Tensor, "B P"]) -> Float[Tensor, "B P dim"]:
+        """Return the vectors at places, each of the next passage of the sample."""
+        return super().lookup(torch.searchsorted(self._on_device, rows))
+
+    def write(self, rows: Int[Tensor, "n"], vectors: Float[Tensor, "n dim"]) -> None:
+        """Replace nothing."""

@@ -23,10 +23,10 @@ from dalm.models.retriever import Retriever
 from dalm.models.retriever_sides import Kind
 from dalm.prompts import Prompt
 from dalm.records import Passage
-from dalm.training.data.batches import Rows, TrainingRows
+from dalm.training.data.batches import Rows, TrainingRows, spread_rows
 from dalm.training.data.packing import PackedBatch, PackedRows
 from dalm.training.data.sampler import LengthBatches
-from dalm.training.objectives.objective import Objective
+from dalm.training.objectives.objective import IndexForecast, Objective
 
 logger = logging.getLogger(__name__)
 
@@ -137,24 +137,19 @@ def report(
 ) -> None:
     """Show rows, count steps and tokens, estimate memory and time; write nothing.
 
-    Memory: weights, gradients and AdamW's moments from their counts and types, and the activations
-    of one batch, measured. Time: forward and backward pass of that batch, scaled to all tokens; the
-    optimizer, checkpoints and refreshes of an index come on top. No batch is run where an index of
-    more than `MAX_PASSAGES` passages would have to be built first.
+    Memory: weights, gradients and AdamW's moments from their counts and types, an index by its
+    size, and the activations of one batch, measured. Time: forward and backward pass of that batch,
+    scaled to all tokens, and an index's encodings; the optimizer and checkpoints come on top. Of an
+    index of more than `MAX_PASSAGES` passages so many are encoded, searched and scaled up.
     """
     for row in preview:
         _show(row)
     per_update, updates, passes = _count(rows, settings)
     logger.info("steps      %d updates of %d rows, %.4g epochs", updates, per_update, passes)
-    tokens, fixed = passes * float(rows.lengths().sum()), _fixed_bytes(objective)
-    if objective.passages_to_encode() <= MAX_PASSAGES:
-        _report_measured(_measured(objective, rows, settings, placement), fixed, tokens, placement)
-    else:
-        logger.info(
-            "tokens     about %s, without padding, each candidate counted once", _many(tokens)
-        )
-        logger.info("memory     %s and the activations of a batch", _size(sum(fixed)))
-        logger.info("time       not measured: the index would have to be built first")
+    ran = _measured(objective, rows, settings, placement)
+    batches = passes * float(rows.lengths().sum()) / ran.length
+    index = objective.index_forecast(ran.work * batches / updates, updates)
+    _report_measured(ran, _fixed_bytes(objective), batches, index)
     logger.info("next       the same command without --dry-run; nothing was written")
 
 
@@ -196,19 +191,28 @@ class _Measured:
     seconds: float
     kept: int
     """Bytes kept for the backward pass."""
+    work: float
+    """Arithmetic, as an index counts it."""
+    device: torch.device
 
 
 def _measured(
     objective: Objective, rows: TrainingRows, settings: Training, placement: Placement
 ) -> _Measured:
-    """Run two rows to warm up, then a whole batch, or the two again if that would take too long."""
-    size = settings.per_device_train_batch_size
+    """Run a few rows to warm up, then a whole batch, or these again if it would take too long.
+
+    Of several processes each measures a batch of its own, alone: no process group is made. Where
+    its rows have fewer candidates than those of all processes together, it measures more.
+    """
+    own = settings.per_device_train_batch_size
+    size = max(own, min(objective.fewest_rows(), own * world_size()))
     plan = LengthBatches(rows, size, settings.seed)
     chosen = max(plan, key=lambda batch: int(rows.lengths()[batch].sum()))
-    whole = int(rows.lengths()[chosen].sum())
+    whole = int(rows.lengths()[chosen].sum() * own / size)
     objective.begin_update(1.0)
-    few = _run(objective, rows, chosen[:2], placement, whole)
-    used = chosen if few.seconds / few.fraction < MAX_SECONDS else chosen[:2]
+    some = [chosen[row] for row in spread_rows(len(chosen), objective.fewest_rows())]
+    few = _run(objective, rows, some, placement, whole)
+    used = chosen if few.seconds / few.fraction < MAX_SECONDS else some
     return _run(objective, rows, used, placement, whole)
 
 
@@ -220,7 +224,7 @@ def _run(
     whole: int,
 ) -> _Measured:
     """Run a batch forward and backward, and restore the state; `whole` is a full batch's length."""
-    state = torch.random.get_rng_state()
+    state, work = torch.random.get_rng_state(), objective.index_work()
     batch = to_device(rows.collate(chosen), placement.device)
     kept: dict[int, int] = {}
     weights = {p.untyped_storage().data_ptr() for p in objective.parameters()}
@@ -242,25 +246,59 @@ def _run(
     objective.zero_grad(set_to_none=True)
     torch.random.set_rng_state(state)
     length = int(rows.lengths()[list(chosen)].sum())
-    return _Measured(len(chosen), length / whole, length, loss.tokens, seconds, sum(kept.values()))
+    return _Measured(
+        rows=len(chosen),
+        fraction=length / whole,
+        length=length,
+        tokens=loss.tokens,
+        seconds=seconds,
+        kept=sum(kept.values()),
+        work=objective.index_work() - work,
+        device=placement.device,
+    )
 
 
 def _report_measured(
-    ran: _Measured, fixed: tuple[int, int, int], length: float, placement: Placement
+    ran: _Measured,
+    fixed: tuple[int, int, int],
+    batches: float,
+    index: IndexForecast | None,
 ) -> None:
-    """Scale what a batch took to all tokens; `length` is theirs as the rows count them."""
-    read, seconds = (length * part / ran.length for part in (ran.tokens, ran.seconds))
-    logger.info("tokens     about %s for the models to read, without padding", _many(read))
+    """Report what a run takes of `batches` times what was measured, and its index if it has one."""
+    logger.info(
+        "tokens     about %s for the models to read, without padding", _many(batches * ran.tokens)
+    )
     activations = int(ran.kept / ran.fraction)
+    needed, shown = sum(fixed) + activations, ""
+    seconds, encoding = batches * ran.seconds / world_size(), ""
+    if index is not None:
+        size = index.size // world_size()  # each process has a shard
+        needed, shown = needed + size, f"index {_size(size)}, "
+        seconds += (1 + index.refreshes) * index.seconds / world_size()
+        encoding = f", {1 + index.refreshes} encodings of the index"
+        _report_index(index)
     source = "the largest batch" if ran.fraction == 1 else f"{ran.rows} rows, scaled to a batch"
     logger.info(
-        "memory     about %s: weights %s, gradients %s, AdamW %s, activations %s (%s)",
-        *(_size(sum(fixed) + activations), *map(_size, fixed), _size(activations), source),
+        "memory     about %s: weights %s, gradients %s, AdamW %s, %sactivations %s (%s)",
+        *(_size(needed), *map(_size, fixed), shown, _size(activations), source),
     )
     logger.info(
-        "time       about %s on %s: %d rows took %.2f s forward and backward; optimizer and saving "
-        "not included",
-        *(_duration(seconds), placement.device, ran.rows, ran.seconds),
+        "time       about %s on %s: %d rows took %.2f s forward and backward%s; optimizer and "
+        "saving not included",
+        *(_duration(seconds), ran.device, ran.rows, ran.seconds, encoding),
+    )
+
+
+def _report_index(index: IndexForecast) -> None:
+    """Say how long the index takes to encode, how often, and by how many passages it is known."""
+    sample = ""
+    if index.measured < index.passages:
+        sample = f", by {index.measured:,} of them; searching them all takes longer"
+    logger.info(
+        "index      %s passages of %s tokens, about %s to encode, before the first update and %d "
+        "times after%s",
+        *(_many(index.passages), _many(index.tokens), _duration(index.seconds / world_size())),
+        *(index.refreshes, sample),
     )
 
 

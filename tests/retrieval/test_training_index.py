@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dalm.retrieval.topk import top_k
-from dalm.retrieval.training_index import TrainingIndex
+from dalm.retrieval.training_index import SampledIndex, TrainingIndex
 
 CPU = torch.device("cpu")
 
@@ -133,7 +133,7 @@ def test_another_knowledge_base_is_refused(index, tmp_path, count, identity):
 
 def test_a_shard_of_another_number_of_processes_is_refused(index, tmp_path, monkeypatch):
     index.save(tmp_path / "index.safetensors")
-    monkeypatch.setattr("dalm.retrieval.training_index.world_size", lambda: 2)
+    monkeypatch.setattr("dalm.retrieval.training_index.position", lambda: (0, 2))
     half = TrainingIndex(30, "passages", CPU)
     problem = half.load(tmp_path / "index.safetensors")
     assert problem == "the knowledge base or the number of processes is another"
@@ -168,3 +168,24 @@ def test_a_broken_file_is_refused(index, tmp_path, harm):
     index.save(file)
     harm(file)
     assert TrainingIndex(30, "passages", CPU).load(file) == "it is missing or broken"
+
+
+def test_a_sample_is_spread_evenly_and_searched_alone():
+    vectors = torch.eye(9)
+    sample = SampledIndex(9, "", CPU, most=3)
+    asked = []
+
+    def encode(places):
+        asked.extend(places.tolist())
+        return vectors[torch.from_numpy(places)]
+
+    sample.refresh(encode)
+    assert asked == sample.places.tolist() == [0, 4, 8]
+    scores, places = sample.search(vectors[[4, 8]], 5)
+    assert scores[:, 0].tolist() == [1, 1]
+    assert places[:, 0].tolist() == [4, 8]
+    assert set(places.flatten().tolist()) == {0, 4, 8}
+    found = sample.lookup(torch.tensor([[0, 1], [4, 7]]))
+    assert torch.equal(found, vectors[torch.tensor([[0, 4], [4, 8]])])
+    whole = SampledIndex(2, "", CPU, most=3)
+    assert whole.places.tolist() == [0, 1]

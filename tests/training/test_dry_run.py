@@ -1,5 +1,6 @@
 """A dry run shows what would be trained, counts it, and leaves nothing behind."""
 
+import json
 import logging
 import re
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from dalm.cli import app, run
 from dalm.config import GeneratorOnly
 from dalm.models.generator import load_generator
 from dalm.models.loading import place
-from dalm.models.retriever import load_retriever
+from dalm.models.retriever import Retriever, load_retriever
 from dalm.records import Example, Passage
 from dalm.training import dry_run
 from dalm.training.data.sft_rows import SftRows
@@ -103,14 +104,99 @@ def test_a_dry_run_finds_what_the_run_would(tiny_models, tmp_path, capsys):
     assert "'Answer'" in capsys.readouterr().err
 
 
-def test_an_index_of_many_passages_is_not_built(
+def figures(text):
+    """Return the tokens to read, the index's passages and tokens, and its encodings."""
+    index = re.search(
+        r"index +([\d,]+) passages of ([\d,]+) tokens, .*update and (\d+) times", text
+    )
+    found = re.search(r"tokens +about ([\d,]+) for", text)
+    return [int(n.replace(",", "")) for n in (found[1], *index.groups())]
+
+
+def test_an_index_of_many_passages_is_encoded_in_part_and_every_candidate_counted(
     tiny_models, tiny_table, tmp_path, caplog, monkeypatch
 ):
-    monkeypatch.setattr(dry_run, "MAX_PASSAGES", 5)
     line = [*commands(tiny_models, tiny_table)["index"], "--output-dir", str(tmp_path / "out")]
+    line += "--dry-run --batch-size 4 --epochs 3 --num-candidates 4 --generator-max-len 200".split()
+    encode, encoded = Retriever.encode_tokens, []
+
+    def counting(self, rows, kind):
+        encoded.append(len(rows))
+        return encode(self, rows, kind)
+
+    monkeypatch.setattr(Retriever, "encode_tokens", counting)
+    found = []
+    for most in (2_000, 6):
+        monkeypatch.setattr(dry_run, "MAX_PASSAGES", most)
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            assert run(app, [*line, "--refresh-budget", "0.5"]) == 0
+        found.append(figures(caplog.text))
+        assert ("by 6 of them; searching them all takes longer" in caplog.text) is (most == 6)
+        assert re.search(r"AdamW [\d.]+ MB, index [\d.]+ MB, activations", caplog.text)
+        times = found[-1][3]
+        assert f"forward and backward, {1 + times} encodings of the index" in caplog.text
+    assert encoded == [10, 6]
+    (whole, *index), (sampled, *sampled_index) = found
+    assert index[:2] == sampled_index[:2]
+    assert index[0] == 10
+    assert index[2] > 0
+    # Three epochs of 20 questions with 4 prompts each, of some 45 tokens: the frame alone has 20.
+    assert whole > 3 * 20 * 4 * 25
+    assert sampled == pytest.approx(whole, rel=0.2)
+
+
+def test_the_refreshes_of_an_index_are_those_that_a_run_makes(
+    tiny_models, tiny_table, tmp_path, caplog
+):
+    line = [*commands(tiny_models, tiny_table)["index"], "--output-dir", str(tmp_path / "out")]
+    line += "--batch-size 4 --epochs 4 --num-candidates 4 --generator-max-len 200".split()
+    line += "--refresh-budget 0.1 --logging-steps 1 --device cpu --precision fp32".split()
     with caplog.at_level(logging.INFO):
         assert run(app, [*line, "--dry-run"]) == 0
-    assert "time       not measured" in caplog.text
+        assert run(app, line) == 0
+    lines = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
+    expected = json.loads(lines[-1])["refreshes"] - 1  # the first one builds it
+    assert expected >= 3
+    assert figures(caplog.text)[3] == pytest.approx(expected, abs=2)
+
+
+@pytest.mark.parametrize("name", ["pair", "index"])
+def test_each_of_two_processes_measures_alone(
+    tiny_models, tiny_table, tmp_path, caplog, monkeypatch, name
+):
+    """In a dry run no process group is made; the second process ended with an IndexError."""
+    line = [*commands(tiny_models, tiny_table)[name], "--output-dir", str(tmp_path / "out")]
+    line += "--dry-run --num-candidates 4 --generator-max-len 200".split()
+    found = []
+    for ranks, size in ((1, "4"), (2, "2")):
+        monkeypatch.setenv("WORLD_SIZE", str(ranks))
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            assert run(app, [*line, "--batch-size", size]) == 0
+        assert "5 updates of 4 rows, 1 epochs" in caplog.text
+        found.append(int(re.search(r"tokens +about ([\d,]+)", caplog.text)[1].replace(",", "")))
+    assert found[1] == pytest.approx(found[0], rel=0.1)
+    monkeypatch.setenv("RANK", "1")  # it has nothing to say
+    assert run(app, [*line, "--batch-size", "2"]) == 0
+
+
+def test_few_rows_are_measured_with_all_candidates_of_the_batch(
+    tiny_models, tiny_table, tmp_path, caplog, monkeypatch
+):
+    """Two rows would have two candidates each, where a whole batch has four."""
+    line = [*commands(tiny_models, tiny_table)["pair"], "--output-dir", str(tmp_path / "out")]
+    line += "--dry-run --batch-size 10 --generator-max-len 200".split()
+    found = []
+    for most in (dry_run.MAX_SECONDS, 0.0):
+        monkeypatch.setattr(dry_run, "MAX_SECONDS", most)
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            assert run(app, line) == 0
+        found.append(int(re.search(r"tokens +about ([\d,]+)", caplog.text)[1].replace(",", "")))
+    assert "4 rows, scaled to a batch" in caplog.text
+    assert found[1] == pytest.approx(found[0], rel=0.1)
+    assert found[0] > 20 * 4 * 25
 
 
 # What is counted and measured

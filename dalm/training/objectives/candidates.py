@@ -19,6 +19,7 @@ from dalm.models.retriever import Retriever
 from dalm.training.data.batches import Batch
 from dalm.training.objectives.contrastive import MASKED, Pairs, embed_pairs, token_counts
 from dalm.training.objectives.diagnostics import Diagnosis, diagnose_batch
+from dalm.training.objectives.objective import IndexForecast
 
 
 class Candidates(NamedTuple):
@@ -45,6 +46,8 @@ class VectorIndex(Protocol):
     work: float
     refreshes: int
     seconds: float
+    places: np.ndarray
+    """The passages that it holds, over all ranks."""
 
     def refresh(self, encode: Callable[[np.ndarray], Tensor], /) -> None:
         """Encode every passage again."""
@@ -82,9 +85,17 @@ class CandidateSource(ABC):
     def begin_update(self, *, frozen: bool) -> None:  # noqa: B027
         """Prepare for an update."""
 
-    def passages_to_encode(self) -> int:
-        """Return how many passages the first update encodes."""
-        return 0
+    def fewest_rows(self) -> int:
+        """Return how many rows of a batch have as many candidates as those of a whole batch."""
+        return 2
+
+    def index_work(self) -> float:
+        """Return the arithmetic of this rank since the index was encoded."""
+        return 0.0
+
+    def index_forecast(self, work: float, updates: int) -> IndexForecast | None:  # noqa: ARG002
+        """Return what the index costs in updates of so much arithmetic each; None: no index."""
+        return None
 
     def count_work(self, passes: float, weights: float, tokens: float) -> None:  # noqa: B027
         """Note arithmetic that was spent on training, in weights times tokens."""
@@ -123,6 +134,10 @@ class BatchCandidates(CandidateSource):
             {},
             *token_counts(batch),
         )
+
+    def fewest_rows(self) -> int:
+        """Return K: so many rows have K passages."""
+        return max(2, self.num_candidates)
 
     def diagnose(self, batch: Batch) -> Diagnosis:
         """Return what the batch's questions find among its passages."""

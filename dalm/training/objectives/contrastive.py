@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dalm.collectives import gather, gather_counted, total
-from dalm.distributed import rank, world_size
+from dalm.distributed import position
 from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
 from dalm.training import losses
@@ -82,7 +82,7 @@ class Pairs:
         self.false_negatives = false_negatives
         self.size = len(queries)
         self.known = known
-        self.rank, self.ranks = rank(), world_size()
+        self.rank, self.ranks = position()
         self.all_queries = gather(queries)
         self.all_gold = gather(passages[: self.size])
         self.all_negatives = gather_counted(passages[self.size :], hard_negatives)

@@ -4,6 +4,7 @@ The index is refreshed while the encoder is trained, as often as a budget of ari
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from dalm.training.data.batches import Batch, KnowledgeBase
 from dalm.training.objectives.candidates import Candidates, CandidateSource, VectorIndex, choose
 from dalm.training.objectives.contrastive import MASKED, Pairs, inner_products
 from dalm.training.objectives.diagnostics import Diagnosis, Reach
+from dalm.training.objectives.objective import IndexForecast
 
 logger = logging.getLogger(__name__)
 
@@ -211,9 +213,29 @@ class IndexCandidates(CandidateSource):
         lengths = self.base.tokens.lengths[rows]
         return gradient_cache.Plan(embed, lengths, size, _norms, self.skip_gradient_below)
 
-    def passages_to_encode(self) -> int:
-        """Return the size of the knowledge base."""
-        return len(self.base)
+    def index_work(self) -> float:
+        """Return the arithmetic of this rank since the index was encoded."""
+        return self.index.work
+
+    def index_forecast(self, work: float, updates: int) -> IndexForecast:
+        """Return what the index costs in updates of so much arithmetic each, over all ranks.
+
+        Scaled by tokens from what the index holds, which in a dry run may be a sample.
+        """
+        assert self.index.vectors is not None
+        lengths, held = self.base.tokens.lengths, self.index.places
+        refreshes = 0
+        if self.retriever.trains_passages and self.refresh_budget and work:
+            cost = FORWARD * self.weights * float(lengths.sum())
+            refreshes = (updates - 1) // math.ceil(cost / (self.refresh_budget * work))
+        return IndexForecast(
+            passages=len(self.base),
+            tokens=int(lengths.sum()),
+            measured=len(held),
+            seconds=self.index.seconds * float(lengths.sum() / lengths[held].sum()),
+            refreshes=refreshes,
+            size=int(self.index.vectors.nbytes * len(self.base) / len(held)),
+        )
 
     def _pairs(self, queries: Tensor, gold_vectors: Tensor, batch: Batch) -> Pairs:
         vectors = gold_vectors.to(queries.dtype)

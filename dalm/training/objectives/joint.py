@@ -39,7 +39,7 @@ from dalm.training.objectives.index_candidates import (
     IndexCandidates,
     weights_per_token,
 )
-from dalm.training.objectives.objective import Loss, Objective
+from dalm.training.objectives.objective import IndexForecast, Loss, Objective
 from dalm.training.scoring import (
     answer_mask,
     candidate_prompts,
@@ -210,9 +210,17 @@ class RagObjective(JointObjective):
         """Return the retriever during the reader's warm-up."""
         return {"retriever"} if self.warming_up else set()
 
-    def passages_to_encode(self) -> int:
-        """Return the passages of the index, which is built at the first update."""
-        return self.source.passages_to_encode()
+    def fewest_rows(self) -> int:
+        """Return how many rows of a batch have as many candidates as those of a whole batch."""
+        return self.source.fewest_rows()
+
+    def index_work(self) -> float:
+        """Return the arithmetic of this rank since the index was encoded."""
+        return self.source.index_work()
+
+    def index_forecast(self, work: float, updates: int) -> IndexForecast | None:
+        """Return what the index costs in updates of so much arithmetic each; None: no index."""
+        return self.source.index_forecast(work, updates)
 
     def forward(self, batch: Batch) -> Loss:
         """Return the joint loss of the batch."""

@@ -49,6 +49,22 @@ class Loss(NamedTuple):
     """The same with padding."""
 
 
+class IndexForecast(NamedTuple):
+    """What an index of the knowledge base costs in a run."""
+
+    passages: int
+    tokens: int
+    """Of all passages."""
+    measured: int
+    """Passages that were encoded for this forecast."""
+    seconds: float
+    """Of encoding all passages once, in one process."""
+    refreshes: int
+    """How often they are encoded again during training."""
+    size: int
+    """Bytes of the vectors."""
+
+
 class Objective(nn.Module, ABC):
     """Hold the models to train and compute their loss on a batch."""
 
@@ -86,9 +102,17 @@ class Objective(nn.Module, ABC):
         """Return the names of the models that this update leaves unchanged."""
         return set()
 
-    def passages_to_encode(self) -> int:
-        """Return how many passages the first update encodes before it starts."""
-        return 0
+    def fewest_rows(self) -> int:
+        """Return how many rows of a batch cost in proportion what the whole batch does."""
+        return 2
+
+    def index_work(self) -> float:
+        """Return this rank's arithmetic since the index was encoded, as the index counts it."""
+        return 0.0
+
+    def index_forecast(self, work: float, updates: int) -> "IndexForecast | None":  # noqa: ARG002
+        """Return what the index costs in updates of so much arithmetic each; None: no index."""
+        return None
 
     def observe(self) -> dict[str, float]:
         """Return what a line of the log holds besides the parts of the loss."""
