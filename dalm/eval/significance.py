@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 BLOCK = 1 << 22  # entries of (samples, clusters) held at once: 32 MB
+DRAWN = 25_000_000  # signs at most: 10,000 samples up to 2,500 clusters, 2,500 of 10,000 clusters
 ROUNDING = 1e-12  # a mean that is nearer to 0 is 0: the same sum in another order may differ by it
 
 Values = NDArray[np.float64]
@@ -191,8 +192,8 @@ def sign_flip_tests(
     `differences` are vectors of a − b for the same n queries; all share the same samples. Each
     cluster's summed difference changes its sign with probability ½. p is the fraction of the signs
     with a sum at least as extreme as what was observed: of all 2^G signs of G clusters if half of
-    them are at most `samples`, else (1 + extreme) / (1 + samples), so p is never 0. Phipson and
-    Smyth, 2010, arXiv:1603.05766.
+    them are at most `samples`, else (1 + extreme) / (1 + samples), so p is never 0. Beyond 2,500
+    clusters fewer samples are drawn (`DRAWN`). Phipson and Smyth, 2010, arXiv:1603.05766.
 
     The interval holds every δ for which a − b − δ isn't rejected. A sample is as extreme for all δ
     between the mean of the clusters that it flips and that of the others, and for no other, so the
@@ -203,6 +204,7 @@ def sign_flip_tests(
     vectors = _vectors(differences, len(members))
     if not vectors:
         return []
+    samples = min(samples, max(1_000, DRAWN // count))
     sizes = np.bincount(members, minlength=count).astype(np.float64)
     sums = np.column_stack([_sums(vectors, members, count), sizes])
     drawn = [

@@ -213,6 +213,20 @@ def test_a_guard_that_fell_is_red_and_fails_only_if_asked(
     assert sorted(codes) == [(False, 1), (True, 0)]
 
 
+def test_what_the_figures_cannot_show_is_printed_and_kept(tmp_path, tiny_table, pair, capsys):
+    assert call("eval-rag", tiny_table, *pair, "--output-dir", tmp_path / "run") == 0
+    kept = json.loads((tmp_path / "run" / "results.json").read_text("utf-8"))
+    first = kept["measures"][0]
+    assert (first["count"], first["documents"]) == (20, 10)
+    said = capsys.readouterr().out
+    assert "95 % intervals over 20 queries of 10 documents" in said
+    # The words of each question are in its passage; the generator is untrained.
+    for finding in ("no retriever can show a gain over BM25", "the generator doesn't read"):
+        (note,) = [note for note in kept["findings"] if note.startswith(finding)]
+        assert f"note: {note}" in said
+    assert kept["facts"]["bm25"]["measures"]["Success@1"] == 1
+
+
 def test_runs_are_compared_afterwards(tmp_path, plain, tiny_table, pair, capsys):
     assert (
         call("eval-rag", tiny_table, *pair, "--reader-passages", 3, "--output-dir", tmp_path / "b")
