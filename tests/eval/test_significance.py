@@ -57,6 +57,11 @@ def test_a_rate_without_a_miss_has_an_interval_within_its_bounds(value):
     assert (low, high) == pytest.approx((1 - furthest, 1) if value else (0, furthest))
 
 
+def test_equal_values_between_the_bounds_have_an_interval_too():
+    low, high = interval_of([0.5] * 10, range(10), bounded=True)
+    assert low < 0.4 < 0.6 < high
+
+
 def test_equal_values_in_a_cluster_count_once():
     documents = np.random.default_rng(0).normal(size=30)
     values, clusters = documents.repeat(16), np.arange(30).repeat(16).tolist()
