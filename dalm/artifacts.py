@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
 import yaml
 from filelock import FileLock, Timeout
@@ -41,7 +41,7 @@ _unfinished: set[Path] = set()
 
 @dataclass(frozen=True)
 class _Entry:
-    size: int
+    size: Annotated[int, 0]
     sha256: str
 
 
@@ -354,8 +354,10 @@ def _old_name(target: Path) -> Path:
     return target.with_name(f".{target.name}.old")
 
 
-def verify(folder: Path) -> None:
+def verify(folder: Path, *, besides: Collection[str] = (), most_bytes: int | None = None) -> None:
     """Compare a folder with its manifest; one without a manifest passes if it is a folder.
+
+    Files `besides` may be changed; those of over `most_bytes` are compared by their size alone.
 
     Raises:
         DamagedError: names the first file that is missing, or has another size or content.
@@ -366,11 +368,14 @@ def verify(folder: Path) -> None:
     for name, listed in read_record(folder / MANIFEST, _Manifest).files.items():
         entry = record_from(listed, _Entry, f"{folder / MANIFEST}: {name}")
         file = folder / name
+        if name in besides:
+            continue
         if not file.is_file():
-            raise DamagedError(f"{file} is missing")
+            raise DamagedError(f"{file} is {'no file' if file.exists() else 'missing'}")
         if file.stat().st_size != entry.size:
             raise DamagedError(f"{file} has {file.stat().st_size} bytes of {entry.size}")
-        entries[file] = entry.sha256
+        if most_bytes is None or entry.size <= most_bytes:
+            entries[file] = entry.sha256
     for file, digest in zip(entries, _digests(list(entries)), strict=True):
         if digest != entries[file]:
             raise DamagedError(f"{file} has another content than was written")

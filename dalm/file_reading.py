@@ -4,6 +4,7 @@ Any of them may be cut short, overwritten, or something else than a file.
 """
 
 import json
+import logging
 import math
 import os
 import types
@@ -17,6 +18,7 @@ import yaml
 
 from dalm.errors import UserError
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MOST_BYTES = {"YAML": 1_000_000, "JSON": 100_000_000}
@@ -79,7 +81,7 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(f"{place}not YAML ({reason_of(error)})") from error
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str | bytes) -> Any:
     """Return what a JSON text stands for.
 
     Raises:
@@ -134,10 +136,9 @@ def read_jsonl(
     with _guarded(path, remedy), path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if torn and not line.endswith(b"\n"):
+                logger.warning("%s: its last line is cut short; it is left out", path)
                 return
-            where = f"{path}, line {number}"
-            text = line.decode("utf-8", "replace")
-            yield number, _parsed(where, text, parse_json, dict, remedy)
+            yield number, _parsed(f"{path}, line {number}", line, parse_json, dict, remedy)
 
 
 def read_record(path: Path, kind: type[T], remedy: str = _REMEDY) -> T:
@@ -202,7 +203,9 @@ def _guarded(path: Path, remedy: str) -> Iterator[None]:
         raise DamagedError(f"{path} can't be read ({reason_of(error)}); {remedy}") from error
 
 
-def _parsed(where: Any, text: str, parse: Callable[[str], Any], kind: type[T], remedy: str) -> T:
+def _parsed(
+    where: Any, text: str | bytes, parse: Callable[[Any], Any], kind: type[T], remedy: str
+) -> T:
     try:
         found = parse(text)
     except ValueError as error:

@@ -9,6 +9,7 @@ tokens is in `dalm.models.prompt_frame`; the prompts that ask a model to write q
 
 import json
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -201,7 +202,7 @@ def saved_settings(name: str, adapter: str | None = None) -> GeneratorSettings:
         UserError: it is damaged.
     """
     files = [Path(folder) / SETTINGS_FILE for folder in (adapter, name) if folder is not None]
-    file = next(filter(Path.is_file, files), None)
+    file = next(filter(os.path.lexists, files), None)
     if file is None:
         return GeneratorSettings()
     content = file_reading.read_json(file, _EXPORT_AGAIN)

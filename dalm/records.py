@@ -88,12 +88,24 @@ class Passage:
     def from_dict(cls, record: Mapping[str, Any]) -> "Passage":
         """Make a passage of a JSON object; what is no field of a passage becomes `extra`.
 
-        Raises TypeError without an id or a text.
+        Raises TypeError without an id or a text, or for a field of another type.
         """
         known = {name: record[name] for name in _FIELDS if name in record}
+        for name, value in known.items():
+            if not _fits(name, value):
+                raise TypeError(f"{name} is {value!r:.60}")
         known["headings"] = tuple(known.get("headings", ()))
         extra = {name: value for name, value in record.items() if name not in _FIELDS}
         return cls(**known, extra=extra)
+
+
+def _fits(name: str, value: object) -> bool:
+    """Tell whether a value of JSON can be a field of a passage."""
+    if name in ("page", "start", "end"):
+        return value is None or (type(value) is int and value >= 0)
+    if name == "headings":
+        return isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
+    return isinstance(value, str)
 
 
 def distinct_by_id(passages: Iterable[Passage]) -> list[Passage]:

@@ -399,9 +399,7 @@ def test_broken_models(train: Trainings, broken: dict[str, Path], what: str) -> 
         train.pair(generator=broken[f"{what} generator"]),
     ):
         assert "can't be loaded: " in line
-        assert (
-            "model.safetensors is broken" if what == "corrupt" else "missing or broken?"
-        ) in line
+        assert BROKEN[what] in line
     assert not train.out.exists()
 
 

@@ -16,6 +16,7 @@ from dalm.file_reading import user_path
 from dalm.ingest.ingestion import BatchResult
 from dalm.ingest.loaders.loader import Skipped
 from dalm.ingest.near_duplicates import NearDuplicateFilter, signatures
+from dalm.records import Passage
 
 logger = logging.getLogger(__name__)
 
@@ -162,8 +163,10 @@ class PassageWriter:
         for number, line in enumerate(lines, self.counts.existing + 1):
             try:
                 row = json.loads(line)
-                key, text = bytes.fromhex(row["id"]), row["Passage"]
-            except (ValueError, KeyError, TypeError) as error:
+                text = row["Passage"]
+                Passage.from_dict(row | {"text": text})
+                key = bytes.fromhex(row["id"])
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise UserError(
                     f"{path}, line {number}: not a passage that this command wrote; name another "
                     "--output, or add --overwrite-output to replace the file"

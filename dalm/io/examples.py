@@ -22,6 +22,8 @@ from dalm.records import Example, Passage, gold_passages, question_id
 
 logger = logging.getLogger(__name__)
 
+LONGEST_TEXT = 1_000_000
+"""Characters of a passage, question or answer; a row with a longer one is skipped."""
 Field = Literal["query", "passage", "answer"]
 
 
@@ -93,7 +95,7 @@ def read_passages(source: str | Path, columns: PairColumns) -> list[Passage]:
     filled = bytearray(table.rows)  # rows with a passage
     for row, *cells in _passage_cells(table, found["passage"], title, columns.title_column):
         try:
-            text, name = map(cell_text, cells)
+            text, name = map(_short_text, cells)
         except CellError as error:
             skipped_rows.add_broken(row, found["passage"], error)
             continue
@@ -223,7 +225,7 @@ def _read_texts(
         texts[role] = []
         for row, cell in enumerate(table.column(name)):
             try:
-                text = cell_text(cell)
+                text = _short_text(cell)
             except CellError as error:
                 skipped_rows.add_broken(row, name, error)
                 text = ""
@@ -236,6 +238,18 @@ def _read_texts(
         return list(range(table.rows)), texts
     kept = [row for row in range(table.rows) if row not in skipped]
     return kept, {role: [cells[row] for row in kept] for role, cells in texts.items()}
+
+
+def _short_text(cell: object) -> str:
+    """Return a cell as a text.
+
+    Raises:
+        CellError: no text, or one that is a book: its tokens alone would take minutes.
+    """
+    text = cell_text(cell)
+    if len(text) > LONGEST_TEXT:
+        raise CellError(f"a text of {len(text):,} characters; split it with dalm passages")
+    return text
 
 
 class _SkippedRows:

@@ -7,12 +7,13 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from hashlib import blake2b
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
-from dalm import progress
+from dalm import file_reading, progress
 from dalm.artifacts import claim
 from dalm.errors import UserError
 from dalm.llm.language_model import LanguageModel, ModelError, Reply, Request
@@ -148,18 +149,22 @@ class Totals:
         self.seconds += reply.seconds
 
 
+@dataclass(frozen=True)
+class _Line:
+    key: str
+    text: str
+    tokens_in: Annotated[int, 0]
+    tokens_out: Annotated[int, 0]
+    seconds: Annotated[float, 0]
+
+
 def _line(text: bytes) -> tuple[str, Reply] | None:
     """Return key and reply, or None for a damaged line."""
     try:
-        found: Any = json.loads(text)
-        return str(found["key"]), Reply(
-            str(found["text"]),
-            int(found["tokens_in"]),
-            int(found["tokens_out"]),
-            float(found["seconds"]),
-        )
-    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
+        found = file_reading.record_from(file_reading.parse_json(text), _Line, "")
+    except (ValueError, TypeError):
         return None
+    return found.key, Reply(found.text, found.tokens_in, found.tokens_out, found.seconds)
 
 
 def cached_replies(

@@ -94,6 +94,12 @@ def _missing_package(failure: Failure) -> str | None:
     return None
 
 
+_OWN_FORMS = {
+    *("config.json", "adapter_config.json", "generation_config.json", "tokenizer.json"),
+    *("tokenizer_config.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
+    "modules.json",
+}
+"""Files of which it is known that they hold an object, or a list of modules."""
 _EXPLANATIONS = (
     _remote_code,
     _damaged,
@@ -132,6 +138,8 @@ def damaged_files(folder: Path) -> Iterator[str]:
     shard that the index names and the folder lacks.
     """
     for file in sorted([*folder.glob("*"), *folder.glob("*/*")]):
+        if file.suffix == ".json" and file.is_dir():
+            yield f"{file.relative_to(folder)} is a folder; copy or download the file again"
         if not file.is_file() or file.suffix not in (*_WEIGHTS, ".json", ".model"):
             continue
         name = file.relative_to(folder)
@@ -154,9 +162,12 @@ def damaged_files(folder: Path) -> Iterator[str]:
 
 def _broken_json(file: Path) -> str | None:
     try:
-        json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         return f"no JSON: {str(error).splitlines()[0]}"
+    wanted = list if file.name == "modules.json" else dict
+    if file.name in _OWN_FORMS and type(found) is not wanted:
+        return f"a {type(found).__name__}, no {'list' if wanted is list else 'object'}"
     return None
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import chdir, contextmanager
@@ -18,8 +19,9 @@ from transformers import BitsAndBytesConfig
 from transformers.utils import find_adapter_config_file
 from transformers.utils import logging as transformers_logging
 
+from dalm import artifacts
 from dalm.errors import UserError
-from dalm.file_reading import user_path
+from dalm.file_reading import DamagedError, user_path
 from dalm.models import load_errors
 
 logger = logging.getLogger(__name__)
@@ -28,6 +30,9 @@ T = TypeVar("T")
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ADAPTER = "adapter_config.json"
+EDITABLE = ("README.md", ".gitattributes")
+HASHED_BYTES = 50_000_000
+"""Size of the largest file of a model's folder whose content is compared with its manifest."""
 _CONFIGS = ("config.json", "modules.json", ADAPTER)
 """A model's folder holds at least one of these files."""
 
@@ -180,6 +185,24 @@ def check_model_name(name: str, role: str) -> None:
         raise UserError(f"{role} {name}: no model in this folder (no {', no '.join(_CONFIGS)})")
     if not path.exists() and (name.count("/") > 1 or name.startswith((".", "/", "~"))):
         raise UserError(f"{role} {name}: no such folder")
+    check_whole(path, role)
+
+
+def check_whole(folder: Path, role: str) -> None:
+    """Refuse a model that this package wrote and that is no longer what it wrote.
+
+    Large files, the weights, are compared by their size alone, which takes no time.
+
+    Raises:
+        UserError: names the file.
+    """
+    try:
+        artifacts.verify(folder, besides=EDITABLE, most_bytes=HASHED_BYTES)
+    except DamagedError as error:
+        raise UserError(
+            f"{role} {folder}: {error}; export or copy it again, or, if you changed the file "
+            f"yourself, delete {folder / artifacts.MANIFEST}"
+        ) from error
 
 
 def check_model_is_there(name: str, role: str) -> None:
@@ -266,12 +289,20 @@ def loaded(load: Callable[[], T], name: str, role: str) -> T:
     try:
         with quiet_bars():
             return load()
-    except (UserError, AssertionError):
+    except UserError:
         raise
     except Exception as error:  # damaged files make each library raise errors of its own
+        if isinstance(error, AssertionError) and _is_own(error):
+            raise
         raise UserError(
             f"{role} {name} can't be loaded: {load_errors.explain(error, name, role)}"
         ) from error
+
+
+def _is_own(error: Exception) -> bool:
+    """Tell whether an error was raised by this package, not by a library."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).partition(".")[0] == "dalm"
 
 
 def check_weights(model: torch.nn.Module, name: str, role: str) -> None:

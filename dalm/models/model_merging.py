@@ -47,6 +47,7 @@ def role_of(folder: Path) -> Role:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; name one that a training command wrote")
+    loading.check_whole(folder, "model")
     if (folder / "modules.json").is_file():
         return "retriever"
     if loading.has_adapter(folder):
@@ -90,7 +91,7 @@ def base_of(folder: Path, base: str | None, weight: float) -> str:
 
 
 def _check_adapter(folder: Path, config: Any, weight: float) -> None:
-    kind = config.peft_type.value
+    kind = getattr(config.peft_type, "value", None) or "of no kind"
     if kind != "LORA":
         raise UserError(f"adapter {folder}: {kind}; only LoRA can be folded in")
     trained = [

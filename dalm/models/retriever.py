@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from torch import Tensor, nn
 
-from dalm import artifacts, file_reading
+from dalm import artifacts
 from dalm.errors import UserError
 from dalm.models import (
     adapter_base,
@@ -28,7 +28,7 @@ from dalm.models import (
 )
 from dalm.models.batching import by_equal_length, by_length, pad, to_device
 from dalm.models.lora_targets import Targets, check_adapters, described
-from dalm.models.retriever_sides import TASKS, Kind, Side, choose_sides
+from dalm.models.retriever_sides import TASKS, Kind, Side, choose_sides, saved_sides
 from dalm.progress import track
 
 logger = logging.getLogger(__name__)
@@ -273,32 +273,32 @@ def load_retriever(
     if adapter is not None:
         loading.check_model_name(adapter, "retriever adapter")
         loading.loaded(lambda: model.load_adapter(adapter), adapter, "retriever adapter")
-    saved = _saved(name, adapter)
+    saved = saved_sides(name, adapter)
     retriever = Retriever(model, placement, retriever_checks.PROBE_SIDES, name)
-    retriever.longest = retriever_checks.longest(retriever)
-    retriever.sides = choose_sides(
-        name, model.prompts, saved, retriever.longest, lengths=lengths or {}, prompts=prompts or {}
-    )
-    # The model's own prompts, so that `encode_query` uses them after an export.
-    query, passage = (retriever.sides[kind].prompt for kind in TASKS)
-    model.prompts = {**model.prompts, "query": query, "document": passage}
-    retriever.adapts_queries_alone = bool(saved.get("adapts_queries_alone", False))
-    retriever_checks.check(retriever)
+
+    def choose_and_check() -> None:
+        retriever.longest = retriever_checks.longest(retriever)
+        retriever.sides = choose_sides(
+            name,
+            model.prompts,
+            saved,
+            retriever.longest,
+            lengths=lengths or {},
+            prompts=prompts or {},
+        )
+        # The model's own prompts, so that `encode_query` uses them after an export.
+        query, passage = (retriever.sides[kind].prompt for kind in TASKS)
+        model.prompts = {**model.prompts, "query": query, "document": passage}
+        retriever.adapts_queries_alone = bool(saved.get("adapts_queries_alone", False))
+        retriever_checks.check(retriever)
+
+    # Its files may have values that libraries take and fail on when a text is embedded.
+    loading.loaded(choose_and_check, name, "retriever")
     if passages_by := saved.get("passages_by"):
         logger.warning(
             "retriever %s embeds queries only; its passages are embedded by %s", name, passages_by
         )
     return retriever
-
-
-def _saved(name: str, adapter: str | None) -> dict[str, Any]:
-    """Return what training wrote into the model's folder, overridden by the adapter's."""
-    saved: dict[str, Any] = {}
-    for folder in (name, adapter):
-        file = Path(folder or "") / "dalm.json"
-        if folder is not None and file.is_file():
-            saved |= file_reading.read_json(file, "export the model again")
-    return saved
 
 
 def _split(features: Mapping[str, Any], max_len: int, module: str) -> list[np.ndarray]:

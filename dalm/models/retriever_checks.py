@@ -90,6 +90,11 @@ def check(retriever: "Retriever") -> None:
             f"retriever {retriever.name} gives {retriever.placement.precision} vectors with "
             "infinity or NaN in them; use --precision fp32"
         )
+    if batched.shape[1] != retriever.dim:
+        raise UserError(
+            f"retriever {retriever.name} gives vectors of {batched.shape[1]} dimensions, and its "
+            f"files say {retriever.dim}; copy or export it again"
+        )
     lengths = batched.norm(dim=1)
     retriever.gives_unit_vectors = bool((lengths - 1).abs().max() < 1e-3)
     single = torch.cat([_forward(retriever, [row], "passage")() for row in tokens])

@@ -1,11 +1,13 @@
 """Choose the prompt and the length of each side of a retriever, queries and passages."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from dalm.errors import UserError
+from dalm.file_reading import read_record, user_path
 
 Kind = Literal["query", "passage"]
 TASKS: Mapping[Kind, str] = {"query": "query", "passage": "document"}
@@ -17,6 +19,33 @@ _PROMPT_NAMES: Mapping[Kind, tuple[str, ...]] = {
     "query": ("query",),
     "passage": ("document", "passage", "corpus"),
 }
+
+
+@dataclass(frozen=True)
+class SavedSides:
+    """What training wrote into a retriever's folder; None where nothing is known."""
+
+    query_prompt: str | None = None
+    query_max_len: Annotated[int | None, 1] = None
+    passage_prompt: str | None = None
+    passage_max_len: Annotated[int | None, 1] = None
+    adapts_queries_alone: bool | None = None
+    passages_by: str | None = None
+
+
+def saved_sides(*folders: str | None) -> dict[str, Any]:
+    """Return what the dalm.json of each folder says, the last one first.
+
+    Raises:
+        DamagedError: one can't be read, or a value has another type.
+    """
+    saved: dict[str, Any] = {}
+    for folder in folders:
+        file = user_path(folder or "") / "dalm.json"
+        if folder is not None and os.path.lexists(file):
+            found = read_record(file, SavedSides, "export the model again")
+            saved |= {name: value for name, value in vars(found).items() if value is not None}
+    return saved
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,8 +168,11 @@ def _shards(
                 keys = [row.tobytes() for row in shard.get_tensor("keys").numpy()]
                 rows = [row for row, key in enumerate(keys) if key in wanted]
                 vectors = shard.get_tensor("vectors")[rows] if rows else torch.empty(0, dim)
-        except (SafetensorError, OSError, IndexError) as error:
+        except (SafetensorError, OSError, IndexError, ValueError, TypeError) as error:
             logger.warning("%s is damaged (%s): its passages are encoded again", file, error)
+            continue
+        if vectors.shape != (len(rows), dim) or not bool(vectors.isfinite().all()):
+            logger.warning("%s is damaged (no vectors): its passages are encoded again", file)
             continue
         yield [keys[row] for row in rows], vectors
 

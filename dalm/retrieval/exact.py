@@ -3,8 +3,9 @@
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -144,6 +145,15 @@ def save_index(
         artifacts.write_json(staging / DESCRIPTION, description)
 
 
+@dataclass(frozen=True)
+class _Description:
+    format: int
+    kind: str
+    count: Annotated[int, 0]
+    dim: Annotated[int, 0]
+    fingerprint: str | None
+
+
 def load_index(folder: str | os.PathLike[str], fingerprint: str | None = None) -> ExactIndex:
     """Read an index of either in-memory kind, on the CPU.
 
@@ -154,7 +164,7 @@ def load_index(folder: str | os.PathLike[str], fingerprint: str | None = None) -
     path = Path(folder)
     try:
         artifacts.verify(path)
-        description = file_reading.read_json(path / DESCRIPTION)
+        description = file_reading.read_record(path / DESCRIPTION, _Description)
         index = _read(path, description)
     except file_reading.DamagedError as error:
         raise UserError(f"{folder} is not a complete index: {error}; {REMEDY}") from error
@@ -162,7 +172,7 @@ def load_index(folder: str | os.PathLike[str], fingerprint: str | None = None) -
         raise UserError(
             f"{folder} is not a complete index: {type(error).__name__}: {error}; {REMEDY}"
         ) from error
-    made_by = description["fingerprint"]
+    made_by = description.fingerprint
     if fingerprint is not None and fingerprint != made_by:
         raise UserError(
             f"the index in {folder} was built by the retriever {made_by!r}, not by "
@@ -171,20 +181,20 @@ def load_index(folder: str | os.PathLike[str], fingerprint: str | None = None) -
     return index
 
 
-def _read(folder: Path, description: dict[str, Any]) -> ExactIndex:
+def _read(folder: Path, description: _Description) -> ExactIndex:
     from dalm.retrieval.hnsw import HnswIndex  # a subclass
 
-    if description["format"] != FORMAT:
-        raise ValueError(f"format {description['format']}, but this version reads {FORMAT}")
+    if description.format != FORMAT:
+        raise ValueError(f"format {description.format}, but this version reads {FORMAT}")
     passages = [Passage.from_dict(each) for _, each in file_reading.read_jsonl(folder / PASSAGES)]
     vectors = load_file(folder / VECTORS)["vectors"]
-    expected = description["count"], description["dim"]
+    expected = description.count, description.dim
     if len(passages) != expected[0] or tuple(vectors.shape) != expected:
         raise ValueError(
             f"{len(passages)} passages and vectors {tuple(vectors.shape)}, but expected {expected}"
         )
-    if description["kind"] == HnswIndex.kind:
+    if description.kind == HnswIndex.kind:
         return HnswIndex.with_graph(passages, vectors, folder / GRAPH)
-    if description["kind"] == ExactIndex.kind:
+    if description.kind == ExactIndex.kind:
         return ExactIndex(passages, vectors)
-    raise ValueError(f"an index of unknown kind {description['kind']!r}")
+    raise ValueError(f"an index of unknown kind {description.kind!r}")

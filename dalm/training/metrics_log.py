@@ -1,14 +1,16 @@
 """Log a run: one line of metrics.jsonl per logged step."""
 
 import json
+import logging
 import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -16,6 +18,8 @@ from torch import Tensor
 from dalm import artifacts, file_reading
 from dalm.collectives import gather
 from dalm.training.objectives.objective import Loss
+
+logger = logging.getLogger(__name__)
 
 FILE = "metrics.jsonl"
 CLOCK = ("samples_per_second", "tokens_per_second", "peak_memory_mb", "refresh_seconds")
@@ -111,7 +115,7 @@ def copy(source: Path, target: Path) -> None:
 def last_line(file: Path) -> dict[str, Any]:
     """Return the last whole line of metrics; nothing if there is none."""
     last: dict[str, Any] = {}
-    for _, line in _lines(file):
+    for _, line in read(file):
         last = line
     return last
 
@@ -120,20 +124,34 @@ def rewind(file: Path, step: int) -> None:
     """Drop the lines after `step`, which a resumed run writes again, and a torn last line.
 
     Raises:
-        DamagedError: a line is no JSON object.
+        DamagedError: a line is damaged.
     """
-    if not file.is_file():
-        return
-    kept = 0
-    for number, line in _lines(file):
-        if line.get("step", 0) > step:
+    kept = last = 0
+    for number, line in read(file):
+        if line["step"] > step:
             break
-        kept = number
-    with file.open("r+b") as lines:
-        lines.truncate(sum(len(line) for line in islice(lines, kept)))
+        kept, last = number, line["step"]
+    if last < step and not last:
+        logger.warning("%s has no line of the steps up to %d; it begins there", file, step)
+    if file.exists():
+        with file.open("r+b") as lines:
+            lines.truncate(sum(len(line) for line in islice(lines, kept)))
 
 
-def _lines(file: Path) -> Iterable[tuple[int, dict[str, Any]]]:
-    if not file.is_file():
-        return ()
-    return file_reading.read_jsonl(file, "delete the line, or the file", torn=True)
+@dataclass(frozen=True)
+class _Line:
+    step: Annotated[int, 0] = 0
+
+
+def read(
+    file: Path, remedy: str = "delete the line, or the file"
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the lines of metrics with their numbers; a torn last line is left out, as is no file.
+
+    Raises:
+        DamagedError: a line is no JSON object, or its step no number of a step.
+    """
+    if os.path.lexists(file):
+        for number, line in file_reading.read_jsonl(file, remedy, torn=True):
+            found = file_reading.record_from(line, _Line, f"{file}, line {number}", remedy)
+            yield number, line | {"step": found.step}

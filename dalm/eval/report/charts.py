@@ -108,7 +108,7 @@ def training_curves(lines: Sequence[Mapping[str, Any]]) -> list[Curve]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and abs(value) < 1e300
 
 
 # Axes

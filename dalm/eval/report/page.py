@@ -20,6 +20,7 @@ from dalm.eval.report import charts, query_table
 from dalm.eval.results import Results
 from dalm.eval.sentences import counted, sentence
 from dalm.eval.summary import by_context, interval_units, p_value
+from dalm.training import metrics_log
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def training_logs(models: Sequence[str | None]) -> dict[str, list[Mapping[str, A
     found: dict[str, list[Mapping[str, Any]]] = {}
     for file in filter(Path.is_file, logs):
         try:
-            lines = file_reading.read_jsonl(file, "the report leaves it out", torn=True)
+            lines = metrics_log.read(file, "the report leaves it out")
             found[str(file.parent)] = [record for _, record in lines]
         except file_reading.DamagedError as error:
             logger.warning("%s", error)
