@@ -1,5 +1,6 @@
 """Run a function in a real process of its own, without the seconds that importing takes."""
 
+import logging
 import os
 import signal
 import sys
@@ -26,6 +27,7 @@ class Forked:
                 for stream in (1, 2):
                     os.dup2(out, stream)
                 sys.stdout = sys.stderr = os.fdopen(2, "w", buffering=1)  # not pytest's
+                logging.getLogger().handlers.clear()
                 code = function()
             except BaseException:
                 os.write(2, traceback.format_exc().encode())

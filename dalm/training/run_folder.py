@@ -81,6 +81,10 @@ class RunFolder:
             return
         with artifacts.claim_folder(self.path, _OPTION):
             self._check_content()  # another process may have finished a run meanwhile
+            if self.checkpoint is not None and not self.checkpoint.is_dir():
+                raise UserError(
+                    f"{self.checkpoint} was replaced by another process meanwhile; start again"
+                )
             if self.settings.overwrite_output_dir and not self._continues:
                 self._clear()
             if self.checkpoint is not None and not self._continues:

@@ -3,42 +3,21 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from safetensors import safe_open
 
+from dalm import stop_signals
+from dalm.cli import app, run
 from dalm.errors import UserError
 from dalm.training import checkpoints, metrics_log
-
-PATIENCE = 600.0
-# A shell lets the commands that it starts in the background ignore Ctrl-C.
-HEEDED = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-RUN = "from dalm.__main__ import main\nmain()"
-# A refresh of a tiny index is over before anyone could break it off: this one waits in the middle.
-PAUSED = """
-import os, time
-from pathlib import Path
-from dalm.cli import main
 from dalm.training.objectives.index_candidates import IndexCandidates
+from tests.forked import PATIENCE, Forked
 
-encode = IndexCandidates._encode
-
-def pausing(self, places):
-    vectors = encode(self, places)
-    if self.index.refreshes == 4:
-        Path(os.environ["REFRESHING"]).touch()
-        time.sleep(120)
-    return vectors
-
-IndexCandidates._encode = pausing
-main()
-"""
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
 @dataclass(frozen=True)
@@ -60,29 +39,44 @@ class Story:
 
 
 class Process:
-    """`python -m dalm` in a process of its own; it waits in a refresh if a flag is given."""
+    """`dalm` in a process of its own; it waits in the fourth refresh if a flag is given."""
 
-    def __init__(self, *arguments: object, refreshing: Path | None = None) -> None:
-        start = ["-c", HEEDED + (RUN if refreshing is None else PAUSED)]
-        self.process = subprocess.Popen(
-            [sys.executable, *start, *map(str, arguments)],
-            env=os.environ | {"OMP_NUM_THREADS": "1", "REFRESHING": str(refreshing)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def __init__(self, *arguments: object, log: Path, refreshing: Path | None = None) -> None:
+        def work() -> int:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
+            stop_signals.listen()
+            if refreshing is not None:
+                pause_in_refresh(refreshing)
+            return run(app, [str(argument) for argument in arguments])
+
+        log.unlink(missing_ok=True)
+        self.process = Forked(work, log)
 
     def end(self) -> Finished:
-        _, errors = self.process.communicate(timeout=PATIENCE)
-        return Finished(self.process.returncode, errors)
+        return Finished(self.process.end(), self.process.text())
 
     def signal_when(self, number: signal.Signals, condition) -> Finished:
         """Send a signal as soon as `condition()` holds."""
         limit = time.monotonic() + PATIENCE
         while not condition() and self.process.poll() is None and time.monotonic() < limit:
             time.sleep(0.001)
-        self.process.send_signal(number)
+        if self.process.poll() is None:
+            self.process.send(number)
         return self.end()
+
+
+def pause_in_refresh(flag: Path) -> None:
+    """Let a refresh wait: that of a tiny index is over before anyone could break it off."""
+    encode = IndexCandidates._encode
+
+    def pausing(self, places):
+        vectors = encode(self, places)
+        if self.index.refreshes == 4:
+            flag.touch()
+            time.sleep(120)
+        return vectors
+
+    IndexCandidates._encode = pausing
 
 
 def lines(folder: Path) -> list[dict[str, float]]:
@@ -129,10 +123,11 @@ def indices(folder: Path) -> dict[str, tuple[dict[str, str], bytes]]:
 
 def tell(story: Story, command: list[object], *breaks, refreshing: Path | None = None) -> Story:
     """Run a command whole; then break it off at each of `breaks`, and resume it each time."""
-    story.processes["whole"] = Process(*command, "--output-dir", story.whole).end()
+    log = story.whole.with_suffix(".txt")
+    story.processes["whole"] = Process(*command, "--output-dir", story.whole, log=log).end()
     again = [*command, "--output-dir", story.broken]
     for number, condition in breaks:
-        process = Process(*again, refreshing=refreshing)
+        process = Process(*again, log=log, refreshing=refreshing)
         story.processes[number.name] = process.signal_when(number, condition)
         refreshing = None
         story.seen[number.name] = saved(story.broken)
@@ -142,7 +137,7 @@ def tell(story: Story, command: list[object], *breaks, refreshing: Path | None =
     (half_written / "trainer_state.json").write_text('{"global_step": 99}')
     with (story.broken / "metrics.jsonl").open("a") as out:
         out.write('{"step": 99, "lo')
-    story.processes["resumed"] = Process(*again).end()
+    story.processes["resumed"] = Process(*again, log=log).end()
     return story
 
 
@@ -176,27 +171,20 @@ def stories(tiny_models, tiny_table, tmp_path_factory) -> dict[str, Story]:
         *INDEX_OPTIONS,
     ]
     refreshing = folder / "refreshing"
-    with ThreadPoolExecutor() as pool:
-        told = {
-            "index": pool.submit(
-                *(tell, index, index_command),
-                (signal.SIGKILL, refreshing.exists),
-                (signal.SIGTERM, logged(index.broken, 22)),
-                refreshing=refreshing,
-            ),
-            # Five updates an epoch: killed in the second epoch, behind checkpoint 6 or in it.
-            "joint": pool.submit(
-                *(tell, joint, joint_command),
-                (signal.SIGKILL, logged(joint.broken, 8)),
-                (signal.SIGTERM, logged(joint.broken, 12)),
-            ),
-            # Four updates an epoch, each of two batches but the last one.
-            "alone": pool.submit(
-                *(tell, alone, alone_command),
-                (signal.SIGINT, writing(alone.broken, 9)),
-            ),
-        }
-        return {name: story.result() for name, story in told.items()}
+    tell(
+        *(index, index_command),
+        (signal.SIGKILL, refreshing.exists),
+        (signal.SIGTERM, logged(index.broken, 22)),
+        refreshing=refreshing,
+    )
+    tell(  # Five updates an epoch: killed in the second epoch, behind checkpoint 6 or in it.
+        *(joint, joint_command),
+        (signal.SIGKILL, logged(joint.broken, 8)),
+        (signal.SIGTERM, logged(joint.broken, 12)),
+    )
+    # Four updates an epoch, each of two batches but the last one.
+    tell(alone, alone_command, (signal.SIGINT, writing(alone.broken, 9)))
+    return {"joint": joint, "alone": alone, "index": index}
 
 
 @pytest.fixture(params=["joint", "alone", "index"])
