@@ -20,7 +20,7 @@ EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated"),
     pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False"),
-    pytest.mark.filterwarnings("ignore:The following rank_pattern keys"),
+    pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys"),
 ]
 
 
