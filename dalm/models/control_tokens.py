@@ -13,6 +13,7 @@ from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 from tokenizers import Tokenizer
 
 _IS_TEXT = re.compile(r"\s*|<0x[0-9A-F]{2}>")
@@ -37,6 +38,7 @@ class TextTokenizer:
 
     def __init__(self, tokenizer: Any, kept: str = "", beyond: int | None = None) -> None:
         self.tokenizer = tokenizer
+        self.kept = kept
         found = _control(tokenizer, beyond)
         spelled = {token: number for token, number in found if token not in kept}
         self.control: Mapping[str, int] = spelled
@@ -65,6 +67,34 @@ class TextTokenizer:
             options = {"add_special_tokens": False, "split_special_tokens": True}
             return list(self.tokenizer(text, verbose=False, **options).input_ids)
         return list(self.renamed.encode(text, add_special_tokens=False).ids)
+
+    def spells_control(self, texts: Sequence[str], rows: Sequence[np.ndarray]) -> list[int]:
+        """Return the places of texts with control tokens that the tokenizer didn't add itself.
+
+        `rows` are the texts' tokens with a prompt and with those that begin and end every text.
+        """
+        if not texts:
+            return []
+        numbers = np.fromiter(self._numbers, np.int64, len(self._numbers))
+        own = self.tokenizer(self.kept + "a", verbose=False).input_ids
+        owners = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+        found = np.isin(np.concatenate(rows), numbers)
+        counts = np.bincount(owners[found], minlength=len(rows))
+        places = set(np.flatnonzero(counts > np.isin(own, numbers).sum()).tolist())
+        if self._unknown is not None:
+            places |= {place for place, text in enumerate(texts) if self._unknown in text}
+        return sorted(places)
+
+    def whole(self, text: str, max_length: int) -> list[int]:
+        """Return at most `max_length` tokens of a text, with those that begin and end every one."""
+        if not self.tokenizer.is_fast:
+            options = {"split_special_tokens": True, "truncation": True, "max_length": max_length}
+            return list(self.tokenizer(text, **options).input_ids)
+        self.renamed.enable_truncation(max_length, direction=self.tokenizer.truncation_side)
+        try:
+            return list(self.renamed.encode(text).ids)
+        finally:
+            self.renamed.no_truncation()
 
     def chat(self, render: Render, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Return the tokens of a rendered chat: control tokens are those of the template alone."""

@@ -27,6 +27,7 @@ from dalm.models import (
     retriever_lora,
 )
 from dalm.models.batching import by_equal_length, by_length, pad, to_device
+from dalm.models.control_tokens import TextTokenizer
 from dalm.models.lora_targets import Targets, check_adapters, described
 from dalm.models.retriever_sides import TASKS, Kind, Side, choose_sides, saved_sides
 from dalm.progress import track
@@ -102,9 +103,23 @@ class Retriever(nn.Module):
     def tokenise(self, texts: Sequence[str], kind: Kind) -> list[np.ndarray]:
         """Return the tokens of each text with its side's prompt and truncation.
 
+        Control tokens that a text spells, such as `[SEP]`, are text.
+
         Raises:
             UserError: a token has no row in the model's table of embeddings.
         """
+        module = embedding_model.input_module(self.model, kind)
+        rows = self._tokens(texts, kind)
+        if not isinstance(module, StaticEmbedding):  # where a control token is a word like others
+            side = self.sides[kind]
+            as_text = TextTokenizer(module.tokenizer, kept=side.prompt)
+            for place in as_text.spells_control(texts, rows):
+                ids = as_text.whole(side.prompt + texts[place], side.max_len)
+                rows[place] = np.array(ids, np.int32)
+        retriever_checks.check_tokens(self.name, module, rows)
+        return rows
+
+    def _tokens(self, texts: Sequence[str], kind: Kind) -> list[np.ndarray]:
         module = embedding_model.input_module(self.model, kind)
         side = self.sides[kind]
         rows: list[np.ndarray] = []
@@ -117,7 +132,6 @@ class Retriever(nn.Module):
             )
             self._prompt_tokens[kind] = features.get("prompt_length")
             rows += _split(features, side.max_len, type(module).__name__)
-        retriever_checks.check_tokens(self.name, module, rows)
         return rows
 
     def batch(self, sequences: Sequence[np.ndarray], kind: Kind) -> dict[str, Any]:

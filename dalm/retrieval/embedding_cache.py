@@ -26,7 +26,7 @@ from dalm.progress import track
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 SHARD = 8_192  # texts encoded between two writes: the most that a killed run loses
 KEY_BYTES = 16
 # Fields of a configuration that don't change the vectors.

@@ -13,8 +13,11 @@ from tokenizers import (
 )
 from transformers import PreTrainedTokenizerFast
 
+from dalm.models import loading
 from dalm.models.control_tokens import TextTokenizer
+from dalm.models.retriever import load_retriever
 
+CPU = loading.place("cpu", "fp32")
 WORDS = ["the price was ten in Ulm", "struck out and bold", "<b>eight</b> [x] <s|end_im>"] * 9
 CONTROL = ["<unk>", "<s>", "</s>", "<|im_end|>"]
 SPELLED = [
@@ -171,3 +174,36 @@ def test_a_chat_has_the_control_tokens_of_its_template_alone(byte_pairs) -> None
     )
     plain = render([{"role": "system", "content": "Ulm"}, {"role": "user", "content": "Ulm?"}])
     assert chat("Ulm?") == tokenizer(plain, add_special_tokens=False).input_ids
+
+
+# Retrievers
+
+
+@pytest.mark.parametrize("prompt", ["", "query: "])
+def test_a_retriever_reads_them_as_text(tiny_models, prompt) -> None:
+    retriever = load_retriever(str(tiny_models.encoder), CPU, prompts={"query": prompt})
+    tokenizer = retriever.tokenizer("query")
+    cls, sep = tokenizer.convert_tokens_to_ids(["[CLS]", "[SEP]"])
+    texts = ["Ada [SEP] lives", "Bela", "in [CLS] Ulm [PAD]", "a" * 300 + " [SEP]", "[UNK] Bela"]
+    rows = retriever.tokenise([*texts, *WORDS[:3]], "query")
+    for row in rows:
+        assert (row[0], row[-1]) == (cls, sep)
+        assert not {cls, sep, tokenizer.pad_token_id} & set(row[1:-1].tolist())
+    beside = [retriever.tokenise([text], "query")[0] for text in ("Ada", "[ ' lives")]
+    assert rows[0][: len(beside[0]) - 1].tolist() == beside[0][:-1].tolist()
+    plain = tokenizer([prompt + text for text in WORDS[:3]]).input_ids
+    assert [row.tolist() for row in rows[len(texts) :]] == [ids[:50] for ids in plain]
+
+
+def test_control_tokens_of_a_retrievers_prompt_stay_tokens(tiny_models) -> None:
+    retriever = load_retriever(str(tiny_models.encoder), CPU, prompts={"query": "[CLS] query: "})
+    (row,) = retriever.tokenise(["Ada [SEP] lives [CLS]"], "query")
+    cls, sep = retriever.tokenizer("query").convert_tokens_to_ids(["[CLS]", "[SEP]"])
+    assert row.tolist().count(sep) == 1
+    assert row.tolist()[:2] == [cls, cls]
+
+
+def test_a_vector_of_a_text_with_control_tokens_is_that_of_its_signs(tiny_models) -> None:
+    retriever = load_retriever(str(tiny_models.encoder), CPU)
+    spelled, spaced = retriever.encode_passages(["Ada [SEP] lives", "Ada [ sep ] lives"])
+    assert bool((spelled == spaced).all())
