@@ -3,8 +3,10 @@
 import base64
 import json
 import logging
+import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -802,3 +804,102 @@ def test_a_push_that_fails_loses_nothing(
     assert f"nothing is lost: hf upload me/tuned {train.out}" in err
     assert TOKEN not in err
     assert (train.out / "retriever" / "modules.json").is_file()
+
+
+# What no user means: each of these once ended in a traceback, or never (see tools/fuzz_commands.py)
+
+
+LONG = "x" * 300
+YAMLS = {
+    "laughs": "a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]\n",
+    "merges": "a: &a {seed: 1}\nb: {<<: [*a, *a]}\n",
+    "nest": "[" * 20_000,
+    "python": "seed: !!python/object/apply:os.system ['exit 1']\n",
+    "date": "seed: 2024-13-45\n",
+    "huge": "seed: " + "9" * 5000,
+    "nul": 'output_dir: "a\\0b"\n',
+    "key": "? [a]\n: 1\n",
+    "large": "seed: 1\n" * 200_000,
+}
+
+
+@pytest.mark.usefixtures("no_models")
+@pytest.mark.parametrize("kind", [*YAMLS, "pipe", "folder", "loop", "/dev/zero", LONG, "a\0b"])
+def test_configs_of_every_kind_end_at_once(train: Trainings, tmp_path: Path, kind: str) -> None:
+    file = tmp_path / (f"{kind}.yaml" if kind in YAMLS else kind)
+    if kind in YAMLS:
+        file.write_text(YAMLS[kind])
+    elif kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "folder":
+        file.mkdir()
+    elif kind == "loop":
+        file.symlink_to(file)
+    started = time.monotonic()
+    line = train.retriever("--config", file)
+    assert time.monotonic() - started < 10
+    assert len(line) < 700
+    assert not train.out.exists()
+
+
+@pytest.mark.usefixtures("no_models")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--encoding", " "], "--encoding is empty"),
+        (["--encoding", "\udcff"], "unknown; use utf-8"),
+        (["--seed", "9" * 5000], "--seed"),
+        (["--output-dir", "a\0b"], "a NUL character"),
+        (["--hub-model-id", ""], "--hub-model-id is empty"),
+    ],
+)
+def test_values_that_no_option_takes(train: Trainings, options: list[str], said: str) -> None:
+    line = train.retriever(*options)
+    assert said in line
+    assert len(line) < 700
+
+
+@pytest.mark.usefixtures("no_models")
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("http://me:secret@host/t.csv", "an address, not a file"),
+        (LONG, "File name too long"),
+        ("~nobody-here/t.csv", "there is no folder"),
+        ("odd\x1b]0;x\x07.csv", r"odd\x1b]0;x\x07.csv"),
+        ("a\nb\udcff", "no file or folder"),
+    ],
+)
+def test_names_of_tables(train: Trainings, name: str, said: str) -> None:
+    line = train.retriever(table=name)
+    assert said in line
+    assert "secret" not in line
+
+
+def test_a_cell_that_is_a_book_is_skipped(
+    train: Trainings, tiny_table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = tmp_path / "book.csv"
+    table.write_text(tiny_table.read_text() + f"{'a b ' * 300_000},q,a\n")
+    started = time.monotonic()
+    with caplog.at_level(logging.INFO, "dalm"):
+        succeed(
+            "train-retriever-only", train.encoder, table, "--output-dir", train.out, "--dry-run"
+        )
+    assert "a text of 1,200,000 characters; split it with dalm passages" in caplog.text
+    assert time.monotonic() - started < 20
+
+
+def test_paths_and_numbers_of_passages(
+    refused: Callable[..., str], tiny_table: Path, tmp_path: Path
+) -> None:
+    exercises = ("reading-comprehension", tiny_table, "--output")
+    assert "--output is empty; name something" in refused(*exercises, "")
+    assert "File name too long" in refused(*exercises, f"{LONG}.jsonl")
+    output = ("--output", tmp_path / "p.jsonl")
+    (tmp_path / "a.txt").write_text("Ada lives in Ulm.")
+    assert "no file or folder ''" in refused("passages", "", *output)
+    assert "File name too long" in refused("passages", LONG, *output)
+    line = refused("passages", tmp_path / "a.txt", *output, "--processes", 1_000)
+    assert "--processes 1000: this machine has" in line
+    assert not (tmp_path / "p.jsonl").exists()
