@@ -13,7 +13,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Any, Protocol, TypeVar
 
-from dalm import file_reading, progress
+from dalm import file_reading, progress, stop_signals
 from dalm.artifacts import claim
 from dalm.errors import UserError
 from dalm.llm.language_model import LanguageModel, ModelError, Reply, Request
@@ -186,7 +186,8 @@ def cached_replies(
     missing = [request for key, request in distinct.items() if key not in journal]
     if cached := len(distinct) - len(missing):
         logger.info("journal    %d of %d replies are cached", cached, len(distinct))
-    failures = _generate(model, missing, cached, journal, unit) if missing else Counter()
+    with stop_signals.explaining(lambda: f"; {len(journal)} replies are kept: {resume} goes on"):
+        failures = _generate(model, missing, cached, journal, unit) if missing else Counter()
     replied = [request for request in requests if request.key in journal]
     if failures:
         reason, _ = failures.most_common(1)[0]

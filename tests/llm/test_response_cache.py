@@ -5,7 +5,7 @@ import pytest
 
 from dalm.errors import UserError
 from dalm.llm.language_model import Reply
-from dalm.llm.response_cache import Journal, cache_key
+from dalm.llm.response_cache import Journal, cache_key, cached_replies
 from tests.llm.requests import asked
 
 REQUESTS = asked(5)
@@ -105,3 +105,17 @@ def test_a_line_says_what_was_asked_and_whom(path):
     line = json.loads(path.read_text())
     assert list(line) == ["key", "thing", "model", "text", "tokens_in", "tokens_out", "seconds"]
     assert (line["key"], line["thing"], line["model"]) == (REQUESTS[1].key, "question 1", "m")
+
+
+def test_a_stop_says_that_replies_are_kept(path):
+    class Stopping:
+        name = "m"
+
+        def generate(self, requests, on_reply, on_failure):
+            on_reply(requests[0], REPLIES[0])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as stopped, Journal(path) as journal:
+        cached_replies(Stopping(), REQUESTS, journal, "the same command", "requests")
+    assert str(stopped.value) == "; 1 replies are kept: the same command goes on"
+    assert held(path) == {0: REPLIES[0]}
