@@ -5,24 +5,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dalm.commands.ask import ask as ask
     from dalm.commands.compare import compare as compare
     from dalm.commands.demo import demo as demo
     from dalm.commands.eval_rag import eval_rag as eval_rag
     from dalm.commands.eval_retriever import eval_retriever as eval_retriever
+    from dalm.commands.index import index as index
     from dalm.commands.merge import merge as merge
     from dalm.commands.mine_negatives import mine_negatives as mine_negatives
     from dalm.commands.passages import passages as passages
     from dalm.commands.pretrain import pretrain as pretrain
     from dalm.commands.qa_gen import qa_gen as qa_gen
     from dalm.commands.reading_comprehension import reading_comprehension as reading_comprehension
+    from dalm.commands.search import search as search
     from dalm.commands.train_generator import train_generator_only as train_generator_only
     from dalm.commands.train_rag import train_rag_e2e as train_rag_e2e
     from dalm.commands.train_retriever import train_retriever_only as train_retriever_only
+    from dalm.config import Ask as Ask
     from dalm.config import CompareRuns as CompareRuns
     from dalm.config import Demo as Demo
     from dalm.config import EvalRag as EvalRag
     from dalm.config import EvalRetriever as EvalRetriever
     from dalm.config import GeneratorOnly as GeneratorOnly
+    from dalm.config import Index as Index
     from dalm.config import Merge as Merge
     from dalm.config import MineNegatives as MineNegatives
     from dalm.config import Passages as Passages
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
     from dalm.config import RagE2E as RagE2E
     from dalm.config import ReadingComprehension as ReadingComprehension
     from dalm.config import RetrieverOnly as RetrieverOnly
+    from dalm.config import Search as Search
 
 __version__ = "0.1.0"
 
@@ -47,6 +53,9 @@ COMMANDS = {
     "eval-retriever": "dalm.commands.eval_retriever:eval_retriever",
     "eval-rag": "dalm.commands.eval_rag:eval_rag",
     "compare": "dalm.commands.compare:compare",
+    "index": "dalm.commands.index:index",
+    "search": "dalm.commands.search:search",
+    "ask": "dalm.commands.ask:ask",
     "demo": "dalm.commands.demo:demo",
 }
 """Every command by name, in the order of the help. The command line, the functions of this package

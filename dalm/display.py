@@ -1,6 +1,7 @@
 """Show texts on the terminal: control characters of files and servers escaped, secrets masked."""
 
 import io
+import json
 import logging
 import os
 import re
@@ -53,6 +54,17 @@ def visible(text: str, keep: str = "") -> str:
 def show(text: str = "") -> None:
     """Print a text of any origin; its lines stay lines."""
     print(visible(text, keep="\n\t"))
+
+
+def show_piece(text: str) -> None:
+    """Print a piece of a text at once, without a line end."""
+    sys.stdout.write(visible(text, keep="\n\t"))
+    sys.stdout.flush()
+
+
+def show_json(content: object) -> None:
+    """Print JSON in ASCII: control characters in its texts are escaped as JSON does."""
+    print(json.dumps(content, indent=2))
 
 
 def show_error(message: str) -> None:

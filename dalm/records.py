@@ -165,10 +165,14 @@ class JudgedQuery:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A passage found for a query, with the retriever's score (higher is better)."""
+    """A passage found for a query, with its score (higher is better).
+
+    `scores` are those of the stages of a search by their names: dense, text.
+    """
 
     passage: Passage
     score: float
+    scores: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,8 @@ def test_the_chain_of_the_readme_runs(
         "Qwen/Qwen2.5-0.5B-Instruct": str(tiny_models.generator),
     }
     chain = [words for words in commands(ROOT / "README.md") if words[1:] and len(words) > 3]
-    assert [words[1] for words in chain] == ["passages", "qa-gen", "train-rag-e2e", "eval-rag"]
+    stages = ["passages", "qa-gen", "train-rag-e2e", "eval-rag", "index", "ask"]
+    assert [words[1] for words in chain] == stages
     for words in chain:
         assert run(app, [names.get(word, word) for word in words[1:]]) == 0, words
     assert "EM" in (tmp_path / "evaluation-1" / "results.json").read_text()

@@ -25,16 +25,16 @@ def passages(
     what is new to the file.
     """
     import logging
-    from contextlib import closing
 
-    from dalm import artifacts, progress
+    from dalm import artifacts
     from dalm.errors import UserError
-    from dalm.ingest.ingestion import check_settings, ingest
+    from dalm.ingest.ingestion import check_settings
     from dalm.ingest.loaders import find_files
     from dalm.ingest.passage_writer import (
         OutputFiles,
         PassageWriter,
         log_skipped,
+        write_passages,
         write_skipped,
     )
 
@@ -51,15 +51,7 @@ def passages(
             writer = PassageWriter(out, settings.near_duplicates)
             if appends:
                 writer.copy(output.passages)
-            total = sum(file.size for file in files)
-            with (
-                progress.Bar(total, "passages", "B") as bar,
-                closing(ingest(files, settings)) as batches,  # it ends its worker processes
-            ):
-                for batch in batches:
-                    writer.add(batch)
-                    skipped += batch.skipped
-                    bar.update(batch.size)
+            skipped += write_passages(writer, files, settings)
             writer.counts.require_documents(skipped)
             artifacts.write_yaml(output.settings, public(settings, docs=docs))
             write_skipped(output.unread, skipped)

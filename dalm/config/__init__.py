@@ -11,6 +11,7 @@ from dalm.config.evaluation import CompareRuns, EvalRag, EvalRetriever
 from dalm.config.generator_training import GeneratorOnly, Merge, Pretraining
 from dalm.config.joint_training import RagE2E
 from dalm.config.options import check, public
+from dalm.config.serving import Ask, Index, Search
 from dalm.config.shared import (
     Columns,
     GeneratorLength,
@@ -27,11 +28,13 @@ from dalm.config.training import (
 )
 
 COMMAND_OPTIONS = (
+    "Ask",
     "CompareRuns",
     "Demo",
     "EvalRag",
     "EvalRetriever",
     "GeneratorOnly",
+    "Index",
     "Merge",
     "MineNegatives",
     "Passages",
@@ -40,11 +43,13 @@ COMMAND_OPTIONS = (
     "RagE2E",
     "ReadingComprehension",
     "RetrieverOnly",
+    "Search",
 )
 """The options classes of the commands, which `dalm` exports as well."""
 
 __all__ = [
     "COMMAND_OPTIONS",
+    "Ask",
     "Columns",
     "CompareRuns",
     "Demo",
@@ -52,6 +57,7 @@ __all__ = [
     "EvalRetriever",
     "GeneratorLength",
     "GeneratorOnly",
+    "Index",
     "Merge",
     "MineNegatives",
     "NegativesColumn",
@@ -65,6 +71,7 @@ __all__ = [
     "RetrieverLengths",
     "RetrieverOnly",
     "Run",
+    "Search",
     "Training",
     "check",
     "public",

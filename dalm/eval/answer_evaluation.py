@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 
 from dalm import distributed
-from dalm.eval.answer_metrics import without_citations
 from dalm.eval.answers import score_answers
 from dalm.eval.metrics import BOUNDS, Column, metrics_that_need
 from dalm.eval.results import Results
@@ -17,6 +16,7 @@ from dalm.io.evaluation_set import EvaluationSet
 from dalm.models.batching import by_length
 from dalm.models.generator import Generator
 from dalm.progress import Bar, Stopwatch, track
+from dalm.rag.citations import without_citations
 from dalm.rag.pipeline import LocalReader, Reader, prompts_of
 from dalm.records import Hit, JudgedQuery, Passage
 from dalm.training.scoring import score_no_grad

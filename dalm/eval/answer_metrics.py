@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from dalm.ingest.words import CJK
+from dalm.rag.citations import cited
 from dalm.records import Hit
 
 PUNCTUATION = str.maketrans("", "", string.punctuation)  # ASCII only, as in the official script
@@ -44,8 +45,6 @@ ABSTENTION = re.compile(
 """Phrases with which models decline to answer; English."""
 LONGEST_ABSTENTION = 40
 """Maximum number of words of an abstention: a longer answer has some content."""
-_MARK = re.compile(r"\s*[\[［【]\s*(\d+(?:\s*[,;，；、]\s*\d+)*)\s*[\]］】]")
-"""A citation such as ` [1, 3]` or `【1】`."""
 
 
 def normalise_answer(text: str) -> str:
@@ -170,16 +169,6 @@ def _common(mine: Sequence[str], gold: Sequence[str]) -> int:
 
 
 # Citations
-
-
-def cited(answer: str) -> set[int]:
-    """Return the numbers in an answer's brackets, as in `[1]` or `[1, 3]`."""
-    return {int(number) for mark in _MARK.findall(answer) for number in re.findall(r"\d+", mark)}
-
-
-def without_citations(answer: str) -> str:
-    """Return an answer without its citations and the white space before them."""
-    return _MARK.sub("", answer).strip()
 
 
 def citation_precision(answer: str, read: Sequence[Hit], gold: Sequence[str]) -> float | None:

@@ -3,16 +3,13 @@
 import logging
 from dataclasses import replace
 
-from dalm import distributed, prompts
+from dalm import distributed
 from dalm.config import EvalRag, EvalRetriever
-from dalm.config.options import spelled
-from dalm.errors import UserError
 from dalm.eval.evaluation_output import EvaluationOutput
-from dalm.models import generator_checks
-from dalm.models.generator import load_generator
-from dalm.models.loading import check_model_is_there, placement_of, tell
+from dalm.models.loading import check_model_is_there, placement_of
 from dalm.models.retriever import Retriever, retriever_from_config
-from dalm.rag.pipeline import LocalReader, Reader, ServedGenerator, served_model_of
+from dalm.rag.pipeline import LocalReader, Reader, ServedGenerator
+from dalm.rag.readers import check_generator, load_reader, served_reader
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +34,7 @@ class EvaluatedModels:
         """
         names = {"retriever": [self.config.retriever_name_or_path, self.config.baseline]}
         if self.answers is not None:
-            _check_generator(self.answers)
+            check_generator(self.answers, "--evaluate-generator")
             generators = [self.answers.generator_name_or_path, self.answers.baseline_generator]
             names["generator"] = generators
         for role, models in names.items():
@@ -65,10 +62,15 @@ class EvaluatedModels:
             logger.info("only the retriever is evaluated; --evaluate-generator adds the answers")
             return None
         if config.generator_url is not None:
-            return _served_reader(config, self.output)
+            return self._served(config)
         assert config.generator_name_or_path is not None
         adapter, length = config.generator_peft_model_path, config.generator_max_len
-        return _load_reader(config, config.generator_name_or_path, adapter, length)
+        return load_reader(config, config.generator_name_or_path, adapter, length)
+
+    def _served(self, config: EvalRag) -> ServedGenerator:
+        logger.info("NLL        not measured: a server gives no log-probabilities of a reference")
+        journal = self.output.journal(f"generator{distributed.rank() or ''}.jsonl")
+        return served_reader(config, journal, self.output.resume)
 
     def baseline_reader(self, tuned: Reader) -> Reader:
         """Load the baseline's generator; its maximum length is that of the tuned one."""
@@ -78,7 +80,7 @@ class EvaluatedModels:
         length = config.generator_max_len
         if isinstance(tuned, LocalReader):
             length = tuned.generator.max_length
-        return _load_reader(config, config.baseline_generator, None, length)
+        return load_reader(config, config.baseline_generator, None, length)
 
     @property
     def names(self) -> tuple[str, str]:
@@ -95,58 +97,3 @@ class EvaluatedModels:
             f"{tuned} + {answers.generator_peft_model_path or generator}",
             f"{baseline} + {answers.baseline_generator or generator}",
         )
-
-
-def _check_generator(config: EvalRag) -> None:
-    """Refuse no generator and two generators, and a prompt file that isn't one."""
-    local, served = config.generator_name_or_path, config.generator_url
-    if local is None and served is None:
-        raise UserError(
-            "--evaluate-generator needs a generator: --generator-name-or-path, or --generator-url"
-        )
-    if local is not None and served is not None:
-        raise UserError(
-            "--generator-name-or-path and --generator-url are two generators; leave one of them out"
-        )
-    if served is not None:
-        served_model_of(config, config.max_new_tokens)
-        for option in ("generator_peft_model_path", "generator_max_len"):
-            if getattr(config, option) is not None:
-                raise UserError(
-                    f"{spelled(option)} has no effect with --generator-url; leave it out"
-                )
-    if config.prompt is not None:
-        prompts.read_prompt(config.prompt)
-
-
-def _load_reader(
-    config: EvalRag, name: str, adapter: str | None, max_length: int | None
-) -> LocalReader:
-    """Load a generator with its own prompt and length unless the config has others."""
-    placement = replace(placement_of(config), frozen=True)
-    generator = load_generator(
-        name, placement, adapter=adapter, max_length=max_length, prompt=config.prompt
-    )
-    tell("generator", adapter or name, generator_checks.description(generator))
-    if config.citations:
-        generator.ask_for_citations()
-    passages = config.reader_passages or generator.reader_passages
-    return LocalReader(generator, passages, config.max_new_tokens)
-
-
-def _served_reader(config: EvalRag, output: EvaluationOutput) -> ServedGenerator:
-    """Return the generator on a server; its replies are kept where `output` says.
-
-    The prompt is `--prompt`'s, or the default one: a server doesn't say what its model was trained
-    with.
-    """
-    template = prompts.read_prompt(config.prompt) if config.prompt else prompts.DEFAULT
-    template = template.for_citations() if config.citations else template
-    logger.info("NLL        not measured: a server gives no log-probabilities of a reference")
-    return ServedGenerator(
-        served_model_of(config, config.max_new_tokens, output.resume),
-        template.user_message,
-        output.journal(f"generator{distributed.rank() or ''}.jsonl"),
-        reader_passages=config.reader_passages or 1,
-        cites=config.citations,
-    )

@@ -21,10 +21,10 @@ from typing import Any, TypeVar
 
 from dalm import artifacts, file_reading, stop_signals
 from dalm.errors import UserError
-from dalm.eval.answer_metrics import without_citations
 from dalm.eval.metrics import Column
 from dalm.eval.retrieval_metrics import cutoff, in_rank_order, measure_retrieval, parse_measure
 from dalm.io.trec import Qrels, read_qrels, read_run, write_qrels, write_run
+from dalm.rag.citations import without_citations
 from dalm.records import Hit, JudgedQuery, Passage
 
 logger = logging.getLogger(__name__)

@@ -4,6 +4,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -13,8 +14,8 @@ from dalm.config import Passages
 from dalm.display import visible
 from dalm.errors import UserError
 from dalm.file_reading import user_path
-from dalm.ingest.ingestion import BatchResult
-from dalm.ingest.loaders.loader import Skipped
+from dalm.ingest.ingestion import BatchResult, ingest
+from dalm.ingest.loaders.loader import File, Skipped
 from dalm.ingest.near_duplicates import NearDuplicateFilter, signatures
 from dalm.records import Passage
 
@@ -205,6 +206,27 @@ class PassageWriter:
             self.counts.missing -= 1
             return False
         return True
+
+
+def write_passages(
+    writer: PassageWriter, files: Sequence[File], settings: Passages
+) -> list[Skipped]:
+    """Split files into passages and write them; return what could not be read.
+
+    Raises:
+        UserError: as `ingest`.
+    """
+    skipped: list[Skipped] = []
+    total = sum(file.size for file in files)
+    with (
+        progress.Bar(total, "passages", "B") as bar,
+        closing(ingest(files, settings)) as batches,  # it ends its worker processes
+    ):
+        for batch in batches:
+            writer.add(batch)
+            skipped += batch.skipped
+            bar.update(batch.size)
+    return skipped
 
 
 # What could not be read

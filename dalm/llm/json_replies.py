@@ -14,6 +14,7 @@ MOST_TRIES = 2_000  # braces at which an object may begin
 LONGEST_REPAIR = 4_000  # characters of a malformed object: the time grows with their square
 
 _THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?(</\1>|\Z)", re.DOTALL)
+_OPENINGS = ("<think>", "<thinking>", "<reasoning>")
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
 
 Object = dict[str, Any]
@@ -22,6 +23,13 @@ Object = dict[str, Any]
 def without_thoughts(text: str) -> str:
     """Return a reply without the model's reasoning before it."""
     return _THOUGHT.sub("", text[:MOST_CHARACTERS])
+
+
+def thinking(text: str) -> bool:
+    """Return whether a reply, as far as it is there, is still the model's reasoning."""
+    begun = text.lstrip()
+    opening = next((mark for mark in _OPENINGS if mark.startswith(begun[: len(mark)])), None)
+    return opening is not None and f"</{opening[1:]}" not in begun
 
 
 def objects(text: str, wanted: Callable[[Object], bool]) -> Iterator[Object]:

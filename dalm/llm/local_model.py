@@ -118,31 +118,37 @@ class LocalModel:
         row = self.tokenise(messages)
         if len(row) > self._room():
             raise ModelError("the prompt leaves no room for an answer")
-        streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
-        abandoned, errors = Event(), list[BaseException]()
-
-        def work() -> None:
-            try:
-                stop = StoppingCriteriaList([_Abandoned(abandoned)])
-                self.generator.generate_tokens(
-                    [row], self.max_new_tokens, streamer=streamer, stopping_criteria=stop
-                )
-            except BaseException as error:  # raised where the pieces are read
-                errors.append(error)
-                streamer.end()
-
-        thread = Thread(target=work, daemon=True)
-        thread.start()
-        try:
-            yield from (piece for piece in streamer if piece)
-        finally:
-            abandoned.set()
-            thread.join()
-        if errors:
-            raise errors[0]
+        yield from stream_tokens(self.generator, row, self.max_new_tokens)
 
     def _room(self) -> int:
         return (self.max_length or 2**62) - self.max_new_tokens
+
+
+def stream_tokens(generator: Generator, row: Sequence[int], most: int) -> Iterator[str]:
+    """Yield what a generator continues a row with, in whole words, as they are generated.
+
+    `most` is the number of new tokens at most. Closing the iterator stops the generator.
+    """
+    streamer = TextIteratorStreamer(generator.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    abandoned, errors = Event(), list[BaseException]()
+
+    def work() -> None:
+        try:
+            stop = StoppingCriteriaList([_Abandoned(abandoned)])
+            generator.generate_tokens([row], most, streamer=streamer, stopping_criteria=stop)
+        except BaseException as error:  # raised where the pieces are read
+            errors.append(error)
+            streamer.end()
+
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield from (piece for piece in streamer if piece)
+    finally:
+        abandoned.set()
+        thread.join()
+    if errors:
+        raise errors[0]
 
 
 class _Abandoned(StoppingCriteria):

@@ -4,7 +4,7 @@ The generator is loaded here or on a server. Evaluation, `ask` and `serve` take 
 the prompts that training used.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +14,8 @@ import numpy as np
 from dalm.config.evaluation import ServedGeneratorOptions
 from dalm.errors import UserError
 from dalm.llm.chat_completions import ServerOptions
-from dalm.llm.json_replies import without_thoughts
+from dalm.llm.json_replies import thinking, without_thoughts
+from dalm.llm.local_model import stream_tokens
 from dalm.llm.openai_client import OpenAIClient, greedy
 from dalm.llm.response_cache import Journal, cache_key, cached_replies
 from dalm.models.generator import Generator
@@ -46,6 +47,12 @@ class Reader(Protocol):
     def answer(self, queries: Sequence[str], hits: Sequence[Sequence[Hit]], /) -> list[Answer]:
         """Answer each question from its best hits; without passages if it has none."""
 
+    def stream(self, query: str, hits: Sequence[Hit], /) -> Iterator[str]:
+        """Yield the answer to a question from these hits, in pieces as they are generated."""
+
+    def whole(self, query: str, hits: Sequence[Hit], /) -> Sequence[Hit]:
+        """Return the best hits whose passages fit into a prompt as a whole, at least one."""
+
 
 @dataclass(frozen=True)
 class LocalReader:
@@ -70,6 +77,42 @@ class LocalReader:
             max_new_tokens=self.max_new_tokens,
         )
 
+    def stream(self, query: str, hits: Sequence[Hit], /) -> Iterator[str]:
+        """Yield the answer to a question from these hits, in pieces as they are generated.
+
+        Raises:
+            UserError: the question leaves no room for an answer.
+        """
+        room = self.generator.max_length - self.max_new_tokens
+        (prompt,) = prompts_of(self.generator, [query], [hits], room)
+        if prompt is None:
+            raise _no_room(query, room)
+        return stream_tokens(self.generator, prompt.tokens, self.max_new_tokens)
+
+    def whole(self, query: str, hits: Sequence[Hit], /) -> Sequence[Hit]:
+        """Return the best hits whose passages fit into a prompt as a whole, at least one."""
+        room = self.generator.max_length - self.max_new_tokens
+        tokens = [len(row) for row in self.generator.tokenise_passages(_texts(self, hits))]
+        room -= len(self.generator.tokenise_queries([query])[0])
+        fitting = [
+            count
+            for count in range(1, min(len(hits), self.reader_passages) + 1)
+            if sum(tokens[:count]) + self.generator.frame.overhead(count) <= room
+        ]
+        return hits[: max(fitting, default=1)]
+
+
+def _texts(reader: LocalReader, hits: Sequence[Hit]) -> list[str]:
+    (texts,) = passage_texts(reader.generator, [hits])
+    return texts
+
+
+def _no_room(query: str, room: int) -> UserError:
+    return UserError(
+        f'the question "{query[:60]}" leaves no room for an answer: its prompt without any passage '
+        f"is longer than {room} tokens; raise --generator-max-len or lower --max-new-tokens"
+    )
+
 
 def answer(
     generator: Generator,
@@ -92,11 +135,7 @@ def answer(
     prompts = []
     for query, prompt in zip(queries, prompts_of(generator, queries, read, room), strict=True):
         if prompt is None:
-            raise UserError(
-                f'the question "{query[:60]}" leaves no room for an answer: its prompt without any '
-                f"passage is longer than {room} tokens; raise --generator-max-len or lower "
-                "--max-new-tokens"
-            )
+            raise _no_room(query, room)
         prompts.append(prompt)
     texts = generator.generate(prompts, max_new_tokens)
     return [Answer(*answered) for answered in zip(queries, texts, read, strict=True)]
@@ -178,8 +217,8 @@ class ServedGenerator:
 
     model: OpenAIClient
     user_message: UserMessage
-    journal: Path
-    """Keeps every reply, so that no prompt is sent twice."""
+    journal: Path | None
+    """Keeps every reply of `answer`, so that no prompt is sent twice."""
     reader_passages: int = 1
     cites: bool = False
 
@@ -194,6 +233,7 @@ class ServedGenerator:
         if not requests:
             return []
         resume = self.model.endpoint.resume
+        assert self.journal is not None
         with Journal(self.journal) as journal:
             replies = cached_replies(self.model, requests, journal, resume, "answers")
         texts = {request.key: without_thoughts(reply.text).strip() for request, reply in replies}
@@ -205,11 +245,30 @@ class ServedGenerator:
         answers = [texts[request.key] for request in requests]
         return [Answer(*answered) for answered in zip(queries, answers, read, strict=True)]
 
+    def stream(self, query: str, hits: Sequence[Hit], /) -> Iterator[str]:
+        """Yield the answer to a question from these hits, in pieces as they arrive."""
+        return _after_thoughts(self.model.stream(self._request(query, hits).messages))
+
+    def whole(self, query: str, hits: Sequence[Hit], /) -> Sequence[Hit]:  # noqa: ARG002
+        """Return the best hits: the server knows what fits."""
+        return hits[: self.reader_passages]
+
     def _request(self, query: str, hits: Sequence[Hit]) -> AnswerRequest:
         texts = [hit.passage.text for hit in hits]
         prompt = self.user_message(query, numbered(texts) if self.cites else texts)
         key = cache_key(prompt, self.model.identity, dict(self.model.parameters))
         return AnswerRequest(key, query, prompt)
+
+
+def _after_thoughts(pieces: Iterator[str]) -> Iterator[str]:
+    """Leave out the model's reasoning before its reply."""
+    held = ""
+    for piece in pieces:
+        held += piece
+        if not thinking(held):
+            break
+    yield without_thoughts(held).lstrip()
+    yield from pieces
 
 
 def served_model_of(

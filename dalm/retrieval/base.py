@@ -16,6 +16,8 @@ from torch import Tensor
 from dalm.errors import UserError
 from dalm.plugins import entry_points_of, load_entry_point
 from dalm.records import Hit, Passage, distinct_by_id
+from dalm.retrieval.conditions import Condition
+from dalm.retrieval.where import Columns
 
 
 class Encoder(Protocol):
@@ -31,29 +33,40 @@ class Encoder(Protocol):
 
 
 class VectorStore(Protocol):
-    """Hold passages with their vectors and search them by inner product.
+    """Hold passages with their vectors and words, and search them."""
 
-    Only what every kind does today. The in-memory kinds, `exact` and `hnsw`, neither delete, nor
-    filter by a condition, nor search text.
-    """
+    columns: Columns
+    """What a condition may name, with types."""
 
     def add(self, passages: Sequence[Passage], vectors: Float[Tensor, "n dim"], /) -> None:
-        """Add passages with their vectors, behind those that are there.
+        """Add passages with their vectors; one whose id is there takes that one's place.
 
         Raises ValueError if there are more or fewer vectors, or their dimension is another.
         """
         ...
 
-    def search(self, vectors: Float[Tensor, "B dim"], k: int, /) -> list[list[Hit]]:
-        """Return the min(k, N) best passages for each vector of a query, best first.
+    def delete(self, ids: Sequence[str], /) -> int:
+        """Delete passages by their ids, for every search at once; return how many were there."""
+        ...
 
-        Equal scores are in the order in which the passages were added. Raises UserError if the
+    def search(
+        self, vectors: Float[Tensor, "B dim"], k: int, where: Condition | None = None, /
+    ) -> list[list[Hit]]:
+        """Return at most k passages for each vector of a query, best inner product first.
+
+        `where`: only among the passages that fulfil the condition. Raises UserError if the
         dimension is another than the passages', ValueError for k < 1 and for a score that is NaN.
         """
         ...
 
-    def count(self) -> int:
-        """Return the number of passages."""
+    def text_search(
+        self, queries: Sequence[str], k: int, where: Condition | None = None, /
+    ) -> list[list[Hit]]:
+        """Return at most k passages that share words with each query, best BM25 score first."""
+        ...
+
+    def count(self, where: Condition | None = None, /) -> int:
+        """Return the number of passages, of those that fulfil a condition if it is given."""
         ...
 
 

@@ -102,24 +102,25 @@ class CachedEncoder:
         return encode_passages_cached(self.retriever, texts, self.folder)
 
 
-def fingerprint(retriever: Retriever) -> str:
+def fingerprint(retriever: Retriever, *, with_precision: bool = True) -> str:
     """Return a hash of everything that a passage's vector depends on except its text.
 
     That is the bytes of the weights, architecture, adapters with their scaling, pooling, tokenizer,
-    prompt, length and precision. For a retriever whose adapters are for queries only it is that of
-    its base, which embeds the passages.
+    prompt, length and, unless told otherwise, precision. For a retriever whose adapters are for
+    queries only it is that of its base, which embeds the passages.
     """
     hashed = hashlib.blake2b(digest_size=KEY_BYTES)
-    for part in _configuration(retriever):
+    for part in _configuration(retriever, with_precision):
         hashed.update(json.dumps(part, sort_keys=True, default=str).encode())
     hash_weights(hashed, _weights(retriever))
     return hashed.hexdigest()
 
 
-def _configuration(retriever: Retriever) -> Iterator[Any]:
+def _configuration(retriever: Retriever, with_precision: bool) -> Iterator[Any]:
     side = retriever.sides["passage"]
     placement = retriever.placement
-    yield [FORMAT, side.prompt, side.max_len, placement.precision, placement.four_bit]
+    precision = [placement.precision, placement.four_bit] if with_precision else []
+    yield [FORMAT, side.prompt, side.max_len, *precision]
     for module in retriever.model.modules():
         if isinstance(module, Module):
             yield [type(module).__name__, module.get_config_dict()]

@@ -16,7 +16,11 @@ from torch import Tensor
 from dalm import artifacts, file_reading
 from dalm.errors import UserError
 from dalm.records import Hit, Passage
+from dalm.retrieval.bm25 import BM25
+from dalm.retrieval.conditions import Condition
+from dalm.retrieval.stored_values import column_types, values_of
 from dalm.retrieval.topk import top_k
+from dalm.retrieval.where import FIELDS, Columns
 
 FORMAT = 1
 DESCRIPTION, PASSAGES = "index.json", "passages.jsonl"
@@ -39,13 +43,28 @@ class ExactIndex:
     ) -> None:
         self.passages: list[Passage] = []
         self.vectors: Float[Tensor, "N dim"] = torch.empty(0, 0)
-        self._rows: dict[str, int] | None = None  # by id, when it is first needed
+        self._forget_rows()
         if vectors is not None:
             self.add(passages, vectors)
 
-    def count(self) -> int:
-        """Return the number of passages."""
-        return len(self.passages)
+    def _forget_rows(self) -> None:
+        """Drop what is made of the passages when it is first needed."""
+        self._rows: dict[str, int] | None = None  # by id
+        self._words: BM25 | None = None
+
+    @property
+    def columns(self) -> Columns:
+        """What a condition may name, with types."""
+        return {**FIELDS, **column_types(self.passages)}
+
+    def count(self, where: Condition | None = None) -> int:
+        """Return the number of passages, of those that fulfil a condition if it is given."""
+        return len(self.passages) if where is None else len(self._fulfilling(where))
+
+    def _fulfilling(self, where: Condition) -> list[int]:
+        columns = self.columns
+        values = (values_of(passage, columns) for passage in self.passages)
+        return [row for row, each in enumerate(values) if where.holds(each)]
 
     @property
     def dim(self) -> int:
@@ -61,17 +80,36 @@ class ExactIndex:
             raise ValueError(f"{len(passages)} passages, but vectors {tuple(vectors.shape)}")
         if self.passages and vectors.shape[1] != self.dim:
             raise ValueError(f"vectors of {vectors.shape[1]} dimensions in an index of {self.dim}")
+        if self.passages:
+            self.delete([passage.id for passage in passages])
         new = vectors.detach()
         self.vectors = torch.cat([self.vectors, new.to(self.vectors)]) if self.passages else new
         self.passages.extend(passages)
-        self._rows = None
+        self._forget_rows()
 
-    def search(self, vectors: Float[Tensor, "B dim"], k: int) -> list[list[Hit]]:
+    def delete(self, ids: Sequence[str]) -> int:
+        """Delete passages by their ids; return how many were there."""
+        rows = self._rows_by_id()
+        gone = {rows[each] for each in ids if each in rows}
+        if gone:
+            kept = [row for row in range(len(self.passages)) if row not in gone]
+            self.passages = [self.passages[row] for row in kept]
+            self.vectors = self.vectors[kept]
+            self._forget_rows()
+        return len(gone)
+
+    def search(
+        self, vectors: Float[Tensor, "B dim"], k: int, where: Condition | None = None
+    ) -> list[list[Hit]]:
         """Return the min(k, N) best passages for each vector of a query, best first.
 
         Equal scores are in the order in which the passages were added. Raises UserError if the
         dimension is another than the passages', ValueError for k < 1 and for a score that is NaN.
         """
+        if where is not None:
+            chosen = self._fulfilling(where)
+            some = ExactIndex([self.passages[row] for row in chosen], self.vectors[chosen])
+            return some.search(vectors, k)
         scores, rows = self.search_rows(vectors, k)
         return [
             [Hit(self.passages[row], score) for score, row in zip(*line, strict=True)]
@@ -98,6 +136,18 @@ class ExactIndex:
             raise ValueError("a score is NaN: the vector of a query or of a passage holds NaN")
         return scores, rows
 
+    def text_search(
+        self, queries: Sequence[str], k: int, where: Condition | None = None
+    ) -> list[list[Hit]]:
+        """Return at most k passages that share words with each query, best BM25 score first."""
+        if self._words is None:
+            self._words = BM25(self.passages)
+        if where is None:
+            return self._words.search(queries, k)
+        fulfil = {self.passages[row].id for row in self._fulfilling(where)}
+        found = self._words.search(queries, max(k, self.count()))
+        return [[hit for hit in hits if hit.passage.id in fulfil][:k] for hits in found]
+
     def _search_rows(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return top_k(queries, self.vectors, k)
 
@@ -106,10 +156,13 @@ class ExactIndex:
 
     def vectors_of(self, ids: Sequence[str]) -> Float[Tensor, "n dim"]:
         """Return the vectors of passages by their ids. Raises KeyError for an unknown id."""
+        rows = self._rows_by_id()
+        return self.vectors[[rows[each] for each in ids]]
+
+    def _rows_by_id(self) -> dict[str, int]:
         if self._rows is None:
             self._rows = {passage.id: row for row, passage in enumerate(self.passages)}
-        rows = self._rows
-        return self.vectors[[rows[each] for each in ids]]
+        return self._rows
 
 
 # An index in a folder

@@ -44,8 +44,19 @@ class HnswIndex(ExactIndex):
 
     def add(self, passages: Sequence[Passage], vectors: Float[Tensor, "n dim"]) -> None:
         """Add passages with their vectors, and insert the vectors into the graph."""
-        first = self.count()
+        before = self.count()
         super().add(passages, vectors)
+        first = before if self.count() == before + len(passages) else 0  # else some were replaced
+        self._insert(first)
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Delete passages by their ids, and build the graph of the others; return how many."""
+        deleted = super().delete(ids)
+        if deleted:
+            self._insert(0)
+        return deleted
+
+    def _insert(self, first: int) -> None:
         if first == 0:
             self.graph = _empty_graph(self.dim)
         threads = 1 if self.count() <= SINGLE_THREADED else 0  # 0: as many as there are cores

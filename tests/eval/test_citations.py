@@ -1,13 +1,9 @@
 import pytest
 
-from dalm.eval.answer_metrics import (
-    citation_precision,
-    citation_recall,
-    cited,
-    without_citations,
-)
+from dalm.eval.answer_metrics import citation_precision, citation_recall
 from dalm.eval.answers import score_answers
 from dalm.eval.metrics import metrics_that_need
+from dalm.rag.citations import cited, drop_unknown, without_citations
 from dalm.records import Hit, JudgedQuery, Passage
 
 READ = [Hit(Passage(name, f"text {name}"), 1.0) for name in "abc"]
@@ -61,3 +57,16 @@ def test_a_value_per_query():
         "citation precision": [1 / 2, None],
         "citation recall": [1 / 2, None],
     }
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept", "dropped"),
+    [
+        ("in Ulm [1].", "in Ulm [1].", 0),
+        ("in Ulm [4], in Bern [2]", "in Ulm, in Bern [2]", 1),
+        ("in Ulm [1, 9; 2; 0]", "in Ulm [1, 2]", 2),
+        ("in Ulm", "in Ulm", 0),
+    ],
+)
+def test_a_number_that_no_passage_has_is_dropped(answer, kept, dropped):
+    assert drop_unknown(answer, 3) == (kept, dropped)

@@ -1,32 +1,64 @@
 """What every kind of vector store has to do, whichever it is."""
 
+from collections.abc import Callable, Sequence
+from itertools import count
+from pathlib import Path
+
 import pytest
 import torch
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from dalm.errors import UserError
 from dalm.records import Hit, Passage
-from dalm.retrieval.base import STORES, StoreKind, VectorStore, build_store
+from dalm.retrieval.base import STORES, StoreKind, VectorStore
+from dalm.retrieval.bm25 import BM25
+from dalm.retrieval.stores.lance import LanceStore
+from dalm.retrieval.where import parse_condition
 
 
-@pytest.fixture(params=list(STORES))
-def kind(request: pytest.FixtureRequest) -> StoreKind:
+@pytest.fixture(params=[*STORES, "lance"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], VectorStore]:
+    """Return a function that makes an empty store; that on disk for vectors of `DIM` dimensions."""
+    if request.param == "lance":
+        numbers = count()
+        return lambda: LanceStore(tmp_path / str(next(numbers)), DIM, EXTRA)
     found = STORES[request.param]
     if found.needs:
         pytest.importorskip(found.needs)
-    return found
+    return found.make
 
 
 @pytest.fixture
-def store(kind: StoreKind) -> VectorStore:
-    return build_store(kind.name, PASSAGES, VECTORS)
+def store(make: Callable[[], VectorStore]) -> VectorStore:
+    return filled(make, PASSAGES, VECTORS)
 
 
-PASSAGES = [Passage(str(place), f"text {place}") for place in range(200)]
+def filled(
+    make: Callable[[], VectorStore], passages: Sequence[Passage], vectors: Tensor
+) -> VectorStore:
+    store = make()
+    store.add(passages, vectors)
+    return store
+
+
+DIM = 16
+EXTRA = {"kind": str, "size": int}
+PASSAGES = [
+    Passage(
+        f"{place:03}",
+        f"text {place} about word{place % 7}",
+        source=f"file{place % 3}.pdf",
+        page=place if place % 5 else None,
+        extra={"kind": "even" if place % 2 == 0 else "odd", "size": place * 10},
+    )
+    for place in range(200)
+]
 VECTORS = normalize(torch.randn(200, 16, generator=torch.Generator().manual_seed(0)))
 QUERIES = normalize(torch.randn(20, 16, generator=torch.Generator().manual_seed(1)))
 
 
+@pytest.mark.parametrize("kind", STORES.values(), ids=list(STORES))
 def test_a_kind_has_a_name_and_a_label(kind: StoreKind) -> None:
     assert kind.name in STORES
     assert kind.label
@@ -40,13 +72,13 @@ def test_the_best_are_found_best_first(store: VectorStore) -> None:
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
         assert all(isinstance(hit, Hit) and isinstance(hit.score, float) for hit in hits)
         found = {hit.passage.id: hit.score for hit in hits}
-        right += len(found.keys() & {str(row) for row in rows.tolist()})
+        right += len(found.keys() & {f"{row:03}" for row in rows.tolist()})
         assert found[hits[0].passage.id] == pytest.approx(scores[0].item(), abs=0.05)
     assert right >= 0.97 * 200
 
 
-def test_passages_are_added_behind_those_that_are_there(kind: StoreKind) -> None:
-    store = kind.make()
+def test_passages_are_added_behind_those_that_are_there(make) -> None:
+    store = make()
     assert store.count() == 0
     store.add(PASSAGES[:150], VECTORS[:150])
     store.add(PASSAGES[150:], VECTORS[150:])
@@ -57,10 +89,10 @@ def test_passages_are_added_behind_those_that_are_there(kind: StoreKind) -> None
         assert hit.score == pytest.approx(1)
 
 
-def test_equal_scores_are_in_the_order_in_which_passages_were_added(kind: StoreKind) -> None:
-    store = build_store(kind.name, PASSAGES[:6], torch.eye(2).repeat(3, 1))
-    [hits] = store.search(torch.tensor([[1.0, 0.0]]), 3)
-    assert [hit.passage.id for hit in hits] == ["0", "2", "4"]
+def test_equal_scores_are_in_the_order_in_which_passages_were_added(make) -> None:
+    store = filled(make, PASSAGES[:6], torch.eye(2, DIM).repeat(3, 1))
+    [hits] = store.search(torch.eye(1, DIM), 3)
+    assert [hit.passage.id for hit in hits] == ["000", "002", "004"]
 
 
 def test_no_more_than_there_are_and_no_query(store: VectorStore) -> None:
@@ -83,3 +115,83 @@ def test_what_cannot_be_added_or_searched_is_refused(store: VectorStore) -> None
 def test_a_vector_that_is_not_a_number_is_reported(store: VectorStore) -> None:
     with pytest.raises(ValueError, match="NaN"):
         store.search(torch.full((1, 16), float("nan")), 3)
+
+
+# Changes
+
+
+def test_a_passage_with_a_known_id_takes_the_place_of_the_old_one(store: VectorStore) -> None:
+    changed = Passage("003", "quite another text", source="new.pdf")
+    store.add([changed], -VECTORS[3:4])
+    assert store.count() == 200
+    [[hit]] = store.search(-VECTORS[3:4], 1)
+    assert (hit.passage.text, hit.passage.source) == (changed.text, "new.pdf")
+    assert hit.score == pytest.approx(1)
+    [[hit]] = store.text_search(["quite"], 3)
+    assert hit.passage.id == "003"
+
+
+def test_what_is_deleted_is_found_by_no_search(store: VectorStore) -> None:
+    gone = [f"{place:03}" for place in range(0, 200, 2)]
+    assert store.delete([*gone, "not there"]) == 100
+    assert store.count() == 100
+    for found in (store.search(QUERIES, 200), store.text_search(["text word1 about"] * 2, 200)):
+        assert {len(hits) for hits in found} == {100}
+        assert not {hit.passage.id for hits in found for hit in hits} & set(gone)
+    assert store.delete(gone) == 0
+    store.add(PASSAGES[:1], VECTORS[:1])
+    [[hit]] = store.search(VECTORS[:1], 1)
+    assert hit.passage.id == "000"
+
+
+# Words and conditions
+
+
+def test_words_are_ranked_as_by_bm25(store: VectorStore) -> None:
+    queries = ["word3", "text 17", "nothing of it: xyz", ""]
+    for found, expected in zip(
+        store.text_search(queries, 10), BM25(PASSAGES).search(queries, 200), strict=True
+    ):
+        assert len(found) == min(10, len(expected))
+        scores = {hit.passage.id: hit.score for hit in expected}
+        for hit, best in zip(found, expected, strict=False):
+            assert scores[hit.passage.id] == pytest.approx(best.score)  # equal scores: any of them
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "source = 'file1.pdf'",
+        "page > 150 and kind = 'odd'",
+        "not (page > 150)",
+        "page is null or size in (10, 30)",
+        "text like 'text 1% about word_' and source != 'file0.pdf'",
+        "size >= 1e3 and id < '150'",
+    ],
+)
+def test_conditions_hold_for_what_is_found(store: VectorStore, condition: str) -> None:
+    where = parse_condition(condition, store.columns)
+    right = {p.id for p in PASSAGES if where.holds({**values(p)})}
+    assert 0 < len(right) < 200
+    assert store.count(where) == len(right)
+    [hits] = store.search(QUERIES[:1], 200, where)
+    assert {hit.passage.id for hit in hits} == right
+    best = max(right, key=lambda each: (QUERIES[0] @ VECTORS[int(each)]).item())
+    assert hits[0].passage.id == best
+    [hits] = store.text_search(["about"], 200, where)
+    assert {hit.passage.id for hit in hits} == right
+
+
+def values(passage: Passage) -> dict[str, object]:
+    return {
+        "id": passage.id,
+        "text": passage.text,
+        "source": passage.source,
+        "page": passage.page,
+        **passage.extra,
+    }
+
+
+def test_a_hit_has_everything_that_was_stored(store: VectorStore) -> None:
+    [[hit]] = store.search(VECTORS[7:8], 1)
+    assert hit.passage.to_dict() == PASSAGES[7].to_dict()

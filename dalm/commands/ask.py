@@ -1,0 +1,108 @@
+"""Ask an index questions."""
+
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from dalm.config import Ask
+
+if TYPE_CHECKING:
+    from dalm.rag.conversation import Conversation, Turn
+
+
+def ask(
+    index_dir: str,
+    question: str | None = None,
+    *,
+    settings: Annotated[Ask, Parameter(name="*")] = Ask(),  # noqa: B008
+) -> None:
+    """Answer a question from the passages of an index, and say which they are.
+
+    Without a question, questions are read line by line: a conversation, in which a follow-up
+    question may refer to earlier ones. An empty line ends it.
+
+    Parameters
+    ----------
+    index_dir
+        Folder of the index, as `dalm index` writes it.
+    question
+        The question.
+    """
+    from dalm.config import check
+    from dalm.errors import UserError
+    from dalm.models.loading import check_model_is_there, placement_of
+    from dalm.rag.conversation import Conversation
+    from dalm.rag.readers import check_generator, load_reader, rewriter_of, served_reader
+    from dalm.retrieval.hybrid import searcher_of
+    from dalm.retrieval.index_folder import IndexFolder
+
+    check(settings)
+    check_generator(settings, "dalm ask")
+    if question is not None and not question.strip():
+        raise UserError("the question is empty; leave it out for a conversation")
+    generation = IndexFolder(index_dir).current()
+    name, adapter = settings.generator_name_or_path, settings.generator_peft_model_path
+    if name is not None:
+        check_model_is_there(name, "generator")
+    searcher = searcher_of(generation, placement_of(settings), settings.search, settings.where)
+    if name is None:
+        served = served_reader(settings)
+        conversation = Conversation(searcher, served, served.model)
+    else:
+        reader = load_reader(settings, name, adapter, settings.generator_max_len)
+        conversation = Conversation(searcher, reader, rewriter_of(reader, name))
+    if question is not None:
+        _answer(conversation, question, settings)
+        return
+    while line := _read_line():
+        _answer(conversation, line, settings)
+
+
+def _read_line() -> str:
+    try:
+        return input("> ").strip()
+    except EOFError:
+        return ""
+
+
+def _answer(conversation: "Conversation", question: str, settings: Ask) -> None:
+    """Print an answer as it is generated, and the passages read."""
+    from dalm import display
+
+    turn, pieces = conversation.ask(question)
+    if settings.as_json:
+        for _ in pieces:
+            pass
+        display.show_json(_as_json(turn))
+        return
+    if settings.verbose and turn.searched != question:
+        display.show(f"searched: {turn.searched}")
+    for piece in pieces:
+        display.show_piece(piece)
+    display.show("\n")
+    for number, hit in enumerate(turn.hits, start=1):
+        mark = "" if not conversation.reader.cites or number in turn.cited else " (not cited)"
+        place = " · ".join(filter(None, [hit.passage.place, *hit.passage.headings]))
+        display.show(f"[{number}] {place or hit.passage.id}{mark}")
+    if not turn.hits:
+        display.show("no passage was found, so that there is no answer")
+    if turn.omitted:
+        display.show(f"{turn.omitted} more passages don't fit into the prompt")
+    if turn.dropped:
+        display.show(f"{turn.dropped} citations name no passage")
+
+
+def _as_json(turn: "Turn") -> dict[str, object]:
+    passages = [
+        {"number": number, "score": hit.score, "scores": dict(hit.scores), **hit.passage.to_dict()}
+        for number, hit in enumerate(turn.hits, start=1)
+    ]
+    return {
+        "question": turn.question,
+        "searched": turn.searched,
+        "answer": turn.answer,
+        "cited": turn.cited,
+        "dropped_citations": turn.dropped,
+        "omitted_passages": turn.omitted,
+        "passages": passages,
+    }

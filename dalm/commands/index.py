@@ -1,0 +1,62 @@
+"""Build an index of passages, or bring it up to date."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from dalm.config import Index
+
+
+def index(
+    source: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
+    *,
+    settings: Annotated[Index, Parameter(name="*")],
+) -> None:
+    """Build an index of passages that `dalm search` and `dalm ask` use, or bring it up to date.
+
+    A second run adds what is new, replaces what has changed, and encodes nothing twice; a killed
+    one goes on where it was.
+
+    Parameters
+    ----------
+    source
+        Tables of passages (csv, tsv, jsonl, parquet), or folders and files of documents, which are
+        split as `dalm passages` does.
+    """
+    import logging
+    from dataclasses import replace
+
+    from dalm import artifacts
+    from dalm.retrieval import index_folder, indexing, passage_sources
+    from dalm.retrieval.calibration import calibrate
+    from dalm.retrieval.stored_values import column_types
+
+    logger = logging.getLogger(__name__)
+    indexing.check_settings(source, settings)
+    folder = index_folder.IndexFolder(settings.index_dir)
+    folder.check_is_index()
+    with artifacts.claim(folder.path, "--index-dir"):
+        if settings.rollback:
+            logger.info("searched   generation %d, before it was %d", *folder.roll_back())
+            return
+        passages = passage_sources.read(source, settings, folder.path) if source else []
+        generation, retriever = indexing.open_generation(folder, settings)
+        if source:
+            generation.extend_columns(column_types(passages))
+            changes = indexing.update(
+                generation.store, passages, retriever.encode_passages, prune=settings.prune
+            )
+            changes.log()
+        complete = replace(generation.description, complete=True)
+        recall = generation.store.optimise(in_use=generation.description.complete)
+        if recall is not None:
+            logger.info("search     approximate, recall@10 %.3f of exact search", recall)
+        if settings.calibrate:
+            weight = calibrate(generation.store, retriever, settings)
+            complete = replace(complete, dense_weight=weight)
+        generation.describe(replace(complete, probes=generation.store.probes))
+        folder.switch(generation.number)
+        for number in folder.drop(settings.keep):
+            logger.info("deleted    generation %d", number)
+    logger.info("index      %s, generation %d", folder.path, generation.number)
+    logger.info('next       dalm search %s "QUESTION"', folder.path)

@@ -1,0 +1,59 @@
+"""Search an index."""
+
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from dalm.config import Search
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dalm.records import Hit
+
+
+def search(
+    index_dir: str,
+    question: str,
+    settings: Annotated[Search, Parameter(name="*")] = Search(),  # noqa: B008
+) -> None:
+    """Find the passages of an index for a question.
+
+    Parameters
+    ----------
+    index_dir
+        Folder of the index, as `dalm index` writes it.
+    question
+        What to look for.
+    """
+    from dalm import display
+    from dalm.config import check
+    from dalm.models.loading import placement_of
+    from dalm.retrieval.hybrid import searcher_of
+    from dalm.retrieval.index_folder import IndexFolder
+
+    check(settings)
+    generation = IndexFolder(index_dir).current()
+    searcher = searcher_of(generation, placement_of(settings), settings.search, settings.where)
+    (hits,) = searcher.search([question], settings.top_k)
+    if settings.as_json:
+        found = [
+            {"score": hit.score, "scores": dict(hit.scores), **hit.passage.to_dict()}
+            for hit in hits
+        ]
+        display.show_json(found)
+    else:
+        _print(hits)
+
+
+def _print(hits: "Sequence[Hit]") -> None:
+    """Print each hit: rank, score, source and page, and its text."""
+    from dalm import display
+
+    if not hits:
+        display.show("nothing found")
+    for rank, hit in enumerate(hits, start=1):
+        stages = ", ".join(f"{name} {score:.3f}" for name, score in hit.scores.items())
+        place = " · ".join(filter(None, [hit.passage.place, *hit.passage.headings]))
+        display.show(f"{rank}. {place or hit.passage.id}   {hit.score:.4f} ({stages})")
+        display.show(f"   {' '.join(hit.passage.text.split())}\n")

@@ -1,0 +1,93 @@
+"""Answer questions from an index: search, read, answer, cite; follow-up questions included."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from dalm.llm.json_replies import one_line, without_thoughts
+from dalm.llm.language_model import LanguageModel
+from dalm.prompts import Message
+from dalm.rag.citations import cited, drop_unknown
+from dalm.rag.pipeline import Reader
+from dalm.records import Hit
+from dalm.retrieval.base import Searcher
+
+REMEMBERED = 4
+"""Earlier questions and answers with which a follow-up question is rewritten."""
+REWRITE = (
+    "Rewrite the last question so that it can be understood without the conversation before it: "
+    "put in what its pronouns and gaps refer to, and change nothing else. Reply with the question "
+    "alone."
+)
+
+
+@dataclass(slots=True)
+class Turn:
+    """A question, what was searched for it, the passages read, and the answer so far."""
+
+    question: str
+    searched: str
+    """The question as it was searched: a follow-up question with what it refers to."""
+    hits: Sequence[Hit] = ()
+    """The passages read, as they are numbered in citations."""
+    omitted: int = 0
+    """Passages that were to be read and don't fit into the prompt."""
+    answer: str = ""
+    dropped: int = 0
+    """Citations of numbers that no passage has; they are left out of the answer."""
+
+    @property
+    def cited(self) -> list[int]:
+        """The numbers that the answer cites, in order."""
+        return sorted(cited(self.answer))
+
+
+@dataclass
+class Conversation:
+    """Answers to questions that may refer to earlier ones.
+
+    `rewriter` makes a follow-up question one that stands alone; without one, the question before
+    it is searched with it.
+    """
+
+    searcher: Searcher
+    reader: Reader
+    rewriter: LanguageModel | None = None
+    turns: list[Turn] = field(default_factory=list)
+
+    def ask(self, question: str) -> tuple[Turn, Iterator[str]]:
+        """Return a turn with its passages, and the pieces of its answer as they are generated.
+
+        The turn has its whole answer when the pieces have been read.
+        """
+        searched = self._standing_alone(question)
+        (hits,) = self.searcher.search([searched], self.reader.reader_passages)
+        read = self.reader.whole(searched, hits)
+        turn = Turn(question, searched, tuple(read), len(hits) - len(read))
+        return turn, self._answer(turn)
+
+    def _answer(self, turn: Turn) -> Iterator[str]:
+        pieces = []
+        if not turn.hits:  # there is nothing to answer from
+            return
+        for piece in self.reader.stream(turn.searched, turn.hits):
+            pieces.append(piece)
+            yield piece
+        turn.answer = "".join(pieces).strip()
+        if self.reader.cites:
+            turn.answer, turn.dropped = drop_unknown(turn.answer, len(turn.hits))
+        self.turns.append(turn)
+
+    def _standing_alone(self, question: str) -> str:
+        if not self.turns:
+            return question
+        if self.rewriter is None:
+            return f"{self.turns[-1].question} {question}"
+        content = "\n".join(
+            f"Question: {turn.question}\nAnswer: {turn.answer}" for turn in self.turns[-REMEMBERED:]
+        )
+        messages: list[Message] = [
+            {"role": "system", "content": REWRITE},
+            {"role": "user", "content": f"{content}\nQuestion: {question}"},
+        ]
+        reply = one_line(without_thoughts("".join(self.rewriter.stream(messages))))
+        return reply.removeprefix("Question:").strip() or question

@@ -1,0 +1,87 @@
+"""Load the generator that a command's options name, here or on a server."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dalm import prompts
+from dalm.config.options import spelled
+from dalm.errors import UserError
+from dalm.llm.language_model import LanguageModel
+from dalm.llm.local_model import LocalModel
+from dalm.models import generator_checks
+from dalm.models.generator import load_generator
+from dalm.models.loading import placement_of, tell
+from dalm.rag.pipeline import LocalReader, ServedGenerator, served_model_of
+
+REWRITTEN_TOKENS = 96
+"""Length of a rewritten question at most."""
+
+
+def check_generator(config: Any, needed_by: str) -> None:
+    """Refuse no generator and two generators, and a prompt file that isn't one.
+
+    Raises:
+        UserError: names the options; `needed_by` is what needs a generator.
+    """
+    local, served = config.generator_name_or_path, config.generator_url
+    if local is None and served is None:
+        raise UserError(
+            f"{needed_by} needs a generator: --generator-name-or-path, or --generator-url"
+        )
+    if local is not None and served is not None:
+        raise UserError(
+            "--generator-name-or-path and --generator-url are two generators; leave one of them out"
+        )
+    if served is not None:
+        served_model_of(config, config.max_new_tokens)
+        for option in ("generator_peft_model_path", "generator_max_len"):
+            if getattr(config, option) is not None:
+                raise UserError(
+                    f"{spelled(option)} has no effect with --generator-url; leave it out"
+                )
+    if config.prompt is not None:
+        prompts.read_prompt(config.prompt)
+
+
+def load_reader(config: Any, name: str, adapter: str | None, max_length: int | None) -> LocalReader:
+    """Load a generator with its own prompt and length unless the config has others."""
+    placement = replace(placement_of(config), frozen=True)
+    generator = load_generator(
+        name, placement, adapter=adapter, max_length=max_length, prompt=config.prompt
+    )
+    tell("generator", adapter or name, generator_checks.description(generator))
+    if config.citations:
+        generator.ask_for_citations()
+    passages = config.reader_passages or generator.reader_passages
+    return LocalReader(generator, passages, config.max_new_tokens)
+
+
+def served_reader(
+    config: Any, journal: Path | None = None, resume: str = "the same command"
+) -> ServedGenerator:
+    """Return the generator on a server; its replies are kept in the journal.
+
+    The prompt is `--prompt`'s, or the default one: a server doesn't say what its model was trained
+    with.
+    """
+    template = prompts.read_prompt(config.prompt) if config.prompt else prompts.DEFAULT
+    template = template.for_citations() if config.citations else template
+    return ServedGenerator(
+        served_model_of(config, config.max_new_tokens, resume),
+        template.user_message,
+        journal,
+        reader_passages=config.reader_passages or 1,
+        cites=config.citations,
+    )
+
+
+def rewriter_of(reader: LocalReader, name: str) -> LanguageModel | None:
+    """Return the local generator as a model that follows instructions; None if it isn't one.
+
+    A generator that was trained here reads its own prompt only.
+    """
+    trained = prompts.saved_settings(name).template is not None
+    if trained or not getattr(reader.generator.tokenizer, "chat_template", None):
+        return None
+    return LocalModel(reader.generator, name, REWRITTEN_TOKENS)

@@ -1,0 +1,126 @@
+"""Search by vectors, by words, or by both with their rankings fused."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean, pstdev
+from typing import Literal
+
+from dalm.models.loading import Placement
+from dalm.records import Hit
+from dalm.retrieval.base import Encoder, VectorStore
+from dalm.retrieval.conditions import Condition
+from dalm.retrieval.index_folder import Generation
+from dalm.retrieval.indexing import retriever_of
+from dalm.retrieval.where import parse_condition
+
+Mode = Literal["dense", "text", "hybrid"]
+RRF_K = 60
+POOL = 100
+"""Hits of each ranking that are fused, at least."""
+
+
+class IndexSearcher:
+    """Find passages in a vector store, by one of the modes.
+
+    Hybrid search fuses the best hits of both rankings: by reciprocal ranks, or, with a calibrated
+    `dense_weight` w, by w · z(dense) + (1 - w) · z(text).
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder | None,
+        store: VectorStore,
+        mode: Mode = "hybrid",
+        *,
+        dense_weight: float | None = None,
+        where: Condition | None = None,
+    ) -> None:
+        self.encoder, self.store, self.mode = encoder, store, mode
+        self.dense_weight, self.where = dense_weight, where
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """Return at most k passages for each query, best first, with the scores of each stage."""
+        if self.mode == "text":
+            return _named("text", self.store.text_search(queries, k, self.where))
+        assert self.encoder is not None
+        pool = k if self.mode == "dense" else max(k, POOL)
+        vectors = self.encoder.encode_queries(queries)
+        dense = _named("dense", self.store.search(vectors, pool, self.where))
+        if self.mode == "dense":
+            return dense
+        text = _named("text", self.store.text_search(queries, pool, self.where))
+        return [self.fuse(*found)[:k] for found in zip(dense, text, strict=True)]
+
+    def fuse(self, dense: Sequence[Hit], text: Sequence[Hit]) -> list[Hit]:
+        """Fuse two rankings of a query."""
+        if self.dense_weight is None:
+            return reciprocal_ranks([dense, text])
+        return weighted_sum([(self.dense_weight, dense), (1 - self.dense_weight, text)])
+
+
+def searcher_of(
+    generation: Generation, placement: Placement, mode: Mode, where: str | None
+) -> IndexSearcher:
+    """Return the searcher of an index, by the retriever that made it; for text none is loaded.
+
+    Raises:
+        UserError: the retriever is gone or another one, or a condition that can't be read.
+    """
+    store = generation.store
+    condition = parse_condition(where, store.columns) if where else None
+    encoder = retriever_of(generation, placement) if mode != "text" else None
+    weight = generation.description.dense_weight
+    return IndexSearcher(encoder, store, mode, dense_weight=weight, where=condition)
+
+
+def _named(stage: str, found: Sequence[Sequence[Hit]]) -> list[list[Hit]]:
+    return [[replace(hit, scores={stage: hit.score}) for hit in hits] for hits in found]
+
+
+def reciprocal_ranks(rankings: Sequence[Sequence[Hit]], k: int = RRF_K) -> list[Hit]:
+    """Fuse rankings by Σ 1 / (k + rank); a passage that a ranking lacks gets nothing from it.
+
+    Cormack, Clarke and Büttcher, 2009, with their k = 60.
+    """
+    scores: dict[str, float] = {}
+    for ranking in rankings:
+        for rank, hit in enumerate(ranking, start=1):
+            scores[hit.passage.id] = scores.get(hit.passage.id, 0.0) + 1 / (k + rank)
+    return _ordered(rankings, scores)
+
+
+def weighted_sum(rankings: Sequence[tuple[float, Sequence[Hit]]]) -> list[Hit]:
+    """Fuse rankings by the weighted sum of their z-scores over each ranking's own hits.
+
+    A passage that a ranking lacks has the lowest z-score of that ranking.
+    """
+    ids = list({hit.passage.id: None for _, ranking in rankings for hit in ranking})
+    scores = dict.fromkeys(ids, 0.0)
+    for weight, ranking in rankings:
+        for passage, score in zip(ids, on_scale(ranking, ids), strict=True):
+            scores[passage] += weight * score
+    return _ordered([ranking for _, ranking in rankings], scores)
+
+
+def on_scale(ranking: Sequence[Hit], ids: Sequence[str]) -> list[float]:
+    """Return the z-scores of passages, (score - mean) / standard deviation over the ranking.
+
+    A passage that isn't in the ranking has the lowest.
+    """
+    scores = {hit.passage.id: hit.score for hit in ranking}
+    if not scores:
+        return [0.0] * len(ids)
+    mean, deviation = fmean(scores.values()), pstdev(scores.values()) or 1.0
+    lowest = min(scores.values())
+    return [(scores.get(passage, lowest) - mean) / deviation for passage in ids]
+
+
+def _ordered(rankings: Sequence[Sequence[Hit]], scores: Mapping[str, float]) -> list[Hit]:
+    """Return each passage once, best first; equal scores are in the order of the ids."""
+    stages: dict[str, Hit] = {}
+    for ranking in rankings:
+        for hit in ranking:
+            known = stages.get(hit.passage.id, hit)
+            stages[hit.passage.id] = replace(known, scores={**known.scores, **hit.scores})
+    hits = (replace(hit, score=scores[key]) for key, hit in stages.items())
+    return sorted(hits, key=lambda hit: (-hit.score, hit.passage.id))

@@ -1,0 +1,195 @@
+"""Keep an index in a folder: generations of vectors, and a pointer to the one that is searched.
+
+    idx/index.json                    the number of the generation that is searched
+    idx/generations/3/index.json      what made the generation: retriever, prompts, columns
+    idx/generations/3/store/          its passages, vectors and words
+
+A generation is the work of one retriever. Another one builds a generation beside it; the pointer is
+replaced when that is complete, so that a search meets the old one or the new one and nothing
+between them.
+"""
+
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from dalm import artifacts
+from dalm.errors import UserError
+from dalm.file_reading import DamagedError, read_record
+from dalm.retrieval.stores.lance import LanceStore
+
+FORMAT = 1
+POINTER, GENERATIONS, STORE = "index.json", "generations", "store"
+_TYPES = {"text": str, "whole number": int, "number": float, "true or false": bool}
+_NAMES = {kind: name for name, kind in _TYPES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """Name the generation that is searched, and the one before it."""
+
+    format: int
+    generation: Annotated[int, 1]
+    previous: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What made a generation, and how it is searched."""
+
+    format: int
+    retriever: str
+    adapter: str | None
+    fingerprint: str
+    dim: Annotated[int, 1]
+    query_prompt: str
+    passage_prompt: str
+    query_max_len: Annotated[int, 1]
+    passage_max_len: Annotated[int, 1]
+    retriever_is_autoregressive: bool | None
+    columns: dict[str, str]
+    """Types of the passages' further columns, for conditions."""
+    chunking: dict[str, Any] | None = None
+    """How documents were split into passages; None: a table of passages."""
+    dense_weight: float | None = None
+    """Weight of the dense scores in hybrid search; None: not calibrated."""
+    probes: int | None = None
+    """Partitions that an approximate search reads; None: every vector is compared."""
+    complete: bool = False
+
+    @property
+    def column_types(self) -> dict[str, type]:
+        """The columns with Python's types."""
+        return {name: _TYPES[kind] for name, kind in self.columns.items() if kind in _TYPES}
+
+    def with_columns(self, types: dict[str, type]) -> "Description":
+        """Return the description with other columns."""
+        return replace(self, columns={name: _NAMES[kind] for name, kind in types.items()})
+
+
+class Generation:
+    """A generation of an index: its folder, its description and its store."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.number = int(folder.name)
+        self.description = read_record(folder / POINTER, Description, "build the index again")
+        if self.description.format != FORMAT:
+            raise DamagedError(
+                f"{folder} has format {self.description.format}, and this version reads {FORMAT}; "
+                "build the index again"
+            )
+        self.store = LanceStore(folder / STORE, self.description.dim, self.description.column_types)
+        self.store.probes = self.description.probes
+
+    def extend_columns(self, types: dict[str, type]) -> None:
+        """Have the store keep further columns; those that are there keep their types."""
+        self.store.add_columns(types)
+        self.describe(self.description.with_columns(self.store.extra))
+
+    def describe(self, description: Description) -> None:
+        """Replace the description."""
+        artifacts.write_json(self.folder / POINTER, asdict(description))
+        self.description = description
+
+
+class IndexFolder:
+    """The folder of an index."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def pointer(self) -> Pointer | None:
+        """The pointer; None if no generation is complete yet."""
+        file = self.path / POINTER
+        return read_record(file, Pointer, "build the index again") if file.exists() else None
+
+    def check_is_index(self) -> None:
+        """Refuse a folder that holds something else.
+
+        Raises:
+            UserError: names the folder.
+        """
+        artifacts.check_folder("--index-dir", self.path)
+        if self.path.is_dir() and any(self.path.iterdir()) and not self._folders().is_dir():
+            raise UserError(f"--index-dir {self.path} exists and is no index; name another folder")
+
+    def current(self) -> Generation:
+        """Open the generation that is searched.
+
+        Raises:
+            UserError: no index, or a damaged one.
+        """
+        pointer = self.pointer
+        if pointer is None:
+            raise UserError(
+                f"{self.path} is not an index; build it: dalm index PASSAGES --index-dir "
+                f"{self.path} --retriever-name-or-path RETRIEVER"
+            )
+        return self._open(pointer.generation)
+
+    def _folders(self) -> Path:
+        return self.path / GENERATIONS
+
+    def _open(self, number: int) -> Generation:
+        folder = self._folders() / str(number)
+        if not folder.is_dir():
+            raise UserError(f"{folder} is missing: the index is damaged; build it again")
+        return Generation(folder)
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of all generations, complete or not, in order."""
+        if not self._folders().is_dir():
+            return []
+        names = (each.name for each in self._folders().iterdir())
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def begin(self, description: Description) -> Generation:
+        """Return a generation to build: an unfinished one of the same retriever, or a new one."""
+        for number in self.numbers():
+            try:
+                found = self._open(number)
+            except UserError:  # killed before its description was written
+                shutil.rmtree(self._folders() / str(number))
+                continue
+            if not found.description.complete:
+                if found.description.fingerprint == description.fingerprint:
+                    return found
+                shutil.rmtree(found.folder)
+        folder = self._folders() / str(max(self.numbers(), default=0) + 1)
+        folder.mkdir(parents=True)
+        artifacts.write_json(folder / POINTER, asdict(description))
+        return Generation(folder)
+
+    def switch(self, number: int) -> None:
+        """Let searches meet a generation from now on."""
+        pointer = self.pointer
+        before = pointer.generation if pointer else None
+        previous = before if before != number else pointer.previous if pointer else None
+        artifacts.write_json(self.path / POINTER, asdict(Pointer(FORMAT, number, previous)))
+
+    def roll_back(self) -> tuple[int, int]:
+        """Switch to the generation before; return the numbers, the new one first.
+
+        Raises:
+            UserError: there is none.
+        """
+        pointer = self.pointer
+        if pointer is None or pointer.previous not in self.numbers():
+            raise UserError(f"{self.path} has no earlier generation to go back to")
+        assert pointer.previous is not None
+        self._open(pointer.previous)
+        self.switch(pointer.previous)
+        return pointer.previous, pointer.generation
+
+    def drop(self, keep: int) -> list[int]:
+        """Delete generations but the one that is searched and `keep` others, the newest."""
+        pointer = self.pointer
+        assert pointer is not None
+        others = [each for each in self.numbers() if each != pointer.generation]
+        dropped = others[: len(others) - keep]
+        for number in dropped:
+            shutil.rmtree(self._folders() / str(number), ignore_errors=True)
+        return dropped

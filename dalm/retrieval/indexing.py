@@ -1,0 +1,188 @@
+"""Bring an index up to date with its passages: add, replace, delete, and encode nothing twice."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dalm import progress
+from dalm.config import Index, check
+from dalm.errors import UserError
+from dalm.models.loading import Placement, placement_of
+from dalm.models.retriever import Retriever, load_retriever, retriever_from_config
+from dalm.records import Passage, distinct_by_id
+from dalm.retrieval.embedding_cache import fingerprint
+from dalm.retrieval.index_folder import FORMAT, Description, Generation, IndexFolder
+from dalm.retrieval.stored_values import digest_of
+from dalm.retrieval.stores.lance import LanceStore
+
+logger = logging.getLogger(__name__)
+
+BLOCK = 2048
+"""Passages that are encoded and stored at once: the most that a killed run encodes again."""
+
+Encode = Callable[[Sequence[str]], Float[Tensor, "n dim"]]
+
+
+def check_settings(source: Sequence[str] | None, settings: Index) -> None:
+    """Refuse options that are out of range or have no effect.
+
+    Raises:
+        UserError: names the option, or asks for a source.
+    """
+    check(settings)
+    if settings.rollback and (source or settings.rebuild or settings.calibrate):
+        raise UserError("--rollback does nothing else; leave the passages and --rebuild out")
+    if source or settings.rollback:
+        return
+    for name in ("prune", "rebuild"):
+        if getattr(settings, name):
+            raise UserError(f"--{name} needs the passages: name a table, or a folder of documents")
+    if not settings.calibrate:
+        raise UserError("name passages to index: a table, or a folder of documents")
+
+
+def open_generation(folder: IndexFolder, settings: Index) -> tuple[Generation, Retriever]:
+    """Return the generation to bring up to date, or a new one to be built, and its retriever.
+
+    Raises:
+        UserError: no retriever is named, or another one than the index has.
+    """
+    current = folder.current() if folder.pointer else None
+    if settings.retriever_name_or_path is not None:
+        name, adapter = settings.retriever_name_or_path, settings.retriever_peft_model_path
+        retriever = retriever_from_config(settings, name, placement_of(settings), adapter)
+    elif current is not None:
+        retriever = retriever_of(current, placement_of(settings))
+        name, adapter = current.description.retriever, current.description.adapter
+    else:
+        raise UserError("a new index needs a retriever: --retriever-name-or-path")
+    description = _described(retriever, _absolute(name), adapter and _absolute(adapter), settings)
+    if current is None or settings.rebuild:
+        return folder.begin(description), retriever
+    if current.description.fingerprint != description.fingerprint:
+        raise UserError(
+            f"the index in {folder.path} is of the retriever {current.description.retriever}, with "
+            f"other weights, lengths or prompts than {name}; leave --retriever-name-or-path out, "
+            "or add --rebuild to build a new generation with this one"
+        )
+    return current, retriever
+
+
+def _absolute(name: str) -> str:
+    """Return a folder's absolute path, and a hub name as it is."""
+    return str(Path(name).absolute()) if Path(name).exists() else name
+
+
+def _described(
+    retriever: Retriever, name: str, adapter: str | None, settings: Index
+) -> Description:
+    query, passage = retriever.sides["query"], retriever.sides["passage"]
+    return Description(
+        format=FORMAT,
+        retriever=name,
+        adapter=adapter,
+        fingerprint=fingerprint(retriever, with_precision=False),
+        dim=retriever.dim,
+        query_prompt=query.prompt,
+        passage_prompt=passage.prompt,
+        query_max_len=query.max_len,
+        passage_max_len=passage.max_len,
+        retriever_is_autoregressive=settings.retriever_is_autoregressive,
+        columns={},
+    )
+
+
+def retriever_of(generation: Generation, placement: Placement) -> Retriever:
+    """Load the retriever that made a generation.
+
+    Raises:
+        UserError: it is gone, or another one has taken its place.
+    """
+    made = generation.description
+    retriever = load_retriever(
+        made.retriever,
+        placement,
+        adapter=made.adapter,
+        lengths={"query": made.query_max_len, "passage": made.passage_max_len},
+        prompts={"query": made.query_prompt, "passage": made.passage_prompt},
+        is_autoregressive=made.retriever_is_autoregressive,
+    )
+    if fingerprint(retriever, with_precision=False) != made.fingerprint:
+        raise UserError(
+            f"the retriever in {made.adapter or made.retriever} is no longer the one that built "
+            f"the index in {generation.folder}; put it back, or build a new generation: "
+            "dalm index ... --rebuild"
+        )
+    return retriever
+
+
+@dataclass(slots=True)
+class Changes:
+    """What an update did to an index, in passages."""
+
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    gone: int = 0
+    """Passages of the index that its source has no more."""
+    deleted: int = 0
+
+    def log(self) -> None:
+        """Say the counts."""
+        logger.info(
+            "passages   %d new, %d changed, %d unchanged", self.new, self.changed, self.unchanged
+        )
+        if self.deleted:
+            logger.info("deleted    %d that the source has no more", self.deleted)
+        elif self.gone:
+            logger.info(
+                "kept       %d that the source has no more; --prune deletes them", self.gone
+            )
+
+
+def update(
+    store: LanceStore, passages: Iterable[Passage], encode: Encode, *, prune: bool
+) -> Changes:
+    """Store the passages that are new or changed; with `prune` delete what isn't among them.
+
+    A passage is known by its id. One whose text is the same keeps its vector. Blocks are stored one
+    by one, so that an update that was killed goes on where it was.
+    """
+    known = store.digests()
+    distinct = distinct_by_id(passages)
+    changes = Changes()
+    stale = []
+    for passage in distinct:
+        digest = known.pop(passage.id, None)
+        if digest == digest_of(passage):
+            changes.unchanged += 1
+            continue
+        changes.new += digest is None
+        changes.changed += digest is not None
+        stale.append(passage)
+    with progress.Bar(len(stale), "indexing", "passages") as bar:
+        for start in range(0, len(stale), BLOCK):
+            block = stale[start : start + BLOCK]
+            kept = _vectors_kept(store, block)
+            missing = [passage for passage in block if passage.id not in kept]
+            if missing:
+                encoded = encode([passage.text for passage in missing])
+                kept |= dict(zip([passage.id for passage in missing], encoded.cpu(), strict=True))
+            store.add(block, torch.stack([kept[passage.id] for passage in block]))
+            bar.update(len(block))
+    changes.gone = len(known)
+    if prune and known:
+        changes.deleted = store.delete(list(known))
+    return changes
+
+
+def _vectors_kept(store: LanceStore, block: Sequence[Passage]) -> dict[str, Tensor]:
+    """Return the vectors of those passages whose texts are in the store as they are."""
+    texts = store.texts_of([passage.id for passage in block])
+    same = [passage.id for passage in block if texts.get(passage.id) == passage.text]
+    return dict(zip(same, store.vectors_of(same), strict=True))

@@ -1,0 +1,1 @@
+"""Vector stores that keep an index on disk or on a server."""

@@ -1,0 +1,288 @@
+"""Keep passages, vectors and words in a LanceDB table: a folder, with nothing to start.
+
+LanceDB finds by vectors and, in an inverted index with BM25 weights, by words. The words are split
+here, not by LanceDB, so that text search is the same in all stores and right for languages without
+blanks between words.
+"""
+
+import json
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lancedb
+import pyarrow as pa
+import torch
+from jaxtyping import Float
+from lancedb.index import FTS, IvfPq
+from lancedb.query import MatchQuery
+from torch import Tensor
+
+from dalm.errors import UserError
+from dalm.records import Hit, Passage
+from dalm.retrieval.bm25 import words
+from dalm.retrieval.conditions import Condition, Membership
+from dalm.retrieval.stored_values import digest_of, values_of
+from dalm.retrieval.where import FIELDS, Columns
+
+TABLE = "passages"
+EXACT_UP_TO = 2e8
+"""Passages times dimensions up to which every vector is compared."""
+_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+_KEEP_VERSIONS = timedelta(minutes=10)
+"""Versions of the table that searches may still be reading."""
+_SHOWN = ["id", "text", "title", "record"]
+QUERIES = 64
+"""Queries that are searched at once."""
+_SAMPLE, _RECALL, _MOST_PROBES = 100, 0.98, 1024
+
+
+class LanceStore:
+    """A vector store in a folder; `columns` are the types of further columns, for conditions."""
+
+    def __init__(self, folder: Path, dim: int, columns: Mapping[str, type]) -> None:
+        self.extra = dict(columns)
+        self.columns: Columns = {**FIELDS, **self.extra}
+        self.dim = dim
+        self.probes: int | None = None
+        database = lancedb.connect(str(folder), read_consistency_interval=timedelta(0))
+        if TABLE in database.list_tables().tables:
+            self.table = database.open_table(TABLE)
+        else:
+            self.table = database.create_table(TABLE, schema=self._schema())
+
+    def _schema(self) -> pa.Schema:
+        fields = [(name, _TYPES[kind]) for name, kind in FIELDS.items()]
+        fields += [(self._column(name), _TYPES[kind]) for name, kind in self.extra.items()]
+        fields += [(name, pa.string()) for name in ("record", "digest", "words")]
+        return pa.schema([*fields, ("vector", pa.list_(pa.float32(), self.dim))])
+
+    def _column(self, name: str) -> str:
+        """Return a column's name in the table: a user's may hold anything."""
+        return name if name in FIELDS else f"extra_{list(self.extra).index(name)}"
+
+    def add_columns(self, columns: Mapping[str, type]) -> None:
+        """Add columns for conditions; the passages that are there have no values in them."""
+        self.extra |= {name: kind for name, kind in columns.items() if name not in self.extra}
+        self.columns = {**FIELDS, **self.extra}
+        there = set(self.table.schema.names)
+        missing = [field for field in self._schema() if field.name not in there]
+        if missing:
+            self.table.add_columns(pa.schema(missing))
+
+    def _where(self, condition: Condition | None) -> str | None:
+        return None if condition is None else condition.sql(self._column)
+
+    # Passages
+
+    def count(self, where: Condition | None = None) -> int:
+        """Return the number of passages, of those that fulfil a condition if it is given."""
+        return int(self.table.count_rows(self._where(where)))
+
+    def digests(self) -> dict[str, str]:
+        """Return a hash of each passage's text and provenance, by its id."""
+        found = self.table.search().select(["id", "digest"]).to_arrow()
+        return dict(zip(found["id"].to_pylist(), found["digest"].to_pylist(), strict=True))
+
+    def add(self, passages: Sequence[Passage], vectors: Float[Tensor, "n dim"]) -> None:
+        """Add passages with their vectors; one whose id is there takes that one's place.
+
+        Raises ValueError if there are more or fewer vectors, or their dimension is another.
+        """
+        if vectors.ndim != 2 or len(vectors) != len(passages):
+            raise ValueError(f"{len(passages)} passages, but vectors {tuple(vectors.shape)}")
+        if vectors.shape[1] != self.dim:
+            raise ValueError(f"vectors of {vectors.shape[1]} dimensions in an index of {self.dim}")
+        if not vectors.isfinite().all():
+            raise ValueError("the vector of a passage holds NaN or an infinite number")
+        if not passages:
+            return
+        merge = self.table.merge_insert("id").when_matched_update_all()
+        merge.when_not_matched_insert_all().execute(self._rows(passages, vectors))
+
+    def _rows(self, passages: Sequence[Passage], vectors: Tensor) -> pa.Table:
+        values = [values_of(passage, self.columns) for passage in passages]
+        columns: dict[str, Any] = {
+            self._column(name): [each.get(name) for each in values] for name in self.columns
+        }
+        columns["record"] = [
+            json.dumps(passage.provenance(), ensure_ascii=False) for passage in passages
+        ]
+        columns["digest"] = [digest_of(passage) for passage in passages]
+        columns["words"] = [" ".join(words(passage.text)) for passage in passages]
+        flat = pa.array(vectors.float().cpu().contiguous().view(-1).numpy())
+        columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, self.dim)
+        return pa.table(columns, schema=self._schema())
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Delete passages by their ids, for every search at once; return how many were there."""
+        before = self.count()
+        for start in range(0, len(ids), 1000):
+            self.table.delete(_listed(ids[start : start + 1000]))
+        return before - self.count()
+
+    def texts_of(self, ids: Sequence[str]) -> dict[str, str]:
+        """Return the texts of those passages that are there, by their ids."""
+        if not ids:
+            return {}
+        found = self.table.search().where(_listed(ids)).select(["id", "text"]).to_arrow()
+        return dict(zip(found["id"].to_pylist(), found["text"].to_pylist(), strict=True))
+
+    def vectors_of(self, ids: Sequence[str]) -> Float[Tensor, "n dim"]:
+        """Return the vectors of passages by their ids. Raises KeyError for an unknown id."""
+        if not ids:
+            return torch.empty(0, self.dim)
+        found = self.table.search().where(_listed(ids)).select(["id", "vector"]).to_arrow()
+        flat = found["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        rows = torch.from_numpy(flat.copy()).view(-1, self.dim)
+        places = {each: place for place, each in enumerate(found["id"].to_pylist())}
+        return rows[[places[each] for each in ids]]
+
+    # Search
+
+    def search(
+        self, vectors: Float[Tensor, "B dim"], k: int, where: Condition | None = None
+    ) -> list[list[Hit]]:
+        """Return at most k passages for each vector of a query, best inner product first.
+
+        Equal scores are in the order of the ids. Every vector is compared where that are few
+        enough; else an index of the table chooses. Raises UserError if the dimension is another
+        than the passages', ValueError for k < 1.
+        """
+        if vectors.ndim != 2 or vectors.shape[1] != self.dim:
+            raise UserError(
+                f"queries of shape {tuple(vectors.shape)} don't fit an index of {self.dim} "
+                "dimensions: search with the retriever that built the index, or build it again"
+            )
+        _check_k(k)
+        if not vectors.isfinite().all():
+            raise ValueError("a score is NaN: the vector of a query holds NaN")
+        exact = self.probes is None or self._is_few(where)
+        found: list[list[Hit]] = []
+        for start in range(0, len(vectors), QUERIES):
+            block = vectors[start : start + QUERIES].detach().float().cpu()
+            found += self._nearest(block, k, self._where(where), exact=exact)
+        return found
+
+    def _is_few(self, where: Condition | None) -> bool:
+        return where is not None and self.count(where) * self.dim <= EXACT_UP_TO
+
+    def _nearest(
+        self, queries: Tensor, k: int, where: str | None, *, exact: bool
+    ) -> list[list[Hit]]:
+        # A matrix of one query is searched as one query, without `query_index`.
+        search: Any = self.table.search(list(queries.numpy()), vector_column_name="vector")
+        search = search.distance_type("dot")
+        if exact:
+            search = search.bypass_vector_index()
+        else:
+            search = search.nprobes(self.probes or 1).refine_factor(10)
+        if where is not None:
+            search = search.where(where, prefilter=True)
+        found = search.select([*_SHOWN, "_distance"]).limit(k).to_arrow()
+        scores = [1 - each for each in found["_distance"].to_pylist()]
+        places = found["query_index"].to_pylist() if len(queries) > 1 else [0] * len(scores)
+        hits: list[list[Hit]] = [[] for _ in queries]
+        for place, hit in zip(places, _hits(found, scores), strict=True):
+            hits[place].append(hit)
+        return [_in_order(each) for each in hits]
+
+    def text_search(
+        self, queries: Sequence[str], k: int, where: Condition | None = None
+    ) -> list[list[Hit]]:
+        """Return at most k passages that share words with each query, best BM25 score first."""
+        _check_k(k)
+        condition = self._where(where)
+        return [self._matching(" ".join(words(query)), k, condition) for query in queries]
+
+    def _matching(self, query: str, k: int, where: str | None) -> list[Hit]:
+        if not query:
+            return []
+        match: Any = MatchQuery(query, "words")  # type: ignore[call-arg]  # they have defaults
+        search = self.table.search(match, query_type="fts")
+        if where is not None:
+            search = search.where(where, prefilter=True)
+        found = search.select([*_SHOWN, "_score"]).limit(k).to_arrow()
+        return _in_order(_hits(found, found["_score"].to_pylist()))
+
+    # Upkeep
+
+    def optimise(self, *, in_use: bool) -> float | None:
+        """Bring the indices up to date and drop old versions; return the recall of an ANN index.
+
+        `in_use`: searches may be reading older versions of the table, which are kept for a while.
+        Recall@10 is of `_SAMPLE` stored vectors against exact search; None where that is used.
+        """
+        if not any("words" in index.columns for index in self.table.list_indices()):
+            self.table.create_index("words", config=_WORDS, replace=True)
+        approximate = self.count() * self.dim > EXACT_UP_TO
+        if approximate and not any("vector" in i.columns for i in self.table.list_indices()):
+            partitions = max(1, int(math.sqrt(self.count())))
+            index = IvfPq(
+                distance_type="dot", num_partitions=partitions, num_sub_vectors=self.dim // 8
+            )
+            self.table.create_index("vector", config=index)
+        with warnings.catch_warnings():  # of readers, of which an unfinished index has none
+            warnings.simplefilter("ignore", UserWarning)
+            self.table.optimize(cleanup_older_than=_KEEP_VERSIONS if in_use else timedelta(0))
+        return self._tune() if approximate else None
+
+    def _tune(self) -> float:
+        """Choose the number of partitions to read: the smallest that reaches `_RECALL`."""
+        step = max(1, self.count() // _SAMPLE)
+        sample = self.table.take_offsets(list(range(0, self.count(), step))).select(["vector"])
+        queries = torch.tensor(sample.to_arrow()["vector"].to_pylist())
+        right = [ids_of(hits) for hits in self._nearest(queries, 10, None, exact=True)]
+        probes, recall = 16, 0.0
+        while recall < _RECALL and probes <= _MOST_PROBES:
+            self.probes = probes
+            found = self._nearest(queries, 10, None, exact=False)
+            shared = [len(a & ids_of(b)) / len(a) for a, b in zip(right, found, strict=True)]
+            recall, probes = sum(shared) / len(shared), probes * 2
+        return recall
+
+
+_WORDS = FTS(
+    base_tokenizer="whitespace",
+    lower_case=False,
+    stem=False,
+    remove_stop_words=False,
+    ascii_folding=False,
+    with_position=False,
+    max_token_length=None,
+)
+
+
+def _listed(ids: Sequence[str]) -> str:
+    return Membership("id", tuple(ids)).sql(str)
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise ValueError(f"k must be at least 1, not {k}")
+
+
+def _hits(found: pa.Table, scores: Iterable[float]) -> list[Hit]:
+    columns = (found[name].to_pylist() for name in _SHOWN)
+    return [
+        Hit(
+            Passage.from_dict(
+                {"id": id_, "text": text, "title": title or "", **json.loads(record)}
+            ),
+            score,
+        )
+        for id_, text, title, record, score in zip(*columns, scores, strict=True)
+    ]
+
+
+def _in_order(hits: list[Hit]) -> list[Hit]:
+    """Return hits best first; equal scores are in the order of the ids."""
+    return sorted(hits, key=lambda hit: (-hit.score, hit.passage.id))
+
+
+def ids_of(hits: Iterable[Hit]) -> set[str]:
+    """Return the ids of the passages found."""
+    return {hit.passage.id for hit in hits}

@@ -1,0 +1,157 @@
+"""From passages or documents to an index that is searched and asked."""
+
+import json
+import re
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+from dalm.cli import app, run
+
+PAGES = {
+    "pump.md": "# Pump\n\nThe pump needs oil of grade seven every week.\n",
+    "valve.md": "# Valve\n\nThe valve is opened by hand, slowly, with both hands.\n",
+}
+
+
+def dalm(*line: object) -> int:
+    return run(app, [str(part) for part in line])
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("passages") / "passages.jsonl"
+    rows = [
+        {"Passage": "Ada lives in Ulm.", "source": "people.pdf", "page": 1, "Year": 1913},
+        {"Passage": "Bela keeps two cats.", "source": "people.pdf", "page": 2, "Year": 1914},
+        {"Passage": "Cyrus lives in Graz.", "source": "men.pdf", "page": 9, "Year": 1950},
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+@pytest.fixture(scope="module")
+def index(table, tiny_models, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("built") / "index"
+    line = ["index", table, "--index-dir", folder]
+    assert dalm(*line, "--retriever-name-or-path", tiny_models.encoder) == 0
+    return folder
+
+
+def test_an_index_is_searched_with_its_sources(index, capsys):
+    assert dalm("search", index, "Where does Ada live?", "--search", "text", "--top-k", 1) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("1. people.pdf, page 1 ")
+    assert "Ada lives in Ulm." in shown
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "dense", "text"])
+def test_conditions_hold_in_every_mode(index, capsys, mode):
+    condition = "source = 'people.pdf' and Year > 1913"
+    line = ["search", index, "Bela keeps", "--where", condition, "--json", "--search", mode]
+    assert dalm(*line) == 0
+    [hit] = json.loads(capsys.readouterr().out)
+    assert (hit["text"], hit["page"], hit["Year"]) == ("Bela keeps two cats.", 2, 1914)
+    assert set(hit["scores"]) == ({"dense", "text"} if mode == "hybrid" else {mode})
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (["search", "{index}", "x", "--where", "nosuch = 1"], "no column; there are id, text"),
+        (["search", "nowhere", "x"], "nowhere is not an index; build it: dalm index"),
+        (["index", "--index-dir", "{index}"], "name passages to index"),
+        (["index", "{table}", "--index-dir", "{index}-new"], "needs a retriever"),
+        (["index", "{table}", "--index-dir", "{index}", "--query-column", "Q"], "no effect"),
+        (["index", "{table}", "--index-dir", "{index}", "--tokenizer", "t"], "no effect"),
+        (["index", "--index-dir", "{index}", "--rebuild"], "--rebuild needs the passages"),
+        (["index", "--index-dir", "{index}", "--rollback"], "no earlier generation"),
+        (["ask", "{index}", "x"], "dalm ask needs a generator"),
+        (["ask", "{index}", " ", "--generator-name-or-path", "g"], "the question is empty"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    index, table, tmp_path, monkeypatch, capsys, line, problem
+):
+    monkeypatch.chdir(tmp_path)
+    assert dalm(*(part.format(index=index, table=table) for part in line)) == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_another_retriever_needs_a_new_generation(index, table, tiny_models, tmp_path, caplog):
+    other = ["--retriever-name-or-path", tiny_models.encoder, "--query-prompt", "q: "]
+    shorter = [*other, "--passage-max-len", 20]
+    folder = tmp_path / "index"
+    assert dalm("index", table, "--index-dir", folder, *other) == 0
+    assert dalm("index", table, "--index-dir", folder, *shorter) == 2
+    assert dalm("index", table, "--index-dir", folder, *shorter, "--rebuild") == 0
+    assert "generation 2" in caplog.text
+    assert dalm("index", "--index-dir", folder, "--rollback") == 0
+    assert "generation 1, before it was 2" in caplog.text
+    assert dalm("search", folder, "Ada", "--search", "dense") == 0
+
+
+def test_an_index_follows_a_folder_of_documents(tmp_path, tiny_models, caplog, capsys):
+    docs, folder = tmp_path / "docs", tmp_path / "index"
+    docs.mkdir()
+    for name, text in PAGES.items():
+        (docs / name).write_text(text)
+    built = ["index", docs, "--index-dir", folder, "--prune"]
+    assert dalm(*built, "--retriever-name-or-path", tiny_models.encoder) == 0
+    assert "2 new, 0 changed" in caplog.text
+    (docs / "pump.md").unlink()
+    (docs / "seal.md").write_text("# Seal\n\nThe seal is red and is changed once in a year.\n")
+    assert dalm(*built) == 0
+    assert "1 new, 0 changed, 1 unchanged" in caplog.text
+    capsys.readouterr()
+    assert dalm("search", folder, "pump oil seal", "--json") == 0
+    sources = {hit["source"] for hit in json.loads(capsys.readouterr().out)}
+    assert sources == {"docs/seal.md", "docs/valve.md"}
+
+
+def test_fusion_is_calibrated_on_questions(index, tiny_table, tiny_models, tmp_path, caplog):
+    folder = tmp_path / "index"
+    line = ["index", tiny_table, "--index-dir", folder, "--calibrate", tiny_table]
+    assert dalm(*line, "--retriever-name-or-path", tiny_models.encoder) == 0
+    found = re.search(
+        r"dense weight (\S+) on 20 questions: MRR@10 (\S+), dense (\S+), text (\S+)", caplog.text
+    )
+    weight, best, dense, text = (float(part.rstrip(",")) for part in found.groups())
+    made = json.loads((folder / "generations" / "1" / "index.json").read_text())
+    assert made["dense_weight"] == weight
+    assert best >= max(dense, text)
+
+
+# Answers
+
+
+def test_an_answer_comes_with_the_passages_read(index, tiny_models, capsys):
+    line = ["ask", index, "Where does Ada live?", "--generator-name-or-path", tiny_models.generator]
+    line += ["--max-new-tokens", 5, "--reader-passages", 2]
+    assert dalm(*line) == 0
+    answer, _, passages = capsys.readouterr().out.partition("\n\n")
+    assert passages.startswith("[1] ")
+    assert len(passages.splitlines()) == 2
+    assert dalm(*line, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["answer"] == answer.strip()
+    assert [each["number"] for each in found["passages"]] == [1, 2]
+    assert {each["source"] for each in found["passages"]} <= {"people.pdf", "men.pdf"}
+
+
+def test_without_a_passage_nothing_is_answered(index, tiny_models, capsys):
+    line = ["ask", index, "Ada?", "--generator-name-or-path", tiny_models.generator, "--json"]
+    assert dalm(*line, "--where", "page = 77") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["answer"], found["passages"]) == ("", [])
+
+
+def test_a_conversation_searches_what_a_question_refers_to(index, tiny_models, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", StringIO("Where does Ada live?\nand Cyrus?\n\nno more\n"))
+    line = ["ask", index, "--generator-name-or-path", tiny_models.generator, "--verbose"]
+    assert dalm(*line, "--max-new-tokens", 3) == 0
+    shown = capsys.readouterr().out
+    assert "searched: Where does Ada live? and Cyrus?" in shown
+    assert shown.count("[1] ") == 2
