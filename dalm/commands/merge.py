@@ -53,7 +53,8 @@ def merge(adapter: str, settings: Annotated[Merge, Parameter(name="*")]) -> None
     if merged.queries_only:
         logger.info("queries    it embeds queries only; passages are embedded by %s", base)
     command = "eval-retriever" if role == "retriever" else "eval-rag"
-    logger.info("next       dalm %s DATASET --%s-name-or-path %s", command, role, output)
+    trusted = " --trust-remote-code" if settings.trust_remote_code else ""
+    logger.info("next       dalm %s DATASET --%s-name-or-path %s%s", command, role, output, trusted)
 
 
 def _check_output(output: Path, tuned: Path, overwrite: bool) -> None:

@@ -48,12 +48,11 @@ class EvaluatedModels:
         return retriever_from_config(config, config.retriever_name_or_path, placement, adapter)
 
     def baseline_retriever(self, tuned: Retriever) -> Retriever:
-        """Load the baseline; its maximum lengths are those of the tuned retriever."""
-        assert self.config.baseline is not None
-        query, passage = tuned.sides["query"], tuned.sides["passage"]
-        config = replace(self.config, query_max_len=query.max_len, passage_max_len=passage.max_len)
+        """Load the baseline; its maximum lengths are those of the tuned retriever, if it can."""
+        config = self.config
+        assert config.baseline is not None
         placement = placement_of(config)
-        return retriever_from_config(config, self.config.baseline, placement)
+        return retriever_from_config(config, config.baseline, placement, as_long_as=tuned)
 
     def reader(self) -> Reader | None:
         """Load the generator as it was trained, or name it on its server; None without answers."""

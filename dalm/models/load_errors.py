@@ -67,6 +67,18 @@ def _out_of_memory(failure: Failure) -> str | None:
     return None
 
 
+def _missing_base(failure: Failure) -> str | None:
+    folder = failure.folder
+    base = _read(folder / "adapter_config.json").get("base_model_name_or_path") if folder else None
+    if base is None or Path(str(base)).expanduser().is_dir():
+        return None
+    return (
+        f"it is a LoRA adapter on {base}, which is no folder here and can't be had from the hub "
+        f"({first_line(failure.error)}); start where its training did, or fold it into its base: "
+        f"dalm merge {folder} --base BASE --output-dir MERGED"
+    )
+
+
 def _quantised(failure: Failure) -> str | None:
     found = failure.config.get("quantization_config")
     if not isinstance(found, dict):
@@ -105,6 +117,7 @@ _EXPLANATIONS = (
     _damaged,
     _encoder_decoder,
     _out_of_memory,
+    _missing_base,
     _quantised,
     _unknown_architecture,
     _missing_package,

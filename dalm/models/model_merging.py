@@ -160,9 +160,8 @@ def load(
     retriever = load_retriever(name, placement, adapter=adapter)
     if not any((Path(folder or "") / "dalm.json").is_file() for folder in (name, adapter)):
         # The lengths of its training aren't known: the merged model takes its maximum.
-        longest = retriever.model.max_seq_length
         retriever.sides = {
-            kind: replace(side, max_len=longest or side.max_len)
+            kind: replace(side, max_len=retriever.longest or side.max_len)
             for kind, side in retriever.sides.items()
         }
     return retriever

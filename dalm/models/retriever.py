@@ -242,6 +242,8 @@ class Retriever(nn.Module):
 
         Static embeddings have none to keep.
         """
+        if not embedding_model.transformers_of(self.model):
+            logger.warning("--gradient-checkpointing has no effect on retriever %s", self.name)
         for module in embedding_model.transformers_of(self.model):
             loading.checkpoint_activations(module.model)
 
@@ -267,12 +269,14 @@ def load_retriever(
     lengths: Mapping[Kind, int | None] | None = None,
     prompts: Mapping[Kind, str | None] | None = None,
     is_autoregressive: bool | None = None,
+    as_long_as: Retriever | None = None,
 ) -> Retriever:
     """Load any embedding model: sentence-transformers', or a bare encoder or decoder.
 
     A bare encoder is pooled by the mean, a bare decoder (autoregressive) by its last token, with
     EOS appended. `adapter` is a folder with LoRA adapters to load on top. Lengths (in tokens) and
-    prompts of a side default to those that the model was saved with.
+    prompts of a side default to those that the model was saved with; lengths with `as_long_as` to
+    those of another retriever, as far as this one goes.
 
     Raises:
         UserError: no such model, or a length over the model's maximum.
@@ -288,6 +292,8 @@ def load_retriever(
         loading.check_model_name(adapter, "retriever adapter")
         loading.loaded(lambda: model.load_adapter(adapter), adapter, "retriever adapter")
     saved = saved_sides(name, adapter)
+    if as_long_as is not None:
+        saved |= {f"{kind}_max_len": side.max_len for kind, side in as_long_as.sides.items()}
     retriever = Retriever(model, placement, retriever_checks.PROBE_SIDES, name)
 
     def choose_and_check() -> None:
@@ -349,11 +355,17 @@ def _tokens_to_fp32(_module: nn.Module, _inputs: Any, features: dict[str, Any]) 
 
 
 def retriever_from_config(
-    config: Any, name: str, placement: loading.Placement, adapter: str | None = None
+    config: Any,
+    name: str,
+    placement: loading.Placement,
+    adapter: str | None = None,
+    *,
+    as_long_as: Retriever | None = None,
 ) -> Retriever:
     """Load a retriever with the lengths, prompts and pooling that a command's options ask for.
 
-    An option that is None, or that the command lacks, leaves what the model was saved with.
+    An option that is None, or that the command lacks, leaves what the model was saved with, or the
+    lengths of `as_long_as`.
 
     Raises:
         UserError: no such model, or a length that the model can't take.
@@ -365,6 +377,7 @@ def retriever_from_config(
         lengths={"query": config.query_max_len, "passage": config.passage_max_len},
         prompts={"query": config.query_prompt, "passage": config.passage_prompt},
         is_autoregressive=getattr(config, "retriever_is_autoregressive", None),
+        as_long_as=as_long_as,
     )
     tell_retriever(retriever, adapter)
     return retriever

@@ -79,13 +79,14 @@ def choose_sides(
         if prompt is None:
             own = next(filter(None, map(own_prompts.get, _PROMPT_NAMES[kind])), by_name)
             prompt = saved.get(f"{kind}_prompt", own)
-        length = lengths.get(kind) or saved.get(f"{kind}_max_len")
-        if length is None:
-            length = min(DEFAULT_LENGTHS[kind], longest or DEFAULT_LENGTHS[kind])
+        given = lengths.get(kind)
+        length = given or saved.get(f"{kind}_max_len", DEFAULT_LENGTHS[kind])
         if longest is not None and length > longest:
-            raise UserError(
-                f"--{kind}-max-len {length}: retriever {name} takes at most {longest} tokens"
-            )
+            if given is not None:
+                raise UserError(
+                    f"--{kind}-max-len {given}: retriever {name} takes at most {longest} tokens"
+                )
+            length = longest
         sides[kind] = Side(prompt, length)
     return sides
 

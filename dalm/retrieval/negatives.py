@@ -267,6 +267,7 @@ def log_summary(mined: Sequence[Mined], options: MineNegatives) -> None:
     logger.info("table      %s", options.output)
     prepended = " --prepend-title" if options.prepend_title else ""
     logger.info(
-        "next       dalm train-retriever-only %s %s --output-dir OUT%s",
+        "next       dalm train-retriever-only %s %s --output-dir OUT%s%s",
         *(options.retriever_name_or_path, options.output, prepended),
+        " --trust-remote-code" if options.trust_remote_code else "",
     )

@@ -225,7 +225,8 @@ class TrainingRun:
             data += finish()
             if is_main():
                 self.folder.export(objective, data)
-                logger.info("next       %s", next_step)
+                trusted = " --trust-remote-code" if self.settings.trust_remote_code else ""
+                logger.info("next       %s%s", next_step, trusted)
 
 
 def _trackers(settings: options.Run) -> list[str]:

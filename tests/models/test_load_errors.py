@@ -13,6 +13,8 @@ from dalm.models import loading
 from dalm.models.generator import load_generator
 from dalm.models.retriever import load_retriever
 
+# PEFT asks for a property that transformers has renamed.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
 CPU = loading.place("cpu", "fp32")
 SPOILED: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "pointer": (
@@ -82,6 +84,22 @@ def test_an_encoder_decoder_is_named(tiny_models, tmp_path):
     T5ForConditionalGeneration(config).save_pretrained(tmp_path / "t5")
     with pytest.raises(UserError, match="t5 is an encoder–decoder; name a decoder-only"):
         load_generator(str(tmp_path / "t5"), CPU)
+
+
+def test_a_base_that_is_no_folder_is_named(tiny_models, tmp_path, monkeypatch):
+    shutil.copytree(tiny_models.generator, tmp_path / "gen")
+    monkeypatch.chdir(tmp_path)
+    model = load_generator("gen", CPU)
+    config = loading.lora(rank=2, alpha=4, dropout=0.0, targets=["q_proj"], task="CAUSAL_LM")
+    model.add_lora(config)
+    model.export(tmp_path / "out")
+    file = tmp_path / "out" / "adapter_config.json"
+    relative = json.loads(file.read_text()) | {"base_model_name_or_path": "gen"}
+    file.write_text(json.dumps(relative))
+    load_generator(str(tmp_path / "out"), CPU)
+    monkeypatch.chdir("/")
+    with pytest.raises(UserError, match=r"it is a LoRA adapter on gen, which is no folder here"):
+        load_generator(str(tmp_path / "out"), CPU)
 
 
 @pytest.mark.parametrize("method", ["gptq", "awq"])

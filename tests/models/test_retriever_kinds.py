@@ -266,6 +266,15 @@ def test_a_short_model_takes_what_it_has(tiny_models, tmp_path, caplog):
         load_retriever(name, CPU, lengths={"passage": 65})
 
 
+def test_a_short_baseline_reads_what_it_has(tiny_models, tmp_path):
+    tuned = load_retriever(str(bare(tiny_models, tmp_path / "long", 128)), CPU)
+    short = str(bare(tiny_models, tmp_path / "short", 40))
+    sides = load_retriever(short, CPU, as_long_as=tuned).sides
+    assert {kind: side.max_len for kind, side in sides.items()} == {"query": 40, "passage": 40}
+    sides = load_retriever(str(tmp_path / "long"), CPU, as_long_as=tuned).sides
+    assert sides == tuned.sides
+
+
 def test_positions_that_roberta_never_uses_are_not_counted(tiny_models, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(tiny_models.encoder)
     tokenizer.model_max_length = 10**9
