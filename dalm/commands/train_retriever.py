@@ -24,7 +24,8 @@ def train_retriever_only(
         Table with questions and passages: csv, tsv, jsonl, parquet, a saved dataset, a hub name.
     """
     from dalm.training import dry_run
-    from dalm.training.data.batches import Rows, check_negatives
+    from dalm.training.data.batches import Rows
+    from dalm.training.data.usable_rows import check_negatives
     from dalm.training.objectives.contrastive import Contrastive
     from dalm.training.run import TrainingRun
 

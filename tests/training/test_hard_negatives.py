@@ -10,7 +10,8 @@ from dalm.config import RetrieverOnly
 from dalm.models.loading import place
 from dalm.models.retriever import Retriever, load_retriever
 from dalm.records import Example, Passage
-from dalm.training.data.batches import Rows, check_negatives
+from dalm.training.data.batches import Rows
+from dalm.training.data.usable_rows import check_negatives
 from dalm.training.objectives.contrastive import Contrastive
 
 ULM, BERN, GRAZ, LINZ = (

@@ -15,7 +15,8 @@ from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
 from dalm.prompts import STATE
 from dalm.records import Example, Passage
-from dalm.training.data.batches import Batch, Pieces, Rows, check_negatives
+from dalm.training.data.batches import Batch, Pieces, Rows
+from dalm.training.data.usable_rows import check_negatives
 
 QUESTIONS_PER_STATEMENT = 4
 WORDS = range(6, 41)

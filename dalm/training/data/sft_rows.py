@@ -18,10 +18,10 @@ from dalm.training.data.batches import (
     Batch,
     TrainingRows,
     distinct_passages,
-    fitting,
     spread_rows,
 )
 from dalm.training.data.gold_passages import GoldPassages
+from dalm.training.data.usable_rows import fitting
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,64 @@
+"""Leave out rows that fit into no prompt, and refuse tables without negatives."""
+
+import logging
+from collections.abc import Sequence
+
+from dalm.config import Optimisation
+from dalm.errors import UserError
+from dalm.models.batching import Sequences
+from dalm.models.generator import Generator
+from dalm.records import Example, question_id
+
+logger = logging.getLogger(__name__)
+
+
+def fitting(
+    queries: Sequences, answers: Sequences, generator: Generator, passages: int = 1
+) -> list[int]:
+    """Return the rows whose question and answer fit into a prompt with so many passages.
+
+    A warning counts the rows that are left out.
+
+    Raises:
+        UserError: no row fits.
+    """
+    overhead = generator.frame.overhead(passages)
+    most = generator.max_length - overhead
+    needed = [len(query) + len(answer) for query, answer in zip(queries, answers, strict=True)]
+    kept = [row for row, need in enumerate(needed) if need <= most]
+    longest = overhead + max(needed, default=0)
+    remedy = f"use --generator-max-len {longest} to keep all"
+    if not kept:
+        raise UserError(f"no row's question and answer fit into the generator's length; {remedy}")
+    if len(kept) < len(needed):
+        logger.warning(
+            "%d of %d rows left out: question and answer alone exceed --generator-max-len %d; %s",
+            *(len(needed) - len(kept), len(needed), generator.max_length, remedy),
+        )
+    return kept
+
+
+def check_negatives(examples: Sequence[Example], settings: Optimisation) -> None:
+    """Refuse data that leaves a question without a negative; warn of a single question.
+
+    Raises:
+        UserError: a batch of one question without hard negatives, or a table of one passage.
+    """
+    if all(example.negatives for example in examples):
+        return
+    if settings.per_device_train_batch_size < 2:
+        raise UserError(
+            "--per-device-train-batch-size 1: the negatives are the batch's other passages; "
+            "use 2 or more, or give every question hard negatives (dalm mine-negatives)"
+        )
+    distinct = {example.passage.id for example in examples if example.passage}
+    if len(distinct) < 2:
+        raise UserError(
+            "the table has one distinct passage, so there are no negatives; add rows with others"
+        )
+    questions = {question_id(example.query) for example in examples if example.passage}
+    if len(questions) < 2:
+        logger.warning(
+            "all rows ask the same question, so every passage is right and none is a negative: the "
+            "contrastive loss stays at 0; add rows with other questions, or hard negatives"
+        )
