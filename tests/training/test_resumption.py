@@ -148,6 +148,27 @@ def test_other_frozen_weights_are_refused(command, tiny_models, tmp_path, capsys
     assert "was written with other frozen weights (retriever);" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["train-rag-e2e", "train-generator-only"])
+def test_other_passages_to_search_are_refused(name, tiny_models, tiny_table, tmp_path, capsys):
+    models = [tiny_models.generator]
+    options = ["--output-dir", tmp_path / "run", "--max-train-steps", 1, "--passages", "{more}"]
+    options += "--device cpu --precision fp32 --batch-size 4 --generator-max-len 200".split()
+    if name == "train-rag-e2e":
+        models.insert(0, tiny_models.encoder)
+        options += ["--candidates", "index", "--num-candidates", 2]
+    else:
+        options += ["--retriever-name-or-path", tiny_models.encoder, "--no-cache"]
+    codes = []
+    for place in ("Bonn", "Jena"):
+        more = tmp_path / f"{place}.jsonl"
+        rows = [{"Passage": f"Ada lives in {place}, and {each} lives there."} for each in "abcd"]
+        more.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        line = [str(part).format(more=more) for part in (name, tiny_table, *models, *options)]
+        codes.append(run(app, line + ["--resume-from-checkpoint", "latest"] * len(codes)))
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert (codes, "was written with other data (" in said) == ([0, 2], True), said
+
+
 def test_a_run_goes_on_in_another_folder_with_its_metrics(command, whole, tmp_path, capsys):
     begin = ["--resume-from-checkpoint", whole / "checkpoint-4", "--output-dir"]
     assert command(*begin, tmp_path / "run") == 0
