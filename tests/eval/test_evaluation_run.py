@@ -294,8 +294,9 @@ def test_what_cannot_work_is_refused_before_a_model_loads(tiny_table, options, s
 HELD = """
 import sys, time
 from pathlib import Path
-from dalm.artifacts import claim
-with claim(Path(sys.argv[1]), "--output-dir"):
+from dalm.artifacts import claim, claim_folder
+held = claim_folder if sys.argv[2] == "--output-dir" else claim
+with held(Path(sys.argv[1]), sys.argv[2]):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -309,7 +310,7 @@ def test_an_output_that_another_process_writes_is_refused(
     line = ["eval-retriever", tiny_table, "--retriever-name-or-path", tiny_models.encoder]
     line += ["--output-dir", path if option == "--output-dir" else tmp_path / "out"]
     line += ["--report", path] if option == "--report" else []
-    held = [sys.executable, "-c", HELD, str(path)]
+    held = [sys.executable, "-c", HELD, str(path), option]
     pipe = subprocess.PIPE
     with subprocess.Popen(held, stdin=pipe, stdout=pipe, cwd=PACKAGE) as other:
         assert other.stdout.readline() == b"held\n"
