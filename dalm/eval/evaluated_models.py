@@ -1,7 +1,6 @@
 """Check, load and name the models that an evaluation's config asks for."""
 
 import logging
-from dataclasses import replace
 
 from dalm import distributed
 from dalm.config import EvalRag, EvalRetriever

@@ -121,6 +121,16 @@ def _modules(model: SentenceTransformer, kind: Kind) -> list[Any]:
     return [*route, *others]
 
 
+def reads_plain_text(module: Any) -> bool:
+    """Return whether a module's control tokens are those around a text.
+
+    To static embeddings a control token is a word like others; a chat template has its own.
+    """
+    return not isinstance(module, StaticEmbedding) and "message" not in getattr(
+        module, "modality_config", ()
+    )
+
+
 def pooling_of(model: SentenceTransformer, kind: Kind) -> str:
     """Name how one side's vectors come from tokens."""
     found = next((each for each in _modules(model, kind) if isinstance(each, Pooling)), None)

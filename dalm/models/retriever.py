@@ -110,7 +110,7 @@ class Retriever(nn.Module):
         """
         module = embedding_model.input_module(self.model, kind)
         rows = self._tokens(texts, kind)
-        if not isinstance(module, StaticEmbedding):  # where a control token is a word like others
+        if embedding_model.reads_plain_text(module):
             side = self.sides[kind]
             as_text = TextTokenizer(module.tokenizer, kept=side.prompt)
             for place in as_text.spells_control(texts, rows):

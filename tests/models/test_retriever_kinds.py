@@ -349,6 +349,21 @@ def test_a_bare_chat_model_is_read_as_text(tiny_models, tmp_path):
     same(chat.encode_queries(QUERIES), alone.encode_query(QUERIES))
 
 
+def test_a_model_that_reads_messages_keeps_its_chat_template(tiny_models, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_models.generator)
+    shutil.copytree(tiny_models.generator, tmp_path / "chat")
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}<eos>{% endfor %}"
+    tokenizer.save_pretrained(tmp_path / "chat")
+    body = Transformer(str(tmp_path / "chat"))
+    assert "message" in body.modality_config
+    name = save([body, Pooling(16, pooling_mode="lasttoken")], tmp_path / "m")
+    retriever = load_retriever(name, CPU)
+    assert retriever.tokenise(QUERIES, "query")[0][-1] == tokenizer.eos_token_id
+    retriever.export(tmp_path / "out")
+    alone = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    same(retriever.encode_queries(QUERIES), alone.encode_query(QUERIES, normalize_embeddings=True))
+
+
 # Prompts
 
 
