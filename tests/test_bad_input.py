@@ -416,15 +416,18 @@ def test_a_damaged_file_beside_a_generator(train: Trainings, tmp_path: Path) -> 
 
 def test_an_encoder_is_no_generator(train: Trainings) -> None:
     line = train.pair(generator=train.encoder)
-    assert "BertLMHeadModel are not in its files" in line
-    assert "would be random" in line
+    assert "bert is an encoder; name a decoder-only (causal) language model" in line
     assert not train.out.exists()
 
 
-def test_a_masked_language_model_is_no_generator(train: Trainings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("said_to_be_causal", [False, True])
+def test_a_masked_language_model_is_no_generator(
+    train: Trainings, tmp_path: Path, said_to_be_causal: bool
+) -> None:
     from transformers import AutoConfig, AutoTokenizer, BertForMaskedLM
 
     config = AutoConfig.from_pretrained(train.encoder, initializer_range=0.5)
+    config.is_decoder = said_to_be_causal
     tokenizer = AutoTokenizer.from_pretrained(train.encoder)
     tokenizer.eos_token = tokenizer.sep_token
     tokenizer.save_pretrained(tmp_path / "masked")
@@ -432,7 +435,10 @@ def test_a_masked_language_model_is_no_generator(train: Trainings, tmp_path: Pat
         torch.manual_seed(0)
         BertForMaskedLM(config).save_pretrained(tmp_path / "masked")
     line = train.pair("--generator-max-len", 128, generator=tmp_path / "masked")
-    assert "attends to future tokens; name a causal language model" in line
+    if not said_to_be_causal:
+        assert "bert is an encoder; name a decoder-only (causal) language model" in line
+    else:  # it loads, and its scores aren't those of its head
+        assert "BertLMHeadModel changes its logits in a way that this toolkit doesn't know" in line
 
 
 def test_a_retriever_with_random_weights(train: Trainings, tmp_path: Path) -> None:

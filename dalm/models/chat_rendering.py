@@ -129,6 +129,7 @@ def _excess(template: str) -> str | None:
 _DIRECTIVES = "aAwdbBmyYHIpMSfjUWcxXGuVeDFTRhklsnt"
 _BEFORE = datetime(2001, 2, 3, 4, 5, 6, 7)
 """Another day, month, year and time than any of a training."""
+_PROBE = ({"role": "user", "content": "text"}, {"role": "assistant", "content": "text"})
 
 
 def prints_date(tokenizer: Any, date: datetime) -> bool:
@@ -137,8 +138,12 @@ def prints_date(tokenizer: Any, date: datetime) -> bool:
     Raises:
         ChatTemplateError: it can't be rendered.
     """
-    messages = [{"role": "user", "content": "text"}, {"role": "assistant", "content": "text"}]
-    return render(tokenizer, messages, date=date) != render(tokenizer, messages, date=_BEFORE)
+    return render(tokenizer, _PROBE, date=date) != render(tokenizer, _PROBE, date=_BEFORE)
+
+
+def is_random(tokenizer: Any, date: datetime | None) -> bool:
+    """Return whether the chat template's text differs from one rendering to the next."""
+    return len({render(tokenizer, _PROBE, date=date) for _ in range(8)}) > 1
 
 
 def pinned(template: str, date: datetime) -> str:

@@ -16,6 +16,7 @@ from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
@@ -26,7 +27,7 @@ from transformers import (
 from dalm.errors import UserError
 from dalm.models import adapter_base, chat_template, generator_checks, loading
 from dalm.models.batching import by_length, pad
-from dalm.models.chat_rendering import ChatTemplateError, prints_date
+from dalm.models.chat_rendering import ChatTemplateError, is_random, prints_date
 from dalm.models.control_tokens import TextTokenizer
 from dalm.models.lora_targets import Targets, check_adapters, described, lora_targets
 from dalm.models.prompt_frame import frame_of, texts_of, tokenise
@@ -346,6 +347,12 @@ def load_generator(
         generator = Generator(model, tokenizer, placement, 0, template, date=saved.date)
     except ChatTemplateError as error:
         raise unusable_chat_template(name, str(error)) from error
+    if generator.is_chat and is_random(tokenizer, generator.date):
+        logger.warning(
+            "generator %s: its chat template renders differently each time, so that the prompts of "
+            "training and answering differ",
+            name,
+        )
     generator.reader_passages = saved.reader_passages
     generator_checks.check_vocabulary(generator, name)
     generator_checks.check_scores(generator, name)
@@ -377,9 +384,9 @@ def _load(name: str, placement: loading.Placement) -> Any:
         base = PeftConfig.from_pretrained(name).base_model_name_or_path
         assert base is not None
         return PeftModel.from_pretrained(_load(base, placement), name)
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        name, trust_remote_code=placement.trust_remote_code, **placement.weight_options()
-    )
+    trusted = {"trust_remote_code": placement.trust_remote_code}
+    generator_checks.check_kind(name, AutoConfig.from_pretrained(name, **trusted))
+    model: Any = AutoModelForCausalLM.from_pretrained(name, **trusted, **placement.weight_options())
     loading.check_weights(model, name, "generator")
     return model if placement.four_bit else model.to(placement.device)
 

@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 
 from dalm.errors import UserError
 from dalm.models import loading
@@ -47,6 +51,31 @@ def backbone_of(causal: Any) -> nn.Module:
         f"{type(causal).__name__} has no part that gives its hidden states: this toolkit can't "
         "score answers with it; name another generator"
     )
+
+
+def check_kind(name: str, config: Any) -> None:
+    """Refuse what is no causal language model, by its config and before its weights are read.
+
+    Raises:
+        UserError: names what it is.
+    """
+    kind = config.model_type
+    what = None
+    if getattr(config, "is_encoder_decoder", False):
+        what = "an encoder–decoder"
+    elif kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not _is_causal(config):
+        what = "an encoder"
+    elif kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not hasattr(config, "auto_map"):
+        what = "no language model that writes text"
+    if what is not None:
+        raise UserError(
+            f"generator {name} can't be loaded: {kind} is {what}; name a decoder-only (causal) "
+            "language model"
+        )
+
+
+def _is_causal(config: Any) -> bool:
+    return bool(getattr(config, "is_decoder", False) or getattr(config, "causal", False))
 
 
 # Token ids

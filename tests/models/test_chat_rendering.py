@@ -140,3 +140,11 @@ def test_a_template_that_never_ends_is_stopped(tokenizer, monkeypatch) -> None:
     tokenizer.chat_template = "{{ 'x' * 99999999999 }}"
     with pytest.raises(ChatTemplateError, match="it needs more than 1024 MB"):
         render(tokenizer, QUESTION)
+
+
+@pytest.mark.parametrize("changing", [True, False])
+def test_a_template_that_renders_differently_each_time_is_named(named, caplog, changing) -> None:
+    first = "{{ range(99999) | random }}" if changing else "9"
+    messages = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
+    load_generator(named(first + messages), CPU)
+    assert ("its chat template renders differently each time" in caplog.text) is changing

@@ -42,6 +42,26 @@ def saved(tokenizer, tmp_path):
     return save
 
 
+# What it is
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        ("bert", "bert is an encoder; name a decoder-only"),
+        ("distilbert", "distilbert is an encoder; name a decoder-only"),
+        ("t5", "t5 is an encoder–decoder; name a decoder-only"),
+        ("bart", "bart is an encoder–decoder; name a decoder-only"),
+        ("clip", "clip is no language model that writes text; name a decoder-only"),
+    ],
+)
+def test_what_is_no_causal_language_model_is_named(kind, what, tokenizer, tmp_path):
+    AutoConfig.for_model(kind).save_pretrained(tmp_path / "it")
+    tokenizer.save_pretrained(tmp_path / "it")
+    with pytest.raises(UserError, match=f"generator .*it can't be loaded: {what}"):
+        load_generator(str(tmp_path / "it"), CPU)
+
+
 # Positions
 
 POSITIONS = {
