@@ -354,8 +354,14 @@ def _old_name(target: Path) -> Path:
     return target.with_name(f".{target.name}.old")
 
 
-def verify(folder: Path, *, besides: Collection[str] = (), most_bytes: int | None = None) -> None:
-    """Compare a folder with its manifest; one without a manifest passes if it is a folder.
+def verify(
+    folder: Path,
+    *,
+    only: str | None = None,
+    besides: Collection[str] = (),
+    most_bytes: int | None = None,
+) -> None:
+    """Compare a folder, or `only` a file, with its manifest; one without a manifest passes.
 
     Files `besides` may be changed; those of over `most_bytes` are compared by their size alone.
 
@@ -368,7 +374,7 @@ def verify(folder: Path, *, besides: Collection[str] = (), most_bytes: int | Non
     for name, listed in read_record(folder / MANIFEST, _Manifest).files.items():
         entry = record_from(listed, _Entry, f"{folder / MANIFEST}: {name}")
         file = folder / name
-        if name in besides:
+        if name in besides or (only is not None and name != only):
             continue
         if not file.is_file():
             raise DamagedError(f"{file} is {'no file' if file.exists() else 'missing'}")

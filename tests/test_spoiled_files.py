@@ -104,6 +104,7 @@ RULES = (
     Rule("*/bits_per_byte.json", None),
     Rule("run/baseline/*", ("compare", "run/baseline", "run/baseline")),
     Rule("run/judge.jsonl", JUDGED, AGAIN, spoils=("half", "wrong")),
+    Rule("run/*.trec", ("compare", "run/run.trec", "--qrels", "run/qrels.trec")),
     Rule("run/*", ("compare", "run", "run")),
     Rule("questions/journal.jsonl", ASK, AGAIN, spoils=("half", "wrong", "noise")),
     Rule("passages/p.unread.tsv", None),

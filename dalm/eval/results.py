@@ -259,6 +259,8 @@ def read_runs(
     Raises:
         UserError: a run is missing or damaged, or a TREC file has no judgements.
     """
+    if qrels_file:
+        _check_own(Path(qrels_file))
     qrels = read_qrels(qrels_file) if qrels_file else None
     found = []
     for name in names:
@@ -274,6 +276,15 @@ def read_runs(
     if qrels is not None and all(Path(name).is_dir() for name in names):
         raise UserError("--qrels has no effect on run folders, which have their own judgements")
     return found
+
+
+def _check_own(file: Path) -> None:
+    """Refuse a TREC file of a run folder that is no longer what was written there."""
+    if (file.parent / SUMMARY).is_file():
+        try:
+            artifacts.verify(file.parent, only=file.name)
+        except file_reading.DamagedError as error:
+            raise file_reading.DamagedError(f"{error}; {REMEDY}") from error
 
 
 def _load_folder(folder: Path, measures: Sequence[str] | None) -> Results:
@@ -294,6 +305,7 @@ def _load_folder(folder: Path, measures: Sequence[str] | None) -> Results:
 
 def _load_trec(path: Path, qrels: Qrels, measures: Sequence[str]) -> Results:
     """Measure a run as trec_eval -c does: a judged query that it lacks counts as 0."""
+    _check_own(path)
     run = read_run(path)
     known = [query for query in qrels if query in run]
     if not known:

@@ -60,7 +60,7 @@ def write_run(path: Path, name: str, rankings: Mapping[str, Sequence[Hit]]) -> N
     """Write hits by query id, ranked in the order given."""
     word = "_".join(name.split()) or "dalm"
     lines = (
-        f"{query} Q0 {hit.passage.id} {rank} {hit.score:.9g} {word}"
+        f"{_id(query)} Q0 {_id(hit.passage.id)} {rank} {hit.score:.9g} {word}"
         for query, hits in rankings.items()
         for rank, hit in enumerate(hits, start=1)
     )
@@ -70,11 +70,16 @@ def write_run(path: Path, name: str, rankings: Mapping[str, Sequence[Hit]]) -> N
 def write_qrels(path: Path, qrels: Mapping[str, Mapping[str, int]]) -> None:
     """Write relevance judgements by query id."""
     lines = (
-        f"{query} 0 {passage} {grade}"
+        f"{_id(query)} 0 {_id(passage)} {grade}"
         for query, grades in qrels.items()
         for passage, grade in grades.items()
     )
     _write(path, lines)
+
+
+def _id(name: str) -> str:
+    """Return an id as one word: blanks separate the fields of a line."""
+    return "".join(f"%{ord(each):02X}" if each.isspace() else each for each in name)
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:

@@ -70,3 +70,11 @@ def test_broken_qrels_are_one_line(tmp_path, text, said):
 def test_a_missing_file(tmp_path):
     with pytest.raises(UserError, match="can't be read"):
         read_run(tmp_path / "none")
+
+
+def test_ids_with_blanks_stay_one_field(tmp_path):
+    hits = [Hit(Passage("doc\t1", ""), 2.0), Hit(Passage("doc 1", ""), 1.0)]
+    write_run(tmp_path / "run", "a system", {"query 1\n": hits})
+    write_qrels(tmp_path / "qrels", {"query 1\n": {"doc 1": 1}})
+    assert read_run(tmp_path / "run") == {"query%201%0A": {"doc%091": 2.0, "doc%201": 1.0}}
+    assert read_qrels(tmp_path / "qrels") == {"query%201%0A": {"doc%201": 1}}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import T5Config, T5ForConditionalGeneration
 
+from dalm import artifacts
 from dalm.errors import UserError
 from dalm.models import loading
 from dalm.models.generator import load_generator
@@ -114,3 +115,22 @@ def test_an_unknown_architecture_is_named(tiny_models, tmp_path):
     name = edited(tiny_models.generator, tmp_path / "new", model_type="llama99")
     with pytest.raises(UserError, match=r"doesn't know the architecture llama99; update"):
         load_generator(name, CPU)
+
+
+def test_an_export_that_was_changed_is_named(tmp_path: Path) -> None:
+    """The manifest of another program is not read."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("config.json", "dalm.json", "README.md"):
+        (folder / name).write_text("{}")
+    artifacts.seal(folder)
+    loading.check_model_name(str(folder), "retriever")
+    (folder / "README.md").write_text("my own words")
+    loading.check_model_name(str(folder), "retriever")
+    (folder / "config.json").write_text("[]")
+    said = r"retriever .*config\.json has another content .* delete .*manifest\.json"
+    with pytest.raises(UserError, match=said):
+        loading.check_model_name(str(folder), "retriever")
+    (folder / "manifest.json").write_text('{"name": "an app"}')
+    (folder / "dalm.json").unlink()
+    loading.check_model_name(str(folder), "retriever")
