@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from transformers import AutoTokenizer
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dalm.cli import app, run
 from dalm.eval.judge.judge import cases_of, judge_answers, preferences_of
@@ -135,10 +136,29 @@ def test_a_guard_is_not_judged(tmp_path, stub):
 
 
 @pytest.fixture
-def line(tmp_path, tiny_table, tiny_models, stub, monkeypatch):
+def talkative(tiny_models, tmp_path):
+    """A generator whose answers aren't empty: an untrained one may write line ends alone."""
+    folder = tmp_path / "talkative"
+    shutil.copytree(tiny_models.generator, folder)
+    model, tokenizer = (
+        kind.from_pretrained(folder) for kind in (AutoModelForCausalLM, AutoTokenizer)
+    )
+    blank = [
+        token
+        for token in range(len(tokenizer))
+        if not tokenizer.decode([token], skip_special_tokens=True).strip()
+    ]
+    with torch.no_grad():
+        model.get_input_embeddings().weight[blank] = 0  # tied: their logits are 0
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def line(tmp_path, tiny_table, tiny_models, talkative, stub, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = ["eval-rag", tiny_table, "--retriever-name-or-path", tiny_models.encoder]
-    made += ["--generator-name-or-path", tiny_models.generator, "--evaluate-generator"]
+    made += ["--generator-name-or-path", talkative, "--evaluate-generator"]
     made += ["--max-new-tokens", 4, "--precision", "fp32", "--top-k", 5, "--no-bounds"]
     return [str(each) for each in (*made, "--judge", stub.url, "--judge-model", "m")]
 
