@@ -21,7 +21,7 @@ from dalm.models.retriever import Retriever
 
 logger = logging.getLogger(__name__)
 
-WHOLE = 4 * 2**30
+WHOLE = 2 * 2**30
 """Bytes of weights up to which a second copy is loaded."""
 _PREFIXES = ("", "model.", "model.0.model.")
 """What names in memory have before those in files."""
@@ -38,7 +38,10 @@ def check_export(model: Retriever | Generator, folder: Path) -> str:
         if sum(p.numel() * p.element_size() for p in model.parameters()) <= WHOLE:
             try:
                 return _compare_outputs(model, folder)
-            except (torch.OutOfMemoryError, MemoryError):
+            except (torch.OutOfMemoryError, MemoryError, UserError) as error:
+                cause = error.__cause__ if isinstance(error, UserError) else error
+                if not isinstance(cause, torch.OutOfMemoryError | MemoryError):
+                    raise
                 logger.info("checked    not with a second copy: it doesn't fit into memory")
         return _compare_weights(model, folder)
 

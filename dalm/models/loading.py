@@ -6,7 +6,7 @@ import os
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import chdir, contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -252,7 +252,12 @@ def check_no_adapter(name: str, role: str) -> None:
 @contextmanager
 def elsewhere() -> Iterator[None]:
     """Work in an empty folder for the block, where no relative path leads anywhere."""
-    with TemporaryDirectory(prefix="dalm-") as folder, chdir(folder):
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(TemporaryDirectory(prefix="dalm-"))
+        except OSError:  # a full disk
+            folder = Path.cwd().anchor
+        stack.enter_context(chdir(folder))
         yield
 
 

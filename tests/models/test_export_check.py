@@ -64,6 +64,17 @@ def test_an_export_is_as_the_model_in_memory(exported, limit, monkeypatch):
     assert Path.cwd() == here
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_where_memory_holds_one_copy_the_weights_are_compared(exported, wrapped, monkeypatch):
+    def load(*_):
+        if wrapped:  # as `loading.loaded` does
+            raise UserError("it doesn't fit into memory") from torch.OutOfMemoryError("full")
+        raise MemoryError
+
+    monkeypatch.setattr(export_check.model_merging, "load", load)
+    assert "tensors compared" in export_check.check_export(*exported)
+
+
 @pytest.mark.parametrize("limit", [export_check.WHOLE, 0])
 def test_an_export_without_its_tokenizer_is_refused(exported, limit, monkeypatch):
     monkeypatch.setattr(export_check, "WHOLE", limit)
