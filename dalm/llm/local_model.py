@@ -168,7 +168,8 @@ def load_local_model(name: str, placement: loading.Placement, max_new_tokens: in
     Raises:
         UserError: no such model, not a causal one, or one without a chat template.
     """
-    # The length is that of training prompts, and bounds nothing here.
-    generator = load_generator(name, replace(placement, frozen=True), max_length=16)
+    generator = load_generator(name, replace(placement, frozen=True))
+    # The length of training prompts bounds nothing here: that of the model does.
+    generator.max_length = generator.longest or generator_checks.ANY_LENGTH
     loading.tell("generator", name, generator_checks.description(generator))
     return LocalModel(generator, name, max_new_tokens)

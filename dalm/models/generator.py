@@ -374,7 +374,9 @@ def _date_of(tokenizer: Any, saved: datetime | None) -> datetime | None:
     """Return the date that prompts say: the saved one, else today; None: they say none."""
     if not tokenizer.chat_template:
         return None
-    date = saved or datetime.now()
+    # Without the time of day: every process of a run has the same prompts, and a run that is
+    # resumed on the same day.
+    date = saved or datetime.now().replace(hour=0, minute=0, second=0, microsecond=0)
     return date if prints_date(tokenizer, date) else None
 
 

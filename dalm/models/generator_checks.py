@@ -143,6 +143,7 @@ def choose_length(name: str, given: int | None, saved: int | None, most: int | N
     return length
 
 
+ANY_LENGTH = 2**31
 DEFAULT_LENGTH = 256
 """Tokens of prompt and answer, where neither an option nor the model says."""
 
@@ -279,6 +280,8 @@ def description(generator: "Generator") -> list[str]:
     """Return what a generator is, in the words of its one line."""
     most = generator.longest
     length = f"{generator.max_length:,} tokens"
+    if generator.max_length == ANY_LENGTH:
+        length = "any length"
     parts = [
         str(generator.model.config.model_type),
         "chat template" if generator.is_chat else "plain prompt",
