@@ -57,8 +57,8 @@ def mean_intervals(
     `columns` are vectors of the same n values, one per query. V is the variance of m and t the
     quantile of Student's distribution (see `ClusteredMeans`). A `bounded` column, whose values lie
     in [0, 1], has the score interval: all μ with |m − μ| ≤ t √(μ (1 − μ) / n'), where
-    n' = m (1 − m) / V is the effective number of queries; if all values are equal, the number of
-    clusters. It stays within [0, 1], and always has a width. Other columns have
+    n' = m (1 − m) / V is the effective number of queries; if m is 0 or 1, the number of clusters.
+    It stays within [0, 1], and has a width if all values are 0 or all are 1. Other columns have
     m ± t √V. Wilson, 1927, J. Am. Statist. Assoc. 22; with a design effect: Korn and Graubard,
     1998, Survey Methodology 24.
     Raises ValueError for fewer than two clusters: one doesn't show the spread between them.
@@ -77,7 +77,7 @@ def mean_intervals(
 
 def _score_interval(m: float, variance: float, quantile: float, clusters: int) -> Interval:
     spread = m * (1 - m)
-    w = quantile**2 * (variance / spread if variance > ROUNDING else 1 / clusters)
+    w = quantile**2 * (variance / spread if spread > ROUNDING else 1 / clusters)
     half = (w * max(0.0, spread) + w**2 / 4) ** 0.5
     low, high = (m + w / 2 - half) / (1 + w), (m + w / 2 + half) / (1 + w)
     return Interval(max(0.0, float(low)), min(1.0, float(high)))

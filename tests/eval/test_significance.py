@@ -57,9 +57,11 @@ def test_a_rate_without_a_miss_has_an_interval_within_its_bounds(value):
     assert (low, high) == pytest.approx((1 - furthest, 1) if value else (0, furthest))
 
 
-def test_equal_values_between_the_bounds_have_an_interval_too():
-    low, high = interval_of([0.5] * 10, range(10), bounded=True)
-    assert low < 0.4 < 0.6 < high
+def test_a_value_that_never_varies_between_the_bounds_has_no_width():
+    """Precision@10 is 0.1 for each query whose one passage is found; a miss changes little."""
+    assert interval_of([0.1] * 10, range(10), bounded=True) == pytest.approx((0.1, 0.1))
+    low, high = interval_of([0.1] * 9 + [0.0], range(10), bounded=True)
+    assert 0.05 < low < 0.09 < high < 0.2
 
 
 def test_equal_values_in_a_cluster_count_once():

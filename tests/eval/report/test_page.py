@@ -150,4 +150,4 @@ def test_units_and_findings_are_on_the_page(report):
     assert "Note 2 of 4 answers are empty (50%)." in text
     assert "95 % intervals over 4 queries of 3 documents." in text
     cells = re.findall(r"<td>(.*?)</td>", render(report))
-    assert cells[2:4] == ["4", "3"]
+    assert "4 / 3" in cells
