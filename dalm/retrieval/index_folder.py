@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from dalm import artifacts
 from dalm.errors import UserError
 from dalm.file_reading import DamagedError, read_record
-from dalm.retrieval.stores.lance import LanceStore
+from dalm.retrieval.stores.lance import REBUILD, LanceStore
 
 FORMAT = 1
 POINTER, GENERATIONS, STORE = "index.json", "generations", "store"
@@ -74,13 +74,18 @@ class Generation:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.number = int(folder.name)
-        self.description = read_record(folder / POINTER, Description, "build the index again")
+        self.description = read_record(folder / POINTER, Description, REBUILD)
         if self.description.format != FORMAT:
             raise DamagedError(
                 f"{folder} has format {self.description.format}, and this version reads {FORMAT}; "
-                "build the index again"
+                f"{REBUILD}"
             )
-        self.store = LanceStore(folder / STORE, self.description.dim, self.description.column_types)
+        self.store = LanceStore(
+            folder / STORE,
+            self.description.dim,
+            self.description.column_types,
+            create=not self.description.complete,
+        )
         self.store.probes = self.description.probes
 
     def extend_columns(self, types: dict[str, type]) -> None:
@@ -104,7 +109,8 @@ class IndexFolder:
     def pointer(self) -> Pointer | None:
         """The pointer; None if no generation is complete yet."""
         file = self.path / POINTER
-        return read_record(file, Pointer, "build the index again") if file.exists() else None
+        remedy = f"delete the folder {self.path}, and build the index again"
+        return read_record(file, Pointer, remedy) if file.exists() else None
 
     def check_is_index(self) -> None:
         """Refuse a folder that holds something else.
@@ -136,7 +142,7 @@ class IndexFolder:
     def _open(self, number: int) -> Generation:
         folder = self._folders() / str(number)
         if not folder.is_dir():
-            raise UserError(f"{folder} is missing: the index is damaged; build it again")
+            raise UserError(f"{folder} is missing: the index is damaged; {REBUILD}")
         return Generation(folder)
 
     def numbers(self) -> list[int]:
@@ -148,7 +154,11 @@ class IndexFolder:
 
     def begin(self, description: Description) -> Generation:
         """Return a generation to build: an unfinished one of the same retriever, or a new one."""
+        pointer = self.pointer
+        used = (pointer.generation, pointer.previous) if pointer else ()
         for number in self.numbers():
+            if number in used:
+                continue
             try:
                 found = self._open(number)
             except UserError:  # killed before its description was written

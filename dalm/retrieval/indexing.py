@@ -52,7 +52,8 @@ def open_generation(folder: IndexFolder, settings: Index) -> tuple[Generation, R
     Raises:
         UserError: no retriever is named, or another one than the index has.
     """
-    current = folder.current() if folder.pointer else None
+    again = settings.rebuild and settings.retriever_name_or_path is not None  # also if damaged
+    current = folder.current() if folder.pointer and not again else None
     if settings.retriever_name_or_path is not None:
         name, adapter = settings.retriever_name_or_path, settings.retriever_peft_model_path
         retriever = retriever_from_config(settings, name, placement_of(settings), adapter)

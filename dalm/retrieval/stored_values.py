@@ -9,6 +9,8 @@ from dalm.records import Passage
 from dalm.retrieval.where import FIELDS, Columns
 
 _KINDS = (bool, int, float, str)
+_LARGEST = 2**63 - 1
+"""Stores keep whole numbers in 64 bits."""
 
 
 def digest_of(passage: Passage) -> str:
@@ -20,13 +22,14 @@ def digest_of(passage: Passage) -> str:
 def column_types(passages: Iterable[Passage], known: Columns | None = None) -> dict[str, type]:
     """Return the types of the passages' further columns; `known` ones keep theirs.
 
-    A column is of numbers or of true and false only if all its values are; else it is of texts.
+    A column is of numbers or of true and false only if all its values are, and whole numbers fit
+    into 64 bits; else it is of texts.
     """
     found: dict[str, set[type]] = {}
     for passage in passages:
         for name, value in passage.extra.items():
             if value is not None and name not in FIELDS:
-                found.setdefault(name, set()).add(type(value))
+                found.setdefault(name, set()).add(str if _is_too_large(value) else type(value))
     types = {name: _common(kinds) for name, kinds in found.items()}
     return {**types, **(known or {})}
 
@@ -55,8 +58,14 @@ def values_of(passage: Passage, columns: Columns) -> dict[str, Any]:
 
 
 def _as(value: Any, kind: type) -> Any:
-    if value is None or type(value) is kind:
-        return value
-    if kind is str:
+    if kind is str and value is not None:
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if value is None or _is_too_large(value):
+        return None
+    if type(value) is kind:
+        return value
     return float(value) if kind is float and type(value) is int else None
+
+
+def _is_too_large(value: Any) -> bool:
+    return isinstance(value, int) and not -_LARGEST <= value <= _LARGEST

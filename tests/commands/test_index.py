@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from io import StringIO
 from pathlib import Path
@@ -91,6 +92,49 @@ def test_another_retriever_needs_a_new_generation(index, table, tiny_models, tmp
     assert dalm("index", "--index-dir", folder, "--rollback") == 0
     assert "generation 1, before it was 2" in caplog.text
     assert dalm("search", folder, "Ada", "--search", "dense") == 0
+
+
+@pytest.mark.parametrize(
+    ("files", "damage"),
+    [
+        ("generations/1/index.json", "gone"),
+        ("generations/1/store", "gone"),
+        ("generations/1/store/*/_versions/*.manifest", "empty"),
+        ("generations/1/store/*/data/*.lance", "half"),
+        ("generations/1/store/*/_indices/*/*.lance", "gone"),
+    ],
+)
+def test_a_damaged_index_is_named_in_one_line_and_built_again(
+    index, table, tiny_models, tmp_path, capsys, files, damage
+):
+    folder = shutil.copytree(index, tmp_path / "index")
+    for file in folder.glob(files):
+        content = file.read_bytes() if file.is_file() else b""
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+        if damage != "gone":
+            file.write_bytes(content[: len(content) // 2 if damage == "half" else 0])
+    line = ["search", folder, "Ada lives", "--search", "text"]
+    assert dalm(*line) == 2
+    [said] = capsys.readouterr().err.splitlines()
+    assert str(folder / "generations" / "1") in said
+    assert "build it again: dalm index ... --rebuild --retriever-name-or-path" in said
+    again = ["index", table, "--index-dir", folder, "--rebuild"]
+    assert dalm(*again, "--retriever-name-or-path", tiny_models.encoder) == 0
+    assert dalm(*line) == 0
+    assert "Ada lives in Ulm." in capsys.readouterr().out
+
+
+def test_numbers_that_no_store_keeps_are_texts_in_conditions(tiny_models, tmp_path, capsys):
+    table, folder = tmp_path / "passages.jsonl", tmp_path / "index"
+    rows = [{"Passage": "Ada lives in Ulm.", "number": 10**30}]
+    rows += [{"Passage": "Bela lives in Bern.", "number": 7}]
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    line = ["index", table, "--index-dir", folder]
+    assert dalm(*line, "--retriever-name-or-path", tiny_models.encoder) == 0
+    where = ["--where", f"number = '{10**30}'", "--json"]
+    assert dalm("search", folder, "lives", "--search", "text", *where) == 0
+    [hit] = json.loads(capsys.readouterr().out)
+    assert hit["number"] == 10**30
 
 
 def test_an_index_follows_a_folder_of_documents(tmp_path, tiny_models, caplog, capsys):

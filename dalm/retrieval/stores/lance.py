@@ -7,11 +7,14 @@ blanks between words.
 
 import json
 import math
+import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from traceback import walk_tb
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import lancedb
 import pyarrow as pa
@@ -21,7 +24,9 @@ from lancedb.index import FTS, IvfPq
 from lancedb.query import MatchQuery
 from torch import Tensor
 
+from dalm.artifacts import full_disk
 from dalm.errors import UserError
+from dalm.file_reading import DamagedError
 from dalm.records import Hit, Passage
 from dalm.retrieval.bm25 import words
 from dalm.retrieval.conditions import Condition, Membership
@@ -38,18 +43,61 @@ _SHOWN = ["id", "text", "title", "record"]
 QUERIES = 64
 """Queries that are searched at once."""
 _SAMPLE, _RECALL, _MOST_PROBES = 100, 0.98, 1024
+REBUILD = "build it again: dalm index ... --rebuild --retriever-name-or-path RETRIEVER"
+"""What to do about a damaged index."""
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _explained(
+    method: Callable[Concatenate["LanceStore", P], T],
+) -> Callable[Concatenate["LanceStore", P], T]:
+    """Have a method name its store in one line where LanceDB fails: damage, rights, a full disk."""
+
+    @wraps(method)
+    def explained(store: "LanceStore", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(store, *args, **kwargs)
+        except Exception as error:
+            if not _is_of_lancedb(error):
+                raise
+            if reason := full_disk(error):
+                raise UserError(
+                    f"{store.folder} can't be written: {reason}; free some space, and run the same "
+                    "command again"
+                ) from error
+            reason = re.sub(r", /\S+\.rs:\d+:\d+", "", str(error)).partition("\n")[0]
+            raise DamagedError(
+                f"the index in {store.folder} can't be used ({reason:.200}); if it is damaged, "
+                f"{REBUILD}"
+            ) from error
+
+    return explained
+
+
+def _is_of_lancedb(error: Exception) -> bool:
+    modules = (frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__))
+    return any(name.partition(".")[0] == "lancedb" for name in modules)
 
 
 class LanceStore:
-    """A vector store in a folder; `columns` are the types of further columns, for conditions."""
+    """A vector store in a folder; `columns` are the types of further columns, for conditions.
 
-    def __init__(self, folder: Path, dim: int, columns: Mapping[str, type]) -> None:
+    Methods raise UserError if the folder is damaged or its disk is full. A new folder is made,
+    unless `create` is false.
+    """
+
+    @_explained
+    def __init__(
+        self, folder: Path, dim: int, columns: Mapping[str, type], *, create: bool = True
+    ) -> None:
+        self.folder = folder
         self.extra = dict(columns)
         self.columns: Columns = {**FIELDS, **self.extra}
         self.dim = dim
         self.probes: int | None = None
         database = lancedb.connect(str(folder), read_consistency_interval=timedelta(0))
-        if TABLE in database.list_tables().tables:
+        if not create or TABLE in database.list_tables().tables:
             self.table = database.open_table(TABLE)
         else:
             self.table = database.create_table(TABLE, schema=self._schema())
@@ -64,6 +112,7 @@ class LanceStore:
         """Return a column's name in the table: a user's may hold anything."""
         return name if name in FIELDS else f"extra_{list(self.extra).index(name)}"
 
+    @_explained
     def add_columns(self, columns: Mapping[str, type]) -> None:
         """Add columns for conditions; the passages that are there have no values in them."""
         self.extra |= {name: kind for name, kind in columns.items() if name not in self.extra}
@@ -78,15 +127,18 @@ class LanceStore:
 
     # Passages
 
+    @_explained
     def count(self, where: Condition | None = None) -> int:
         """Return the number of passages, of those that fulfil a condition if it is given."""
         return int(self.table.count_rows(self._where(where)))
 
+    @_explained
     def digests(self) -> dict[str, str]:
         """Return a hash of each passage's text and provenance, by its id."""
         found = self.table.search().select(["id", "digest"]).to_arrow()
         return dict(zip(found["id"].to_pylist(), found["digest"].to_pylist(), strict=True))
 
+    @_explained
     def add(self, passages: Sequence[Passage], vectors: Float[Tensor, "n dim"]) -> None:
         """Add passages with their vectors; one whose id is there takes that one's place.
 
@@ -117,6 +169,7 @@ class LanceStore:
         columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, self.dim)
         return pa.table(columns, schema=self._schema())
 
+    @_explained
     def delete(self, ids: Sequence[str]) -> int:
         """Delete passages by their ids, for every search at once; return how many were there."""
         before = self.count()
@@ -124,6 +177,7 @@ class LanceStore:
             self.table.delete(_listed(ids[start : start + 1000]))
         return before - self.count()
 
+    @_explained
     def texts_of(self, ids: Sequence[str]) -> dict[str, str]:
         """Return the texts of those passages that are there, by their ids."""
         if not ids:
@@ -131,6 +185,7 @@ class LanceStore:
         found = self.table.search().where(_listed(ids)).select(["id", "text"]).to_arrow()
         return dict(zip(found["id"].to_pylist(), found["text"].to_pylist(), strict=True))
 
+    @_explained
     def vectors_of(self, ids: Sequence[str]) -> Float[Tensor, "n dim"]:
         """Return the vectors of passages by their ids. Raises KeyError for an unknown id."""
         if not ids:
@@ -143,6 +198,7 @@ class LanceStore:
 
     # Search
 
+    @_explained
     def search(
         self, vectors: Float[Tensor, "B dim"], k: int, where: Condition | None = None
     ) -> list[list[Hit]]:
@@ -190,6 +246,7 @@ class LanceStore:
             hits[place].append(hit)
         return [_in_order(each) for each in hits]
 
+    @_explained
     def text_search(
         self, queries: Sequence[str], k: int, where: Condition | None = None
     ) -> list[list[Hit]]:
@@ -210,6 +267,7 @@ class LanceStore:
 
     # Upkeep
 
+    @_explained
     def optimise(self, *, in_use: bool) -> float | None:
         """Bring the indices up to date and drop old versions; return the recall of an ANN index.
 
