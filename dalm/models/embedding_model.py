@@ -65,6 +65,7 @@ def load_embedding_model(
     )
     for each in transformers_of(model):
         loading.check_weights(each.model, name, "retriever")
+        loading.check_tokenizer(each.tokenizer, name, "retriever")
         if "text" not in each.modality_config:
             raise UserError(f"retriever {name} takes no text; name an embedding model for text")
     if model.similarity_fn_name not in SIMILARITIES:

@@ -398,6 +398,7 @@ def _load_tokenizer(name: str, placement: loading.Placement, adapter: str | None
     tokenizer: Any = AutoTokenizer.from_pretrained(
         name, trust_remote_code=placement.trust_remote_code
     )
+    loading.check_tokenizer(tokenizer, name, "generator")
     if adapter is not None and (file := Path(adapter) / "chat_template.jinja").is_file():
         tokenizer.chat_template = file.read_text(encoding="utf-8")
     tokenizer.chat_template = chat_template.without_documents(tokenizer.chat_template)

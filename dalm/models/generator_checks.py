@@ -159,7 +159,8 @@ def check_scores(generator: "Generator", name: str) -> None:
     a masked language model, which transformers loads as well: it attends to the token to predict.
 
     Raises:
-        UserError: the scores differ, the model attends to future tokens, or it doesn't run.
+        UserError: the scores differ, the model attends to future tokens, it gives no
+            numbers, or it doesn't run.
     """
     kind = type(generator.causal).__name__
     ids = _random_rows(generator, (4,))[0][None]
@@ -177,6 +178,8 @@ def check_scores(generator: "Generator", name: str) -> None:
         raise UserError(
             f"generator {name}: {kind} can't score a text ({reason}); name another generator"
         ) from error
+    if bool(logits.log_softmax(-1).isnan().any()):
+        raise UserError(f"generator {name}: {loading.not_finite('logits', generator.placement)}")
     if not torch.allclose(changed[:, :-1], logits[:, :-1], atol=0.1, rtol=1e-2):
         raise UserError(
             f"generator {name}: {kind} attends to future tokens; name a causal language model"

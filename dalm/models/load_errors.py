@@ -24,6 +24,12 @@ REMOTE_CODE = (
 )
 
 
+NO_TOKENIZER = (
+    "it has no tokenizer (no tokenizer.json or vocabulary); copy the tokenizer's files of the "
+    "model that it was trained from"
+)
+
+
 class Failure(NamedTuple):
     """A library's failure to load a model, and what the model's files say."""
 
@@ -100,6 +106,27 @@ def _unknown_architecture(failure: Failure) -> str | None:
     )
 
 
+def _other_shapes(failure: Failure) -> str | None:
+    # transformers puts the shapes themselves into a report that it logs.
+    if "ignore_mismatched_sizes" not in str(failure.error):
+        return None
+    return (
+        "its weights have other shapes than its config.json says; copy or download both again, "
+        "from one version of the model"
+    )
+
+
+def _no_tokenizer(failure: Failure) -> str | None:
+    folder = failure.folder
+    if folder is None or "token" not in str(failure.error).lower():
+        return None
+    if any(
+        each for kind in _VOCABULARIES for each in (*folder.glob(kind), *folder.glob(f"*/{kind}"))
+    ):
+        return None
+    return NO_TOKENIZER
+
+
 def _missing_package(failure: Failure) -> str | None:
     if isinstance(failure.error, ImportError):
         return f"{first_line(failure.error)}; install what it needs, or name another model"
@@ -112,6 +139,7 @@ _OWN_FORMS = {
     "modules.json",
 }
 """Files of which it is known that they hold an object, or a list of modules."""
+_VOCABULARIES = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "tekken.json", "spiece*")
 _EXPLANATIONS = (
     _remote_code,
     _damaged,
@@ -120,7 +148,9 @@ _EXPLANATIONS = (
     _missing_base,
     _quantised,
     _unknown_architecture,
+    _other_shapes,
     _missing_package,
+    _no_tokenizer,
 )
 """Tried in this order; each returns None where it doesn't apply."""
 

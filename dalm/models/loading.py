@@ -336,9 +336,33 @@ def check_weights(model: torch.nn.Module, name: str, role: str) -> None:
         )
 
 
+def check_tokenizer(tokenizer: Any, name: str, role: str) -> None:
+    """Refuse a tokenizer without words: transformers makes one where a model's files have none.
+
+    It would read every text as unknown tokens, or as no tokens at all.
+
+    Raises:
+        UserError: names what to copy.
+    """
+    if not hasattr(tokenizer, "get_vocab"):
+        return
+    special = {*tokenizer.added_tokens_encoder, *tokenizer.all_special_tokens}
+    if not any(piece.strip("\u2581 ") and piece not in special for piece in tokenizer.get_vocab()):
+        raise UserError(f"{role} {name}: {load_errors.NO_TOKENIZER}")
+
+
 def at_least_fp32(tensor: torch.Tensor) -> torch.Tensor:
     """Convert half precision to fp32; keep fp64."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def not_finite(what: str, placement: Placement) -> str:
+    """Return what to say of a model that gives infinity or NaN, with the remedy."""
+    broken = (
+        "its weights are broken: copy or download it again, or go back to an earlier checkpoint"
+    )
+    remedy = broken if placement.precision == "fp32" else "use --precision fp32"
+    return f"it gives infinity or NaN for {what} in {placement.precision}; {remedy}"
 
 
 @contextmanager

@@ -87,8 +87,7 @@ def check(retriever: "Retriever") -> None:
     batched = _forward(retriever, tokens, "passage")()
     if not bool(batched.isfinite().all()):
         raise UserError(
-            f"retriever {retriever.name} gives {retriever.placement.precision} vectors with "
-            "infinity or NaN in them; use --precision fp32"
+            f"retriever {retriever.name}: {loading.not_finite('vectors', retriever.placement)}"
         )
     if batched.shape[1] != retriever.dim:
         raise UserError(

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from transformers import T5Config, T5ForConditionalGeneration
+from safetensors.torch import load_file, save_file
+from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
 
 from dalm import artifacts
 from dalm.errors import UserError
@@ -109,6 +110,47 @@ def test_quantised_weights_are_named(tiny_models, tmp_path, method):
     name = edited(tiny_models.generator, tmp_path / "q", quantization_config=quantised)
     with pytest.raises(UserError, match=rf"its weights are quantised \({method}\): .*; install"):
         load_generator(name, CPU)
+
+
+@pytest.mark.parametrize("role", ["retriever", "generator"])
+def test_a_config_of_other_shapes_is_named(tiny_models, tmp_path, role):
+    source = tiny_models.encoder if role == "retriever" else tiny_models.generator
+    shutil.copytree(source, tmp_path / "model")
+    config = tmp_path / "model" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"intermediate_size": 24}))
+    load = load_retriever if role == "retriever" else load_generator
+    with pytest.raises(UserError, match="its weights have other shapes"):
+        load(str(tmp_path / "model"), CPU)
+
+
+@pytest.mark.parametrize("role", ["retriever", "generator"])
+def test_a_missing_tokenizer_is_named(tiny_models, tmp_path, role):
+    """Where it has no files, transformers makes a tokenizer without words for many models."""
+    source = tiny_models.encoder if role == "retriever" else tiny_models.generator
+    shutil.copytree(source, tmp_path / "model", ignore=shutil.ignore_patterns("tokenizer*"))
+    load = load_retriever if role == "retriever" else load_generator
+    with pytest.raises(UserError, match="it has no tokenizer"):
+        load(str(tmp_path / "model"), CPU)
+
+
+def test_a_generator_whose_tokenizer_would_have_no_words_is_refused(tmp_path):
+    config = GPT2Config(n_embd=8, n_layer=1, n_head=1, n_positions=64, vocab_size=300)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="it has no tokenizer"):
+        load_generator(str(tmp_path), CPU)
+
+
+@pytest.mark.parametrize("role", ["retriever", "generator"])
+def test_weights_that_are_no_numbers_are_named(tiny_models, tmp_path, role):
+    source = tiny_models.encoder if role == "retriever" else tiny_models.generator
+    shutil.copytree(source, tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    weights = load_file(file)
+    next(weight for name, weight in weights.items() if "layer" in name).fill_(float("nan"))
+    save_file(weights, file, {"format": "pt"})
+    load = load_retriever if role == "retriever" else load_generator
+    with pytest.raises(UserError, match=r"gives infinity or NaN .* its weights are broken"):
+        load(str(tmp_path / "model"), CPU)
 
 
 def test_an_unknown_architecture_is_named(tiny_models, tmp_path):

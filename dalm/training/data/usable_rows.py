@@ -28,6 +28,11 @@ def fitting(
     kept = [row for row, need in enumerate(needed) if need <= most]
     longest = overhead + max(needed, default=0)
     remedy = f"use --generator-max-len {longest} to keep all"
+    if generator.longest is not None and longest > generator.longest:
+        remedy = (
+            f"all need {longest} tokens, and the generator takes at most {generator.longest}: use "
+            "one that takes more, or a shorter --prompt"
+        )
     if not kept:
         raise UserError(f"no row's question and answer fit into the generator's length; {remedy}")
     if len(kept) < len(needed):
