@@ -223,6 +223,7 @@ def save_embedding_model(model: SentenceTransformer, folder: Path, max_seq_lengt
         else:
             own.max_seq_length = max_seq_length
     model.save_pretrained(str(folder), create_model_card=False)
+    loading.name_tokenizer_code(folder)
     modules = json.loads((folder / "modules.json").read_text())
     for saved, module in zip(modules, model, strict=True):
         kind_of = saved["type"].rsplit(".", 1)[-1]

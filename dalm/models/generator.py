@@ -290,6 +290,7 @@ class Generator(nn.Module):
                 self.tokenizer, self.template, self._texts, self.date
             )
             self.tokenizer.save_pretrained(folder)
+            loading.name_tokenizer_code(folder)
         finally:
             self.tokenizer.chat_template = base
         GeneratorSettings(self.max_length, self.reader_passages, self.template, self.date).write(

@@ -1,6 +1,7 @@
 """Load models: device, precision, 4-bit weights, LoRA, and errors that name the model."""
 
 import importlib.util
+import json
 import logging
 import os
 import traceback
@@ -349,6 +350,19 @@ def check_tokenizer(tokenizer: Any, name: str, role: str) -> None:
     special = {*tokenizer.added_tokens_encoder, *tokenizer.all_special_tokens}
     if not any(piece.strip("\u2581 ") and piece not in special for piece in tokenizer.get_vocab()):
         raise UserError(f"{role} {name}: {load_errors.NO_TOKENIZER}")
+
+
+def name_tokenizer_code(folder: Path) -> None:
+    """Name a saved tokenizer's own class as transformers reads it.
+
+    transformers 5.23 writes one name, and reads two: of a slow and of a fast tokenizer.
+    """
+    for file in folder.rglob("tokenizer_config.json"):
+        config = json.loads(file.read_text(encoding="utf-8"))
+        own = config.get("auto_map", {}).get("AutoTokenizer")
+        if isinstance(own, str):
+            config["auto_map"]["AutoTokenizer"] = [None, own]
+            artifacts.write_json(file, config)
 
 
 def at_least_fp32(tensor: torch.Tensor) -> torch.Tensor:

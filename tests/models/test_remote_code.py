@@ -116,6 +116,25 @@ def test_a_trusted_model_trains_and_its_export_loads(own_model, lora, tmp_path):
         LOAD[role](str(tmp_path / "out"), CPU)
 
 
+@pytest.mark.parametrize("role", ["retriever", "generator"])
+def test_an_export_keeps_a_tokenizers_code(tiny_models, tmp_path, role):
+    source = tiny_models.encoder if role == "retriever" else tiny_models.generator
+    shutil.copytree(source, tmp_path / "own")
+    file = tmp_path / "own" / "tokenizer_config.json"
+    own = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": [None, "own.Own"]}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | own))
+    (tmp_path / "own" / "own.py").write_text(
+        "from transformers import PreTrainedTokenizerFast\n"
+        "class Own(PreTrainedTokenizerFast):\n    pass\n"
+    )
+    model = LOAD[role](str(tmp_path / "own"), TRUSTED)
+    model.export(tmp_path / "out")
+    again = LOAD[role](str(tmp_path / "out"), TRUSTED)
+    tokenizer = again.tokenizer("query") if role == "retriever" else again.tokenizer
+    assert type(tokenizer).__name__ == "Own"
+    torch.testing.assert_close(outputs(again), outputs(model), rtol=0, atol=1e-5)
+
+
 def test_a_module_of_its_own_is_refused_and_exported(tiny_models, tmp_path):
     shutil.copytree(tiny_models.encoder, tmp_path / "own")
     modules = json.loads((tmp_path / "own" / "modules.json").read_text())
