@@ -8,7 +8,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -213,7 +213,12 @@ class Endpoint:
         return Reply(self._reply(str(content)), tokens_in, tokens_out, round(seconds, 3))
 
     def read_stream(self, lines: Iterable[str]) -> Iterator[str]:
-        """Yield the text of each server-sent event, or raise BusyError for anything else."""
+        """Yield the text of each server-sent event.
+
+        Raises:
+            RefusedError: an event that reports an error, or is no chunk of a chat completion.
+            BusyError: the stream broke off.
+        """
         try:
             for line in lines:
                 name, _, data = line.partition(":")
@@ -221,12 +226,16 @@ class Endpoint:
                     continue
                 if data.strip() == "[DONE]":
                     return
-                choices = json.loads(data)["choices"]  # empty in a last chunk that counts tokens
+                event = json.loads(data)
+                if error := event.get("error"):
+                    message = self.without_key(" ".join(str(_message(error)).split()))
+                    raise RefusedError(f"the server reports: {message[:300]}")
+                choices = event["choices"]  # empty in a last chunk that counts tokens
                 piece = choices[0]["delta"].get("content") if choices else None
                 if piece:
                     yield self._reply(str(piece))
         except _BROKEN as error:
-            raise BusyError("the response is no stream of chat completions") from error
+            raise RefusedError("the response is no stream of chat completions") from error
         raise BusyError("the stream broke off")
 
     def _reply(self, text: str) -> str:
@@ -280,16 +289,17 @@ class Endpoint:
     def reason(self, response: httpx.Response) -> str:
         """Return a server's error message as one line, after its status code."""
         message = " ".join(response.text.split())
-        try:
-            error = response.json()["error"]
-            message = str(error["message"] if isinstance(error, dict) else error)
-        except _BROKEN:
-            pass
+        with suppress(_BROKEN):
+            message = str(_message(response.json()["error"]))
         return f"{response.status_code} {self.without_key(message)[:300]}".strip()
 
     def without_key(self, text: str) -> str:
         """Mask the key, and what looks like one, in what a server or a library says."""
         return redacted(text, self.api_key)
+
+
+def _message(error: Any) -> Any:
+    return error["message"] if isinstance(error, dict) else error
 
 
 def backoff(tries: int, first: float, chance: float) -> float:

@@ -32,6 +32,8 @@ from dalm.prompts import Message
 
 logger = logging.getLogger(__name__)
 
+STREAM_RETRIES = 3
+"""Retries of a stream at most: somebody waits for it."""
 LONGEST_WAIT = 600.0  # seconds; a server that asks for more is out of quota for the day
 _UNSUPPORTED: dict[str, tuple[str, str | None]] = {
     "max_tokens": ("max_tokens.*max_completion_tokens.*instead", "max_completion_tokens"),
@@ -96,15 +98,16 @@ class OpenAIClient:
                 with the endpoint's options a UserError.
         """
         endpoint = self.endpoint
+        retries = min(endpoint.max_retries, STREAM_RETRIES)
         with endpoint.explained(), endpoint.client(httpx.Client) as client:
-            for tries in range(1, endpoint.max_retries + 2):
+            for tries in range(1, retries + 2):
                 started = False
                 try:
                     for piece in self._stream_once(client, Conversation(list(messages))):
                         started = True
                         yield piece
                 except BusyError as error:
-                    if started or tries > endpoint.max_retries:
+                    if started or tries > retries:
                         raise
                     self._pause(error)
                     wait = backoff(tries, endpoint.first_wait, random.random())

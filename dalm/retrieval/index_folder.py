@@ -119,6 +119,8 @@ class IndexFolder:
             UserError: names the folder.
         """
         artifacts.check_folder("--index-dir", self.path)
+        if self.path.is_symlink() and not self.path.exists():
+            raise UserError(f"--index-dir {self.path}: a link to a folder that doesn't exist")
         if self.path.is_dir() and any(self.path.iterdir()) and not self._folders().is_dir():
             raise UserError(f"--index-dir {self.path} exists and is no index; name another folder")
 

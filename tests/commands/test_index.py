@@ -199,3 +199,10 @@ def test_a_conversation_searches_what_a_question_refers_to(index, tiny_models, c
     shown = capsys.readouterr().out
     assert "searched: Where does Ada live? and Cyrus?" in shown
     assert shown.count("[1] ") == 2
+
+
+def test_a_link_to_no_folder_is_refused(table, tiny_models, tmp_path, capsys):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    line = ["index", table, "--index-dir", tmp_path / "link"]
+    assert dalm(*line, "--retriever-name-or-path", tiny_models.encoder) == 2
+    assert "a link to a folder that doesn't exist" in capsys.readouterr().err

@@ -191,6 +191,22 @@ def test_a_stream_that_breaks_off_is_no_reply(stub):
 
 
 @pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        ('{"error": {"message": "out of memory"}}', "the server reports: out of memory"),
+        ('{"error": "out of memory"}', "the server reports: out of memory"),
+        ('{"choices": [', "no stream of chat completions"),
+        ("[1, 2]", "no stream of chat completions"),
+        ('{"choices": [{"delta": 5}]}', "no stream of chat completions"),
+    ],
+)
+def test_an_event_that_is_no_piece_of_a_reply_ends_a_stream(stub, event, said):
+    endpoint = client(stub).endpoint
+    with pytest.raises(RefusedError, match=said):
+        list(endpoint.read_stream([f"data: {event}", ""]))
+
+
+@pytest.mark.parametrize(
     ("misdeed", "error"), [("too_long", RefusedError), ("no_key", StatusError)]
 )
 def test_a_stream_that_is_refused(stub, misdeed, error):
