@@ -77,9 +77,11 @@ def _answer(conversation: "Conversation", question: str, settings: Ask) -> None:
         return
     if settings.verbose and turn.searched != question:
         display.show(f"searched: {turn.searched}")
-    for piece in pieces:
-        display.show_piece(piece)
-    display.show("\n")
+    try:
+        for piece in pieces:
+            display.show_piece(piece)
+    finally:  # an error has a line of its own
+        display.show("\n")
     for number, hit in enumerate(turn.hits, start=1):
         mark = "" if not conversation.reader.cites or number in turn.cited else " (not cited)"
         place = " · ".join(filter(None, [hit.passage.place, *hit.passage.headings]))

@@ -229,14 +229,14 @@ class Endpoint:
                 event = json.loads(data)
                 if error := event.get("error"):
                     message = self.without_key(" ".join(str(_message(error)).split()))
-                    raise RefusedError(f"the server reports: {message[:300]}")
+                    raise RefusedError(f"{self.url} reports: {message[:300]}")
                 choices = event["choices"]  # empty in a last chunk that counts tokens
                 piece = choices[0]["delta"].get("content") if choices else None
                 if piece:
                     yield self._reply(str(piece))
         except _BROKEN as error:
-            raise RefusedError("the response is no stream of chat completions") from error
-        raise BusyError("the stream broke off")
+            raise RefusedError(f"{self.url} sends no stream of chat completions") from error
+        raise BusyError(f"{self.url}: the stream broke off")
 
     def _reply(self, text: str) -> str:
         """Return a reply without the key; what else looks like one may be of the passages."""
@@ -289,7 +289,7 @@ class Endpoint:
     def reason(self, response: httpx.Response) -> str:
         """Return a server's error message as one line, after its status code."""
         message = " ".join(response.text.split())
-        with suppress(_BROKEN):
+        with suppress(*_BROKEN):
             message = str(_message(response.json()["error"]))
         return f"{response.status_code} {self.without_key(message)[:300]}".strip()
 

@@ -193,11 +193,11 @@ def test_a_stream_that_breaks_off_is_no_reply(stub):
 @pytest.mark.parametrize(
     ("event", "said"),
     [
-        ('{"error": {"message": "out of memory"}}', "the server reports: out of memory"),
-        ('{"error": "out of memory"}', "the server reports: out of memory"),
-        ('{"choices": [', "no stream of chat completions"),
-        ("[1, 2]", "no stream of chat completions"),
-        ('{"choices": [{"delta": 5}]}', "no stream of chat completions"),
+        ('{"error": {"message": "out of memory"}}', "chat/completions reports: out of memory"),
+        ('{"error": "out of memory"}', "chat/completions reports: out of memory"),
+        ('{"choices": [', "sends no stream of chat completions"),
+        ("[1, 2]", "sends no stream of chat completions"),
+        ('{"choices": [{"delta": 5}]}', "sends no stream of chat completions"),
     ],
 )
 def test_an_event_that_is_no_piece_of_a_reply_ends_a_stream(stub, event, said):
