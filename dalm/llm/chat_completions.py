@@ -236,7 +236,7 @@ class Endpoint:
                     yield self._reply(str(piece))
         except _BROKEN as error:
             raise RefusedError(f"{self.url} sends no stream of chat completions") from error
-        raise BusyError(f"{self.url}: the stream broke off")
+        raise BusyError("the stream broke off")
 
     def _reply(self, text: str) -> str:
         """Return a reply without the key; what else looks like one may be of the passages."""

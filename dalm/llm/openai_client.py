@@ -108,7 +108,7 @@ class OpenAIClient:
                         yield piece
                 except BusyError as error:
                     if started or tries > retries:
-                        raise
+                        raise type(error)(f"{endpoint.url}: {error}") from error
                     self._pause(error)
                     wait = backoff(tries, endpoint.first_wait, random.random())
                     time.sleep(error.wait or wait)

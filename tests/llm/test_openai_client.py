@@ -185,7 +185,7 @@ def test_a_stream_is_retried_until_it_has_begun(stub, misdeeds):
 def test_a_stream_that_breaks_off_is_no_reply(stub):
     stub.plan.append("break_off")
     pieces = []
-    with pytest.raises(BusyError):
+    with pytest.raises(BusyError, match="/chat/completions: the stream broke off"):
         pieces.extend(client(stub).stream(MESSAGES))
     assert len(stub.bodies) == 1
 
