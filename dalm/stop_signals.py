@@ -63,11 +63,22 @@ def listen() -> None:
     if _state.listening or current_thread() is not main_thread():
         return
     _state.listening = True
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_forget)
     _install()
     reader, writer = socket.socketpair()  # Windows takes no pipe
     writer.setblocking(False)
     signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
     Thread(target=_watch, args=(reader,), name="stop signals", daemon=True).start()
+
+
+def _forget() -> None:
+    """Listen no more in a forked process: what it is sent would wake this one's watching thread."""
+    if _state.listening:
+        signal.set_wakeup_fd(-1)
+        cleanups = _state.cleanups
+        _state.__init__()  # type: ignore[misc]
+        _state.cleanups = cleanups
 
 
 def on_abrupt_end(cleanup: Callable[[], None]) -> Callable[[], None]:

@@ -57,6 +57,29 @@ def test_a_signal_ends_work_at_once(name: str) -> None:
     assert told("work()", number) == (128 + number, "stopped\n", "")
 
 
+FORK = """
+import os
+child = os.fork()
+if child == 0:
+    {listen}
+    try:
+        work()
+    finally:
+        os._exit(7)
+time.sleep(0.2)
+os.kill(child, signal.SIGTERM)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+time.sleep(1.5)  # longer than grace and limit
+print("alive", flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("listen", ["pass", "stop_signals.listen()"])
+def test_a_signal_to_a_forked_process_does_not_end_this_one(listen: str) -> None:
+    assert told(FORK.format(listen=listen)) == (0, "7\nalive\n", "")
+
+
 def test_an_ignored_signal_stays_ignored() -> None:
     """As under nohup."""
     body = "time.sleep(0.5); print('done')"
