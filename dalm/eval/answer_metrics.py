@@ -121,8 +121,11 @@ def abstains(prediction: str) -> bool:
 def _best(
     measure: Callable[[str, str], float], prediction: str, references: Sequence[str]
 ) -> float:
+    references = _several(references)
+    if not prediction.strip() and all(each.strip() for each in references):
+        return 0.0  # SQuAD's rules make nothing of the answer `A`, and nothing equals it
     mine = normalise_answer(prediction)
-    return max(measure(mine, normalise_answer(each)) for each in _several(references))
+    return max(measure(mine, normalise_answer(each)) for each in references)
 
 
 def _several(references: Sequence[str]) -> Sequence[str]:

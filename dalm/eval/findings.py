@@ -111,7 +111,7 @@ def _empty_answers(results: Results) -> Iterator[str]:
     empty = sum(not answer.strip() for answer in answers)
     if empty:
         yield (
-            f"{empty} of {number(len(answers), 'answer', 'answers')} are empty "
+            f"{empty} of {number(len(answers), 'answer is', 'answers are')} empty "
             f"({empty / len(answers):.0%})"
         )
 

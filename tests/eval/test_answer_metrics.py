@@ -184,3 +184,10 @@ def test_an_abstention(text):
 )
 def test_an_answer_is_no_abstention(text):
     assert not abstains(text)
+
+
+@pytest.mark.parametrize("measure", [exact_match, token_f1, containment])
+def test_nothing_is_no_right_answer_to_a_question_whose_answer_is_an_article(measure):
+    assert measure(" ", ["A"]) == 0
+    assert measure("a", ["A"]) == 1
+    assert measure("", ["A", ""]) == 1
