@@ -29,17 +29,16 @@ def ask(
         The question.
     """
     from dalm.config import check
-    from dalm.errors import UserError
     from dalm.models.loading import check_model_is_there, placement_of
     from dalm.rag.conversation import Conversation
     from dalm.rag.readers import check_generator, load_reader, rewriter_of, served_reader
-    from dalm.retrieval.hybrid import searcher_of
+    from dalm.retrieval.hybrid import check_question, searcher_of
     from dalm.retrieval.index_folder import IndexFolder
 
     check(settings)
     check_generator(settings, "dalm ask")
-    if question is not None and not question.strip():
-        raise UserError("the question is empty; leave it out for a conversation")
+    if question is not None:
+        check_question(question)
     generation = IndexFolder(index_dir).current()
     name, adapter = settings.generator_name_or_path, settings.generator_peft_model_path
     if name is not None:
@@ -59,10 +58,15 @@ def ask(
 
 
 def _read_line() -> str:
+    from dalm.errors import UserError
+
     try:
-        return input("> ").strip()
+        line = input("> ").strip()
     except EOFError:
         return ""
+    except UnicodeDecodeError as error:
+        raise UserError("the question isn't UTF-8; type it again") from error
+    return line
 
 
 def _answer(conversation: "Conversation", question: str, settings: Ask) -> None:

@@ -29,10 +29,11 @@ def search(
     from dalm import display
     from dalm.config import check
     from dalm.models.loading import placement_of
-    from dalm.retrieval.hybrid import searcher_of
+    from dalm.retrieval.hybrid import check_question, searcher_of
     from dalm.retrieval.index_folder import IndexFolder
 
     check(settings)
+    check_question(question)
     generation = IndexFolder(index_dir).current()
     searcher = searcher_of(generation, placement_of(settings), settings.search, settings.where)
     (hits,) = searcher.search([question], settings.top_k)

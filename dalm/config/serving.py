@@ -63,7 +63,7 @@ class Finding:
 class Search(Finding, Machine):
     """Options of `dalm search`."""
 
-    top_k: Annotated[int, Parameter(group="Search")] = option(5, least=1)
+    top_k: Annotated[int, Parameter(group="Search")] = option(5, least=1, most=10_000)
     """Number of passages."""
 
     as_json: Annotated[bool, Parameter(name="--json", negative=(), group="Output")] = False

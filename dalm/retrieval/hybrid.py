@@ -5,6 +5,7 @@ from dataclasses import replace
 from statistics import fmean, pstdev
 from typing import Literal
 
+from dalm.errors import UserError
 from dalm.models.loading import Placement
 from dalm.records import Hit
 from dalm.retrieval.base import Encoder, VectorStore
@@ -56,6 +57,20 @@ class IndexSearcher:
         if self.dense_weight is None:
             return reciprocal_ranks([dense, text])
         return weighted_sum([(self.dense_weight, dense), (1 - self.dense_weight, text)])
+
+
+def check_question(question: str) -> None:
+    """Refuse a question that can't be searched.
+
+    Raises:
+        UserError: it is empty, or an argument that isn't UTF-8.
+    """
+    if not question.strip():
+        raise UserError("the question is empty; ask something")
+    try:
+        question.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"the question {question[:60]!a} isn't UTF-8; type it again") from error
 
 
 def searcher_of(

@@ -195,7 +195,7 @@ class _Parser:
     def _number(self, text: str, kind: type) -> float | int | None:
         """Return a number of a column's type: a database may compare no other."""
         number = float(text)
-        if abs(number) >= 2**63:
+        if abs(number) >= (2**63 if kind is int else float("inf")):
             self._refuse(f"{text[:40]} is too large a number")
         if kind is float:
             return number

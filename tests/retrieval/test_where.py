@@ -50,6 +50,7 @@ PUMP = {
         ("new != TRUE", False),
         ("price = 9.5 and price > -1", True),
         ("page < 1.2e1", False),
+        ("price < 1e21", True),
         ("\"Part No\" = 'A-1' and \"in\" = 'x'", True),
         ("`Part No` = 'A-1'", True),
     ],
