@@ -73,6 +73,9 @@ def elsewhere() -> Iterator[None]:
     """Let `DEVICE` be there."""
     with pytest.MonkeyPatch.context() as patch, _Mode():
         patch.setattr(torch.cuda, "_lazy_init", lambda: None)
+        drawn = torch.zeros(1, dtype=torch.uint8)  # nothing is ever drawn there
+        patch.setattr(torch.cuda, "get_rng_state", lambda *_: drawn)
+        patch.setattr(torch.cuda, "set_rng_state", lambda *_: None)
         for name in ("tensor", "as_tensor"):  # they never ask a mode
             patch.setattr(torch, name, _there(getattr(torch, name)))
         yield

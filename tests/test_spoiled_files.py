@@ -149,9 +149,17 @@ def changed(file: Path, data: bytes, change: Callable[[Any], Any]) -> bytes | No
     return None
 
 
+def _cut(data: bytes) -> bytes:
+    """Return the first half, which doesn't end where a line or an object does."""
+    half = data[: max(0, len(data) // 2 - 3)]
+    while half[-1:] in (b"}", b"\n"):
+        half = half[:-1]
+    return half
+
+
 SPOILS: dict[str, Callable[[Path, bytes], bytes | None]] = {
     "empty": lambda *_: b"",
-    "half": lambda _, data: data[: max(0, len(data) // 2 - 3)],
+    "half": lambda _, data: _cut(data),
     "null": lambda *_: b"null\n",
     "5": lambda *_: b"5\n",
     "text": lambda *_: b'"x"\n',

@@ -30,10 +30,16 @@ except KeyboardInterrupt as stop:
 """
 
 
+def heed_all() -> None:
+    """Heed signals that a shell, or nohup, may have ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def told(body: str, *numbers: int, pause: float = 0.15, **options: object) -> tuple[int, str, str]:
     """Run a body in a process, send it signals, and return its code and what it printed."""
     indented = "\n".join(f"    {line}" for line in body.strip().splitlines())
-    options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    options.setdefault("preexec_fn", heed_all)
     process = subprocess.Popen(
         [sys.executable, "-c", f"{START}try:\n{indented}{END}"],
         stdout=subprocess.PIPE,

@@ -32,6 +32,7 @@ def trained(arguments, tmp_path, prepare, grace=0.5):
 
     def work() -> int:
         stop_signals.GRACE, stop_signals.LIMIT = grace, 0.5
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored
         stop_signals.listen()
         prepare()
         return run(app, arguments)
