@@ -318,6 +318,12 @@ class ProgressBar(TrainerCallback):
         if self.bar is not None and logs and "loss" in logs:
             self.bar.note = f"loss {logs['loss']:.3f}"
 
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Close the bar."""
+        if self.bar is not None:
+            self.bar.__exit__(None, None, None)
+            self.bar = None
+
     @contextmanager
     def closing(self) -> Iterator[None]:
         """Close the bar however the training ends, so that the next message has its own line."""
