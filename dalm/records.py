@@ -174,6 +174,16 @@ class Hit:
     score: float
     scores: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the hit as a JSON object: the scores, and the passage."""
+        return {"score": self.score, "scores": dict(self.scores), **self.passage.to_dict()}
+
+    @property
+    def label(self) -> str:
+        """What a list of hits names it by: where the passage stands, or its id."""
+        place = " · ".join(filter(None, [self.passage.place, *self.passage.headings]))
+        return place or self.passage.id
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

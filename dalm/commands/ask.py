@@ -88,8 +88,7 @@ def _answer(conversation: "Conversation", question: str, settings: Ask) -> None:
         display.show("\n")
     for number, hit in enumerate(turn.hits, start=1):
         mark = "" if not conversation.reader.cites or number in turn.cited else " (not cited)"
-        place = " · ".join(filter(None, [hit.passage.place, *hit.passage.headings]))
-        display.show(f"[{number}] {place or hit.passage.id}{mark}")
+        display.show(f"[{number}] {hit.label}{mark}")
     if not turn.hits:
         display.show("no passage was found, so that there is no answer")
     if turn.omitted:
@@ -100,8 +99,7 @@ def _answer(conversation: "Conversation", question: str, settings: Ask) -> None:
 
 def _as_json(turn: "Turn") -> dict[str, object]:
     passages = [
-        {"number": number, "score": hit.score, "scores": dict(hit.scores), **hit.passage.to_dict()}
-        for number, hit in enumerate(turn.hits, start=1)
+        {"number": number, **hit.to_dict()} for number, hit in enumerate(turn.hits, start=1)
     ]
     return {
         "question": turn.question,

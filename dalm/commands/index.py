@@ -14,8 +14,8 @@ def index(
 ) -> None:
     """Build an index of passages that `dalm search` and `dalm ask` use, or bring it up to date.
 
-    A second run adds what is new, replaces what has changed, and encodes nothing twice; a killed
-    one goes on where it was.
+    A second run adds what is new and replaces what has changed; after a kill it goes on with what
+    isn't stored yet.
 
     Parameters
     ----------

@@ -38,11 +38,7 @@ def search(
     searcher = searcher_of(generation, placement_of(settings), settings.search, settings.where)
     (hits,) = searcher.search([question], settings.top_k)
     if settings.as_json:
-        found = [
-            {"score": hit.score, "scores": dict(hit.scores), **hit.passage.to_dict()}
-            for hit in hits
-        ]
-        display.show_json(found)
+        display.show_json([hit.to_dict() for hit in hits])
     else:
         _print(hits)
 
@@ -55,6 +51,5 @@ def _print(hits: "Sequence[Hit]") -> None:
         display.show("nothing found")
     for rank, hit in enumerate(hits, start=1):
         stages = ", ".join(f"{name} {score:.3f}" for name, score in hit.scores.items())
-        place = " · ".join(filter(None, [hit.passage.place, *hit.passage.headings]))
-        display.show(f"{rank}. {place or hit.passage.id}   {hit.score:.4f} ({stages})")
+        display.show(f"{rank}. {hit.label}   {hit.score:.4f} ({stages})")
         display.show(f"   {' '.join(hit.passage.text.split())}\n")

@@ -114,13 +114,29 @@ class AnswerableColumn:
 
 @panel("Generator")
 @dataclass(frozen=True, kw_only=True)
-class GeneratorEvaluation:
-    """Generator and how it answers."""
+class Answering:
+    """Generator and how it answers, in evaluation and in use."""
 
     generator_name_or_path: str | None = None
     """Causal language model: a folder (full model or LoRA adapters) or a Hugging Face hub name."""
     generator_peft_model_path: str | None = None
     """Folder with LoRA adapters for the generator."""
+    reader_passages: int | None = option(None, least=1, needs={"evaluate_generator": None})
+    """Number of top passages in a prompt; by default as in training, else 1."""
+    citations: bool = option(False, needs={"evaluate_generator": None})
+    """Number the passages, and ask for citations such as [1]. The prompts then differ from those of
+    training."""
+    max_new_tokens: int = option(64, least=1, needs={"evaluate_generator": None})
+    """Maximum answer length in generator tokens."""
+    generator_max_len: int | None = option(None, least=16, needs={"evaluate_generator": None})
+    """Maximum length of prompt plus answer in tokens; by default as in training, else 256."""
+
+
+@panel("Generator")
+@dataclass(frozen=True, kw_only=True)
+class GeneratorEvaluation:
+    """How a generator's answers are evaluated."""
+
     evaluate_generator: bool = False
     """Generate answers from the retrieved passages and score them against the dataset's answers."""
     bounds: bool = option(True, needs={"evaluate_generator": None})
@@ -128,15 +144,6 @@ class GeneratorEvaluation:
     can contribute."""
     baseline_generator: str | None = option(None, needs={"evaluate_generator": None})
     """Generator to compare with; by default the same one, with the baseline retriever."""
-    reader_passages: int | None = option(None, least=1, needs={"evaluate_generator": None})
-    """Number of top passages in a prompt; by default as in training, else 1."""
-    citations: bool = option(False, needs={"evaluate_generator": None})
-    """Number the passages, ask for citations such as [1], and score them. The prompts then differ
-    from those of training."""
-    max_new_tokens: int = option(64, least=1, needs={"evaluate_generator": None})
-    """Maximum answer length in generator tokens."""
-    generator_max_len: int | None = option(None, least=16, needs={"evaluate_generator": None})
-    """Maximum length of prompt plus answer in tokens; by default as in training, else 256."""
 
 
 @panel("Generator")
@@ -182,7 +189,13 @@ class Judging:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalRag(
-    EvalRetriever, AnswerableColumn, GeneratorEvaluation, ServedGeneratorOptions, Prompt, Judging
+    EvalRetriever,
+    AnswerableColumn,
+    Answering,
+    GeneratorEvaluation,
+    ServedGeneratorOptions,
+    Prompt,
+    Judging,
 ):
     """Options of `dalm eval-rag`."""
 

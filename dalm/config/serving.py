@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from dalm.config.data import DocumentReading, PassageLengths
-from dalm.config.evaluation import ServedGeneratorOptions
+from dalm.config.evaluation import Answering, ServedGeneratorOptions
 from dalm.config.options import option, panel
 from dalm.config.shared import Machine, Prompt, RetrieverKind, RetrieverLengths
 
@@ -48,7 +48,7 @@ class Index(
 
 @panel("Search")
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class SearchOptions:
     """How passages are found."""
 
     search: Literal["hybrid", "dense", "text"] = "hybrid"
@@ -60,7 +60,7 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search(Finding, Machine):
+class Search(SearchOptions, Machine):
     """Options of `dalm search`."""
 
     top_k: Annotated[int, Parameter(group="Search")] = option(5, least=1, most=10_000)
@@ -70,28 +70,8 @@ class Search(Finding, Machine):
     """Print JSON."""
 
 
-@panel("Generator")
 @dataclass(frozen=True, kw_only=True)
-class Answering:
-    """Generator and how it answers."""
-
-    generator_name_or_path: str | None = None
-    """Causal language model: a folder (full model or LoRA adapters) or a Hugging Face hub name."""
-    generator_peft_model_path: str | None = None
-    """Folder with LoRA adapters for the generator."""
-    reader_passages: int | None = option(None, least=1)
-    """Maximum number of passages in a prompt, as many as fit; by default as in training, else 1."""
-    citations: Annotated[bool, Parameter(negative=())] = False
-    """Number the passages and ask for citations such as [1]. The prompts then differ from those of
-    training."""
-    max_new_tokens: int = option(64, least=1)
-    """Maximum answer length in generator tokens."""
-    generator_max_len: int | None = option(None, least=16)
-    """Maximum length of prompt plus answer in tokens; by default as in training, else 256."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ask(Finding, Answering, ServedGeneratorOptions, Prompt, Machine):
+class Ask(SearchOptions, Answering, ServedGeneratorOptions, Prompt, Machine):
     """Options of `dalm ask`."""
 
     as_json: Annotated[bool, Parameter(name="--json", negative=(), group="Output")] = False

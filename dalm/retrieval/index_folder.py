@@ -12,11 +12,11 @@ between them.
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from dalm import artifacts
 from dalm.errors import UserError
-from dalm.file_reading import DamagedError, read_record
+from dalm.file_reading import DamagedError, read_record, user_path
 from dalm.retrieval.stores.lance import REBUILD, LanceStore
 
 FORMAT = 1
@@ -50,8 +50,6 @@ class Description:
     retriever_is_autoregressive: bool | None
     columns: dict[str, str]
     """Types of the passages' further columns, for conditions."""
-    chunking: dict[str, Any] | None = None
-    """How documents were split into passages; None: a table of passages."""
     dense_weight: float | None = None
     """Weight of the dense scores in hybrid search; None: not calibrated."""
     probes: int | None = None
@@ -103,7 +101,7 @@ class IndexFolder:
     """The folder of an index."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = user_path(path)
 
     @property
     def pointer(self) -> Pointer | None:

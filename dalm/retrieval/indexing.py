@@ -1,9 +1,8 @@
-"""Bring an index up to date with its passages: add, replace, delete, and encode nothing twice."""
+"""Bring an index up to date with its passages: add, replace, delete; encode what isn't stored."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -12,13 +11,14 @@ from torch import Tensor
 from dalm import progress
 from dalm.config import Index, check
 from dalm.errors import UserError
+from dalm.file_reading import user_path
 from dalm.models.loading import Placement, placement_of
 from dalm.models.retriever import Retriever, load_retriever, retriever_from_config
 from dalm.records import Passage, distinct_by_id
 from dalm.retrieval.embedding_cache import fingerprint
 from dalm.retrieval.index_folder import FORMAT, Description, Generation, IndexFolder
 from dalm.retrieval.stored_values import digest_of
-from dalm.retrieval.stores.lance import LanceStore
+from dalm.retrieval.stores.lance import REBUILD, LanceStore
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def open_generation(folder: IndexFolder, settings: Index) -> tuple[Generation, R
 
 def _absolute(name: str) -> str:
     """Return a folder's absolute path, and a hub name as it is."""
-    return str(Path(name).absolute()) if Path(name).exists() else name
+    return str(user_path(name).absolute()) if user_path(name).exists() else name
 
 
 def _described(
@@ -116,8 +116,7 @@ def retriever_of(generation: Generation, placement: Placement) -> Retriever:
     if fingerprint(retriever, with_precision=False) != made.fingerprint:
         raise UserError(
             f"the retriever in {made.adapter or made.retriever} is no longer the one that built "
-            f"the index in {generation.folder}; put it back, or build a new generation: "
-            "dalm index ... --rebuild"
+            f"the index in {generation.folder}; put it back, or {REBUILD}"
         )
     return retriever
 
@@ -157,19 +156,20 @@ def update(
     known = store.digests()
     distinct = distinct_by_id(passages)
     changes = Changes()
-    stale = []
+    stale, there = [], set[str]()
     for passage in distinct:
         digest = known.pop(passage.id, None)
         if digest == digest_of(passage):
             changes.unchanged += 1
             continue
-        changes.new += digest is None
-        changes.changed += digest is not None
         stale.append(passage)
+        if digest is not None:
+            there.add(passage.id)
+    changes.new, changes.changed = len(stale) - len(there), len(there)
     with progress.Bar(len(stale), "indexing", "passages") as bar:
         for start in range(0, len(stale), BLOCK):
             block = stale[start : start + BLOCK]
-            kept = _vectors_kept(store, block)
+            kept = _vectors_kept(store, [passage for passage in block if passage.id in there])
             missing = [passage for passage in block if passage.id not in kept]
             if missing:
                 encoded = encode([passage.text for passage in missing])
@@ -182,8 +182,8 @@ def update(
     return changes
 
 
-def _vectors_kept(store: LanceStore, block: Sequence[Passage]) -> dict[str, Tensor]:
+def _vectors_kept(store: LanceStore, changed: Sequence[Passage]) -> dict[str, Tensor]:
     """Return the vectors of those passages whose texts are in the store as they are."""
-    texts = store.texts_of([passage.id for passage in block])
-    same = [passage.id for passage in block if texts.get(passage.id) == passage.text]
+    texts = store.texts_of([passage.id for passage in changed])
+    same = [passage.id for passage in changed if texts.get(passage.id) == passage.text]
     return dict(zip(same, store.vectors_of(same), strict=True))

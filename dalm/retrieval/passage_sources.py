@@ -10,6 +10,7 @@ from dalm.config import Index, PairColumns, Passages
 from dalm.config.data import DocumentReading, PassageLengths
 from dalm.config.options import spelled
 from dalm.errors import UserError
+from dalm.file_reading import user_path
 from dalm.ingest.ingestion import check_settings
 from dalm.ingest.loaders import find_files
 from dalm.ingest.passage_writer import PassageWriter, log_skipped, write_passages, write_skipped
@@ -32,10 +33,10 @@ def read(sources: Sequence[str], settings: Index, index_dir: Path) -> list[Passa
     Raises:
         UserError: a source that doesn't exist, or holds no passages.
     """
-    documents = [each for each in sources if not _is_table(Path(each))]
+    documents = [each for each in sources if not _is_table(each)]
     if not documents:
         _check_no_splitting(settings)
-    tables = [each for each in sources if _is_table(Path(each))]
+    tables = [each for each in sources if _is_table(each)]
     columns = PairColumns(
         passage_column=settings.text_column or "Passage",
         title_column=settings.title_column or "Title",
@@ -57,7 +58,8 @@ def _check_no_splitting(settings: Index) -> None:
             )
 
 
-def _is_table(path: Path) -> bool:
+def _is_table(source: str) -> bool:
+    path = user_path(source)
     return path.is_file() and kind(path) in READERS
 
 

@@ -19,8 +19,8 @@ def digest_of(passage: Passage) -> str:
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
-def column_types(passages: Iterable[Passage], known: Columns | None = None) -> dict[str, type]:
-    """Return the types of the passages' further columns; `known` ones keep theirs.
+def column_types(passages: Iterable[Passage]) -> dict[str, type]:
+    """Return the types of the passages' further columns.
 
     A column is of numbers or of true and false only if all its values are, and whole numbers fit
     into 64 bits; else it is of texts.
@@ -30,8 +30,7 @@ def column_types(passages: Iterable[Passage], known: Columns | None = None) -> d
         for name, value in passage.extra.items():
             if value is not None and name not in FIELDS:
                 found.setdefault(name, set()).add(str if _is_too_large(value) else type(value))
-    types = {name: _common(kinds) for name, kinds in found.items()}
-    return {**types, **(known or {})}
+    return {name: _common(kinds) for name, kinds in found.items()}
 
 
 def _common(kinds: set[type]) -> type:

@@ -13,6 +13,7 @@ from dalm.errors import UserError
 from dalm.records import Hit, Passage
 from dalm.retrieval.base import STORES, StoreKind, VectorStore
 from dalm.retrieval.bm25 import BM25
+from dalm.retrieval.stores import lance
 from dalm.retrieval.stores.lance import LanceStore
 from dalm.retrieval.where import parse_condition
 
@@ -142,6 +143,29 @@ def test_what_is_deleted_is_found_by_no_search(store: VectorStore) -> None:
     store.add(PASSAGES[:1], VECTORS[:1])
     [[hit]] = store.search(VECTORS[:1], 1)
     assert hit.passage.id == "000"
+
+
+# Many vectors
+
+
+def test_an_index_of_the_table_finds_nearly_all_or_is_not_used(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(lance, "EXACT_UP_TO", 1e4)
+    store = LanceStore(tmp_path / "many", DIM, {})
+    generator = torch.Generator().manual_seed(0)
+    vectors = normalize(torch.randn(2000, DIM, generator=generator))
+    store.add(
+        [Passage(f"{place:04}", f"text {place}", page=place) for place in range(2000)], vectors
+    )
+    recall = store.optimise(in_use=False)
+    assert (recall is None) == (store.probes is None)
+    best = (QUERIES @ vectors.T).topk(10).indices
+    pairs = zip(store.search(QUERIES, 10), best.tolist(), strict=True)
+    found = sum(len({int(hit.passage.id) for hit in hits} & set(right)) for hits, right in pairs)
+    assert found >= 0.95 * 200
+    [hits] = store.search(QUERIES[:1], 10, parse_condition("page < 50", store.columns))
+    assert [int(hit.passage.id) for hit in hits] == (QUERIES[0] @ vectors[:50].T).topk(
+        10
+    ).indices.tolist()
 
 
 # Words and conditions

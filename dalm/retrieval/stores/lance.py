@@ -1,8 +1,7 @@
 """Keep passages, vectors and words in a LanceDB table: a folder, with nothing to start.
 
 LanceDB finds by vectors and, in an inverted index with BM25 weights, by words. The words are split
-here, not by LanceDB, so that text search is the same in all stores and right for languages without
-blanks between words.
+here, not by LanceDB, so that text search is the same in all stores.
 """
 
 import json
@@ -235,7 +234,9 @@ class LanceStore:
         if exact:
             search = search.bypass_vector_index()
         else:
-            search = search.nprobes(self.probes or 1).refine_factor(10)
+            # More partitions are worth no more than the candidates that are scored again.
+            probes = self.probes or 1
+            search = search.nprobes(probes).refine_factor(max(10, probes // 8))
         if where is not None:
             search = search.where(where, prefilter=True)
         found = search.select([*_SHOWN, "_distance"]).limit(k).to_arrow()
@@ -272,7 +273,8 @@ class LanceStore:
         """Bring the indices up to date and drop old versions; return the recall of an ANN index.
 
         `in_use`: searches may be reading older versions of the table, which are kept for a while.
-        Recall@10 is of `_SAMPLE` stored vectors against exact search; None where that is used.
+        Recall@10 is of `_SAMPLE` stored vectors against exact search; None where that is used: with
+        few vectors, and where no number of partitions reaches `_RECALL`.
         """
         if not any("words" in index.columns for index in self.table.list_indices()):
             self.table.create_index("words", config=_WORDS, replace=True)
@@ -288,19 +290,21 @@ class LanceStore:
             self.table.optimize(cleanup_older_than=_KEEP_VERSIONS if in_use else timedelta(0))
         return self._tune() if approximate else None
 
-    def _tune(self) -> float:
+    def _tune(self) -> float | None:
         """Choose the number of partitions to read: the smallest that reaches `_RECALL`."""
         step = max(1, self.count() // _SAMPLE)
         sample = self.table.take_offsets(list(range(0, self.count(), step))).select(["vector"])
         queries = torch.tensor(sample.to_arrow()["vector"].to_pylist())
         right = [ids_of(hits) for hits in self._nearest(queries, 10, None, exact=True)]
-        probes, recall = 16, 0.0
-        while recall < _RECALL and probes <= _MOST_PROBES:
-            self.probes = probes
+        self.probes = 16
+        while self.probes <= _MOST_PROBES:
             found = self._nearest(queries, 10, None, exact=False)
             shared = [len(a & ids_of(b)) / len(a) for a, b in zip(right, found, strict=True)]
-            recall, probes = sum(shared) / len(shared), probes * 2
-        return recall
+            if (recall := sum(shared) / len(shared)) >= _RECALL:
+                return recall
+            self.probes *= 2
+        self.probes = None  # every vector is compared
+        return None
 
 
 _WORDS = FTS(
