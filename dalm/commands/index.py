@@ -39,22 +39,27 @@ def index(
         if settings.rollback:
             logger.info("searched   generation %d, before it was %d", *folder.roll_back())
             return
+        if not source:
+            folder.complete_pointer()
         passages = passage_sources.read(source, settings, folder.path) if source else []
         generation, retriever = indexing.open_generation(folder, settings)
         if source:
             generation.extend_columns(column_types(passages))
             changes = indexing.update(
-                generation.store, passages, retriever.encode_passages, prune=settings.prune
+                generation.store,
+                passages,
+                retriever.encode_passages,
+                prune=settings.prune or generation.unfinished,
             )
             changes.log()
-        complete = replace(generation.description, complete=True)
-        recall = generation.store.optimise(in_use=generation.description.complete)
+        recall = generation.store.optimise(in_use=not generation.unfinished)
         if recall is not None:
             logger.info("search     approximate, recall@10 %.3f of exact search", recall)
+        made = replace(generation.description, probes=generation.store.probes)
         if settings.calibrate:
             weight = calibrate(generation.store, retriever, settings)
-            complete = replace(complete, dense_weight=weight)
-        generation.describe(replace(complete, probes=generation.store.probes))
+            made = replace(made, dense_weight=weight)
+        generation.describe(made)
         folder.switch(generation.number)
         for number in folder.drop(settings.keep):
             logger.info("deleted    generation %d", number)

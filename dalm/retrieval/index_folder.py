@@ -6,10 +6,14 @@
 
 A generation is the work of one retriever. Another one builds a generation beside it; the pointer is
 replaced when that is complete, so that a search meets the old one or the new one and nothing
-between them.
+between them. A process that searches a generation holds its folder, which nobody deletes meanwhile.
 """
 
+import logging
+import os
 import shutil
+import weakref
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +21,10 @@ from typing import Annotated
 from dalm import artifacts
 from dalm.errors import UserError
 from dalm.file_reading import DamagedError, read_record, user_path
+from dalm.retrieval.folder_holds import delete_unless_held, finish_deletions, hold
 from dalm.retrieval.stores.lance import REBUILD, LanceStore
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 POINTER, GENERATIONS, STORE = "index.json", "generations", "store"
@@ -32,6 +39,13 @@ class Pointer:
     format: int
     generation: Annotated[int, 1]
     previous: int | None = None
+    newest: int = 0
+    """The newest generation that was ever complete; a later one is unfinished."""
+
+    @property
+    def complete_up_to(self) -> int:
+        """The newest generation that is complete."""
+        return max(self.newest, self.generation, self.previous or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +68,11 @@ class Description:
     """Weight of the dense scores in hybrid search; None: not calibrated."""
     probes: int | None = None
     """Partitions that an approximate search reads; None: every vector is compared."""
-    complete: bool = False
+
+    def made_like(self, other: "Description") -> bool:
+        """Tell whether the other's retriever is this one's: weights, prompts and lengths."""
+        names = ("fingerprint", "query_prompt", "query_max_len")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
 
     @property
     def column_types(self) -> dict[str, type]:
@@ -67,10 +85,15 @@ class Description:
 
 
 class Generation:
-    """A generation of an index: its folder, its description and its store."""
+    """A generation of an index: its folder, its description and its store.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    `unfinished`: it was never searched. `held`: its folder isn't deleted while this object lives.
+    """
+
+    def __init__(self, folder: Path, *, unfinished: bool = False, held: bool = False) -> None:
+        if held and (handle := hold(folder)) is not None:
+            weakref.finalize(self, os.close, handle)
+        self.folder, self.unfinished = folder, unfinished
         self.number = int(folder.name)
         self.description = read_record(folder / POINTER, Description, REBUILD)
         if self.description.format != FORMAT:
@@ -82,7 +105,7 @@ class Generation:
             folder / STORE,
             self.description.dim,
             self.description.column_types,
-            create=not self.description.complete,
+            create=unfinished,
         )
         self.store.probes = self.description.probes
 
@@ -110,6 +133,20 @@ class IndexFolder:
         remedy = f"delete the folder {self.path}, and build the index again"
         return read_record(file, Pointer, remedy) if file.exists() else None
 
+    def complete_pointer(self) -> Pointer:
+        """Return the pointer.
+
+        Raises:
+            UserError: no generation is complete.
+        """
+        pointer = self.pointer
+        if pointer is None:
+            raise UserError(
+                f"{self.path} is not an index; build it: dalm index PASSAGES --index-dir "
+                f"{self.path} --retriever-name-or-path RETRIEVER"
+            )
+        return pointer
+
     def check_is_index(self) -> None:
         """Refuse a folder that holds something else.
 
@@ -122,28 +159,33 @@ class IndexFolder:
         if self.path.is_dir() and any(self.path.iterdir()) and not self._folders().is_dir():
             raise UserError(f"--index-dir {self.path} exists and is no index; name another folder")
 
-    def current(self) -> Generation:
-        """Open the generation that is searched.
+    def current(self, *, to_search: bool = True) -> Generation:
+        """Open the generation that is searched; one `to_search` stays while the object lives.
 
         Raises:
             UserError: no index, or a damaged one.
         """
-        pointer = self.pointer
-        if pointer is None:
-            raise UserError(
-                f"{self.path} is not an index; build it: dalm index PASSAGES --index-dir "
-                f"{self.path} --retriever-name-or-path RETRIEVER"
-            )
-        return self._open(pointer.generation)
+        while True:
+            pointer = self.complete_pointer()
+            try:
+                return self._open(pointer.generation, held=to_search)
+            except UserError:
+                if self.pointer == pointer:
+                    raise  # else it was deleted after the pointer was read
 
     def _folders(self) -> Path:
         return self.path / GENERATIONS
 
-    def _open(self, number: int) -> Generation:
+    def _open(self, number: int, *, held: bool = False) -> Generation:
         folder = self._folders() / str(number)
-        if not folder.is_dir():
-            raise UserError(f"{folder} is missing: the index is damaged; {REBUILD}")
-        return Generation(folder)
+        with suppress(FileNotFoundError):  # deleted since the line before
+            if folder.is_dir():
+                return Generation(folder, unfinished=number > self._complete_up_to(), held=held)
+        raise UserError(f"{folder} is missing: the index is damaged; {REBUILD}")
+
+    def _complete_up_to(self) -> int:
+        pointer = self.pointer
+        return pointer.complete_up_to if pointer else 0
 
     def numbers(self) -> list[int]:
         """Return the numbers of all generations, complete or not, in order."""
@@ -153,32 +195,35 @@ class IndexFolder:
         return sorted(int(name) for name in names if name.isdecimal())
 
     def begin(self, description: Description) -> Generation:
-        """Return a generation to build: an unfinished one of the same retriever, or a new one."""
-        pointer = self.pointer
-        used = (pointer.generation, pointer.previous) if pointer else ()
+        """Return a generation to build: an unfinished one of the same retriever, or a new one.
+
+        An unfinished one may be whole, if its process was killed before the pointer was replaced.
+        """
+        complete = self._complete_up_to()
         for number in self.numbers():
-            if number in used:
+            if number <= complete:
                 continue
             try:
                 found = self._open(number)
-            except UserError:  # killed before its description was written
-                shutil.rmtree(self._folders() / str(number))
-                continue
-            if not found.description.complete:
-                if found.description.fingerprint == description.fingerprint:
+                if found.description.made_like(description):
+                    columns = found.description.columns
+                    found.describe(replace(description, columns=columns))
                     return found
-                shutil.rmtree(found.folder)
-        folder = self._folders() / str(max(self.numbers(), default=0) + 1)
+            except UserError:  # killed before its description or its store was whole
+                pass
+            shutil.rmtree(self._folders() / str(number))
+        folder = self._folders() / str(max([complete, *self.numbers()]) + 1)
         folder.mkdir(parents=True)
         artifacts.write_json(folder / POINTER, asdict(description))
-        return Generation(folder)
+        return Generation(folder, unfinished=True)
 
     def switch(self, number: int) -> None:
         """Let searches meet a generation from now on."""
         pointer = self.pointer
         before = pointer.generation if pointer else None
         previous = before if before != number else pointer.previous if pointer else None
-        artifacts.write_json(self.path / POINTER, asdict(Pointer(FORMAT, number, previous)))
+        newest = max(self._complete_up_to(), number)
+        artifacts.write_json(self.path / POINTER, asdict(Pointer(FORMAT, number, previous, newest)))
 
     def roll_back(self) -> tuple[int, int]:
         """Switch to the generation before; return the numbers, the new one first.
@@ -195,11 +240,23 @@ class IndexFolder:
         return pointer.previous, pointer.generation
 
     def drop(self, keep: int) -> list[int]:
-        """Delete generations but the one that is searched and `keep` others, the newest."""
+        """Delete complete generations but the one that is searched and `keep` others.
+
+        Those are the one before it, and the newest. One that a process still searches stays, too.
+        """
         pointer = self.pointer
         assert pointer is not None
-        others = [each for each in self.numbers() if each != pointer.generation]
-        dropped = others[: len(others) - keep]
-        for number in dropped:
-            shutil.rmtree(self._folders() / str(number), ignore_errors=True)
+        finish_deletions(self._folders())
+        others = [
+            number
+            for number in self.numbers()
+            if number <= pointer.complete_up_to and number != pointer.generation
+        ]
+        others.sort(key=lambda number: (number == pointer.previous, number))
+        dropped = []
+        for number in others[: max(0, len(others) - keep)]:
+            if delete_unless_held(self._folders() / str(number)):
+                dropped.append(number)
+            else:
+                logger.info("kept       generation %d: a process searches it", number)
         return dropped

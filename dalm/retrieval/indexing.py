@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dalm import progress
 from dalm.config import Index, check
+from dalm.config.options import spelled
 from dalm.errors import UserError
 from dalm.file_reading import user_path
 from dalm.models.loading import Placement, placement_of
@@ -52,12 +53,13 @@ def open_generation(folder: IndexFolder, settings: Index) -> tuple[Generation, R
     Raises:
         UserError: no retriever is named, or another one than the index has.
     """
-    again = settings.rebuild and settings.retriever_name_or_path is not None  # also if damaged
-    current = folder.current() if folder.pointer and not again else None
-    if settings.retriever_name_or_path is not None:
-        name, adapter = settings.retriever_name_or_path, settings.retriever_peft_model_path
+    name, adapter = settings.retriever_name_or_path, settings.retriever_peft_model_path
+    again = settings.rebuild and name is not None  # also if the current one is damaged
+    current = folder.current(to_search=False) if folder.pointer and not again else None
+    if name is not None:
         retriever = retriever_from_config(settings, name, placement_of(settings), adapter)
     elif current is not None:
+        _check_no_retriever_options(settings)
         retriever = retriever_of(current, placement_of(settings))
         name, adapter = current.description.retriever, current.description.adapter
     else:
@@ -65,13 +67,39 @@ def open_generation(folder: IndexFolder, settings: Index) -> tuple[Generation, R
     description = _described(retriever, _absolute(name), adapter and _absolute(adapter), settings)
     if current is None or settings.rebuild:
         return folder.begin(description), retriever
-    if current.description.fingerprint != description.fingerprint:
+    made = current.description
+    if not made.made_like(description):
         raise UserError(
-            f"the index in {folder.path} is of the retriever {current.description.retriever}, with "
+            f"the index in {folder.path} is of the retriever {made.retriever}, with "
             f"other weights, lengths or prompts than {name}; leave --retriever-name-or-path out, "
             "or add --rebuild to build a new generation with this one"
         )
+    current.describe(replace(made, retriever=description.retriever, adapter=description.adapter))
     return current, retriever
+
+
+RETRIEVER_OPTIONS = (
+    "retriever_peft_model_path",
+    "retriever_is_autoregressive",
+    "query_max_len",
+    "passage_max_len",
+    "query_prompt",
+    "passage_prompt",
+)
+
+
+def _check_no_retriever_options(settings: Index) -> None:
+    """Refuse options of a retriever that isn't named: the index's own has its own.
+
+    Raises:
+        UserError: names the option.
+    """
+    for name in RETRIEVER_OPTIONS:
+        if getattr(settings, name) is not None:
+            raise UserError(
+                f"{spelled(name)} has no effect on the retriever that built the index; leave it "
+                "out, or name a retriever: --retriever-name-or-path, with --rebuild"
+            )
 
 
 def _absolute(name: str) -> str:

@@ -105,7 +105,6 @@ def folder(tmp_path: Path) -> IndexFolder:
 
 def complete(folder: IndexFolder, made: Description) -> int:
     generation = folder.begin(made)
-    generation.describe(replace(made, complete=True))
     folder.switch(generation.number)
     return generation.number
 
@@ -142,11 +141,59 @@ def test_rolling_back_and_forth(folder):
 def test_old_generations_are_dropped(folder):
     for fingerprint in ("one", "two", "three"):
         complete(folder, replace(MADE, fingerprint=fingerprint))
+    assert folder.drop(7) == []
     assert folder.drop(1) == [1]
     assert folder.numbers() == [2, 3]
     assert folder.drop(0) == [2]
     with pytest.raises(UserError, match="no earlier generation"):
         folder.roll_back()
+
+
+def test_the_generation_to_roll_back_to_is_kept_first(folder):
+    complete(folder, MADE)
+    complete(folder, replace(MADE, fingerprint="two"))
+    folder.roll_back()
+    complete(folder, replace(MADE, fingerprint="three"))
+    assert folder.drop(1) == [2]
+    assert folder.roll_back() == (1, 3)
+
+
+def test_an_unfinished_generation_is_neither_kept_nor_dropped(folder):
+    for fingerprint in ("one", "two"):
+        complete(folder, replace(MADE, fingerprint=fingerprint))
+    unfinished = folder.begin(replace(MADE, fingerprint="three"))
+    assert folder.drop(1) == []
+    assert folder.roll_back() == (1, 2)
+    assert folder.begin(replace(MADE, fingerprint="three")).number == unfinished.number
+
+
+def test_a_whole_generation_is_not_built_again_if_the_pointer_was_not_replaced(folder):
+    complete(folder, MADE)
+    built = folder.begin(replace(MADE, fingerprint="two"))
+    update(built.store, passages(3), Encoder(), prune=True)
+    again = folder.begin(replace(MADE, fingerprint="two", retriever="moved"))
+    assert (again.number, again.store.count(), again.unfinished) == (2, 3, True)
+    assert again.description.retriever == "moved"
+
+
+def test_what_is_searched_stays_until_it_is_let_go(folder, caplog):
+    complete(folder, MADE)
+    searched = folder.current()
+    complete(folder, replace(MADE, fingerprint="two"))
+    assert folder.drop(0) == []
+    assert searched.store.count() == 0
+    del searched
+    assert folder.drop(0) == [1]
+    assert not list((folder.path / "generations").glob(".*"))
+
+
+def test_a_deletion_that_was_killed_is_finished(folder):
+    for fingerprint in ("one", "two"):
+        complete(folder, replace(MADE, fingerprint=fingerprint))
+    (folder.path / "generations" / "1").rename(folder.path / "generations" / ".deleted-1")
+    assert folder.numbers() == [2]
+    folder.drop(1)
+    assert [path.name for path in (folder.path / "generations").iterdir()] == ["2"]
 
 
 BROKEN = ["", "{", "[]", '{"format": 1}', '{"format": 1, "generation": 0}']
