@@ -24,8 +24,8 @@ import yaml
 from filelock import FileLock, Timeout
 
 from dalm import stop_signals
-from dalm.errors import UserError
-from dalm.file_reading import DamagedError, read_record, reason_of, record_from
+from dalm.errors import UserError, reason_of
+from dalm.file_reading import DamagedError, read_record, record_from
 
 MANIFEST = "manifest.json"
 BLOCK = 64 << 20

@@ -16,7 +16,7 @@ import dalm
 from dalm import display, file_reading, stop_signals
 from dalm.artifacts import full_disk
 from dalm.distributed import is_main, leave
-from dalm.errors import UserError
+from dalm.errors import UserError, reason_of
 
 app = App(
     name="dalm",
@@ -139,7 +139,7 @@ def _read_config(path: str) -> Dict:
     try:
         found = file_reading.parse_yaml(file_reading.read_text(Path(path), "YAML")) or {}
     except (OSError, ValueError) as error:
-        reason = file_reading.reason_of(error)
+        reason = reason_of(error)
         raise UserError(f"--config {path}: {reason}; name a YAML file") from error
     if not isinstance(found, dict):
         kind = type(found).__name__

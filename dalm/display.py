@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from dalm.errors import UserError, one_line
+from dalm.errors import UserError, reason_of
 from dalm.redaction import redacted
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _explained() -> Iterator[None]:
         raise
     except OSError as error:
         drop_output()
-        raise OutputError(f"the output can't be written: {one_line(error)}") from error
+        raise OutputError(f"the output can't be written: {reason_of(error)}") from error
 
 
 def drop_output() -> None:

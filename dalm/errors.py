@@ -9,6 +9,14 @@ class UserError(ValueError):
     """
 
 
-def one_line(error: BaseException) -> str:
-    """Return an exception's message as one line, or its type's name when it has none."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+def reason_of(error: BaseException) -> str:
+    """Return what an error says, as a part of a line.
+
+    Of a library's paragraphs that is the first line, and the rest where that ends with a colon.
+    """
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    said = getattr(error, "strerror", None) or getattr(error, "problem", None) or error
+    lines = [" ".join(line.split()) for line in str(said).splitlines() if line.strip()]
+    lines = lines or [type(error).__name__]
+    return " ".join(lines if lines[0].endswith(":") else lines[:1])[:300].rstrip(" .,;!")

@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_typ
 
 import yaml
 
-from dalm.errors import UserError
+from dalm.errors import UserError, reason_of
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -91,14 +91,6 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except _BROKEN as error:
         raise ValueError(reason_of(error)) from error
-
-
-def reason_of(error: BaseException) -> str:
-    """Return what an error says, as a part of a line."""
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    text = getattr(error, "strerror", None) or getattr(error, "problem", None) or str(error)
-    return " ".join(str(text).split())[:200] or type(error).__name__
 
 
 # Files that this package wrote

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from dalm.errors import UserError, one_line
+from dalm.errors import UserError, reason_of
 
 
 class LengthLimit(Protocol):
@@ -63,7 +63,7 @@ class TokenLimit:
                     "for it: read it, then add --trust-remote-code"
                 ) from error
             raise UserError(
-                f"--tokenizer {name} could not be loaded: {one_line(error)}; "
+                f"--tokenizer {name} could not be loaded: {reason_of(error)}; "
                 "name a folder or a model"
             ) from error
         if not loaded.is_fast:

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from dalm.errors import UserError, one_line
+from dalm.errors import UserError, reason_of
 from dalm.file_reading import user_path
 from dalm.io.cell_values import CellError, cell_text, value_at
 from dalm.io.table_files import READERS, Row, Rows, Unit, check_columns, kind, read_rows
@@ -223,7 +223,7 @@ def _read_hub(source: str) -> Table:
     except Exception as error:  # network, authorisation, split, configuration, decoding …
         raise UserError(
             f"no file or folder {source!r}; taken for a dataset on the Hugging Face hub, "
-            f"it could not be loaded: {one_line(error)}; "
+            f"it could not be loaded: {reason_of(error)}; "
             "check the name, the split (owner/name:split) and the connection"
         ) from error
 
@@ -280,5 +280,5 @@ def _reading(source: str | Path) -> Iterator[None]:
         raise UserError(f"{source}: {message}") from error
     except Exception as error:
         raise UserError(
-            f"{source} could not be read: {one_line(error)}; is it broken or empty? save it again"
+            f"{source} could not be read: {reason_of(error)}; is it broken or empty? save it again"
         ) from error

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from dalm.errors import UserError, one_line
+from dalm.errors import UserError, reason_of
 
 MEGABYTE = 1_000_000
 UNPACKED_BYTES, UNPACKED_RATIO = 100 * MEGABYTE, 100
@@ -122,7 +122,7 @@ def read_lines(
             else:
                 yield from _wide_lines(file, name, max_bytes)
     except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or one_line(error)
+        reason = reason_of(error)
         raise UnreadableError(f"it could not be read: {reason}; check the file") from error
 
 
@@ -163,7 +163,7 @@ def _wide_lines(
                 line = text.readline(-1 if max_bytes is None else max_bytes + 1)
             except UnicodeError as error:
                 raise UnreadableError(
-                    f"near line {number}: not {encoding.upper()} ({one_line(error)}); save it as "
+                    f"near line {number}: not {encoding.upper()} ({reason_of(error)}); save it as "
                     "UTF-8, or name its --encoding"
                 ) from None
             if not line:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dalm.artifacts import write_file
-from dalm.errors import UserError, one_line
+from dalm.errors import UserError, reason_of
 from dalm.records import Hit
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ def _lines(path: str | Path) -> Iterator[tuple[int, list[str]]]:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} can't be read: {one_line(error)}; name a text file") from error
+        raise UserError(f"{path} can't be read: {reason_of(error)}; name a text file") from error
     if not text.strip():
         raise UserError(f"{path} is empty; name a file with a line for each judgement or hit")
     for number, line in enumerate(text.split("\n"), start=1):

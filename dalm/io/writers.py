@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from dalm.artifacts import check_file, write_file
-from dalm.errors import UserError, one_line
+from dalm.errors import UserError, reason_of
 from dalm.io.cell_values import cell_text, whole
 from dalm.io.columns import negative_columns
 from dalm.io.table_files import kind
@@ -93,7 +93,7 @@ def _write_parquet(out: IO[bytes], columns: Columns) -> None:
             arrays[name] = pyarrow.array(cells)
         except (pyarrow.ArrowException, TypeError) as error:
             raise UserError(
-                f"column {name!r} can't be written as parquet: {one_line(error)}; "
+                f"column {name!r} can't be written as parquet: {reason_of(error)}; "
                 "name a .jsonl file"
             ) from error
     write(pyarrow.table(arrays), out)

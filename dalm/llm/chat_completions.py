@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import httpx2 as httpx
 
-from dalm.errors import UserError, one_line
+from dalm.errors import UserError, reason_of
 from dalm.llm.language_model import ModelError, Reply
 from dalm.redaction import MASK, redacted
 
@@ -181,7 +181,7 @@ class Endpoint:
             return kind(headers=self.headers, timeout=timeout, **options)
         except (httpx.InvalidURL, ValueError, ImportError, OSError) as error:
             raise ServerError(
-                f"no connection can be made ({self.without_key(one_line(error))}); check the "
+                f"no connection can be made ({self.without_key(reason_of(error))}); check the "
                 "proxy and the certificates that the environment names (HTTP_PROXY, HTTPS_PROXY, "
                 "ALL_PROXY, SSL_CERT_FILE)"
             ) from error

@@ -12,6 +12,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+from dalm.errors import reason_of
+
 CPU_SECONDS = 5
 SECONDS = 60
 """Time on the clock for what takes `CPU_SECONDS`, on a machine that does much else."""
@@ -100,8 +102,7 @@ def render(
             )
         )
     except Exception as error:  # a program may raise anything
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ChatTemplateError(lines[0][:200].rstrip(".")) from error
+        raise ChatTemplateError(reason_of(error)) from error
 
 
 @lru_cache(maxsize=64)

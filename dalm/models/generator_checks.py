@@ -13,7 +13,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
-from dalm.errors import UserError
+from dalm.errors import UserError, reason_of
 from dalm.models import loading
 from dalm.models.batching import pad
 from dalm.models.position_limit import least, position_limit
@@ -174,9 +174,9 @@ def check_scores(generator: "Generator", name: str) -> None:
             other_end = torch.cat([ids[:, :-1], ids[:, :1]], dim=1)
             changed = generator.model(input_ids=other_end, attention_mask=mask).logits.float()
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
         raise UserError(
-            f"generator {name}: {kind} can't score a text ({reason}); name another generator"
+            f"generator {name}: {kind} can't score a text ({reason_of(error)}); "
+            "name another generator"
         ) from error
     if bool(logits.log_softmax(-1).isnan().any()):
         raise UserError(f"generator {name}: {loading.not_finite('logits', generator.placement)}")

@@ -14,6 +14,7 @@ import torch
 import transformers
 from huggingface_hub import try_to_load_from_cache
 
+from dalm.errors import reason_of
 from dalm.file_reading import user_path
 
 LFS_POINTER = b"version https://git-lfs.github.com"
@@ -48,8 +49,8 @@ def explain(error: Exception, name: str, role: str) -> str:
         if found := explanation(failure):
             return found
     if folder is None:
-        return f"{first_line(error)}; is it a folder here, or is the hub out of reach?"
-    return f"{first_line(error)}; is a file missing or broken?"
+        return f"{reason_of(error)}; is it a folder here, or is the hub out of reach?"
+    return f"{reason_of(error)}; is a file missing or broken?"
 
 
 def _remote_code(failure: Failure) -> str | None:
@@ -69,7 +70,7 @@ def _encoder_decoder(failure: Failure) -> str | None:
 
 def _out_of_memory(failure: Failure) -> str | None:
     if isinstance(failure.error, torch.OutOfMemoryError | MemoryError):
-        return f"{first_line(failure.error)}; it doesn't fit into memory: name a smaller model"
+        return f"{reason_of(failure.error)}; it doesn't fit into memory: name a smaller model"
     return None
 
 
@@ -80,7 +81,7 @@ def _missing_base(failure: Failure) -> str | None:
         return None
     return (
         f"it is a LoRA adapter on {base}, which is no folder here and can't be had from the hub "
-        f"({first_line(failure.error)}); start where its training did, or fold it into its base: "
+        f"({reason_of(failure.error)}); start where its training did, or fold it into its base: "
         f"dalm merge {folder} --base BASE --output-dir MERGED"
     )
 
@@ -91,7 +92,7 @@ def _quantised(failure: Failure) -> str | None:
         return None
     return (
         f"its weights are quantised ({found.get('quant_method', 'unknown')}): "
-        f"{first_line(failure.error)}; install what reads them, or name the model before "
+        f"{reason_of(failure.error)}; install what reads them, or name the model before "
         "quantisation"
     )
 
@@ -129,7 +130,7 @@ def _no_tokenizer(failure: Failure) -> str | None:
 
 def _missing_package(failure: Failure) -> str | None:
     if isinstance(failure.error, ImportError):
-        return f"{first_line(failure.error)}; install what it needs, or name another model"
+        return f"{reason_of(failure.error)}; install what it needs, or name another model"
     return None
 
 
@@ -167,13 +168,6 @@ def folder_of(name: str) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
-def first_line(error: Exception) -> str:
-    """Return the line of a library's message that names the cause: messages have paragraphs."""
-    lines = [line.strip() for line in str(error).split("\n") if line.strip()]
-    lines = lines or [type(error).__name__]
-    return " ".join(lines if lines[0].endswith(":") else lines[:1])[:300].rstrip(".,;")
-
-
 def damaged_files(folder: Path) -> Iterator[str]:
     """Yield what is wrong with each damaged file of a model, with a remedy.
 
@@ -207,7 +201,7 @@ def _broken_json(file: Path) -> str | None:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        return f"no JSON: {str(error).splitlines()[0]}"
+        return f"no JSON: {reason_of(error)}"
     wanted = list if file.name == "modules.json" else dict
     if file.name in _OWN_FORMS and type(found) is not wanted:
         return f"a {type(found).__name__}, no {'list' if wanted is list else 'object'}"

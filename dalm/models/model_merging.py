@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig
 
 from dalm import artifacts, file_reading
-from dalm.errors import UserError
+from dalm.errors import UserError, reason_of
 from dalm.models import loading
 from dalm.models.batching import pad
 from dalm.models.generator import Generator, load_generator
@@ -204,11 +204,11 @@ def fold_adapters(model: Retriever | Generator, base: str) -> Retriever | Genera
             setattr(model.model.get_submodule(parent), last, layer.get_base_layer())
     except NotImplementedError as error:  # of grouped convolutions, as SqueezeBERT has them
         raise UserError(
-            f"the adapter can't be folded in: {str(error).rstrip('.!')}; use it as it is"
+            f"the adapter can't be folded in: {reason_of(error)}; use it as it is"
         ) from error
     except ValueError as error:  # PEFT's check of the merged weights
         raise UserError(
-            f"the adapter can't be folded in: {str(error).rstrip('.')}; use an earlier checkpoint's"
+            f"the adapter can't be folded in: {reason_of(error)}; use an earlier checkpoint's"
         ) from error
     # transformers keeps a note that there were adapters, and saves other names than a base's.
     fresh = load_retriever(base, model.placement)

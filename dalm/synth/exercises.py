@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from dalm.errors import UserError
+from dalm.errors import UserError, reason_of
 from dalm.file_reading import user_path
 from dalm.ingest.words import sentence_starts, split_words
 from dalm.records import Passage
@@ -226,10 +226,9 @@ def _general_words(source: str, trust_remote_code: bool) -> frozenset[str]:
                 f"--general-vocabulary {source} brings code of its own, which isn't run unless "
                 "you ask for it: read it, then add --trust-remote-code"
             ) from error
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"--general-vocabulary {source} could not be loaded: {reason}; name a file of words, "
-            "or a tokenizer by folder or hub name"
+            f"--general-vocabulary {source} could not be loaded: {reason_of(error)}; name a "
+            "file of words, or a tokenizer by folder or hub name"
         ) from error
     # A piece that only continues words (##ing) is no word.
     whole = (token.lstrip("Ġ▁ ").lower() for token in tokens if not token.startswith("##"))

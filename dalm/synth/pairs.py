@@ -11,7 +11,7 @@ from dalm import stop_signals
 from dalm.artifacts import explained, write_yaml
 from dalm.config import QaGen, public
 from dalm.config.data import Kind
-from dalm.errors import UserError, one_line
+from dalm.errors import UserError, reason_of
 from dalm.io.writers import Columns, columns_of_provenance, write_table
 from dalm.records import Passage
 
@@ -200,7 +200,7 @@ def _save_dataset(folder: Path, columns: Columns) -> None:
     try:
         datasets.Dataset.from_dict(dict(columns)).save_to_disk(str(folder))
     except OSError as error:
-        raise UserError(f"{folder} can't be written: {one_line(error)}") from error
+        raise UserError(f"{folder} can't be written: {reason_of(error)}") from error
     finally:
         if bars:
             datasets.enable_progress_bars()

@@ -13,7 +13,7 @@ from dalm import config as options
 from dalm import stop_signals
 from dalm.config.training import TRACKERS, covers
 from dalm.distributed import is_main
-from dalm.errors import UserError
+from dalm.errors import UserError, reason_of
 from dalm.io.examples import Field, read_examples
 from dalm.models import generator_checks, loading
 from dalm.models.generator import Generator, load_generator
@@ -165,7 +165,7 @@ class TrainingRun:
         except UserError:
             raise
         except ValueError as error:
-            reason = (str(error).strip() or "refused").splitlines()[0].rstrip(".")
+            reason = reason_of(error)
             named = given.lora_target_modules
             option = f"--lora-target-modules {' '.join(named)}" if named else "--use-peft"
             remedy = "leave it out to adapt every layer that takes adapters"

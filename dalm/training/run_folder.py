@@ -11,7 +11,7 @@ from huggingface_hub import HfApi
 from dalm import artifacts
 from dalm import config as options
 from dalm.distributed import is_main
-from dalm.errors import UserError
+from dalm.errors import UserError, reason_of
 from dalm.models import loading
 from dalm.models.export_check import check_export
 from dalm.redaction import redacted
@@ -203,4 +203,4 @@ def _push(repository: str, token: str | None, folder: Path) -> None:
 
 def _reason(error: Exception, token: str | None) -> str:
     """Return the first line of an error, without the token in case it quotes the request."""
-    return redacted((str(error).strip() or type(error).__name__).splitlines()[0], token)
+    return redacted(reason_of(error), token)

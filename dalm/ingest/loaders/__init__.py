@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path, PurePath
 
-from dalm.errors import UserError, one_line
+from dalm.errors import UserError, reason_of
 from dalm.file_reading import user_path
 from dalm.ingest.loaders.docx import DOCX
 from dalm.ingest.loaders.html import HTML
@@ -167,7 +167,7 @@ def read_documents(file: File, options: LoaderOptions) -> Iterator[Document | Sk
     except OSError as error:
         yield Skipped(file.source, f"{error.strerror or error}; check the file")
     except Exception as error:  # whatever a library raises over a broken file
-        reason = f"it could not be read ({one_line(error)}); is it broken? save it again"
+        reason = f"it could not be read ({reason_of(error)}); is it broken? save it again"
         yield Skipped(file.source, reason)
 
 
