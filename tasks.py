@@ -20,8 +20,11 @@ def demo(c: Context) -> None:
 
 @task
 def test(c: Context) -> None:
-    """Run the tests."""
-    c.run("python -m pytest --quiet --numprocesses auto --maxprocesses 4 --dist loadfile")
+    """Run the tests; a process that dies ends them, since pytest-xdist can wait for it for ever."""
+    c.run(
+        "python -m pytest --quiet --numprocesses auto --maxprocesses 4 --dist loadfile "
+        "--max-worker-restart 0"
+    )
 
 
 @task
