@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 STAGES = (
     {"errors", "redaction", "stop_signals"},
     {"display", "file_reading"},
-    {"progress", "records", "config", "artifacts", "distributed", "plugins"},
+    {"analyser", "progress", "records", "config", "artifacts", "distributed", "plugins"},
     {"collectives"},
     {"prompts", "io"},
     {"ingest", "models"},

@@ -16,23 +16,14 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from dalm.ingest.words import CJK
+from dalm.analyser import CHARACTER, UNSPACED, WORD
 from dalm.rag.citations import cited
 from dalm.records import Hit
 
 PUNCTUATION = str.maketrans("", "", string.punctuation)  # ASCII only, as in the official script
 ARTICLES = re.compile(r"\b(a|an|the)\b")
-_MARKS = "".join(
-    c
-    for c in map(chr, (*range(0x591, 0x3100), *range(0xA800, 0xAC00)))
-    if unicodedata.category(c) in ("Mn", "Mc")
-)
-"""Vowel signs and tone marks, which Python's \\w lacks; without the accents on Latin letters."""
-_UNSPACED = rf"\u0e00-\u0eff\u1000-\u109f\ua9e0-\ua9ff\uaa60-\uaa7f\u1780-\u17ff{CJK}"
-_UNSPACED_TEXT = re.compile(rf"[{_UNSPACED}\u3000-\u303f\uff00-\uffef]")  # or full-width signs
-_CHARACTER = rf"[{_UNSPACED}][{_MARKS}]*"
-_TOKEN = re.compile(rf"{_CHARACTER}|[^\s{_UNSPACED}]+")
-WORD = re.compile(rf"(?=\w){_CHARACTER}|(?:(?![{_UNSPACED}])[\w{_MARKS}])+")
+_UNSPACED_TEXT = re.compile(rf"[{UNSPACED}\u3000-\u303f\uff00-\uffef]")  # or full-width signs
+_TOKEN = re.compile(rf"{CHARACTER}|[^\s{UNSPACED}]+")
 ABSTENTION = re.compile(
     r"\b(do(es)? not|don[’']?t|doesn[’']?t|did not|didn[’']?t|is not|isn[’']?t|are not|aren[’']?t"
     r"|cannot|can not|can[’']?t|could not|couldn[’']?t) "

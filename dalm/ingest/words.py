@@ -7,16 +7,13 @@ without spaces between words each character counts as a word.
 import re
 from collections.abc import Iterator
 
+from dalm.analyser import CJK, WORD
+
 WORD_LENGTH = 100  # characters; a longer run counts as several words, so that it can be split
 
-CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _CJK_CHARACTER = re.compile(rf"[{CJK}]")
 _WRITTEN_WORD = re.compile(rf"\S{{1,{WORD_LENGTH}}}")
 _WRITTEN_WORD_OR_CJK = re.compile(rf"[{CJK}]|[^\s{CJK}]{{1,{WORD_LENGTH}}}")
-
-# Compared are Thai, Lao, Burmese and Khmer by the character, too.
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-_NORMALISED_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 
 FUNCTION_WORDS = frozenset(
     """
@@ -51,10 +48,12 @@ def _pattern(text: str) -> re.Pattern[str]:
 def words(text: str) -> list[str]:
     """Return the words for comparison: runs of letters and digits, case folded.
 
+    Thai, Lao, Burmese and Khmer are compared by the character, too.
+
     >>> words("Mother-to-child, 2.5 mg")
     ['mother', 'to', 'child', '2', '5', 'mg']
     """
-    return _NORMALISED_WORD.findall(text.casefold())
+    return WORD.findall(text.casefold())
 
 
 def content_words(text: str) -> list[str]:

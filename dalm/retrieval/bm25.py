@@ -1,6 +1,5 @@
 """Search passages by their words (BM25), with an inverted index in memory."""
 
-import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence, Sized
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
+from dalm.analyser import terms
 from dalm.progress import track
 from dalm.records import Hit, Passage
 
@@ -19,16 +19,8 @@ BLOCK_SCORES = 4 << 20  # scores in memory at once: 32 MB, whatever the number o
 Array = np.ndarray[Any, Any]
 
 
-def words(text: str) -> list[str]:
-    """Return the words of a text as they are compared: runs of letters and digits, case folded.
-
-    Without stemming and stop words, so that no language is preferred.
-    """
-    return re.findall(r"\w+", text.casefold())
-
-
 class BM25:
-    """Rank passages by the words that they share with a query.
+    """Rank passages by the words (`analyser.terms`) that they share with a query.
 
     score(q, p) = Σ_w in q  idf(w) · tf / (tf + k1 · (1 - b + b · |p| / mean |p|)), where tf is the
     number of times w occurs in p and idf(w) = ln(1 + (N - n + ½) / (n + ½)) for a word of n among
@@ -41,7 +33,7 @@ class BM25:
         self.vocabulary: dict[str, int] = {}
         texts = track(self.passages, len(self.passages), "counting words", "passages")
         found = (
-            [self.vocabulary.setdefault(word, len(self.vocabulary)) for word in words(each.text)]
+            [self.vocabulary.setdefault(word, len(self.vocabulary)) for word in terms(each.text)]
             for each in texts
         )
         self.weights = self._weights(_counts(found, self.vocabulary))  # (V, N), by word
@@ -65,7 +57,7 @@ class BM25:
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
         block = max(1, BLOCK_SCORES // max(1, len(self.passages)))
-        known = ([self.vocabulary[w] for w in words(q) if w in self.vocabulary] for q in queries)
+        known = ([self.vocabulary[w] for w in terms(q) if w in self.vocabulary] for q in queries)
         counts = _counts(known, self.vocabulary)  # (B, V)
         found: list[list[Hit]] = []
         for query in track(range(len(queries)), len(queries), "searching words", "questions"):

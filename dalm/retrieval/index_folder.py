@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated
 
 from dalm import artifacts
+from dalm.analyser import ANALYSER
 from dalm.errors import UserError
 from dalm.file_reading import DamagedError, read_record, user_path
 from dalm.retrieval.folder_holds import delete_unless_held, finish_deletions, hold
@@ -68,6 +69,8 @@ class Description:
     """Weight of the dense scores in hybrid search; None: not calibrated."""
     probes: int | None = None
     """Partitions that an approximate search reads; None: every vector is compared."""
+    analyser: str = "words-0"
+    """What splits texts into words for text search."""
 
     def made_like(self, other: "Description") -> bool:
         """Tell whether the other's retriever is this one's: weights, prompts and lengths."""
@@ -100,6 +103,11 @@ class Generation:
             raise DamagedError(
                 f"{folder} has format {self.description.format}, and this version reads {FORMAT}; "
                 f"{REBUILD}"
+            )
+        if self.description.analyser != ANALYSER:
+            raise DamagedError(
+                f"the words in {folder} are by the analyser {self.description.analyser}, and this "
+                f"version searches by {ANALYSER}; {REBUILD}"
             )
         self.store = LanceStore(
             folder / STORE,

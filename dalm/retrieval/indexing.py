@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dalm import progress
+from dalm.analyser import ANALYSER
 from dalm.config import Index, check
 from dalm.config.options import spelled
 from dalm.errors import UserError
@@ -123,6 +124,7 @@ def _described(
         passage_max_len=passage.max_len,
         retriever_is_autoregressive=settings.retriever_is_autoregressive,
         columns={},
+        analyser=ANALYSER,
     )
 
 

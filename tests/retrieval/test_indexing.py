@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dalm.analyser import ANALYSER
 from dalm.errors import UserError
 from dalm.records import Passage
 from dalm.retrieval.index_folder import FORMAT, Description, IndexFolder
@@ -26,6 +27,7 @@ MADE = Description(
     passage_max_len=128,
     retriever_is_autoregressive=None,
     columns={},
+    analyser=ANALYSER,
 )
 
 
@@ -212,3 +214,12 @@ def test_a_folder_that_is_no_index_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="is no index; name another folder"):
         IndexFolder(tmp_path).check_is_index()
+
+
+def test_an_index_with_other_words_is_named(tmp_path):
+    folder = IndexFolder(tmp_path / "index")
+    generation = folder.begin(MADE)
+    generation.describe(replace(MADE, analyser="words-0"))
+    folder.switch(generation.number)
+    with pytest.raises(UserError, match=r"analyser words-0, and this .* terms-1; .*--rebuild"):
+        folder.current()

@@ -23,11 +23,11 @@ from lancedb.index import FTS, IvfPq
 from lancedb.query import MatchQuery
 from torch import Tensor
 
+from dalm.analyser import terms
 from dalm.artifacts import full_disk
 from dalm.errors import UserError
 from dalm.file_reading import DamagedError
 from dalm.records import Hit, Passage
-from dalm.retrieval.bm25 import words
 from dalm.retrieval.conditions import Condition, Membership
 from dalm.retrieval.stored_values import digest_of, values_of
 from dalm.retrieval.where import FIELDS, Columns
@@ -163,7 +163,7 @@ class LanceStore:
             json.dumps(passage.provenance(), ensure_ascii=False) for passage in passages
         ]
         columns["digest"] = [digest_of(passage) for passage in passages]
-        columns["words"] = [" ".join(words(passage.text)) for passage in passages]
+        columns["words"] = [" ".join(terms(passage.text)) for passage in passages]
         flat = pa.array(vectors.float().cpu().contiguous().view(-1).numpy())
         columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, self.dim)
         return pa.table(columns, schema=self._schema())
@@ -254,7 +254,7 @@ class LanceStore:
         """Return at most k passages that share words with each query, best BM25 score first."""
         _check_k(k)
         condition = self._where(where)
-        return [self._matching(" ".join(words(query)), k, condition) for query in queries]
+        return [self._matching(" ".join(terms(query)), k, condition) for query in queries]
 
     def _matching(self, query: str, k: int, where: str | None) -> list[Hit]:
         if not query:
