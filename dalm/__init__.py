@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dalm.commands.demo import demo as demo
     from dalm.commands.eval_rag import eval_rag as eval_rag
     from dalm.commands.eval_retriever import eval_retriever as eval_retriever
+    from dalm.commands.export import export as export
     from dalm.commands.index import index as index
     from dalm.commands.merge import merge as merge
     from dalm.commands.mine_negatives import mine_negatives as mine_negatives
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from dalm.config import Demo as Demo
     from dalm.config import EvalRag as EvalRag
     from dalm.config import EvalRetriever as EvalRetriever
+    from dalm.config import Export as Export
     from dalm.config import GeneratorOnly as GeneratorOnly
     from dalm.config import Index as Index
     from dalm.config import Merge as Merge
@@ -56,6 +58,7 @@ COMMANDS = {
     "index": "dalm.commands.index:index",
     "search": "dalm.commands.search:search",
     "ask": "dalm.commands.ask:ask",
+    "export": "dalm.commands.export:export",
     "demo": "dalm.commands.demo:demo",
 }
 """Every command by name, in the order of the help. The command line, the functions of this package

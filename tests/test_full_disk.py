@@ -180,6 +180,16 @@ def test_merge(
     assert [path.name for path in tmp_path.iterdir()] == ["tuned"]
 
 
+def test_export(
+    tiny_models: Any, tmp_path: Path, file_size_limit: Limit, said: Callable[[], str]
+) -> None:
+    line = ["export", str(tiny_models.encoder), "--output-dir", str(tmp_path / "out")]
+    with file_size_limit(20_000):
+        assert run(app, line) == 2
+    assert f"{tmp_path / 'out'} can't be written: File too large; free some space" in said()
+    assert not list(tmp_path.iterdir())
+
+
 class Asked:
     """A request whose reply is kept."""
 

@@ -54,6 +54,11 @@ COMMANDS: dict[str, tuple[list[str], str, str]] = {
         "dalm.models.model_merging.write_model",
         "--output-dir out",
     ),
+    "export": (
+        ["export", "{tuned}", "--output-dir", "out"],
+        "dalm.models.model_merging.write_model",
+        "--output-dir out",
+    ),
     "eval-retriever": (
         ["eval-retriever", "{table}", "--output-dir", "out", *SEARCH],
         "dalm.eval.evaluation_run.EvaluationRun._search",

@@ -159,6 +159,7 @@ def base_lines() -> dict[str, list[str]]:
         "train-generator-only": ["table.csv", "generator", *training],
         "pretrain": ["table.csv", "generator", *training, "--sequence-length", "64"],
         "merge": ["adapter", "--output-dir", "out"],
+        "export": ["encoder", "--output-dir", "out", "--overwrite-output-dir"],
         "eval-retriever": ["table.csv", *models, "--output-dir", "out", "--overwrite-output-dir"],
         "eval-rag": [
             *("table.csv", *models, "--generator-name-or-path", "generator", "--max-new-tokens"),
@@ -178,6 +179,7 @@ CLASSES = {
     "train-generator-only": config.GeneratorOnly,
     "pretrain": config.Pretraining,
     "merge": config.Merge,
+    "export": config.Export,
     "eval-retriever": config.EvalRetriever,
     "eval-rag": config.EvalRag,
     "compare": config.CompareRuns,

@@ -11,7 +11,7 @@ from dalm.config.evaluation import CompareRuns, EvalRag, EvalRetriever
 from dalm.config.generator_training import GeneratorOnly, Merge, Pretraining
 from dalm.config.joint_training import RagE2E
 from dalm.config.options import check, public
-from dalm.config.serving import Ask, Index, Search
+from dalm.config.serving import Ask, Export, Index, Search
 from dalm.config.shared import (
     Columns,
     GeneratorLength,
@@ -33,6 +33,7 @@ COMMAND_OPTIONS = (
     "Demo",
     "EvalRag",
     "EvalRetriever",
+    "Export",
     "GeneratorOnly",
     "Index",
     "Merge",
@@ -55,6 +56,7 @@ __all__ = [
     "Demo",
     "EvalRag",
     "EvalRetriever",
+    "Export",
     "GeneratorLength",
     "GeneratorOnly",
     "Index",

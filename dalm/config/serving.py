@@ -1,4 +1,4 @@
-"""Define the options of the commands that use what was trained: index, search, ask."""
+"""Define the options of the commands that use what was trained: index, search, ask, export."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from dalm.config.data import DocumentReading, PassageLengths
 from dalm.config.evaluation import Answering, ServedGeneratorOptions
 from dalm.config.options import option, panel
-from dalm.config.shared import Machine, Prompt, RetrieverKind, RetrieverLengths
+from dalm.config.shared import Machine, Prompt, RemoteCode, RetrieverKind, RetrieverLengths
 
 
 @panel("Index")
@@ -78,3 +78,18 @@ class Ask(SearchOptions, Answering, ServedGeneratorOptions, Prompt, Machine):
     """Print JSON: the answer and the passages read."""
     verbose: Annotated[bool, Parameter(negative=(), group="Output")] = False
     """Show how a follow-up question was searched."""
+
+
+@panel("Export")
+@dataclass(frozen=True, kw_only=True)
+class Export(RemoteCode):
+    """Options of `dalm export`."""
+
+    output_dir: str
+    """Folder for the exported models, `retriever` and `generator`."""
+    overwrite_output_dir: Annotated[bool, Parameter(negative=())] = False
+    """Replace an existing export."""
+    dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Dtype of the written weights; auto: that of the base model."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Device; auto: the accelerator if there is one."""

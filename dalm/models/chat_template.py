@@ -7,7 +7,8 @@ the prompt that it was trained with:
                                   add_generation_prompt=True)
 
 Without documents the rendering is that of the base's chat template. A base that has none gets the
-prompt without passages.
+prompt without passages. With `from_messages` plain messages are read as the prompt, too (see
+`dalm.models.plain_messages`), and nothing else is rendered.
 
 The text is the prompt's, and its tokens are those of `Frame.join` unless the tokenizer has tokens
 across the border of two pieces: training tokenises the pieces separately, `apply_chat_template` the
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+from dalm.models import plain_messages
 from dalm.models.chat_rendering import pin
 from dalm.models.prompt_frame import FrameTexts, frame_of, leading_token, tokenise
 from dalm.prompts import PromptTemplate
@@ -48,21 +50,28 @@ _ONE_QUESTION = "this prompt has one question: a user message, and the assistant
 
 
 def with_documents(
-    tokenizer: Any, template: PromptTemplate, texts: FrameTexts, date: datetime | None = None
+    tokenizer: Any,
+    template: PromptTemplate,
+    texts: FrameTexts,
+    date: datetime | None = None,
+    *,
+    from_messages: bool = False,
 ) -> str | dict[str, str]:
     """Return the tokenizer's chat template, with the prompt where documents are given.
 
     `tokenizer` has the base's chat template; `texts` are the template as the model reads it. Of the
     ways to write it the first one is taken that gives the tokens of the model's frame. A base that
-    prints the date prints `date` with documents.
+    prints the date prints `date` with documents. With `from_messages` system messages are
+    documents, too, and a user message may be the whole prompt.
     """
     own: ChatTemplate = tokenizer.chat_template
     base = own.get("default") if isinstance(own, dict) else own
-    score = _scorer(tokenizer, texts)
-    ways = _candidates(tokenizer, template, texts, base, "" if date is None else pin(date))
+    score = _scorer(tokenizer, template, texts, from_messages)
+    pinned = "" if date is None else pin(date)
+    ways = _candidates(tokenizer, template, texts, base, pinned, from_messages=from_messages)
     scores = {written: score(written) for written in ways}
     best = max(scores, key=scores.__getitem__)
-    if scores[best][0] < len(_PROBES):
+    if not scores[best][1]:
         logger.info(
             "chat template: this tokenizer has tokens across the borders of texts, such as '.' "
             "with line breaks; apply_chat_template(documents=...) gives the prompt's text with "
@@ -97,38 +106,37 @@ def _ended(base: str) -> str:
 # How well a chat template renders the prompt
 
 
-def _scorer(tokenizer: Any, texts: FrameTexts) -> Callable[[str], tuple[int, bool]]:
-    """Return what counts the probes that have the frame's tokens, else compares their text."""
+def _scorer(
+    tokenizer: Any, template: PromptTemplate, texts: FrameTexts, from_messages: bool
+) -> Callable[[str], tuple[int, bool, bool]]:
+    """Return what counts the requests that have the frame's tokens, else compares their text.
+
+    It returns the count, whether all have the tokens, and whether all have tokens or text.
+    """
     frame, borders = frame_of(tokenizer, texts)
-    expected = []
+    forms: list[plain_messages.Form] = []
+    expected: list[tuple[list[int], str]] = []
     for passages, query in _PROBES:
         read = [tokens.tolist() for tokens in tokenise(tokenizer, passages, borders.passage)]
         (asked,) = (tokens.tolist() for tokens in tokenise(tokenizer, [query], borders.query))
         tokens = frame.join(read, asked, None, 1_000_000).tokens
-        expected.append((tokens, _text(texts, passages, query)))
+        found = plain_messages.forms(template, passages, query)
+        if not from_messages:
+            found = {"documents": found["documents"]}
+        forms += found.values()
+        expected += [(tokens, _text(texts, passages, query))] * len(found)
 
-    def score(written: str) -> tuple[int, bool]:
+    def score(written: str) -> tuple[int, bool, bool]:
         try:
-            rendered = [_render(tokenizer, written, *probe) for probe in _PROBES]
+            rendered = [plain_messages.render(tokenizer, form, written) for form in forms]
         except Exception:  # the base's chat template is a program of its authors
-            return -1, False
+            return -1, False, False
         ids = tokenizer(rendered, add_special_tokens=False).input_ids
         same_tokens = [row == tokens for row, (tokens, _) in zip(ids, expected, strict=True)]
         same_text = rendered == [text for _, text in expected]
-        return sum(same_tokens), all(same_tokens) or same_text
+        return sum(same_tokens), all(same_tokens), all(same_tokens) or same_text
 
     return score
-
-
-def _render(tokenizer: Any, chat_template: str, passages: Sequence[str], query: str) -> str:
-    rendered: str = tokenizer.apply_chat_template(
-        [{"role": "user", "content": query}],
-        documents=[{"title": "", "text": text} for text in passages],
-        chat_template=chat_template,
-        add_generation_prompt=True,
-        tokenize=False,
-    )
-    return rendered
 
 
 def _text(texts: FrameTexts, passages: Sequence[str], query: str, blank: str = "") -> str:
@@ -142,23 +150,35 @@ def _text(texts: FrameTexts, passages: Sequence[str], query: str, blank: str = "
 
 
 def _candidates(
-    tokenizer: Any, template: PromptTemplate, texts: FrameTexts, base: str | None, pinned: str
+    tokenizer: Any,
+    template: PromptTemplate,
+    texts: FrameTexts,
+    base: str | None,
+    pinned: str,
+    *,
+    from_messages: bool,
 ) -> Iterator[str]:
     """Yield chat templates that may render the frame, the most natural first.
 
     Some tokenizers put a blank before each text of its own, and so before each piece of a prompt,
     but not within a whole text: there the blank is written.
     """
+    reading = plain_messages.reading(template) if from_messages else ""
     if texts.is_chat:
         assert base is not None
         for blank in ("", " "):
-            yield _rewritten(tokenizer, template, texts, base, blank, pinned=pinned)
+            yield _rewritten(
+                tokenizer, template, texts, base, blank, pinned=pinned, reading=reading
+            )
     bos = "" if texts.is_chat or leading_token(tokenizer) is None else tokenizer.bos_token
     end = texts.end or tokenizer.eos_token
     for blank in ("", " "):
         for first in ("", " "):
-            spelled = _spelled_out(texts, f"{bos}{first}{texts.opening}", end, blank)
-            yield _HEAD + spelled if base is None else _beside(spelled, base)
+            spelled = _spelled_out(
+                template, texts, f"{bos}{first}", end, blank, whole=from_messages
+            )
+            head = _HEAD + reading
+            yield head + (spelled if base is None else _beside(spelled, base))
 
 
 def _rewritten(
@@ -169,6 +189,7 @@ def _rewritten(
     blank: str,
     *,
     pinned: str,
+    reading: str,
 ) -> str:
     """Put the passages into the last user message, and leave the rendering to the base.
 
@@ -177,7 +198,8 @@ def _rewritten(
     """
     mark, mark_end = template.around_passage
     question, question_end = template.around_question
-    head = f"""{_HEAD}\
+    whole = "{%- if whole %}{%- set dalm.text = messages[dalm.place]['content'] %}{%- endif %}\n"
+    head = f"""{_HEAD}{reading}\
 {{%- if {_GIVEN} %}}{pinned}
 {{%- set dalm = namespace(text={_quoted(template.instruction)}, place=-1) %}}
 {{%- for document in documents %}}
@@ -190,13 +212,15 @@ def _rewritten(
 {{%- if dalm.place < 0 %}}{{{{- raise_exception({_quoted(_NO_QUESTION)}) }}}}{{%- endif %}}
 {{%- set dalm.text = dalm.text ~ {_quoted(_spaced(question, blank))} %}}
 {{%- set dalm.text = dalm.text ~ messages[dalm.place]['content'] ~ {_quoted(question_end)} %}}
+{whole if reading else ""}\
 {{%- set asked = [{{'role': 'user', 'content': dalm.text}}] %}}
 {{%- set messages = messages[:dalm.place] + asked + messages[dalm.place + 1:] %}}
 {{%- endif %}}
 {_BASE}"""
     passages, query = _PROBES[0]
+    form = plain_messages.forms(template, passages, query)["documents"]
     try:
-        rendered = _render(tokenizer, head + base, passages, query)
+        rendered = plain_messages.render(tokenizer, form, head + base)
     except Exception:  # it will be scored as one that fails
         return head + base
     wanted = _text(texts, passages, query, blank)
@@ -207,15 +231,30 @@ def _rewritten(
     return f"{head}{_ended(base)}{tail}"
 
 
-def _spelled_out(texts: FrameTexts, opening: str, end: str, blank: str) -> str:
-    """Write the frame itself: one question, and its answer if there is one."""
-    mark, question = (_quoted(_spaced(text, blank)) for text in (texts.passage, texts.query))
-    answer = _quoted(_spaced(texts.answer, blank))
+def _spelled_out(
+    template: PromptTemplate, texts: FrameTexts, first: str, end: str, blank: str, *, whole: bool
+) -> str:
+    """Write the frame itself: one question, and its answer if there is one.
+
+    With `whole` the user message may be the prompt from the instruction to the question's end.
+    """
+
+    def text(usual: str, in_whole: str) -> str:
+        if not whole or usual == in_whole:
+            return _quoted(usual)
+        return f"({_quoted(in_whole)} if whole else {_quoted(usual)})"
+
+    mark = _quoted(_spaced(texts.passage, blank))
+    opening = text(first + texts.opening, first + texts.opening.removesuffix(template.instruction))
+    question = text(_spaced(texts.query, blank), "")
+    closing = texts.answer.removeprefix(template.around_question[1])
+    answer = text(_spaced(texts.answer, blank), _spaced(closing, blank))
+    prompted = text(texts.answer.rstrip(" "), closing.rstrip(" "))
     return f"""\
 {{%- if messages | map(attribute='role') | join(' ') not in ['user', 'user assistant'] %}}
 {{{{- raise_exception({_quoted(_ONE_QUESTION)}) }}}}
 {{%- endif %}}
-{{{{- {_quoted(opening)} }}}}
+{{{{- {opening} }}}}
 {{%- for document in documents or [] %}}
 {{{{- {mark} ~ document['text'] ~ {_quoted(texts.passage_end)} }}}}
 {{%- endfor %}}
@@ -223,15 +262,13 @@ def _spelled_out(texts: FrameTexts, opening: str, end: str, blank: str) -> str:
 {{%- if messages | length == 2 %}}
 {{{{- {answer} ~ messages[1]['content'] ~ {_quoted(end)} }}}}
 {{%- elif add_generation_prompt %}}
-{{{{- {_quoted(texts.answer.rstrip(" "))} }}}}
+{{{{- {prompted} }}}}
 {{%- endif %}}"""
 
 
 def _beside(spelled: str, base: str) -> str:
     """Render the frame where documents are given, and the base's chat template elsewhere."""
-    return (
-        f"{_HEAD}{{%- if {_GIVEN} %}}\n{spelled}\n{{%- else %}}\n{_BASE}{_ended(base)}{{% endif %}}"
-    )
+    return f"{{%- if {_GIVEN} %}}\n{spelled}\n{{%- else %}}\n{_BASE}{_ended(base)}{{% endif %}}"
 
 
 def _spaced(mark: str, blank: str) -> str:

@@ -85,8 +85,9 @@ class Generator(nn.Module):
         self.longest: int | None = None
         """Tokens of prompt and answer that the model takes; None: there is no limit."""
         self.padding = generator_checks.Padding()
-        self._texts = texts_of(tokenizer, template, self.date)
-        self.frame, self._borders = frame_of(tokenizer, self._texts)
+        self.texts = texts_of(tokenizer, template, self.date)
+        """The template's texts within the model's chat template."""
+        self.frame, self._borders = frame_of(tokenizer, self.texts)
         self.text_tokenizer = TextTokenizer(tokenizer, beyond=self.embeddings)
         self.takes_positions = "position_ids" in inspect.signature(self.causal.forward).parameters
         self._logit_scale, self._softcap = _after_head(self.causal.config)
@@ -104,7 +105,7 @@ class Generator(nn.Module):
     @property
     def is_chat(self) -> bool:
         """Whether its prompts are within the model's own chat template."""
-        return self._texts.is_chat
+        return self.texts.is_chat
 
     @property
     def embeddings(self) -> int:
@@ -117,6 +118,13 @@ class Generator(nn.Module):
         pad_token = self.tokenizer.pad_token_id
         known = pad_token is not None and pad_token < self.embeddings
         return int(pad_token if known else self.frame.end)
+
+    @property
+    def end_tokens(self) -> list[int]:
+        """Tokens at which an answer ends: the frame's, and those of the model's own settings."""
+        own = self.causal.generation_config.eos_token_id
+        ends = set(own if isinstance(own, list) else [own] if own is not None else [])
+        return sorted(ends | {self.frame.end})
 
     def tokenise(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return the tokens of each text as they are within a prompt; none is a control token."""
@@ -223,13 +231,10 @@ class Generator(nn.Module):
         return [_until(row, ends) for row in out[:, ids.shape[1] :].tolist()]
 
     def _generation_config(self, max_new_tokens: int) -> GenerationConfig:
-        ends = {self.frame.end}
-        own = self.causal.generation_config.eos_token_id
-        ends |= set(own if isinstance(own, list) else [own] if own is not None else [])
         return GenerationConfig(
             max_new_tokens=max_new_tokens,
             do_sample=False,
-            eos_token_id=sorted(ends),
+            eos_token_id=self.end_tokens,
             pad_token_id=self.pad_token,
         )
 
@@ -284,18 +289,30 @@ class Generator(nn.Module):
         """
         self.model.save_pretrained(folder)
         adapter_base.name_base(folder)
+        self.export_tokenizer(folder)
+        GeneratorSettings(self.max_length, self.reader_passages, self.template, self.date).write(
+            folder
+        )
+
+    def export_tokenizer(self, folder: Path, *, from_messages: bool = False) -> None:
+        """Write the tokenizer, whose chat template has the prompt.
+
+        With `from_messages` it reads the prompt from plain messages, too (see
+        `dalm.models.plain_messages`), and is no chat template for anything else.
+        """
         base = self.tokenizer.chat_template
         try:
             self.tokenizer.chat_template = chat_template.with_documents(
-                self.tokenizer, self.template, self._texts, self.date
+                self.tokenizer,
+                self.template,
+                self.texts,
+                self.date,
+                from_messages=from_messages,
             )
             self.tokenizer.save_pretrained(folder)
             loading.name_tokenizer_code(folder)
         finally:
             self.tokenizer.chat_template = base
-        GeneratorSettings(self.max_length, self.reader_passages, self.template, self.date).write(
-            folder
-        )
 
 
 class _Progress(StoppingCriteria):

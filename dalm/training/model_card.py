@@ -29,6 +29,8 @@ _TAGS = {
 }
 _ORDER = ["license", "library_name", "pipeline_tag", "tags", "base_model", "base_model_relation"]
 """Order of the metadata; the lineage follows."""
+_WRITTEN = ("Lineage", "Licence", "Prompt")
+"""Sections of every card."""
 _QUIET = {*metrics_log.CLOCK, "epoch", "grad_norm"}
 """Keys of a line of metrics that say nothing about the model."""
 
@@ -68,6 +70,29 @@ def write_merged(folder: Path, role: Role, tuned: str, base: str, settings: opti
     weighted = f"{settings.weight:g} · `{tuned}` + {1 - settings.weight:g} · `{base}`."
     sections = {"Weights": weighted, "Settings": f"```yaml\n{kept}```"}
     _write(folder, role, tuned, step, sections=sections, base=base)
+
+
+def write_exported(
+    folder: Path, role: Role, tuned: str, base: str | None, settings: options.Export
+) -> None:
+    """Write the card of a model that `dalm export` writes: the tuned model's, brought up to date.
+
+    `base` is what its adapters were merged into.
+    """
+    step = {"model": tuned, "by": "dalm export", "data": base or tuned}
+    sections = _sections(tuned) if _lineage(tuned) else {}
+    kept = yaml.safe_dump(options.public(settings, tuned=tuned), sort_keys=False)
+    sections["Export"] = f"```yaml\n{kept}```"
+    _write(folder, role, tuned, step, sections=sections, base=base)
+
+
+def _sections(name: str) -> dict[str, str]:
+    """Return the sections of a model's card that `_write` doesn't write itself."""
+    file = _file(name, CARD)
+    text = file.read_text(encoding="utf-8") if file else ""
+    _, *parts = re.split(r"^## (.+)\n", text, flags=re.MULTILINE)
+    found = dict(zip(parts[::2], map(str.strip, parts[1::2]), strict=True))
+    return {title: body for title, body in found.items() if title not in _WRITTEN}
 
 
 def repository_card(models: Sequence[Path]) -> str:
