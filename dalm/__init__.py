@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dalm.commands.qa_gen import qa_gen as qa_gen
     from dalm.commands.reading_comprehension import reading_comprehension as reading_comprehension
     from dalm.commands.search import search as search
+    from dalm.commands.serve import serve as serve
     from dalm.commands.train_generator import train_generator_only as train_generator_only
     from dalm.commands.train_rag import train_rag_e2e as train_rag_e2e
     from dalm.commands.train_retriever import train_retriever_only as train_retriever_only
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from dalm.config import ReadingComprehension as ReadingComprehension
     from dalm.config import RetrieverOnly as RetrieverOnly
     from dalm.config import Search as Search
+    from dalm.config import Serve as Serve
 
 __version__ = "0.1.0"
 
@@ -58,6 +60,7 @@ COMMANDS = {
     "index": "dalm.commands.index:index",
     "search": "dalm.commands.search:search",
     "ask": "dalm.commands.ask:ask",
+    "serve": "dalm.commands.serve:serve",
     "export": "dalm.commands.export:export",
     "demo": "dalm.commands.demo:demo",
 }

@@ -11,7 +11,7 @@ from dalm.config.evaluation import CompareRuns, EvalRag, EvalRetriever
 from dalm.config.generator_training import GeneratorOnly, Merge, Pretraining
 from dalm.config.joint_training import RagE2E
 from dalm.config.options import check, public
-from dalm.config.serving import Ask, Export, Index, Search
+from dalm.config.serving import Ask, Export, Index, Search, Serve
 from dalm.config.shared import (
     Columns,
     GeneratorLength,
@@ -45,6 +45,7 @@ COMMAND_OPTIONS = (
     "ReadingComprehension",
     "RetrieverOnly",
     "Search",
+    "Serve",
 )
 """The options classes of the commands, which `dalm` exports as well."""
 
@@ -74,6 +75,7 @@ __all__ = [
     "RetrieverOnly",
     "Run",
     "Search",
+    "Serve",
     "Training",
     "check",
     "public",

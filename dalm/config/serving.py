@@ -1,4 +1,4 @@
-"""Define the options of the commands that use what was trained: index, search, ask, export."""
+"""Define the options of what uses trained models: index, search, ask, serve, export."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from dalm.config.data import DocumentReading, PassageLengths
-from dalm.config.evaluation import Answering, ServedGeneratorOptions
+from dalm.config.evaluation import Answering, ServedGeneratorOptions, Several
 from dalm.config.options import option, panel
 from dalm.config.shared import Machine, Prompt, RemoteCode, RetrieverKind, RetrieverLengths
 
@@ -78,6 +78,37 @@ class Ask(SearchOptions, Answering, ServedGeneratorOptions, Prompt, Machine):
     """Print JSON: the answer and the passages read."""
     verbose: Annotated[bool, Parameter(negative=(), group="Output")] = False
     """Show how a follow-up question was searched."""
+
+
+@panel("Server")
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """Address, limits and log of the server."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Any but this machine's own needs an API key in the environment variable
+    DALM_API_KEY, or --no-auth."""
+    port: int = option(8000, least=0, most=65535)
+    """Port to listen on; 0 takes a free one."""
+    auth: bool = True
+    """--no-auth: let everybody who reaches the server use it without a key."""
+    cors_origin: Annotated[list[str] | None, Several] = None
+    """Origins, such as https://wiki.example.org, whose pages may use the server from a browser."""
+    max_concurrent: int = option(16, least=1, most=1024)
+    """Questions that are answered at the same time; the local generator answers them in batches."""
+    max_waiting: int = option(64, least=0, most=65536)
+    """Questions that wait for their turn; a further one is refused with status 429."""
+    request_timeout: float = option(120.0, over=0)
+    """Seconds in which a request has to be answered, waiting included."""
+    shutdown_timeout: float = option(30.0, least=0)
+    """Seconds that running requests have to end when the server is stopped."""
+    log_questions: Annotated[bool, Parameter(negative=())] = False
+    """Write questions into the log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve(Serving, SearchOptions, Answering, ServedGeneratorOptions, Prompt, Machine):
+    """Options of `dalm serve`."""
 
 
 @panel("Export")

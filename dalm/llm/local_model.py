@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from threading import Event, Thread
@@ -25,6 +25,8 @@ from dalm.models.generator import (
 )
 from dalm.prompts import Message
 
+StreamTokens = Callable[[Generator, Sequence[int], int], Iterator[str]]
+"""Yield what a generator continues a row of tokens with, of so many new tokens at most."""
 MAX_BATCH = 64  # conversations in a batch: replies arrive, and are kept, batch by batch
 
 
@@ -48,6 +50,7 @@ class LocalModel:
         self.name = name
         self.max_new_tokens = max_new_tokens
         self.max_length = generator.longest
+        self.stream_tokens: StreamTokens = stream_tokens
         probe = "What is asked?"
         if probe not in self.tokenizer.decode(self.tokenise([{"role": "user", "content": probe}])):
             raise unusable_chat_template(name, "it leaves out what is asked")
@@ -118,7 +121,7 @@ class LocalModel:
         row = self.tokenise(messages)
         if len(row) > self._room():
             raise ModelError("the prompt leaves no room for an answer")
-        yield from stream_tokens(self.generator, row, self.max_new_tokens)
+        yield from self.stream_tokens(self.generator, row, self.max_new_tokens)
 
     def _room(self) -> int:
         return (self.max_length or 2**62) - self.max_new_tokens

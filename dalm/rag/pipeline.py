@@ -15,7 +15,7 @@ from dalm.config.evaluation import ServedGeneratorOptions
 from dalm.errors import UserError
 from dalm.llm.chat_completions import ServerOptions
 from dalm.llm.json_replies import thinking, without_thoughts
-from dalm.llm.local_model import stream_tokens
+from dalm.llm.local_model import StreamTokens, stream_tokens
 from dalm.llm.openai_client import OpenAIClient, greedy
 from dalm.llm.response_cache import Journal, cache_key, cached_replies
 from dalm.models.generator import Generator
@@ -61,6 +61,8 @@ class LocalReader:
     generator: Generator
     reader_passages: int
     max_new_tokens: int
+    stream_tokens: StreamTokens = stream_tokens
+    """How the answer to a prompt is generated and streamed."""
 
     @property
     def cites(self) -> bool:
@@ -86,8 +88,8 @@ class LocalReader:
         room = self.generator.max_length - self.max_new_tokens
         (prompt,) = prompts_of(self.generator, [query], [hits], room)
         if prompt is None:
-            raise _no_room(query, room)
-        return stream_tokens(self.generator, prompt.tokens, self.max_new_tokens)
+            raise NoRoomError(query, room)
+        return self.stream_tokens(self.generator, prompt.tokens, self.max_new_tokens)
 
     def whole(self, query: str, hits: Sequence[Hit], /) -> Sequence[Hit]:
         """Return the best hits whose passages fit into a prompt as a whole, at least one."""
@@ -107,11 +109,17 @@ def _texts(reader: LocalReader, hits: Sequence[Hit]) -> list[str]:
     return texts
 
 
-def _no_room(query: str, room: int) -> UserError:
-    return UserError(
-        f'the question "{query[:60]}" leaves no room for an answer: its prompt without any passage '
-        f"is longer than {room} tokens; raise --generator-max-len or lower --max-new-tokens"
-    )
+class NoRoomError(UserError):
+    """Report a question that leaves no room for an answer."""
+
+    def __init__(self, query: str, room: int) -> None:
+        self.room = room
+        """Tokens that a prompt may have."""
+        super().__init__(
+            f'the question "{query[:60]}" leaves no room for an answer: its prompt without any '
+            f"passage is longer than {room} tokens; raise --generator-max-len or lower "
+            "--max-new-tokens"
+        )
 
 
 def answer(
@@ -135,7 +143,7 @@ def answer(
     prompts = []
     for query, prompt in zip(queries, prompts_of(generator, queries, read, room), strict=True):
         if prompt is None:
-            raise _no_room(query, room)
+            raise NoRoomError(query, room)
         prompts.append(prompt)
     texts = generator.generate(prompts, max_new_tokens)
     return [Answer(*answered) for answered in zip(queries, texts, read, strict=True)]

@@ -7,7 +7,6 @@ from typing import Any
 from dalm import prompts
 from dalm.config.options import spelled
 from dalm.errors import UserError
-from dalm.llm.language_model import LanguageModel
 from dalm.llm.local_model import LocalModel
 from dalm.models import generator_checks
 from dalm.models.generator import load_generator
@@ -76,7 +75,7 @@ def served_reader(
     )
 
 
-def rewriter_of(reader: LocalReader, name: str) -> LanguageModel | None:
+def rewriter_of(reader: LocalReader, name: str) -> LocalModel | None:
     """Return the local generator as a model that follows instructions; None if it isn't one.
 
     A generator that was trained here reads its own prompt only.

@@ -74,16 +74,24 @@ def check_question(question: str) -> None:
 
 
 def searcher_of(
-    generation: Generation, placement: Placement, mode: Mode, where: str | None
+    generation: Generation,
+    placement: Placement,
+    mode: Mode,
+    where: str | None,
+    *,
+    encoder: Encoder | None = None,
 ) -> IndexSearcher:
     """Return the searcher of an index, by the retriever that made it; for text none is loaded.
+
+    `encoder` is that retriever if it is loaded already.
 
     Raises:
         UserError: the retriever is gone or another one, or a condition that can't be read.
     """
     store = generation.store
     condition = parse_condition(where, store.columns) if where else None
-    encoder = retriever_of(generation, placement) if mode != "text" else None
+    if encoder is None and mode != "text":
+        encoder = retriever_of(generation, placement)
     weight = generation.description.dense_weight
     return IndexSearcher(encoder, store, mode, dense_weight=weight, where=condition)
 

@@ -1,0 +1,32 @@
+"""Serve an index over HTTP."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from dalm.config import Serve
+
+
+def serve(
+    index_dir: str,
+    *,
+    settings: Annotated[Serve, Parameter(name="*")] = Serve(),  # noqa: B008
+) -> None:
+    """Serve search and answers from an index over HTTP, in the protocol of OpenAI.
+
+    A new state of the index, which `dalm index` has made, is served without a restart.
+
+    Parameters
+    ----------
+    index_dir
+        Folder of the index, as `dalm index` writes it.
+    """
+    from dalm.config import check
+    from dalm.rag.readers import check_generator
+    from dalm.serve.app import build_app
+    from dalm.serve.server import open_service, run
+
+    check(settings)
+    check_generator(settings, "dalm serve")
+    service = open_service(index_dir, settings)
+    run(build_app(service), service)

@@ -1,0 +1,146 @@
+"""Hold the generation of an index that is served, and open another when the index changes."""
+
+import copy
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor
+
+from dalm.config import Serve
+from dalm.errors import UserError
+from dalm.models.loading import Placement, placement_of
+from dalm.models.retriever import Retriever
+from dalm.records import Hit
+from dalm.retrieval.conditions import Condition, Joined
+from dalm.retrieval.hybrid import IndexSearcher, Mode, searcher_of
+from dalm.retrieval.index_folder import POINTER, Generation, IndexFolder
+from dalm.retrieval.indexing import retriever_of
+from dalm.retrieval.where import parse_condition
+
+logger = logging.getLogger(__name__)
+
+
+class SharedRetriever:
+    """A retriever that several threads use, one at a time: its tokenizer bears no more."""
+
+    def __init__(self, retriever: Retriever, fingerprint: str) -> None:
+        self.retriever = retriever.eval()
+        self.fingerprint = fingerprint
+        self._lock = threading.Lock()
+
+    def encode_queries(self, texts: Sequence[str]) -> Float[Tensor, "n dim"]:
+        """Return the vectors of queries."""
+        with self._lock:
+            return self.retriever.encode_queries(texts)
+
+    def encode_passages(self, texts: Sequence[str]) -> Float[Tensor, "n dim"]:
+        """Return the vectors of passages."""
+        with self._lock:
+            return self.retriever.encode_passages(texts)
+
+
+@dataclass(frozen=True)
+class OpenIndex:
+    """A generation with its retriever and its searcher; requests keep the one they began with."""
+
+    generation: Generation
+    retriever: SharedRetriever
+    searcher: IndexSearcher
+
+    def search(
+        self, query: str, k: int, mode: Mode | None = None, where: str | None = None
+    ) -> list[Hit]:
+        """Return at most k passages, best first.
+
+        Raises:
+            UserError: a condition that can't be read.
+        """
+        (hits,) = self.searching(mode, where).search([query], k)
+        return hits
+
+    def searching(self, mode: Mode | None = None, where: str | None = None) -> IndexSearcher:
+        """Return the searcher with another mode, and among the passages of a further condition.
+
+        Raises:
+            UserError: a condition that can't be read.
+        """
+        searcher = copy.copy(self.searcher)
+        searcher.mode = mode or searcher.mode
+        if where is not None:
+            searcher.where = _both(
+                searcher.where, parse_condition(where, self.generation.store.columns)
+            )
+        return searcher
+
+
+def _both(first: Condition | None, second: Condition) -> Condition:
+    return second if first is None else Joined(False, (first, second))
+
+
+class ServedIndex:
+    """The generation that is served; `refresh` opens another when the index has changed."""
+
+    def __init__(self, path: str | Path, settings: Serve) -> None:
+        self.folder = IndexFolder(path)
+        self.settings = settings
+        self.placement: Placement = placement_of(settings)
+        self.problem: str | None = None
+        """Why the newest state of the index isn't served; None if it is."""
+        self._lock = threading.Lock()
+        self._seen = self._state()
+        self.current = self._open(None)
+
+    def refresh(self) -> bool:
+        """Open the index again if it has changed; return whether another state is served.
+
+        A state that can't be opened leaves the one that is served, and becomes the `problem`.
+        """
+        with self._lock:
+            state = self._state()
+            if state == self._seen:
+                return False
+            self._seen = state
+            try:
+                self.current = self._open(self.current.retriever)
+            except UserError as error:
+                self.problem = " ".join(str(error).split())
+                number = self.current.generation.number
+                logger.warning("reload     failed: %s; still served: %d", self.problem, number)
+                return False
+            self.problem = None
+            logger.info("reload     generation %d", self.current.generation.number)
+            return True
+
+    def _open(self, known: SharedRetriever | None) -> OpenIndex:
+        generation = self.folder.current()
+        made = generation.description.fingerprint
+        if known is None or known.fingerprint != made:
+            known = SharedRetriever(retriever_of(generation, self.placement), made)
+        settings = self.settings
+        searcher = searcher_of(
+            generation, self.placement, settings.search, settings.where, encoder=known
+        )
+        return OpenIndex(generation, known, searcher)
+
+    def _state(self) -> tuple[object, ...]:
+        """Return what changes with the index: its pointer, and the description it points to."""
+        try:
+            pointer = self.folder.pointer
+        except UserError:
+            return ("damaged", *_stamp(self.folder.path / POINTER))
+        if pointer is None:
+            return ("none",)
+        file = self.folder.path / "generations" / str(pointer.generation) / POINTER
+        return (pointer.generation, *_stamp(file))
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    try:
+        stat = file.stat()
+    except OSError:
+        return ()
+    return (stat.st_ino, stat.st_mtime_ns, stat.st_size)
