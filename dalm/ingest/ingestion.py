@@ -194,7 +194,7 @@ def to_json(passage: Passage) -> bytes:
 # Worker processes
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Let this process end when its parent does, however that ends; signals are the parent's.
 
     Linux kills it. Elsewhere, and if the parent is gone already, a thread notices.
@@ -218,7 +218,7 @@ _ingester: Ingester | None = None
 
 def _initialise(settings: Passages) -> None:
     global _ingester  # noqa: PLW0603 - what a worker process keeps between batches
-    _end_with_parent()
+    end_with_parent()
     _ingester = Ingester(settings)
 
 

@@ -4,11 +4,11 @@ A store takes vectors and gives hits; a searcher takes queries as text and gives
 `DenseSearcher` are searchers; the stores are listed in `STORES`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Protocol
+from typing import Any, Protocol
 
 from jaxtyping import Float
 from torch import Tensor
@@ -67,6 +67,12 @@ class VectorStore(Protocol):
 
     def count(self, where: Condition | None = None, /) -> int:
         """Return the number of passages, of those that fulfil a condition if it is given."""
+        ...
+
+    def select(
+        self, columns: Sequence[str], where: Condition | None = None, /
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield each passage's values of these columns, of those that fulfil a condition."""
         ...
 
 

@@ -2,10 +2,10 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -65,6 +65,16 @@ class ExactIndex:
         columns = self.columns
         values = (values_of(passage, columns) for passage in self.passages)
         return [row for row, each in enumerate(values) if where.holds(each)]
+
+    def select(
+        self, columns: Sequence[str], where: Condition | None = None
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield each passage's values of these columns, of those that fulfil a condition."""
+        types = {name: self.columns[name] for name in columns}
+        rows = range(len(self.passages)) if where is None else self._fulfilling(where)
+        for row in rows:
+            values = values_of(self.passages[row], types)
+            yield tuple(values[name] for name in columns)
 
     @property
     def dim(self) -> int:

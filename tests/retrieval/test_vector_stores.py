@@ -66,6 +66,22 @@ def test_a_kind_has_a_name_and_a_label(kind: StoreKind) -> None:
     assert (kind.needs is None) == (kind.extra is None)
 
 
+def test_values_of_columns_are_listed(store: VectorStore) -> None:
+    names = ("id", "source", "page", "size", "title")
+    found = sorted(store.select(names))
+    assert len(found) == 200
+    assert found[7] == ("007", "file1.pdf", 7, 70, None)
+    assert found[5] == ("005", "file2.pdf", None, 50, None)
+    where = parse_condition("source = 'file1.pdf' and size > 1900", store.columns)
+    assert sorted(store.select(("id", "kind"), where)) == [
+        ("193", "odd"),
+        ("196", "even"),
+        ("199", "odd"),
+    ]
+    store.delete(["196"])
+    assert sorted(store.select(("id",), where)) == [("193",), ("199",)]
+
+
 def test_the_best_are_found_best_first(store: VectorStore) -> None:
     best = (QUERIES @ VECTORS.T).topk(10)
     right = 0

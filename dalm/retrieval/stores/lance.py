@@ -8,7 +8,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
@@ -194,6 +194,21 @@ class LanceStore:
         rows = torch.from_numpy(flat.copy()).view(-1, self.dim)
         places = {each: place for place, each in enumerate(found["id"].to_pylist())}
         return rows[[places[each] for each in ids]]
+
+    def select(
+        self, columns: Sequence[str], where: Condition | None = None
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield each passage's values of these columns, of those that fulfil a condition."""
+        found = self._selected(list(map(self._column, columns)), where)
+        for batch in found.to_batches():
+            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+    @_explained
+    def _selected(self, columns: list[str], where: Condition | None) -> pa.Table:
+        search = self.table.search()
+        if (condition := self._where(where)) is not None:
+            search = search.where(condition)
+        return search.select(columns).to_arrow()
 
     # Search
 
