@@ -3,6 +3,7 @@
 import os
 import re
 from functools import lru_cache
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 MASK = "***"
 LEAST_CHARACTERS = 8  # of a secret: a shorter value is also a word of many messages
@@ -10,6 +11,7 @@ LEAST_CHARACTERS = 8  # of a secret: a shorter value is also a word of many mess
 _SECRET_NAME = (
     r"[\w.-]*(?:key|token|secret|passw|pwd|auth|sig|credential|session|bearer)[\w.-]*|pass|pw|code"
 )
+_SECRET_PARAMETER = re.compile(r"passw|pwd|secret|token|api[_-]?key", re.IGNORECASE)
 _SECRET_VARIABLE = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)
 _RULES = tuple(
     (re.compile(pattern, re.IGNORECASE if ignore_case else 0), replacement)
@@ -62,6 +64,22 @@ def redacted(text: str, *secrets: str | None) -> str:
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
     return text
+
+
+def without_password(url: str) -> str:
+    """Return an address without its password and other secrets, to be kept.
+
+    Raises ValueError for one that can't be taken apart, such as with a `/` in its password.
+    """
+    parts = urlsplit(url)
+    _ = parts.port  # raises
+    if "@" in parts.path + parts.query + parts.fragment:
+        raise ValueError("an @ behind the host; write it as %40, and / as %2F")
+    user, at, host = parts.netloc.rpartition("@")
+    named = parse_qsl(parts.query, keep_blank_values=True)
+    kept = [pair for pair in named if not _SECRET_PARAMETER.search(pair[0])]
+    query = f"?{urlencode(kept, quote_via=quote)}" if kept else ""
+    return f"{parts.scheme}://{user.partition(':')[0]}{at}{host}{parts.path}{query}"
 
 
 def _environment() -> tuple[str, ...]:

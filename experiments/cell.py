@@ -85,7 +85,8 @@ def measure(cell: dict[str, Any], retriever_name: str, generator_name: str) -> d
     from dalm.models.retriever import load_retriever
     from dalm.rag.pipeline import answer
     from dalm.records import Hit
-    from dalm.retrieval.base import DenseSearcher, build_index
+    from dalm.retrieval.base import DenseSearcher
+    from dalm.retrieval.exact import build_index
 
     retriever = load_retriever(retriever_name, place("cpu", cell.get("encodes_in", "fp32")))
     generator = load_generator(generator_name, place("cpu", "fp32"))

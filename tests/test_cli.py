@@ -362,7 +362,6 @@ def test_a_config_does_not_outlast_its_command(command: Command, tmp_path: Path)
         (["train-rag-e2e", "a", "b", "c"], "--output-dir"),
         (["train-rag-e2e", "a", "b", "c", "d", "--output-dir", "e"], "d"),
         (["train-rag-e2e", "a", "b", "c", "--output-dir", "d", "--epochs", "x"], "--epochs"),
-        (["eval-retriever", "a", "--retriever-name-or-path", "b", "--index", "hnws"], "'hnsw'"),
     ],
 )
 def test_mistakes(command: Command, arguments: list[str], said: str) -> None:

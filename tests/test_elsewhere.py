@@ -16,7 +16,8 @@ from dalm.models.generator import load_generator
 from dalm.models.loading import lora, place
 from dalm.models.retriever import load_retriever
 from dalm.rag.pipeline import answer
-from dalm.retrieval.base import DenseSearcher, build_index
+from dalm.retrieval.base import DenseSearcher
+from dalm.retrieval.exact import build_index
 from dalm.retrieval.training_index import TrainingIndex
 from dalm.training.data.batches import Rows
 from dalm.training.data.packing import PackedRows

@@ -87,7 +87,7 @@ COMMANDS = {
     "merge-weights": "merge rag_token/generator --base {generator} --weight 0.4 "
     "--output-dir {out}/merged",
     "eval-retriever": "eval-retriever {test} --retriever-name-or-path "
-    "train-retriever-only/retriever --baseline {encoder} --passages {train} --index hnsw "
+    "train-retriever-only/retriever --baseline {encoder} --passages {train} "
     "--guard {train} --output-dir {out} --precision fp32",
     "eval-rag": "eval-rag {test} --retriever-name-or-path rag_sequence/retriever "
     "--generator-name-or-path train-generator-only/generator --baseline {encoder} "

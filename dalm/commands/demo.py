@@ -117,7 +117,8 @@ def _load(
     from dalm.models.generator import load_generator
     from dalm.models.loading import place
     from dalm.models.retriever import load_retriever
-    from dalm.retrieval.base import DenseSearcher, build_index
+    from dalm.retrieval.base import DenseSearcher
+    from dalm.retrieval.exact import build_index
 
     placement = place("auto", "auto", trust_remote_code=trust_remote_code)
     retriever = load_retriever(retriever_name, placement)

@@ -55,7 +55,7 @@ def index(
         recall = generation.store.optimise(in_use=not generation.unfinished)
         if recall is not None:
             logger.info("search     approximate, recall@10 %.3f of exact search", recall)
-        made = replace(generation.description, probes=generation.store.probes)
+        made = replace(generation.description, tuning=dict(generation.store.tuning))
         if settings.calibrate:
             weight = calibrate(generation.store, retriever, settings)
             made = replace(made, dense_weight=weight)

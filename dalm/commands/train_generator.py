@@ -26,8 +26,9 @@ def train_generator_only(
         Causal language model: a folder, or a name on the Hugging Face hub.
     """
     from dalm.models.loading import check_model_name
-    from dalm.retrieval.base import DenseSearcher, build_index
+    from dalm.retrieval.base import DenseSearcher
     from dalm.retrieval.embedding_cache import CachedEncoder, folder_of
+    from dalm.retrieval.exact import build_index
     from dalm.training import dry_run
     from dalm.training.data.sft_rows import SftRows, search_distractors, searched_passages
     from dalm.training.objectives.sft import SupervisedFineTuning

@@ -1,7 +1,7 @@
 """Define the options of `dalm eval-retriever`, `dalm eval-rag` and `dalm compare`."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -52,9 +52,6 @@ class RetrieverEvaluation:
     measures: Annotated[list[str] | None, Several] = None
     """Retrieval metrics, such as `nDCG@10 R@5 RR@10 Success@1 P@1 AP`, the main one first. By
     default nDCG, RR, P and Success at 10 (or --top-k, if lower), and R at 1, 5, 10 ... --top-k."""
-    index: Literal["exact", "hnsw"] | str = "exact"
-    """exact: exhaustive search. hnsw: approximate graph search, for many millions of passages.
-    Other vector stores by the names that their packages register."""
     baseline: str | None = None
     """Embedding model to compare with, such as the one before training."""
 

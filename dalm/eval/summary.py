@@ -64,7 +64,6 @@ def run_facts(dataset: EvaluationSet, config: EvalRetriever, watch: Stopwatch) -
         "dataset": dataset.name,
         "passages": len(dataset.passages),
         "queries_unjudged": dataset.unjudged,
-        "index": config.index,
         "processes": distributed.world_size(),
         "settings": public(config),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},

@@ -1,23 +1,29 @@
-"""Declare what a vector store and a searcher are, list the kinds of store, and search by vectors.
+"""Declare what a vector store and a searcher are, and search by vectors.
 
 A store takes vectors and gives hits; a searcher takes queries as text and gives hits. `BM25` and
-`DenseSearcher` are searchers; the stores are listed in `STORES`.
+`DenseSearcher` are searchers; `dalm.retrieval.store_kinds` lists the stores.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any, Protocol
 
 from jaxtyping import Float
 from torch import Tensor
 
 from dalm.errors import UserError
-from dalm.plugins import entry_points_of, load_entry_point
-from dalm.records import Hit, Passage, distinct_by_id
+from dalm.records import Hit, Passage
 from dalm.retrieval.conditions import Condition
 from dalm.retrieval.where import Columns
+
+REBUILD = "build it again: dalm index ... --rebuild --retriever-name-or-path RETRIEVER"
+"""What to do about a damaged index."""
+EXACT_UP_TO = 2e8
+"""Passages times dimensions up to which every vector is compared."""
+RECALL = 0.98
+"""Recall@10 of exact search that an approximate one has to reach."""
+MOST_TIES = 10_000
+"""Passages of equal score among which those with the first ids are found for certain."""
 
 
 class Encoder(Protocol):
@@ -33,15 +39,29 @@ class Encoder(Protocol):
 
 
 class VectorStore(Protocol):
-    """Hold passages with their vectors and words, and search them."""
+    """Hold passages with their vectors and words, and search them.
 
-    columns: Columns
-    """What a condition may name, with types."""
+    Methods raise UserError, in one line with the remedy, for what a user can cause: a server that
+    is down, a wrong password, a full disk, damage.
+    """
+
+    @property
+    def columns(self) -> Columns:
+        """What a condition may name, with types: those of every passage, and those added."""
+        ...
+
+    @property
+    def tuning(self) -> Mapping[str, int]:
+        """How approximate search reads the store, as `optimise` found it; empty: it is exact."""
+        ...
+
+    # Passages
 
     def add(self, passages: Sequence[Passage], vectors: Float[Tensor, "n dim"], /) -> None:
         """Add passages with their vectors; one whose id is there takes that one's place.
 
-        Raises ValueError if there are more or fewer vectors, or their dimension is another.
+        All or none are added. Raises ValueError if there are more or fewer vectors, or their
+        dimension is another, or one holds NaN.
         """
         ...
 
@@ -49,24 +69,60 @@ class VectorStore(Protocol):
         """Delete passages by their ids, for every search at once; return how many were there."""
         ...
 
+    def count(self, where: Condition | None = None, /) -> int:
+        """Return the number of passages, of those that fulfil a condition if it is given."""
+        ...
+
+    def digests(self) -> dict[str, str]:
+        """Return each passage's `digest_of`, by its id."""
+        ...
+
+    def texts_of(self, ids: Sequence[str], /) -> dict[str, str]:
+        """Return the texts of those passages that are there, by their ids."""
+        ...
+
+    def vectors_of(self, ids: Sequence[str], /) -> Float[Tensor, "n dim"]:
+        """Return the vectors of passages by their ids. Raises KeyError for an unknown id."""
+        ...
+
+    # Search
+
     def search(
         self, vectors: Float[Tensor, "B dim"], k: int, where: Condition | None = None, /
     ) -> list[list[Hit]]:
         """Return at most k passages for each vector of a query, best inner product first.
 
-        `where`: only among the passages that fulfil the condition. Raises UserError if the
-        dimension is another than the passages', ValueError for k < 1 and for a score that is NaN.
+        Equal scores are in the order of the ids. `where`: only among the passages that fulfil the
+        condition. Raises UserError if the dimension is another than the passages', ValueError for
+        k < 1 and for a query that holds NaN.
         """
         ...
 
     def text_search(
         self, queries: Sequence[str], k: int, where: Condition | None = None, /
     ) -> list[list[Hit]]:
-        """Return at most k passages that share words with each query, best BM25 score first."""
+        """Return at most k passages that share words with each query, best BM25 score first.
+
+        Words are those of `dalm.analyser.terms`; equal scores are in the order of the ids.
+        """
         ...
 
-    def count(self, where: Condition | None = None, /) -> int:
-        """Return the number of passages, of those that fulfil a condition if it is given."""
+    # Upkeep
+
+    def add_columns(self, columns: Mapping[str, type], /) -> None:
+        """Add columns for conditions; the passages that are there have no values in them."""
+        ...
+
+    def optimise(self, *, in_use: bool) -> float | None:
+        """Bring indices up to date; return the recall@10 of approximate search.
+
+        `in_use`: searches may be running. None: search is exact. What `tuning` then holds is given
+        to the store when it is opened again.
+        """
+        ...
+
+    def drop(self) -> None:
+        """Delete all that the store keeps outside its folder: its tables on a server."""
         ...
 
     def select(
@@ -84,104 +140,83 @@ class Searcher(Protocol):
         ...
 
 
-# Kinds of vector store
-
-ENTRY_POINTS = "dalm.vector_stores"
-"""Entry points of other packages; each names a `StoreKind`."""
+# Checks and order, the same in every store
 
 
-@dataclass(frozen=True, slots=True)
-class StoreKind:
-    """Describe a kind of vector store."""
-
-    name: str
-    label: str
-    path: str
-    """Where it is made, without arguments and empty: `module:callable`."""
-    needs: str | None = None
-    """Module that must be installed."""
-    extra: str | None = None
-    """Extra of this distribution that installs it."""
-
-    def make(self) -> VectorStore:
-        """Return an empty store.
-
-        Raises:
-            UserError: a package is missing; names what installs it.
-        """
-        if self.needs is not None and find_spec(self.needs) is None:
-            package = f"indomain[{self.extra}]" if self.extra else self.needs
-            raise UserError(
-                f'the {self.name} index needs {self.needs}: pip install "{package}", or choose the '
-                "exact index"
-            )
-        module, _, name = self.path.partition(":")
-        make: Callable[[], VectorStore] = getattr(import_module(module), name)
-        return make()
-
-
-STORES = {
-    kind.name: kind
-    for kind in (
-        StoreKind("exact", "exact search in memory", "dalm.retrieval.exact:ExactIndex"),
-        StoreKind(
-            "hnsw",
-            "approximate search in memory by a graph (HNSW)",
-            "dalm.retrieval.hnsw:HnswIndex",
-            needs="usearch",
-            extra="hnsw",
-        ),
-    )
-}
-
-
-def store_kind(name: str) -> StoreKind:
-    """Return the kind of vector store called `name`, of `STORES` or of another package.
+def check_added(
+    passages: Sequence[Passage], vectors: Float[Tensor, "n dim"], dim: int | None
+) -> None:
+    """Refuse vectors that don't belong to the passages, of another dimension, or with NaN.
 
     Raises:
-        UserError: there is none; names those that there are.
+        ValueError: says which.
     """
-    if name in STORES:
-        return STORES[name]
-    others = entry_points_of(ENTRY_POINTS)
-    if name in others:
-        kind: StoreKind = load_entry_point(others[name])
-        return kind
-    known = ", ".join(map(repr, [*STORES, *others]))
-    raise UserError(f"--index {name}: no such vector store; choose one of {known}")
+    if vectors.ndim != 2 or len(vectors) != len(passages):
+        raise ValueError(f"{len(passages)} passages, but vectors {tuple(vectors.shape)}")
+    if dim is not None and vectors.shape[1] != dim:
+        raise ValueError(f"vectors of {vectors.shape[1]} dimensions in an index of {dim}")
+    if not vectors.isfinite().all():
+        raise ValueError("the vector of a passage holds NaN or an infinite number")
+
+
+def check_searched(vectors: Float[Tensor, "B dim"], dim: int) -> None:
+    """Refuse vectors of queries of another dimension, or with NaN.
+
+    Raises:
+        UserError: another dimension.
+        ValueError: NaN.
+    """
+    if vectors.ndim != 2 or vectors.shape[1] != dim:
+        raise UserError(
+            f"queries of shape {tuple(vectors.shape)} don't fit an index of {dim} dimensions: "
+            "search with the retriever that built the index, or build it again"
+        )
+    if not vectors.isfinite().all():
+        raise ValueError("a score is NaN: the vector of a query holds NaN")
+
+
+def check_k(k: int) -> None:
+    """Refuse a number of hits below 1, by ValueError."""
+    if k < 1:
+        raise ValueError(f"k must be at least 1, not {k}")
+
+
+def best_in_order(
+    find: Callable[[Sequence[int], int], Sequence[Sequence[Hit]]], queries: int, k: int
+) -> list[list[Hit]]:
+    """Return the k best hits of each query, best first; equal scores are in the order of the ids.
+
+    `find(places, n)` finds the n best for some of the queries, of equal scores any. It is asked for
+    more where the k-th score may have further passages, up to `MOST_TIES`.
+    """
+    best: list[list[Hit]] = [[] for _ in range(queries)]
+    wanted, places = k + 1, list(range(queries))
+    while places:
+        for place, hits in zip(places, find(places, wanted), strict=True):
+            best[place] = sorted(hits, key=lambda hit: (-hit.score, hit.passage.id))
+        places = [
+            place
+            for place in places
+            if len(best[place]) == wanted and best[place][k - 1].score == best[place][-1].score
+        ]
+        if wanted > k + MOST_TIES:
+            break
+        wanted = k + 10 * (wanted - k)
+    return [hits[:k] for hits in best]
+
+
+def ids_of(hits: Iterable[Hit]) -> set[str]:
+    """Return the ids of the passages found."""
+    return {hit.passage.id for hit in hits}
+
+
+def mean_recall(right: Sequence[Sequence[Hit]], found: Sequence[Sequence[Hit]]) -> float:
+    """Return the share of the right hits that were found, the mean over queries."""
+    pairs = ((ids_of(a), ids_of(b)) for a, b in zip(right, found, strict=True))
+    return fmean(len(a & b) / len(a) for a, b in pairs)
 
 
 # Searching by vectors
-
-
-def build_store(
-    kind: str, passages: Sequence[Passage], vectors: Float[Tensor, "n dim"]
-) -> VectorStore:
-    """Return a vector store of the kind called `kind` that holds the passages.
-
-    Raises:
-        UserError: no such kind, or a package is missing.
-    """
-    store = store_kind(kind).make()
-    store.add(passages, vectors)
-    return store
-
-
-def build_index(encoder: Encoder, passages: Sequence[Passage], kind: str = "exact") -> VectorStore:
-    """Encode passages and return a vector store of the kind called `kind` that holds them.
-
-    Passages with the same id are encoded and stored once, so that they take one rank in a ranking.
-
-    Raises:
-        UserError: no passages, no such kind, or a package is missing.
-    """
-    distinct = distinct_by_id(passages)
-    if not distinct:
-        raise UserError("there are no passages to index: the table or the column is empty")
-    store = store_kind(kind).make()  # a missing package is refused before hours of encoding
-    vectors = encoder.encode_passages([passage.text for passage in distinct])
-    store.add(distinct, vectors)
-    return store
 
 
 class DenseSearcher:

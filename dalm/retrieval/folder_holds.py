@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,8 +42,11 @@ def hold(folder: Path) -> int | None:
     return handle
 
 
-def delete_unless_held(folder: Path) -> bool:
-    """Delete a folder, at once for those who look for it; return False if it is held."""
+def delete_unless_held(folder: Path, first: Callable[[], None] = lambda: None) -> bool:
+    """Delete a folder, at once for those who look for it; return False if it is held.
+
+    `first` is called before, if it isn't held.
+    """
     handle = os.open(folder, os.O_RDONLY) if fcntl is not None else None
     try:
         if handle is not None:
@@ -51,6 +55,7 @@ def delete_unless_held(folder: Path) -> bool:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     return False
+        first()
         hidden = folder.with_name(f"{_DELETED}{folder.name}")
         shutil.rmtree(hidden, ignore_errors=True)
         try:

@@ -11,10 +11,12 @@ between them. A process that searches a generation holds its folder, which nobod
 
 import logging
 import os
+import secrets
 import shutil
 import weakref
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated
 
@@ -22,8 +24,11 @@ from dalm import artifacts
 from dalm.analyser import ANALYSER
 from dalm.errors import UserError
 from dalm.file_reading import DamagedError, read_record, user_path
+from dalm.redaction import without_password
+from dalm.retrieval.base import REBUILD, VectorStore
 from dalm.retrieval.folder_holds import delete_unless_held, finish_deletions, hold
-from dalm.retrieval.stores.lance import REBUILD, LanceStore
+from dalm.retrieval.store_kinds import DEFAULT, StorePlace, store_kind
+from dalm.retrieval.where import FIELDS
 
 logger = logging.getLogger(__name__)
 
@@ -67,14 +72,27 @@ class Description:
     """Types of the passages' further columns, for conditions."""
     dense_weight: float | None = None
     """Weight of the dense scores in hybrid search; None: not calibrated."""
-    probes: int | None = None
-    """Partitions that an approximate search reads; None: every vector is compared."""
+    tuning: dict[str, int] = field(default_factory=dict)
+    """How an approximate search reads the store; empty: every vector is compared."""
     analyser: str = "words-0"
     """What splits texts into words for text search."""
+    store: str = DEFAULT
+    """Kind of vector store."""
+    url: str | None = None
+    """Address of the store's server, without a password."""
+    table: str = ""
+    """Its table on the server."""
+    vectors: str = "fp32"
 
     def made_like(self, other: "Description") -> bool:
         """Tell whether the other's retriever is this one's: weights, prompts and lengths."""
-        names = ("fingerprint", "query_prompt", "query_max_len")
+        return self._shares(other, "fingerprint", "query_prompt", "query_max_len")
+
+    def kept_like(self, other: "Description") -> bool:
+        """Tell whether the other is kept in the same kind of store, at the same place."""
+        return self._shares(other, "store", "url", "vectors")
+
+    def _shares(self, other: "Description", *names: str) -> bool:
         return all(getattr(self, name) == getattr(other, name) for name in names)
 
     @property
@@ -91,12 +109,21 @@ class Generation:
     """A generation of an index: its folder, its description and its store.
 
     `unfinished`: it was never searched. `held`: its folder isn't deleted while this object lives.
+    `store_url`: its store's address with a password, which the folder doesn't keep.
     """
 
-    def __init__(self, folder: Path, *, unfinished: bool = False, held: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        unfinished: bool = False,
+        held: bool = False,
+        store_url: str | None = None,
+    ) -> None:
         if held and (handle := hold(folder)) is not None:
             weakref.finalize(self, os.close, handle)
         self.folder, self.unfinished = folder, unfinished
+        self._store_url = store_url
         self.number = int(folder.name)
         self.description = read_record(folder / POINTER, Description, REBUILD)
         if self.description.format != FORMAT:
@@ -109,18 +136,51 @@ class Generation:
                 f"the words in {folder} are by the analyser {self.description.analyser}, and this "
                 f"version searches by {ANALYSER}; {REBUILD}"
             )
-        self.store = LanceStore(
-            folder / STORE,
-            self.description.dim,
-            self.description.column_types,
-            create=unfinished,
+
+    @cached_property
+    def store(self) -> VectorStore:
+        """The store, opened when it is first needed.
+
+        Raises:
+            UserError: it is damaged, or its server can't be used.
+        """
+        made = self.description
+        place = StorePlace(
+            folder=self.folder / STORE,
+            table=made.table,
+            dim=made.dim,
+            columns=made.column_types,
+            url=self._address(),
+            vectors=made.vectors,
+            tuning=made.tuning,
+            create=self.unfinished,
         )
-        self.store.probes = self.description.probes
+        return store_kind(made.store).open(place)
+
+    def opened(self) -> "Generation":
+        """Open the store now, and return the generation; raises as `store`."""
+        assert self.store is not None
+        return self
+
+    def _address(self) -> str | None:
+        """Return the store's address, with the password if one was given for this address."""
+        given, kept = self._store_url, self.description.url
+        return given if given and kept == without_password(given) else kept
+
+    def drop_tables(self) -> None:
+        """Delete the store's tables on a server; if it can't be used, say that they are left."""
+        if self.description.url is None:
+            return
+        try:
+            self.store.drop()
+        except UserError as error:
+            logger.warning("table %s is left on the server: %s", self.description.table, error)
 
     def extend_columns(self, types: dict[str, type]) -> None:
         """Have the store keep further columns; those that are there keep their types."""
         self.store.add_columns(types)
-        self.describe(self.description.with_columns(self.store.extra))
+        columns = {name: kind for name, kind in self.store.columns.items() if name not in FIELDS}
+        self.describe(self.description.with_columns(columns))
 
     def describe(self, description: Description) -> None:
         """Replace the description."""
@@ -129,10 +189,11 @@ class Generation:
 
 
 class IndexFolder:
-    """The folder of an index."""
+    """The folder of an index; `store_url` as for a `Generation`."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, store_url: str | None = None) -> None:
         self.path = user_path(path)
+        self.store_url = store_url
 
     @property
     def pointer(self) -> Pointer | None:
@@ -176,7 +237,7 @@ class IndexFolder:
         while True:
             pointer = self.complete_pointer()
             try:
-                return self._open(pointer.generation, held=to_search)
+                return self._open(pointer.generation, held=to_search).opened()
             except UserError:
                 if self.pointer == pointer:
                     raise  # else it was deleted after the pointer was read
@@ -188,7 +249,9 @@ class IndexFolder:
         folder = self._folders() / str(number)
         with suppress(FileNotFoundError):  # deleted since the line before
             if folder.is_dir():
-                return Generation(folder, unfinished=number > self._complete_up_to(), held=held)
+                unfinished = number > self._complete_up_to()
+                url = self.store_url
+                return Generation(folder, unfinished=unfinished, held=held, store_url=url)
         raise UserError(f"{folder} is missing: the index is damaged; {REBUILD}")
 
     def _complete_up_to(self) -> int:
@@ -213,17 +276,20 @@ class IndexFolder:
                 continue
             try:
                 found = self._open(number)
-                if found.description.made_like(description):
-                    columns = found.description.columns
-                    found.describe(replace(description, columns=columns))
-                    return found
-            except UserError:  # killed before its description or its store was whole
+                made = found.description
+                if made.made_like(description) and made.kept_like(description):
+                    found.describe(replace(description, columns=made.columns, table=made.table))
+                    return found.opened()
+                found.drop_tables()
+            except DamagedError:  # killed before its description or its store was whole
                 pass
             shutil.rmtree(self._folders() / str(number))
-        folder = self._folders() / str(max([complete, *self.numbers()]) + 1)
+        number = max([complete, *self.numbers()]) + 1
+        folder = self._folders() / str(number)
         folder.mkdir(parents=True)
-        artifacts.write_json(folder / POINTER, asdict(description))
-        return Generation(folder, unfinished=True)
+        named = replace(description, table=f"dalm_{secrets.token_hex(6)}_{number}")
+        artifacts.write_json(folder / POINTER, asdict(named))
+        return Generation(folder, unfinished=True, store_url=self.store_url).opened()
 
     def switch(self, number: int) -> None:
         """Let searches meet a generation from now on."""
@@ -243,7 +309,7 @@ class IndexFolder:
         if pointer is None or pointer.previous not in self.numbers():
             raise UserError(f"{self.path} has no earlier generation to go back to")
         assert pointer.previous is not None
-        self._open(pointer.previous)
+        self._open(pointer.previous).opened()
         self.switch(pointer.previous)
         return pointer.previous, pointer.generation
 
@@ -263,8 +329,12 @@ class IndexFolder:
         others.sort(key=lambda number: (number == pointer.previous, number))
         dropped = []
         for number in others[: max(0, len(others) - keep)]:
-            if delete_unless_held(self._folders() / str(number)):
+            if delete_unless_held(self._folders() / str(number), partial(self._drop, number)):
                 dropped.append(number)
             else:
                 logger.info("kept       generation %d: a process searches it", number)
         return dropped
+
+    def _drop(self, number: int) -> None:
+        with suppress(DamagedError):
+            self._open(number).drop_tables()

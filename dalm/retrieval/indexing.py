@@ -17,10 +17,10 @@ from dalm.file_reading import user_path
 from dalm.models.loading import Placement, placement_of
 from dalm.models.retriever import Retriever, load_retriever, retriever_from_config
 from dalm.records import Passage, distinct_by_id
+from dalm.retrieval.base import REBUILD, VectorStore
 from dalm.retrieval.embedding_cache import fingerprint
 from dalm.retrieval.index_folder import FORMAT, Description, Generation, IndexFolder
 from dalm.retrieval.stored_values import digest_of
-from dalm.retrieval.stores.lance import REBUILD, LanceStore
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ class Changes:
 
 
 def update(
-    store: LanceStore, passages: Iterable[Passage], encode: Encode, *, prune: bool
+    store: VectorStore, passages: Iterable[Passage], encode: Encode, *, prune: bool
 ) -> Changes:
     """Store the passages that are new or changed; with `prune` delete what isn't among them.
 
@@ -212,7 +212,7 @@ def update(
     return changes
 
 
-def _vectors_kept(store: LanceStore, changed: Sequence[Passage]) -> dict[str, Tensor]:
+def _vectors_kept(store: VectorStore, changed: Sequence[Passage]) -> dict[str, Tensor]:
     """Return the vectors of those passages whose texts are in the store as they are."""
     texts = store.texts_of([passage.id for passage in changed])
     same = [passage.id for passage in changed if texts.get(passage.id) == passage.text]

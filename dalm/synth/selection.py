@@ -53,7 +53,8 @@ def searches_of(passages: Sequence[Passage], settings: QaGen) -> Iterator[Search
     if settings.retriever_name_or_path:  # only then is torch worth its seconds
         from dalm.models.loading import placement_of
         from dalm.models.retriever import load_retriever, tell_retriever
-        from dalm.retrieval.base import DenseSearcher, build_index
+        from dalm.retrieval.base import DenseSearcher
+        from dalm.retrieval.exact import build_index
 
         placement = replace(placement_of(settings), frozen=True)
         retriever = load_retriever(settings.retriever_name_or_path, placement)

@@ -112,14 +112,6 @@ def test_the_same_figures_in_two_processes(tmp_path, tiny_table, pair, plain):
     assert done.stdout.count("recall@5") == 1
 
 
-def test_a_graph_finds_what_exact_search_finds(tmp_path, tiny_table, pair, plain):
-    assert (
-        call("eval-rag", tiny_table, *pair, "--index", "hnsw", "--output-dir", tmp_path / "g") == 0
-    )
-    the_same(plain, tmp_path / "g")
-    assert load(tmp_path / "g").facts["index"] == "hnsw"
-
-
 def test_bounds_are_read_from_other_passages(plain):
     results = load(plain)
     assert set(results.answers) == {"found", "gold", "random", "none"}

@@ -26,8 +26,9 @@ from dalm.errors import UserError
 from dalm.models import loading
 from dalm.models.retriever import Retriever, load_retriever, retriever_from_config
 from dalm.records import Example, Passage
-from dalm.retrieval.base import DenseSearcher, build_index
+from dalm.retrieval.base import DenseSearcher
 from dalm.retrieval.embedding_cache import fingerprint
+from dalm.retrieval.exact import build_index
 from dalm.training.data.batches import Rows
 from dalm.training.objectives.contrastive import COSINE, DOT_PRODUCT, Contrastive, sharpness_of
 
@@ -179,13 +180,12 @@ def test_a_dot_product_model_is_searched_and_trained_by_the_dot_product(
     passages = [Passage(str(place), text) for place, text in enumerate(texts)]
     scores = alone.similarity(alone.encode_query(QUERIES), alone.encode_document(texts))
     expected = scores.argsort(dim=1, descending=True).tolist()
-    for kind in ("exact", "hnsw"):
-        hits = DenseSearcher(retriever, build_index(retriever, passages, kind)).search(QUERIES, 10)
-        assert [[int(hit.passage.id) for hit in row] for row in hits] == expected
-        same(
-            torch.tensor([[hit.score for hit in row] for row in hits]),
-            scores.sort(dim=1).values.flip(1),
-        )
+    hits = DenseSearcher(retriever, build_index(retriever, passages)).search(QUERIES, 10)
+    assert [[int(hit.passage.id) for hit in row] for row in hits] == expected
+    same(
+        torch.tensor([[hit.score for hit in row] for row in hits]),
+        scores.sort(dim=1).values.flip(1),
+    )
 
     examples = [
         Example(row["Query"], row["Answer"], Passage.of(row["Passage"])) for row in tiny_rows[::2]

@@ -1,14 +1,12 @@
-"""Kinds of vector store, and search by the vectors of queries."""
-
-from importlib.metadata import EntryPoint
+"""Search by the vectors of queries, and the order of hits."""
 
 import pytest
 import torch
 
 from dalm.errors import UserError
 from dalm.records import Hit, Passage
-from dalm.retrieval import base
-from dalm.retrieval.base import DenseSearcher, StoreKind, build_index, store_kind
+from dalm.retrieval.base import DenseSearcher, best_in_order
+from dalm.retrieval.exact import build_index
 
 
 class Letters:
@@ -55,37 +53,20 @@ def test_a_passage_in_several_rows_is_indexed_once():
     assert letters.passages == ["aaa", "bb", "ccc c"]
 
 
-def test_kinds_share_one_interface():
-    pytest.importorskip("usearch")
-    letters = Letters()
-    index = build_index(letters, [A, B, C], "hnsw")
-    assert index.kind == "hnsw"
-    assert DenseSearcher(letters, index).search(["c"], 1) == [[Hit(C, 4.0)]]
-
-
 def test_nothing_to_do():
     letters = Letters()
     assert DenseSearcher(letters, build_index(letters, [A])).search([], 3) == []
     with pytest.raises(UserError, match="no passages"):
         build_index(letters, [])
-    with pytest.raises(UserError, match="flat"):
-        build_index(letters, [A], "flat")
 
 
-def test_a_missing_package_is_refused_with_its_extra_before_anything_is_encoded(monkeypatch):
-    monkeypatch.setattr(base, "find_spec", lambda name: None)
-    letters = Letters()
-    with pytest.raises(UserError, match=r'pip install "indomain\[hnsw\]"'):
-        build_index(letters, [A], "hnsw")
-    assert letters.passages == []
-
-
-def test_another_package_adds_a_kind_by_an_entry_point(monkeypatch):
-    kind = StoreKind("other", "another package's", "builtins:list")
-    entry = EntryPoint("other", "somewhere:KIND", base.ENTRY_POINTS)
-    monkeypatch.setattr(EntryPoint, "load", lambda self: kind)
-    monkeypatch.setattr("dalm.plugins.entry_points", lambda group: [entry])
-    assert store_kind("other") is kind
-    assert kind.make() == []
-    with pytest.raises(UserError, match="choose one of 'exact', 'hnsw', 'other'"):
-        store_kind("flat")
+@pytest.mark.parametrize("k", [1, 2, 5, 30])
+def test_equal_scores_are_in_the_order_of_the_ids_also_where_they_are_cut(k):
+    scores = {f"{place:02}": float(place % 3) for place in range(60)}
+    hits = sorted(
+        (Hit(Passage(i, "x"), s) for i, s in scores.items()),
+        key=lambda h: (-h.score, -int(h.passage.id)),
+    )
+    found = best_in_order(lambda places, n: [hits[:n] for _ in places], 2, k)
+    right = sorted(hits, key=lambda hit: (-hit.score, hit.passage.id))[:k]
+    assert found == [right, right]

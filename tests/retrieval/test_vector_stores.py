@@ -11,23 +11,28 @@ from torch.nn.functional import normalize
 
 from dalm.errors import UserError
 from dalm.records import Hit, Passage
-from dalm.retrieval.base import STORES, StoreKind, VectorStore
+from dalm.retrieval.base import VectorStore
 from dalm.retrieval.bm25 import BM25
+from dalm.retrieval.exact import ExactIndex
+from dalm.retrieval.store_kinds import STORES, StorePlace
 from dalm.retrieval.stores import lance
 from dalm.retrieval.stores.lance import LanceStore
 from dalm.retrieval.where import parse_condition
 
 
-@pytest.fixture(params=[*STORES, "lance"])
+@pytest.fixture(params=["exact", *STORES])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], VectorStore]:
-    """Return a function that makes an empty store; that on disk for vectors of `DIM` dimensions."""
-    if request.param == "lance":
-        numbers = count()
-        return lambda: LanceStore(tmp_path / str(next(numbers)), DIM, EXTRA)
-    found = STORES[request.param]
-    if found.needs:
-        pytest.importorskip(found.needs)
-    return found.make
+    """Return a function that makes an empty store for vectors of `DIM` dimensions."""
+    if request.param == "exact":
+        return ExactIndex
+    numbers = count()
+
+    def open_new() -> VectorStore:
+        table = f"t{next(numbers)}"
+        place = StorePlace(folder=tmp_path / table, table=table, dim=DIM, columns=EXTRA)
+        return STORES[request.param].open(place)
+
+    return open_new
 
 
 @pytest.fixture
@@ -57,13 +62,6 @@ PASSAGES = [
 ]
 VECTORS = normalize(torch.randn(200, 16, generator=torch.Generator().manual_seed(0)))
 QUERIES = normalize(torch.randn(20, 16, generator=torch.Generator().manual_seed(1)))
-
-
-@pytest.mark.parametrize("kind", STORES.values(), ids=list(STORES))
-def test_a_kind_has_a_name_and_a_label(kind: StoreKind) -> None:
-    assert kind.name in STORES
-    assert kind.label
-    assert (kind.needs is None) == (kind.extra is None)
 
 
 def test_values_of_columns_are_listed(store: VectorStore) -> None:
@@ -173,7 +171,7 @@ def test_an_index_of_the_table_finds_nearly_all_or_is_not_used(tmp_path, monkeyp
         [Passage(f"{place:04}", f"text {place}", page=place) for place in range(2000)], vectors
     )
     recall = store.optimise(in_use=False)
-    assert (recall is None) == (store.probes is None)
+    assert (recall is None) == (not store.tuning)
     best = (QUERIES @ vectors.T).topk(10).indices
     pairs = zip(store.search(QUERIES, 10), best.tolist(), strict=True)
     found = sum(len({int(hit.passage.id) for hit in hits} & set(right)) for hits, right in pairs)

@@ -28,22 +28,29 @@ from dalm.artifacts import full_disk
 from dalm.errors import UserError
 from dalm.file_reading import DamagedError
 from dalm.records import Hit, Passage
+from dalm.retrieval.base import (
+    EXACT_UP_TO,
+    REBUILD,
+    RECALL,
+    best_in_order,
+    check_added,
+    check_k,
+    check_searched,
+    mean_recall,
+)
 from dalm.retrieval.conditions import Condition, Membership
+from dalm.retrieval.store_kinds import StorePlace
 from dalm.retrieval.stored_values import digest_of, values_of
 from dalm.retrieval.where import FIELDS, Columns
 
 TABLE = "passages"
-EXACT_UP_TO = 2e8
-"""Passages times dimensions up to which every vector is compared."""
 _TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 _KEEP_VERSIONS = timedelta(minutes=10)
 """Versions of the table that searches may still be reading."""
 _SHOWN = ["id", "text", "title", "record"]
 QUERIES = 64
 """Queries that are searched at once."""
-_SAMPLE, _RECALL, _MOST_PROBES = 100, 0.98, 1024
-REBUILD = "build it again: dalm index ... --rebuild --retriever-name-or-path RETRIEVER"
-"""What to do about a damaged index."""
+_SAMPLE, _MOST_PROBES = 100, 1024
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -94,12 +101,19 @@ class LanceStore:
         self.extra = dict(columns)
         self.columns: Columns = {**FIELDS, **self.extra}
         self.dim = dim
-        self.probes: int | None = None
+        self.tuning: dict[str, int] = {}
         database = lancedb.connect(str(folder), read_consistency_interval=timedelta(0))
         if not create or TABLE in database.list_tables().tables:
             self.table = database.open_table(TABLE)
         else:
             self.table = database.create_table(TABLE, schema=self._schema())
+
+    @classmethod
+    def open(cls, place: StorePlace) -> "LanceStore":
+        """Open the store in a generation's folder, or make it."""
+        store = cls(place.folder, place.dim, place.columns, create=place.create)
+        store.tuning = dict(place.tuning)
+        return store
 
     def _schema(self) -> pa.Schema:
         fields = [(name, _TYPES[kind]) for name, kind in FIELDS.items()]
@@ -139,16 +153,8 @@ class LanceStore:
 
     @_explained
     def add(self, passages: Sequence[Passage], vectors: Float[Tensor, "n dim"]) -> None:
-        """Add passages with their vectors; one whose id is there takes that one's place.
-
-        Raises ValueError if there are more or fewer vectors, or their dimension is another.
-        """
-        if vectors.ndim != 2 or len(vectors) != len(passages):
-            raise ValueError(f"{len(passages)} passages, but vectors {tuple(vectors.shape)}")
-        if vectors.shape[1] != self.dim:
-            raise ValueError(f"vectors of {vectors.shape[1]} dimensions in an index of {self.dim}")
-        if not vectors.isfinite().all():
-            raise ValueError("the vector of a passage holds NaN or an infinite number")
+        """Add passages with their vectors; one whose id is there takes that one's place."""
+        check_added(passages, vectors, self.dim)
         if not passages:
             return
         merge = self.table.merge_insert("id").when_matched_update_all()
@@ -218,24 +224,19 @@ class LanceStore:
     ) -> list[list[Hit]]:
         """Return at most k passages for each vector of a query, best inner product first.
 
-        Equal scores are in the order of the ids. Every vector is compared where that are few
-        enough; else an index of the table chooses. Raises UserError if the dimension is another
-        than the passages', ValueError for k < 1.
+        Every vector is compared where that are few enough; else an index of the table chooses.
         """
-        if vectors.ndim != 2 or vectors.shape[1] != self.dim:
-            raise UserError(
-                f"queries of shape {tuple(vectors.shape)} don't fit an index of {self.dim} "
-                "dimensions: search with the retriever that built the index, or build it again"
-            )
-        _check_k(k)
-        if not vectors.isfinite().all():
-            raise ValueError("a score is NaN: the vector of a query holds NaN")
-        exact = self.probes is None or self._is_few(where)
-        found: list[list[Hit]] = []
-        for start in range(0, len(vectors), QUERIES):
-            block = vectors[start : start + QUERIES].detach().float().cpu()
-            found += self._nearest(block, k, self._where(where), exact=exact)
-        return found
+        check_searched(vectors, self.dim)
+        check_k(k)
+        exact = not self.tuning or self._is_few(where)
+        condition = self._where(where)
+
+        def find(places: Sequence[int], n: int) -> list[list[Hit]]:
+            some = vectors[list(places)].detach().float().cpu()
+            blocks = some.split(QUERIES)
+            return [hits for q in blocks for hits in self._nearest(q, n, condition, exact=exact)]
+
+        return best_in_order(find, len(vectors), k)
 
     def _is_few(self, where: Condition | None) -> bool:
         return where is not None and self.count(where) * self.dim <= EXACT_UP_TO
@@ -250,7 +251,7 @@ class LanceStore:
             search = search.bypass_vector_index()
         else:
             # More partitions are worth no more than the candidates that are scored again.
-            probes = self.probes or 1
+            probes = self.tuning["probes"]
             search = search.nprobes(probes).refine_factor(max(10, probes // 8))
         if where is not None:
             search = search.where(where, prefilter=True)
@@ -260,16 +261,21 @@ class LanceStore:
         hits: list[list[Hit]] = [[] for _ in queries]
         for place, hit in zip(places, _hits(found, scores), strict=True):
             hits[place].append(hit)
-        return [_in_order(each) for each in hits]
+        return hits
 
     @_explained
     def text_search(
         self, queries: Sequence[str], k: int, where: Condition | None = None
     ) -> list[list[Hit]]:
         """Return at most k passages that share words with each query, best BM25 score first."""
-        _check_k(k)
+        check_k(k)
         condition = self._where(where)
-        return [self._matching(" ".join(terms(query)), k, condition) for query in queries]
+        texts = [" ".join(terms(query)) for query in queries]
+
+        def find(places: Sequence[int], n: int) -> list[list[Hit]]:
+            return [self._matching(texts[place], n, condition) for place in places]
+
+        return best_in_order(find, len(queries), k)
 
     def _matching(self, query: str, k: int, where: str | None) -> list[Hit]:
         if not query:
@@ -279,7 +285,7 @@ class LanceStore:
         if where is not None:
             search = search.where(where, prefilter=True)
         found = search.select([*_SHOWN, "_score"]).limit(k).to_arrow()
-        return _in_order(_hits(found, found["_score"].to_pylist()))
+        return _hits(found, found["_score"].to_pylist())
 
     # Upkeep
 
@@ -289,7 +295,7 @@ class LanceStore:
 
         `in_use`: searches may be reading older versions of the table, which are kept for a while.
         Recall@10 is of `_SAMPLE` stored vectors against exact search; None where that is used: with
-        few vectors, and where no number of partitions reaches `_RECALL`.
+        few vectors, and where no number of partitions reaches `RECALL`.
         """
         if not any("words" in index.columns for index in self.table.list_indices()):
             self.table.create_index("words", config=_WORDS, replace=True)
@@ -303,22 +309,26 @@ class LanceStore:
         with warnings.catch_warnings():  # of readers, of which an unfinished index has none
             warnings.simplefilter("ignore", UserWarning)
             self.table.optimize(cleanup_older_than=_KEEP_VERSIONS if in_use else timedelta(0))
+        self.tuning = {}
         return self._tune() if approximate else None
 
+    def drop(self) -> None:
+        """Nothing is kept outside the folder."""
+
     def _tune(self) -> float | None:
-        """Choose the number of partitions to read: the smallest that reaches `_RECALL`."""
+        """Choose the number of partitions to read: the smallest that reaches `RECALL`."""
         step = max(1, self.count() // _SAMPLE)
         sample = self.table.take_offsets(list(range(0, self.count(), step))).select(["vector"])
         queries = torch.tensor(sample.to_arrow()["vector"].to_pylist())
-        right = [ids_of(hits) for hits in self._nearest(queries, 10, None, exact=True)]
-        self.probes = 16
-        while self.probes <= _MOST_PROBES:
-            found = self._nearest(queries, 10, None, exact=False)
-            shared = [len(a & ids_of(b)) / len(a) for a, b in zip(right, found, strict=True)]
-            if (recall := sum(shared) / len(shared)) >= _RECALL:
+        right = self._nearest(queries, 10, None, exact=True)
+        probes = 16
+        while probes <= _MOST_PROBES:
+            self.tuning = {"probes": probes}
+            recall = mean_recall(right, self._nearest(queries, 10, None, exact=False))
+            if recall >= RECALL:
                 return recall
-            self.probes *= 2
-        self.probes = None  # every vector is compared
+            probes *= 2
+        self.tuning = {}  # every vector is compared
         return None
 
 
@@ -337,11 +347,6 @@ def _listed(ids: Sequence[str]) -> str:
     return Membership("id", tuple(ids)).sql(str)
 
 
-def _check_k(k: int) -> None:
-    if k < 1:
-        raise ValueError(f"k must be at least 1, not {k}")
-
-
 def _hits(found: pa.Table, scores: Iterable[float]) -> list[Hit]:
     columns = (found[name].to_pylist() for name in _SHOWN)
     return [
@@ -353,13 +358,3 @@ def _hits(found: pa.Table, scores: Iterable[float]) -> list[Hit]:
         )
         for id_, text, title, record, score in zip(*columns, scores, strict=True)
     ]
-
-
-def _in_order(hits: list[Hit]) -> list[Hit]:
-    """Return hits best first; equal scores are in the order of the ids."""
-    return sorted(hits, key=lambda hit: (-hit.score, hit.passage.id))
-
-
-def ids_of(hits: Iterable[Hit]) -> set[str]:
-    """Return the ids of the passages found."""
-    return {hit.passage.id for hit in hits}

@@ -17,7 +17,6 @@ FACTS = {
     "command": "dalm eval-retriever a.csv --baseline 'b c'",
     "dataset": "a.csv",
     "passages": 1234,
-    "index": "hnsw",
     "queries_unjudged": 2,
     "settings": {"top_k": 10, "seed": 42},
     "versions": {"torch": "2.13.0"},
@@ -62,7 +61,7 @@ def test_it_tells_figures_gates_and_how_it_was_made(report):
     text = " ".join(Tags(render(report)).text.split())
     for said in (
         "tuned against base",
-        "a.csv · 4 questions · 1,234 passages, search by hnsw",
+        "a.csv · 4 questions · 1,234 passages",
         "2 questions have no relevant passage",
         "passed recall@10 is 0.6",
         "failed <b>guard</b>",

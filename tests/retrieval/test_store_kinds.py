@@ -1,0 +1,41 @@
+"""Kinds of vector store: those that are there, and those that another package brings."""
+
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from dalm.errors import UserError
+from dalm.retrieval import store_kinds
+from dalm.retrieval.store_kinds import STORES, StoreKind, StorePlace, store_kind
+
+
+@pytest.mark.parametrize("kind", STORES.values(), ids=list(STORES))
+def test_a_kind_has_a_name_and_a_label(kind: StoreKind) -> None:
+    assert STORES[kind.name] is kind
+    assert kind.label
+    assert bool(kind.needs) == (kind.extra is not None)
+    assert "fp32" in kind.vectors
+
+
+@pytest.mark.parametrize(("extra", "package"), [("some", r"indomain\[some\]"), (None, "no_such")])
+def test_a_missing_package_is_refused_with_what_installs_it(tmp_path, extra, package) -> None:
+    kind = StoreKind(name="other", label="o", path="no:where", needs=("no_such",), extra=extra)
+    with pytest.raises(UserError, match=f'other needs no_such: pip install "{package}"'):
+        kind.open(StorePlace(folder=tmp_path, table="t", dim=2))
+
+
+@pytest.fixture
+def entry(monkeypatch: pytest.MonkeyPatch) -> EntryPoint:
+    found = EntryPoint("other", "somewhere:KIND", store_kinds.ENTRY_POINTS)
+    monkeypatch.setattr("dalm.plugins.entry_points", lambda group: [found])
+    return found
+
+
+def test_what_cannot_be_taken_from_another_package_is_one_line(entry, monkeypatch) -> None:
+    with pytest.raises(UserError, match=r"choose one of lance, .*other"):
+        store_kind("flat")
+    with pytest.raises(UserError, match=r"other' \(somewhere:KIND\) can't be loaded"):
+        store_kind("other")
+    monkeypatch.setattr(EntryPoint, "load", lambda self: dict)
+    with pytest.raises(UserError, match="is a type, not a StoreKind"):
+        store_kind("other")
