@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
+from operator import attrgetter
 from pathlib import Path
 
 from dalm.errors import UserError
@@ -66,7 +67,7 @@ class StoreKind:
         """
         self.check_installed()
         module, _, name = self.path.partition(":")
-        opened: Callable[[StorePlace], VectorStore] = getattr(import_module(module), name)
+        opened: Callable[[StorePlace], VectorStore] = attrgetter(name)(import_module(module))
         return opened(place)
 
     def check_installed(self) -> None:
