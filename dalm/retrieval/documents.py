@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dalm.records import Passage, distinct_by_id
+from dalm.retrieval.base import VectorStore
 from dalm.retrieval.conditions import Comparison, Condition, IsNull, Joined, Like, Membership
 from dalm.retrieval.stored_values import values_of
-from dalm.retrieval.stores.lance import LanceStore
 
 Encode = Callable[[Sequence[str]], Float[Tensor, "n dim"]]
 _ORIGIN = ("id", "document", "source", "title", "page")
@@ -42,7 +42,7 @@ class Replaced:
     deleted: int
 
 
-def list_documents(store: LanceStore, where: Condition | None = None) -> list[IndexedDocument]:
+def list_documents(store: VectorStore, where: Condition | None = None) -> list[IndexedDocument]:
     """Return the documents of an index, of the passages that fulfil a condition, by their sources.
 
     Those of one source are in the order of their ids.
@@ -57,14 +57,14 @@ def list_documents(store: LanceStore, where: Condition | None = None) -> list[In
     return [found[key] for key in sorted(found)]
 
 
-def passages_of(store: LanceStore, document: str) -> list[str]:
+def passages_of(store: VectorStore, document: str) -> list[str]:
     """Return the ids of a document's passages, by its id in `list_documents`."""
     alone = Joined(False, (Comparison("id", "=", document), IsNull("document")))
     either = Joined(True, (Comparison("document", "=", document), alone))
     return [id_ for (id_,) in store.select(("id",), either)]
 
 
-def passages_from(store: LanceStore, source: str) -> list[str]:
+def passages_from(store: VectorStore, source: str) -> list[str]:
     """Return the ids of the passages of a file by the name it was stored under, rows included."""
     rows = Joined(True, (Comparison("source", "=", source), Like("source", _like(source) + ", %")))
     return [
@@ -80,7 +80,7 @@ def _like(text: str) -> str:
 
 
 def replace_document(
-    store: LanceStore, source: str, passages: Iterable[Passage], encode: Encode
+    store: VectorStore, source: str, passages: Iterable[Passage], encode: Encode
 ) -> Replaced:
     """Store the passages of a file in place of those that were stored under its name.
 
@@ -100,7 +100,7 @@ def replace_document(
     return Replaced(new, len(written) - new, len(same), deleted)
 
 
-def _unchanged(store: LanceStore, passages: Sequence[Passage]) -> set[str]:
+def _unchanged(store: VectorStore, passages: Sequence[Passage]) -> set[str]:
     """Return the ids of those passages that are stored with the same values of every column."""
     names = tuple(store.columns)
     place = names.index("id")
@@ -117,7 +117,7 @@ def _unchanged(store: LanceStore, passages: Sequence[Passage]) -> set[str]:
 
 
 def _vectors(
-    store: LanceStore, passages: Sequence[Passage], texts: dict[str, str], encode: Encode
+    store: VectorStore, passages: Sequence[Passage], texts: dict[str, str], encode: Encode
 ) -> Float[Tensor, "n dim"]:
     """Return the passages' vectors: the stored ones where the texts are the same."""
     kept = [passage.id for passage in passages if texts.get(passage.id) == passage.text]
