@@ -24,9 +24,12 @@ def serve(
     from dalm.config import check
     from dalm.rag.readers import check_generator
     from dalm.serve.app import build_app
-    from dalm.serve.server import open_service, run
+    from dalm.serve.guards import access_key
+    from dalm.serve.server import listen, open_service, run
 
     check(settings)
     check_generator(settings, "dalm serve")
-    service = open_service(index_dir, settings)
-    run(build_app(service), service)
+    access_key(settings)
+    with listen(settings) as listening:  # a taken port is said before the models are loaded
+        service = open_service(index_dir, settings)
+        run(build_app(service), service, listening)

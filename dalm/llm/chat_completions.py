@@ -18,6 +18,7 @@ import httpx2 as httpx
 
 from dalm.errors import UserError, reason_of
 from dalm.llm.language_model import ModelError, Reply
+from dalm.llm.sampling import Outcome
 from dalm.redaction import MASK, redacted
 
 C = TypeVar("C", httpx.Client, httpx.AsyncClient)
@@ -212,8 +213,8 @@ class Endpoint:
             raise BusyError("the response is no chat completion") from error
         return Reply(self._reply(str(content)), tokens_in, tokens_out, round(seconds, 3))
 
-    def read_stream(self, lines: Iterable[str]) -> Iterator[str]:
-        """Yield the text of each server-sent event.
+    def read_stream(self, lines: Iterable[str], outcome: Outcome | None = None) -> Iterator[str]:
+        """Yield the text of each server-sent event; fill `outcome` with how the reply ended.
 
         Raises:
             RefusedError: an event that reports an error, or is no chunk of a chat completion.
@@ -231,6 +232,8 @@ class Endpoint:
                     message = self.without_key(" ".join(str(_message(error)).split()))
                     raise RefusedError(f"{self.url} reports: {message[:300]}")
                 choices = event["choices"]  # empty in a last chunk that counts tokens
+                if outcome is not None:
+                    _read_outcome(event, outcome)
                 piece = choices[0]["delta"].get("content") if choices else None
                 if piece:
                     yield self._reply(str(piece))
@@ -296,6 +299,15 @@ class Endpoint:
     def without_key(self, text: str) -> str:
         """Mask the key, and what looks like one, in what a server or a library says."""
         return redacted(text, self.api_key)
+
+
+def _read_outcome(event: Any, outcome: Outcome) -> None:
+    """Take from a chunk how the reply ended, and its tokens, if it says so."""
+    for choice in event["choices"]:
+        outcome.finish_reason = choice.get("finish_reason") or outcome.finish_reason
+    if used := event.get("usage"):
+        outcome.tokens_in = used.get("prompt_tokens")
+        outcome.tokens_out = used.get("completion_tokens")
 
 
 def _message(error: Any) -> Any:

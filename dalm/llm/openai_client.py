@@ -28,6 +28,7 @@ from dalm.llm.language_model import (
     Reply,
     Request,
 )
+from dalm.llm.sampling import Outcome
 from dalm.prompts import Message
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ _UNSUPPORTED: dict[str, tuple[str, str | None]] = {
     "response_format": ("response_format|json|schema|grammar", None),
     "temperature": ("temperature", None),
     "seed": ("seed", None),
+    "stream_options": ("stream_options|include_usage", None),
 }
 """Parameters, the words by which a server says that it lacks one, and the other name to try."""
 
@@ -57,6 +59,10 @@ class OpenAIClient:
         self.endpoint = endpoint
         self.parameters = dict(parameters)
         self.concurrency = concurrency
+        self.required = frozenset[str]()
+        """Parameters that are never left out: without them a reply is another one."""
+        self.outcome: Outcome | None = None
+        """Filled by `stream` with how the reply ended, and its tokens if the server counts them."""
         self._renamed: dict[str, str | None] = {}
         self._paused_until = 0.0
         self._replies = 0
@@ -118,10 +124,12 @@ class OpenAIClient:
     def _stream_once(self, client: httpx.Client, request: Request) -> Iterator[str]:
         while True:
             body = self._body(request) | {"stream": True}
+            if self.outcome is not None and "stream_options" not in self._renamed:
+                body["stream_options"] = {"include_usage": True}
             try:
                 with client.stream("POST", self.endpoint.url, json=body) as response:
                     if response.status_code == 200:
-                        yield from self.endpoint.read_stream(response.iter_lines())
+                        yield from self.endpoint.read_stream(response.iter_lines(), self.outcome)
                         return
                     response.read()
             except httpx.RequestError as error:
@@ -219,6 +227,8 @@ class OpenAIClient:
     def _drop_parameter(self, message: str) -> bool:
         """Leave out the parameter that a server complains of, and return whether there was one."""
         for name, (mark, other) in _UNSUPPORTED.items():
+            if name in self.required and other is None:
+                continue
             if name not in self._renamed and re.search(mark, message):
                 self._renamed[name] = other
                 logger.info("server     takes no %s; it is %s", name, other or "left out")

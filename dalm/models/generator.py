@@ -1,5 +1,6 @@
 """Load a causal language model that answers from passages, score its answers, and generate them."""
 
+import copy
 import inspect
 import logging
 from collections.abc import Sequence
@@ -246,6 +247,19 @@ class Generator(nn.Module):
         texts = texts_of(self.tokenizer, self.template.for_citations(), self.date)
         self.frame, self._borders = frame_of(self.tokenizer, texts)
         self.cites = True
+
+    def instructed(self, text: str) -> "Generator":
+        """Return this generator with a text before the instruction of its prompts.
+
+        Raises:
+            ValueError: the text has a placeholder.
+        """
+        template = self.template.for_citations() if self.cites else self.template
+        template = replace(template, instruction=f"{text}\n\n{template.instruction}")
+        other = copy.copy(self)
+        texts = texts_of(self.tokenizer, template, self.date)
+        other.frame, other._borders = frame_of(self.tokenizer, texts)
+        return other
 
     def add_lora(self, config: LoraConfig) -> None:
         """Freeze the weights and add LoRA adapters, by default to the layers that take them.

@@ -20,18 +20,21 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
-from dalm.serve import api_errors, operations
+from dalm.serve import api_errors, completions, embeddings, operations, searches
+from dalm.serve.guards import Guards
+from dalm.serve.request_log import RequestLog
 from dalm.serve.service import Service
 
-MODULES: tuple[ModuleType, ...] = (operations,)
+MODULES: tuple[ModuleType, ...] = (operations, completions, embeddings, searches)
 """Modules of routes, in the order in which paths are looked for."""
 BODY_LIMIT = 4 * 2**20
 """Bytes of a request's body."""
 
 
-def build_app(service: Service) -> Starlette:
-    """Return the application of a service."""
+def build_app(service: Service) -> ASGIApp:
+    """Return the application of a service: its routes, within the guards, within the log."""
     handlers: dict[Any, Any] = {
         api_errors.ApiError: api_errors.respond,
         HTTPException: api_errors.respond,
@@ -53,4 +56,16 @@ def build_app(service: Service) -> Starlette:
                     await watching
 
     routes = [route for module in MODULES for route in module.routes(service)]
-    return Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+    app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+    guarded = Guards(
+        app,
+        service,
+        public={path for module in MODULES for path in getattr(module, "PUBLIC", ())},
+        body_limit=BODY_LIMIT,
+        body_limits={
+            path: limit
+            for module in MODULES
+            for path, limit in getattr(module, "BODY_LIMITS", {}).items()
+        },
+    )
+    return RequestLog(guarded, service, routes)

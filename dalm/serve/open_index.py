@@ -14,6 +14,7 @@ from dalm.config import Serve
 from dalm.errors import UserError
 from dalm.models.loading import Placement, placement_of
 from dalm.models.retriever import Retriever
+from dalm.models.retriever_sides import Kind
 from dalm.records import Hit
 from dalm.retrieval.conditions import Condition, Joined
 from dalm.retrieval.hybrid import IndexSearcher, Mode, searcher_of
@@ -31,6 +32,12 @@ class SharedRetriever:
         self.retriever = retriever.eval()
         self.fingerprint = fingerprint
         self._lock = threading.Lock()
+
+    def encode(self, texts: Sequence[str], side: Kind) -> tuple[Float[Tensor, "n dim"], int]:
+        """Return the vectors of one side's texts, and the number of their tokens."""
+        with self._lock:
+            rows = self.retriever.tokenise(texts, side)
+            return self.retriever.encode_tokens(rows, side), sum(map(len, rows))
 
     def encode_queries(self, texts: Sequence[str]) -> Float[Tensor, "n dim"]:
         """Return the vectors of queries."""
@@ -61,6 +68,12 @@ class OpenIndex:
         """
         (hits,) = self.searching(mode, where).search([query], k)
         return hits
+
+    def score(self, query: str, texts: Sequence[str]) -> list[float]:
+        """Return the similarity of each text to a query, by the retriever."""
+        vectors = self.retriever.encode_passages(texts)
+        scores: list[float] = (vectors @ self.retriever.encode_queries([query])[0]).tolist()
+        return scores
 
     def searching(self, mode: Mode | None = None, where: str | None = None) -> IndexSearcher:
         """Return the searcher with another mode, and among the passages of a further condition.

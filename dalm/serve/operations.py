@@ -1,9 +1,14 @@
-"""Say whether the server runs, and what it serves: /health, /ready."""
+"""Say whether the server runs, what it serves and how: /health, /ready, /v1/models, /metrics."""
 
+import time
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from dalm.serve.api_errors import ApiError
+from dalm.serve.names import retriever_name
 from dalm.serve.service import Service
 
 PUBLIC = {"/health", "/ready"}
@@ -11,6 +16,7 @@ PUBLIC = {"/health", "/ready"}
 
 def routes(service: Service) -> list[BaseRoute]:
     """Return the routes."""
+    started = int(time.time())
 
     async def health(_: Request) -> JSONResponse:
         return JSONResponse({"status": "ok"})
@@ -24,4 +30,33 @@ def routes(service: Service) -> list[BaseRoute]:
             content["problem"] = "the newest state of the index can't be served; see the log"
         return JSONResponse(content)
 
-    return [Route("/health", health), Route("/ready", ready)]
+    def models() -> list[dict[str, object]]:
+        own = retriever_name(service.index)
+        names = dict.fromkeys([service.generating.name, own, f"{own}:query", f"{own}:passage"])
+        return [
+            {"id": name, "object": "model", "created": started, "owned_by": "dalm"}
+            for name in names
+        ]
+
+    async def all_models(_: Request) -> JSONResponse:
+        return JSONResponse({"object": "list", "data": models()})
+
+    async def one_model(request: Request) -> JSONResponse:
+        asked = request.path_params["name"]
+        for model in models():
+            if model["id"] == asked:
+                return JSONResponse(model)
+        raise ApiError(
+            404, f"there is no model {asked[:60]!r} here", param="model", code="model_not_found"
+        )
+
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return [
+        Route("/health", health),
+        Route("/ready", ready),
+        Route("/v1/models", all_models),
+        Route("/v1/models/{name:path}", one_model),
+        Route("/metrics", metrics),
+    ]

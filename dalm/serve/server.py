@@ -2,16 +2,23 @@
 
 import asyncio
 import logging
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from dalm import stop_signals
 from dalm.config import Serve
+from dalm.errors import UserError, reason_of
 from dalm.models.loading import check_model_is_there
 from dalm.rag.readers import load_reader, rewriter_of, served_reader
 from dalm.serve.generators import Generating, LocalGenerating, ServedGenerating
+from dalm.serve.guards import access_key
+from dalm.serve.names import model_name
 from dalm.serve.open_index import ServedIndex
 from dalm.serve.service import Service
 
@@ -26,17 +33,22 @@ def open_service(index_dir: str, settings: Serve) -> Service:
     """
     if settings.generator_name_or_path is not None:
         check_model_is_there(settings.generator_name_or_path, "generator")
+    key = access_key(settings)
     index = ServedIndex(index_dir, settings)
-    return Service(index, _generating(settings), settings)
+    service = Service(index, _generating(settings), settings)
+    service.key = key
+    return service
 
 
 def _generating(settings: Serve) -> Generating:
     name = settings.generator_name_or_path
     if name is None:
-        return ServedGenerating(served_reader(settings))
+        return ServedGenerating(served_reader(settings), settings.request_timeout)
     adapter = settings.generator_peft_model_path
     reader = load_reader(settings, name, adapter, settings.generator_max_len)
-    return LocalGenerating(reader, rewriter_of(reader, name), name)
+    return LocalGenerating(
+        reader, rewriter_of(reader, name), model_name(adapter or name), settings.max_concurrent
+    )
 
 
 class QuietServer(uvicorn.Server):
@@ -50,20 +62,67 @@ class QuietServer(uvicorn.Server):
 
 def server_config(app: ASGIApp, service: Service) -> uvicorn.Config:
     """Return how uvicorn serves the application."""
-    settings = service.settings
     return uvicorn.Config(
         app,
-        settings.host,
-        settings.port,
+        service.settings.host,
+        service.settings.port,
+        http="h11",
+        ws="none",
+        lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=1,
     )
 
 
-def run(app: ASGIApp, service: Service) -> None:
-    """Listen until a signal comes."""
-    settings = service.settings
-    logger.info("serving    http://%s:%d", settings.host, settings.port)
-    asyncio.run(QuietServer(server_config(app, service)).serve())
+def listen(settings: Serve) -> socket.socket:
+    """Return a socket that listens on the address of the options.
+
+    Raises:
+        UserError: it is taken, or not this machine's.
+    """
+    host, port = settings.host, settings.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), port), family=family, backlog=1024)
+    except (OSError, UnicodeError) as error:
+        raise UserError(
+            f"--host {host} --port {port}: {reason_of(error)}; choose another address"
+        ) from error
+
+
+def run(app: ASGIApp, service: Service, listening: socket.socket) -> NoReturn:
+    """Serve until a signal comes; running requests have their time to end.
+
+    Raises:
+        Stopped: always; the exit code is that of the signal.
+    """
+    host, port = listening.getsockname()[:2]
+    logger.info("serving    http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    with stop_signals.put_off():
+        number = asyncio.run(_serve(QuietServer(server_config(app, service)), service, listening))
+        raise stop_signals.Stopped(number)
+
+
+async def _serve(server: QuietServer, service: Service, listening: socket.socket) -> int:
+    serving = asyncio.create_task(server.serve([listening]))
+    while stop_signals.pending() is None:
+        done, _ = await asyncio.wait({serving}, timeout=0.1)
+        if done:
+            await serving
+            raise RuntimeError("the server ended by itself")
+    number = stop_signals.pending()
+    assert number is not None
+    stop_signals.settle()
+    service.stopping = True
+    logger.info("stopping   %d requests are running", service.running)
+    limit = time.monotonic() + service.settings.shutdown_timeout
+    while service.running and time.monotonic() < limit:
+        await asyncio.sleep(0.05)
+    if service.running:
+        logger.warning("stopping   %d requests are broken off", service.running)
+    server.should_exit = True
+    await serving
+    return number

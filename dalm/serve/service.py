@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 
 from dalm.config import Serve
 from dalm.errors import UserError
+from dalm.llm.chat_completions import RefusedError
 from dalm.llm.language_model import ModelError
 from dalm.llm.sampling import Outcome, Sampling
 from dalm.rag.conversation import Conversation, Turn
@@ -21,10 +22,13 @@ from dalm.retrieval.where import parse_condition
 from dalm.serve.api_errors import ApiError, invalid
 from dalm.serve.generators import Control, Generating
 from dalm.serve.open_index import OpenIndex, ServedIndex
+from dalm.serve.server_metrics import Metrics
 from dalm.serve.slots import Slots
 
 T = TypeVar("T")
 
+Reranker = Callable[[str, Sequence[str]], Sequence[float]]
+"""Score texts for a query; a higher score is better."""
 SEARCHES = 4
 """Searches, and other work with the retriever, that run at the same time."""
 _END = object()
@@ -125,6 +129,8 @@ def _explained(error: BaseException) -> BaseException:
             "messages",
             "context_length_exceeded",
         )
+    if isinstance(error, RefusedError):
+        return invalid(f"the generator's server refuses: {error}", code="generator_refused")
     if isinstance(error, ModelError):
         return ApiError(502, f"the generator's server: {error}", code="generator_failed")
     return error
@@ -141,8 +147,15 @@ class Service:
         self.served, self.generating, self.settings = index, generating, settings
         self.answering = Slots(settings.max_concurrent, settings.max_waiting)
         self.searching = Slots(SEARCHES, settings.max_waiting)
+        self.metrics = Metrics(self.answering)
+        self.key: str | None = None
+        """The API key that requests have to carry."""
+        self.running = 0
+        """Requests that are being served."""
         self.stopping = False
         """Whether the server ends: it takes no new requests."""
+        self.reranker: Reranker | None = None
+        """Scores texts for a query in the retriever's place."""
         self._threads = ThreadPoolExecutor(settings.max_concurrent + SEARCHES, "request")
 
     @property
@@ -174,6 +187,11 @@ class Service:
             if not self.served.refresh():
                 raise
             return self.index.search(query, k, mode, where)
+
+    async def rerank(self, query: str, texts: Sequence[str]) -> list[tuple[int, float]]:
+        """Return each text's place and its score for the query, best first."""
+        scores = await self.run(self.reranker or self.index.score, query, texts)
+        return sorted(enumerate(scores), key=lambda each: (-each[1], each[0]))
 
     def check_condition(self, where: str | None) -> None:
         """Refuse a condition that can't be read, in the client's terms."""

@@ -1,0 +1,225 @@
+"""Answer chat completions and completions, whole or as a stream of events, with citations."""
+
+import asyncio
+import json
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from dalm.rag.citations import MARK
+from dalm.records import Hit
+from dalm.serve import api_errors, request_log
+from dalm.serve.chat_requests import AnswerRequest, chat_request, completion_request
+from dalm.serve.request_fields import Fields
+from dalm.serve.service import RunningAnswer, Service
+
+T = TypeVar("T")
+EVENTS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+def routes(service: Service) -> list[BaseRoute]:
+    """Return the routes."""
+
+    async def chat(request: Request) -> Response:
+        asked = chat_request(await Fields.of(request), service)
+        return await _answer(request, service, asked, Chat)
+
+    async def completions(request: Request) -> Response:
+        asked = completion_request(await Fields.of(request), service)
+        return await _answer(request, service, asked, Completion)
+
+    return [
+        Route("/v1/chat/completions", chat, methods=["POST"]),
+        Route("/v1/completions", completions, methods=["POST"]),
+    ]
+
+
+class Completion:
+    """The shape of a completion."""
+
+    prefix, whole, chunk = "cmpl", "text_completion", "text_completion"
+
+    @staticmethod
+    def choice(index: int, text: str, answer: RunningAnswer) -> dict[str, Any]:
+        """Return a whole answer."""
+        reason = answer.outcome.finish_reason
+        return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
+
+    @staticmethod
+    def piece(text: str | None, reason: str | None, first: bool) -> dict[str, Any]:  # noqa: ARG004
+        """Return a piece of a streamed answer."""
+        return {"index": 0, "text": text or "", "logprobs": None, "finish_reason": reason}
+
+
+class Chat:
+    """The shape of a chat completion."""
+
+    prefix, whole, chunk = "chatcmpl", "chat.completion", "chat.completion.chunk"
+
+    @staticmethod
+    def choice(index: int, text: str, answer: RunningAnswer) -> dict[str, Any]:
+        """Return a whole answer."""
+        message = {
+            "role": "assistant",
+            "content": text,
+            "refusal": None,
+            "annotations": annotations(text, answer.turn.hits),
+        }
+        reason = answer.outcome.finish_reason
+        return {"index": index, "message": message, "logprobs": None, "finish_reason": reason}
+
+    @staticmethod
+    def piece(text: str | None, reason: str | None, first: bool) -> dict[str, Any]:
+        """Return a piece of a streamed answer."""
+        delta = {"role": "assistant"} if first else {}
+        if text is not None:
+            delta["content"] = text
+        return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+
+
+Shape = type[Chat] | type[Completion]
+
+
+async def _answer(
+    request: Request, service: Service, asked: AnswerRequest, shape: Shape
+) -> Response:
+    log = request_log.of(request)
+    log.question(*(question.text for question in asked.questions))
+    head = {
+        "id": f"{shape.prefix}-{uuid.uuid4().hex}",
+        "object": shape.chunk if asked.stream else shape.whole,
+        "created": int(time.time()),
+        "model": asked.model,
+    }
+    if not asked.stream:
+        return await unless_gone(request, _whole(service, asked, shape, head, log))
+    answer = await unless_gone(request, service.ask(asked.questions[0]))
+    events = _events(answer, shape, head | citations_of(answer), asked.include_usage, log)
+    return StreamingResponse(events, media_type="text/event-stream", headers=EVENTS)
+
+
+async def _whole(
+    service: Service,
+    asked: AnswerRequest,
+    shape: Shape,
+    head: dict[str, Any],
+    log: request_log.Entry,
+) -> Response:
+    choices, answers = [], []
+    for index, question in enumerate(asked.questions):
+        async with await service.ask(question) as answer:
+            async for _ in answer:
+                pass
+        log.answer(answer)
+        answers.append(answer)
+        choices.append(shape.choice(index, answer.turn.answer, answer))
+    body = head | {"choices": choices, "usage": _usage(answers)}
+    return JSONResponse(body | citations_of(*answers))
+
+
+async def _events(
+    answer: RunningAnswer,
+    shape: Shape,
+    head: dict[str, Any],
+    include_usage: bool,
+    log: request_log.Entry,
+) -> AsyncIterator[bytes]:
+    usage = {"usage": None} if include_usage else {}
+    first = True
+    try:
+        async with answer:
+            async for piece in answer:
+                yield _event(head | {"choices": [shape.piece(piece, None, first)]} | usage)
+                first = False
+        reason = answer.outcome.finish_reason
+        yield _event(head | {"choices": [shape.piece(None, reason, first)]} | usage)
+        if include_usage:
+            yield _event(head | {"choices": [], "usage": _usage([answer])})
+    except Exception as error:
+        log.failed(error)
+        yield _event(api_errors.of_exception(error).body)
+        return
+    finally:
+        answer.cancel()
+        log.answer(answer)
+    yield b"data: [DONE]\n\n"
+
+
+def _event(content: dict[str, Any]) -> bytes:
+    return f"data: {json.dumps(content, ensure_ascii=False)}\n\n".encode()
+
+
+def _usage(answers: list[RunningAnswer]) -> dict[str, int] | None:
+    """Return the tokens read and written; None where a generator's server doesn't count them."""
+    counts = [(each.outcome.tokens_in, each.outcome.tokens_out) for each in answers]
+    if any(None in pair for pair in counts):
+        return None
+    read, written = (sum(part or 0 for part in side) for side in zip(*counts, strict=True))
+    return {
+        "prompt_tokens": read,
+        "completion_tokens": written,
+        "total_tokens": read + written,
+    }
+
+
+def citations_of(*answers: RunningAnswer) -> dict[str, Any]:
+    """Return the passages that answers read, numbered as they cite them."""
+    lists = [
+        [{"number": number, **hit.to_dict()} for number, hit in enumerate(answer.turn.hits, 1)]
+        for answer in answers
+    ]
+    searched = [answer.turn.searched for answer in answers]
+    one = len(answers) == 1
+    return {
+        "citations": lists[0] if one else lists,
+        "searched": searched[0] if one else searched,
+    }
+
+
+def annotations(text: str, hits: Any) -> list[dict[str, Any]]:
+    """Return where a text cites which passage, as OpenAI's `url_citation`."""
+    found = []
+    for mark in MARK.finditer(text):
+        start = mark.start() + len(mark[0]) - len(mark[0].lstrip())
+        for number in map(int, re.findall(r"\d+", mark[1])):
+            if 1 <= number <= len(hits):
+                found.append(_annotation(hits[number - 1], start, mark.end()))
+    return found
+
+
+def _annotation(hit: Hit, start: int, end: int) -> dict[str, Any]:
+    citation = {
+        "start_index": start,
+        "end_index": end,
+        "title": hit.label,
+        "url": f"dalm:passage/{hit.passage.id}",
+    }
+    return {"type": "url_citation", "url_citation": citation}
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Return what the work returns; stop it if the client goes away first."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise api_errors.ApiError(499, "the client went away")
+        return task.result()
+    finally:
+        gone.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+
+
+async def _disconnected(request: Request) -> None:
+    receive: Callable[[], Any] = request.receive
+    while (await receive())["type"] != "http.disconnect":
+        pass
