@@ -59,7 +59,10 @@ def routes(service: Service) -> list[BaseRoute]:
 
 
 def _model(fields: Fields, index: OpenIndex) -> tuple[str, Kind]:
-    """Return the model's name and the side: of `input_type`, of the name, or any if they agree."""
+    """Return the model's name and the side, of `input_type` or of the name.
+
+    Without either it is the passages', whose texts may be longer, if both have the same prompt.
+    """
     asked = fields.required_text("model")
     named, colon, suffix = asked.rpartition(":")
     by_name = SIDES.get(suffix) if colon else None
@@ -72,7 +75,7 @@ def _model(fields: Fields, index: OpenIndex) -> tuple[str, Kind]:
     side = by_type or by_name
     if side is None:
         sides = index.retriever.retriever.sides
-        if sides["query"] != sides["passage"]:
+        if sides["query"].prompt != sides["passage"].prompt:
             raise invalid(
                 f"the retriever embeds queries and passages differently: name the model "
                 f"{own}:query or {own}:passage, or send input_type",
