@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from dalm import stop_signals
+
 NAMES = ("Ada", "Bela", "Cyrus", "Dora", "Egon", "Fanny", "Gero", "Hilde", "Ivan", "Jana")
 TOWNS = ("Ulm", "Bern", "Graz", "Linz", "Kiel", "Trier", "Basel", "Essen", "Halle", "Mainz")
 PETS = ("a dog", "two cats", "one owl", "a red fox", "an old horse")
@@ -24,6 +26,13 @@ PETS = ("a dog", "two cats", "one owl", "a red fox", "an old horse")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep vectors of the tests' models out of the user's cache."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True)
+def signals_are_left_alone() -> Iterator[None]:
+    """Let no test have this process end itself, some seconds after a signal of another test."""
+    yield
+    assert not stop_signals._state.listening
 
 
 @pytest.fixture

@@ -245,6 +245,7 @@ def test_script_evaluates(
         arguments += ["--evaluate_generator", "--max_new_tokens", 2]
     monkeypatch.setattr(sys, "argv", [str(file), *map(str, arguments)])
     monkeypatch.syspath_prepend(str(file.parent))  # as the interpreter does
+    monkeypatch.setattr(stop_signals, "listen", lambda: None)  # this process isn't the script's
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(file), run_name="__main__")
     assert end.value.code == 0
