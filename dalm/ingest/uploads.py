@@ -169,7 +169,7 @@ def _refused(label: str, reason: str) -> RefusedFileError:
     """Return the error with fields of a request instead of the command line's options."""
     for field in FIELDS:
         reason = reason.replace(f"--{field.replace('_', '-')}", field)
-    return RefusedFileError(f"{label}: {reason}")
+    return RefusedFileError(f"{label}: {reason.replace(', or raise --max-megabytes', '')}")
 
 
 def _passage(line: bytes) -> Passage:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from dalm.redaction import redacted
@@ -72,6 +72,8 @@ def of_exception(error: BaseException) -> ApiError:
         return error
     if isinstance(error, HTTPException):
         return ApiError(error.status_code, error.detail, headers=error.headers)
+    if isinstance(error, ClientDisconnect):
+        return invalid("the connection ended before the request did")
     logger.error("the server failed: %s: %s", type(error).__name__, error, exc_info=error)
     return ApiError(500, "the server failed; its log says why")
 

@@ -20,14 +20,21 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
-from dalm.serve import api_errors, completions, embeddings, operations, searches
+from dalm.serve import api_errors, completions, document_routes, embeddings, operations, searches
 from dalm.serve.guards import Guards
 from dalm.serve.request_log import RequestLog
 from dalm.serve.service import Service
 
-MODULES: tuple[ModuleType, ...] = (operations, completions, embeddings, searches)
+MODULES: tuple[ModuleType, ...] = (
+    operations,
+    completions,
+    embeddings,
+    searches,
+    document_routes,
+)
 """Modules of routes, in the order in which paths are looked for."""
 BODY_LIMIT = 4 * 2**20
 """Bytes of a request's body."""
@@ -38,6 +45,7 @@ def build_app(service: Service) -> ASGIApp:
     handlers: dict[Any, Any] = {
         api_errors.ApiError: api_errors.respond,
         HTTPException: api_errors.respond,
+        ClientDisconnect: api_errors.respond,
         Exception: api_errors.respond,
     }
 

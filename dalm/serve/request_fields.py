@@ -1,12 +1,12 @@
 """Read a request's JSON field by field: with its type, within bounds, and nothing left over."""
 
-import json
 import math
-from typing import Any, NoReturn
+from typing import Any
 
 from starlette.requests import Request
 
 from dalm.serve.api_errors import ApiError, invalid
+from dalm.serve.json_body import read_json
 
 MOST_CHARACTERS = 1_000_000
 """Characters of a text."""
@@ -25,17 +25,7 @@ class Fields:
         Raises:
             ApiError: 415 if it isn't declared as JSON, 400 if it isn't a JSON object.
         """
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":  # another type would let a web page send it unasked
-            raise ApiError(415, f"Content-Type {kind[:60]!r}; send application/json")
-        try:
-            body = json.loads(await request.body(), parse_constant=_refuse)
-        except (ValueError, RecursionError) as error:
-            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-            raise invalid(f"the body isn't JSON: {reason[:200]}") from error
-        if not isinstance(body, dict):
-            raise invalid("the body is no JSON object")
-        return cls(body)
+        return cls(await read_json(request))
 
     def take(self, name: str) -> Any:
         """Return a field's value as it is; None if it is missing."""
@@ -124,7 +114,3 @@ def text_of(value: object, name: str) -> str:
     except UnicodeEncodeError as error:
         raise invalid(f"{name} has an unpaired surrogate", name) from error
     return value
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")

@@ -15,6 +15,7 @@ from dalm.ingest.uploads import (
     UnsupportedFileError,
     Upload,
     extension_of,
+    read_file,
     read_upload,
 )
 
