@@ -21,14 +21,23 @@ def serve(
     index_dir
         Folder of the index, as `dalm index` writes it.
     """
+    import asyncio
+
     from dalm.config import check
     from dalm.rag.readers import check_generator
+    from dalm.serve import mcp_tools
     from dalm.serve.app import build_app
     from dalm.serve.guards import access_key
     from dalm.serve.server import listen, open_service, run
 
     check(settings)
     check_generator(settings, "dalm serve")
+    if settings.mcp_stdio:
+        mcp_tools.check_stdio(settings)
+        with mcp_tools.stdout_for_messages():
+            service = open_service(index_dir, settings)
+        asyncio.run(mcp_tools.serve_stdio(service))
+        return
     access_key(settings)
     with listen(settings) as listening:  # a taken port is said before the models are loaded
         service = open_service(index_dir, settings)

@@ -102,6 +102,9 @@ class Serving:
     """Seconds in which a request has to be answered, waiting included."""
     shutdown_timeout: float = option(30.0, least=0)
     """Seconds that running requests have to end when the server is stopped."""
+    mcp_stdio: Annotated[bool, Parameter(negative=())] = False
+    """Speak the Model Context Protocol over stdin and stdout, and don't listen on a port; needs the
+    extra mcp."""
     allow_uploads: Annotated[bool, Parameter(negative=())] = False
     """Let clients add, replace and delete documents of the index; without it they only read."""
     log_questions: Annotated[bool, Parameter(negative=())] = False

@@ -23,7 +23,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
-from dalm.serve import api_errors, completions, document_routes, embeddings, operations, searches
+from dalm.serve import (
+    api_errors,
+    completions,
+    document_routes,
+    embeddings,
+    mcp_tools,
+    operations,
+    page_routes,
+    searches,
+)
 from dalm.serve.guards import Guards
 from dalm.serve.request_log import RequestLog
 from dalm.serve.service import Service
@@ -34,6 +43,8 @@ MODULES: tuple[ModuleType, ...] = (
     embeddings,
     searches,
     document_routes,
+    mcp_tools,
+    page_routes,
 )
 """Modules of routes, in the order in which paths are looked for."""
 BODY_LIMIT = 4 * 2**20
