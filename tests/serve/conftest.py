@@ -16,6 +16,7 @@ from dalm.config import Serve
 from dalm.serve.app import build_app
 from dalm.serve.server import QuietServer, open_service, server_config
 from dalm.serve.service import Service
+from tests.eval.report.conftest import _driver, browser  # noqa: F401
 
 
 def dalm(*line: object) -> int:
