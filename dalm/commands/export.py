@@ -11,6 +11,7 @@ from dalm.errors import UserError
 from dalm.file_reading import user_path
 
 if TYPE_CHECKING:
+    from dalm.models.onnx_export import Written
     from dalm.models.standalone_model import Standalone
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ def export(tuned: str, settings: Annotated[Export, Parameter(name="*")]) -> None
         Folder of a training run, or of one tuned retriever or generator.
     """
     from dalm.artifacts import claim, seal, write_folder, write_text
-    from dalm.models import loading, standalone_model
+    from dalm.models import loading, onnx_export, standalone_model
+    from dalm.models.retriever import Retriever
     from dalm.training import model_card
 
     check(settings)
@@ -38,6 +40,10 @@ def export(tuned: str, settings: Annotated[Export, Parameter(name="*")]) -> None
     _check_output(output, source, settings.overwrite_output_dir)
     for role, folder in found.items():
         standalone_model.check_exportable(folder, role)
+    if settings.onnx:
+        onnx_export.check_installed()
+        if "retriever" not in found:
+            raise UserError(f"--onnx is for retrievers, and {source} holds none; leave it out")
     placement = loading.placement_of(settings)
     with claim(output, "--output-dir"):
         _check_output(output, source, settings.overwrite_output_dir)
@@ -47,8 +53,10 @@ def export(tuned: str, settings: Annotated[Export, Parameter(name="*")]) -> None
                 written = standalone_model.write(role, folder, place, settings.dtype, placement)
                 model_card.write_exported(place, role, str(folder), written.base, settings)
                 standalone_model.copy_licences(folder, written.base, place)
-                seal(place)
                 _tell(role, output / role, written, place)
+                if settings.onnx and isinstance(written.model, Retriever):
+                    _tell_onnx(onnx_export.export(written.model, place))
+                seal(place)
                 del written  # one model at a time
             card = model_card.repository_card([staging / role for role in found])
             write_text(staging / model_card.CARD, card)
@@ -102,6 +110,15 @@ def _tell(role: str, folder: Path, written: "Standalone", place: Path) -> None:
         )
     else:
         logger.info("prompt     token for token that of the training, in every form")
+
+
+def _tell_onnx(written: "Written") -> None:
+    from dalm.models import model_merging
+
+    logger.info(
+        "onnx       fp32: vectors differ by at most %.1e (limit %g); int8: cosine of at least %.3f",
+        *(written.difference, model_merging.TOLERANCE, written.least_cosine),
+    )
 
 
 def _next(output: Path, *roles: str) -> str:

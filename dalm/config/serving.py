@@ -125,6 +125,8 @@ class Export(RemoteCode):
     """Folder for the exported models, `retriever` and `generator`."""
     overwrite_output_dir: Annotated[bool, Parameter(negative=())] = False
     """Replace an existing export."""
+    onnx: Annotated[bool, Parameter(negative=())] = False
+    """Write the retriever's transformer to ONNX, too, in fp32 and int8."""
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Dtype of the written weights; auto: that of the base model."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -199,6 +199,14 @@ def test_what_is_refused(tuned, tiny_models, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_onnx_without_a_retriever_or_its_packages(tuned, tmp_path, capsys, monkeypatch):
+    line = [tuned / "generator", "--output-dir", tmp_path / "out", "--onnx"]
+    assert "--onnx is for retrievers" in refused(capsys, *line)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    said = refused(capsys, tuned / "retriever", *line[1:])
+    assert 'needs onnx, onnxruntime, onnxscript: pip install "indomain[onnx]"' in said
+
+
 def test_output_folders(tuned, tmp_path, capsys):
     run_folder = tmp_path / "run"
     own = shutil.copytree(tuned / "retriever", run_folder / "retriever")
