@@ -125,6 +125,17 @@ def test_the_python_of_the_readme_runs(
     assert (tmp_path / "tuned" / "generator" / "adapter_config.json").is_file()
 
 
+def test_the_first_snippet_for_an_exported_retriever_runs(
+    tiny_models: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others need frameworks: `tools/try_snippets.py` runs them."""
+    monkeypatch.chdir(tmp_path)
+    assert run(app, ["export", str(tiny_models.encoder), "--output-dir", "served"]) == 0
+    found: dict[str, Any] = {}
+    exec(code_blocks(ROOT / "docs" / "elsewhere.md", "python")[0], found)
+    assert found["scores"].shape == (1, 2)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_python_of_a_page_names_what_exists(page: Path) -> None:
     for code in code_blocks(page, "python"):
