@@ -167,22 +167,35 @@ class JudgedQuery:
 class Hit:
     """A passage found for a query, with its score (higher is better).
 
-    `scores` are those of the stages of a search by their names: dense, text.
+    `scores` are those of the stages of a search by their names: dense, text, relevance. `relevant`
+    is whether what was found answers the query, by the threshold of a calibrated index; None: there
+    is none.
     """
 
     passage: Passage
     score: float
     scores: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
+    relevant: bool | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the hit as a JSON object: the scores, and the passage."""
-        return {"score": self.score, "scores": dict(self.scores), **self.passage.to_dict()}
+        known = {} if self.relevant is None else {"relevant": self.relevant}
+        scores = {"score": self.score, "scores": dict(self.scores), **known}
+        return {**scores, **self.passage.to_dict()}
 
     @property
     def label(self) -> str:
         """What a list of hits names it by: where the passage stands, or its id."""
-        place = " · ".join(filter(None, [self.passage.place, *self.passage.headings]))
-        return place or self.passage.id
+        passage = self.passage
+        title = passage.title if passage.source and passage.title not in passage.headings else ""
+        return " · ".join(filter(None, (passage.place, title, *passage.headings))) or passage.id
+
+    @property
+    def citation(self) -> str:
+        """The label with the span of characters in the document, if it is known."""
+        start, end = self.passage.start, self.passage.end
+        span = "" if start is None or end is None else f" · characters {start:,}-{end:,}"
+        return self.label + span
 
 
 @dataclass(frozen=True, slots=True)

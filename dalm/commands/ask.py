@@ -50,6 +50,7 @@ def ask(
     else:
         reader = load_reader(settings, name, adapter, settings.generator_max_len)
         conversation = Conversation(searcher, reader, rewriter_of(reader, name))
+    conversation.answer_anyway = settings.answer_anyway
     if question is not None:
         _answer(conversation, question, settings)
         return
@@ -88,9 +89,11 @@ def _answer(conversation: "Conversation", question: str, settings: Ask) -> None:
         display.show("\n")
     for number, hit in enumerate(turn.hits, start=1):
         mark = "" if not conversation.reader.cites or number in turn.cited else " (not cited)"
-        display.show(f"[{number}] {hit.label}{mark}")
-    if not turn.hits:
-        display.show("no passage was found, so that there is no answer")
+        display.show(f"[{number}] {hit.citation}{mark}")
+    if turn.not_found and turn.hits:
+        display.show("they are below the index's threshold; --answer-anyway answers from them")
+    if turn.truncated:
+        display.show("the passage doesn't fit into the prompt as a whole; its end was cut off")
     if turn.omitted:
         display.show(f"{turn.omitted} more passages don't fit into the prompt")
     if turn.dropped:
@@ -105,8 +108,10 @@ def _as_json(turn: "Turn") -> dict[str, object]:
         "question": turn.question,
         "searched": turn.searched,
         "answer": turn.answer,
+        "not_found": turn.not_found,
         "cited": turn.cited,
         "dropped_citations": turn.dropped,
         "omitted_passages": turn.omitted,
+        "truncated": turn.truncated,
         "passages": passages,
     }

@@ -9,7 +9,7 @@ from dalm.config import EvalRag
 
 def eval_rag(
     dataset_path: Annotated[str, Parameter(alias="--test-dataset-csv-path")],
-    settings: Annotated[EvalRag, Parameter(name="*")],
+    settings: Annotated[EvalRag, Parameter(name="*")] = EvalRag(),  # noqa: B008
 ) -> None:
     """Evaluate a retriever, and a generator's answers from the retrieved passages.
 

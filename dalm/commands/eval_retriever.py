@@ -9,7 +9,7 @@ from dalm.config import EvalRetriever
 
 def eval_retriever(
     dataset_path: Annotated[str, Parameter(alias="--test-dataset-csv-path")],
-    settings: Annotated[EvalRetriever, Parameter(name="*")],
+    settings: Annotated[EvalRetriever, Parameter(name="*")] = EvalRetriever(),  # noqa: B008
 ) -> None:
     """Evaluate how well a retriever finds the passages of a dataset's questions.
 

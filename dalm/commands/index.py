@@ -26,36 +26,40 @@ def index(
     import logging
     from dataclasses import replace
 
-    from dalm import artifacts, progress, stop_signals
-    from dalm.retrieval import index_folder, indexing, passage_sources
+    from dalm import artifacts
+    from dalm.retrieval import index_folder, indexing, passage_sources, relevance
     from dalm.retrieval.calibration import calibrate
+    from dalm.retrieval.stored_values import column_types
 
     logger = logging.getLogger(__name__)
     indexing.check_settings(source, settings)
     folder = index_folder.IndexFolder(settings.index_dir)
     folder.check_is_index()
-    with (
-        artifacts.claim(folder.path, "--index-dir"),
-        stop_signals.explaining(lambda: "; the same command goes on with what isn't stored yet"),
-    ):
+    with artifacts.claim(folder.path, "--index-dir"):
         if settings.rollback:
             logger.info("searched   generation %d, before it was %d", *folder.roll_back())
             return
-        indexing.check_retriever(folder, source, settings)
-        folder.prepare()
-        with passage_sources.collected(source or (), settings, folder.path) as passages:
-            generation, retriever = indexing.open_generation(folder, settings)
-            if source:
-                encode = retriever.encode_passages
-                indexing.bring_up_to_date(generation, passages, encode, prune=settings.prune)
-        with progress.waiting("preparing the search"):
-            recall = generation.store.optimise(in_use=not generation.unfinished)
+        if not source:
+            folder.complete_pointer()
+        passages = passage_sources.read(source, settings, folder.path) if source else []
+        generation, retriever = indexing.open_generation(folder, settings)
+        if source:
+            generation.extend_columns(column_types(passages))
+            changes = indexing.update(
+                generation.store,
+                passages,
+                retriever.encode_passages,
+                prune=settings.prune or generation.unfinished,
+            )
+            changes.log()
+        recall = generation.store.optimise(in_use=not generation.unfinished)
         if recall is not None:
             logger.info("search     approximate, recall@10 %.3f of exact search", recall)
         made = replace(generation.description, tuning=dict(generation.store.tuning))
         if settings.calibrate:
-            weight = calibrate(generation.store, retriever, settings)
-            made = replace(made, dense_weight=weight)
+            found = calibrate(generation.store, retriever, settings)
+            made = replace(made, dense_weight=found.dense_weight)
+            relevance.save(generation.folder, found.relevance)
         generation.describe(made)
         folder.switch(generation.number)
         for number in folder.drop(settings.keep):

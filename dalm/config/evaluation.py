@@ -1,7 +1,7 @@
 """Define the options of `dalm eval-retriever`, `dalm eval-rag` and `dalm compare`."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -41,8 +41,13 @@ SERVED = {"judge": Url(("http://...",))}
 class RetrieverEvaluation:
     """Retriever, knowledge base, metrics and baseline."""
 
-    retriever_name_or_path: Annotated[str, Parameter(alias="--model-name-or-path")]
+    retriever_name_or_path: Annotated[str | None, Parameter(alias="--model-name-or-path")] = None
     """Embedding model: a folder (full model or LoRA adapters) or a Hugging Face hub name."""
+    search_index: str | None = None
+    """Index, as `dalm index` writes it, to search in place of a retriever: evaluates what `dalm
+    search` and `dalm ask` find, with its fusion and its threshold."""
+    search: Literal["hybrid", "dense", "text"] = option("hybrid", needs={"search_index": None})
+    """How the index is searched, as in `dalm search`."""
     retriever_peft_model_path: str | None = None
     """Folder with LoRA adapters for the retriever."""
     passages: Annotated[list[str] | None, Several] = None
@@ -123,6 +128,10 @@ class Answering:
     citations: bool = option(False, needs={"evaluate_generator": None})
     """Number the passages, and ask for citations such as [1]. The prompts then differ from those of
     training."""
+    answer_anyway: Annotated[bool, Parameter(negative=())] = option(
+        False, needs={"search_index": None}
+    )
+    """Answer even if all passages found are below the threshold of a calibrated index."""
     max_new_tokens: int = option(64, least=1, needs={"evaluate_generator": None})
     """Maximum answer length in generator tokens."""
     generator_max_len: int | None = option(None, least=16, needs={"evaluate_generator": None})

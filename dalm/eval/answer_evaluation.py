@@ -17,7 +17,7 @@ from dalm.models.batching import by_length
 from dalm.models.generator import Generator
 from dalm.progress import Bar, Stopwatch, track
 from dalm.rag.citations import without_citations
-from dalm.rag.pipeline import LocalReader, Reader, prompts_of
+from dalm.rag.pipeline import NOT_FOUND, LocalReader, Reader, is_answerable, prompts_of
 from dalm.records import Hit, JudgedQuery, Passage
 from dalm.training.scoring import score_no_grad
 
@@ -45,8 +45,18 @@ def evaluate_answers(
     Citations are removed before anything but the citation metrics is computed.
     """
     contexts = _contexts(dataset, results, reader.reader_passages, bounds_seed)
-    queries = dataset.queries
+    queries, refused = dataset.queries, set[int]()
+    if "search_index" in results.facts:  # read and refused as `dalm ask` does
+        found = [
+            list(reader.whole(query.query, hits)) if hits else []
+            for query, hits in zip(queries, contexts["found"], strict=True)
+        ]
+        contexts["found"] = found
+        refused = {row for row, hits in enumerate(found) if not is_answerable(hits)}
     answers = _all_answers(reader, queries, contexts, watch)
+    answers["found"] = [
+        NOT_FOUND if row in refused else text for row, text in enumerate(answers["found"])
+    ]
     likelihoods: dict[str, Column] = {}
     if isinstance(reader, LocalReader):
         likelihoods = _all_nll(reader.generator, queries, contexts, watch)
@@ -58,6 +68,9 @@ def evaluate_answers(
         metrics = metrics_that_need("citations")
         measures |= score_answers(metrics, answers["found"], queries, contexts["found"])
     facts = {"reader_passages": reader.reader_passages, "citations": reader.cites}
+    if "search_index" in results.facts:
+        logger.info("refused    %d of %d questions: nothing relevant", len(refused), len(queries))
+        facts["refused"] = len(refused)
     return replace(results, answers=answers, measures=measures, facts={**results.facts, **facts})
 
 

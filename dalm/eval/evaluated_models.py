@@ -5,10 +5,12 @@ import logging
 from dalm import distributed
 from dalm.config import EvalRag, EvalRetriever
 from dalm.eval.evaluation_output import EvaluationOutput
+from dalm.eval.searched_index import SearchedIndex, check_search_index
 from dalm.models.loading import check_model_is_there, placement_of
 from dalm.models.retriever import Retriever, retriever_from_config
 from dalm.rag.pipeline import LocalReader, Reader, ServedGenerator
 from dalm.rag.readers import check_generator, load_reader, served_reader
+from dalm.retrieval.index_folder import IndexFolder
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,9 @@ class EvaluatedModels:
         Raises:
             UserError: names the option.
         """
+        check_search_index(self.config)
+        if self.config.search_index is not None:
+            IndexFolder(self.config.search_index).complete_pointer()
         names = {"retriever": [self.config.retriever_name_or_path, self.config.baseline]}
         if self.answers is not None:
             check_generator(self.answers, "--evaluate-generator")
@@ -40,16 +45,23 @@ class EvaluatedModels:
             for model in filter(None, models):
                 check_model_is_there(model, role)
 
-    def retriever(self) -> Retriever:
-        """Load the retriever, with its own lengths and prompts unless the config has others."""
+    def retriever(self) -> Retriever | SearchedIndex:
+        """Load the retriever, with its own lengths and prompts unless the config has others.
+
+        With `--search-index` the index takes its place.
+        """
         config, adapter = self.config, self.config.retriever_peft_model_path
+        if config.search_index is not None:
+            return SearchedIndex(config)
+        assert config.retriever_name_or_path is not None
         placement = placement_of(config)
         return retriever_from_config(config, config.retriever_name_or_path, placement, adapter)
 
-    def baseline_retriever(self, tuned: Retriever) -> Retriever:
+    def baseline_retriever(self, tuned: Retriever | SearchedIndex) -> Retriever:
         """Load the baseline; its maximum lengths are those of the tuned retriever, if it can."""
         config = self.config
         assert config.baseline is not None
+        assert isinstance(tuned, Retriever)
         placement = placement_of(config)
         return retriever_from_config(config, config.baseline, placement, as_long_as=tuned)
 
@@ -84,8 +96,9 @@ class EvaluatedModels:
     def names(self) -> tuple[str, str]:
         """The names of the evaluated system and of the baseline in the results."""
         config, answers = self.config, self.answers
-        tuned = config.retriever_peft_model_path or config.retriever_name_or_path
-        baseline = config.baseline or config.retriever_name_or_path
+        searched = str(config.search_index or config.retriever_name_or_path)
+        tuned = config.retriever_peft_model_path or searched
+        baseline = config.baseline or searched
         if answers is None:
             return tuned, baseline
         generator = str(answers.generator_name_or_path)

@@ -1,12 +1,12 @@
 """Run an evaluation: check its options, read data and models, measure, save, report."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import torch
 from ir_measures import Measure
@@ -28,12 +28,14 @@ from dalm.eval.quality_gates import (
 )
 from dalm.eval.results import BASELINE, Results, discard, save
 from dalm.eval.retrieval_metrics import measure_retrieval, retrieval_measures
+from dalm.eval.searched_index import SearchedIndex
 from dalm.eval.summary import print_results, run_facts, summary
 from dalm.io.evaluation_set import EvaluationSet, read_evaluation_set
 from dalm.io.examples import Field
 from dalm.models.retriever import Retriever
 from dalm.progress import Stopwatch
 from dalm.rag.pipeline import Reader
+from dalm.records import Hit
 from dalm.retrieval.base import DenseSearcher
 from dalm.retrieval.embedding_cache import encode_passages_cached, folder_of
 from dalm.retrieval.exact import ExactIndex
@@ -101,12 +103,18 @@ class EvaluationRun:
         config = self.config
         needs: set[Field] = {"passage"}
         if self.models.answers:
-            needs = {"answer"} if config.passages else {"passage", "answer"}
+            elsewhere = config.passages or config.search_index
+            needs = {"answer"} if elsewhere else {"passage", "answer"}
         column = config.answerable_column if isinstance(config, EvalRag) else "Answerable"
 
         def read(name: str, passages: Sequence[str]) -> EvaluationSet:
             return read_evaluation_set(
-                name, config, needs=needs, answerable_column=column, knowledge_base=passages
+                name,
+                config,
+                needs=needs,
+                answerable_column=column,
+                knowledge_base=passages,
+                searched=config.search_index is None,
             )
 
         self.datasets = [read(source, config.passages or ())]
@@ -114,7 +122,7 @@ class EvaluationRun:
             self.datasets.append(read(config.guard, ()))
 
     def evaluate(
-        self, name: str, retriever: Retriever, reader: Reader | None = None
+        self, name: str, retriever: Retriever | SearchedIndex, reader: Reader | None = None
     ) -> list[Results]:
         """Return a system's results on each dataset; the guard needs no bounds."""
         found = [self._search(name, retriever, each) for each in self.datasets]
@@ -127,8 +135,15 @@ class EvaluationRun:
             for results, dataset, seed in zip(found, self.datasets, seeds, strict=False)
         ]
 
-    def _search(self, name: str, retriever: Retriever, dataset: EvaluationSet) -> Results:
+    def _search(
+        self, name: str, retriever: Retriever | SearchedIndex, dataset: EvaluationSet
+    ) -> Results:
         """Find the best passages of every query, and measure them."""
+        if isinstance(retriever, SearchedIndex):
+            with self.watch.stage("searching"):
+                hits = retriever.search(dataset, self.config.top_k)
+            self.watch.count("searching", len(hits), "questions")
+            return self._measured(name, dataset, hits, retriever.facts)
         config, passages = self.config, list(dataset.passages.values())
         with self.watch.stage("encoding passages"):
             mine = distributed.share([passage.text for passage in passages])
@@ -142,6 +157,15 @@ class EvaluationRun:
             queries = [query.query for query in dataset.queries]
             hits = DenseSearcher(retriever, store).search(queries, config.top_k)
         self.watch.count("searching", len(hits), "questions")
+        return self._measured(name, dataset, hits, {})
+
+    def _measured(
+        self,
+        name: str,
+        dataset: EvaluationSet,
+        hits: Sequence[Sequence[Hit]],
+        facts: Mapping[str, Any],
+    ) -> Results:
         relevant = [query.relevant for query in dataset.queries]
         gold = (passage for query in dataset.queries for passage in query.gold)
         return Results(
@@ -150,6 +174,7 @@ class EvaluationRun:
             hits=hits,
             measures=measure_retrieval(hits, relevant, self.measures),
             gold={each: dataset.passages[each] for each in gold if each in dataset.passages},
+            facts=facts,
         )
 
     def save(self, systems: Sequence[Results], folder: str = "") -> None:
@@ -171,8 +196,9 @@ class EvaluationRun:
         if not distributed.is_main():
             return
         config, facts = self.config, run_facts(self.datasets[0], self.config, self.watch)
-        with self.watch.stage("searching with BM25"):
-            facts |= {"bm25": bm25_facts(self.datasets[0], systems[0], self.measures)}
+        if config.search_index is None:  # an index has text search of its own
+            with self.watch.stage("searching with BM25"):
+                facts |= {"bm25": bm25_facts(self.datasets[0], systems[0], self.measures)}
         results, *others = (
             replace(each, facts={**facts, **each.facts}) for each in (*systems[:1], *baselines[:1])
         )

@@ -45,12 +45,14 @@ def read_evaluation_set(
     needs: Collection[Field],
     answerable_column: str = "Answerable",
     knowledge_base: Sequence[str] = (),
+    searched: bool = True,
 ) -> EvaluationSet:
     """Read queries with what is relevant to them, and all passages to search.
 
     `source` is a table, or a folder in BEIR's layout (`folder`, or `folder:dev` for qrels other
     than test.tsv). Rows of a table with the same question are one query, with several relevant
-    passages and all their answers. `knowledge_base` names more tables of passages.
+    passages and all their answers. `knowledge_base` names more tables of passages. Not `searched`:
+    other passages are, and the source needs none.
 
     Raises:
         UserError: something can't be read, ids don't match, or no query or passage is left.
@@ -69,7 +71,7 @@ def read_evaluation_set(
             if not known.provenance():
                 passages[passage.id] = known.with_provenance(passage)
     read = EvaluationSet(name=name, queries=queries, passages=passages)
-    if not passages:
+    if not passages and searched:
         raise UserError(f"{source} has no passages to search; name a knowledge base, --passages")
     if read.unjudged == len(read.queries) and "passage" in needs:
         raise UserError(f"{source}: no passage is relevant to any of its queries; nothing to find")
@@ -78,7 +80,8 @@ def read_evaluation_set(
             "%s: %d of %d queries have no relevant passage; the retrieval measures leave them out",
             *(source, read.unjudged, len(read.queries)),
         )
-    logger.info("searching  %d passages for %d queries", len(passages), len(read.queries))
+    if searched:
+        logger.info("searching  %d passages for %d queries", len(passages), len(read.queries))
     return read
 
 

@@ -7,7 +7,7 @@ from dalm.llm.json_replies import one_line, without_thoughts
 from dalm.llm.language_model import LanguageModel
 from dalm.prompts import Message
 from dalm.rag.citations import cited, drop_unknown
-from dalm.rag.pipeline import Reader
+from dalm.rag.pipeline import NOT_FOUND, Reader, is_answerable
 from dalm.records import Hit
 from dalm.retrieval.base import Searcher
 
@@ -31,7 +31,11 @@ class Turn:
     """The passages read, as they are numbered in citations."""
     omitted: int = 0
     """Passages that were to be read and don't fit into the prompt."""
+    truncated: bool = False
+    """Even the first passage doesn't fit as a whole: its end is cut off."""
     answer: str = ""
+    not_found: bool = False
+    """Nothing found is relevant: `answer` says so, and no generator was asked."""
     dropped: int = 0
     """Citations of numbers that no passage has; they are left out of the answer."""
 
@@ -53,6 +57,8 @@ class Conversation:
     reader: Reader
     rewriter: LanguageModel | None = None
     turns: list[Turn] = field(default_factory=list)
+    answer_anyway: bool = False
+    """Whether the generator also answers from passages that are below the index's threshold."""
 
     def ask(self, question: str) -> tuple[Turn, Iterator[str]]:
         """Return a turn with its passages, and the pieces of its answer as they are generated.
@@ -63,17 +69,18 @@ class Conversation:
         (hits,) = self.searcher.search([searched], self.reader.reader_passages)
         read = self.reader.whole(searched, hits)
         turn = Turn(question, searched, tuple(read), len(hits) - len(read))
+        turn.truncated = self.reader.truncates(searched, read)
+        turn.not_found = not hits or not (self.answer_anyway or is_answerable(hits))
         return turn, self._answer(turn)
 
     def _answer(self, turn: Turn) -> Iterator[str]:
         pieces = []
-        if not turn.hits:  # there is nothing to answer from
-            return
-        for piece in self.reader.stream(turn.searched, turn.hits):
+        said = [NOT_FOUND] if turn.not_found else self.reader.stream(turn.searched, turn.hits)
+        for piece in said:
             pieces.append(piece)
             yield piece
         turn.answer = "".join(pieces).strip()
-        if self.reader.cites:
+        if self.reader.cites and not turn.not_found:
             turn.answer, turn.dropped = drop_unknown(turn.answer, len(turn.hits))
         self.turns.append(turn)
 

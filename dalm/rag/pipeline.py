@@ -33,6 +33,15 @@ UserMessage = Callable[[str, Sequence[str]], str]
 """Make a generator's user message of a question and the texts of its passages."""
 
 
+NOT_FOUND = "The passages found do not answer this question."
+"""What is said in the place of an answer if nothing found is relevant."""
+
+
+def is_answerable(hits: Sequence[Hit]) -> bool:
+    """Return whether there is anything to answer from: hits that aren't known to be irrelevant."""
+    return any(hit.relevant is not False for hit in hits)
+
+
 class Reader(Protocol):
     """A generator that answers from passages: local, or on a server."""
 
@@ -52,6 +61,9 @@ class Reader(Protocol):
 
     def whole(self, query: str, hits: Sequence[Hit], /) -> Sequence[Hit]:
         """Return the best hits whose passages fit into a prompt as a whole, at least one."""
+
+    def truncates(self, query: str, hits: Sequence[Hit], /) -> bool:
+        """Return whether these hits' passages don't fit into a prompt as a whole."""
 
 
 @dataclass(frozen=True)
@@ -93,15 +105,23 @@ class LocalReader:
 
     def whole(self, query: str, hits: Sequence[Hit], /) -> Sequence[Hit]:
         """Return the best hits whose passages fit into a prompt as a whole, at least one."""
+        return hits[: max(1, self._fitting(query, hits[: self.reader_passages]))]
+
+    def truncates(self, query: str, hits: Sequence[Hit], /) -> bool:
+        """Return whether these hits' passages don't fit into a prompt as a whole."""
+        return self._fitting(query, hits) < len(hits)
+
+    def _fitting(self, query: str, hits: Sequence[Hit]) -> int:
+        """Return how many of the hits, from the first on, fit into a prompt as a whole."""
         room = self.generator.max_length - self.max_new_tokens
         tokens = [len(row) for row in self.generator.tokenise_passages(_texts(self, hits))]
         room -= len(self.generator.tokenise_queries([query])[0])
         fitting = [
             count
-            for count in range(1, min(len(hits), self.reader_passages) + 1)
+            for count in range(1, len(hits) + 1)
             if sum(tokens[:count]) + self.generator.frame.overhead(count) <= room
         ]
-        return hits[: max(fitting, default=1)]
+        return max(fitting, default=0)
 
 
 def _texts(reader: LocalReader, hits: Sequence[Hit]) -> list[str]:
@@ -260,6 +280,10 @@ class ServedGenerator:
     def whole(self, query: str, hits: Sequence[Hit], /) -> Sequence[Hit]:  # noqa: ARG002
         """Return the best hits: the server knows what fits."""
         return hits[: self.reader_passages]
+
+    def truncates(self, query: str, hits: Sequence[Hit], /) -> bool:  # noqa: ARG002
+        """Return False: nothing is cut before it is sent."""
+        return False
 
     def _request(self, query: str, hits: Sequence[Hit]) -> AnswerRequest:
         texts = [hit.passage.text for hit in hits]

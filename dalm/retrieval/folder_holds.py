@@ -28,15 +28,17 @@ def hold(folder: Path) -> int | None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        is_there = os.path.samestat(os.fstat(handle), folder.stat())
-    except (BlockingIOError, FileNotFoundError):
-        is_there = False
+        if not os.path.samestat(os.fstat(handle), folder.stat()):
+            raise FileNotFoundError(folder)
+    except BlockingIOError:
+        os.close(handle)
+        raise FileNotFoundError(folder) from None
+    except FileNotFoundError:
+        os.close(handle)
+        raise
     except OSError:  # a file system without locks
         os.close(handle)
         return None
-    if not is_there:
-        os.close(handle)
-        raise FileNotFoundError(folder)
     return handle
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from statistics import fmean, pstdev
 from typing import Literal
+
+import numpy as np
 
 from dalm.errors import UserError
 from dalm.models.loading import Placement
@@ -12,10 +13,12 @@ from dalm.retrieval.base import Encoder, VectorStore
 from dalm.retrieval.conditions import Condition
 from dalm.retrieval.index_folder import Generation
 from dalm.retrieval.indexing import retriever_of
+from dalm.retrieval.relevance import BEST, Relevance, relevance_of
 from dalm.retrieval.where import parse_condition
 
 Mode = Literal["dense", "text", "hybrid"]
-RRF_K = 60
+DENSE_WEIGHT = 0.5
+"""Weight of the dense scores in hybrid search that isn't calibrated."""
 POOL = 100
 """Hits of each ranking that are fused, at least."""
 
@@ -23,8 +26,8 @@ POOL = 100
 class IndexSearcher:
     """Find passages in a vector store, by one of the modes.
 
-    Hybrid search fuses the best hits of both rankings: by reciprocal ranks, or, with a calibrated
-    `dense_weight` w, by w · z(dense) + (1 - w) · z(text).
+    Hybrid search fuses the best hits of both rankings by w · z(dense) + (1 - w) · z(text), where w
+    is `dense_weight`. With a calibrated `relevance` the hits say whether they answer the query.
     """
 
     def __init__(
@@ -33,14 +36,24 @@ class IndexSearcher:
         store: VectorStore,
         mode: Mode = "hybrid",
         *,
-        dense_weight: float | None = None,
+        dense_weight: float = DENSE_WEIGHT,
         where: Condition | None = None,
+        relevance: Relevance | None = None,
     ) -> None:
         self.encoder, self.store, self.mode = encoder, store, mode
-        self.dense_weight, self.where = dense_weight, where
+        self.dense_weight, self.where, self.relevance = dense_weight, where, relevance
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """Return at most k passages for each query, best first, with the scores of each stage."""
+        if self.relevance is None:
+            return [hits[:k] for hits in self._ranked(queries, k)]
+        found = self._ranked(queries, max(k, BEST))
+        return [
+            self.relevance.judged(self.mode, query, hits, k)
+            for query, hits in zip(queries, found, strict=True)
+        ]
+
+    def _ranked(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         if self.mode == "text":
             return _named("text", self.store.text_search(queries, k, self.where))
         assert self.encoder is not None
@@ -50,12 +63,10 @@ class IndexSearcher:
         if self.mode == "dense":
             return dense
         text = _named("text", self.store.text_search(queries, pool, self.where))
-        return [self.fuse(*found)[:k] for found in zip(dense, text, strict=True)]
+        return [self.fuse(*found) for found in zip(dense, text, strict=True)]
 
     def fuse(self, dense: Sequence[Hit], text: Sequence[Hit]) -> list[Hit]:
         """Fuse two rankings of a query."""
-        if self.dense_weight is None:
-            return reciprocal_ranks([dense, text])
         return weighted_sum([(self.dense_weight, dense), (1 - self.dense_weight, text)])
 
 
@@ -93,29 +104,24 @@ def searcher_of(
     if encoder is None and mode != "text":
         encoder = retriever_of(generation, placement)
     weight = generation.description.dense_weight
-    return IndexSearcher(encoder, store, mode, dense_weight=weight, where=condition)
+    return IndexSearcher(
+        encoder,
+        store,
+        mode,
+        dense_weight=DENSE_WEIGHT if weight is None else weight,
+        where=condition,
+        relevance=relevance_of(generation.folder),
+    )
 
 
 def _named(stage: str, found: Sequence[Sequence[Hit]]) -> list[list[Hit]]:
     return [[replace(hit, scores={stage: hit.score}) for hit in hits] for hits in found]
 
 
-def reciprocal_ranks(rankings: Sequence[Sequence[Hit]], k: int = RRF_K) -> list[Hit]:
-    """Fuse rankings by Σ 1 / (k + rank); a passage that a ranking lacks gets nothing from it.
-
-    Cormack, Clarke and Büttcher, 2009, with their k = 60.
-    """
-    scores: dict[str, float] = {}
-    for ranking in rankings:
-        for rank, hit in enumerate(ranking, start=1):
-            scores[hit.passage.id] = scores.get(hit.passage.id, 0.0) + 1 / (k + rank)
-    return _ordered(rankings, scores)
-
-
 def weighted_sum(rankings: Sequence[tuple[float, Sequence[Hit]]]) -> list[Hit]:
     """Fuse rankings by the weighted sum of their z-scores over each ranking's own hits.
 
-    A passage that a ranking lacks has the lowest z-score of that ranking.
+    What a passage that a ranking lacks has is in `on_scale`.
     """
     ids = list({hit.passage.id: None for _, ranking in rankings for hit in ranking})
     scores = dict.fromkeys(ids, 0.0)
@@ -128,14 +134,20 @@ def weighted_sum(rankings: Sequence[tuple[float, Sequence[Hit]]]) -> list[Hit]:
 def on_scale(ranking: Sequence[Hit], ids: Sequence[str]) -> list[float]:
     """Return the z-scores of passages, (score - mean) / standard deviation over the ranking.
 
-    A passage that isn't in the ranking has the lowest.
+    A passage that isn't in the ranking has the lowest score; or 0, which counts in mean and
+    deviation, if the ranking has fewer than `POOL` hits: it holds all that share a word with the
+    query. So a part number that is in one passage alone puts it first.
     """
     scores = {hit.passage.id: hit.score for hit in ranking}
     if not scores:
         return [0.0] * len(ids)
-    mean, deviation = fmean(scores.values()), pstdev(scores.values()) or 1.0
-    lowest = min(scores.values())
-    return [(scores.get(passage, lowest) - mean) / deviation for passage in ids]
+    values = list(scores.values())
+    lowest = min(values)
+    if len(values) < POOL:
+        lowest = 0.0
+        values += [lowest] * sum(passage not in scores for passage in ids)
+    mean, deviation = np.mean(values), np.std(values) or 1.0
+    return [float((scores.get(passage, lowest) - mean) / deviation) for passage in ids]
 
 
 def _ordered(rankings: Sequence[Sequence[Hit]], scores: Mapping[str, float]) -> list[Hit]:

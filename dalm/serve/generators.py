@@ -160,12 +160,12 @@ class _SharedReader(LocalReader):
         self.control.add("prompt", start)
         return self.control.timing(pieces)
 
-    def whole(self, query: str, hits: Sequence[Hit], /) -> Sequence[Hit]:
+    def _fitting(self, query: str, hits: Sequence[Hit]) -> int:
         start = time.perf_counter()
         with self.tokenising:
-            read = super().whole(query, hits)
+            fitting = super()._fitting(query, hits)
         self.control.add("prompt", start)
-        return read
+        return fitting
 
 
 class _SharedModel(LocalModel):

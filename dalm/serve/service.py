@@ -245,6 +245,7 @@ class Service:
             reader,
             self.generating.rewriter(control),
             [Turn(asked, asked, answer=said) for asked, said in question.history],
+            answer_anyway=self.settings.answer_anyway,
         )
         return conversation.ask(question.text)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dalm.cli import app, run
+from dalm.rag.pipeline import NOT_FOUND
 
 PAGES = {
     "pump.md": "# Pump\n\nThe pump needs oil of grade seven every week.\n",
@@ -169,6 +170,78 @@ def test_fusion_is_calibrated_on_questions(index, tiny_table, tiny_models, tmp_p
     made = json.loads((folder / "generations" / "1" / "index.json").read_text())
     assert made["dense_weight"] == weight
     assert best >= max(dense, text)
+    made = json.loads((folder / "generations" / "1" / "relevance.json").read_text())
+    assert set(made["modes"]) == {"dense", "text", "hybrid"}
+
+
+@pytest.fixture(scope="module")
+def calibrated(tiny_table, tiny_models, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("calibrated") / "index"
+    line = ["index", tiny_table, "--index-dir", folder, "--calibrate", tiny_table]
+    assert dalm(*line, "--retriever-name-or-path", tiny_models.encoder) == 0
+    return folder
+
+
+def test_what_is_not_in_the_documents_is_not_answered(calibrated, tiny_models, capsys):
+    line = ["ask", calibrated, "--generator-name-or-path", tiny_models.generator, "--json"]
+    line += ["--max-new-tokens", 3, "--search", "text"]
+    question = "Who in Paris sold violets?"
+    assert dalm(*line, question) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["answer"], found["not_found"]) == (NOT_FOUND, True)
+    assert [each["relevant"] for each in found["passages"]] == [False]
+    assert dalm(*line, question, "--answer-anyway") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["answer"] != NOT_FOUND, found["not_found"]) == (True, False)
+    assert dalm(*line, "Where does Ada live?") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["answer"] != NOT_FOUND
+    assert all(each["relevant"] for each in found["passages"])
+    assert 0 < found["passages"][0]["scores"]["relevance"] < 1
+
+
+def test_an_index_is_evaluated_as_it_is_asked(calibrated, tiny_models, tmp_path, capsys):
+    table = tmp_path / "asked.jsonl"
+    rows = [{"Query": "Where does Ada live?", "Answer": "in Ulm", "Answerable": "true"}]
+    rows += [{"Query": "Who in Paris sold violets?", "Answer": "", "Answerable": "false"}]
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    line = ["eval-rag", table, "--search-index", calibrated, "--evaluate-generator"]
+    line += ["--generator-name-or-path", tiny_models.generator, "--max-new-tokens", 3]
+    line += ["--search", "text"]
+    assert dalm(*line, "--output-dir", tmp_path / "run") == 0
+    facts = json.loads((tmp_path / "run" / "results.json").read_text())["facts"]
+    assert facts["search_index"]["generation"] == 1
+    assert (facts["refused"], facts["passages"]) == (1, 10)
+    lines = (tmp_path / "run" / "queries.jsonl").read_text().splitlines()
+    answers = [json.loads(each)["answers"]["found"] for each in lines]
+    assert answers[1] == NOT_FOUND != answers[0]
+    capsys.readouterr()
+    assert dalm("ask", calibrated, rows[0]["Query"], *line[5:], "--json") == 0
+    assert json.loads(capsys.readouterr().out)["answer"] == answers[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (
+            ["--retriever-name-or-path", "r"],
+            "--retriever-name-or-path has no effect",
+        ),
+        (["--passages", "p.csv"], "--passages has no effect with --search-index"),
+        (["--query-max-len", "20"], "--query-max-len has no effect with --search-index"),
+        (["--baseline", "b"], "--baseline doesn't go with --search-index"),
+    ],
+)
+def test_an_index_is_evaluated_with_its_own_retriever(
+    calibrated, tiny_table, capsys, options, problem
+):
+    assert dalm("eval-rag", tiny_table, "--search-index", calibrated, *options) == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_an_evaluation_needs_something_to_search(tiny_table, capsys):
+    assert dalm("eval-retriever", tiny_table) == 2
+    assert "--retriever-name-or-path, or --search-index" in capsys.readouterr().err
 
 
 # Answers
@@ -192,7 +265,8 @@ def test_without_a_passage_nothing_is_answered(index, tiny_models, capsys):
     line = ["ask", index, "Ada?", "--generator-name-or-path", tiny_models.generator, "--json"]
     assert dalm(*line, "--where", "page = 77") == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["answer"], found["passages"]) == ("", [])
+    assert (found["answer"], found["passages"]) == (NOT_FOUND, [])
+    assert found["not_found"]
 
 
 def test_a_conversation_searches_what_a_question_refers_to(index, tiny_models, capsys, monkeypatch):

@@ -1,0 +1,103 @@
+"""Evaluate an index as it is searched and asked: its generation, fusion and threshold."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from dalm.config import EvalRag, EvalRetriever
+from dalm.config.options import spelled
+from dalm.errors import UserError
+from dalm.io.evaluation_set import EvaluationSet
+from dalm.models.loading import placement_of
+from dalm.records import Hit
+from dalm.retrieval.conditions import Membership
+from dalm.retrieval.hybrid import searcher_of
+from dalm.retrieval.index_folder import IndexFolder
+
+logger = logging.getLogger(__name__)
+
+NO_EFFECT = (
+    *("retriever_name_or_path", "retriever_peft_model_path", "retriever_is_autoregressive"),
+    *("query_max_len", "passage_max_len", "query_prompt", "passage_prompt"),
+    *("passages", "cache", "cache_dir"),
+)
+"""Options of a retriever, or of what it searches: the index has its own."""
+NO_PLACE = ("baseline", "guard")
+"""Options of systems that search something else than the index."""
+
+
+def check_search_index(config: EvalRetriever) -> None:
+    """Refuse an evaluation of neither or both of a retriever and an index.
+
+    Raises:
+        UserError: names the options.
+    """
+    if config.search_index is None:
+        if config.retriever_name_or_path is None:
+            raise UserError("name a retriever, --retriever-name-or-path, or --search-index INDEX")
+        return
+    defaults = {each.name: each.default for each in fields(config)}
+    for name in (*NO_EFFECT, *NO_PLACE):
+        if getattr(config, name) == defaults[name]:
+            continue
+        if name in NO_PLACE:
+            raise UserError(
+                f"{spelled(name)} doesn't go with --search-index: evaluate that system by itself, "
+                "and use dalm compare"
+            )
+        raise UserError(
+            f"{spelled(name)} has no effect with --search-index, which has its own retriever and "
+            f"passages; leave {spelled(name)} or --search-index out"
+        )
+
+
+class SearchedIndex:
+    """An index in the place of a retriever and its passages."""
+
+    def __init__(self, config: EvalRetriever) -> None:
+        assert config.search_index is not None
+        self.folder = IndexFolder(config.search_index)
+        self.generation = self.folder.current()
+        self.searcher = searcher_of(self.generation, placement_of(config), config.search, None)
+        if isinstance(config, EvalRag) and config.answer_anyway:
+            self.searcher.relevance = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was searched, and how, for results and report."""
+        relevance, mode = self.searcher.relevance, self.searcher.mode
+        return {
+            "passages": self.generation.store.count(),
+            "search_index": {
+                "folder": str(self.folder.path),
+                "generation": self.generation.number,
+                "retriever": self.generation.description.retriever,
+                "search": mode,
+                "dense_weight": self.searcher.dense_weight,
+                "threshold": relevance.modes[mode]["threshold"] if relevance else None,
+            },
+        }
+
+    def search(self, dataset: EvaluationSet, k: int) -> list[list[Hit]]:
+        """Return each query's best passages of the index, and say which index it is."""
+        found = self.searcher.search([query.query for query in dataset.queries], k)
+        facts = self.facts
+        logger.info(
+            "searched   %s, generation %d, %d passages, %s",
+            *(self.folder.path, self.generation.number, facts["passages"], self.searcher.mode),
+        )
+        self._say_missing(dataset)
+        return found
+
+    def _say_missing(self, dataset: EvaluationSet) -> None:
+        gold = sorted({each for query in dataset.queries for each in query.gold})
+        there = sum(self._count(gold[start : start + 500]) for start in range(0, len(gold), 500))
+        if there < len(gold):
+            logger.warning(
+                "searched   %d of %d relevant passages aren't in the index, and can't be found",
+                *(len(gold) - there, len(gold)),
+            )
+
+    def _count(self, ids: Sequence[str]) -> int:
+        return self.generation.store.count(Membership("id", tuple(ids)))

@@ -1,0 +1,88 @@
+"""Vectors and words are fused so that neither drowns the other."""
+
+import math
+
+import pytest
+import torch
+
+from dalm.records import Hit, Passage
+from dalm.retrieval.base import Encoder
+from dalm.retrieval.exact import ExactIndex
+from dalm.retrieval.hybrid import POOL, IndexSearcher, on_scale, weighted_sum
+from dalm.retrieval.relevance import Relevance
+
+PASSAGES = [Passage(f"{n:03}", f"valve number AB-{n} of the plant") for n in range(300)]
+
+
+class AllAlike(Encoder):
+    """Vectors that know nothing of part numbers: the first passages are nearest to any query."""
+
+    def encode_queries(self, texts):
+        return torch.tensor([[1.0, 0.0]] * len(texts))
+
+    def encode_passages(self, texts):
+        return torch.tensor([[1 - n / 1000, 0.1] for n in range(len(texts))])
+
+
+@pytest.fixture(scope="module")
+def store():
+    index = ExactIndex()
+    index.add(PASSAGES, AllAlike().encode_passages([each.text for each in PASSAGES]))
+    return index
+
+
+def hits(*scores):
+    return [Hit(Passage(str(place), "text"), score) for place, score in enumerate(scores)]
+
+
+def test_a_part_number_of_one_passage_puts_it_first(store):
+    (found,) = IndexSearcher(AllAlike(), store).search(["AB-217"], 3)
+    assert found[0].passage.id == "217"
+    assert set(found[0].scores) == {"text"}  # beyond the best by the vectors
+
+
+def test_z_scores_by_hand():
+    # mean (3 + 1 + 0 + 0) / 4 = 1, deviation sqrt((4 + 0 + 1 + 1) / 4) = sqrt(1.5)
+    assert on_scale(hits(3.0, 1.0), ["0", "1", "7", "8"]) == pytest.approx(
+        [2 / 1.5**0.5, 0.0, -1 / 1.5**0.5, -1 / 1.5**0.5]
+    )
+
+
+def test_a_full_ranking_gives_its_lowest_score_to_others():
+    ranking = hits(*range(POOL, 0, -1))
+    *_, last, other = on_scale(ranking, [hit.passage.id for hit in ranking] + ["other"])
+    assert other == last
+
+
+def test_a_weight_of_one_is_the_ranking_itself():
+    fused = weighted_sum([(1.0, hits(3.0, 2.0, 1.0)), (0.0, hits(1.0, 2.0, 3.0))])
+    assert [hit.passage.id for hit in fused] == ["0", "1", "2"]
+
+
+def test_relevance_by_hand():
+    """coverage = Σ idf of the words there / Σ idf of those asked; p = 1 / (1 + exp(-logit))."""
+    judge = Relevance(
+        10,
+        {"oil": 1, "the": 10},
+        {"hybrid": {"similarity": 2.0, "coverage": 3.0, "bias": -1.0, "threshold": 0.5}},
+    )
+    rare, common = math.log1p(9.5 / 1.5), math.log1p(0.5 / 10.5)
+    found = [Hit(Passage("1", "The valve."), 1.0, {"dense": 0.3}), *hits(0.5, 0.2)]
+    (first, second) = judge.judged("hybrid", "the oil", found, 2)
+    covered = common / (rare + common)
+    expected = 1 / (1 + math.exp(-(2 * 0.3 + 3 * covered - 1)))
+    assert first.scores["relevance"] == pytest.approx(expected)
+    assert (first.relevant, second.relevant) == (False, False)
+    found[2] = Hit(Passage("3", "oil"), 0.1, {"dense": 0.3})
+    assert all(hit.relevant for hit in judge.judged("hybrid", "the oil", found, 1))
+
+
+@pytest.mark.parametrize("mode", ["dense", "text", "hybrid"])
+def test_every_mode_says_whether_its_hits_are_relevant(store, mode):
+    judge = {"coverage": 5.0, "bias": -2.5, "threshold": 0.5}
+    relevance = Relevance(300, {"valve": 300, "plant": 300}, {"text": judge})
+    relevance.modes.update({name: {**judge, "similarity": 0.1} for name in ("dense", "hybrid")})
+    searcher = IndexSearcher(AllAlike(), store, mode, relevance=relevance)
+    found, other = searcher.search(["valve of the plant", "plant violets in Paris"], 1)
+    assert [len(found), len(other)] == [1, 1]
+    assert (found[0].relevant, other[0].relevant) == (True, False)
