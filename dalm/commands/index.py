@@ -33,7 +33,7 @@ def index(
 
     logger = logging.getLogger(__name__)
     indexing.check_settings(source, settings)
-    folder = index_folder.IndexFolder(settings.index_dir)
+    folder = index_folder.IndexFolder(settings.index_dir, settings.store_url)
     folder.check_is_index()
     with artifacts.claim(folder.path, "--index-dir"):
         if settings.rollback:

@@ -23,6 +23,12 @@ class IndexBuilding:
     default the one that built the index."""
     retriever_peft_model_path: str | None = None
     """Folder with LoRA adapters for the retriever."""
+    store: str | None = None
+    """Where passages, vectors and words are kept. lance (default): LanceDB, in the index's folder.
+    pgvector: PostgreSQL with pgvector, at --store-url. Or a store that another package brings."""
+    store_url: str | None = option(None, kept=False)
+    """Address of the store's server: postgresql://user@host/database. A password in it isn't kept:
+    searches take it from PGPASSWORD or ~/.pgpass."""
     prune: Annotated[bool, Parameter(negative=())] = False
     """Delete passages that the source has no more."""
     rebuild: Annotated[bool, Parameter(negative=())] = False

@@ -82,7 +82,6 @@ class Description:
     """Address of the store's server, without a password."""
     table: str = ""
     """Its table on the server."""
-    vectors: str = "fp32"
 
     def made_like(self, other: "Description") -> bool:
         """Tell whether the other's retriever is this one's: weights, prompts and lengths."""
@@ -90,7 +89,7 @@ class Description:
 
     def kept_like(self, other: "Description") -> bool:
         """Tell whether the other is kept in the same kind of store, at the same place."""
-        return self._shares(other, "store", "url", "vectors")
+        return self._shares(other, "store", "url")
 
     def _shares(self, other: "Description", *names: str) -> bool:
         return all(getattr(self, name) == getattr(other, name) for name in names)
@@ -151,7 +150,6 @@ class Generation:
             dim=made.dim,
             columns=made.column_types,
             url=self._address(),
-            vectors=made.vectors,
             tuning=made.tuning,
             create=self.unfinished,
         )
@@ -241,6 +239,12 @@ class IndexFolder:
             except UserError:
                 if self.pointer == pointer:
                     raise  # else it was deleted after the pointer was read
+
+    def described(self) -> Description | None:
+        """Return what made the generation that is searched; None if that can't be read."""
+        with suppress(UserError):
+            return self._open(self.complete_pointer().generation).description
+        return None
 
     def _folders(self) -> Path:
         return self.path / GENERATIONS

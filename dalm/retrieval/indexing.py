@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,6 +21,7 @@ from dalm.records import Passage, distinct_by_id
 from dalm.retrieval.base import REBUILD, VectorStore
 from dalm.retrieval.embedding_cache import fingerprint
 from dalm.retrieval.index_folder import FORMAT, Description, Generation, IndexFolder
+from dalm.retrieval.store_kinds import DEFAULT, store_kind
 from dalm.retrieval.stored_values import digest_of
 
 logger = logging.getLogger(__name__)
@@ -55,6 +57,7 @@ def open_generation(folder: IndexFolder, settings: Index) -> tuple[Generation, R
         UserError: no retriever is named, or another one than the index has.
     """
     name, adapter = settings.retriever_name_or_path, settings.retriever_peft_model_path
+    store = _store(settings, folder.described())
     again = settings.rebuild and name is not None  # also if the current one is damaged
     current = folder.current(to_search=False) if folder.pointer and not again else None
     if name is not None:
@@ -66,6 +69,7 @@ def open_generation(folder: IndexFolder, settings: Index) -> tuple[Generation, R
     else:
         raise UserError("a new index needs a retriever: --retriever-name-or-path")
     description = _described(retriever, _absolute(name), adapter and _absolute(adapter), settings)
+    description = replace(description, **store)
     if current is None or settings.rebuild:
         return folder.begin(description), retriever
     made = current.description
@@ -77,6 +81,28 @@ def open_generation(folder: IndexFolder, settings: Index) -> tuple[Generation, R
         )
     current.describe(replace(made, retriever=description.retriever, adapter=description.adapter))
     return current, retriever
+
+
+def _store(settings: Index, made: Description | None) -> dict[str, Any]:
+    """Return the store of a generation and its address: those named, or those of the index.
+
+    Raises:
+        UserError: no such store, a package or an address is missing, a server can't be used, or an
+            index is in another store and isn't to be rebuilt.
+    """
+    name = settings.store or (made.store if made else DEFAULT)
+    kind = store_kind(name)
+    same = made is not None and made.store == name
+    url = kind.kept_url(settings.store_url or (made.url if made and same else None))
+    if made and not settings.rebuild and (name, url) != (made.store, made.url):
+        raise UserError(
+            f"the index in {settings.index_dir} is in the store {made.store}"
+            f"{f' at {made.url}' if made.url else ''}; leave --store and --store-url out, or add "
+            "--rebuild to build a new generation in another"
+        )
+    if made is None or settings.rebuild:
+        kind.check_server(settings.store_url or url)
+    return {"store": name, "url": url}
 
 
 RETRIEVER_OPTIONS = (

@@ -5,6 +5,7 @@ Another package brings its own by an entry point of the group `dalm.vector_store
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,7 +13,9 @@ from operator import attrgetter
 from pathlib import Path
 
 from dalm.errors import UserError
+from dalm.file_reading import DamagedError
 from dalm.plugins import entry_points_of, load_entry_point
+from dalm.redaction import redacted, without_password
 from dalm.retrieval.base import VectorStore
 
 ENTRY_POINTS = "dalm.vector_stores"
@@ -33,8 +36,6 @@ class StorePlace:
     """The passages' further columns, for conditions: str, int, float or bool."""
     url: str | None = None
     """Address of the server."""
-    vectors: str = "fp32"
-    """How vectors are kept for approximate search: fp32, int8 or binary."""
     tuning: Mapping[str, int] = field(default_factory=dict)
     """What the store's `tuning` was after `optimise`."""
     create: bool = True
@@ -52,12 +53,47 @@ class StoreKind:
     schemes: tuple[str, ...] = ()
     """Schemes of addresses, such as `postgresql`; without any the store has no address."""
     needs_url: bool = False
-    vectors: tuple[str, ...] = ("fp32",)
-    """What it makes of `--vectors`."""
     needs: tuple[str, ...] = ()
     """Modules that must be installed."""
     extra: str | None = None
     """Extra of this distribution that installs them."""
+
+    def kept_url(self, url: str | None) -> str | None:
+        """Return an address as an index keeps it, without a password.
+
+        Raises:
+            UserError: it is missing, of no use, of another scheme, or can't be taken apart.
+        """
+        wanted = " or ".join(f"{scheme}://..." for scheme in self.schemes)
+        if url is None:
+            if self.needs_url:
+                raise UserError(f"--store {self.name} needs the server's address: --store-url")
+            return None
+        if not self.schemes:
+            raise UserError(f"--store-url has no effect on --store {self.name}; leave it out")
+        scheme, found, _ = url.partition("://")
+        if not found or scheme not in self.schemes:
+            raise UserError(f"--store-url {redacted(url)}: not an address such as {wanted}")
+        try:
+            return without_password(url)
+        except ValueError as error:
+            reason = "a port that is no number" if "ort " in str(error) else str(error)
+            raise UserError(
+                f"--store-url {scheme}://...: {reason}; in a password write / as %2F and @ as %40"
+            ) from None
+
+    def check_server(self, url: str | None) -> None:
+        """Refuse a server that can't be used.
+
+        Raises:
+            UserError: as `open`.
+        """
+        self.check_installed()
+        if url is not None:
+            with suppress(DamagedError):  # there is no such table
+                self.open(
+                    StorePlace(folder=Path(), table="dalm_none", dim=1, url=url, create=False)
+                )
 
     def open(self, place: StorePlace) -> VectorStore:
         """Open a store, or make it.
@@ -89,6 +125,15 @@ STORES = {
             name="lance",
             label="LanceDB: in the index's folder, with nothing to start",
             path="dalm.retrieval.stores.lance:LanceStore.open",
+        ),
+        StoreKind(
+            name="pgvector",
+            label="PostgreSQL with pgvector: a server, --store-url postgresql://...",
+            path="dalm.retrieval.stores.pgvector:PgvectorStore",
+            schemes=("postgresql", "postgres"),
+            needs_url=True,
+            needs=("psycopg", "pgvector"),
+            extra="pgvector",
         ),
     )
 }

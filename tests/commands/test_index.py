@@ -4,9 +4,11 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from dalm.cli import app, run
@@ -283,3 +285,74 @@ def test_a_link_to_no_folder_is_refused(table, tiny_models, tmp_path, capsys):
     line = ["index", table, "--index-dir", tmp_path / "link"]
     assert dalm(*line, "--retriever-name-or-path", tiny_models.encoder) == 2
     assert "a link to a folder that doesn't exist" in capsys.readouterr().err
+
+
+# Other stores
+
+
+@pytest.fixture
+def database(postgres: str) -> Iterator[tuple[str, psycopg.Connection]]:
+    """An address with a user that needs no password, and a connection to look at the tables."""
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        yield postgres, connection
+
+
+def tables(connection: psycopg.Connection) -> set[str]:
+    rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    return {name for (name,) in rows if name.startswith("dalm_") and name.count("_") == 2}
+
+
+def test_an_index_in_postgres_has_a_table_for_each_generation(
+    database, table, tiny_models, tmp_path, capsys, caplog
+):
+    url, connection = database
+    before, folder = tables(connection), tmp_path / "index"
+    secret = url.replace("postgres:@", "postgres:hush-hush-1@")
+    line = ["index", table, "--index-dir", folder, "--store", "pgvector", "--store-url", secret]
+    model = ["--retriever-name-or-path", tiny_models.encoder]
+    assert dalm(*line, *model) == 0
+    assert len(tables(connection) - before) == 1
+    assert dalm("search", folder, "Where does Ada live?", "--search", "text", "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["text"] == "Ada lives in Ulm."
+    assert dalm("index", table, "--index-dir", folder) == 0  # the store is known
+    assert "3 unchanged" in caplog.text
+    assert dalm("index", table, "--index-dir", folder, "--store", "lance") == 2
+    assert "is in the store pgvector at postgresql://" in capsys.readouterr().err
+    rebuilt = ["index", table, "--index-dir", folder, "--rebuild", *model]
+    assert dalm(*rebuilt) == 0
+    assert len(tables(connection) - before) == 2
+    assert dalm("index", "--index-dir", folder, "--rollback") == 0
+    assert dalm(*rebuilt, "--keep", 0) == 0
+    assert len(tables(connection) - before) == 1
+    assert dalm("search", folder, "Ada", "--search", "hybrid") == 0
+    assert dalm(*rebuilt, "--keep", 0, "--store", "lance") == 0
+    assert tables(connection) == before
+    kept = "".join(file.read_text() for file in folder.rglob("*.json"))
+    assert "hush-hush" not in kept + caplog.text
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (["--store", "nosuch"], "no such vector store; choose one of lance, pgvector"),
+        (["--store", "pgvector"], "needs the server's address: --store-url"),
+        (["--store-url", "postgresql://h/db"], "--store-url has no effect on --store lance"),
+        (["--store", "pgvector", "--store-url", "http://h"], "an address such as postgresql://"),
+        (
+            ["--store", "pgvector", "--store-url", "postgresql://u:hush/hush@h/db"],
+            "in a password write / as %2F",
+        ),
+        (
+            ["--store", "pgvector", "--store-url", "postgresql://u:hush-hush@127.0.0.1:1/db"],
+            "start the server, or correct its address",
+        ),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_one_line(
+    table, tiny_models, tmp_path, capsys, line, problem
+):
+    line = ["index", table, "--index-dir", tmp_path / "index", *line]
+    assert dalm(*line, "--retriever-name-or-path", tiny_models.encoder) == 2
+    [said] = capsys.readouterr().err.strip().splitlines()
+    assert problem in said
+    assert "hush" not in said

@@ -14,7 +14,6 @@ def test_a_kind_has_a_name_and_a_label(kind: StoreKind) -> None:
     assert STORES[kind.name] is kind
     assert kind.label
     assert bool(kind.needs) == (kind.extra is not None)
-    assert "fp32" in kind.vectors
 
 
 @pytest.mark.parametrize(("extra", "package"), [("some", r"indomain\[some\]"), (None, "no_such")])

@@ -1,8 +1,12 @@
 """What every kind of vector store has to do, whichever it is."""
 
 from collections.abc import Callable, Sequence
-from itertools import count
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
+from typing import Any
+from uuid import uuid4
 
 import pytest
 import torch
@@ -15,24 +19,23 @@ from dalm.retrieval.base import VectorStore
 from dalm.retrieval.bm25 import BM25
 from dalm.retrieval.exact import ExactIndex
 from dalm.retrieval.store_kinds import STORES, StorePlace
-from dalm.retrieval.stores import lance
-from dalm.retrieval.stores.lance import LanceStore
 from dalm.retrieval.where import parse_condition
 
 
 @pytest.fixture(params=["exact", *STORES])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], VectorStore]:
-    """Return a function that makes an empty store for vectors of `DIM` dimensions."""
-    if request.param == "exact":
-        return ExactIndex
-    numbers = count()
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., VectorStore]:
+    """Return a function that makes an empty store for vectors of `DIM` dimensions, or opens it."""
+    kind = STORES.get(request.param)
+    url = request.getfixturevalue("postgres") if request.param == "pgvector" else None
 
-    def open_new() -> VectorStore:
-        table = f"t{next(numbers)}"
-        place = StorePlace(folder=tmp_path / table, table=table, dim=DIM, columns=EXTRA)
-        return STORES[request.param].open(place)
+    def opened(table: str = "", **given: Any) -> VectorStore:
+        if kind is None:
+            return ExactIndex()
+        table = table or f"t{uuid4().hex}"
+        place = {"folder": tmp_path / table, "table": table, "dim": DIM, "url": url, **given}
+        return kind.open(StorePlace(**{"columns": EXTRA, **place}))
 
-    return open_new
+    return opened
 
 
 @pytest.fixture
@@ -104,12 +107,6 @@ def test_passages_are_added_behind_those_that_are_there(make) -> None:
         assert hit.score == pytest.approx(1)
 
 
-def test_equal_scores_are_in_the_order_in_which_passages_were_added(make) -> None:
-    store = filled(make, PASSAGES[:6], torch.eye(2, DIM).repeat(3, 1))
-    [hits] = store.search(torch.eye(1, DIM), 3)
-    assert [hit.passage.id for hit in hits] == ["000", "002", "004"]
-
-
 def test_no_more_than_there_are_and_no_query(store: VectorStore) -> None:
     assert {len(hits) for hits in store.search(QUERIES, 999)} == {200}
     assert store.search(torch.empty(0, 16), 3) == []
@@ -162,16 +159,21 @@ def test_what_is_deleted_is_found_by_no_search(store: VectorStore) -> None:
 # Many vectors
 
 
-def test_an_index_of_the_table_finds_nearly_all_or_is_not_used(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(lance, "EXACT_UP_TO", 1e4)
-    store = LanceStore(tmp_path / "many", DIM, {})
-    generator = torch.Generator().manual_seed(0)
-    vectors = normalize(torch.randn(2000, DIM, generator=generator))
+@pytest.mark.parametrize("kind", ["lance", "pgvector"])
+def test_an_approximate_index_finds_nearly_all_or_is_not_used(kind, request, monkeypatch) -> None:
+    monkeypatch.setattr(f"dalm.retrieval.stores.{kind}.EXACT_UP_TO", 1e4)
+    url = request.getfixturevalue("postgres") if kind == "pgvector" else None
+    folder = request.getfixturevalue("tmp_path") / "many"
+    place = StorePlace(folder=folder, table=f"many{uuid4().hex}", dim=DIM, url=url)
+    store = STORES[kind].open(place)
+    vectors = normalize(torch.randn(2000, DIM, generator=torch.Generator().manual_seed(0)))
     store.add(
         [Passage(f"{place:04}", f"text {place}", page=place) for place in range(2000)], vectors
     )
     recall = store.optimise(in_use=False)
     assert (recall is None) == (not store.tuning)
+    if kind == "pgvector":
+        assert recall is not None
     best = (QUERIES @ vectors.T).topk(10).indices
     pairs = zip(store.search(QUERIES, 10), best.tolist(), strict=True)
     found = sum(len({int(hit.passage.id) for hit in hits} & set(right)) for hits, right in pairs)
@@ -180,6 +182,10 @@ def test_an_index_of_the_table_finds_nearly_all_or_is_not_used(tmp_path, monkeyp
     assert [int(hit.passage.id) for hit in hits] == (QUERIES[0] @ vectors[:50].T).topk(
         10
     ).indices.tolist()
+    store.delete([hit.passage.id for hit in hits])
+    assert not {h.passage.id for h in store.search(QUERIES[:1], 2000)[0]} & {
+        h.passage.id for h in hits
+    }
 
 
 # Words and conditions
@@ -233,3 +239,141 @@ def values(passage: Passage) -> dict[str, object]:
 def test_a_hit_has_everything_that_was_stored(store: VectorStore) -> None:
     [[hit]] = store.search(VECTORS[7:8], 1)
     assert hit.passage.to_dict() == PASSAGES[7].to_dict()
+
+
+def test_no_text_of_a_condition_reaches_a_database(store: VectorStore) -> None:
+    odd = [
+        Passage("x1", "O'Hara; DROP TABLE passages; -- 100%", source="a'b\\c.pdf"),
+        Passage("x2", 'a "quoted" {name} $1 %s', source="50%_off"),
+    ]
+    store.add(odd, VECTORS[:2])
+    for passage in odd:
+        quoted = passage.source.replace("'", "''")
+        for condition in (
+            f"source = '{quoted}'",
+            f"source in ('{quoted}')",
+            f"id = '{passage.id}'",
+        ):
+            where = parse_condition(condition, store.columns)
+            assert store.count(where) == 1
+            for found in (store.search(QUERIES[:1], 9, where), [*store.select(("id",), where)]):
+                assert len(found) == 1
+    where = parse_condition("source like '50%'", store.columns)
+    [hits] = store.text_search(["quoted"], 5, where)
+    assert [hit.passage.text for hit in hits] == [odd[1].text]
+    for attack in ("' or ''='", "x'; DROP TABLE t; --", "\\' OR 1=1 --"):
+        where = parse_condition(f"source = '{attack.replace(chr(39), chr(39) * 2)}'", store.columns)
+        assert store.count(where) == 0
+    assert store.count() == 202
+
+
+TEXTS = [
+    "nul \0 byte",
+    "😀 emoji, ümläut, 日本語, ภาษา",
+    "line\nbreak\ttab \u2028 \r\n",
+    "x" * 100_000 + " " + "word " * 20_000,
+    "",
+]
+
+
+def test_any_text_comes_back_as_it_was(make) -> None:
+    passages = [Passage(f"i{place}", text, title=text[:9]) for place, text in enumerate(TEXTS)]
+    store = filled(make, passages, torch.eye(len(TEXTS), DIM))
+    assert store.texts_of([each.id for each in passages]) == dict(
+        zip([each.id for each in passages], TEXTS, strict=True)
+    )
+    for place, passage in enumerate(passages):
+        [[hit]] = store.search(torch.eye(len(TEXTS), DIM)[place : place + 1], 1)
+        assert (hit.passage.text, hit.passage.title) == (passage.text, passage.title)
+    [hits] = store.text_search(["日本語"], 3)
+    assert [hit.passage.id for hit in hits] == ["i1"]
+
+
+def test_equal_scores_are_in_the_order_of_the_ids_also_where_they_are_cut(make) -> None:
+    backwards = PASSAGES[99::-1]
+    store = filled(
+        make, [replace(each, text="the same") for each in backwards], torch.ones(100, DIM)
+    )
+    first = [f"{place:03}" for place in range(7)]
+    assert [hit.passage.id for hit in store.search(torch.ones(1, DIM), 7)[0]] == first
+    assert [hit.passage.id for hit in store.text_search(["same"], 7)[0]] == first
+
+
+def test_without_passages_nothing_is_found(make) -> None:
+    store = make()
+    store.add([], torch.empty(0, DIM))
+    assert store.text_search(["word"], 3) == [[]]
+    assert (store.digests(), store.texts_of([]), store.delete([])) == ({}, {}, 0)
+    with pytest.raises(ValueError, match="NaN"):
+        store.add(PASSAGES[:1], torch.full((1, DIM), float("nan")))
+    assert store.count() == 0
+    assert store.optimise(in_use=False) is None
+    with pytest.raises(KeyError):
+        store.vectors_of(["nothing"])
+
+
+def test_what_is_deleted_stays_so_after_upkeep(store: VectorStore) -> None:
+    gone = {f"{place:03}" for place in range(0, 200, 2)}
+    store.optimise(in_use=False)
+    store.delete(sorted(gone))
+    changed = replace(PASSAGES[1], text="changed")
+    store.add([changed], VECTORS[1:2])
+    for in_use in (True, False):
+        found = [*store.search(QUERIES, 200), *store.text_search(["text about word1"], 200)]
+        assert not {hit.passage.id for hits in found for hit in hits} & gone
+        assert {len(hits) for hits in found} == {100, 99}  # the changed one has none of the words
+        store.optimise(in_use=in_use)
+    [expected] = BM25([*PASSAGES[3::2], changed]).search(["word5 17"], 5)
+    [hits] = store.text_search(["word5 17"], 5)
+    assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in expected], rel=1e-4)
+
+
+def test_columns_are_added_later(store: VectorStore) -> None:
+    store.add_columns({'weird name; "': float, "kind": str})
+    added = Passage("new", "n", extra={'weird name; "': 2.5, "kind": "even"})
+    store.add([added], VECTORS[:1])
+    where = parse_condition('"weird name; """ > 2', store.columns)
+    assert [hit.passage for hit in store.search(QUERIES[:1], 5, where)[0]] == [added]
+    assert store.count(parse_condition('"weird name; """ is null', store.columns)) == 200
+
+
+def test_opened_again_it_is_the_same(make, request) -> None:
+    if request.node.callspec.params["make"] == "exact":
+        pytest.skip("it lives in memory")
+    store = make("again")
+    store.add(PASSAGES, VECTORS)
+    other = make("again", create=False, tuning=store.tuning)
+    assert other.digests() == store.digests()
+    assert torch.allclose(other.vectors_of(["007"]), VECTORS[7:8])
+    assert other.search(QUERIES, 5) == store.search(QUERIES, 5)
+    other.delete(["007"])
+    assert not [h for h in store.search(VECTORS[7:8], 3)[0] if h.passage.id == "007"]
+    other.drop()
+    with pytest.raises(UserError):
+        make("nothing", create=False)
+
+
+def test_readers_see_whole_blocks_while_a_writer_works(make, request) -> None:
+    if request.node.callspec.params["make"] == "exact":
+        pytest.skip("it lives in memory")
+    writer = make("busy")
+    writer.add(PASSAGES[:50], VECTORS[:50])
+    writer.optimise(in_use=False)
+    reader = make("busy", create=False)
+    seen, done = set(), Event()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.add(reader.count())
+            assert len(reader.search(QUERIES[:1], 5)[0]) == 5
+            assert len(reader.text_search(["text"], 5)[0]) == 5
+
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read)
+        for start in (50, 100, 150):
+            writer.add(PASSAGES[start : start + 50], VECTORS[start : start + 50])
+            writer.optimise(in_use=True)
+        done.set()
+        reading.result(60)
+    assert seen <= {50, 100, 150, 200}
+    assert reader.count() == 200
