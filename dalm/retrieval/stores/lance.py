@@ -102,8 +102,6 @@ class LanceStore:
         self.columns: Columns = {**FIELDS, **self.extra}
         self.dim = dim
         self.tuning: dict[str, int] = {}
-        self._words_are_stale = False
-        """Whether deleted passages are in the frequencies of words: only a new index forgets."""
         database = lancedb.connect(str(folder), read_consistency_interval=timedelta(0))
         if not create or TABLE in database.list_tables().tables:
             self.table = database.open_table(TABLE)
@@ -160,8 +158,7 @@ class LanceStore:
         if not passages:
             return
         merge = self.table.merge_insert("id").when_matched_update_all()
-        done = merge.when_not_matched_insert_all().execute(self._rows(passages, vectors))
-        self._words_are_stale |= done.num_updated_rows > 0
+        merge.when_not_matched_insert_all().execute(self._rows(passages, vectors))
 
     def _rows(self, passages: Sequence[Passage], vectors: Tensor) -> pa.Table:
         values = [values_of(passage, self.columns) for passage in passages]
@@ -183,9 +180,7 @@ class LanceStore:
         before = self.count()
         for start in range(0, len(ids), 1000):
             self.table.delete(_listed(ids[start : start + 1000]))
-        deleted = before - self.count()
-        self._words_are_stale |= deleted > 0
-        return deleted
+        return before - self.count()
 
     @_explained
     def texts_of(self, ids: Sequence[str]) -> dict[str, str]:
@@ -302,9 +297,7 @@ class LanceStore:
         Recall@10 is of `_SAMPLE` stored vectors against exact search; None where that is used: with
         few vectors, and where no number of partitions reaches `RECALL`.
         """
-        there = any("words" in index.columns for index in self.table.list_indices())
-        if self._words_are_stale or not there:
-            self._words_are_stale = False
+        if not any("words" in index.columns for index in self.table.list_indices()):
             self.table.create_index("words", config=_WORDS, replace=True)
         approximate = self.count() * self.dim > EXACT_UP_TO
         if approximate and not any("vector" in i.columns for i in self.table.list_indices()):
