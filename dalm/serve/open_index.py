@@ -28,9 +28,8 @@ logger = logging.getLogger(__name__)
 class SharedRetriever:
     """A retriever that several threads use, one at a time: its tokenizer bears no more."""
 
-    def __init__(self, retriever: Retriever, fingerprint: str) -> None:
+    def __init__(self, retriever: Retriever) -> None:
         self.retriever = retriever.eval()
-        self.fingerprint = fingerprint
         self._lock = threading.Lock()
 
     def encode(self, texts: Sequence[str], side: Kind) -> tuple[Float[Tensor, "n dim"], int]:
@@ -118,7 +117,7 @@ class ServedIndex:
                 return False
             self._seen = state
             try:
-                self.current = self._open(self.current.retriever)
+                self.current = self._open(self.current)
             except UserError as error:
                 self.problem = " ".join(str(error).split())
                 number = self.current.generation.number
@@ -128,16 +127,18 @@ class ServedIndex:
             logger.info("reload     generation %d", self.current.generation.number)
             return True
 
-    def _open(self, known: SharedRetriever | None) -> OpenIndex:
+    def _open(self, before: OpenIndex | None) -> OpenIndex:
+        """Open the index; a retriever that is loaded already serves generations that it made."""
         generation = self.folder.current()
-        made = generation.description.fingerprint
-        if known is None or known.fingerprint != made:
-            known = SharedRetriever(retriever_of(generation, self.placement), made)
+        if before and before.generation.description.made_like(generation.description):
+            retriever = before.retriever
+        else:
+            retriever = SharedRetriever(retriever_of(generation, self.placement))
         settings = self.settings
         searcher = searcher_of(
-            generation, self.placement, settings.search, settings.where, encoder=known
+            generation, self.placement, settings.search, settings.where, encoder=retriever
         )
-        return OpenIndex(generation, known, searcher)
+        return OpenIndex(generation, retriever, searcher)
 
     def _state(self) -> tuple[object, ...]:
         """Return what changes with the index: its pointer, and the description it points to."""

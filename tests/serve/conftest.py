@@ -79,7 +79,7 @@ def serving(people_index: Path, tiny_models: Any) -> Serving:
 def serve_settings(models: Any, **options: Any) -> Serve:
     if "generator_url" not in options:
         options.setdefault("generator_name_or_path", str(models.generator))
-    return Serve(**({"max_new_tokens": 6, "reader_passages": 2} | options))
+    return Serve(**({"max_new_tokens": 6, "reader_passages": 2, "precision": "fp32"} | options))
 
 
 @pytest.fixture(scope="session")
