@@ -57,6 +57,7 @@ def bench(c: Context) -> None:
         "joint_training",
         "pretraining",
         "search",
+        "serving",
         "medquad",
         "passages",
     ):
