@@ -76,6 +76,7 @@ def build_app(service: Service) -> ASGIApp:
 
     routes = [route for module in MODULES for route in module.routes(service)]
     app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+    app.router.redirect_slashes = False
     guarded = Guards(
         app,
         service,

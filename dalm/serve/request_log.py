@@ -4,9 +4,10 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import h11
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -81,7 +82,9 @@ class RequestLog:
             nonlocal done
             if message["type"] == "http.response.start":
                 entry.status = message["status"]
-            await send(message)
+            # What h11 can't parse to its end has been answered by uvicorn: nobody listens.
+            with suppress(h11.LocalProtocolError):
+                await send(message)
             done = message["type"] == "http.response.body" and not message.get("more_body", False)
 
         self.service.running += 1

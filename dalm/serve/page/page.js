@@ -69,7 +69,7 @@ function showAnswer(turn, text) {
   const parts = [];
   let end = 0;
   for (const mark of text.matchAll(MARK)) {
-    parts.push(text.slice(end, mark.index));
+    parts.push(`${text.slice(end, mark.index).trimEnd()}\u202f`); // no line begins with a mark
     for (const number of mark[1].match(/\d+/g).map(Number)) {
       if (turn.passages.has(number)) parts.push(markButton(turn, number));
     }
