@@ -9,12 +9,13 @@ their documents, and the other data set's, which are of another domain.
 """
 
 import json
+import random
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from common import DATA, RESULTS, WORK, minilm
+from common import DATA, RESULTS, WORK, columns, minilm
 
 SOURCES = {
     "covidqa": ["covidqa_passages.csv"],
@@ -24,6 +25,8 @@ OTHER = {"covidqa": "medquad", "medquad": "covidqa"}
 STEPS = {"covidqa": {"num_train_epochs": 2.0}, "medquad": {"max_train_steps": 200}}
 FOREIGN = 300
 """Questions of the other domain, the first ones of its test table."""
+MOST = {"train": 700, "test": 400}
+"""Rows of MedQuAD's tables, drawn with a fixed seed."""
 WIDE = 50
 """Hits among which a document's are left out."""
 
@@ -45,8 +48,8 @@ def retriever(data: str, *, tuned: bool) -> str:
     if tuned and not folder.exists():
         options: dict[str, Any] = {"per_device_train_batch_size": 16, "learning_rate": 3e-5}
         options |= {"passage_max_len": 256, "seed": 1, "output_dir": str(folder), **STEPS[data]}
-        table = str(DATA / f"{data}_train.csv")
-        train_retriever_only(minilm(), table, RetrieverOnly(**options))
+        pairs = str(DATA / f"{data}_train.csv")
+        train_retriever_only(minilm(), pairs, RetrieverOnly(**options))
     return str(folder / "retriever") if tuned else minilm()
 
 
@@ -64,7 +67,7 @@ def measure(data: str, *, tuned: bool) -> dict[str, Any]:
         sources = [str(DATA / name) for name in SOURCES[data]]
         made = retriever(data, tuned=tuned)
         index(sources, settings=Index(**line, retriever_name_or_path=made, passage_max_len=256))
-    index(settings=Index(**line, calibrate=str(DATA / f"{data}_train.csv")))
+    index(settings=Index(**line, calibrate=table(data, "train")))
     generation = IndexFolder(str(folder)).current()
     searcher = searcher_of(generation, placement_of(Machine()), "hybrid", None)
     queries, gold, _ = questions(data)
@@ -85,13 +88,25 @@ def measure(data: str, *, tuned: bool) -> dict[str, Any]:
     return {"weight": calibrated, "search": found, **threshold(searcher, generation, data)}
 
 
+def table(data: str, part: str) -> str:
+    """Return a table of questions; of MedQuAD's a part."""
+    file = DATA / f"{data}_{part}.csv"
+    if data == "covidqa":
+        return str(file)
+
+    def drawn(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+        return random.Random(0).sample(rows, MOST[part])
+
+    return columns(file, WORK / f"fusion-{data}-{part}.csv", ("Title", "Passage", "Query"), drawn)
+
+
 def questions(data: str) -> tuple[list[str], list[set[str]], list[set[str]]]:
     """Return the test questions, the ids of their passages, and the titles of their documents."""
     from dalm.config import Columns
     from dalm.io.examples import read_examples
     from dalm.records import gold_passages, question_id
 
-    examples = read_examples(str(DATA / f"{data}_test.csv"), Columns(), needs={"passage"})
+    examples = read_examples(table(data, "test"), Columns(), needs={"passage"})
     golds = gold_passages(examples)
     asked = {question_id(each.query): each.query for each in examples}
     right = [golds[each] for each in asked]
