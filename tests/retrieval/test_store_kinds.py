@@ -38,3 +38,24 @@ def test_what_cannot_be_taken_from_another_package_is_one_line(entry, monkeypatc
     monkeypatch.setattr(EntryPoint, "load", lambda self: dict)
     with pytest.raises(UserError, match="is a type, not a StoreKind"):
         store_kind("other")
+
+
+def test_a_package_that_is_installed_brings_a_store(tmp_path, monkeypatch) -> None:
+    module = tmp_path / "shelf_store.py"
+    module.write_text(
+        "from dalm.retrieval.exact import ExactIndex\n"
+        "from dalm.retrieval.store_kinds import StoreKind\n"
+        "class Shelf(ExactIndex):\n"
+        "    def __init__(self, place):\n"
+        "        super().__init__()\n"
+        "        self.table = place.table\n"
+        "KIND = StoreKind(name='shelf', label='a shelf', path='shelf_store:Shelf')\n"
+    )
+    metadata = tmp_path / "shelf-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: shelf\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[dalm.vector_stores]\nshelf = shelf_store:KIND\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    store = store_kind("shelf").open(StorePlace(folder=tmp_path, table="t1", dim=2))
+    assert store.table == "t1"
+    assert store.count() == 0
