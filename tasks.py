@@ -58,6 +58,7 @@ def bench(c: Context) -> None:
         "pretraining",
         "search",
         "serving",
+        "index_search",
         "medquad",
         "passages",
     ):

@@ -69,6 +69,11 @@ COMMANDS: dict[str, tuple[list[str], str, str]] = {
         "dalm.eval.evaluation_run.EvaluationRun._search",
         "--report out.html",
     ),
+    "index": (
+        ["index", "{table}", "--index-dir", "out", "--retriever-name-or-path", "{encoder}"],
+        "dalm.retrieval.indexing.update",
+        "--index-dir out",
+    ),
     "demo": (
         ["demo", "--output-dir", "out"],
         "dalm.models.tiny.build_encoder",

@@ -1,0 +1,162 @@
+"""Measure an index: passages/s and peak memory of building it, and search beside LanceDB's client.
+
+    python benchmarks/index_search.py [--passages 10000 100000] [--queries 60]
+
+Passages of ten words with random unit vectors of 384 dimensions go through the path of `dalm index`
+(a table is collected, new passages are found, stored in blocks, and indexed by their words), each
+size in a process of its own. Then an `IndexSearcher` and LanceDB's own client answer the same
+queries on the same table in turns: k = 10, in hybrid search 100 of each ranking.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from common import child, row, table
+
+DIM, K, POOL = 384, 10, 100
+
+
+class Encoder:
+    """Give each text a random unit vector that depends on the text alone."""
+
+    def __call__(self, texts: Any) -> Any:
+        import numpy as np
+        import torch
+        from torch.nn.functional import normalize
+
+        seeds = (int(text.split()[1]) for text in texts)
+        rows = (
+            np.random.default_rng(seed).standard_normal(DIM, dtype=np.float32) for seed in seeds
+        )
+        return normalize(torch.from_numpy(np.stack(list(rows))))
+
+    encode_queries = encode_passages = __call__
+
+
+def texts_of(count: int) -> Any:
+    """Yield passages; their words are as frequent as in natural texts (Zipf)."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    for number in range(count):
+        words = " ".join(f"w{word % 50_000}" for word in random.zipf(1.3, 8))
+        yield f"passage {number} {words}"
+
+
+def measure(count: int, queries: int) -> dict[str, Any]:
+    from dalm.config import Index
+    from dalm.retrieval.hybrid import IndexSearcher
+    from dalm.retrieval.indexing import update
+    from dalm.retrieval.passage_sources import collected
+    from dalm.retrieval.stores.lance import LanceStore
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, index = Path(folder, "passages.jsonl"), Path(folder, "index")
+        with source.open("w") as out:
+            out.writelines(json.dumps({"Passage": text}) + "\n" for text in texts_of(count))
+        index.mkdir()
+        found: dict[str, Any] = {"before": peak_mb()}
+        begun = time.perf_counter()
+        with collected([str(source)], Index(index_dir=str(index)), index) as passages:
+            store = LanceStore(index / "store", DIM, passages.columns)
+            update(store, passages, Encoder(), prune=True)
+        found |= {"store_s": time.perf_counter() - begun, "stored": peak_mb()}
+        begun = time.perf_counter()
+        found["recall"] = store.optimise(in_use=False)
+        found |= {"optimise_s": time.perf_counter() - begun, "peak": peak_mb()}
+        asked = list(texts_of(queries + 5))
+        for mode in ("dense", "text", "hybrid"):
+            searcher = IndexSearcher(Encoder(), store, mode)
+            found[mode] = in_turns(
+                lambda q, s=searcher: s.search([q], K), client(store, mode), asked
+            )
+        return found
+
+
+def client(store: Any, mode: str) -> Callable[[str], Any]:
+    """Return the same search by LanceDB's own client, to Python's lists."""
+    from lancedb.query import MatchQuery
+    from lancedb.rerankers import RRFReranker
+
+    from dalm.analyser import terms
+
+    columns, encode = ["id", "text", "title", "record"], Encoder()
+
+    def dense(query: str) -> Any:
+        search = store.table.search(encode([query])[0].numpy()).distance_type("dot")
+        search = (
+            search.nprobes(store.tuning["probes"]).refine_factor(
+                max(10, store.tuning["probes"] // 8)
+            )
+            if store.tuning
+            else search.bypass_vector_index()
+        )
+        return search.select([*columns, "_distance"]).limit(K).to_list()
+
+    def text(query: str) -> Any:
+        match = MatchQuery(" ".join(terms(query)), "words")
+        search = store.table.search(match, query_type="fts")
+        return search.select([*columns, "_score"]).limit(K).to_list()
+
+    def hybrid(query: str) -> Any:
+        search = store.table.search(query_type="hybrid", vector_column_name="vector")
+        search = search.vector(encode([query])[0].numpy()).distance_type("dot")
+        search = search.text(MatchQuery(" ".join(terms(query)), "words"))
+        search = search.rerank(RRFReranker()).bypass_vector_index()
+        return search.select(columns).limit(POOL).to_list()[:K]
+
+    return {"dense": dense, "text": text, "hybrid": hybrid}[mode]
+
+
+def in_turns(ours: Callable, theirs: Callable, queries: list[str]) -> tuple[float, float]:
+    """Return the median milliseconds of both, query by query in turns; five to warm up."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for number, query in enumerate(queries):
+        order = ((0, ours), (1, theirs)) if number % 2 else ((1, theirs), (0, ours))
+        for which, search in order:
+            wall = time.perf_counter()
+            search(query)
+            times[which].append((time.perf_counter() - wall) * 1000)
+    return statistics.median(times[0][5:]), statistics.median(times[1][5:])
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--passages", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--queries", type=int, default=60)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.child:
+        print(json.dumps(measure(given.passages[0], given.queries)))
+        return
+    built, searched = [], []
+    for count in given.passages:
+        options = ["--child", "--passages", str(count), "--queries", str(given.queries)]
+        seen = child(Path(__file__), *options)
+        speed = count / seen["store_s"]
+        memory = (f"{seen[name]:.0f}" for name in ("before", "stored", "peak"))
+        built.append(row(f"{count:,}", f"{speed:,.0f}", f"{seen['optimise_s']:.1f}", *memory))
+        for mode in ("dense", "text", "hybrid"):
+            ours, theirs = seen[mode]
+            kind = "exact" if seen["recall"] is None else f"recall@10 {seen['recall']:.3f}"
+            cells = (f"{ours:.1f}", f"{theirs:.1f}", f"{ours / theirs:.2f}")
+            searched.append(row(f"{count:,}", f"{mode}, {kind}", *cells))
+    heading = ("passages", "stored/s", "indices, s", "MB before", "MB after storing", "peak MB")
+    table("Building an index", heading, built)
+    heading = ("passages", "search", "dalm, ms", "LanceDB's client, ms", "ratio")
+    table("Searching an index", heading, searched)
+
+
+if __name__ == "__main__":
+    main()
