@@ -3,12 +3,14 @@
 import json
 import logging
 import random
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
+import httpx2 as httpx
 import pytest
 
 PATHS = (
@@ -131,12 +133,26 @@ def judged(answer: bytes) -> str:
 
 
 @pytest.fixture(scope="module")
+def url(serving, people_index, tmp_path_factory) -> Iterator[str]:
+    """A server that lets clients write, into a copy of the index."""
+    folder = tmp_path_factory.mktemp("malformed") / "index"
+    with serving(shutil.copytree(people_index, folder), allow_uploads=True) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def http(url) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
 def models(http) -> dict[str, str]:
     served = [each["id"] for each in http.get("/v1/models").json()["data"]]
     return {"/v1/chat/completions": served[0], "/v1/completions": served[0]}
 
 
-def test_malformed_requests_are_refused_with_a_reason(url, models, caplog):
+def test_malformed_requests_are_refused_with_a_reason(url, http, models, caplog):
     address = ("127.0.0.1", urlsplit(url).port)
     requests = list(malformed(random.Random(1), models))
     assert len(requests) >= 300
@@ -153,6 +169,10 @@ def test_malformed_requests_are_refused_with_a_reason(url, models, caplog):
     failed = [record.getMessage() for record in caplog.records if record.exc_info]
     failed += [r.getMessage() for r in caplog.records if "Traceback" in r.getMessage()]
     assert failed == []
+    assert {each["source"] for each in http.get("/documents").json()["data"]} == {
+        "men.pdf",
+        "people.pdf",
+    }
 
 
 def test_slow_clients_stop_nobody(url, http):
