@@ -1,5 +1,6 @@
-"""Train and evaluate a small retriever and generator on the toy domain, from tables to answers."""
+"""Train a small retriever and generator on the toy domain, and answer questions with them."""
 
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -7,21 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from dalm.config import Columns, Demo, RagE2E
+from dalm.config import Columns, Demo, Index, RagE2E
 from dalm.display import console, show
 
 if TYPE_CHECKING:
     from dalm.models.generator import Generator
     from dalm.records import Example
-    from dalm.retrieval.base import DenseSearcher
+    from dalm.retrieval.hybrid import IndexSearcher
 
 DATA = Path(__file__).parents[1] / "datasets"
 TRAIN, TEST = DATA / "toy_data_train.csv", DATA / "toy_data_test.csv"
 MAX_NEW_TOKENS = 16
 MEASURES = (
-    "recall@1",
-    "recall@10",
-    "MRR@10",
+    "recall@1, dense",
+    "recall@1, hybrid",
+    "MRR@10, dense",
+    "MRR@10, hybrid",
     "exact match, passage found",
     "exact match, gold passage",
     "exact match, no passage",
@@ -29,40 +31,43 @@ MEASURES = (
 
 
 def demo(settings: Annotated[Demo, Parameter(name="*")] = Demo()) -> None:  # noqa: B008
-    """Train and evaluate a small pair on an invented domain, in minutes and without a download.
+    """Train a small pair on an invented domain and ask it questions, in minutes, with no download.
 
     The domain has its own jargon, which no model has seen. Retriever and generator are made from
-    its training texts, trained jointly, and evaluated on documents that they haven't met.
+    its training texts and trained; an index is built of documents that they haven't met; questions
+    on these are answered from it.
     """
     from dalm.artifacts import check_folder, claim_folder
 
     folder = Path(settings.output_dir)
     check_folder("--output-dir", folder)
     with claim_folder(folder, "--output-dir"):
-        _train_and_evaluate(settings)
+        _train_and_ask(settings)
 
 
-def _train_and_evaluate(settings: Demo) -> None:
+def _train_and_ask(settings: Demo) -> None:
     from dalm.commands.train_rag import train_rag_e2e
     from dalm.io.examples import read_examples
 
     start = time.perf_counter()
     retriever, generator = untrained_pair(settings)
     examples = read_examples(TEST, Columns(), needs={"passage", "answer"})
-    trusted = settings.trust_remote_code
-    before = _evaluate(*_load(retriever, generator, examples, trusted), examples)
+    before = _evaluate(*_load(retriever, generator, settings), examples)
     options = _training_options(settings)
     train_rag_e2e(str(TRAIN), retriever, generator, options)
     tuned = Path(options.output_dir)
     retriever, generator = str(tuned / "retriever"), str(tuned / "generator")
-    pair = _load(retriever, generator, examples, trusted)
+    pair = _load(retriever, generator, settings)
     _print_measures(before, _evaluate(*pair, examples), examples)
     _print_answers(*pair, examples)
-    show(f"\n{(time.perf_counter() - start) / 60:.1f} minutes. The tuned pair is in {tuned}; next:")
     show(
-        f"dalm eval-rag {TEST} --retriever-name-or-path {retriever} "
-        f"--generator-name-or-path {generator} --evaluate-generator"
+        f"\n{(time.perf_counter() - start) / 60:.1f} minutes; the models are in {tuned}. Ask them:"
     )
+    show(shlex.join(["dalm", "serve", _index_dir(settings), "--generator-name-or-path", generator]))
+
+
+def _index_dir(settings: Demo) -> str:
+    return f"{settings.output_dir}/index"
 
 
 def untrained_pair(settings: Demo) -> tuple[str, str]:
@@ -96,7 +101,7 @@ def _training_options(settings: Demo) -> RagE2E:
     # Untrained weights need higher learning rates and more steps than pretrained ones.
     return replace(
         options,
-        num_train_epochs=8,
+        num_train_epochs=12,
         learning_rate=1e-3,
         generator_learning_rate=1.5e-3,
         lr_scheduler_type="cosine",
@@ -107,41 +112,46 @@ def _training_options(settings: Demo) -> RagE2E:
     )
 
 
-def _load(
-    retriever_name: str,
-    generator_name: str,
-    examples: "list[Example]",
-    trust_remote_code: bool,
-) -> "tuple[DenseSearcher, Generator]":
-    """Load a pair, and index the examples' passages."""
+def _load(retriever: str, generator: str, settings: Demo) -> "tuple[IndexSearcher, Generator]":
+    """Build the index of the held-out documents anew with a retriever, and load its reader."""
+    from dalm.commands.index import index
     from dalm.models.generator import load_generator
     from dalm.models.loading import place
-    from dalm.models.retriever import load_retriever
-    from dalm.retrieval.base import DenseSearcher
-    from dalm.retrieval.exact import build_index
+    from dalm.retrieval.hybrid import searcher_of
+    from dalm.retrieval.index_folder import IndexFolder
 
-    placement = place("auto", "auto", trust_remote_code=trust_remote_code)
-    retriever = load_retriever(retriever_name, placement)
-    passages = [example.passage for example in examples if example.passage]
-    searcher = DenseSearcher(retriever, build_index(retriever, passages))
-    return searcher, load_generator(generator_name, placement)
+    building = Index(
+        index_dir=_index_dir(settings),
+        retriever_name_or_path=retriever,
+        rebuild=True,
+        keep=0,
+        trust_remote_code=settings.trust_remote_code,
+    )
+    index([str(TEST)], settings=building)
+    placement = place("auto", "auto", trust_remote_code=settings.trust_remote_code)
+    searcher = searcher_of(IndexFolder(building.index_dir).current(), placement, "hybrid", None)
+    return searcher, load_generator(generator, placement)
 
 
 def _evaluate(
-    searcher: "DenseSearcher", generator: "Generator", examples: "list[Example]"
+    searcher: "IndexSearcher", generator: "Generator", examples: "list[Example]"
 ) -> list[float]:
-    """Return the values of `MEASURES`: three of the retriever, three of the answers."""
+    """Return the values of `MEASURES`: four of the passages found, three of the answers."""
     from dalm.eval.answer_metrics import exact_match
     from dalm.eval.metrics import means
     from dalm.eval.retrieval_metrics import measure_retrieval
     from dalm.rag.pipeline import answer
     from dalm.records import Hit
+    from dalm.retrieval.hybrid import IndexSearcher
 
     queries = [example.query for example in examples]
     gold = [example.passage for example in examples if example.passage]
+    relevant = [{passage.id} for passage in gold]
+    dense = IndexSearcher(searcher.encoder, searcher.store, "dense").search(queries, 10)
     hits = searcher.search(queries, 10)
-    retrieval = means(
-        measure_retrieval(hits, [{passage.id} for passage in gold], ["R@1", "R@10", "RR@10"])
+    measures = ["R@1", "RR@10"]
+    by_vectors, by_both = (
+        means(measure_retrieval(found, relevant, measures)) for found in (dense, hits)
     )
     matches = []
     no_hits: list[list[Hit]] = [[] for _ in gold]
@@ -150,7 +160,8 @@ def _evaluate(
         pairs = zip(answers, examples, strict=True)
         right = [exact_match(given.text, [each.answer or ""]) for given, each in pairs]
         matches.append(sum(right) / len(right))
-    return [retrieval["R@1"], retrieval["R@10"], retrieval["RR@10"], *matches]
+    retrieval = [found[measure] for measure in measures for found in (by_vectors, by_both)]
+    return [*retrieval, *matches]
 
 
 def _print_measures(before: list[float], after: list[float], examples: "list[Example]") -> None:
@@ -169,17 +180,21 @@ def _print_measures(before: list[float], after: list[float], examples: "list[Exa
 
 
 def _print_answers(
-    searcher: "DenseSearcher", generator: "Generator", examples: "list[Example]"
+    searcher: "IndexSearcher", generator: "Generator", examples: "list[Example]"
 ) -> None:
-    """Answer the first question of each of the first three passages, and print what was read."""
-    from dalm.rag.pipeline import answer
+    """Ask the first question on each of the first three passages; print answer and sources."""
+    from dalm.eval.answer_metrics import exact_match
+    from dalm.rag.conversation import Conversation
+    from dalm.rag.pipeline import LocalReader
 
+    reader = LocalReader(generator, generator.reader_passages, MAX_NEW_TOKENS)
     first_of = {each.passage.id: each for each in reversed(examples) if each.passage}
-    examples = list(reversed(first_of.values()))[:3]
-    queries = [example.query for example in examples]
-    hits = searcher.search(queries, 1)
-    answers = answer(generator, queries, hits, reader_passages=1, max_new_tokens=MAX_NEW_TOKENS)
-    for example, given in zip(examples, answers, strict=True):
+    for example in list(reversed(first_of.values()))[:3]:
+        turn, pieces = Conversation(searcher, reader).ask(example.query)
+        for _ in pieces:
+            pass
+        right = exact_match(turn.answer, [example.answer or ""])
         show(f"\nquestion  {example.query}")
-        show(f"passage   {given.hits[0].passage.text}")
-        show(f"answer    {given.text}   (expected: {example.answer})")
+        show(f"answer    {turn.answer}   ({'right' if right else f'wrong: {example.answer}'})")
+        for number, hit in enumerate(turn.hits, start=1):
+            show(f"[{number}]       {hit.label}: {hit.passage.text}")
