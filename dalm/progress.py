@@ -3,8 +3,9 @@
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -150,6 +151,47 @@ def ahead(done: float) -> None:
     """Show on the innermost bar what is done of its next update; without a bar do nothing."""
     if _open:
         _open[-1].ahead(done)
+
+
+@contextmanager
+def quiet_bars() -> Iterator[None]:
+    """Hide the bars of transformers and datasets for loading and saving; those of downloads stay.
+
+    A library that isn't imported has no bars to hide.
+    """
+    with ExitStack() as shown_again:
+        if "datasets" in sys.modules:
+            _hide_bars_of_datasets(shown_again)
+        if "transformers" in sys.modules:
+            _hide_bars_of_transformers(shown_again)
+        yield
+
+
+def _hide_bars_of_datasets(shown_again: ExitStack) -> None:
+    import datasets
+
+    if datasets.is_progress_bar_enabled():
+        _switch(datasets.disable_progress_bars)
+        shown_again.callback(_switch, datasets.enable_progress_bars)
+
+
+def _hide_bars_of_transformers(shown_again: ExitStack) -> None:
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+    from transformers.utils import logging
+
+    downloads = not are_progress_bars_disabled()
+    if logging.is_progress_bar_enabled():
+        shown_again.callback(_switch, logging.enable_progress_bar)
+    _switch(logging.disable_progress_bar)
+    if downloads:  # transformers switches those of the hub, too
+        _switch(enable_progress_bars)
+
+
+def _switch(bars: Callable[[], None]) -> None:
+    """Switch bars on or off without a library's warning that the environment decides."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        bars()
 
 
 class Stopwatch:

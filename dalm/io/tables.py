@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from dalm import progress
 from dalm.errors import UserError, reason_of
 from dalm.file_reading import user_path
 from dalm.io.cell_values import CellError, cell_text, value_at
@@ -199,7 +200,7 @@ def _read_parquet(path: Path) -> Table:
 def _read_saved(path: Path) -> Table:
     import datasets
 
-    with _reading(path):
+    with _reading(path), progress.quiet_bars():
         try:
             saved = datasets.load_from_disk(str(path))
         except FileNotFoundError as error:

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import traceback
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, chdir, contextmanager
 from dataclasses import dataclass
@@ -15,13 +14,11 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from huggingface_hub import HfApi, try_to_load_from_cache
-from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from peft import LoraConfig
 from transformers import BitsAndBytesConfig
 from transformers.utils import find_adapter_config_file
-from transformers.utils import logging as transformers_logging
 
-from dalm import artifacts
+from dalm import artifacts, progress
 from dalm.errors import UserError
 from dalm.file_reading import DamagedError, user_path
 from dalm.models import load_errors
@@ -267,28 +264,6 @@ def tell(role: str, name: str, parts: Sequence[str]) -> None:
     logger.info("%-9s  %s", role, ", ".join([name, *parts]))
 
 
-@contextmanager
-def quiet_bars() -> Iterator[None]:
-    """Hide transformers' bars for loading and saving weights, but not those of downloads."""
-    enabled = transformers_logging.is_progress_bar_enabled()
-    downloads = not are_progress_bars_disabled()
-    _switch(transformers_logging.disable_progress_bar)
-    if downloads:
-        _switch(enable_progress_bars)
-    try:
-        yield
-    finally:
-        if enabled:
-            _switch(transformers_logging.enable_progress_bar)
-
-
-def _switch(bars: Callable[[], None]) -> None:
-    """Switch bars on or off without the hub's warning that the environment decides."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        bars()
-
-
 def loaded(load: Callable[[], T], name: str, role: str) -> T:
     """Run `load` and turn a library's failure to find or read a model into one line.
 
@@ -296,7 +271,7 @@ def loaded(load: Callable[[], T], name: str, role: str) -> T:
         UserError: names the model, the reason, and a remedy (see `dalm.models.load_errors`).
     """
     try:
-        with quiet_bars():
+        with progress.quiet_bars():
             return load()
     except UserError:
         raise

@@ -13,7 +13,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import AutoConfig
 
-from dalm import artifacts, file_reading
+from dalm import artifacts, file_reading, progress
 from dalm.errors import UserError, reason_of
 from dalm.models import loading
 from dalm.models.batching import pad
@@ -258,7 +258,7 @@ def write_model(
     model, expected, queries_only = merged
     by_merging = _difference(expected, outputs(model, queries_only=queries_only), "merging")
     _cast(model, dtype)
-    with loading.quiet_bars():
+    with progress.quiet_bars():
         model.export(folder)
     _cast(model, torch.float32)
     rounded = outputs(model, queries_only=queries_only)

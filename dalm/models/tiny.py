@@ -27,7 +27,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from dalm.models.loading import quiet_bars
+from dalm.progress import quiet_bars
 
 EOS, PAD = "<eos>", "<pad>"
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dalm import stop_signals
+from dalm import progress, stop_signals
 from dalm.artifacts import explained, write_yaml
 from dalm.config import QaGen, public
 from dalm.config.data import Kind
@@ -195,15 +195,11 @@ def _write_pairs(folder: Path, tables: Mapping[str, Sequence[Pair]], forms: Iter
 def _save_dataset(folder: Path, columns: Columns) -> None:
     import datasets
 
-    bars = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
     try:
-        datasets.Dataset.from_dict(dict(columns)).save_to_disk(str(folder))
+        with progress.quiet_bars():
+            datasets.Dataset.from_dict(dict(columns)).save_to_disk(str(folder))
     except OSError as error:
         raise UserError(f"{folder} can't be written: {reason_of(error)}") from error
-    finally:
-        if bars:
-            datasets.enable_progress_bars()
 
 
 def _write_rejections(folder: Path, rejections: Sequence[Rejection]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from dalm import artifacts
+from dalm import artifacts, progress
 from dalm import config as options
 from dalm.distributed import is_main
 from dalm.errors import UserError, reason_of
@@ -135,7 +135,7 @@ class RunFolder:
         """
         staging = self.path / checkpoints.WRITING / "export"
         shutil.rmtree(staging, ignore_errors=True)
-        with loading.quiet_bars():
+        with progress.quiet_bars():
             objective.export(staging)
         for name, model in objective.models().items():
             weights = loading.parameter_counts(model)
