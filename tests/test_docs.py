@@ -97,7 +97,9 @@ def test_the_chain_of_the_readme_runs(
         "BAAI/bge-small-en-v1.5": str(tiny_models.encoder),
         "Qwen/Qwen2.5-0.5B-Instruct": str(tiny_models.generator),
     }
-    chain = [words for words in commands(ROOT / "README.md") if words[1:] and len(words) > 3]
+    chain = [words for words in commands(ROOT / "README.md") if len(words) > 3]
+    served = [words for words in chain if words[1] == "serve"]  # it would not end
+    chain = [words for words in chain if words not in served]
     stages = ["passages", "qa-gen", "train-rag-e2e", "eval-rag", "index", "ask"]
     assert [words[1] for words in chain] == stages
     for words in chain:
