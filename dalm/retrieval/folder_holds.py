@@ -28,17 +28,15 @@ def hold(folder: Path) -> int | None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        if not os.path.samestat(os.fstat(handle), folder.stat()):
-            raise FileNotFoundError(folder)
-    except BlockingIOError:
-        os.close(handle)
-        raise FileNotFoundError(folder) from None
-    except FileNotFoundError:
-        os.close(handle)
-        raise
+        is_there = os.path.samestat(os.fstat(handle), folder.stat())
+    except (BlockingIOError, FileNotFoundError):
+        is_there = False
     except OSError:  # a file system without locks
         os.close(handle)
         return None
+    if not is_there:
+        os.close(handle)
+        raise FileNotFoundError(folder)
     return handle
 
 
