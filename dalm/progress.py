@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from threading import Event, Thread
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -14,6 +15,7 @@ from dalm import display
 T = TypeVar("T")
 
 DELAY = 2.0  # seconds; what is done sooner shows nothing
+WAIT = 5.0  # seconds after which a line says what is waited for
 LOG_EVERY = 15.0  # seconds between lines of a log at first; later a tenth of the time so far
 _open: list["Bar"] = []
 """The bars that are open, the innermost last."""
@@ -192,6 +194,30 @@ def _switch(bars: Callable[[], None]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         bars()
+
+
+@contextmanager
+def waiting(description: str) -> Iterator[None]:
+    """Write a line now and then for as long as the block takes, when it takes `WAIT` seconds.
+
+    For work in a library that doesn't say how far it is.
+    """
+    start, over = time.monotonic(), Event()
+
+    def write() -> None:
+        seconds = WAIT
+        while not over.wait(seconds):
+            passed = time.monotonic() - start
+            display.show_beside(f"{description}: {_clock(passed)} so far")
+            seconds = max(LOG_EVERY, passed / 10)
+
+    thread = Thread(target=write, name=description, daemon=True)
+    if os.environ.get("RANK", "0") == "0":
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 class Stopwatch:

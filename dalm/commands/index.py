@@ -26,32 +26,28 @@ def index(
     import logging
     from dataclasses import replace
 
-    from dalm import artifacts
+    from dalm import artifacts, stop_signals
     from dalm.retrieval import index_folder, indexing, passage_sources, relevance
     from dalm.retrieval.calibration import calibrate
-    from dalm.retrieval.stored_values import column_types
 
     logger = logging.getLogger(__name__)
     indexing.check_settings(source, settings)
     folder = index_folder.IndexFolder(settings.index_dir, settings.store_url)
     folder.check_is_index()
-    with artifacts.claim(folder.path, "--index-dir"):
+    with (
+        artifacts.claim(folder.path, "--index-dir"),
+        stop_signals.explaining(lambda: "; the same command goes on with what isn't stored yet"),
+    ):
         if settings.rollback:
             logger.info("searched   generation %d, before it was %d", *folder.roll_back())
             return
-        if not source:
-            folder.complete_pointer()
-        passages = passage_sources.read(source, settings, folder.path) if source else []
-        generation, retriever = indexing.open_generation(folder, settings)
-        if source:
-            generation.extend_columns(column_types(passages))
-            changes = indexing.update(
-                generation.store,
-                passages,
-                retriever.encode_passages,
-                prune=settings.prune or generation.unfinished,
-            )
-            changes.log()
+        indexing.check_retriever(folder, source, settings)
+        folder.prepare()
+        with passage_sources.collected(source or (), settings, folder.path) as passages:
+            generation, retriever = indexing.open_generation(folder, settings)
+            if source:
+                encode = retriever.encode_passages
+                indexing.bring_up_to_date(generation, passages, encode, prune=settings.prune)
         recall = generation.store.optimise(in_use=not generation.unfinished)
         if recall is not None:
             logger.info("search     approximate, recall@10 %.3f of exact search", recall)

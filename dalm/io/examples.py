@@ -1,7 +1,7 @@
 """Read examples and passages from tables, by the names of their columns."""
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -17,8 +17,16 @@ from dalm.io.columns import (
     missing_column,
     negative_columns,
 )
+from dalm.io.table_parts import TableParts
 from dalm.io.tables import NAMED, Table, read_table
-from dalm.records import Example, Passage, gold_passages, question_id
+from dalm.records import (
+    PROVENANCE,
+    Example,
+    Passage,
+    distinct_by_id,
+    gold_passages,
+    question_id,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -85,29 +93,71 @@ def read_passages(source: str | Path, columns: PairColumns) -> list[Passage]:
     Raises UserError when the source can't be read, a column is missing or no passage is left.
     """
     table = read_table(source, encoding=columns.encoding)
-    found = find_columns(table, columns, {"passage"}, {"passage"})
-    title = found.get("title")
-    asks = any(table.has(name) for name in (columns.query_column, *OLDER_NAMES["query"]))
-    provenance = ProvenanceColumns(table, found.values(), with_extra=not asks)
-    passages = _Passages(provenance, columns.prepend_title)
-    distinct: dict[str, Passage] = {}
-    skipped_rows = _SkippedRows(table)
-    filled = bytearray(table.rows)  # rows with a passage
-    for row, *cells in _passage_cells(table, found["passage"], title, columns.title_column):
-        try:
-            text, name = map(_short_text, cells)
-        except CellError as error:
-            skipped_rows.add_broken(row, found["passage"], error)
-            continue
-        if text:
-            filled[row] = True
-            passage = passages.of(text, name, row)
-            distinct.setdefault(passage.id, passage)
-    for row in range(table.rows):
-        if not filled[row] and row not in skipped_rows.broken:
-            skipped_rows.add_empty(row, found["passage"])
-    skipped_rows.report()
-    return list(distinct.values())
+    reader = _PassageReader(table, columns)
+    return distinct_by_id(reader.passages([table], table))
+
+
+class PassageFile:
+    """The passages of a table file, those of equal texts too, with some of them in memory.
+
+    `unread` is the number of rows that can't be read, when all others were.
+    """
+
+    def __init__(self, path: Path, columns: PairColumns) -> None:
+        self.parts = TableParts(path, columns.encoding)
+        self.columns = columns
+        self.unread = 0
+
+    def __iter__(self) -> Iterator[Passage]:
+        """Yield the passages as `read_passages` reads them, and raise as it does."""
+        whole = self.parts.table
+        reader = _PassageReader(whole, self.columns)
+        needed = {*reader.found.values(), *PROVENANCE, *(whole.plain if reader.has_extra else ())}
+        roots = [name if name in whole.columns else name.partition(".")[0] for name in needed]
+        yield from reader.passages(self.parts.parts(roots), whole)
+        self.unread = self.parts.unread + len(reader.skipped.broken)
+
+
+class _PassageReader:
+    """Read passages from a table's rows, wholly or part by part."""
+
+    def __init__(self, table: Table, columns: PairColumns) -> None:
+        self.columns = columns
+        self.found = find_columns(table, columns, {"passage"}, {"passage"})
+        asks = (columns.query_column, *OLDER_NAMES["query"])
+        self.has_extra = not any(table.has(name) for name in asks)
+        self.skipped = _SkippedRows(table)
+
+    def passages(self, parts: Iterable[Table], whole: Table) -> Iterator[Passage]:
+        """Yield a passage for each row that has one, and log the others in the end.
+
+        Raises:
+            UserError: there is none.
+        """
+        start = 0
+        for part in parts:
+            yield from self._of_part(part, start)
+            start += part.rows
+        self.skipped.table = replace(whole, rows=start)
+        self.skipped.report()
+
+    def _of_part(self, part: Table, start: int) -> Iterator[Passage]:
+        name, title = self.found["passage"], self.found.get("title")
+        provenance = ProvenanceColumns(part, self.found.values(), with_extra=self.has_extra)
+        passages = _Passages(provenance, self.columns.prepend_title)
+        filled = bytearray(part.rows)  # rows with a passage
+        for row, *cells in _passage_cells(part, name, title, self.columns.title_column):
+            try:
+                text, heading = map(_short_text, cells)
+            except CellError as error:
+                self.skipped.add_broken(start + row, name, error)
+                continue
+            if text:
+                filled[row] = True
+                yield passages.of(text, heading, row)
+        for row in range(part.rows):
+            if not filled[row] and start + row not in self.skipped.broken:
+                self.skipped.add_empty(start + row, name)
 
 
 def _passage_cells(

@@ -59,7 +59,8 @@ class Table:
         """Tell whether there is such a column, or a value at such a path into nested JSON."""
         if name in self.columns or name.partition(".")[0] not in self.columns:
             return name in self.columns
-        return any(value is not None for value in self.column(name))
+        cells = self.read(name.partition(".")[0])  # one by one: there may be millions
+        return any(value_at({name.partition(".")[0]: cell}, name) is not None for cell in cells)
 
     def records(self, names: Collection[str]) -> Iterator[dict[str, object]]:
         """Yield the cells of some columns row by row; for a path, those that it begins at."""
@@ -110,8 +111,13 @@ def read_table(source: str | Path, *, encoding: str | None = None) -> Table:
     else:
         raise UserError(f"no file or folder {str(source)!r}; {_remedy(path)}")
     if not table.rows:
-        raise UserError(f"{table.name} is empty; it needs a row for each example or passage")
+        raise empty(table.name)
     return table
+
+
+def empty(name: str) -> UserError:
+    """Return the error for a table without rows."""
+    return UserError(f"{name} is empty; it needs a row for each example or passage")
 
 
 # Files
@@ -122,7 +128,7 @@ def read_file(path: Path, *, encoding: str | None = None) -> Table:
 
     Raises UserError when the extension is unknown, the file broken or none of its rows readable.
     """
-    with _reading(path):
+    with reading(path):
         if kind(path) == ".parquet":
             return _read_parquet(path)
         rows = read_rows(path, encoding=encoding)
@@ -134,7 +140,7 @@ def _by_columns(path: Path, rows: Rows, names: tuple[str, ...]) -> Table:
     columns: dict[str, list[object]] = {name: [] for name in names}
     appends = [(name, cells.append) for name, cells in columns.items()]
     numbers = array("Q")
-    for row in _readable(path, rows):
+    for row in readable(path, rows):
         numbers.append(row.number)
         for name, append in appends:
             append(row.cells[name])
@@ -147,7 +153,7 @@ def _by_rows(path: Path, rows: Rows) -> Table:
     """Gather the objects of a JSON file."""
     numbers = array("Q")
     cells: list[dict[str, object]] = []
-    for row in _readable(path, rows):
+    for row in readable(path, rows):
         numbers.append(row.number)
         cells.append(row.cells)
     names = tuple(dict.fromkeys(name for row in cells for name in row))
@@ -159,7 +165,7 @@ def _by_rows(path: Path, rows: Rows) -> Table:
     return Table(str(path), names, len(cells), column, rows.unit, numbers, plain=names)
 
 
-def _readable(path: Path, rows: Rows) -> Iterator[Row]:
+def readable(path: Path, rows: Rows) -> Iterator[Row]:
     """Yield the rows that can be read; log the others, and refuse a file that has no others."""
     read = unread = 0
     first = ""
@@ -183,7 +189,7 @@ def _read_parquet(path: Path) -> Table:
     from pyarrow.parquet import ParquetFile
 
     def column(name: str) -> Sequence[object]:
-        with _reading(path), ParquetFile(path) as file:
+        with reading(path), ParquetFile(path) as file:
             cells: list[object] = file.read(columns=[name]).column(0).to_pylist()
             return cells
 
@@ -191,7 +197,7 @@ def _read_parquet(path: Path) -> Table:
         schema, rows = file.schema_arrow, file.metadata.num_rows
     names = tuple(schema.names)
     check_columns(names)
-    return Table(str(path), names, rows, column, plain=_plain_columns(schema))
+    return Table(str(path), names, rows, column, plain=plain_columns(schema))
 
 
 # Datasets
@@ -200,7 +206,7 @@ def _read_parquet(path: Path) -> Table:
 def _read_saved(path: Path) -> Table:
     import datasets
 
-    with _reading(path), progress.quiet_bars():
+    with reading(path), progress.quiet_bars():
         try:
             saved = datasets.load_from_disk(str(path))
         except FileNotFoundError as error:
@@ -233,17 +239,18 @@ def _dataset_table(name: str, dataset: Any) -> Table:
     dataset = dataset.with_format(None)  # a saved torch or numpy format would change the values
 
     def column(column_name: str) -> Sequence[object]:
-        with _reading(name):
+        with reading(name):
             cells: list[object] = dataset[column_name][:]
             return cells
 
     names = tuple(dataset.column_names)
     check_columns(names)
-    plain = _plain_columns(dataset.features.arrow_schema)
+    plain = plain_columns(dataset.features.arrow_schema)
     return Table(name, names, len(dataset), column, plain=plain)
 
 
-def _plain_columns(schema: Any) -> tuple[str, ...]:
+def plain_columns(schema: Any) -> tuple[str, ...]:
+    """Return an Arrow schema's columns of texts, numbers, booleans and dates."""
     return tuple(field.name for field in schema if PLAIN_TYPES.fullmatch(str(field.type)))
 
 
@@ -270,7 +277,7 @@ def _remedy(missing: Path) -> str:
 
 
 @contextmanager
-def _reading(source: str | Path) -> Iterator[None]:
+def reading(source: str | Path) -> Iterator[None]:
     """Put the source's name before an error, whatever library raises it over a broken file."""
     try:
         yield

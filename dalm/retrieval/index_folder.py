@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from dalm import artifacts
 from dalm.analyser import ANALYSER
@@ -70,6 +70,8 @@ class Description:
     retriever_is_autoregressive: bool | None
     columns: dict[str, str]
     """Types of the passages' further columns, for conditions."""
+    chunking: dict[str, Any] = field(default_factory=dict)
+    """How documents were split; empty without documents."""
     dense_weight: float | None = None
     """Weight of the dense scores in hybrid search; None: not calibrated."""
     tuning: dict[str, int] = field(default_factory=dict)
@@ -268,6 +270,11 @@ class IndexFolder:
             return []
         names = (each.name for each in self._folders().iterdir())
         return sorted(int(name) for name in names if name.isdecimal())
+
+    def prepare(self) -> None:
+        """Make the folder, so that it is known as an index's from the beginning."""
+        with artifacts.explained(self.path):
+            self._folders().mkdir(parents=True, exist_ok=True)
 
     def begin(self, description: Description) -> Generation:
         """Return a generation to build: an unfinished one of the same retriever, or a new one.

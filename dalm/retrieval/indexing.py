@@ -1,8 +1,9 @@
 """Bring an index up to date with its passages: add, replace, delete; encode what isn't stored."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -19,15 +20,26 @@ from dalm.models.loading import Placement, placement_of
 from dalm.models.retriever import Retriever, load_retriever, retriever_from_config
 from dalm.records import Passage, distinct_by_id
 from dalm.retrieval.base import REBUILD, VectorStore
+from dalm.retrieval.conditions import Comparison, Joined, Like
 from dalm.retrieval.embedding_cache import fingerprint
 from dalm.retrieval.index_folder import FORMAT, Description, Generation, IndexFolder
 from dalm.retrieval.store_kinds import DEFAULT, store_kind
+from dalm.retrieval.passage_sources import CollectedPassages
 from dalm.retrieval.stored_values import digest_of
 
 logger = logging.getLogger(__name__)
 
 BLOCK = 2048
 """Passages that are encoded and stored at once: the most that a killed run encodes again."""
+
+RETRIEVER_OPTIONS = (
+    "retriever_peft_model_path",
+    "retriever_is_autoregressive",
+    "query_max_len",
+    "passage_max_len",
+    "query_prompt",
+    "passage_prompt",
+)
 
 Encode = Callable[[Sequence[str]], Float[Tensor, "n dim"]]
 
@@ -50,11 +62,31 @@ def check_settings(source: Sequence[str] | None, settings: Index) -> None:
         raise UserError("name passages to index: a table, or a folder of documents")
 
 
+def check_retriever(folder: IndexFolder, source: Sequence[str] | None, settings: Index) -> None:
+    """Refuse, before passages are read, what has no effect on the retriever, or needs one.
+
+    Raises:
+        UserError: names the option.
+    """
+    if not source:
+        folder.complete_pointer()
+    if settings.retriever_name_or_path is not None:
+        return
+    if folder.pointer is None:
+        raise UserError("a new index needs a retriever: --retriever-name-or-path")
+    for name in RETRIEVER_OPTIONS:
+        if getattr(settings, name) is not None:
+            raise UserError(
+                f"{spelled(name)} has no effect on the retriever that built the index; leave it "
+                "out, or name a retriever: --retriever-name-or-path, with --rebuild"
+            )
+
+
 def open_generation(folder: IndexFolder, settings: Index) -> tuple[Generation, Retriever]:
     """Return the generation to bring up to date, or a new one to be built, and its retriever.
 
     Raises:
-        UserError: no retriever is named, or another one than the index has.
+        UserError: another retriever is named than the index has.
     """
     name, adapter = settings.retriever_name_or_path, settings.retriever_peft_model_path
     store = _store(settings, folder.described())
@@ -62,12 +94,10 @@ def open_generation(folder: IndexFolder, settings: Index) -> tuple[Generation, R
     current = folder.current(to_search=False) if folder.pointer and not again else None
     if name is not None:
         retriever = retriever_from_config(settings, name, placement_of(settings), adapter)
-    elif current is not None:
-        _check_no_retriever_options(settings)
+    else:
+        assert current is not None
         retriever = retriever_of(current, placement_of(settings))
         name, adapter = current.description.retriever, current.description.adapter
-    else:
-        raise UserError("a new index needs a retriever: --retriever-name-or-path")
     description = _described(retriever, _absolute(name), adapter and _absolute(adapter), settings)
     description = replace(description, **store)
     if current is None or settings.rebuild:
@@ -103,30 +133,6 @@ def _store(settings: Index, made: Description | None) -> dict[str, Any]:
     if made is None or settings.rebuild:
         kind.check_server(settings.store_url or url)
     return {"store": name, "url": url}
-
-
-RETRIEVER_OPTIONS = (
-    "retriever_peft_model_path",
-    "retriever_is_autoregressive",
-    "query_max_len",
-    "passage_max_len",
-    "query_prompt",
-    "passage_prompt",
-)
-
-
-def _check_no_retriever_options(settings: Index) -> None:
-    """Refuse options of a retriever that isn't named: the index's own has its own.
-
-    Raises:
-        UserError: names the option.
-    """
-    for name in RETRIEVER_OPTIONS:
-        if getattr(settings, name) is not None:
-            raise UserError(
-                f"{spelled(name)} has no effect on the retriever that built the index; leave it "
-                "out, or name a retriever: --retriever-name-or-path, with --rebuild"
-            )
 
 
 def _absolute(name: str) -> str:
@@ -188,17 +194,57 @@ class Changes:
     """Passages of the index that its source has no more."""
     deleted: int = 0
 
-    def log(self) -> None:
-        """Say the counts."""
+    def log(self, why_kept: str = "--prune deletes them") -> None:
+        """Say the counts, and why passages that are gone were kept."""
         logger.info(
             "passages   %d new, %d changed, %d unchanged", self.new, self.changed, self.unchanged
         )
         if self.deleted:
             logger.info("deleted    %d that the source has no more", self.deleted)
         elif self.gone:
-            logger.info(
-                "kept       %d that the source has no more; --prune deletes them", self.gone
-            )
+            logger.info("kept       %d that the source has no more; %s", self.gone, why_kept)
+
+
+def bring_up_to_date(
+    generation: Generation, passages: CollectedPassages, encode: Encode, *, prune: bool
+) -> None:
+    """Let a generation have the passages of its source, and log what has changed.
+
+    With `prune` what the source has no more is deleted, unless it may be in what couldn't be read.
+
+    Raises:
+        UserError: documents were split with other options before, and `prune` isn't given.
+    """
+    made, store = generation.description, generation.store
+    _check_chunking(generation, passages.chunking, prune=prune)
+    generation.extend_columns(passages.columns)
+    why_kept = _why_kept(store, passages) if prune else None
+    prune = (prune or generation.unfinished) and why_kept is None
+    update(store, passages, encode, prune=prune).log(why_kept or "--prune deletes them")
+    if passages.chunking and (prune or not made.chunking):
+        generation.describe(replace(generation.description, chunking=passages.chunking))
+
+
+def _check_chunking(generation: Generation, chunking: dict[str, Any], *, prune: bool) -> None:
+    made = generation.description.chunking
+    others = [name for name in chunking if name in made and made[name] != chunking[name]]
+    if others and not prune and not generation.unfinished:
+        options = ", ".join(f"{spelled(name)} {made[name]}" for name in others)
+        raise UserError(
+            f"the documents of this index were split with {options}; use that again, or add "
+            "--prune to replace their passages"
+        )
+
+
+def _why_kept(store: VectorStore, passages: CollectedPassages) -> str | None:
+    """Return why nothing can be deleted: what couldn't be read may have passages in the index."""
+    if passages.unread_rows:
+        return f"{passages.unread_rows} rows couldn't be read, and may be among them"
+    for source in passages.unread:
+        within = (Like("source", f"{source}{end}%") for end in ("/", ", "))
+        if store.count(Joined(True, (Comparison("source", "=", source), *within))):
+            return f"{source} couldn't be read, and has passages in the index: mend or delete it"
+    return None
 
 
 def update(
@@ -207,35 +253,43 @@ def update(
     """Store the passages that are new or changed; with `prune` delete what isn't among them.
 
     A passage is known by its id. One whose text is the same keeps its vector. Blocks are stored one
-    by one, so that an update that was killed goes on where it was.
+    by one, so that an update that was killed goes on where it was. Of a collection in a file no
+    more than a block is in memory.
     """
+    if not isinstance(passages, CollectedPassages):
+        passages = distinct_by_id(passages)
     known = store.digests()
-    distinct = distinct_by_id(passages)
-    changes = Changes()
-    stale, there = [], set[str]()
-    for passage in distinct:
+    changes, is_stale, there = Changes(), bytearray(len(passages)), set[str]()
+    for place, passage in enumerate(passages):
         digest = known.pop(passage.id, None)
         if digest == digest_of(passage):
             changes.unchanged += 1
             continue
-        stale.append(passage)
+        is_stale[place] = True
         if digest is not None:
             there.add(passage.id)
-    changes.new, changes.changed = len(stale) - len(there), len(there)
-    with progress.Bar(len(stale), "indexing", "passages") as bar:
-        for start in range(0, len(stale), BLOCK):
-            block = stale[start : start + BLOCK]
-            kept = _vectors_kept(store, [passage for passage in block if passage.id in there])
-            missing = [passage for passage in block if passage.id not in kept]
-            if missing:
-                encoded = encode([passage.text for passage in missing])
-                kept |= dict(zip([passage.id for passage in missing], encoded.cpu(), strict=True))
-            store.add(block, torch.stack([kept[passage.id] for passage in block]))
+    stale = sum(is_stale)
+    changes.new, changes.changed, changes.gone = stale - len(there), len(there), len(known)
+    with progress.Bar(stale, "indexing", "passages") as bar:
+        left = (passage for place, passage in enumerate(passages) if is_stale[place])
+        while block := list(islice(left, BLOCK)):
+            store.add(block, _vectors(store, block, there, encode))
             bar.update(len(block))
-    changes.gone = len(known)
     if prune and known:
         changes.deleted = store.delete(list(known))
     return changes
+
+
+def _vectors(
+    store: VectorStore, block: Sequence[Passage], there: Collection[str], encode: Encode
+) -> Float[Tensor, "n dim"]:
+    """Return a block's vectors: those that the store has, and the others encoded."""
+    kept = _vectors_kept(store, [passage for passage in block if passage.id in there])
+    missing = [passage for passage in block if passage.id not in kept]
+    if missing:
+        encoded = encode([passage.text for passage in missing])
+        kept |= dict(zip([passage.id for passage in missing], encoded.cpu(), strict=True))
+    return torch.stack([kept[passage.id] for passage in block])
 
 
 def _vectors_kept(store: VectorStore, changed: Sequence[Passage]) -> dict[str, Tensor]:

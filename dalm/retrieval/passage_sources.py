@@ -1,22 +1,36 @@
-"""Read the passages of an index: from tables of passages, or from documents that are split."""
+"""Read the passages of an index: from tables of passages, or from documents that are split.
 
+They are collected in a file, so that a million of them don't have to be in memory.
+"""
+
+import json
 import logging
-import tempfile
-from collections.abc import Sequence
-from dataclasses import fields
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import IO, Any
 
+from dalm import artifacts, progress
 from dalm.config import Index, PairColumns, Passages
 from dalm.config.data import DocumentReading, PassageLengths
 from dalm.config.options import spelled
 from dalm.errors import UserError
-from dalm.file_reading import user_path
+from dalm.file_reading import read_jsonl, user_path
 from dalm.ingest.ingestion import check_settings
 from dalm.ingest.loaders import find_files
-from dalm.ingest.passage_writer import PassageWriter, log_skipped, write_passages, write_skipped
-from dalm.io.examples import read_passages
+from dalm.ingest.passage_writer import (
+    SAME_OPTIONS,
+    PassageWriter,
+    log_skipped,
+    write_passages,
+    write_skipped,
+)
+from dalm.io.examples import PassageFile
 from dalm.io.table_files import READERS, kind
 from dalm.records import Passage
+from dalm.retrieval.stored_values import column_types
 
 logger = logging.getLogger(__name__)
 
@@ -25,26 +39,119 @@ WITH_TABLES = ("text_column", "title_column", "encoding", "trust_remote_code")
 """Options of splitting documents that have an effect on tables, or on the retriever."""
 
 
-def read(sources: Sequence[str], settings: Index, index_dir: Path) -> list[Passage]:
-    """Return the passages of tables and documents.
+@dataclass(slots=True)
+class CollectedPassages:
+    """The distinct passages of an index's sources, in a file; to be gone through again and again.
 
-    What couldn't be read of the documents is listed in `unread.tsv` beside the index.
+    `columns` are the types of their further columns.
+    """
+
+    file: Path
+    count: int = 0
+    columns: dict[str, type] = field(default_factory=dict)
+    chunking: dict[str, Any] = field(default_factory=dict)
+    """How documents were split; empty without documents."""
+    unread: list[str] = field(default_factory=list)
+    """Sources of documents that couldn't be read."""
+    unread_rows: int = 0
+    """Rows of tables that couldn't be read."""
+
+    def __len__(self) -> int:
+        """Return their number."""
+        return self.count
+
+    def __iter__(self) -> Iterator[Passage]:
+        """Yield them in the order of the sources."""
+        if self.count:
+            yield from (Passage.from_dict(record) for _, record in read_jsonl(self.file))
+
+
+@contextmanager
+def collected(
+    sources: Sequence[str], settings: Index, index_dir: Path
+) -> Iterator[CollectedPassages]:
+    """Yield the passages of tables and documents, while the block runs.
+
+    What couldn't be read of the documents is listed in `unread.tsv` beside the index. A passage
+    that is there twice has the provenance and the further columns of its first row; it is said in
+    how many others these are different.
 
     Raises:
         UserError: a source that doesn't exist, or holds no passages.
     """
+    folder = index_dir / ".reading"
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+    try:
+        with artifacts.explained(index_dir):
+            folder.mkdir(parents=True)
+            yield _collect(sources, settings, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _collect(sources: Sequence[str], settings: Index, folder: Path) -> CollectedPassages:
+    found = CollectedPassages(folder / "passages.jsonl")
     documents = [each for each in sources if not _is_table(each)]
     if not documents:
         _check_no_splitting(settings)
     tables = [each for each in sources if _is_table(each)]
-    columns = PairColumns(
+    with found.file.open("w", encoding="utf-8", newline="\n") as out:
+        writer = _DistinctWriter(out)
+
+        def written() -> Iterator[Passage]:
+            for table in tables:
+                rows = PassageFile(user_path(table), _columns(settings))
+                yield from writer.write(rows)
+                found.unread_rows += rows.unread
+            if documents:
+                yield from writer.write(_of_documents(documents, settings, found))
+
+        with progress.waiting("reading passages"):
+            found.columns = column_types(written())
+    writer.log()
+    found.count = len(writer.origins)
+    return found
+
+
+def _columns(settings: Index) -> PairColumns:
+    return PairColumns(
         passage_column=settings.text_column or "Passage",
         title_column=settings.title_column or "Title",
         query_column=settings.query_column,
         encoding=None if settings.encoding == "utf-8" else settings.encoding,
     )
-    passages = [passage for table in tables for passage in read_passages(table, columns)]
-    return passages + (_of_documents(documents, settings, index_dir) if documents else [])
+
+
+class _DistinctWriter:
+    """Write the first passage of each id, and count those that say something else of their text."""
+
+    def __init__(self, out: IO[str]) -> None:
+        self.out = out
+        self.origins: dict[str, int] = {}
+        self.others = 0
+        self.example = ""
+
+    def write(self, passages: Iterable[Passage]) -> Iterator[Passage]:
+        """Write passages, and yield those that are written."""
+        for passage in passages:
+            line = json.dumps(passage.to_dict(), ensure_ascii=False, default=str)
+            origin = hash(json.dumps(passage.provenance(), sort_keys=True, default=str))
+            if passage.id not in self.origins:
+                self.origins[passage.id] = origin
+                self.out.write(line + "\n")
+                yield passage
+            elif self.origins[passage.id] != origin:
+                self.others += 1
+                self.example = self.example or " ".join(passage.text.split())[:60]
+
+    def log(self) -> None:
+        """Say how many rows are left out that differ in what conditions look at."""
+        if self.others:
+            logger.warning(
+                "left out   %d rows with the text of another row and another source, page or "
+                "further column, such as %r: one text is one passage, with what its first row says",
+                *(self.others, self.example),
+            )
 
 
 def _check_no_splitting(settings: Index) -> None:
@@ -63,23 +170,28 @@ def _is_table(source: str) -> bool:
     return path.is_file() and kind(path) in READERS
 
 
-def _of_documents(sources: Sequence[str], settings: Index, index_dir: Path) -> list[Passage]:
+def _of_documents(
+    sources: Sequence[str], settings: Index, found: CollectedPassages
+) -> Iterator[Passage]:
     """Split documents into passages, by way of a file, as `dalm passages` writes it."""
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "passages.jsonl"
-        shared = {f.name for f in fields(Passages)} & {f.name for f in fields(settings)}
-        options = {name: getattr(settings, name) for name in shared}
-        chunking = Passages(**options, output=str(output))
-        check_settings(chunking)
-        files, skipped = find_files(sources)
-        if not files and not skipped:
-            raise UserError(f"no files in {', '.join(sources)}; name a folder with documents")
-        with output.open("wb") as out:
-            writer = PassageWriter(out, chunking.near_duplicates)
-            skipped += write_passages(writer, files, chunking)
-        writer.counts.require_documents(skipped)
-        index_dir.mkdir(parents=True, exist_ok=True)
-        write_skipped(index_dir / UNREAD, skipped)
-        log_skipped(skipped, index_dir / UNREAD)
-        writer.counts.log()
-        return read_passages(output, PairColumns())
+    output = found.file.with_name("documents.jsonl")
+    shared = {f.name for f in fields(Passages)} & {f.name for f in fields(settings)}
+    options = {name: getattr(settings, name) for name in shared}
+    chunking = Passages(**options, output=str(output))
+    check_settings(chunking)
+    for source in sources:  # an empty folder among them may be one that isn't mounted
+        if not any(find_files([source])):
+            raise UserError(f"no files in {source}; name a folder with documents")
+    files, skipped = find_files(sources)
+    with output.open("wb") as out:
+        writer = PassageWriter(out, chunking.near_duplicates)
+        skipped += write_passages(writer, files, chunking)
+    writer.counts.require_documents(skipped)
+    unread = found.file.parent.with_name(UNREAD)
+    write_skipped(unread, skipped)
+    log_skipped(skipped, unread)
+    writer.counts.log()
+    found.unread = [each.source for each in skipped]
+    found.chunking = {name: getattr(chunking, name) for name in SAME_OPTIONS}
+    for _, row in read_jsonl(output):
+        yield Passage.from_dict({"text": row.pop("Passage"), "title": row.pop("Title"), **row})

@@ -112,7 +112,8 @@ def find_files(
 
 def _walk(root: Path, skipped: list[Skipped]) -> Iterator[Path]:
     def skip(error: OSError) -> None:
-        skipped.append(Skipped(str(error.filename), f"{error.strerror}; check the rights"))
+        folder = Path(error.filename).absolute().relative_to(root.absolute().parent)
+        skipped.append(Skipped(folder.as_posix(), f"{error.strerror}; check the rights"))
 
     for folder, folders, names in os.walk(root, onerror=skip):
         folders[:] = [name for name in folders if not name.startswith(".")]
