@@ -22,7 +22,9 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,8 +92,8 @@ def make_inputs(folder: Path) -> dict[str, str]:
     return {name.partition(".")[0]: str(folder / name) for name in files}
 
 
-def start(arguments: list[str], log: Path) -> int:
-    """Run a command in a forked process, and return the process's number."""
+def start(function: Callable[[], int], log: Path) -> int:
+    """Run a function in a forked process that ends with its code; return the process's number."""
     process = os.fork()
     if process:
         return process
@@ -100,7 +102,7 @@ def start(arguments: list[str], log: Path) -> int:
         with log.open("ab", 0) as out:
             for stream in (1, 2):
                 os.dup2(out.fileno(), stream)
-        code = cli.run(cli.app, arguments)
+        code = function()
     except BaseException:
         import traceback
 
@@ -170,7 +172,7 @@ def play(kind: str, command: list[str], whole: Path, seconds: float, most: int) 
     log = whole.parent / "log.txt"
     again = [*command, "--output-dir", str(folder)]
     while True:
-        process = start(again, log)
+        process = start(partial(cli.run, cli.app, again), log)
         after = random.uniform(0, seconds) if len(played.kills) < most else 1e9
         if not killed_after(process, after):
             played.differences = differences(whole, folder)
@@ -191,7 +193,8 @@ def torture(kind: str, inputs: dict[str, str], folder: Path, kills: int) -> list
     (folder / kind).mkdir()
     command = KINDS[kind].format(**inputs).split()
     whole, begun = folder / kind / "whole", time.monotonic()
-    process = start([*command, "--output-dir", str(whole)], folder / kind / "log.txt")
+    line = [*command, "--output-dir", str(whole)]
+    process = start(partial(cli.run, cli.app, line), folder / kind / "log.txt")
     killed_after(process, 1e9)
     seconds = time.monotonic() - begun
     steps = metrics_log.last_line(whole / metrics_log.FILE)["step"]

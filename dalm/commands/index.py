@@ -26,7 +26,7 @@ def index(
     import logging
     from dataclasses import replace
 
-    from dalm import artifacts, stop_signals
+    from dalm import artifacts, progress, stop_signals
     from dalm.retrieval import index_folder, indexing, passage_sources, relevance
     from dalm.retrieval.calibration import calibrate
 
@@ -48,7 +48,8 @@ def index(
             if source:
                 encode = retriever.encode_passages
                 indexing.bring_up_to_date(generation, passages, encode, prune=settings.prune)
-        recall = generation.store.optimise(in_use=not generation.unfinished)
+        with progress.waiting("preparing the search"):
+            recall = generation.store.optimise(in_use=not generation.unfinished)
         if recall is not None:
             logger.info("search     approximate, recall@10 %.3f of exact search", recall)
         made = replace(generation.description, tuning=dict(generation.store.tuning))

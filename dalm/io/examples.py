@@ -154,7 +154,7 @@ class _PassageReader:
                 continue
             if text:
                 filled[row] = True
-                yield passages.of(text, heading, row)
+                yield passages.in_row(text, heading, row)
         for row in range(part.rows):
             if not filled[row] and start + row not in self.skipped.broken:
                 self.skipped.add_empty(start + row, name)
@@ -186,10 +186,14 @@ class _Passages:
     def of(self, text: str, title: str, row: int | None = None) -> Passage:
         """Return the passage; one that is new has the provenance of its row."""
         if (text, title) not in self.made:
-            known = {} if row is None else self.provenance.of(row)
-            whole = f"{title}\n{text}" if self.prepend_title and title else text
-            self.made[text, title] = Passage.of(whole, title, **known)
+            self.made[text, title] = self.in_row(text, title, row)
         return self.made[text, title]
+
+    def in_row(self, text: str, title: str, row: int | None) -> Passage:
+        """Return the passage with the provenance of its row, whatever other rows say of it."""
+        known = {} if row is None else self.provenance.of(row)
+        whole = f"{title}\n{text}" if self.prepend_title and title else text
+        return Passage.of(whole, title, **known)
 
 
 # Hard negatives

@@ -194,15 +194,17 @@ class Changes:
     """Passages of the index that its source has no more."""
     deleted: int = 0
 
-    def log(self, why_kept: str = "--prune deletes them") -> None:
-        """Say the counts, and why passages that are gone were kept."""
+    def log(self, why_kept: str | None = None) -> None:
+        """Say the counts, and why passages that are gone were kept though they were to go."""
         logger.info(
             "passages   %d new, %d changed, %d unchanged", self.new, self.changed, self.unchanged
         )
         if self.deleted:
             logger.info("deleted    %d that the source has no more", self.deleted)
         elif self.gone:
-            logger.info("kept       %d that the source has no more; %s", self.gone, why_kept)
+            level = logging.WARNING if why_kept else logging.INFO
+            why = why_kept or "--prune deletes them"
+            logger.log(level, "kept       %d that the source has no more; %s", self.gone, why)
 
 
 def bring_up_to_date(
@@ -220,7 +222,7 @@ def bring_up_to_date(
     generation.extend_columns(passages.columns)
     why_kept = _why_kept(store, passages) if prune else None
     prune = (prune or generation.unfinished) and why_kept is None
-    update(store, passages, encode, prune=prune).log(why_kept or "--prune deletes them")
+    update(store, passages, encode, prune=prune).log(why_kept)
     if passages.chunking and (prune or not made.chunking):
         generation.describe(replace(generation.description, chunking=passages.chunking))
 
