@@ -23,8 +23,8 @@ from dalm.retrieval.base import REBUILD, VectorStore
 from dalm.retrieval.conditions import Comparison, Joined, Like
 from dalm.retrieval.embedding_cache import fingerprint
 from dalm.retrieval.index_folder import FORMAT, Description, Generation, IndexFolder
-from dalm.retrieval.store_kinds import DEFAULT, store_kind
 from dalm.retrieval.passage_sources import CollectedPassages
+from dalm.retrieval.store_kinds import DEFAULT, store_kind
 from dalm.retrieval.stored_values import digest_of
 
 logger = logging.getLogger(__name__)
