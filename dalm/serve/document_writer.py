@@ -79,13 +79,12 @@ class DocumentWriter:
         served = self.service.served
         with _claimed(served.folder.path), _explained():
             served.refresh()  # another process may have switched to another generation
-            generation = served.folder.current()
-            retriever = served.current.retriever
-            if generation.description.fingerprint != retriever.fingerprint:
+            generation, current = served.folder.current(), served.current
+            if not current.generation.description.made_like(generation.description):
                 raise ApiError(
                     503, "the index has changed and can't be served; the server's log says why"
                 )
-            done = change(generation, retriever)
+            done = change(generation, current.retriever)
             generation.store.optimise(in_use=True)
         served.refresh()
         return done
