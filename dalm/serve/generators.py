@@ -167,10 +167,6 @@ class _SharedReader(LocalReader):
         self.control.add("prompt", start)
         return fitting
 
-    def truncates(self, query: str, hits: Sequence[Hit], /) -> bool:
-        with self.tokenising:
-            return super().truncates(query, hits)
-
 
 class _SharedModel(LocalModel):
     """A model for one request; its tokenizer is everybody's."""
