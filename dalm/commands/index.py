@@ -1,10 +1,13 @@
 """Build an index of passages, or bring it up to date."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from dalm.config import Index
+
+if TYPE_CHECKING:
+    from dalm.retrieval.index_folder import Generation
 
 
 def index(
@@ -50,8 +53,7 @@ def index(
                 indexing.bring_up_to_date(generation, passages, encode, prune=settings.prune)
         with progress.waiting("preparing the search"):
             recall = generation.store.optimise(in_use=not generation.unfinished)
-        if recall is not None:
-            logger.info("search     approximate, recall@10 %.3f of exact search", recall)
+        _say_search(generation, recall)
         made = replace(generation.description, tuning=dict(generation.store.tuning))
         if settings.calibrate:
             found = calibrate(generation.store, retriever, settings)
@@ -63,3 +65,21 @@ def index(
             logger.info("deleted    generation %d", number)
     logger.info("index      %s, generation %d", folder.path, generation.number)
     logger.info('next       dalm search %s "QUESTION"', folder.path)
+
+
+def _say_search(generation: "Generation", recall: float | None) -> None:
+    """Say how vectors are searched, unless every one is compared as it is by default."""
+    import logging
+
+    from dalm.retrieval.base import RECALL
+
+    logger, codes = logging.getLogger(__name__), generation.description.vectors
+    if recall is not None:
+        found = "" if codes == "fp32" else f" by {codes} vectors, scored again in fp32"
+        logger.info("search     approximate%s, recall@10 %.3f of exact search", found, recall)
+    elif codes != "fp32" and generation.store.count():
+        logger.warning(
+            "search     exact: recall@10 by %s vectors stays below %.2f of exact search, so they "
+            "aren't used, and every vector is compared",
+            *(codes, RECALL),
+        )

@@ -29,6 +29,9 @@ class IndexBuilding:
     store_url: str | None = option(None, kept=False)
     """Address of the store's server: postgresql://user@host/database. A password in it isn't kept:
     searches take it from PGPASSWORD or ~/.pgpass."""
+    vectors: Literal["fp32", "int8", "binary"] | None = None
+    """What candidates are found by: fp32 (default), the vectors themselves; int8 or binary, codes
+    of a byte or a bit a dimension. Those found are scored by the fp32 vectors, which are kept."""
     prune: Annotated[bool, Parameter(negative=())] = False
     """Delete passages that the source has no more."""
     rebuild: Annotated[bool, Parameter(negative=())] = False

@@ -27,7 +27,7 @@ from dalm.file_reading import DamagedError, read_record, user_path
 from dalm.redaction import without_password
 from dalm.retrieval.base import REBUILD, VectorStore
 from dalm.retrieval.folder_holds import delete_unless_held, finish_deletions, hold
-from dalm.retrieval.store_kinds import DEFAULT, StorePlace, store_kind
+from dalm.retrieval.store_kinds import DEFAULT, FP32, StorePlace, store_kind
 from dalm.retrieval.where import FIELDS
 
 logger = logging.getLogger(__name__)
@@ -84,14 +84,16 @@ class Description:
     """Address of the store's server, without a password."""
     table: str = ""
     """Its table on the server."""
+    vectors: str = FP32
+    """What candidates are found by: the vectors in fp32, or codes of them (int8, binary)."""
 
     def made_like(self, other: "Description") -> bool:
         """Tell whether the other's retriever is this one's: weights, prompts and lengths."""
         return self._shares(other, "fingerprint", "query_prompt", "query_max_len")
 
     def kept_like(self, other: "Description") -> bool:
-        """Tell whether the other is kept in the same kind of store, at the same place."""
-        return self._shares(other, "store", "url")
+        """Tell whether the other is kept in the same kind of store, at the same place, alike."""
+        return self._shares(other, "store", "url", "vectors")
 
     def _shares(self, other: "Description", *names: str) -> bool:
         return all(getattr(self, name) == getattr(other, name) for name in names)
@@ -153,6 +155,7 @@ class Generation:
             columns=made.column_types,
             url=self._address(),
             tuning=made.tuning,
+            vectors=made.vectors,
             create=self.unfinished,
         )
         return store_kind(made.store).open(place)

@@ -24,7 +24,7 @@ from dalm.retrieval.conditions import Comparison, Joined, Like
 from dalm.retrieval.embedding_cache import fingerprint
 from dalm.retrieval.index_folder import FORMAT, Description, Generation, IndexFolder
 from dalm.retrieval.passage_sources import CollectedPassages
-from dalm.retrieval.store_kinds import DEFAULT, store_kind
+from dalm.retrieval.store_kinds import DEFAULT, FP32, store_kind
 from dalm.retrieval.stored_values import digest_of
 
 logger = logging.getLogger(__name__)
@@ -51,8 +51,9 @@ def check_settings(source: Sequence[str] | None, settings: Index) -> None:
         UserError: names the option, or asks for a source.
     """
     check(settings)
-    if settings.rollback and (source or settings.rebuild or settings.calibrate):
-        raise UserError("--rollback does nothing else; leave the passages and --rebuild out")
+    others = (source, settings.rebuild, settings.calibrate, settings.vectors)
+    if settings.rollback and any(others):
+        raise UserError("--rollback does nothing else; leave the passages and other options out")
     if source or settings.rollback:
         return
     for name in ("prune", "rebuild"):
@@ -114,11 +115,11 @@ def open_generation(folder: IndexFolder, settings: Index) -> tuple[Generation, R
 
 
 def _store(settings: Index, made: Description | None) -> dict[str, Any]:
-    """Return the store of a generation and its address: those named, or those of the index.
+    """Return the store of a generation, its address, and its vectors: as named, or as the index's.
 
     Raises:
-        UserError: no such store, a package or an address is missing, a server can't be used, or an
-            index is in another store and isn't to be rebuilt.
+        UserError: no such store, or none with such vectors, a package or an address is missing, a
+            server can't be used, or an index is kept otherwise and isn't to be rebuilt.
     """
     name = settings.store or (made.store if made else DEFAULT)
     kind = store_kind(name)
@@ -130,9 +131,16 @@ def _store(settings: Index, made: Description | None) -> dict[str, Any]:
             f"{f' at {made.url}' if made.url else ''}; leave --store and --store-url out, or add "
             "--rebuild to build a new generation in another"
         )
+    vectors = settings.vectors or (made.vectors if made else FP32)
+    if made and not settings.rebuild and vectors != made.vectors:
+        raise UserError(
+            f"the index in {settings.index_dir} has {made.vectors} vectors; leave --vectors "
+            f"{vectors} out, or add --rebuild to build a new generation with them"
+        )
     if made is None or settings.rebuild:
+        kind.check_vectors(vectors)
         kind.check_server(settings.store_url or url)
-    return {"store": name, "url": url}
+    return {"store": name, "url": url, "vectors": vectors}
 
 
 def _absolute(name: str) -> str:

@@ -20,6 +20,7 @@ from dalm.retrieval.base import VectorStore
 
 ENTRY_POINTS = "dalm.vector_stores"
 DEFAULT = "lance"
+FP32 = "fp32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,8 @@ class StorePlace:
     """Address of the server."""
     tuning: Mapping[str, int] = field(default_factory=dict)
     """What the store's `tuning` was after `optimise`."""
+    vectors: str = FP32
+    """What candidates are found by: the vectors in fp32, or codes of them (int8, binary)."""
     create: bool = True
     """Whether to make a store that isn't there; otherwise that is damage."""
 
@@ -57,6 +60,8 @@ class StoreKind:
     """Modules that must be installed."""
     extra: str | None = None
     """Extra of this distribution that installs them."""
+    vectors: tuple[str, ...] = (FP32,)
+    """What it can find candidates by: fp32, int8, binary."""
 
     def kept_url(self, url: str | None) -> str | None:
         """Return an address as an index keeps it, without a password.
@@ -81,6 +86,18 @@ class StoreKind:
             raise UserError(
                 f"--store-url {scheme}://...: {reason}; in a password write / as %2F and @ as %40"
             ) from None
+
+    def check_vectors(self, vectors: str) -> None:
+        """Refuse codes of vectors that the store doesn't have.
+
+        Raises:
+            UserError: names those that it has.
+        """
+        if vectors not in self.vectors:
+            raise UserError(
+                f"--store {self.name} has no {vectors} vectors; choose --vectors "
+                f"{' or '.join(self.vectors)}, or another store"
+            )
 
     def check_server(self, url: str | None) -> None:
         """Refuse a server that can't be used.
@@ -125,6 +142,7 @@ STORES = {
             name="lance",
             label="LanceDB: in the index's folder, with nothing to start",
             path="dalm.retrieval.stores.lance:LanceStore.open",
+            vectors=(FP32, "int8", "binary"),
         ),
         StoreKind(
             name="pgvector",
@@ -134,6 +152,7 @@ STORES = {
             needs_url=True,
             needs=("psycopg", "pgvector"),
             extra="pgvector",
+            vectors=(FP32, "binary"),
         ),
     )
 }

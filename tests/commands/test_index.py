@@ -346,6 +346,10 @@ def test_an_index_in_postgres_has_a_table_for_each_generation(
             ["--store", "pgvector", "--store-url", "postgresql://u:hush-hush@127.0.0.1:1/db"],
             "start the server, or correct its address",
         ),
+        (
+            [*"--store pgvector --store-url postgresql://h/db --vectors int8".split()],
+            "--store pgvector has no int8 vectors; choose --vectors fp32 or binary",
+        ),
     ],
 )
 def test_a_store_that_cannot_be_used_is_one_line(
@@ -356,3 +360,31 @@ def test_a_store_that_cannot_be_used_is_one_line(
     [said] = capsys.readouterr().err.strip().splitlines()
     assert problem in said
     assert "hush" not in said
+
+
+def test_codes_of_vectors_are_chosen_when_an_index_is_built(
+    table, tiny_models, tmp_path, capsys, caplog
+):
+    folder = tmp_path / "index"
+    line = ["index", table, "--index-dir", folder]
+    model = ["--retriever-name-or-path", tiny_models.encoder]
+    assert dalm(*line, *model, "--vectors", "int8") == 0
+    assert "approximate by int8 vectors, scored again in fp32, recall@10 1.000" in caplog.text
+    assert described(folder, 1)["vectors"] == "int8"
+    assert described(folder, 1)["tuning"]
+    assert dalm(*line) == 0  # they are known
+    assert dalm("search", folder, "Bela keeps two cats.", "--search", "dense", "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["text"] == "Bela keeps two cats."
+    assert dalm(*line, "--vectors", "binary") == 2
+    [said] = capsys.readouterr().err.strip().splitlines()
+    assert "has int8 vectors; leave --vectors binary out, or add --rebuild" in said
+    assert dalm("index", "--index-dir", folder, "--rollback", "--vectors", "int8") == 2
+    assert "--rollback does nothing else" in capsys.readouterr().err
+    assert dalm(*line, *model, "--rebuild", "--vectors", "binary") == 0
+    assert described(folder, 2)["vectors"] == "binary"
+    assert dalm(*line, *model, "--rebuild", "--vectors", "fp32") == 0
+    assert (described(folder, 3)["vectors"], described(folder, 3)["tuning"]) == ("fp32", {})
+
+
+def described(folder: Path, generation: int) -> dict[str, object]:
+    return json.loads((folder / "generations" / str(generation) / "index.json").read_text())

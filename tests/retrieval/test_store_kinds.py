@@ -16,6 +16,17 @@ def test_a_kind_has_a_name_and_a_label(kind: StoreKind) -> None:
     assert bool(kind.needs) == (kind.extra is not None)
 
 
+def test_a_store_of_another_package_has_fp32_vectors_unless_it_says_more() -> None:
+    kind = StoreKind(name="other", label="o", path="no:where")
+    kind.check_vectors("fp32")
+    with pytest.raises(UserError, match="--store other has no int8 vectors; choose --vectors fp32"):
+        kind.check_vectors("int8")
+    more = StoreKind(name="other", label="o", path="no:where", vectors=("fp32", "int8"))
+    more.check_vectors("int8")
+    with pytest.raises(UserError, match="choose --vectors fp32 or int8, or another store"):
+        more.check_vectors("binary")
+
+
 @pytest.mark.parametrize(("extra", "package"), [("some", r"indomain\[some\]"), (None, "no_such")])
 def test_a_missing_package_is_refused_with_what_installs_it(tmp_path, extra, package) -> None:
     kind = StoreKind(name="other", label="o", path="no:where", needs=("no_such",), extra=extra)

@@ -189,6 +189,97 @@ def test_an_approximate_index_finds_nearly_all_or_is_not_used(kind, request, mon
     }
 
 
+# Codes of vectors
+
+
+@pytest.fixture(
+    params=[(name, codes) for name, kind in STORES.items() for codes in kind.vectors[1:]],
+    ids=" ".join,
+)
+def coded(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., VectorStore]:
+    """Return a function that opens a store which finds candidates by codes of the vectors."""
+    name, codes = request.param
+    url = request.getfixturevalue("postgres") if name == "pgvector" else None
+    table = f"coded{uuid4().hex}"
+
+    def opened(**given: Any) -> VectorStore:
+        place = {"folder": tmp_path / table, "table": table, "dim": DIM, "url": url, **given}
+        return STORES[name].open(StorePlace(vectors=codes, columns=EXTRA, **place))
+
+    return opened
+
+
+def test_by_codes_nearly_all_are_found_with_exact_scores(coded) -> None:
+    store = filled(coded, PASSAGES, VECTORS)
+    recall = store.optimise(in_use=False)
+    assert recall is not None
+    assert recall >= 0.98
+    assert store.tuning
+    assert coded(create=False, tuning=store.tuning).search(QUERIES, 5) == store.search(QUERIES, 5)
+    right, best = 0, (QUERIES @ VECTORS.T).topk(10).indices
+    for query, hits, rows in zip(QUERIES, store.search(QUERIES, 10), best.tolist(), strict=True):
+        for hit in hits:
+            score = (query @ VECTORS[int(hit.passage.id)]).item()
+            assert hit.score == pytest.approx(score, abs=1e-5)
+        right += len({int(hit.passage.id) for hit in hits} & set(rows))
+    assert right >= 0.96 * 200
+    assert {len(hits) for hits in store.search(QUERIES, 999)} == {200}
+    where = parse_condition("size < 500", store.columns)
+    [hits] = store.search(QUERIES[:1], 10, where)
+    few = (QUERIES[0] @ VECTORS[:50].T).topk(10).indices.tolist()
+    assert [int(hit.passage.id) for hit in hits] == few
+
+
+def test_codes_follow_what_is_deleted_replaced_and_added_at_once(coded) -> None:
+    store = filled(coded, PASSAGES[:150], VECTORS[:150])
+    store.optimise(in_use=False)
+    reader = coded(create=False, tuning=store.tuning)
+    gone = {hit.passage.id for hit in reader.search(QUERIES[:1], 5)[0]}
+    assert store.delete(sorted(gone)) == 5
+    assert not {hit.passage.id for hit in reader.search(QUERIES[:1], 149)[0]} & gone
+    store.add(PASSAGES[150:], VECTORS[150:])
+    [[hit]] = reader.search(VECTORS[170:171], 1)
+    assert hit.passage.id == "170"
+    there = next(each for each in PASSAGES if each.id not in gone)
+    store.add([there], torch.eye(DIM)[:1])
+    for _ in range(2):
+        [[hit]] = reader.search(torch.eye(DIM)[:1], 1)
+        assert (hit.passage.id, hit.score) == (there.id, pytest.approx(1))
+        store.optimise(in_use=True)
+
+
+def test_an_index_of_codes_grows_from_nothing(coded) -> None:
+    store = coded()
+    assert store.optimise(in_use=False) is None
+    assert store.search(QUERIES[:1], 3) == [[]]
+    for size in (1, 3, 200):
+        store.add(PASSAGES[:size], VECTORS[:size])
+        assert store.optimise(in_use=False) is not None
+        [[hit]] = store.search(VECTORS[size - 1 : size], 1)
+        assert hit.passage.id == PASSAGES[size - 1].id
+    store.delete([passage.id for passage in PASSAGES[1::2]])
+    assert store.optimise(in_use=True) is not None
+    assert not {int(hit.passage.id) % 2 for hit in store.search(QUERIES[:1], 90)[0]} & {1}
+
+
+def test_where_codes_do_not_do_every_vector_is_compared(coded, monkeypatch) -> None:
+    for module in ("lance_vectors", "pgvector"):
+        monkeypatch.setattr(f"dalm.retrieval.stores.{module}.RECALL", 1.01)
+    store = filled(coded, PASSAGES, VECTORS)
+    assert store.optimise(in_use=False) is None
+    assert not store.tuning
+    best = (QUERIES @ VECTORS.T).topk(10).indices
+    for hits, rows in zip(store.search(QUERIES, 10), best.tolist(), strict=True):
+        assert [int(hit.passage.id) for hit in hits] == rows
+
+
+def test_dimensions_of_which_there_are_no_codes_are_refused(tmp_path) -> None:
+    place = StorePlace(folder=tmp_path / "odd", table="odd", dim=12, vectors="binary")
+    with pytest.raises(UserError, match=r"--vectors binary: .* multiple of 8, .* have 12; choose"):
+        STORES["lance"].open(place)
+    assert not place.folder.exists()
+
+
 # Words and conditions
 
 

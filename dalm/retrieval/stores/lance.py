@@ -5,10 +5,9 @@ here, not by LanceDB, so that text search is the same in all stores.
 """
 
 import json
-import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
@@ -19,7 +18,7 @@ import lancedb
 import pyarrow as pa
 import torch
 from jaxtyping import Float
-from lancedb.index import FTS, IvfPq
+from lancedb.index import FTS
 from lancedb.query import MatchQuery
 from torch import Tensor
 
@@ -31,26 +30,21 @@ from dalm.records import Hit, Passage
 from dalm.retrieval.base import (
     EXACT_UP_TO,
     REBUILD,
-    RECALL,
     best_in_order,
     check_added,
     check_k,
     check_searched,
-    mean_recall,
 )
 from dalm.retrieval.conditions import Condition, Membership
-from dalm.retrieval.store_kinds import StorePlace
+from dalm.retrieval.store_kinds import FP32, StorePlace
 from dalm.retrieval.stored_values import digest_of, values_of
+from dalm.retrieval.stores.lance_vectors import SHOWN, LanceVectors, check_codes, hits_of
 from dalm.retrieval.where import FIELDS, Columns
 
 TABLE = "passages"
 _TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 _KEEP_VERSIONS = timedelta(minutes=10)
 """Versions of the table that searches may still be reading."""
-_SHOWN = ["id", "text", "title", "record"]
-QUERIES = 64
-"""Queries that are searched at once."""
-_SAMPLE, _MOST_PROBES = 100, 1024
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -89,31 +83,44 @@ def _is_of_lancedb(error: Exception) -> bool:
 class LanceStore:
     """A vector store in a folder; `columns` are the types of further columns, for conditions.
 
-    Methods raise UserError if the folder is damaged or its disk is full. A new folder is made,
-    unless `create` is false.
+    `vectors` as `StorePlace.vectors`. Methods raise UserError if the folder is damaged or its disk
+    is full. A new folder is made, unless `create` is false.
     """
 
     @_explained
     def __init__(
-        self, folder: Path, dim: int, columns: Mapping[str, type], *, create: bool = True
+        self,
+        folder: Path,
+        dim: int,
+        columns: Mapping[str, type],
+        *,
+        vectors: str = FP32,
+        create: bool = True,
     ) -> None:
+        check_codes(vectors, dim)
         self.folder = folder
         self.extra = dict(columns)
         self.columns: Columns = {**FIELDS, **self.extra}
         self.dim = dim
-        self.tuning: dict[str, int] = {}
         database = lancedb.connect(str(folder), read_consistency_interval=timedelta(0))
         if not create or TABLE in database.list_tables().tables:
             self.table = database.open_table(TABLE)
         else:
             self.table = database.create_table(TABLE, schema=self._schema())
+        self._vectors = LanceVectors(self.table, dim, vectors)
 
     @classmethod
     def open(cls, place: StorePlace) -> "LanceStore":
         """Open the store in a generation's folder, or make it."""
-        store = cls(place.folder, place.dim, place.columns, create=place.create)
-        store.tuning = dict(place.tuning)
+        vectors, create = place.vectors, place.create
+        store = cls(place.folder, place.dim, place.columns, vectors=vectors, create=create)
+        store._vectors.tuning = dict(place.tuning)
         return store
+
+    @property
+    def tuning(self) -> dict[str, int]:
+        """How approximate search reads the store; empty: it is exact."""
+        return self._vectors.tuning
 
     def _schema(self) -> pa.Schema:
         fields = [(name, _TYPES[kind]) for name, kind in FIELDS.items()]
@@ -224,7 +231,8 @@ class LanceStore:
     ) -> list[list[Hit]]:
         """Return at most k passages for each vector of a query, best inner product first.
 
-        Every vector is compared where that are few enough; else an index of the table chooses.
+        Every vector is compared where that are few enough; else an index of the table chooses, as
+        it does at any number of passages if there are codes of the vectors.
         """
         check_searched(vectors, self.dim)
         check_k(k)
@@ -232,36 +240,12 @@ class LanceStore:
         condition = self._where(where)
 
         def find(places: Sequence[int], n: int) -> list[list[Hit]]:
-            some = vectors[list(places)].detach().float().cpu()
-            blocks = some.split(QUERIES)
-            return [hits for q in blocks for hits in self._nearest(q, n, condition, exact=exact)]
+            return self._vectors.search(vectors[list(places)], n, condition, exact=exact)
 
         return best_in_order(find, len(vectors), k)
 
     def _is_few(self, where: Condition | None) -> bool:
         return where is not None and self.count(where) * self.dim <= EXACT_UP_TO
-
-    def _nearest(
-        self, queries: Tensor, k: int, where: str | None, *, exact: bool
-    ) -> list[list[Hit]]:
-        # A matrix of one query is searched as one query, without `query_index`.
-        search: Any = self.table.search(list(queries.numpy()), vector_column_name="vector")
-        search = search.distance_type("dot")
-        if exact:
-            search = search.bypass_vector_index()
-        else:
-            # More partitions are worth no more than the candidates that are scored again.
-            probes = self.tuning["probes"]
-            search = search.nprobes(probes).refine_factor(max(10, probes // 8))
-        if where is not None:
-            search = search.where(where, prefilter=True)
-        found = search.select([*_SHOWN, "_distance"]).limit(k).to_arrow()
-        scores = [1 - each for each in found["_distance"].to_pylist()]
-        places = found["query_index"].to_pylist() if len(queries) > 1 else [0] * len(scores)
-        hits: list[list[Hit]] = [[] for _ in queries]
-        for place, hit in zip(places, _hits(found, scores), strict=True):
-            hits[place].append(hit)
-        return hits
 
     @_explained
     def text_search(
@@ -284,8 +268,8 @@ class LanceStore:
         search = self.table.search(match, query_type="fts")
         if where is not None:
             search = search.where(where, prefilter=True)
-        found = search.select([*_SHOWN, "_score"]).limit(k).to_arrow()
-        return _hits(found, found["_score"].to_pylist())
+        found = search.select([*SHOWN, "_score"]).limit(k).to_arrow()
+        return hits_of(found, found["_score"].to_pylist())
 
     # Upkeep
 
@@ -294,42 +278,23 @@ class LanceStore:
         """Bring the indices up to date and drop old versions; return the recall of an ANN index.
 
         `in_use`: searches may be reading older versions of the table, which are kept for a while.
-        Recall@10 is of `_SAMPLE` stored vectors against exact search; None where that is used: with
-        few vectors, and where no number of partitions reaches `RECALL`.
+        None where search is exact: with few vectors of which there are no codes, and where no
+        number of partitions reaches `RECALL`.
         """
         if not any("words" in index.columns for index in self.table.list_indices()):
             self.table.create_index("words", config=_WORDS, replace=True)
-        approximate = self.count() * self.dim > EXACT_UP_TO
-        if approximate and not any("vector" in i.columns for i in self.table.list_indices()):
-            partitions = max(1, int(math.sqrt(self.count())))
-            index = IvfPq(
-                distance_type="dot", num_partitions=partitions, num_sub_vectors=self.dim // 8
-            )
-            self.table.create_index("vector", config=index)
+        number, coded = self.count(), self._vectors.codes != FP32
+        approximate = number * self.dim > EXACT_UP_TO or (coded and number > 0)
+        if approximate:
+            self._vectors.build()
         with warnings.catch_warnings():  # of readers, of which an unfinished index has none
             warnings.simplefilter("ignore", UserWarning)
             self.table.optimize(cleanup_older_than=_KEEP_VERSIONS if in_use else timedelta(0))
-        self.tuning = {}
-        return self._tune() if approximate else None
+        self._vectors.tuning = {}
+        return self._vectors.tune() if approximate else None
 
     def drop(self) -> None:
         """Nothing is kept outside the folder."""
-
-    def _tune(self) -> float | None:
-        """Choose the number of partitions to read: the smallest that reaches `RECALL`."""
-        step = max(1, self.count() // _SAMPLE)
-        sample = self.table.take_offsets(list(range(0, self.count(), step))).select(["vector"])
-        queries = torch.tensor(sample.to_arrow()["vector"].to_pylist())
-        right = self._nearest(queries, 10, None, exact=True)
-        probes = 16
-        while probes <= _MOST_PROBES:
-            self.tuning = {"probes": probes}
-            recall = mean_recall(right, self._nearest(queries, 10, None, exact=False))
-            if recall >= RECALL:
-                return recall
-            probes *= 2
-        self.tuning = {}  # every vector is compared
-        return None
 
 
 _WORDS = FTS(
@@ -345,16 +310,3 @@ _WORDS = FTS(
 
 def _listed(ids: Sequence[str]) -> str:
     return Membership("id", tuple(ids)).sql(str)
-
-
-def _hits(found: pa.Table, scores: Iterable[float]) -> list[Hit]:
-    columns = (found[name].to_pylist() for name in _SHOWN)
-    return [
-        Hit(
-            Passage.from_dict(
-                {"id": id_, "text": text, "title": title or "", **json.loads(record)}
-            ),
-            score,
-        )
-        for id_, text, title, record, score in zip(*columns, scores, strict=True)
-    ]

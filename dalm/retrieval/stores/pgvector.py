@@ -37,7 +37,7 @@ from dalm.retrieval.base import (
 )
 from dalm.retrieval.bm25 import K1, B
 from dalm.retrieval.conditions import Condition
-from dalm.retrieval.store_kinds import StorePlace
+from dalm.retrieval.store_kinds import FP32, StorePlace
 from dalm.retrieval.stored_values import digest_of, values_of
 from dalm.retrieval.where import FIELDS, Columns
 
@@ -45,10 +45,11 @@ _TYPES = {str: 'text COLLATE "C"', int: "bigint", float: "double precision", boo
 _LEAST_VERSION = (0, 8)
 """Of pgvector: the first that goes on searching its graph until a condition's k are found."""
 _MOST_DIMENSIONS = 2000
-"""Of vectors in a graph of pgvector."""
+"""Of fp32 vectors in a graph of pgvector."""
 _WIDTHS = (40, 80, 160, 320, 640, 1000)
 """Candidates (ef_search) that a search of the graph keeps; pgvector allows no more."""
-_SAMPLE = 100
+_SAMPLE, _TUNED = 100, 10
+"""Queries, and hits of each, of which the recall is tuned."""
 _SHOWN = 'id, "text", title, record'
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -108,6 +109,7 @@ class PgvectorStore:
         self.url, self.table, self.dim = place.url, place.table, place.dim
         self.words, self.totals = f"{self.table}_words", f"{self.table}_totals"
         self.extra = dict(place.columns)
+        self.codes = place.vectors
         self.tuning: dict[str, int] = dict(place.tuning)
         self.lock = threading.RLock()
         try:
@@ -309,7 +311,8 @@ class PgvectorStore:
     ) -> list[list[Hit]]:
         """Return at most k passages for each vector of a query, best inner product first.
 
-        Every vector is compared where that are few enough; else the graph chooses.
+        Every vector is compared where that are few enough; else the graph chooses, as it does at
+        any number of passages if it is one of codes.
         """
         check_searched(vectors, self.dim)
         check_k(k)
@@ -336,16 +339,27 @@ class PgvectorStore:
 
     def _near(self, query: np.ndarray[Any, Any], k: int, condition: str) -> list[Hit]:
         """Search the graph; compare every vector where it finds fewer than k."""
-        width = min(max(self.tuning["width"], k), _WIDTHS[-1])
+        width, values = max(self.tuning["width"], k), [query, query, k]
+        chosen = f"SELECT * FROM {self.table} WHERE {_doubled(condition)}"
+        if self.codes != FP32:  # candidates are scored again, more for more hits
+            width = self.tuning["width"] * max(1, k // _TUNED)
+            code = f"binary_quantize(%s)::bit({self.dim})"
+            chosen += f" ORDER BY {self._coded} <~> {code} LIMIT {width}"
+            values = [query, *values]
         sql = (
-            f"SELECT {_SHOWN}, -(vector <#> %s) FROM {self.table} WHERE {_doubled(condition)} "
+            f"SELECT {_SHOWN}, -(vector <#> %s) FROM ({chosen}) AS chosen "
             "ORDER BY vector <#> %s LIMIT %s"
         )
         with self.connection.transaction():
-            self.connection.execute(f"SET LOCAL hnsw.ef_search = {width}")
+            self.connection.execute(f"SET LOCAL hnsw.ef_search = {min(width, _WIDTHS[-1])}")
             self.connection.execute("SET LOCAL hnsw.iterative_scan = strict_order")
-            hits = self._hits(sql, [query, query, k])
+            hits = self._hits(sql, values)
         return hits if len(hits) == k else self._exact(query, k, condition)
+
+    @property
+    def _coded(self) -> str:
+        """The code of a vector, as its graph has it."""
+        return f"(binary_quantize(vector)::bit({self.dim}))"
 
     def _hits(self, sql: str, values: Sequence[Any]) -> list[Hit]:
         found = self.connection.execute(sql, values)
@@ -376,32 +390,34 @@ class PgvectorStore:
     def optimise(self, *, in_use: bool) -> float | None:
         """Build the graph where there are many vectors; return its recall@10 of exact search.
 
-        None where every vector is compared: with few, or of more than 2,000 dimensions, and where
-        the widest search doesn't reach `RECALL`.
+        A graph of codes is built of few vectors, too. None where every vector is compared: with
+        few, or of more than 2,000 dimensions, and where the widest search doesn't reach `RECALL`.
         """
         self.tuning = {}
         self.connection.execute(f"VACUUM (ANALYZE) {self.table}")
         self.connection.execute(f"VACUUM (ANALYZE) {self.words}")
-        if self.count() * self.dim <= EXACT_UP_TO or self.dim > _MOST_DIMENSIONS:
+        number, coded = self.count(), self.codes != FP32
+        many = number * self.dim > EXACT_UP_TO and self.dim <= _MOST_DIMENSIONS
+        if not number or not (many or coded):
             return None
         index, how = f"{self.table}_graph", "CONCURRENTLY " if in_use else ""
         valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)"
         if not self._one(valid, [index]):  # a build that was killed leaves an invalid one
             self.connection.execute(f"DROP INDEX IF EXISTS {index}")
+            kept = f"{self._coded} bit_hamming_ops" if coded else "vector vector_ip_ops"
             self.connection.execute(
-                f"CREATE INDEX {how}{index} ON {self.table} USING hnsw (vector vector_ip_ops)"
+                f"CREATE INDEX {how}{index} ON {self.table} USING hnsw ({kept})"
             )
         return self._tune()
 
     def _tune(self) -> float | None:
         """Choose the width of a search: the smallest that reaches `RECALL`."""
-        step = max(1, self.count() // _SAMPLE)
-        sql = f"SELECT vector FROM {self.table} WHERE row %% %s = 0 LIMIT {_SAMPLE}"
-        queries = [_numbers(vector) for (vector,) in self.connection.execute(sql, [step])]
-        right = [self._exact(query, 10, "true") for query in queries]
+        sql = f"SELECT vector FROM {self.table} ORDER BY hashint8(row) LIMIT {_SAMPLE}"
+        queries = [_numbers(vector) for (vector,) in self.connection.execute(sql)]
+        right = [self._exact(query, _TUNED, "true") for query in queries]
         for width in _WIDTHS:
             self.tuning = {"width": width}
-            recall = mean_recall(right, [self._near(query, 10, "true") for query in queries])
+            recall = mean_recall(right, [self._near(query, _TUNED, "true") for query in queries])
             if recall >= RECALL:
                 return recall
         self.tuning = {}
