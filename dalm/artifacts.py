@@ -121,9 +121,7 @@ def claim_folder(folder: Path, option: str) -> Iterator[None]:
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
         with _locked(_lock_in(folder), folder, option):
-            for file in folder.glob(".*.part"):
-                if file.suffixes[-2:-1] and file.suffixes[-2][1:].isdigit():
-                    file.unlink(missing_ok=True)
+            delete_unfinished(folder)
             yield
     finally:
         if made:
@@ -185,9 +183,14 @@ def _clean_up(target: Path) -> None:
     """Undo what processes that were killed while they wrote the target have left behind."""
     if not target.exists() and _old_name(target).exists():
         _old_name(target).rename(target)
-    prefix = f".{target.name}."
-    for file in target.parent.glob(".*.part"):
-        if file.name.startswith(prefix) and file.name[len(prefix) : -len(".part")].isdigit():
+    delete_unfinished(target.parent, target.name)
+
+
+def delete_unfinished(folder: Path, name: str | None = None) -> None:
+    """Delete what killed processes have left of a file that they wrote, or of all in a folder."""
+    for file in folder.glob(".*.part"):
+        written, _, process = file.name[1 : -len(".part")].rpartition(".")
+        if process.isdigit() and written and name in (None, written):
             file.unlink(missing_ok=True)
 
 

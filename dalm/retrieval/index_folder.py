@@ -334,7 +334,7 @@ class IndexFolder:
         """
         pointer = self.pointer
         assert pointer is not None
-        finish_deletions(self._folders())
+        self._clean_up()
         others = [
             number
             for number in self.numbers()
@@ -348,6 +348,12 @@ class IndexFolder:
             else:
                 logger.info("kept       generation %d: a process searches it", number)
         return dropped
+
+    def _clean_up(self) -> None:
+        """Delete what processes that were killed have left of files and of deleted generations."""
+        finish_deletions(self._folders())
+        for folder in (self.path, *(self._folders() / str(number) for number in self.numbers())):
+            artifacts.delete_unfinished(folder)
 
     def _drop(self, number: int) -> None:
         with suppress(DamagedError):

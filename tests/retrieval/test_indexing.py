@@ -198,6 +198,18 @@ def test_a_deletion_that_was_killed_is_finished(folder):
     assert [path.name for path in (folder.path / "generations").iterdir()] == ["2"]
 
 
+def test_files_that_a_killed_process_left_unfinished_are_deleted(folder):
+    complete(folder, MADE)
+    inner = folder.path / "generations" / "1"
+    left = [folder.path / ".index.json.12.part", inner / ".index.json.34.part"]
+    for file in left:
+        file.touch()
+    (inner / ".a-users.part").touch()
+    folder.drop(1)
+    assert [file.name for file in inner.glob(".*")] == [".a-users.part"]
+    assert not any(file.exists() for file in left)
+
+
 BROKEN = ["", "{", "[]", '{"format": 1}', '{"format": 1, "generation": 0}']
 
 
