@@ -25,10 +25,12 @@ class IndexBuilding:
     """Folder with LoRA adapters for the retriever."""
     store: str | None = None
     """Where passages, vectors and words are kept. lance (default): LanceDB, in the index's folder.
-    pgvector: PostgreSQL with pgvector, at --store-url. Or a store that another package brings."""
+    pgvector: PostgreSQL with pgvector, at --store-url. qdrant: Qdrant, a server or a folder at
+    --store-url. Or a store that another package brings."""
     store_url: str | None = option(None, kept=False)
-    """Address of the store's server: postgresql://user@host/database. A password in it isn't kept:
-    searches take it from PGPASSWORD or ~/.pgpass."""
+    """Address of the store's server: postgresql://user@host/database or http://host:6333; for
+    Qdrant also a folder. A password in it isn't kept: searches take it from PGPASSWORD or
+    ~/.pgpass. Qdrant's key is read from QDRANT_API_KEY."""
     vectors: Literal["fp32", "int8", "binary"] | None = None
     """What candidates are found by: fp32 (default), the vectors themselves; int8 or binary, codes
     of a byte or a bit a dimension. Those found are scored by the fp32 vectors, which are kept."""

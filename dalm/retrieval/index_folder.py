@@ -24,7 +24,6 @@ from dalm import artifacts
 from dalm.analyser import ANALYSER
 from dalm.errors import UserError
 from dalm.file_reading import DamagedError, read_record, user_path
-from dalm.redaction import without_password
 from dalm.retrieval.base import REBUILD, VectorStore
 from dalm.retrieval.folder_holds import delete_unless_held, finish_deletions, hold
 from dalm.retrieval.store_kinds import DEFAULT, FP32, StorePlace, store_kind
@@ -168,7 +167,11 @@ class Generation:
     def _address(self) -> str | None:
         """Return the store's address, with the password if one was given for this address."""
         given, kept = self._store_url, self.description.url
-        return given if given and kept == without_password(given) else kept
+        if given and kept:
+            with suppress(UserError):  # the address of another kind of store
+                if store_kind(self.description.store).kept_url(given) == kept:
+                    return given
+        return kept
 
     def drop_tables(self) -> None:
         """Delete the store's tables on a server; if it can't be used, say that they are left."""

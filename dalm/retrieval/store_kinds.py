@@ -13,7 +13,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from dalm.errors import UserError
-from dalm.file_reading import DamagedError
+from dalm.file_reading import DamagedError, user_path
 from dalm.plugins import entry_points_of, load_entry_point
 from dalm.redaction import redacted, without_password
 from dalm.retrieval.base import VectorStore
@@ -56,6 +56,8 @@ class StoreKind:
     schemes: tuple[str, ...] = ()
     """Schemes of addresses, such as `postgresql`; without any the store has no address."""
     needs_url: bool = False
+    takes_folder: bool = False
+    """Whether an address may also be a folder, which is kept as an absolute path."""
     needs: tuple[str, ...] = ()
     """Modules that must be installed."""
     extra: str | None = None
@@ -70,15 +72,20 @@ class StoreKind:
             UserError: it is missing, of no use, of another scheme, or can't be taken apart.
         """
         wanted = " or ".join(f"{scheme}://..." for scheme in self.schemes)
+        also = ", or a folder" if self.takes_folder else ""
         if url is None:
             if self.needs_url:
-                raise UserError(f"--store {self.name} needs the server's address: --store-url")
+                raise UserError(
+                    f"--store {self.name} needs the server's address{also}: --store-url"
+                )
             return None
         if not self.schemes:
             raise UserError(f"--store-url has no effect on --store {self.name}; leave it out")
         scheme, found, _ = url.partition("://")
+        if self.takes_folder and url and not found:
+            return str(user_path(url).resolve())
         if not found or scheme not in self.schemes:
-            raise UserError(f"--store-url {redacted(url)}: not an address such as {wanted}")
+            raise UserError(f"--store-url {redacted(url)}: not an address such as {wanted}{also}")
         try:
             return without_password(url)
         except ValueError as error:
@@ -153,6 +160,16 @@ STORES = {
             needs=("psycopg", "pgvector"),
             extra="pgvector",
             vectors=(FP32, "binary"),
+        ),
+        StoreKind(
+            name="qdrant",
+            label="Qdrant: a server, --store-url http://..., or a folder",
+            path="dalm.retrieval.stores.qdrant:QdrantStore",
+            schemes=("http", "https"),
+            needs_url=True,
+            takes_folder=True,
+            needs=("qdrant_client",),
+            extra="qdrant",
         ),
     )
 }

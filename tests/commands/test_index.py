@@ -331,6 +331,35 @@ def test_an_index_in_postgres_has_a_table_for_each_generation(
     assert "hush-hush" not in kept + caplog.text
 
 
+def test_an_index_in_a_folder_of_qdrant_has_a_collection_for_each_generation(
+    table, tiny_models, tmp_path, monkeypatch, capsys, caplog
+):
+    monkeypatch.chdir(tmp_path)
+    line = ["index", table, "--index-dir", "index", "--store", "qdrant", "--store-url", "q@1/a b"]
+    model = ["--retriever-name-or-path", tiny_models.encoder]
+    assert dalm(*line, *model) == 0
+    first = collections(tmp_path)
+    assert len(first) == 1
+    assert dalm("index", table, "--index-dir", "index") == 0  # the store is known
+    assert dalm(*line) == 0
+    assert caplog.text.count("3 unchanged") == 2
+    monkeypatch.chdir("index")
+    for mode in ("text", "dense", "hybrid"):
+        query = ["search", "../index", "Where does Ada live?", "--where", "Year < 1914"]
+        assert dalm(*query, "--search", mode, "--json") == 0
+        assert json.loads(capsys.readouterr().out)[0]["text"] == "Ada lives in Ulm."
+    rebuilt = ["index", table, "--index-dir", ".", "--rebuild", "--keep", 0, *model]
+    assert dalm(*rebuilt) == 0
+    assert len(collections(tmp_path)) == 1
+    assert collections(tmp_path) != first
+    assert dalm(*rebuilt, "--store", "lance") == 0
+    assert not collections(tmp_path)
+
+
+def collections(folder: Path) -> set[str]:
+    return {each.name for each in (folder / "q@1/a b/collection").iterdir()}
+
+
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
@@ -349,6 +378,13 @@ def test_an_index_in_postgres_has_a_table_for_each_generation(
         (
             [*"--store pgvector --store-url postgresql://h/db --vectors int8".split()],
             "--store pgvector has no int8 vectors; choose --vectors fp32 or binary",
+        ),
+        (["--store", "qdrant"], "needs the server's address, or a folder: --store-url"),
+        (["--store", "qdrant", "--store-url", "ftp://h"], "https://..., or a folder"),
+        (["--store", "qdrant", "--store-url", "http://127.0.0.1:1"], "start the server, or"),
+        (
+            ["--store", "qdrant", "--store-url", "http://127.0.0.1:1?api_key=hush-hush"],
+            "put its key into the environment variable QDRANT_API_KEY",
         ),
     ],
 )

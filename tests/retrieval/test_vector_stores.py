@@ -27,7 +27,7 @@ from dalm.retrieval.where import parse_condition
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., VectorStore]:
     """Return a function that makes an empty store for vectors of `DIM` dimensions, or opens it."""
     kind = STORES.get(request.param)
-    url = request.getfixturevalue("postgres") if request.param == "pgvector" else None
+    url = address(request, request.param)
 
     def opened(table: str = "", **given: Any) -> VectorStore:
         if kind is None:
@@ -37,6 +37,12 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Vector
         return kind.open(StorePlace(**{"columns": EXTRA, **place}))
 
     return opened
+
+
+def address(request: pytest.FixtureRequest, kind: str) -> str | None:
+    if kind == "pgvector":
+        return request.getfixturevalue("postgres")
+    return str(request.getfixturevalue("tmp_path") / "qdrant") if kind == "qdrant" else None
 
 
 @pytest.fixture
@@ -160,10 +166,10 @@ def test_what_is_deleted_is_found_by_no_search(store: VectorStore) -> None:
 # Many vectors
 
 
-@pytest.mark.parametrize("kind", ["lance", "pgvector"])
+@pytest.mark.parametrize("kind", STORES)
 def test_an_approximate_index_finds_nearly_all_or_is_not_used(kind, request, monkeypatch) -> None:
     monkeypatch.setattr(f"dalm.retrieval.stores.{kind}.EXACT_UP_TO", 1e4)
-    url = request.getfixturevalue("postgres") if kind == "pgvector" else None
+    url = address(request, kind)
     folder = request.getfixturevalue("tmp_path") / "many"
     place = StorePlace(folder=folder, table=f"many{uuid4().hex}", dim=DIM, url=url)
     store = STORES[kind].open(place)
