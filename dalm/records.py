@@ -177,6 +177,11 @@ class Hit:
     scores: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
     relevant: bool | None = field(default=None, compare=False)
 
+    @property
+    def id(self) -> str:
+        """The passage's id."""
+        return self.passage.id
+
     def to_dict(self) -> dict[str, Any]:
         """Return the hit as a JSON object: the scores, and the passage."""
         known = {} if self.relevant is None else {"relevant": self.relevant}

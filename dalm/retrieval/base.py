@@ -5,8 +5,9 @@ A store takes vectors and gives hits; a searcher takes queries as text and gives
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -36,6 +37,48 @@ class Encoder(Protocol):
     def encode_passages(self, texts: Sequence[str], /) -> Float[Tensor, "n dim"]:
         """Return the vectors of passages."""
         ...
+
+
+class Found(Protocol):
+    """Be a passage that a search has found, as `Hit` is; it may be made only when it is read."""
+
+    @property
+    def id(self) -> str:
+        """The passage's id."""
+        ...
+
+    @property
+    def score(self) -> float:
+        """The score, higher is better."""
+        ...
+
+    @property
+    def passage(self) -> Passage:
+        """The passage itself."""
+        ...
+
+
+F = TypeVar("F", bound=Found)
+
+
+@dataclass(slots=True)
+class Ranked:
+    """A passage that was found, with its scores by stage; made, as a hit, when it is returned."""
+
+    id: str
+    score: float
+    scores: dict[str, float]
+    found: Found
+
+    @property
+    def passage(self) -> Passage:
+        """The passage itself."""
+        return self.found.passage
+
+    @property
+    def hit(self) -> Hit:
+        """The passage and its scores."""
+        return Hit(self.passage, self.score, self.scores)
 
 
 class VectorStore(Protocol):
@@ -132,6 +175,22 @@ class VectorStore(Protocol):
         ...
 
 
+@runtime_checkable
+class SearchesBoth(Protocol):
+    """Be a vector store that searches by vectors and by words at once, for hybrid search."""
+
+    def search_both(
+        self,
+        vectors: Float[Tensor, "B dim"],
+        queries: Sequence[str],
+        k: int,
+        where: Condition | None = None,
+        /,
+    ) -> tuple[Sequence[Sequence[Found]], Sequence[Sequence[Found]]]:
+        """Return what `search` and `text_search` find; passages are made when they are read."""
+        ...
+
+
 class Searcher(Protocol):
     """Find passages for queries."""
 
@@ -182,18 +241,22 @@ def check_k(k: int) -> None:
 
 
 def best_in_order(
-    find: Callable[[Sequence[int], int], Sequence[Sequence[Hit]]], queries: int, k: int
-) -> list[list[Hit]]:
+    find: Callable[[Sequence[int], int], Sequence[Sequence[F]]],
+    queries: int,
+    k: int,
+    *,
+    spare: int = 1,
+) -> list[list[F]]:
     """Return the k best hits of each query, best first; equal scores are in the order of the ids.
 
     `find(places, n)` finds the n best for some of the queries, of equal scores any. It is asked for
-    more where the k-th score may have further passages, up to `MOST_TIES`.
+    more where the k-th score may have further passages, up to `MOST_TIES`; at first for `spare`.
     """
-    best: list[list[Hit]] = [[] for _ in range(queries)]
-    wanted, places = k + 1, list(range(queries))
+    best: list[list[F]] = [[] for _ in range(queries)]
+    wanted, places = k + spare, list(range(queries))
     while places:
         for place, hits in zip(places, find(places, wanted), strict=True):
-            best[place] = sorted(hits, key=lambda hit: (-hit.score, hit.passage.id))
+            best[place] = sorted(hits, key=lambda hit: (-hit.score, hit.id))
         places = [
             place
             for place in places
@@ -205,12 +268,12 @@ def best_in_order(
     return [hits[:k] for hits in best]
 
 
-def ids_of(hits: Iterable[Hit]) -> set[str]:
+def ids_of(hits: Iterable[Found]) -> set[str]:
     """Return the ids of the passages found."""
-    return {hit.passage.id for hit in hits}
+    return {hit.id for hit in hits}
 
 
-def mean_recall(right: Sequence[Sequence[Hit]], found: Sequence[Sequence[Hit]]) -> float:
+def mean_recall(right: Sequence[Sequence[Found]], found: Sequence[Sequence[Found]]) -> float:
     """Return the share of the right hits that were found, the mean over queries."""
     pairs = ((ids_of(a), ids_of(b)) for a, b in zip(right, found, strict=True))
     return fmean(len(a & b) / len(a) for a, b in pairs)

@@ -1,15 +1,16 @@
 """Search by vectors, by words, or by both with their rankings fused."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
+from torch import Tensor
 
 from dalm.errors import UserError
 from dalm.models.loading import Placement
 from dalm.records import Hit
-from dalm.retrieval.base import Encoder, VectorStore
+from dalm.retrieval.base import Encoder, Found, Ranked, SearchesBoth, VectorStore
 from dalm.retrieval.conditions import Condition
 from dalm.retrieval.index_folder import Generation
 from dalm.retrieval.indexing import retriever_of
@@ -46,26 +47,33 @@ class IndexSearcher:
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """Return at most k passages for each query, best first, with the scores of each stage."""
         if self.relevance is None:
-            return [hits[:k] for hits in self._ranked(queries, k)]
+            return [[each.hit for each in found[:k]] for found in self._ranked(queries, k)]
         found = self._ranked(queries, max(k, BEST))
         return [
-            self.relevance.judged(self.mode, query, hits, k)
-            for query, hits in zip(queries, found, strict=True)
+            self.relevance.judged(self.mode, query, ranking, k)
+            for query, ranking in zip(queries, found, strict=True)
         ]
 
-    def _ranked(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+    def _ranked(self, queries: Sequence[str], k: int) -> list[list[Ranked]]:
         if self.mode == "text":
             return _named("text", self.store.text_search(queries, k, self.where))
         assert self.encoder is not None
-        pool = k if self.mode == "dense" else max(k, POOL)
         vectors = self.encoder.encode_queries(queries)
-        dense = _named("dense", self.store.search(vectors, pool, self.where))
         if self.mode == "dense":
-            return dense
-        text = _named("text", self.store.text_search(queries, pool, self.where))
-        return [self.fuse(*found) for found in zip(dense, text, strict=True)]
+            return _named("dense", self.store.search(vectors, k, self.where))
+        dense, text = self._both(vectors, queries, max(k, POOL))
+        pairs = zip(_named("dense", dense), _named("text", text), strict=True)
+        return [self.fuse(*found) for found in pairs]
 
-    def fuse(self, dense: Sequence[Hit], text: Sequence[Hit]) -> list[Hit]:
+    def _both(
+        self, vectors: Float[Tensor, "B dim"], queries: Sequence[str], k: int
+    ) -> tuple[Sequence[Sequence[Found]], Sequence[Sequence[Found]]]:
+        if isinstance(self.store, SearchesBoth):
+            return self.store.search_both(vectors, queries, k, self.where)
+        dense = self.store.search(vectors, k, self.where)
+        return dense, self.store.text_search(queries, k, self.where)
+
+    def fuse(self, dense: Sequence[Hit | Ranked], text: Sequence[Hit | Ranked]) -> list[Ranked]:
         """Fuse two rankings of a query."""
         return weighted_sum([(self.dense_weight, dense), (1 - self.dense_weight, text)])
 
@@ -114,16 +122,19 @@ def searcher_of(
     )
 
 
-def _named(stage: str, found: Sequence[Sequence[Hit]]) -> list[list[Hit]]:
-    return [[replace(hit, scores={stage: hit.score}) for hit in hits] for hits in found]
+def _named(stage: str, found: Sequence[Sequence[Found]]) -> list[list[Ranked]]:
+    return [
+        [Ranked(each.id, each.score, {stage: each.score}, each) for each in ranking]
+        for ranking in found
+    ]
 
 
-def weighted_sum(rankings: Sequence[tuple[float, Sequence[Hit]]]) -> list[Hit]:
+def weighted_sum(rankings: Sequence[tuple[float, Sequence[Hit | Ranked]]]) -> list[Ranked]:
     """Fuse rankings by the weighted sum of their z-scores over each ranking's own hits.
 
     What a passage that a ranking lacks has is in `on_scale`.
     """
-    ids = list({hit.passage.id: None for _, ranking in rankings for hit in ranking})
+    ids = list({hit.id: None for _, ranking in rankings for hit in ranking})
     scores = dict.fromkeys(ids, 0.0)
     for weight, ranking in rankings:
         for passage, score in zip(ids, on_scale(ranking, ids), strict=True):
@@ -131,14 +142,14 @@ def weighted_sum(rankings: Sequence[tuple[float, Sequence[Hit]]]) -> list[Hit]:
     return _ordered([ranking for _, ranking in rankings], scores)
 
 
-def on_scale(ranking: Sequence[Hit], ids: Sequence[str]) -> list[float]:
+def on_scale(ranking: Sequence[Found], ids: Sequence[str]) -> list[float]:
     """Return the z-scores of passages, (score - mean) / standard deviation over the ranking.
 
     A passage that isn't in the ranking has the lowest score; or 0, which counts in mean and
     deviation, if the ranking has fewer than `POOL` hits: it holds all that share a word with the
     query. So a part number that is in one passage alone puts it first.
     """
-    scores = {hit.passage.id: hit.score for hit in ranking}
+    scores = {hit.id: hit.score for hit in ranking}
     if not scores:
         return [0.0] * len(ids)
     values = list(scores.values())
@@ -146,16 +157,18 @@ def on_scale(ranking: Sequence[Hit], ids: Sequence[str]) -> list[float]:
     if len(values) < POOL:
         lowest = 0.0
         values += [lowest] * sum(passage not in scores for passage in ids)
-    mean, deviation = np.mean(values), np.std(values) or 1.0
-    return [float((scores.get(passage, lowest) - mean) / deviation) for passage in ids]
+    mean, deviation = float(np.mean(values)), float(np.std(values)) or 1.0
+    return [(scores.get(passage, lowest) - mean) / deviation for passage in ids]
 
 
-def _ordered(rankings: Sequence[Sequence[Hit]], scores: Mapping[str, float]) -> list[Hit]:
+def _ordered(
+    rankings: Sequence[Sequence[Hit | Ranked]], scores: Mapping[str, float]
+) -> list[Ranked]:
     """Return each passage once, best first; equal scores are in the order of the ids."""
-    stages: dict[str, Hit] = {}
+    fused: dict[str, Ranked] = {}
     for ranking in rankings:
         for hit in ranking:
-            known = stages.get(hit.passage.id, hit)
-            stages[hit.passage.id] = replace(known, scores={**known.scores, **hit.scores})
-    hits = (replace(hit, score=scores[key]) for key, hit in stages.items())
-    return sorted(hits, key=lambda hit: (-hit.score, hit.passage.id))
+            if hit.id not in fused:
+                fused[hit.id] = Ranked(hit.id, scores[hit.id], {}, hit)
+            fused[hit.id].scores.update(hit.scores)
+    return sorted(fused.values(), key=lambda each: (-each.score, each.id))

@@ -8,7 +8,7 @@ fitted by `dalm.retrieval.calibration`, and a threshold are kept with the index.
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +16,7 @@ from dalm import artifacts
 from dalm.analyser import terms
 from dalm.file_reading import read_record
 from dalm.records import Hit
+from dalm.retrieval.base import Ranked
 
 FILE = "relevance.json"
 BEST = 3
@@ -36,7 +37,7 @@ class Relevance:
     counts: dict[str, int]
     modes: dict[str, dict[str, float]]
 
-    def judged(self, mode: str, query: str, hits: Sequence[Hit], k: int) -> list[Hit]:
+    def judged(self, mode: str, query: str, hits: Sequence[Hit | Ranked], k: int) -> list[Hit]:
         """Return the first k hits with their relevance, and whether the best reach the threshold.
 
         `scores["relevance"]` is a hit's own value of the logistic function; `relevant` is the same
@@ -52,7 +53,7 @@ class Relevance:
             values.append(_logistic(logit + judge["bias"]))
         relevant = max(values[:BEST], default=0.0) >= judge["threshold"]
         return [
-            replace(hit, scores={**hit.scores, "relevance": value}, relevant=relevant)
+            Hit(hit.passage, hit.score, {**hit.scores, "relevance": value}, relevant)
             for hit, value in zip(hits[:k], values, strict=False)
         ]
 
@@ -66,7 +67,8 @@ class Relevance:
 def rarity(words: Collection[str], counts: Mapping[str, int], passages: int) -> float:
     """Return Σ idf, as in BM25: ln(1 + (N - n + ½) / (n + ½)) for a word of n among N passages."""
     found = (counts.get(word, 0) for word in words)
-    return sum(math.log1p((passages - n + 0.5) / (n + 0.5)) for n in found)
+    # A set has another order in each process, and a plain sum another last digit.
+    return math.fsum(math.log1p((passages - n + 0.5) / (n + 0.5)) for n in found)
 
 
 def relevance_of(folder: Path) -> Relevance | None:

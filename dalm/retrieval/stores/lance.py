@@ -8,6 +8,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
@@ -38,7 +39,8 @@ from dalm.retrieval.base import (
 from dalm.retrieval.conditions import Condition, Membership
 from dalm.retrieval.store_kinds import FP32, StorePlace
 from dalm.retrieval.stored_values import digest_of, values_of
-from dalm.retrieval.stores.lance_vectors import SHOWN, LanceVectors, check_codes, hits_of
+from dalm.retrieval.stores.lance_rows import SHOWN, Row, as_hits, rows_of
+from dalm.retrieval.stores.lance_vectors import LanceVectors, check_codes
 from dalm.retrieval.where import FIELDS, Columns
 
 TABLE = "passages"
@@ -234,12 +236,35 @@ class LanceStore:
         Every vector is compared where that are few enough; else an index of the table chooses, as
         it does at any number of passages if there are codes of the vectors.
         """
+        return as_hits(self._by_vectors(vectors, k, where))
+
+    @_explained
+    def text_search(
+        self, queries: Sequence[str], k: int, where: Condition | None = None
+    ) -> list[list[Hit]]:
+        """Return at most k passages that share words with each query, best BM25 score first."""
+        return as_hits(self._by_words(queries, k, where))
+
+    @_explained
+    def search_both(
+        self,
+        vectors: Float[Tensor, "B dim"],
+        queries: Sequence[str],
+        k: int,
+        where: Condition | None = None,
+    ) -> tuple[list[list[Row]], list[list[Row]]]:
+        """Return what `search` and `text_search` find, in two threads: LanceDB frees the GIL."""
+        with ThreadPoolExecutor(1) as thread:
+            text = thread.submit(self._by_words, queries, k, where)
+            return self._by_vectors(vectors, k, where), text.result()
+
+    def _by_vectors(self, vectors: Tensor, k: int, where: Condition | None) -> list[list[Row]]:
         check_searched(vectors, self.dim)
         check_k(k)
         exact = not self.tuning or self._is_few(where)
         condition = self._where(where)
 
-        def find(places: Sequence[int], n: int) -> list[list[Hit]]:
+        def find(places: Sequence[int], n: int) -> list[list[Row]]:
             return self._vectors.search(vectors[list(places)], n, condition, exact=exact)
 
         return best_in_order(find, len(vectors), k)
@@ -247,21 +272,18 @@ class LanceStore:
     def _is_few(self, where: Condition | None) -> bool:
         return where is not None and self.count(where) * self.dim <= EXACT_UP_TO
 
-    @_explained
-    def text_search(
-        self, queries: Sequence[str], k: int, where: Condition | None = None
-    ) -> list[list[Hit]]:
-        """Return at most k passages that share words with each query, best BM25 score first."""
+    def _by_words(self, queries: Sequence[str], k: int, where: Condition | None) -> list[list[Row]]:
         check_k(k)
         condition = self._where(where)
         texts = [" ".join(terms(query)) for query in queries]
 
-        def find(places: Sequence[int], n: int) -> list[list[Hit]]:
+        def find(places: Sequence[int], n: int) -> list[list[Row]]:
             return [self._matching(texts[place], n, condition) for place in places]
 
-        return best_in_order(find, len(queries), k)
+        # Short passages often have equal scores, and a second search costs as much as the first.
+        return best_in_order(find, len(queries), k, spare=10 ** (len(str(k)) - 1))
 
-    def _matching(self, query: str, k: int, where: str | None) -> list[Hit]:
+    def _matching(self, query: str, k: int, where: str | None) -> list[Row]:
         if not query:
             return []
         match: Any = MatchQuery(query, "words")  # type: ignore[call-arg]  # they have defaults
@@ -269,7 +291,7 @@ class LanceStore:
         if where is not None:
             search = search.where(where, prefilter=True)
         found = search.select([*SHOWN, "_score"]).limit(k).to_arrow()
-        return hits_of(found, found["_score"].to_pylist())
+        return rows_of(found, found["_score"].to_pylist())
 
     # Upkeep
 

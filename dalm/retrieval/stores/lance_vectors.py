@@ -4,12 +4,9 @@ An index parts the vectors and keeps a code of each; the best by their codes are
 vectors in fp32, so that a score is exact whatever found its passage.
 """
 
-import json
 import math
-from collections.abc import Iterable
 from typing import Any
 
-import pyarrow as pa
 import torch
 from jaxtyping import Float
 from lancedb.index import IvfPq, IvfRq, IvfSq
@@ -17,12 +14,10 @@ from lancedb.table import Table
 from torch import Tensor
 
 from dalm.errors import UserError
-from dalm.records import Hit, Passage
 from dalm.retrieval.base import RECALL, mean_recall
 from dalm.retrieval.store_kinds import FP32
+from dalm.retrieval.stores.lance_rows import SHOWN, Row, rows_of
 
-SHOWN = ["id", "text", "title", "record"]
-"""Columns of which a hit is made."""
 COLUMN = "vector"
 _QUERIES = 64
 """Queries that are searched at once."""
@@ -45,19 +40,19 @@ class LanceVectors:
 
     def search(
         self, queries: Float[Tensor, "B dim"], k: int, where: str | None, *, exact: bool
-    ) -> list[list[Hit]]:
+    ) -> list[list[Row]]:
         """Return the k best for each query, or fewer where there are fewer; equal scores: any."""
-        hits: list[list[Hit]] = []
+        rows: list[list[Row]] = []
         for block in queries.detach().float().cpu().split(_QUERIES):
             found = self._nearest(block, k, where, exact=exact)
             if not exact and any(len(each) < k for each in found):  # too few in the parts read
                 found = self._nearest(block, k, where, exact=True)
-            hits += found
-        return hits
+            rows += found
+        return rows
 
     def _nearest(
         self, queries: Tensor, k: int, where: str | None, *, exact: bool
-    ) -> list[list[Hit]]:
+    ) -> list[list[Row]]:
         # A matrix of one query is searched as one query, without `query_index`.
         search: Any = self.table.search(list(queries.numpy()), vector_column_name=COLUMN)
         search = search.distance_type("dot")
@@ -73,10 +68,10 @@ class LanceVectors:
         found = search.select([*SHOWN, "_distance"]).limit(k).to_arrow()
         scores = [1 - each for each in found["_distance"].to_pylist()]
         places = found["query_index"].to_pylist() if len(queries) > 1 else [0] * len(scores)
-        hits: list[list[Hit]] = [[] for _ in queries]
-        for place, hit in zip(places, hits_of(found, scores), strict=True):
-            hits[place].append(hit)
-        return hits
+        rows: list[list[Row]] = [[] for _ in queries]
+        for place, row in zip(places, rows_of(found, scores), strict=True):
+            rows[place].append(row)
+        return rows
 
     # The index
 
@@ -116,20 +111,6 @@ class LanceVectors:
             probes *= 2
         self.tuning = {}
         return None
-
-
-def hits_of(found: pa.Table, scores: Iterable[float]) -> list[Hit]:
-    """Return rows with the columns `SHOWN` as hits."""
-    columns = (found[name].to_pylist() for name in SHOWN)
-    return [
-        Hit(
-            Passage.from_dict(
-                {"id": id_, "text": text, "title": title or "", **json.loads(record)}
-            ),
-            score,
-        )
-        for id_, text, title, record, score in zip(*columns, scores, strict=True)
-    ]
 
 
 def check_codes(codes: str, dim: int) -> None:
