@@ -1,11 +1,12 @@
 """Measure an index: passages/s and peak memory of building it, and search beside LanceDB's client.
 
-    python benchmarks/index_search.py [--passages 10000 100000] [--queries 60]
+    python benchmarks/index_search.py [--passages 10000 100000] [--dimensions 384]
 
-Passages of ten words with random unit vectors of 384 dimensions go through the path of `dalm index`
-(a table is collected, new passages are found, stored in blocks, and indexed by their words), each
-size in a process of its own. Then an `IndexSearcher` and LanceDB's own client answer the same
-queries on the same table in turns: k = 10, in hybrid search 100 of each ranking.
+Passages of ten words with random unit vectors, which need no model, go through the path of `dalm
+index` (a table is collected, new passages are found, stored in blocks, and indexed by their words),
+each size in a process of its own. Then an `IndexSearcher` and LanceDB's own client answer the same
+queries on the same table in turns: k = 10, in hybrid search 100 of each ranking. `--exact-up-to`
+gives smaller tables an approximate index, as larger ones have. `--queries 0` leaves search out.
 """
 
 import argparse
@@ -20,11 +21,14 @@ from typing import Any
 
 from common import child, row, table
 
-DIM, K, POOL = 384, 10, 100
+K, POOL = 10, 100
 
 
 class Encoder:
     """Give each text a random unit vector that depends on the text alone."""
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
 
     def __call__(self, texts: Any) -> Any:
         import numpy as np
@@ -33,7 +37,8 @@ class Encoder:
 
         seeds = (int(text.split()[1]) for text in texts)
         rows = (
-            np.random.default_rng(seed).standard_normal(DIM, dtype=np.float32) for seed in seeds
+            np.random.default_rng(seed).standard_normal(self.dim, dtype=np.float32)
+            for seed in seeds
         )
         return normalize(torch.from_numpy(np.stack(list(rows))))
 
@@ -50,13 +55,15 @@ def texts_of(count: int) -> Any:
         yield f"passage {number} {words}"
 
 
-def measure(count: int, queries: int) -> dict[str, Any]:
+def measure(given: argparse.Namespace) -> dict[str, Any]:
     from dalm.config import Index
     from dalm.retrieval.hybrid import IndexSearcher
     from dalm.retrieval.indexing import update
     from dalm.retrieval.passage_sources import collected
-    from dalm.retrieval.stores.lance import LanceStore
+    from dalm.retrieval.stores import lance
 
+    lance.EXACT_UP_TO = given.exact_up_to
+    (count,), encoder = given.passages, Encoder(given.dimensions)
     with tempfile.TemporaryDirectory() as folder:
         source, index = Path(folder, "passages.jsonl"), Path(folder, "index")
         with source.open("w") as out:
@@ -65,39 +72,38 @@ def measure(count: int, queries: int) -> dict[str, Any]:
         found: dict[str, Any] = {"before": peak_mb()}
         begun = time.perf_counter()
         with collected([str(source)], Index(index_dir=str(index)), index) as passages:
-            store = LanceStore(index / "store", DIM, passages.columns)
-            update(store, passages, Encoder(), prune=True)
+            store = lance.LanceStore(index / "store", given.dimensions, passages.columns)
+            update(store, passages, encoder, prune=True)
         found |= {"store_s": time.perf_counter() - begun, "stored": peak_mb()}
         begun = time.perf_counter()
         found["recall"] = store.optimise(in_use=False)
         found |= {"optimise_s": time.perf_counter() - begun, "peak": peak_mb()}
-        asked = list(texts_of(queries + 5))
-        for mode in ("dense", "text", "hybrid"):
-            searcher = IndexSearcher(Encoder(), store, mode)
+        asked = list(texts_of(given.queries + 5))
+        for mode in ("dense", "text", "hybrid") if given.queries else ():
+            searcher = IndexSearcher(encoder, store, mode)
             found[mode] = in_turns(
-                lambda q, s=searcher: s.search([q], K), client(store, mode), asked
+                lambda q, s=searcher: s.search([q], K), client(store, encoder, mode), asked
             )
         return found
 
 
-def client(store: Any, mode: str) -> Callable[[str], Any]:
+def client(store: Any, encode: Encoder, mode: str) -> Callable[[str], Any]:
     """Return the same search by LanceDB's own client, to Python's lists."""
     from lancedb.query import MatchQuery
     from lancedb.rerankers import RRFReranker
 
     from dalm.analyser import terms
 
-    columns, encode = ["id", "text", "title", "record"], Encoder()
+    columns = ["id", "text", "title", "record"]
+
+    def as_stored(search: Any) -> Any:
+        if not store.tuning:
+            return search.bypass_vector_index()
+        probes = store.tuning["probes"]
+        return search.nprobes(probes).refine_factor(max(10, probes // 8))
 
     def dense(query: str) -> Any:
-        search = store.table.search(encode([query])[0].numpy()).distance_type("dot")
-        search = (
-            search.nprobes(store.tuning["probes"]).refine_factor(
-                max(10, store.tuning["probes"] // 8)
-            )
-            if store.tuning
-            else search.bypass_vector_index()
-        )
+        search = as_stored(store.table.search(encode([query])[0].numpy()).distance_type("dot"))
         return search.select([*columns, "_distance"]).limit(K).to_list()
 
     def text(query: str) -> Any:
@@ -109,8 +115,8 @@ def client(store: Any, mode: str) -> Callable[[str], Any]:
         search = store.table.search(query_type="hybrid", vector_column_name="vector")
         search = search.vector(encode([query])[0].numpy()).distance_type("dot")
         search = search.text(MatchQuery(" ".join(terms(query)), "words"))
-        search = search.rerank(RRFReranker()).bypass_vector_index()
-        return search.select(columns).limit(POOL).to_list()[:K]
+        search = as_stored(search.rerank(RRFReranker()))
+        return search.select(columns).limit(POOL).to_arrow()[:K].to_pylist()
 
     return {"dense": dense, "text": text, "hybrid": hybrid}[mode]
 
@@ -135,19 +141,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--passages", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--queries", type=int, default=60)
+    parser.add_argument("--dimensions", type=int, default=384)
+    parser.add_argument("--exact-up-to", type=float, default=2e8, help="passages x dimensions")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
-        print(json.dumps(measure(given.passages[0], given.queries)))
+        print(json.dumps(measure(given)))
         return
     built, searched = [], []
     for count in given.passages:
-        options = ["--child", "--passages", str(count), "--queries", str(given.queries)]
-        seen = child(Path(__file__), *options)
+        options = ["--passages", str(count), "--queries", str(given.queries)]
+        options += ["--exact-up-to", str(given.exact_up_to)]
+        options += ["--dimensions", str(given.dimensions)]
+        seen = child(Path(__file__), "--child", *options)
         speed = count / seen["store_s"]
         memory = (f"{seen[name]:.0f}" for name in ("before", "stored", "peak"))
         built.append(row(f"{count:,}", f"{speed:,.0f}", f"{seen['optimise_s']:.1f}", *memory))
-        for mode in ("dense", "text", "hybrid"):
+        for mode in ("dense", "text", "hybrid") if given.queries else ():
             ours, theirs = seen[mode]
             kind = "exact" if seen["recall"] is None else f"recall@10 {seen['recall']:.3f}"
             cells = (f"{ours:.1f}", f"{theirs:.1f}", f"{ours / theirs:.2f}")

@@ -102,19 +102,21 @@ class Bar:
         return bar
 
     def _write_line(self, done: int, now: float) -> None:
-        """Write a line of a log: what is done, and about how long the rest takes."""
+        """Write a line of a log: what is done, how fast, and about how long the rest takes."""
         if now < self._next_line:
             return
         seconds = now - self._start
         self._next_line = now + max(LOG_EVERY, seconds / 10)
-        counts = f"{done:,} of {self.total:,} {self.unit}"
-        if self.unit == "B":
-            counts = f"{done / 1e6:,.1f} of {self.total / 1e6:,.1f} MB"
+        counts, size, unit = f"{done:,} of {self.total:,}", 1.0, self.unit
+        if unit == "B":
+            counts, size, unit = f"{done / 1e6:,.1f} of {self.total / 1e6:,.1f}", 1e6, "MB"
         left = ""
         if done > self.initial and self.total >= done:
-            left = f", about {_clock(seconds * (self.total - done) / (done - self.initial))} left"
+            speed = (done - self.initial) / size / seconds
+            left = f", {_rounded(speed)} {unit}/s"
+            left += f", about {_clock((self.total - done) / size / speed)} left"
         note = f", {self.note}" if self.note else ""
-        display.show_beside(f"{self.description}: {counts} in {_clock(seconds)}{left}{note}")
+        display.show_beside(f"{self.description}: {counts} {unit} in {_clock(seconds)}{left}{note}")
 
 
 def _shape() -> dict[str, Any]:
@@ -124,6 +126,10 @@ def _shape() -> dict[str, Any]:
     except (AttributeError, ValueError, OSError):
         columns = lines = 0
     return {"dynamic_ncols": True} if columns and lines else {"ncols": 80, "nrows": 24}
+
+
+def _rounded(speed: float) -> str:
+    return f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
 
 
 def _clock(seconds: float) -> str:

@@ -74,7 +74,7 @@ def test_a_log_has_a_line_now_and_then(clock, log):
     for _ in track(seconds_pass(clock, range(1200), 1), 1200, "answering", "answers"):
         pass
     lines = log.getvalue().splitlines()
-    assert lines[0] == "answering: 15 of 1,200 answers in 0:15, about 19:45 left"
+    assert lines[0] == "answering: 15 of 1,200 answers in 0:15, 1 answers/s, about 19:45 left"
     assert 20 < len(lines) < 40
     assert "\r" not in log.getvalue()
 
@@ -83,7 +83,7 @@ def test_bytes_are_counted_in_megabytes(clock, log):
     with Bar(4_000_000, "passages", "B") as bar:
         clock.seconds += 20
         bar.update(1_000_000)
-    assert log.getvalue() == "passages: 1.0 of 4.0 MB in 0:20, about 1:00 left\n"
+    assert log.getvalue() == "passages: 1.0 of 4.0 MB in 0:20, 0.05 MB/s, about 1:00 left\n"
 
 
 def test_a_resumed_count_goes_on_and_its_time_is_that_of_the_rest(clock, log):
@@ -92,7 +92,7 @@ def test_a_resumed_count_goes_on_and_its_time_is_that_of_the_rest(clock, log):
         bar.note = "90 tokens/s"
         bar.update(10)
     assert log.getvalue() == (
-        "generating: 60 of 100 verdicts in 0:20, about 1:20 left, 90 tokens/s\n"
+        "generating: 60 of 100 verdicts in 0:20, 0.5 verdicts/s, about 1:20 left, 90 tokens/s\n"
     )
 
 
