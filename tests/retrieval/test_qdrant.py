@@ -288,6 +288,7 @@ def test_a_server_that_cannot_be_used_is_one_line(server: Server, monkeypatch, t
         ("https://h?api-key=hush", "takes no name, password or parameters"),
         ("http://", "names no host"),
         (Path(__file__), "is a file; name a folder"),
+        (Path(__file__) / "within", "Not a directory: .*or name another folder"),
         (Path(__file__).parent, "is no folder of Qdrant; name another one"),
     ):
         with pytest.raises(UserError, match=problem) as caught:

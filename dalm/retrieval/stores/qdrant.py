@@ -103,7 +103,7 @@ class QdrantStore:
             with self.connection.lock:
                 self._open(create=place.create)
         except Exception as error:
-            if not is_of_qdrant(error):
+            if not (is_of_qdrant(error) or isinstance(error, OSError)):
                 raise
             raise refusal(place.url, error) from error
 

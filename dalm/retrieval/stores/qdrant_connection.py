@@ -163,8 +163,11 @@ def _refusal_of_folder(path: str, error: Exception) -> UserError:
         return UserError(
             f"{path} can't be written: {reason}; free some space, and run the same command again"
         )
-    if isinstance(error, PermissionError) or "readonly database" in str(error):
-        return UserError(f"{path} can't be used: {_reason(error)}; grant yourself the right")
+    if isinstance(error, OSError) or "readonly database" in str(error):
+        return UserError(
+            f"{path} can't be used: {_reason(error)}; grant yourself the right, or name another "
+            "folder"
+        )
     return DamagedError(
         f"the index in {path} can't be used ({_reason(error)}); if it is damaged, {REBUILD}"
     )
