@@ -310,6 +310,7 @@ class IndexFolder:
 
     def switch(self, number: int) -> None:
         """Let searches meet a generation from now on."""
+        self._clean_up()
         pointer = self.pointer
         before = pointer.generation if pointer else None
         previous = before if before != number else pointer.previous if pointer else None
@@ -337,7 +338,6 @@ class IndexFolder:
         """
         pointer = self.pointer
         assert pointer is not None
-        self._clean_up()
         others = [
             number
             for number in self.numbers()

@@ -194,7 +194,7 @@ def test_a_deletion_that_was_killed_is_finished(folder):
         complete(folder, replace(MADE, fingerprint=fingerprint))
     (folder.path / "generations" / "1").rename(folder.path / "generations" / ".deleted-1")
     assert folder.numbers() == [2]
-    folder.drop(1)
+    folder.switch(2)
     assert [path.name for path in (folder.path / "generations").iterdir()] == ["2"]
 
 
@@ -205,7 +205,7 @@ def test_files_that_a_killed_process_left_unfinished_are_deleted(folder):
     for file in left:
         file.touch()
     (inner / ".a-users.part").touch()
-    folder.drop(1)
+    folder.switch(1)
     assert [file.name for file in inner.glob(".*")] == [".a-users.part"]
     assert not any(file.exists() for file in left)
 
