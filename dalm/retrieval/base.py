@@ -273,6 +273,16 @@ def ids_of(hits: Iterable[Found]) -> set[str]:
     return {hit.id for hit in hits}
 
 
+def like_questions(vectors: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
+    """Return queries to tune an approximate search by: sums of three passages' vectors.
+
+    They are about as far from the passages as questions are. By the passages' own vectors, which
+    are nearest to themselves, a search that found 0.91 of what questions ask for reached 1.00.
+    """
+    third = len(vectors) // 3
+    return vectors + vectors.roll(third, 0) + vectors.roll(2 * third, 0)
+
+
 def mean_recall(right: Sequence[Sequence[Found]], found: Sequence[Sequence[Found]]) -> float:
     """Return the share of the right hits that were found, the mean over queries."""
     pairs = ((ids_of(a), ids_of(b)) for a, b in zip(right, found, strict=True))

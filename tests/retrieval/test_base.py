@@ -5,7 +5,7 @@ import torch
 
 from dalm.errors import UserError
 from dalm.records import Hit, Passage
-from dalm.retrieval.base import DenseSearcher, best_in_order
+from dalm.retrieval.base import DenseSearcher, best_in_order, like_questions
 from dalm.retrieval.exact import build_index
 
 
@@ -70,3 +70,12 @@ def test_equal_scores_are_in_the_order_of_the_ids_also_where_they_are_cut(k):
     found = best_in_order(lambda places, n: [hits[:n] for _ in places], 2, k)
     right = sorted(hits, key=lambda hit: (-hit.score, hit.passage.id))[:k]
     assert found == [right, right]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 100])
+def test_queries_to_tune_by_are_sums_of_three_vectors(count: int) -> None:
+    """One for each vector; of three different ones where there are as many."""
+    queries = like_questions(torch.eye(count))
+    assert queries.shape == (count, count)
+    assert queries.sum(1).tolist() == [3] * count
+    assert queries.max().item() == (1 if count >= 3 else 3)

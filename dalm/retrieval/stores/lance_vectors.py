@@ -14,7 +14,7 @@ from lancedb.table import Table
 from torch import Tensor
 
 from dalm.errors import UserError
-from dalm.retrieval.base import RECALL, mean_recall
+from dalm.retrieval.base import RECALL, like_questions, mean_recall
 from dalm.retrieval.store_kinds import FP32
 from dalm.retrieval.stores.lance_rows import SHOWN, Row, rows_of
 
@@ -94,13 +94,13 @@ class LanceVectors:
     def tune(self) -> float | None:
         """Choose the number of partitions to read: the smallest that reaches `RECALL`.
 
-        Returns the recall@10 of exact search of `_SAMPLE` stored vectors; None if none reaches it,
-        and every vector is to be compared.
+        Returns the recall@10 of exact search of `_SAMPLE` queries, `like_questions`; None if no
+        number reaches it, and every vector is to be compared.
         """
         count = self.table.count_rows()
         places = list(range(0, count, max(1, count // _SAMPLE)))
         sample = self.table.take_offsets(places).select([COLUMN]).to_arrow()
-        queries = torch.tensor(sample[COLUMN].to_pylist())
+        queries = like_questions(torch.tensor(sample[COLUMN].to_pylist()))
         right = self.search(queries, _TUNED, None, exact=True)
         probes = 16
         while probes <= _MOST_PROBES:

@@ -33,6 +33,7 @@ from dalm.retrieval.base import (
     check_added,
     check_k,
     check_searched,
+    like_questions,
     mean_recall,
 )
 from dalm.retrieval.bm25 import K1, B
@@ -413,7 +414,8 @@ class PgvectorStore:
     def _tune(self) -> float | None:
         """Choose the width of a search: the smallest that reaches `RECALL`."""
         sql = f"SELECT vector FROM {self.table} ORDER BY hashint8(row) LIMIT {_SAMPLE}"
-        queries = [_numbers(vector) for (vector,) in self.connection.execute(sql)]
+        stored = [_numbers(vector) for (vector,) in self.connection.execute(sql)]
+        queries = like_questions(torch.from_numpy(np.stack(stored))).numpy()
         right = [self._exact(query, _TUNED, "true") for query in queries]
         for width in _WIDTHS:
             self.tuning = {"width": width}
