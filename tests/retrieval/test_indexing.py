@@ -1,5 +1,6 @@
 """An index follows its source: nothing is encoded twice, nothing deleted is found, no mixture."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +96,17 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(store):
     encoder = Encoder()
     changes = update(store, many, encoder, prune=False)
     assert (changes.new, changes.unchanged, len(encoder.texts)) == (10, 2 * BLOCK, 10)
+
+
+@pytest.mark.parametrize("in_use", [False, True])
+def test_what_a_killed_process_left_in_the_store_is_deleted(store, in_use):
+    update(store, passages(10), Encoder(), prune=False)
+    [data] = (store.folder / "passages.lance" / "data").iterdir()
+    left = shutil.copy(data, data.with_name(f"left{data.name}"))
+    store.optimise(in_use=in_use)
+    assert not left.exists()
+    [hits] = store.text_search(["text"], 20)
+    assert len(hits) == 10
 
 
 # Generations

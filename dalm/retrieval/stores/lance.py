@@ -311,7 +311,10 @@ class LanceStore:
             self._vectors.build()
         with warnings.catch_warnings():  # of readers, of which an unfinished index has none
             warnings.simplefilter("ignore", UserWarning)
-            self.table.optimize(cleanup_older_than=_KEEP_VERSIONS if in_use else timedelta(0))
+            keep = _KEEP_VERSIONS if in_use else timedelta(0)
+            # No other process writes to an index that is claimed: files of no version are those
+            # of a process that was killed.
+            self.table.optimize(cleanup_older_than=keep, delete_unverified=True)
         self._vectors.tuning = {}
         return self._vectors.tune() if approximate else None
 
