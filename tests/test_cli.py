@@ -502,12 +502,13 @@ TRAINING = {
 OF_RETRIEVERS = ("--negatives-column", "--logit-scale", "--query-max-len", "--passage-max-len")
 EVALUATION = {
     "--dataset-path --test-dataset-csv-path": REQUIRED,
-    "--retriever-name-or-path --model-name-or-path": REQUIRED,
+    "--retriever-name-or-path --model-name-or-path": None,
     "--retriever-peft-model-path": None,
     "--passages": None,
     "--top-k": 10,
     "--measures": None,
-    "--index": "exact",
+    "--search-index": None,
+    "--search": "hybrid",
     "--baseline": None,
     "--output-dir": None,
     "--overwrite-output-dir --no-overwrite-output-dir": False,
@@ -616,6 +617,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--generator-api-key-env": "OPENAI_API_KEY",
         "--generator-peft-model-path": None,
         "--answerable-column": "Answerable",
+        "--answer-anyway": False,
         "--evaluate-generator --no-evaluate-generator": False,
         "--bounds --no-bounds": True,
         "--baseline-generator": None,

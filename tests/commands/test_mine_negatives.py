@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from dalm import stop_signals
 from dalm.artifacts import claim
 from dalm.cli import app, run
 from dalm.io.tables import read_file
@@ -236,6 +237,7 @@ def test_as_a_script(
     line += ["--retriever_name_or_path", tiny_models.encoder, "--no_cache"]
     monkeypatch.setattr(sys, "argv", [str(file), *map(str, line)])
     monkeypatch.syspath_prepend(str(file.parent))  # as the interpreter does
+    monkeypatch.setattr(stop_signals, "listen", lambda: None)  # this process isn't the script's
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(file), run_name="__main__")
     assert end.value.code == 0
