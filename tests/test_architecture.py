@@ -25,7 +25,7 @@ STAGES = (
     {"llm"},
     {"retrieval", "training"},
     {"synth", "rag"},
-    {"eval", "serve"},
+    {"eval", "serving"},
     {"commands"},
     {"cli", "datasets", "__init__"},
     {"__main__"},

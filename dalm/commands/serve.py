@@ -25,10 +25,10 @@ def serve(
 
     from dalm.config import check
     from dalm.rag.readers import check_generator
-    from dalm.serve import mcp_tools
-    from dalm.serve.app import build_app
-    from dalm.serve.guards import access_key
-    from dalm.serve.server import listen, open_service, run
+    from dalm.serving import mcp_tools
+    from dalm.serving.app import build_app
+    from dalm.serving.guards import access_key
+    from dalm.serving.server import listen, open_service, run
 
     check(settings)
     check_generator(settings, "dalm serve")

@@ -6,9 +6,9 @@ from typing import Any, cast
 
 from dalm.llm.sampling import Sampling
 from dalm.retrieval.hybrid import Mode
-from dalm.serve.api_errors import ApiError, invalid
-from dalm.serve.request_fields import Fields, text_of
-from dalm.serve.service import Question, Service
+from dalm.serving.api_errors import ApiError, invalid
+from dalm.serving.request_fields import Fields, text_of
+from dalm.serving.service import Question, Service
 
 _MOST_STOPS = 4
 _MODES = ("hybrid", "dense", "text")

@@ -4,7 +4,7 @@ import pytest
 
 from dalm.config import Serve
 from dalm.errors import UserError
-from dalm.serve.guards import access_key
+from dalm.serving.guards import access_key
 
 KEY = "a key of a test"
 

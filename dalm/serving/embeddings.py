@@ -11,13 +11,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from dalm.models.retriever_sides import Kind
-from dalm.serve import request_log
-from dalm.serve.api_errors import invalid
-from dalm.serve.chat_requests import check_model
-from dalm.serve.names import retriever_name
-from dalm.serve.open_index import OpenIndex
-from dalm.serve.request_fields import Fields, text_of
-from dalm.serve.service import Service
+from dalm.serving import request_log
+from dalm.serving.api_errors import invalid
+from dalm.serving.chat_requests import check_model
+from dalm.serving.names import retriever_name
+from dalm.serving.open_index import OpenIndex
+from dalm.serving.request_fields import Fields, text_of
+from dalm.serving.service import Service
 
 MOST_TEXTS = 2048
 SIDES: dict[str, Kind] = {

@@ -18,7 +18,7 @@ from dalm.prompts import Message
 from dalm.rag.pipeline import LocalReader, Reader, ServedGenerator
 from dalm.records import Hit
 from dalm.retrieval.base import Searcher
-from dalm.serve.api_errors import invalid
+from dalm.serving.api_errors import invalid
 
 
 class Control:

@@ -18,10 +18,10 @@ from dalm.records import PROVENANCE, Passage
 from dalm.retrieval.documents import Replaced, passages_from, passages_of, replace_document
 from dalm.retrieval.index_folder import Generation
 from dalm.retrieval.stored_values import column_types, values_of
-from dalm.serve.api_errors import ApiError, invalid
-from dalm.serve.open_index import SharedRetriever
-from dalm.serve.service import Service
-from dalm.serve.slots import Slots
+from dalm.serving.api_errors import ApiError, invalid
+from dalm.serving.open_index import SharedRetriever
+from dalm.serving.service import Service
+from dalm.serving.slots import Slots
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

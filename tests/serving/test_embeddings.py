@@ -8,7 +8,7 @@ import pytest
 
 from dalm.models import loading
 from dalm.models.retriever import load_retriever
-from tests.serve.conftest import build_index
+from tests.serving.conftest import build_index
 
 TEXTS = ["Ada lives in Ulm.", "Where does Bela live?"]
 

@@ -18,8 +18,8 @@ from dalm.config.options import spelled
 from dalm.config.serving import Serving
 from dalm.errors import UserError
 from dalm.records import Hit
-from dalm.serve.api_errors import ApiError
-from dalm.serve.service import Question, Service
+from dalm.serving.api_errors import ApiError
+from dalm.serving.service import Question, Service
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer

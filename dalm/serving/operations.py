@@ -7,9 +7,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from dalm.serve.api_errors import ApiError
-from dalm.serve.names import retriever_name
-from dalm.serve.service import Service
+from dalm.serving.api_errors import ApiError
+from dalm.serving.names import retriever_name
+from dalm.serving.service import Service
 
 PUBLIC = {"/health", "/ready"}
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from dalm.serve.api_errors import ApiError, invalid
+from dalm.serving.api_errors import ApiError, invalid
 
 
 async def read_json(request: Request) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Name the models that are served, as clients do: without the paths of this machine."""
 
 from dalm.file_reading import user_path
-from dalm.serve.open_index import OpenIndex
+from dalm.serving.open_index import OpenIndex
 
 
 def model_name(name: str) -> str:

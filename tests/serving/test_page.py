@@ -8,7 +8,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.llm.stub_server import serving as stub_serving
-from tests.serve.conftest import build_index
+from tests.serving.conftest import build_index
 
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 ANSWER = f"Ada lives in Ulm [1], as {HOSTILE} says [1, 9] and **no one** else."

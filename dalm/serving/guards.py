@@ -11,8 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dalm.config import Serve
 from dalm.errors import UserError
-from dalm.serve.api_errors import ApiError
-from dalm.serve.service import Service
+from dalm.serving.api_errors import ApiError
+from dalm.serving.service import Service
 
 KEY = "DALM_API_KEY"
 BODY_SECONDS = 30.0

@@ -16,11 +16,11 @@ from dalm.config import Serve
 from dalm.errors import UserError, reason_of
 from dalm.models.loading import check_model_is_there
 from dalm.rag.readers import load_reader, rewriter_of, served_reader
-from dalm.serve.generators import Generating, LocalGenerating, ServedGenerating
-from dalm.serve.guards import access_key
-from dalm.serve.names import model_name
-from dalm.serve.open_index import ServedIndex
-from dalm.serve.service import Service
+from dalm.serving.generators import Generating, LocalGenerating, ServedGenerating
+from dalm.serving.guards import access_key
+from dalm.serving.names import model_name
+from dalm.serving.open_index import ServedIndex
+from dalm.serving.service import Service
 
 logger = logging.getLogger(__name__)
 

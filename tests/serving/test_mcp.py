@@ -76,14 +76,14 @@ def test_what_cannot_be_is_refused_in_one_line(people_index, monkeypatch, capsys
     assert "--port has no effect with --mcp-stdio" in capsys.readouterr().err
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        "dalm.serve.mcp_tools.find_spec", lambda name: None if name == "mcp" else find(name)
+        "dalm.serving.mcp_tools.find_spec", lambda name: None if name == "mcp" else find(name)
     )
     assert run(app, line) == 2
     assert 'pip install "indomain[mcp]"' in capsys.readouterr().err
 
 
 def test_without_the_package_the_server_says_what_is_missing(serving, monkeypatch):
-    monkeypatch.setattr("dalm.serve.mcp_tools.find_spec", lambda _: None)
+    monkeypatch.setattr("dalm.serving.mcp_tools.find_spec", lambda _: None)
     with serving() as url:
         answer = httpx.post(f"{url}/mcp", json={})
     assert answer.status_code == 501

@@ -7,7 +7,7 @@ import time
 import httpx2 as httpx
 import pytest
 
-from tests.serve.conftest import dalm
+from tests.serving.conftest import dalm
 
 
 def served_generation(url):

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dalm.serve.api_errors import of_exception
-from dalm.serve.service import RunningAnswer, Service
+from dalm.serving.api_errors import of_exception
+from dalm.serving.service import RunningAnswer, Service
 
 logger = logging.getLogger(__name__)
 

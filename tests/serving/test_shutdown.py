@@ -12,7 +12,7 @@ import httpx2 as httpx
 import pytest
 
 from tests.llm.stub_server import serving as stub_serving
-from tests.serve.conftest import dalm
+from tests.serving.conftest import dalm
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Where does Ada live?"}]}

@@ -14,10 +14,10 @@ from starlette.routing import BaseRoute, Route
 
 from dalm.rag.citations import MARK
 from dalm.records import Hit
-from dalm.serve import api_errors, request_log
-from dalm.serve.chat_requests import AnswerRequest, chat_request, completion_request
-from dalm.serve.request_fields import Fields
-from dalm.serve.service import RunningAnswer, Service
+from dalm.serving import api_errors, request_log
+from dalm.serving.chat_requests import AnswerRequest, chat_request, completion_request
+from dalm.serving.request_fields import Fields
+from dalm.serving.service import RunningAnswer, Service
 
 T = TypeVar("T")
 EVENTS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}

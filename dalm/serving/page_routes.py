@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from dalm.serve.service import Service
+from dalm.serving.service import Service
 
 FILES = {
     "/": ("index.html", "text/html"),
@@ -29,7 +29,7 @@ POLICY = "; ".join(
 
 def routes(_: Service) -> list[BaseRoute]:
     """Return the routes."""
-    folder = files("dalm.serve") / "page"
+    folder = files("dalm.serving") / "page"
     headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
 
     def route(path: str, name: str, media_type: str) -> Route:

@@ -19,11 +19,11 @@ from dalm.rag.pipeline import NoRoomError
 from dalm.records import Hit
 from dalm.retrieval.hybrid import Mode
 from dalm.retrieval.where import parse_condition
-from dalm.serve.api_errors import ApiError, invalid
-from dalm.serve.generators import Control, Generating
-from dalm.serve.open_index import OpenIndex, ServedIndex
-from dalm.serve.server_metrics import Metrics
-from dalm.serve.slots import Slots
+from dalm.serving.api_errors import ApiError, invalid
+from dalm.serving.generators import Control, Generating
+from dalm.serving.open_index import OpenIndex, ServedIndex
+from dalm.serving.server_metrics import Metrics
+from dalm.serving.slots import Slots
 
 T = TypeVar("T")
 

@@ -16,10 +16,10 @@ from dalm.config import Passages
 from dalm.errors import UserError
 from dalm.ingest import uploads
 from dalm.retrieval.documents import list_documents
-from dalm.serve.api_errors import ApiError, invalid
-from dalm.serve.document_writer import DocumentWriter
-from dalm.serve.json_body import parse_object, read_json
-from dalm.serve.service import Service
+from dalm.serving.api_errors import ApiError, invalid
+from dalm.serving.document_writer import DocumentWriter
+from dalm.serving.json_body import parse_object, read_json
+from dalm.serving.service import Service
 
 MEGABYTES = 32
 """Of a file, and of its text unpacked."""

@@ -5,8 +5,8 @@ from typing import Any
 
 from starlette.requests import Request
 
-from dalm.serve.api_errors import ApiError, invalid
-from dalm.serve.json_body import read_json
+from dalm.serving.api_errors import ApiError, invalid
+from dalm.serving.json_body import read_json
 
 MOST_CHARACTERS = 1_000_000
 """Characters of a text."""

@@ -13,9 +13,9 @@ import pytest
 
 from dalm.cli import app, run
 from dalm.config import Serve
-from dalm.serve.app import build_app
-from dalm.serve.server import QuietServer, open_service, server_config
-from dalm.serve.service import Service
+from dalm.serving.app import build_app
+from dalm.serving.server import QuietServer, open_service, server_config
+from dalm.serving.service import Service
 from tests.eval.report.conftest import _driver, browser  # noqa: F401
 
 

@@ -23,7 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
-from dalm.serve import (
+from dalm.serving import (
     api_errors,
     completions,
     document_routes,
@@ -33,9 +33,9 @@ from dalm.serve import (
     page_routes,
     searches,
 )
-from dalm.serve.guards import Guards
-from dalm.serve.request_log import RequestLog
-from dalm.serve.service import Service
+from dalm.serving.guards import Guards
+from dalm.serving.request_log import RequestLog
+from dalm.serving.service import Service
 
 MODULES: tuple[ModuleType, ...] = (
     operations,

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from dalm.serve.api_errors import ApiError
+from dalm.serving.api_errors import ApiError
 
 
 class Slots:

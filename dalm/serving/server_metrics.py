@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from dalm.serve.slots import Slots
+from dalm.serving.slots import Slots
 
 
 class Metrics:

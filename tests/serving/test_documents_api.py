@@ -8,10 +8,10 @@ import pytest
 
 from dalm import artifacts
 from dalm.config import Serve
-from dalm.serve.document_routes import MEGABYTES
-from dalm.serve.server import open_service
+from dalm.serving.document_routes import MEGABYTES
+from dalm.serving.server import open_service
 from tests.ingest.conftest import pdf
-from tests.serve.conftest import listening
+from tests.serving.conftest import listening
 
 MODES = ("dense", "text", "hybrid")
 
