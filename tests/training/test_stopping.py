@@ -31,7 +31,7 @@ def trained(arguments, tmp_path, prepare, grace=0.5):
     """Train in a process of its own, in which signals have little time; `prepare` changes it."""
 
     def work() -> int:
-        stop_signals.GRACE, stop_signals.LIMIT = grace, 0.5
+        stop_signals.GRACE, stop_signals.LIMIT = grace, 3.0
         signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored
         stop_signals.listen()
         prepare()
