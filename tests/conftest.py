@@ -8,6 +8,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import csv
+import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -73,6 +74,19 @@ def tiny_table(tiny_rows: list[dict[str, str]], tmp_path_factory: pytest.TempPat
         writer = csv.DictWriter(out, list(tiny_rows[0]))
         writer.writeheader()
         writer.writerows(tiny_rows)
+    return file
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three passages with their sources and pages, and a further column."""
+    file = tmp_path_factory.mktemp("people") / "people.jsonl"
+    rows = [
+        {"Passage": "Ada lives in Ulm.", "source": "people.pdf", "page": 1, "Year": 1913},
+        {"Passage": "Bela keeps two cats.", "source": "people.pdf", "page": 2, "Year": 1914},
+        {"Passage": "Cyrus lives in Graz.", "source": "men.pdf", "page": 9, "Year": 1950},
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return file
 
 

@@ -14,13 +14,10 @@ those of the undisturbed run. Runs are forked from one process that has imported
 a kill costs seconds. Exit code 1: something differs, and the folder stays.
 """
 
-import argparse
-import importlib
 import json
 import random
 import shutil
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -31,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from kill_training import ended, killed_after, start
+from kill_training import begin, ended, killed_after, start
 
 from dalm import cli
 from dalm.errors import UserError
@@ -331,19 +328,8 @@ def print_table(rounds: list[Round]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=6, help="kills of each kind of run")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the moments of the kills")
-    parser.add_argument("--only", nargs="+", choices=list(KINDS), default=list(KINDS))
-    parser.add_argument("--work-dir", type=Path, help="empty folder; by default a temporary one")
-    given = parser.parse_args()
-    folder = given.work_dir or Path(tempfile.mkdtemp(prefix="dalm-kills-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    random.seed(given.seed)
     warnings.filterwarnings("ignore", "lancedb fork support is experimental")
-    for module in MODULES:
-        importlib.import_module(module)
-    cli.import_commands()
+    given, folder = begin(__doc__, KINDS, MODULES, kills=6)
     inputs = make_inputs(folder)
     rounds = [each for kind in given.only for each in torture(kind, inputs, folder, given.kills)]
     print_table(rounds)

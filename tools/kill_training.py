@@ -22,7 +22,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -221,19 +221,28 @@ def print_table(rounds: list[Round]) -> None:
         print(f"{kind:<10}{kills:>6}{len(of_kind):>6}{weights:>14}{metrics:>9}{same:>6}")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=20, help="kills of each kind of run")
+def begin(
+    description: str, kinds: Iterable[str], modules: Iterable[str], kills: int
+) -> tuple[argparse.Namespace, Path]:
+    """Read a script's options, import what its forks need; return options and working folder."""
+    kinds = list(kinds)
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=kills, help="kills of each kind of run")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments of the kills")
-    parser.add_argument("--only", nargs="+", choices=list(KINDS), default=list(KINDS))
+    parser.add_argument("--only", nargs="+", choices=kinds, default=kinds)
     parser.add_argument("--work-dir", type=Path, help="empty folder; by default a temporary one")
     given = parser.parse_args()
     folder = given.work_dir or Path(tempfile.mkdtemp(prefix="dalm-kills-"))
     folder.mkdir(parents=True, exist_ok=True)
     random.seed(given.seed)
-    for module in MODULES:
+    for module in modules:
         importlib.import_module(module)
     cli.import_commands()
+    return given, folder
+
+
+def main() -> int:
+    given, folder = begin(__doc__, KINDS, MODULES, kills=20)
     inputs = make_inputs(folder)
     rounds = [each for kind in given.only for each in torture(kind, inputs, folder, given.kills)]
     print_table(rounds)

@@ -14,6 +14,7 @@ from dalm.llm.local_model import LocalModel
 from dalm.llm.openai_client import OpenAIClient
 from dalm.llm.sampling import Outcome, Sampling
 from dalm.models.generator import Generator
+from dalm.progress import Stopwatch
 from dalm.prompts import Message
 from dalm.rag.pipeline import LocalReader, Reader, ServedGenerator
 from dalm.records import Hit
@@ -21,14 +22,13 @@ from dalm.retrieval.base import Searcher
 from dalm.serving.api_errors import invalid
 
 
-class Control:
+class Control(Stopwatch):
     """What a request asks of its answer, what is known of it, and the means to stop it."""
 
     def __init__(self, sampling: Sampling) -> None:
+        super().__init__()  # stages: queue, search, prompt, first_token, generate
         self.sampling, self.outcome = sampling, Outcome()
         self.cancelled = False
-        self.seconds: dict[str, float] = {}
-        """Seconds of each stage: queue, rewrite, search, prompt, first_token, generate."""
         self._cancellations: list[Callable[[], None]] = []
 
     def cancel(self) -> None:
@@ -68,11 +68,8 @@ class _TimedSearcher:
     control: Control
 
     def search(self, queries: Sequence[str], k: int, /) -> list[list[Hit]]:
-        start = time.perf_counter()
-        try:
+        with self.control.stage("search"):
             return self.searcher.search(queries, k)
-        finally:
-            self.control.add("search", start)
 
 
 class Generating(Protocol):

@@ -3,8 +3,8 @@
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import h11
@@ -12,17 +12,18 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dalm.progress import Stopwatch
 from dalm.serving.api_errors import of_exception
 from dalm.serving.service import RunningAnswer, Service
 
 logger = logging.getLogger(__name__)
 
 
-class Entry:
+class Entry(Stopwatch):
     """What is written of a request."""
 
     def __init__(self, with_questions: bool) -> None:
-        self.seconds: dict[str, float] = {}
+        super().__init__()
         self.facts: dict[str, Any] = {}
         self.status: int | None = None
         self._with_questions = with_questions
@@ -47,15 +48,6 @@ class Entry:
         """Note an error after the response has begun, whose status is then no longer true."""
         told = of_exception(error)
         self.facts["error"] = told.code or told.status
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count the time of the block as a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
 def of(request: Request) -> Entry:

@@ -25,15 +25,8 @@ def dalm(*line: object) -> int:
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("passages") / "passages.jsonl"
-    rows = [
-        {"Passage": "Ada lives in Ulm.", "source": "people.pdf", "page": 1, "Year": 1913},
-        {"Passage": "Bela keeps two cats.", "source": "people.pdf", "page": 2, "Year": 1914},
-        {"Passage": "Cyrus lives in Graz.", "source": "men.pdf", "page": 9, "Year": 1950},
-    ]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return file
+def table(people: Path) -> Path:
+    return people
 
 
 @pytest.fixture(scope="module")

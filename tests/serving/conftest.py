@@ -1,6 +1,5 @@
 """An index, its models, and real servers on free ports."""
 
-import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -27,18 +26,6 @@ def build_index(folder: Path, table: Path, retriever: Path, *more: object) -> Pa
     line = ["index", table, "--index-dir", folder, "--retriever-name-or-path", retriever]
     assert dalm(*line, *more) == 0
     return folder
-
-
-@pytest.fixture(scope="session")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("people") / "people.jsonl"
-    rows = [
-        {"Passage": "Ada lives in Ulm.", "source": "people.pdf", "page": 1, "Year": 1913},
-        {"Passage": "Bela keeps two cats.", "source": "people.pdf", "page": 2, "Year": 1914},
-        {"Passage": "Cyrus lives in Graz.", "source": "men.pdf", "page": 9, "Year": 1950},
-    ]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return file
 
 
 @pytest.fixture(scope="session")
