@@ -28,11 +28,27 @@ class Heading:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """A table, list or code at `text[start:end]` of its document, cut only between its units.
+
+    `units` are the offsets at which its rows, items or lines begin, `start` the first of them. A
+    table's header rows end at `header_end`: a passage that begins below them repeats them.
+    """
+
+    start: int
+    end: int
+    units: tuple[int, ...]
+    header_end: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """A text with its structure.
 
     `source` names the file (and row) it was found in. `pages` are the offsets at which pages
-    begin; empty without pages. Text before `begin` (front matter) is in no passage.
+    begin; empty without pages. Text before `begin` (front matter) is in no passage, nor are the
+    spans `omitted` (comments, dotted lines of a table of contents). `unread` says, a reason each,
+    what of the file is not in the text: pages without a text layer, rows that could not be read.
     """
 
     text: str
@@ -41,6 +57,9 @@ class Document:
     headings: tuple[Heading, ...] = ()
     pages: tuple[int, ...] = ()
     begin: int = 0
+    blocks: tuple[Block, ...] = ()
+    omitted: tuple[tuple[int, int], ...] = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
