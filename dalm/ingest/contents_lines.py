@@ -1,0 +1,123 @@
+"""Find the dotted lines of a table of contents, which look like text and say nothing.
+
+"1.2 Pumps ........ 14" is one. "Weight ........ 14 kg", "Flow ........ 12.5" and "Voltage .... 230"
+look much the same and are data, so that a line alone is not enough to tell.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+LINE_LENGTH = 300  # characters; a longer line is a paragraph
+LEADER = 4  # dots of at least one leader of a table of contents; a long title leaves room for two
+RUN = 5  # lines that their rising page numbers alone make a table of contents
+BETWEEN = 2  # lines without a leader between two that have one: a title that takes two lines
+ABOVE = 3  # lines above the first one, of which one may be "Contents"
+
+_MARKS = ("....", ". .", ".  .", "…", "·", "‥", "․")
+"""A text without any has no leader: looking for these is a hundred times faster."""
+_DOTTED = re.compile(r"^[^\n]*(?:\.\.|[.·‥․][^\S\n]{1,3}[.·‥․]|…|··|‥|․․)[^\n]*", re.MULTILINE)
+_PAGE = r"\d{1,4}|[ivxlc]{1,7}|[IVXLC]{1,7}|[A-Z]{1,2}[-–.]?\d{1,3}|\d{1,3}[-–]\d{1,3}"
+_LEADER = re.compile(
+    rf"(?P<leader>(?:[.·‥․…][^\S\n]{{0,3}}){{2,}}|…)[^\S\n]*(?P<page>{_PAGE})?[|\s]*$"
+)
+_NUMBERED = re.compile(
+    r"\W*(?:\d{1,3}(?:\.\d{1,3}){1,5}\.?|[A-Z](?:\.\d{1,3})+\.?)\s+\S"
+    r"|\W*(?:chapter|section|part|appendix|annex|figure|table|kapitel|abschnitt|anhang|abbildung"
+    r"|tabelle|chapitre|annexe|tableau|capítulo|anexo|tabla|capitolo|hoofdstuk)\b",
+    re.IGNORECASE,
+)
+_COUNTED = re.compile(r"\W*(?:\d{1,3}\.?|[IVX]{1,5}\.|[A-Z]\.)\s+\S")
+_TITLE = re.compile(
+    r"[#*_=\s]*(?:table of contents|(?:brief |detailed )?contents|(?:list of )?(?:figures|tables)"
+    r"|inhalt|(?:inhalts|abbildungs|tabellen)verzeichnis|sommaire|table des matières|índice"
+    r"|contenido|tabla de contenidos?|indice|sommario|inhoud|inhoudsopgave|sumário|spis treści"
+    r"|содержание|оглавление|目次|目录|目錄|차례|목차)[#*_:.\s]*(?:page|seite)?[#*_\s]*",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line that ends in a leader, with or without a page, at `text[start:end]`."""
+
+    start: int
+    end: int
+    dots: int
+    page: str
+    text: str
+
+
+def contents_lines(text: str) -> list[tuple[int, int]]:
+    """Return the spans of a text's dotted contents lines in order, with their line ends.
+
+    Lines that follow each other are a table of contents if "Contents" (in some language) stands
+    above them, which then belongs to them; or if their pages rise and they have section numbers or
+    are at least `RUN`. A line alone needs a section number of two parts, or a word like "Figure".
+    """
+    if not any(mark in text for mark in _MARKS):
+        return []
+    runs: list[list[_Line]] = []
+    for line in _dotted(text):
+        if runs and _follows(text, runs[-1][-1], line):
+            runs[-1].append(line)
+        else:
+            runs.append([line])
+    found = []
+    for run in runs:
+        title = _title_above(text, run[0])
+        if _is_contents(run, titled=title is not None):
+            found.append((run[0].start if title is None else title, run[-1].end))
+    return found
+
+
+def _dotted(text: str) -> Iterator[_Line]:
+    """Yield the lines that end in a leader and maybe a page."""
+    for line in _DOTTED.finditer(text):
+        if len(line.group()) > LINE_LENGTH:
+            continue
+        if match := _LEADER.search(line.group()):
+            leader, page = match["leader"], match["page"] or ""
+            dots = len("".join(leader.split())) + 2 * leader.count("…")
+            if page or dots >= LEADER:
+                end = min(line.end() + 1, len(text))
+                yield _Line(line.start(), end, dots, page, line.group()[: match.start()])
+
+
+def _follows(text: str, previous: _Line, line: _Line) -> bool:
+    between = text[previous.end : line.start]
+    if len(between) > BETWEEN * LINE_LENGTH:
+        return False
+    return sum(bool(each.strip()) for each in between.split("\n")) <= BETWEEN
+
+
+def _title_above(text: str, line: _Line) -> int | None:
+    """Return where a title like "Contents" above the line begins."""
+    end = line.start
+    for _ in range(ABOVE):
+        least = max(0, end - LINE_LENGTH)
+        end = least + len(text[least:end].rstrip())
+        start = text.rfind("\n", 0, end) + 1
+        if end <= start or end - start > LINE_LENGTH:
+            return None
+        if _TITLE.fullmatch(text, start, end):
+            return start
+        end = start
+    return None
+
+
+def _is_contents(run: Sequence[_Line], *, titled: bool) -> bool:
+    paged = [line for line in run if line.page]
+    if not paged or max(line.dots for line in run) < LEADER:
+        return False
+    if titled:
+        return True
+    pages = [int(line.page) for line in paged if line.page.isdigit()]
+    if any(one > other for one, other in pairwise(pages)):
+        return False
+    sections = sum(bool(_NUMBERED.match(line.text)) for line in run)
+    counted = sections + sum(bool(_COUNTED.match(line.text)) for line in run)
+    return (
+        2 * sections >= len(run) or (len(run) > 2 and 2 * counted >= len(run)) or len(paged) >= RUN
+    )

@@ -1,0 +1,66 @@
+import time
+
+import pytest
+
+from dalm.ingest.contents_lines import contents_lines
+
+
+def rest(text: str) -> str:
+    found, at = "", 0
+    for start, end in contents_lines(text):
+        found, at = found + text[at:start], end
+    return found + text[at:]
+
+
+BODY = "The pump is opened by hand.\n"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "1.2 Pumps ........ 14\n",
+        "1.2 Pumps ........ 14\n1.3 Valves ...... 15\n",
+        "Contents\n\nPumps ..... 3\n",
+        "# Table of Contents\n\nPage\nPumps and what\n  they do ...... 3\nValves .... iv\n",
+        "Inhaltsverzeichnis\nPumpen . . . . . . 3\nVentile . . . . . . . 7\n",
+        "Inhalt\nPumpen . . . . . . 3\n\n\nVentile · · · · · · 7\n",
+        "目次\nポンプ……………… 3\nバルブ・・・ …… 7\n",
+        "Figure 3-1 A pump ............ 3-12\n",
+        "Chapter 1. A very long title indeed .. 1\nChapter 2. Short .......... 9\n",
+        "Alpha ..... 1\nBeta ..... 1\nGamma ..... 4\nDelta ..... 9\nEpsilon ..... 12\n",
+        "1 Alpha ..... 1\n2 Beta ...\n   more of it ....... 4\n3 Gamma ..... 9\n",
+        "| 1.2 Pumps ........ 14 |\n",
+        "A.1 Forms ......... A-3\n",
+        "1.1 One ........ 14   1.2 Two ........ 15\n",
+    ],
+)
+def test_contents_go_and_the_text_stays(lines):
+    assert rest(BODY + lines + BODY) == BODY + BODY
+    assert rest(lines.rstrip("\n")) == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Weight ........ 14 kg\nHeight ....... 20 cm\n",
+        "Flow ........ 12.5\nHead ........ 30.1\n",
+        "Voltage ........ 230\nCurrent ........ 12\nPower ........ 2500\n",
+        "Temperature ..... 20\nHumidity ..... 50\nPressure ..... 1013\n",
+        "1. Voltage ........ 230\n2. Current ...... 12\n3. Power ..... 900\n",
+        "He waited ... 5 minutes later he left.\nWait... 5\n",
+        "So on and so on...\nAnd then…\n\n1.2 Pumps\n",
+        "Soup ....... 4.50\nSalad ....... 6.20\n",
+        "version 1.2..1.4\nrange(0..5)\n../../path 5\n",
+        "Contents\nof the box: two pumps...\n",
+        "Name: ....................\nDate: ....................\n",
+    ],
+)
+def test_data_and_prose_stay(text):
+    assert not contents_lines(text)
+
+
+def test_lines_of_dots_take_no_time():
+    began = time.process_time()
+    for unit in (".", ". ", "…", "a .. ", "1.1 a .... 3 ", "\n. ."):
+        contents_lines(unit * 200_000)
+    assert time.process_time() - began < 5
