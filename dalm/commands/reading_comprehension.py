@@ -24,6 +24,7 @@ def reading_comprehension(
         Table with passages: csv, tsv, jsonl, parquet, a saved dataset, a hub name.
     """
     from dalm.artifacts import claim
+    from dalm.ingest.languages import log_other_languages
     from dalm.io.examples import read_passages
     from dalm.io.writers import check_output_file
     from dalm.progress import track
@@ -37,6 +38,7 @@ def reading_comprehension(
         questions = read_questions(settings.questions, passages)
         domain = frozenset[str]()
         if settings.patterns:
+            log_other_languages(passages, "patterns find only titles and completions in them")
             domain = domain_vocabulary(
                 settings.general_vocabulary,
                 passages,

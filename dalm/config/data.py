@@ -217,7 +217,8 @@ class Exercises:
     """Source and number of exercises."""
 
     patterns: bool = True
-    """Mine exercises from the passage's sentences with rules (English only)."""
+    """Mine exercises from the passage's sentences with rules; they are English, and of other texts
+    only titles, completions and domain words are asked."""
     questions: str | None = None
     """Table of questions and answers on these passages, from `dalm qa-gen` with any backend."""
     general_vocabulary: str | None = option(None, needs={"patterns": None})

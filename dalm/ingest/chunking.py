@@ -7,7 +7,8 @@ from itertools import takewhile
 
 from dalm.ingest.length_limit import LengthLimit
 from dalm.ingest.loaders.loader import Document, Heading
-from dalm.ingest.words import paragraph_starts, sentence_starts, word_spans
+from dalm.ingest.sentence_boundaries import paragraph_starts, sentence_starts
+from dalm.ingest.words import word_spans
 from dalm.records import Passage
 
 HeadingPath = tuple[str, ...]

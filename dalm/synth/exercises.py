@@ -1,7 +1,8 @@
 """Mine reading comprehension exercises from a passage's own sentences.
 
 Connectives tell how two statements are related, after the kinds of task of Cheng et al., 2023
-(arXiv:2309.09530, table 2). English only. Words that a general vocabulary lacks are the domain's.
+(arXiv:2309.09530, table 2). They are English: of other texts
+only the title, a completion and sentences from words are asked. Words that a general vocabulary lacks are the domain's.
 """
 
 import itertools
@@ -14,7 +15,9 @@ from typing import Literal, get_args
 
 from dalm.errors import UserError, reason_of
 from dalm.file_reading import user_path
-from dalm.ingest.words import sentence_starts, split_words
+from dalm.ingest.languages import is_english
+from dalm.ingest.sentence_boundaries import sentence_starts
+from dalm.ingest.words import split_words
 from dalm.records import Passage
 from dalm.synth.question_forms import BACK_REFERENCE, CAUSAL, ENGLISH_END, is_whole
 
@@ -95,8 +98,9 @@ def mine(passage: Passage, domain: Collection[str]) -> list[Exercise]:
     """Return all exercises that a passage's sentences give, by kind, except the completion."""
     sentences = sentences_of(passage.text)
     found = [Exercise("title", "", passage.title)] if passage.title else []
-    for miner in (_linked, _causes, _definitions):
-        found += miner(sentences)
+    if is_english(passage.text):
+        for miner in (_linked, _causes, _definitions):
+            found += miner(sentences)
     found += _from_words(sentences, domain)
     return found
 

@@ -1,7 +1,7 @@
 """Extract questions and answers from a passage's own sentences, without a model.
 
-English sentences are turned into questions by their form: *X is a Y* asks *What is X?*, a cause
-asks *Why*, a number *How many*. A sentence of any language with a marked span in it (a number, a
+Sentences of an English passage are turned into questions by their form: *X is a Y* asks *What is
+X?*, a cause asks *Why*, a number *How many*. A sentence of any language with a marked span in it (a number, a
 name, a term in quotation marks) becomes a cloze. Everything is deterministic.
 """
 
@@ -9,13 +9,9 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from dalm.ingest.words import (
-    FUNCTION_WORDS,
-    content_words,
-    paragraph_starts,
-    sentence_starts,
-    words,
-)
+from dalm.ingest.languages import ENGLISH, FUNCTION_WORDS, UNKNOWN, is_english, language_of
+from dalm.ingest.sentence_boundaries import paragraph_starts, sentence_starts
+from dalm.ingest.words import content_words, words
 from dalm.records import Passage
 from dalm.synth.pairs import Pair
 from dalm.synth.question_forms import (
@@ -50,6 +46,7 @@ def extract(passage: Passage, number: int) -> list[Pair]:
 
     Every answer and every quote is in the passage verbatim.
     """
+    english = is_english(passage.text)
     return [
         Pair(
             passage,
@@ -60,7 +57,7 @@ def extract(passage: Passage, number: int) -> list[Pair]:
             generator=GENERATOR,
             prompt_version=VERSION,
         )
-        for sentence, question in _best(list(_sentences(passage.text)), number)
+        for sentence, question in _best(list(_sentences(passage.text)), number, english)
     ]
 
 
@@ -79,11 +76,13 @@ def _is_prose(text: str) -> bool:
     return length_fits and not _NO_PROSE.search(text)
 
 
-def _best(sentences: Sequence[str], number: int) -> list[tuple[str, Question]]:
+def _best(sentences: Sequence[str], number: int, english: bool) -> list[tuple[str, Question]]:
     """Choose one question a sentence first, better question forms before others."""
     ranked = []
     for place, sentence in enumerate(sentences):
-        questions = [*questions_of(sentence), *_cloze(sentence)]
+        questions = list(_cloze(sentence))
+        if english and language_of(sentence) in (ENGLISH, UNKNOWN):  # one may be a quotation
+            questions += questions_of(sentence)
         for turn, question in enumerate(sorted(questions, key=lambda each: each.rank)):
             ranked.append((turn, question.rank, place, question))
     ranked.sort(key=lambda each: each[:3])

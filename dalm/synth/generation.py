@@ -12,6 +12,7 @@ from pathlib import Path
 from dalm.config import QaGen
 from dalm.config.data import SINGLE_KINDS, Kind
 from dalm.display import show
+from dalm.ingest.languages import log_other_languages
 from dalm.llm.chat_completions import ServerOptions
 from dalm.llm.language_model import LanguageModel
 from dalm.llm.openai_client import OpenAIClient
@@ -95,6 +96,7 @@ def generate_pairs(
     chosen = [passages[place * len(passages) // number] for place in range(number)]
     logger.info("passages   %d%s", len(chosen), f" of {len(passages)}" if settings.limit else "")
     if model is None:
+        log_other_languages(chosen, "only gap questions are made of them")
         tracked = track(chosen, len(chosen), "generating questions", "passages")
         asked_for = settings.questions_per_passage
         return list(chain.from_iterable(extract(passage, asked_for) for passage in tracked))

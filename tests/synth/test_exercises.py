@@ -120,3 +120,10 @@ def test_every_kind_has_a_wording_that_holds_its_texts():
             both = question + answer
             assert "{wanted}" in both, kind
             assert ("{given}" in both) == (kind not in ("title", "completion")), both
+
+
+def test_english_connectives_are_looked_for_in_english_texts_only():
+    text = (
+        "Die Pumpe ist alt und wird nicht mehr benutzt. However, sie kann leicht zu Lecks führen."
+    )
+    assert mined(text, title="Pumpe") == [Exercise("title", "", "Pumpe")]

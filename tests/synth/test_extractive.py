@@ -143,3 +143,28 @@ def test_any_text_gives_questions_or_none(text):
         assert pair.answer.strip()
         assert pair.quote in text
     assert extract(Passage.of(text), 4) == extract(Passage.of(text), 4)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Später im Jahr gibt es ein Phänomen, das zum Hummeltod führt. So viel Nektar konnten die "
+        "Pflanzen gar nicht produzieren. Die Linde was früher häufig in den Parks dieser Stadt.",
+        "Die Software was früher nicht ohne Internet nutzbar, und der Import is heute möglich.",
+        "Le moteur a une puissance de 12 kW can être utilisé dans les grandes installations.",
+    ],
+)
+def test_a_text_in_another_language_gets_gaps_only(text):
+    found = asked(text, 9)
+    assert found
+    assert all(BLANK in question for question, _ in found)
+
+
+def test_a_foreign_sentence_in_an_english_text_gets_gaps_only():
+    text = (
+        "The bees of this park are in need of lime trees, and the trees are old. "
+        "So viel Nektar can die Pflanze gar nicht für alle Hummeln produzieren. "
+        "It is one of the reasons for the loss of so many of them."
+    )
+    foreign = [question for question, _ in asked(text, 20) if "Nektar" in question]
+    assert all(BLANK in question for question in foreign)

@@ -9,7 +9,8 @@ import torch
 
 from dalm.config import RagE2E
 from dalm.errors import UserError
-from dalm.ingest.words import sentence_starts, split_words
+from dalm.ingest.sentence_boundaries import sentence_starts
+from dalm.ingest.words import split_words
 from dalm.io.examples import read_passages
 from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
