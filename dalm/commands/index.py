@@ -65,6 +65,8 @@ def index(
             logger.info("deleted    generation %d", number)
     logger.info("index      %s, generation %d", folder.path, generation.number)
     logger.info('next       dalm search %s "QUESTION"', folder.path)
+    if settings.strict:
+        passages.check_all_read()
 
 
 def _say_search(generation: "Generation", recall: float | None) -> None:

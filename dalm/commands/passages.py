@@ -21,8 +21,8 @@ def passages(
 ) -> None:
     """Split documents into passages for training, evaluation and search.
 
-    Files that can't be read are listed and skipped. A second run on a folder that has grown appends
-    what is new to the file.
+    What can't be read, a file or a part of one, is listed and left out. A second run on a folder
+    that has grown appends what is new to the file.
     """
     import logging
 
@@ -30,19 +30,14 @@ def passages(
     from dalm.errors import UserError
     from dalm.ingest.ingestion import check_settings
     from dalm.ingest.loaders import find_files
-    from dalm.ingest.passage_writer import (
-        OutputFiles,
-        PassageWriter,
-        log_skipped,
-        write_passages,
-        write_skipped,
-    )
+    from dalm.ingest.passage_writer import OutputFiles, PassageWriter, write_passages
+    from dalm.ingest.unread import check_all_read, log_unread, write_unread
 
     check_settings(settings)
     output = OutputFiles.of(settings)
     own_files = (output.passages, output.settings, output.unread)
-    files, skipped = find_files(docs, exclude=own_files)
-    if not files and not skipped:
+    files, not_loaded = find_files(docs, exclude=own_files)
+    if not files and not not_loaded:
         raise UserError(f"no files in {', '.join(docs)}; name a folder with documents")
 
     with artifacts.claim(output.passages, "--output"):
@@ -51,14 +46,15 @@ def passages(
             writer = PassageWriter(out, settings.near_duplicates)
             if appends:
                 writer.copy(output.passages)
-            skipped += write_passages(writer, files, settings)
-            writer.counts.require_documents(skipped)
+            unread = write_passages(writer, files, not_loaded, settings)
             artifacts.write_yaml(output.settings, public(settings, docs=docs))
-            write_skipped(output.unread, skipped)
+            write_unread(output.unread, unread)
 
-    log_skipped(skipped, output.unread)
+    log_unread(unread, output.unread)
     writer.counts.log()
     logger = logging.getLogger(__name__)
     logger.info("written    %s", output.passages)
     logger.info("settings   %s", output.settings)
     logger.info("next       dalm qa-gen %s --output-dir DIR", output.passages)
+    if settings.strict:
+        check_all_read(unread, output.unread)

@@ -56,6 +56,9 @@ class DocumentReading:
     """Maximum size of a file, of its unpacked text, and of a table row; larger ones are skipped."""
     processes: int = option(1, least=1)
     """Number of worker processes."""
+    strict: Annotated[bool, Parameter(negative=())] = option(False, kept=False)
+    """End with exit code 2 if a file, a row or a part of a document could not be read; what could
+    be read is written all the same."""
 
 
 @panel("Output")

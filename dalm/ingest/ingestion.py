@@ -22,6 +22,7 @@ from dalm.ingest.length_limit import LengthLimit, TokenLimit, WordLimit
 from dalm.ingest.loaders import loader_of, read_documents
 from dalm.ingest.loaders.loader import Document, File, LoaderOptions, Skipped
 from dalm.ingest.near_duplicates import Signatures, signatures
+from dalm.ingest.unread import unread_parts
 from dalm.io.text_lines import MEGABYTE, check_encoding
 from dalm.records import PROVENANCE, Passage
 
@@ -71,11 +72,13 @@ class BatchResult:
     lines: list[bytes] = field(default_factory=list)
     signatures: Signatures | None = None
     documents: int = 0
+    in_part: int = 0
+    """Of these, documents of which something could not be read."""
     short: int = 0
     """Documents shorter than the shortest passage."""
     empty: int = 0
     """Rows without text."""
-    skipped: list[Skipped] = field(default_factory=list)
+    unread: list[Skipped] = field(default_factory=list)
 
 
 def ingest(files: Iterable[File], settings: Passages) -> Generator[BatchResult]:
@@ -169,12 +172,14 @@ class Ingester:
         passages: list[Passage] = []
         for document in documents:
             if isinstance(document, Skipped):
-                result.skipped.append(document)
+                result.unread.append(document)
             elif not document.text.strip():
                 result.empty += 1
             else:
                 found = self.chunker.split(document)
                 result.documents += 1
+                result.in_part += bool(document.unread)
+                result.unread += unread_parts(document)
                 result.short += not found
                 passages += found
         result.ids = [passage.id for passage in passages]

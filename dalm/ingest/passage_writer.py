@@ -1,8 +1,7 @@
-"""Write new passages after those of the existing file, and list what could not be read."""
+"""Write new passages after those of the existing file."""
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from typing import IO
 
 from dalm import artifacts, file_reading, progress
 from dalm.config import Passages
-from dalm.display import visible
 from dalm.errors import UserError
 from dalm.file_reading import user_path
 from dalm.ingest.ingestion import BatchResult, ingest
@@ -24,7 +22,6 @@ logger = logging.getLogger(__name__)
 SAME_OPTIONS = ("max_words", "max_tokens", "tokenizer", "overlap", "min_words")
 """Options that must be the same for all passages of a file."""
 BLOCK = 1024  # lines whose signatures are computed together
-LOGGED = 20  # skipped files named in the log; the table has all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +89,10 @@ class Counts:
     """Passages equal to an existing or an earlier one."""
     near_duplicates: int = 0
     documents: int = 0
+    """Documents that were read, wholly or in part."""
+    in_part: int = 0
+    unread: int = 0
+    """Files and rows that could not be read."""
     short: int = 0
     empty: int = 0
 
@@ -114,7 +115,7 @@ class Counts:
             notes.append(f"{self.short} shorter than --min-words, without a passage")
         if self.empty:
             notes.append(f"besides {self.empty} rows without a text")
-        logger.info("documents  %d%s", self.documents, f" ({'; '.join(notes)})" if notes else "")
+        logger.info("documents  %s%s", self._read(), f" ({'; '.join(notes)})" if notes else "")
         logger.info(
             "passages   %d: %d new, %d existing; left out %d duplicates, %d near duplicates",
             *(self.existing + self.new, self.new, self.existing),
@@ -126,6 +127,14 @@ class Counts:
                 "--overwrite-output makes the file anew",
                 self.missing,
             )
+
+    def _read(self) -> str:
+        """Return how many documents were read, and how far if not all of them wholly."""
+        if not self.unread and not self.in_part:
+            return str(self.documents)
+        whole = self.documents - self.in_part
+        total = self.documents + self.unread
+        return f"{total}: {whole} whole, {self.in_part} in part, {self.unread} unread"
 
 
 class PassageWriter:
@@ -185,6 +194,7 @@ class PassageWriter:
         """Write a batch's new passages, and count the others."""
         counts = self.counts
         counts.documents += batch.documents
+        counts.in_part += batch.in_part
         counts.short += batch.short
         counts.empty += batch.empty
         new = [i for i, passage in enumerate(batch.ids) if self._is_new(passage)]
@@ -209,14 +219,14 @@ class PassageWriter:
 
 
 def write_passages(
-    writer: PassageWriter, files: Sequence[File], settings: Passages
+    writer: PassageWriter, files: Sequence[File], unread: Sequence[Skipped], settings: Passages
 ) -> list[Skipped]:
-    """Split files into passages and write them; return what could not be read.
+    """Split files into passages and write them; return what could not be read, after `unread`.
 
     Raises:
         UserError: as `ingest`.
     """
-    skipped: list[Skipped] = []
+    found = list(unread)
     total = sum(file.size for file in files)
     with (
         progress.Bar(total, "passages", "B") as bar,
@@ -224,37 +234,8 @@ def write_passages(
     ):
         for batch in batches:
             writer.add(batch)
-            skipped += batch.skipped
+            found += batch.unread
             bar.update(batch.size)
-    return skipped
-
-
-# What could not be read
-
-
-def write_skipped(path: Path, skipped: Sequence[Skipped]) -> None:
-    """Write a tsv of sources and reasons; delete it when nothing was skipped."""
-    if not skipped:
-        path.unlink(missing_ok=True)
-        return
-    rows = (f"{visible(each.source)}\t{visible(each.reason)}\n" for each in skipped)
-    artifacts.write_text(path, "source\treason\n" + "".join(rows))
-
-
-def log_skipped(skipped: Sequence[Skipped], path: Path) -> None:
-    """Log the first skipped files, the counts by reason, and where all of them are listed."""
-    if not skipped:
-        return
-    for each in skipped[:LOGGED]:
-        logger.warning("unread     %s: %s", each.source, each.reason)
-    reasons = Counter(_short(each.reason) for each in skipped)
-    counts = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(5))
-    more = f", … ({len(reasons) - 5} other reasons)" if len(reasons) > 5 else ""
-    logger.warning("unread     %d in all: %s%s; see %s", len(skipped), counts, more, path)
-
-
-def _short(reason: str) -> str:
-    """Return a reason without its line and remedy, so that equal ones are counted together."""
-    line, _, rest = reason.partition(": ")
-    without_line = rest if line.startswith("line ") and rest else reason
-    return without_line.partition(";")[0].partition(" (")[0]
+    writer.counts.unread = sum(not each.part for each in found)
+    writer.counts.require_documents(found)
+    return found

@@ -8,6 +8,7 @@ from dalm.errors import UserError
 from dalm.file_reading import user_path
 from dalm.ingest.loaders import find_files, read_documents
 from dalm.ingest.loaders.loader import LoaderOptions, Skipped
+from dalm.ingest.unread import unread_parts
 from dalm.io.cell_values import CellError, cell_text, values_at
 from dalm.io.columns import find_text_columns
 from dalm.io.splits import split_by_document
@@ -71,6 +72,7 @@ def _of_files(
             if isinstance(document, Skipped):
                 unread.append(document)
             else:
+                unread += unread_parts(document)
                 yield document.text[document.begin :].strip(), document.title
 
 

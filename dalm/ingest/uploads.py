@@ -42,10 +42,10 @@ class ReadingLimits:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """The passages of a file, and the rows of a table that couldn't be read."""
+    """The passages of a file, and what of it couldn't be read: rows of a table, pages."""
 
     passages: Sequence[Passage]
-    skipped: Sequence[Skipped] = ()
+    unread: Sequence[Skipped] = ()
 
 
 def extension_of(label: str) -> str:
@@ -98,7 +98,7 @@ def read_upload(path: Path, label: str, settings: Passages, limits: ReadingLimit
     if "refused" in found:
         raise RefusedFileError(found["refused"])
     passages = [Passage.from_dict(each) for each in found["passages"]]
-    return Upload(passages, [Skipped(**each) for each in found["skipped"]])
+    return Upload(passages, [Skipped(**each) for each in found["unread"]])
 
 
 def _answer(
@@ -113,7 +113,7 @@ def _answer(
     try:
         upload = read_file(path, label, settings)
         passages = [passage.to_dict() for passage in upload.passages]
-        found = {"passages": passages, "skipped": [asdict(each) for each in upload.skipped]}
+        found = {"passages": passages, "unread": [asdict(each) for each in upload.unread]}
     except MemoryError:
         found = {"refused": f"{label}: reading it takes more than {limits.megabytes} MB of memory"}
     except RefusedFileError as error:
@@ -157,12 +157,12 @@ def read_file(path: Path, label: str, settings: Passages) -> Upload:
         results = [ingester(batch) for batch in batches]
     except UserError as error:
         raise _refused(label, str(error).replace(str(path), label)) from error
-    skipped = [each for result in results for each in result.skipped]
-    whole = [each.reason for each in skipped if each.source == label]
+    unread = [each for result in results for each in result.unread]
+    whole = [each.reason for each in unread if each.source == label and not each.part]
     lines = [line for result in results for line in result.lines]
     if whole or not lines:
-        raise _refused(label, whole[0] if whole else _why_nothing(results, skipped, settings))
-    return Upload([_passage(line) for line in lines], skipped)
+        raise _refused(label, whole[0] if whole else _why_nothing(results, unread, settings))
+    return Upload([_passage(line) for line in lines], unread)
 
 
 def _refused(label: str, reason: str) -> RefusedFileError:
@@ -179,10 +179,13 @@ def _passage(line: bytes) -> Passage:
 
 
 def _why_nothing(
-    results: Sequence[BatchResult], skipped: Sequence[Skipped], settings: Passages
+    results: Sequence[BatchResult], unread: Sequence[Skipped], settings: Passages
 ) -> str:
-    if skipped:
-        return f"no row can be read: {skipped[0].source}: {skipped[0].reason}"
+    rows = [each for each in unread if not each.part]
+    if rows:
+        return f"no row can be read: {rows[0].source}: {rows[0].reason}"
+    if unread:
+        return f"too little of it can be read: {unread[0].reason}"
     if any(result.short for result in results):
         return f"it is too short: a document has at least {settings.min_words} words"
     return "there is no text in it"

@@ -51,12 +51,12 @@ def check_settings(source: Sequence[str] | None, settings: Index) -> None:
         UserError: names the option, or asks for a source.
     """
     check(settings)
-    others = (source, settings.rebuild, settings.calibrate, settings.vectors)
+    others = (source, settings.rebuild, settings.calibrate, settings.vectors, settings.strict)
     if settings.rollback and any(others):
         raise UserError("--rollback does nothing else; leave the passages and other options out")
     if source or settings.rollback:
         return
-    for name in ("prune", "rebuild"):
+    for name in ("prune", "rebuild", "strict"):
         if getattr(settings, name):
             raise UserError(f"--{name} needs the passages: name a table, or a folder of documents")
     if not settings.calibrate:
@@ -250,7 +250,7 @@ def _why_kept(store: VectorStore, passages: CollectedPassages) -> str | None:
     """Return why nothing can be deleted: what couldn't be read may have passages in the index."""
     if passages.unread_rows:
         return f"{passages.unread_rows} rows couldn't be read, and may be among them"
-    for source in passages.unread:
+    for source in (each.source for each in passages.unread if not each.part):
         within = (Like("source", f"{source}{end}%") for end in ("/", ", "))
         if store.count(Joined(True, (Comparison("source", "=", source), *within))):
             return f"{source} couldn't be read, and has passages in the index: mend or delete it"

@@ -20,13 +20,9 @@ from dalm.errors import UserError
 from dalm.file_reading import read_jsonl, user_path
 from dalm.ingest.ingestion import check_settings
 from dalm.ingest.loaders import find_files
-from dalm.ingest.passage_writer import (
-    SAME_OPTIONS,
-    PassageWriter,
-    log_skipped,
-    write_passages,
-    write_skipped,
-)
+from dalm.ingest.loaders.loader import Skipped
+from dalm.ingest.passage_writer import SAME_OPTIONS, PassageWriter, write_passages
+from dalm.ingest.unread import check_all_read, log_unread, write_unread
 from dalm.io.examples import PassageFile
 from dalm.io.table_files import READERS, kind
 from dalm.records import Passage
@@ -35,7 +31,7 @@ from dalm.retrieval.stored_values import column_types
 logger = logging.getLogger(__name__)
 
 UNREAD = "unread.tsv"
-WITH_TABLES = ("text_column", "title_column", "encoding", "trust_remote_code")
+WITH_TABLES = ("text_column", "title_column", "encoding", "trust_remote_code", "strict")
 """Options of splitting documents that have an effect on tables, or on the retriever."""
 
 
@@ -51,10 +47,24 @@ class CollectedPassages:
     columns: dict[str, type] = field(default_factory=dict)
     chunking: dict[str, Any] = field(default_factory=dict)
     """How documents were split; empty without documents."""
-    unread: list[str] = field(default_factory=list)
-    """Sources of documents that couldn't be read."""
+    unread: list[Skipped] = field(default_factory=list)
+    """Documents that couldn't be read, and parts of them."""
     unread_rows: int = 0
     """Rows of tables that couldn't be read."""
+
+    @property
+    def unread_file(self) -> Path:
+        """Return the list of the documents that couldn't be read, beside the index."""
+        return self.file.parent.with_name(UNREAD)
+
+    def check_all_read(self) -> None:
+        """Raise UserError, for --strict, if anything could not be read."""
+        check_all_read(self.unread, self.unread_file)
+        if self.unread_rows:
+            raise UserError(
+                f"--strict: {self.unread_rows} rows of tables could not be read; the others are "
+                "in the index"
+            )
 
     def __len__(self) -> int:
         """Return their number."""
@@ -182,16 +192,13 @@ def _of_documents(
     for source in sources:  # an empty folder among them may be one that isn't mounted
         if not any(find_files([source])):
             raise UserError(f"no files in {source}; name a folder with documents")
-    files, skipped = find_files(sources)
+    files, not_loaded = find_files(sources)
     with output.open("wb") as out:
         writer = PassageWriter(out, chunking.near_duplicates)
-        skipped += write_passages(writer, files, chunking)
-    writer.counts.require_documents(skipped)
-    unread = found.file.parent.with_name(UNREAD)
-    write_skipped(unread, skipped)
-    log_skipped(skipped, unread)
+        found.unread = write_passages(writer, files, not_loaded, chunking)
+    write_unread(found.unread_file, found.unread)
+    log_unread(found.unread, found.unread_file)
     writer.counts.log()
-    found.unread = [each.source for each in skipped]
     found.chunking = {name: getattr(chunking, name) for name in SAME_OPTIONS}
     for _, row in read_jsonl(output):
         yield Passage.from_dict({"text": row.pop("Passage"), "title": row.pop("Title"), **row})

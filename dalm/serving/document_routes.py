@@ -26,7 +26,7 @@ MEGABYTES = 32
 BODY_LIMITS = {"/documents": (MEGABYTES + 1) * 1_000_000}
 MOST_LISTED = 1000
 MOST_SKIPPED = 20
-"""Rows named in an answer that couldn't be read."""
+"""Rows and parts named in an answer that couldn't be read."""
 LABEL_LENGTH = 500
 _FIELDS = frozenset({"text", "title", "source", "metadata"})
 _FILE_FIELDS = frozenset({"file", "title", "source", "metadata", *uploads.FIELDS})
@@ -70,7 +70,7 @@ def routes(service: Service) -> list[BaseRoute]:
         async with writer.turn():
             upload = await anyio.to_thread.run_sync(_passages_of, new)
             changes = await writer.replace(new.source, upload.passages)
-        skipped = [asdict(each) for each in upload.skipped[:MOST_SKIPPED]]
+        skipped = [asdict(each) for each in upload.unread[:MOST_SKIPPED]]
         documents = {passage.document: None for passage in upload.passages}
         content = {
             "object": "document",
@@ -81,7 +81,7 @@ def routes(service: Service) -> list[BaseRoute]:
             "passages": len(upload.passages),
             **asdict(changes),
             "skipped": skipped,
-            "skipped_total": len(upload.skipped),
+            "skipped_total": len(upload.unread),
         }
         return JSONResponse(content, 201 if changes.new else 200)
 
@@ -221,4 +221,4 @@ def _passages_of(new: NewDocument) -> uploads.Upload:
     passages = [
         replace(each, title=new.title or each.title, extra=new.metadata) for each in upload.passages
     ]
-    return uploads.Upload(passages, upload.skipped)
+    return uploads.Upload(passages, upload.unread)

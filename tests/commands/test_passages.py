@@ -17,7 +17,8 @@ from dalm.cli import app, run
 from dalm.commands.passages import passages
 from dalm.config import Columns, Passages
 from dalm.errors import UserError
-from dalm.ingest.loaders import LOADERS, list_formats
+from dalm.ingest.loaders import LOADERS, by_extension, list_formats
+from dalm.ingest.loaders.loader import Document, Loader, LoaderOptions
 from dalm.io.examples import read_passages
 from dalm.records import Passage
 
@@ -170,6 +171,38 @@ def test_what_cannot_be_read_is_named_and_counted(docs, log):
         (docs / name).unlink()
     make(docs)
     assert not Path("out/p.unread.tsv").exists()
+
+
+def test_a_document_read_in_part_is_counted_and_its_reasons_are_listed(docs, log, monkeypatch):
+    def load(data: bytes, source: str, _: LoaderOptions) -> Document:
+        reasons = ("pages 2-3: no text in them; x", "page 5: no text in it; x")
+        return Document(data.decode(), "", source, unread=reasons)
+
+    monkeypatch.setitem(by_extension(), ".pages", Loader("pages", "pages", (".pages",), load))
+    (docs / "scan.pages").write_text("A first page, which has a text of its own.")
+    (docs / "image.png").write_bytes(b"x")
+    assert len(make(docs)) == 5
+    assert "documents  7: 5 whole, 1 in part, 1 unread (1 shorter" in log()
+    assert "unread     docs/scan.pages: pages 2-3: no text in them" in log()
+    assert Path("out/p.unread.tsv").read_text().splitlines()[2:] == [
+        "docs/scan.pages\tpages 2-3: no text in them; x",
+        "docs/scan.pages\tpage 5: no text in it; x",
+    ]
+
+
+def test_strict_writes_what_it_can_and_ends_with_2(docs, capsys):
+    line = ["passages", str(docs), "--output", "out/p.jsonl", "--strict"]
+    assert run(app, line) == 0
+    assert "strict" not in yaml.safe_load(Path("out/p.settings.yaml").read_text())
+    (docs / "bad.txt").write_bytes(b"\xe9")
+    (docs / "new.txt").write_text("A new text which can be read as it is.")
+    capsys.readouterr()
+    assert run(app, line) == 2
+    shown = capsys.readouterr().err.splitlines()[-1]
+    assert "--strict: not all could be read: docs/bad.txt: line 1" in shown
+    assert "what could be read is written" in shown
+    assert len(rows()) == 5
+    assert "docs/bad.txt" in Path("out/p.unread.tsv").read_text()
 
 
 def test_a_file_is_not_its_own_document(docs):

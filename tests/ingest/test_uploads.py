@@ -80,7 +80,7 @@ def test_rows_that_cannot_be_read_are_named(tmp_path):
     table = json.dumps({"text": SENTENCE}) + "\n{broken\n"
     found = read(tmp_path, "rows.jsonl.gz", gzip.compress(table.encode()))
     assert [passage.text for passage in found.passages] == [SENTENCE]
-    assert [each.source for each in found.skipped] == ["rows.jsonl.gz, line 2"]
+    assert [each.source for each in found.unread] == ["rows.jsonl.gz, line 2"]
 
 
 def word_bomb() -> bytes:

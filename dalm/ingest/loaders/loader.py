@@ -69,10 +69,12 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file, or a row of one, that could not be read, and why."""
+    """A file, a row or a `part` of a document that could not be read, and why."""
 
     source: str
     reason: str
+    part: bool = False
+    """The rest of the document was read."""
 
 
 @dataclass(frozen=True, slots=True)
