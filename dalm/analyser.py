@@ -66,6 +66,15 @@ _SAME = str.maketrans("’ʼ＇`´‐‑–−", "'''''----")
 _BARE = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe"})
 
 
+def fold(text: str) -> str:
+    """Return a text as it is compared: NFKC, case folded, without what Unicode says to ignore."""
+    plain = text.casefold()
+    if plain.isascii():
+        return plain
+    plain = _INVISIBLE.sub("", unicodedata.normalize("NFKC", plain)).casefold()
+    return unicodedata.normalize("NFKC", plain).translate(_SAME)
+
+
 def terms(text: str) -> list[str]:
     """Return the terms of a text for search by words; query and passage are split alike.
 
@@ -80,13 +89,8 @@ def terms(text: str) -> list[str]:
 
     No stemming and no stop words, so that no language is preferred.
     """
-    plain = text.casefold()
-    if plain.isascii():
-        found = _ASCII_TERM.finditer(plain)
-    else:
-        plain = _INVISIBLE.sub("", unicodedata.normalize("NFKC", plain)).casefold()
-        plain = unicodedata.normalize("NFKC", plain).translate(_SAME)
-        found = _TERM.finditer(plain)
+    plain = fold(text)
+    found = (_ASCII_TERM if plain.isascii() else _TERM).finditer(plain)
     return [term[:LONGEST_TERM] for match in found for term in _terms_of(match)]
 
 

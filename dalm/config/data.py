@@ -21,8 +21,8 @@ class PassageLengths:
     """Length of passages and removal of duplicates."""
 
     max_words: int = option(100, least=8)
-    """Maximum passage length in words; each CJK character counts as one word. --max-tokens
-    overrides it."""
+    """Maximum passage length in words; each CJK character counts as one word, and four Thai,
+    Lao, Khmer or Burmese letters do. --max-tokens overrides it."""
     max_tokens: int | None = option(None, least=32, needs={"tokenizer": None})
     """Maximum passage length in tokens of --tokenizer, special tokens included."""
     tokenizer: str | None = option(None, needs={"max_tokens": None})

@@ -34,34 +34,37 @@ _LISTED = {
     "German": """der die das den dem des ein eine einen einem einer eines und oder aber nicht auch
         ist sind war waren wird werden wurde wurden hat haben hatte kann können muss müssen soll
         sollte von vom zu zum zur mit bei nach aus auf für über unter durch gegen ohne um am im in
-        an als wie wenn dass daß vor darf dürfen hier wurde weil ob sich es er sie wir ihr ihre sein seine diese dieser dieses
-        noch nur schon sehr mehr so dann bis sowie keine kein man was ich zwischen""",
+        an als wie wenn dass daß vor darf dürfen hier wurde weil ob sich es er sie wir ihr ihre
+        sein seine diese dieser dieses noch nur schon sehr mehr so dann bis sowie keine kein man
+        was ich zwischen""",
     "French": """le la les l un une des du de d et ou mais ne pas est sont était étaient été être a
         ont avait peut peuvent doit doivent dans en sur sous par pour avec sans entre vers chez au
         aux ce cet cette ces il elle ils elles on nous vous se s qui que qu dont où si comme plus
         moins très aussi son sa ses leur leurs lors ainsi n je y c j""",
     "Spanish": """el la los las un una unos unas y o pero no es son era eran fue fueron ser está
         están ha han había puede pueden debe deben de del en por para con sin sobre entre hasta
-        desde hacia a al que qué se su sus lo le les este esta estos estas ese esa como cuando donde
-        más menos muy también si ya yo nos""",
+        desde hacia a al que qué se su sus lo le les este esta estos estas ese esa como cuando
+        donde más menos muy también si ya yo nos""",
     "Italian": """il lo la i gli le l un uno una e ed o ma non è sono era erano stato stata essere
         ha hanno aveva può possono deve devono di del dello della dei degli delle d da dal dalla
         dalle in nel nella nei nelle a al alla ai alle con su sul sulla per tra fra che chi cui si
         se come quando dove più meno molto anche questo questa questi queste suo sua""",
     "Portuguese": """o a os as um uma uns umas e ou mas não é são era eram foi foram ser está estão
         tem têm tinha pode podem deve devem de do da dos das em no na nos nas por pelo pela para
-        com sem sobre entre até ao à aos às que se seu sua seus suas este esta isso como quando onde
-        mais menos muito também já""",
+        com sem sobre entre até ao à aos às que se seu sua seus suas este esta isso como quando
+        onde mais menos muito também já""",
     "Dutch": """de het een en of maar niet ook is zijn was waren wordt worden werd werden heeft
-        hebben had mag mogen kan kunnen moet moeten zal van voor met bij naar uit op over onder door tegen
-        zonder om aan in te tot als dan dat die dit deze er ze hij zij we wij ik je uw hun haar nog
-        alleen al zeer meer zo geen men wat tussen""",
+        hebben had mag mogen kan kunnen moet moeten zal van voor met bij naar uit op over onder
+        door tegen zonder om aan in te tot als dan dat die dit deze er ze hij zij we wij ik je uw
+        hun haar nog alleen al zeer meer zo geen men wat tussen""",
     # Neighbours, so that they are not taken for one of the above
-    "Danish": "og i at det en et den til er som på de med af der ikke har for fra blev kan jeg efter",
+    "Danish": """og i at det en et den til er som på de med af der ikke har for fra blev kan jeg
+        efter""",
     "Norwegian": "og i at det en et den til er som på de med av ikke har for fra ble kan jeg etter",
     "Swedish": "och i att det en ett den till är som på de med av inte har för från kan jag efter",
     "Finnish": "ja on ei se että oli ovat myös kun tai joka mutta sekä niin kuin hän voi ole jos",
-    "Polish": "i w na z do nie się że jest to o jak po od za ale są przez dla oraz był może lub ich",
+    "Polish": """i w na z do nie się że jest to o jak po od za ale są przez dla oraz był może lub
+        ich""",
     "Czech": "a v na je se že s z do o jako po od za ale jsou pro nebo byl byla které který při k",
     "Hungarian": "a az és egy hogy nem is van volt meg ez de mint csak vagy el még ha lehet már",
     "Romanian": "și în de la cu un o pe din că nu este sunt care mai pentru sau fost prin al ale",

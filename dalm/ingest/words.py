@@ -1,47 +1,63 @@
 """Find the words of a text.
 
 Words are taken as they are written, to measure length, or normalised, to compare. In scripts
-without spaces between words each character counts as a word.
+without blanks between words a character of Chinese and Japanese is a word; of Thai, Lao, Khmer and
+Burmese four letters with their signs are one by length, and each is one when compared.
 """
 
 import re
 
-from dalm.analyser import CJK, WORD
+from dalm.analyser import CJK, MARKS, UNSPACED, WORD, fold
 from dalm.ingest.languages import FUNCTION_WORDS
 
 WORD_LENGTH = 100  # characters; a longer run counts as several words, so that it can be split
 
-_CJK_CHARACTER = re.compile(rf"[{CJK}]")
+SYLLABLES = 4  # in a word of Thai, Lao, Khmer or Burmese, about
+
+_UNSPACED_CHARACTER = re.compile(rf"[{UNSPACED}]")
+# A vowel that is written before its consonant, a consonant, its marks, consonants stacked below it
+_SYLLABLE = (
+    rf"[\u0e40-\u0e44\u0ec0-\u0ec4]*[{UNSPACED}][{MARKS}]*"
+    rf"(?:(?<=[\u17d2\u1039])[{UNSPACED}][{MARKS}]*)*"
+)
+_ASCII_WORD = re.compile("[a-z0-9]+")  # of those in lower case
 _WRITTEN_WORD = re.compile(rf"\S{{1,{WORD_LENGTH}}}")
-_WRITTEN_WORD_OR_CJK = re.compile(rf"[{CJK}]|[^\s{CJK}]{{1,{WORD_LENGTH}}}")
+_WRITTEN_WORD_OR_SIGN = re.compile(
+    rf"[{CJK}][{MARKS}]*|(?:(?![{CJK}]){_SYLLABLE}){{1,{SYLLABLES}}}"
+    rf"|[^\s{UNSPACED}]{{1,{WORD_LENGTH}}}"
+)
 
 
 def word_spans(text: str, begin: int = 0) -> tuple[list[int], list[int]]:
-    """Return the offsets at which words start and end: a run without spaces, or a CJK character."""
+    """Return the offsets at which words start and end (see `split_words`)."""
     spans = [match.span() for match in _pattern(text).finditer(text, begin)]
     return [start for start, _ in spans], [end for _, end in spans]
 
 
 def split_words(text: str) -> list[str]:
-    """Return the words as they are written: runs without spaces, and CJK characters."""
+    """Return the words as they are written: runs without blanks, CJK characters, Thai letters.
+
+    No word begins with a vowel sign or tone mark of the letter before it.
+    """
     return _pattern(text).findall(text)
 
 
 def _pattern(text: str) -> re.Pattern[str]:
-    """Return the pattern for a text; the one for CJK is several times slower."""
-    has_cjk = not text.isascii() and _CJK_CHARACTER.search(text)
-    return _WRITTEN_WORD_OR_CJK if has_cjk else _WRITTEN_WORD
+    """Return the pattern for a text; the one for such scripts is several times slower."""
+    unspaced = not text.isascii() and _UNSPACED_CHARACTER.search(text)
+    return _WRITTEN_WORD_OR_SIGN if unspaced else _WRITTEN_WORD
 
 
 def words(text: str) -> list[str]:
-    """Return the words for comparison: runs of letters and digits, case folded.
+    """Return the words for comparison: runs of letters and digits, folded (`analyser.fold`).
 
-    Thai, Lao, Burmese and Khmer are compared by the character, too.
+    In scripts without blanks each letter with its signs is a word.
 
     >>> words("Mother-to-child, 2.5 mg")
     ['mother', 'to', 'child', '2', '5', 'mg']
     """
-    return WORD.findall(text.casefold())
+    plain = fold(text)
+    return (_ASCII_WORD if plain.isascii() else WORD).findall(plain)
 
 
 def content_words(text: str) -> list[str]:

@@ -1,8 +1,8 @@
 """Mine reading comprehension exercises from a passage's own sentences.
 
 Connectives tell how two statements are related, after the kinds of task of Cheng et al., 2023
-(arXiv:2309.09530, table 2). They are English: of other texts
-only the title, a completion and sentences from words are asked. Words that a general vocabulary lacks are the domain's.
+(arXiv:2309.09530, table 2). They are English: of other texts only the title, a completion and
+sentences from words are asked. Words that a general vocabulary lacks are the domain's.
 """
 
 import itertools

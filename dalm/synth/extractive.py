@@ -1,8 +1,8 @@
 """Extract questions and answers from a passage's own sentences, without a model.
 
 Sentences of an English passage are turned into questions by their form: *X is a Y* asks *What is
-X?*, a cause asks *Why*, a number *How many*. A sentence of any language with a marked span in it (a number, a
-name, a term in quotation marks) becomes a cloze. Everything is deterministic.
+X?*, a cause asks *Why*, a number *How many*. A sentence of any language with a marked span in it (a
+number, a name, a term in quotation marks) becomes a cloze. Everything is deterministic.
 """
 
 import re
