@@ -1,201 +1,85 @@
-"""Load Word files (docx): paragraphs, headings and notes, straight from their XML."""
+"""Load Word files (docx): paragraphs, headings, tables, lists, equations and notes."""
 
-import io
-import lzma
-import re
-import zipfile
-import zlib
-from collections.abc import Callable
-from xml.parsers import expat
+from collections.abc import Sequence
+from itertools import groupby
 
-from dalm.ingest.loaders.loader import Document, Heading, Loader, LoaderOptions
-from dalm.ingest.loaders.text import HEADING_LENGTH
-from dalm.io.text_lines import UnreadableError, too_large
+from dalm.ingest.loaders.document_builder import DocumentBuilder
+from dalm.ingest.loaders.docx_pieces import Paragraph, Piece, Table
+from dalm.ingest.loaders.docx_reader import DocxReader
+from dalm.ingest.loaders.docx_styles import Numbering, Styles
+from dalm.ingest.loaders.loader import Document, Loader, LoaderOptions
+from dalm.ingest.loaders.zipped_xml import ZippedXml, parse_xml
 
-W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
-STRICT = "http://purl.oclc.org/ooxml/wordprocessingml/main"
-BODY, STYLES, PROPERTIES = "word/document.xml", "word/styles.xml", "docProps/core.xml"
-NOTES = ("word/footnotes.xml", "word/endnotes.xml")
-HEADING_STYLE = re.compile(r"heading (\d)", re.IGNORECASE)
-BROKEN = (
-    zipfile.BadZipFile,
-    zipfile.LargeZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    ValueError,
-)
-Start = Callable[[str, dict[str, str]], None]
+BODY = "word/document.xml"
 
 
 def load_docx(data: bytes, source: str, options: LoaderOptions) -> Document:
-    """Load a Word file's paragraphs, notes last; headings are the paragraphs of heading styles.
+    """Load a Word file as it reads with all tracked changes accepted.
+
+    A table is a row a line, list items begin with their number or `-`, a footnote follows the
+    paragraph or table that names it, endnotes come last. Hidden text, tables of contents and the
+    codes of fields are left out; charts, diagrams and embedded documents are reported as unread.
 
     Raises:
         UnreadableError: not a Word file, encrypted, broken, or too large once unpacked.
     """
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            parts = _unpack(archive, options.max_bytes)
-    except BROKEN as error:
-        raise UnreadableError(f"not a Word file, or truncated ({error}); save it again") from error
-    except (RuntimeError, NotImplementedError) as error:  # a password, an unknown compression
-        raise UnreadableError(
-            f"could not be unpacked ({error}); save it without a password"
-        ) from error
-    if BODY not in parts:
-        raise UnreadableError(f"not a Word file: there is no {BODY} in it; save it again as .docx")
-    body = _Body(_heading_levels(parts.get(STYLES, b"")))
-    for name in (BODY, *NOTES):
-        if name in parts:
-            _parse(parts[name], body.start, body.end, body.data)
-    title = _title(parts.get(PROPERTIES, b"")) or body.title
-    return Document("".join(body.parts), title, source, tuple(body.headings))
+    archive = ZippedXml(data, "a Word file", ".docx", options.max_bytes)
+    body = archive.target("", "officeDocument", BODY)
+    xml = archive.need(body)
+    parts = {kind: part for kind, part in archive.targets(body).values() if part in archive.names}
+
+    def related(kind: str) -> str:
+        return parts.get(kind, f"word/{kind}.xml")
+
+    styles = Styles(archive, related("styles"))
+    numbering = Numbering(archive, related("numbering"))
+    builder = DocumentBuilder()
+    notes = DocxReader(styles, numbering, builder)
+    archive.parse(related("footnotes"), notes.start, notes.end, notes.data)
+    reader = DocxReader(styles, numbering, builder, notes.notes)
+    reader.honours_fields = xml.count(b'fldCharType="begin"') == xml.count(b'fldCharType="end"')
+    parse_xml(xml, reader.start, reader.end, reader.data, ".docx")
+    ends = DocxReader(styles, numbering, builder)
+    archive.parse(related("endnotes"), ends.start, ends.end, ends.data)
+    loose = [*reader.notes.values(), *ends.notes.values()]  # named nowhere, or at the end
+    _write([*reader.pieces, *(piece for note in loose for piece in note)], builder)
+    return builder.document(archive.core_title(), source)
 
 
-def _unpack(archive: zipfile.ZipFile, max_bytes: int) -> dict[str, bytes]:
-    """Unpack the parts that are read, counting bytes: the size in an archive's header can lie."""
-    parts, bytes_left = {}, max_bytes
-    names = set(archive.namelist())
-    for name in (BODY, STYLES, PROPERTIES, *NOTES):
-        if name not in names:
-            continue
-        with archive.open(name) as packed:
-            parts[name] = packed.read(bytes_left + 1)
-        bytes_left -= len(parts[name])
-        if bytes_left < 0:
-            raise too_large(max_bytes, "its unpacked text")
-    return parts
+def _kind(piece: Piece) -> str:
+    """Return what a piece is: consecutive items and lines of code belong together."""
+    if isinstance(piece, Table):
+        return "table"
+    if piece.level:
+        return "heading"
+    return "code" if piece.style.is_code else "item" if piece.is_item else "paragraph"
 
 
-def _parse(
-    xml: bytes, start: Start, end: Callable[[str], None], data: Callable[[str], None]
-) -> None:
-    """Parse an XML part; a DOCTYPE is refused, since its entities can expand without bound."""
-
-    def doctype(*_: object) -> None:
-        raise UnreadableError(
-            "its XML has a DOCTYPE, which Word never writes; save it again as .docx"
-        )
-
-    parser = expat.ParserCreate(namespace_separator=" ")
-    parser.buffer_text = True
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
-    parser.CharacterDataHandler = data
-    parser.StartDoctypeDeclHandler = doctype
-    try:
-        parser.Parse(xml, True)
-    except expat.ExpatError as error:
-        raise UnreadableError(f"broken XML inside ({error}); save it again") from error
+def _write(pieces: Sequence[Piece], builder: DocumentBuilder) -> None:
+    for kind, group in groupby(pieces, _kind):
+        alike = list(group)
+        paragraphs = [piece for piece in alike if isinstance(piece, Paragraph)]
+        if kind == "item":
+            builder.items([f"{'  ' * (each.list_level or 0)}{each.marked}" for each in paragraphs])
+        elif kind == "code":
+            builder.code("\n".join(each.text for each in paragraphs))
+        for piece in alike:
+            if isinstance(piece, Table):
+                _write_table(piece, builder)
+            elif kind == "heading":
+                builder.heading(piece.marked, piece.level)
+            elif kind == "paragraph":
+                builder.paragraph(piece.text)
 
 
-def _local_name(tag: str) -> str:
-    """Return a tag's name if it is in the WordprocessingML namespace."""
-    namespace, _, name = tag.rpartition(" ")
-    return name if namespace in (W, STRICT) else ""
+def _write_table(table: Table, builder: DocumentBuilder) -> None:
+    if table.is_layout:
+        for row in table.rows:
+            for cell in row.cells:
+                _write(cell.pieces, builder)
+    else:
+        builder.table(table.texts(), table.header_rows)
+    _write(table.after, builder)
 
 
-def _val(attributes: dict[str, str]) -> str:
-    return next((v for name, v in attributes.items() if name.rpartition(" ")[2] == "val"), "")
-
-
-def _heading_levels(styles: bytes) -> dict[str, int]:
-    """Return the levels of heading styles by id; the ids depend on the language of Word."""
-    levels = {f"Heading{level}": level for level in range(1, 10)} | {"Title": 1}
-    style = ""
-
-    def start(tag: str, attributes: dict[str, str]) -> None:
-        nonlocal style
-        match _local_name(tag):
-            case "style":
-                named = (v for n, v in attributes.items() if n.rpartition(" ")[2] == "styleId")
-                style = next(named, "")
-            case "name" if found := HEADING_STYLE.fullmatch(_val(attributes)):
-                levels[style] = int(found.group(1))
-            case "name" if _val(attributes).lower() == "title":
-                levels[style] = 1
-
-    if styles:
-        _parse(styles, start, lambda _: None, lambda _: None)
-    return levels
-
-
-def _title(properties: bytes) -> str:
-    found: list[str] = []
-    inside = False
-
-    def start(tag: str, _: dict[str, str]) -> None:
-        nonlocal inside
-        inside = tag.endswith(" title")
-
-    def end(_: str) -> None:
-        nonlocal inside
-        inside = False
-
-    if properties:
-        _parse(properties, start, end, lambda text: found.append(text) if inside else None)
-    return " ".join("".join(found).split())
-
-
-class _Body:
-    """Collect paragraphs and headings from a parser's events."""
-
-    def __init__(self, levels: dict[str, int]) -> None:
-        self.levels = levels
-        self.parts: list[str] = []
-        self.length = 0
-        self.headings: list[Heading] = []
-        self.title = ""
-        self.paragraph: list[str] = []
-        self.level = 0
-        self.in_text = False
-        self.fallback_depth = 0  # a fallback repeats content for older programs
-
-    def start(self, tag: str, attributes: dict[str, str]) -> None:
-        if tag.endswith(" Fallback"):
-            self.fallback_depth += 1
-        match _local_name(tag):
-            case "p":
-                self._flush()
-            case "pStyle":
-                self.level = self.levels.get(_val(attributes), 0)
-            case "t":
-                self.in_text = not self.fallback_depth
-            case "tab":
-                self.paragraph.append(" ")
-            case "br" | "cr":
-                self.paragraph.append("\n")
-            case "noBreakHyphen":
-                self.paragraph.append("-")
-
-    def end(self, tag: str) -> None:
-        if tag.endswith(" Fallback"):
-            self.fallback_depth -= 1
-        match _local_name(tag):
-            case "t":
-                self.in_text = False
-            case "p":
-                self._flush()
-
-    def data(self, text: str) -> None:
-        if self.in_text:
-            self.paragraph.append(text)
-
-    def _flush(self) -> None:
-        text, level = "".join(self.paragraph).strip(), self.level
-        self.paragraph, self.level = [], 0
-        if not text:
-            return
-        if self.parts:
-            self.parts.append("\n\n")
-            self.length += 2
-        if level and len(text) <= HEADING_LENGTH:
-            heading = " ".join(text.split())
-            self.headings.append(Heading(self.length, self.length + len(text), level, heading))
-            self.title = self.title or (heading if level == 1 else "")
-        self.parts.append(text)
-        self.length += len(text)
-
-
-DOCX = Loader("docx", "docx", (".docx",), load_docx)
+DOCX = Loader("docx", "docx", (".docx", ".docm", ".dotx", ".dotm"), load_docx)
