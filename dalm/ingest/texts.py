@@ -73,7 +73,7 @@ def _of_files(
                 unread.append(document)
             else:
                 unread += unread_parts(document)
-                yield document.text[document.begin :].strip(), document.title
+                yield document.excerpt(document.begin, len(document.text)).strip(), document.title
 
 
 def _of_dataset(

@@ -1,8 +1,11 @@
 """Words are cut and compared in every script; no sign is parted from its letter."""
 
+import random
+import re
+
 import pytest
 
-from dalm.ingest.words import split_words, word_spans, words
+from dalm.ingest.words import LONG_TEXT, split_words, word_spans, words
 
 
 @pytest.mark.parametrize(
@@ -44,3 +47,15 @@ def test_words_that_look_the_same_are_the_same(one, other):
 
 def test_vowel_signs_belong_to_their_letter():
     assert words("हिन्दी में தமிழ் বাংলা ที่นี่") == ["हिन्दी", "में", "தமிழ்", "বাংলা", "ที่", "นี่"]
+
+
+def test_long_texts_have_the_words_of_short_ones():
+    rng = random.Random(0)
+    spaces = [chr(code) for code in range(0x10000) if chr(code).isspace()]
+    parts = ["a", "é", "b" * 30, "z" * 250, "😀", "\ud800", "\u200b", *spaces]
+    for begin in (0, 3, 50):
+        text = "".join(rng.choice(parts) for _ in range(2 * LONG_TEXT))
+        spans = [match.span() for match in re.finditer(r"\S{1,100}", text[begin:])]
+        found = list(zip(*word_spans(text, begin), strict=True))
+        assert found == [(start + begin, end + begin) for start, end in spans]
+    assert word_spans(" " * 2 * LONG_TEXT) == ([], [])

@@ -120,13 +120,17 @@ def test_strict_names_what_could_not_be_read(tmp_path, docs):
     path = table(tmp_path / "t.jsonl", [{"Passage": "text 1"}])
     path.write_text(path.read_text() + '{"Passage": "tw\n')
     places = [docs, path]
-    with collected([str(each) for each in places], SETTINGS, tmp_path / "index") as passages:
-        with pytest.raises(UserError, match="--strict: 1 rows of tables could not be read"):
-            passages.check_all_read()
+    with (
+        collected([str(each) for each in places], SETTINGS, tmp_path / "index") as passages,
+        pytest.raises(UserError, match="--strict: 1 rows of tables could not be read"),
+    ):
+        passages.check_all_read()
     (docs / "a.txt").write_bytes(b"\xff\xff")
-    with collected([str(docs)], SETTINGS, tmp_path / "index") as passages:
-        with pytest.raises(UserError, match=r"--strict: .* docs/a\.txt: line 1.* 1 in all"):
-            passages.check_all_read()
+    with (
+        collected([str(docs)], SETTINGS, tmp_path / "index") as passages,
+        pytest.raises(UserError, match=r"--strict: .* docs/a\.txt: line 1.* 1 in all"),
+    ):
+        passages.check_all_read()
 
 
 def test_a_row_that_cannot_be_read_may_be_what_is_gone(generation, tmp_path, caplog):

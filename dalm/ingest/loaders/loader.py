@@ -1,8 +1,10 @@
 """Define loaders: the files and options they take, and the documents they return."""
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from dalm.io.text_lines import MEGABYTE
@@ -47,8 +49,9 @@ class Document:
 
     `source` names the file (and row) it was found in. `pages` are the offsets at which pages
     begin; empty without pages. Text before `begin` (front matter) is in no passage, nor are the
-    spans `omitted` (comments, dotted lines of a table of contents). `unread` says, a reason each,
-    what of the file is not in the text: pages without a text layer, rows that could not be read.
+    spans `omitted` (comments, dotted lines of a table of contents), which are in order, none over
+    another. `unread` says, a reason each, what of the file is not in the text: pages without a text
+    layer, rows that could not be read.
     """
 
     text: str
@@ -60,6 +63,26 @@ class Document:
     blocks: tuple[Block, ...] = ()
     omitted: tuple[tuple[int, int], ...] = ()
     unread: tuple[str, ...] = ()
+
+    def excerpt(self, start: int, end: int) -> str:
+        """Return `text[start:end]` without what is omitted."""
+        kept, at = [], start
+        first = bisect_right(self.omitted, start, key=itemgetter(1)) if self.omitted else 0
+        for low, high in self.omitted[first:]:
+            if low >= end:
+                break
+            kept.append(self.text[at : max(at, low)])
+            at = max(at, high)
+        kept.append(self.text[at:end])
+        return "".join(kept)
+
+    def blanked(self) -> str:
+        """Return the text with a space for each character omitted, so that offsets are the same."""
+        kept, at = [], 0
+        for low, high in self.omitted:
+            kept += [self.text[at:low], " " * (high - max(at, low))]
+            at = max(at, high)
+        return "".join((*kept, self.text[at:])) if kept else self.text
 
     @property
     def id(self) -> str:
