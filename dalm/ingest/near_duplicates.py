@@ -7,20 +7,28 @@ takes 128 bytes; the estimate's standard deviation is at most 0.045. Candidates 
 agree in a band of bytes (locality-sensitive hashing): 16 bands of 8 bytes find a pair of
 similarity s with probability 1 - (1 - s^8)^16, 0.95 at 0.8 and 0.9999 at 0.9; below 0.75, 32 bands
 of 4 bytes are compared.
+
+Passages that differ in a number, a code or a name are no duplicates, however similar they are:
+data sheets of two products, a manual's two versions. A hash of those words is combined with the
+signature, so that only passages with the same ones have anything in common.
 """
 
 import zlib
 from collections.abc import Sequence
+from hashlib import blake2b
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dalm.ingest.words import split_words
+from dalm.ingest.distinguishing_words import CACHED, distinguishing_words
+from dalm.ingest.words import UNSPACED_CHARACTER, words
 from dalm.io.splits import DisjointSets
 from dalm.records import normalise
 
 FUNCTIONS = 128
 SHINGLE = 3  # words
+KEY = 8  # bytes of the hash of the distinguishing words
 CHANCE = 1 / 256  # that two different minima have the same byte
 WIDE_BANDS = 0.75  # similarity from which bands of 8 bytes find nearly all
 EMPTY = -1
@@ -36,29 +44,55 @@ Slots = NDArray[np.int64]
 
 
 def signatures(texts: Sequence[str]) -> Signatures:
-    """Return 128 bytes for each text, the same whatever its white space, case and Unicode width."""
+    """Return 128 bytes for each text, whatever its white space and Unicode width.
+
+    They are those of its word triples, combined by exclusive or with a hash of its
+    `distinguishing_words`: of two texts that differ in these hardly any byte is the same.
+    """
     found = np.empty((len(texts), FUNCTIONS), np.uint8)
-    for row, text in enumerate(texts):
-        values = _shingles(text)[:, None] * _FACTORS  # (shingles, 128), modulo 2^32
+    for row, (text, shingles) in enumerate(zip(texts, _shingles(texts), strict=True)):
+        values = shingles[:, None] * _FACTORS  # (shingles, 128), modulo 2^32
         values += _SUMMANDS
         # A minimum is small, so its high bits are zeros; its middle bits are random.
         found[row] = values.min(axis=0) >> np.uint32(8)
+        key = blake2b("\n".join(distinguishing_words(text)).encode(), digest_size=KEY).digest()
+        found[row] ^= np.frombuffer(key * (FUNCTIONS // KEY), np.uint8)
     return found
 
 
-def _shingles(text: str) -> NDArray[np.uint32]:
-    """Hash every three consecutive words; a shorter text is one shingle."""
-    words = split_words(normalise(text))
-    hashes = np.array([zlib.crc32(word.encode()) for word in words] or [0], np.uint32)
-    short = SHINGLE - len(hashes)
-    if short > 0:
-        hashes = np.pad(hashes, (0, short))
-    mixed = hashes[:-2] * np.uint32(0x9E3779B1)
-    mixed ^= hashes[1:-1] * np.uint32(0x85EBCA6B) + (mixed >> np.uint32(15))
-    mixed ^= hashes[2:] * np.uint32(0xC2B2AE35) + (mixed >> np.uint32(13))
+def _shingles(texts: Sequence[str]) -> list[NDArray[np.uint32]]:
+    """Hash every three consecutive words of each text; a shorter text is one shingle."""
+    hashes: list[int] = []
+    ends = []
+    for text in texts:
+        found = list(map(_hash_of, _words(text)))
+        hashes += found + [0] * (SHINGLE - len(found))
+        ends.append(len(hashes))
+    words = np.array(hashes, np.uint32)
+    mixed = words[:-2] * np.uint32(0x9E3779B1)
+    mixed ^= words[1:-1] * np.uint32(0x85EBCA6B) + (mixed >> np.uint32(15))
+    mixed ^= words[2:] * np.uint32(0xC2B2AE35) + (mixed >> np.uint32(13))
     mixed *= np.uint32(0x27D4EB2F)
     mixed ^= mixed >> np.uint32(15)
-    return mixed
+    return [mixed[start : end - 2] for start, end in pairwise([0, *ends])]
+
+
+def _words(text: str) -> list[str]:
+    spaced = text.isascii() or not UNSPACED_CHARACTER.search(text)
+    return normalise(text).split() if spaced else words(text)
+
+
+class _Hashes(dict[str, int]):
+    """CRC-32 of words, kept for the next time."""
+
+    def __missing__(self, word: str) -> int:
+        if len(self) >= CACHED:
+            self.clear()
+        self[word] = value = zlib.crc32(word.encode())
+        return value
+
+
+_hash_of = _Hashes().__getitem__
 
 
 class NearDuplicateFilter:

@@ -21,7 +21,7 @@ LONG_TEXT = 4_000  # characters from which numpy finds words faster than a regul
 
 SYLLABLES = 4  # in a word of Thai, Lao, Khmer or Burmese, about
 
-_UNSPACED_CHARACTER = re.compile(rf"[{UNSPACED}]")
+UNSPACED_CHARACTER = re.compile(rf"[{UNSPACED}]")
 # A vowel that is written before its consonant, a consonant, its marks, consonants stacked below it
 _SYLLABLE = (
     rf"[\u0e40-\u0e44\u0ec0-\u0ec4]*[{UNSPACED}][{MARKS}]*"
@@ -79,7 +79,7 @@ def split_words(text: str) -> list[str]:
 
 def _pattern(text: str) -> re.Pattern[str]:
     """Return the pattern for a text; the one for such scripts is several times slower."""
-    unspaced = not text.isascii() and _UNSPACED_CHARACTER.search(text)
+    unspaced = not text.isascii() and UNSPACED_CHARACTER.search(text)
     return _WRITTEN_WORD_OR_SIGN if unspaced else _WRITTEN_WORD
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from math import ceil
 
+from dalm.ingest.distinguishing_words import distinguishing_words
 from dalm.ingest.words import content_words, words
 from dalm.synth.pairs import Pair, Rejection
 
@@ -153,11 +154,13 @@ PAIR_FILTERS: dict[str, Callable[[Pair], Pair | str]] = {
 def repeated(queries: Sequence[str]) -> list[int | None]:
     """Return for each question the index of the first one that it repeats, or None.
 
+    Questions that differ in a number, a code or a name (`distinguishing_words`) are no repetition.
     A question that is repeated repeats no other one itself. Exact, without comparing all pairs:
     two sets of similarity t share a word among the first ⌊(1 - t)·n⌋ + 1 of either's n words,
     the rarest first (prefix filtering: Chaudhuri et al., 2006).
     """
     sets = [frozenset(words(query)) for query in queries]
+    marks = [frozenset(distinguishing_words(query)) for query in queries]
     counts = Counter(word for each in sets for word in each)
     kept: defaultdict[str, list[int]] = defaultdict(list)
     found: list[int | None] = []
@@ -165,7 +168,12 @@ def repeated(queries: Sequence[str]) -> list[int | None]:
         rarest = sorted(each, key=lambda word: (counts[word], word))
         first = rarest[: len(rarest) - ceil(SAME_QUERY * len(rarest)) + 1]
         rivals = {rival for word in first for rival in kept[word]}
-        same = min((rival for rival in rivals if _is_repetition(each, sets[rival])), default=None)
+        mine, same = marks[place], None
+        for rival in sorted(rivals):
+            other, others = sets[rival], marks[rival]
+            if _is_repetition(each, other) and mine - others <= other and others - mine <= each:
+                same = rival
+                break
         found.append(same)
         if same is None:
             for word in first:

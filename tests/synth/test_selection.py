@@ -127,7 +127,7 @@ def test_the_split_stays_when_documents_are_added():
 
 def passage_words(seed: int) -> list[str]:
     rng = random.Random(seed)
-    return [f"w{rng.randrange(10_000)}" for _ in range(100)]
+    return ["".join(rng.choices("qwxzk", k=6)) for _ in range(100)]
 
 
 def test_near_duplicates_are_one_group_with_its_first_passage():
