@@ -14,9 +14,7 @@ def main() -> NoReturn:
 
         cli.main()
     except KeyboardInterrupt as stop:
-        text, code = stop_signals.described(stop)
-        print(f"dalm: {text}", file=sys.stderr)
-        sys.exit(code)
+        sys.exit(stop_signals.report(stop, lambda text: print(f"dalm: {text}", file=sys.stderr)))
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def run(application: App, arguments: Sequence[str]) -> int:
     except (CycloptsError, UserError) as error:
         return _report(str(error), 2)
     except KeyboardInterrupt as stop:
-        return _report(*stop_signals.described(stop))
+        return stop_signals.report(stop, display.show_error)
     except BrokenPipeError:  # whoever read the output has enough of it, as `head` has
         display.drop_output()
         return 128 + 13

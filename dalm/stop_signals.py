@@ -87,10 +87,11 @@ def on_abrupt_end(cleanup: Callable[[], None]) -> Callable[[], None]:
     return cleanup
 
 
-def described(stop: KeyboardInterrupt) -> tuple[str, int]:
-    """Return what to say of a stop, once, and the exit code."""
-    _state.reported = True
-    return "".join(["stopped", *map(str, stop.args)]), getattr(stop, "exit_code", 130)
+def report(stop: KeyboardInterrupt, write: Callable[[str], object]) -> int:
+    """Write what a stop has to say, and return the exit code."""
+    write("".join(["stopped", *map(str, stop.args)]))
+    _state.reported = True  # not before: a process ended in between would have said nothing
+    return getattr(stop, "exit_code", 130)
 
 
 @contextmanager

@@ -24,9 +24,7 @@ print("ready", flush=True)
 """
 END = """
 except KeyboardInterrupt as stop:
-    text, code = stop_signals.described(stop)
-    print(text, flush=True)
-    sys.exit(code)
+    sys.exit(stop_signals.report(stop, lambda text: print(text, flush=True)))
 """
 
 
@@ -171,3 +169,19 @@ def test_a_folder_is_replaced_as_a_whole_though_a_signal_comes(
     with pytest.raises(KeyboardInterrupt):
         artifacts.publish(tmp_path / "new", tmp_path / "old")
     assert (tmp_path / "old" / "file").read_text() == "new"
+
+
+def test_a_stop_that_could_not_be_written_in_time_is_said_at_the_end():
+    body = """
+import os
+def stuck(text):
+    os.write(1, b"begun ")
+    while True:
+        pass
+try:
+    work()
+except KeyboardInterrupt as stop:
+    stop_signals.report(stop, stuck)
+"""
+    code, out, err = told(body, signal.SIGTERM)
+    assert (code, out.split(), err.strip()) == (143, ["begun"], "dalm: stopped")

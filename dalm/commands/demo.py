@@ -101,7 +101,7 @@ def _training_options(settings: Demo) -> RagE2E:
     # Untrained weights need higher learning rates and more steps than pretrained ones.
     return replace(
         options,
-        num_train_epochs=8,
+        num_train_epochs=5,
         learning_rate=1e-3,
         generator_learning_rate=1.5e-3,
         lr_scheduler_type="cosine",

@@ -52,14 +52,12 @@ def index(
                 encode = retriever.encode_passages
                 indexing.bring_up_to_date(generation, passages, encode, prune=settings.prune)
         with progress.waiting("preparing the search"):
-            recall = generation.store.optimise(in_use=not generation.unfinished)
+            recall = generation.optimise(in_use=not generation.unfinished)
         _say_search(generation, recall)
-        made = replace(generation.description, tuning=dict(generation.store.tuning))
         if settings.calibrate:
             found = calibrate(generation.store, retriever, settings)
-            made = replace(made, dense_weight=found.dense_weight)
             relevance.save(generation.folder, found.relevance)
-        generation.describe(made)
+            generation.describe(replace(generation.description, dense_weight=found.dense_weight))
         folder.switch(generation.number)
         for number in folder.drop(settings.keep):
             logger.info("deleted    generation %d", number)

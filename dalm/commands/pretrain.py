@@ -104,6 +104,7 @@ def _make_generator(folder: str, texts: list[str], settings: Pretraining) -> Non
         seed=settings.seed,
     )
     logger.info(
-        "scratch    untrained weights; half of the attention heads of the first and last layer are "
-        "initialised as induction heads, which copy what followed an earlier occurrence of a token"
+        "scratch    untrained weights; the attention heads of the first and last layer are "
+        "initialised as induction heads, which copy what followed an earlier token of its kind, "
+        "and as lookup heads, which learn where the last words are answered"
     )

@@ -122,8 +122,9 @@ class ContinuedPretraining:
     """Model, sequence length and selection of the best weights."""
 
     from_scratch: Size | None = None
-    """Train a new tokenizer and a model of about this many parameters instead of GENERATOR. Half of
-    the heads of its first and last layer start as induction heads: see docs/generators.md."""
+    """Train a new tokenizer and a model of about this many parameters instead of GENERATOR. The
+    heads of its first and last layer start as induction and lookup heads: see docs/generators.md.
+    """
     extend_vocabulary: int = option(0, least=0)
     """Number of domain words to add as tokens, those that save most; byte-pair tokenizers only."""
     sequence_length: int = option(1024, least=16)

@@ -19,6 +19,7 @@ from tokenizers import (
     processors,
     trainers,
 )
+from torch import Tensor
 from transformers import (
     BertConfig,
     BertModel,
@@ -26,10 +27,12 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
+from transformers.models.llama.modeling_llama import LlamaAttention
 
 from dalm.progress import quiet_bars
 
 EOS, PAD = "<eos>", "<pad>"
+OUTPUT = 0.15  # scale at which an initialised head writes into the residual stream
 
 SIZES: dict[str, dict[str, int]] = {
     "1m": {"width": 128, "layers": 3, "heads": 4, "vocabulary": 3072},
@@ -91,9 +94,10 @@ def build_generator(
 ) -> Path:
     """Save an untrained Llama, as `AutoModelForCausalLM.from_pretrained(folder)` loads it.
 
-    With two layers or more, half of the heads of the first and of the last layer are initialised as
-    induction heads (see `_init_induction_heads`): after 300 steps on the toy domain a model with
-    three layers gave 0.46 of the held-out answers with them, 0.14 without.
+    With two layers or more, heads of the first and of the last layer are initialised to copy what
+    follows a word and to look up what a question names (see `_init_heads`). Without the latter, a
+    model of two layers stays at 0.75 to 0.8 of the toy domain's held-out answers, those that their
+    form gives away; with them it learns the jargon, too.
     """
     folder = Path(folder)
     tokenizer = _byte_pairs(texts, vocabulary, max_length)
@@ -113,7 +117,7 @@ def build_generator(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
-        _init_induction_heads(model)
+        _init_heads(model)
     with quiet_bars():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -121,37 +125,77 @@ def build_generator(
 
 
 @torch.no_grad()
-def _init_induction_heads(model: LlamaForCausalLM) -> None:
-    """Initialise induction heads in an untrained Llama: having read `a b … a`, they attend to `b`.
+def _init_heads(model: LlamaForCausalLM) -> None:
+    """Initialise induction and lookup heads in an untrained Llama, a half of the heads each.
 
-    A previous-token head of the first layer writes what it attends to into the residual stream; its
-    partner in the last layer attends to the token where that equals the current token, and copies
-    it to the output (Olsson et al., In-context Learning and Induction Heads, 2022). Both are random
-    projections: they know no word, and training is free to change them.
+    Induction heads, having read `a b … a`, attend to `b`: a previous-token head of the first layer
+    writes what it attends to into the residual stream; its partner in the last layer attends to the
+    token where that equals the current token, and copies it to the output (Olsson et al.,
+    In-context Learning and Induction Heads, 2022).
+
+    Lookup heads can learn which word of a passage answers a word of the question: a head of the
+    first layer attends to about the last ten tokens, the question when an answer begins; its
+    partner in the last layer compares what that read with what a previous-token head read. The
+    product of both is there from the first step, so that its gradient can turn "oil" into the
+    passage's own word for it.
+
+    All are random projections: they know no word, and training is free to change them.
     """
     first, last = model.model.layers[0].self_attn, model.model.layers[-1].self_attn
     model.model.embed_tokens.weight.normal_(std=0.08)  # large against untrained layers' outputs
     if first is last:
         return
-    width, size = model.config.hidden_size, first.head_dim
-    angles = model.model.rotary_emb.inv_freq.float()  # radians per token, (size / 2,)
+    half, angles = model.config.num_attention_heads // 2, model.model.rotary_emb.inv_freq.float()
+    sines = torch.zeros_like(angles)
+    # Query and key rotate apart by the angle of each token between them: this peaks one token back.
+    back = 5.0 * torch.cat([angles.cos(), -angles.sin()]), 5.0 * torch.cat([sines + 1.0, sines])
+    near = torch.cat([((angles > 0.04) & (angles < 0.25)).float(), sines])  # falls over ten tokens
+    logit = 2.1 * first.head_dim**0.5 / near.sum().clamp(min=1.0)  # 2.1 at no distance
+    for head in range(half):
+        content, previous = _init_reading_head(first, head, *back)
+        _init_matching_head(last, head, angles, 3.0 * content, 3.0 * previous)
+        _, read = _init_reading_head(first, half + head, logit * near, near)
+        _init_matching_head(last, half + head, angles, read, previous)
+
+
+def _init_reading_head(
+    layer: LlamaAttention, head: int, query: Tensor, key: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Let a head attend by position; return the projections by which it reads and writes."""
+    size, width = layer.head_dim, layer.config.hidden_size
+    rows = slice(head * size, (head + 1) * size)
+    content, written = (_projection(width, size) for _ in range(2))
+    layer.q_proj.weight[rows] *= 0.2
+    layer.k_proj.weight[rows] *= 0.2
+    layer.q_proj.bias[rows], layer.k_proj.bias[rows] = query, key
+    layer.v_proj.weight[rows] = content.T
+    layer.o_proj.weight[:, rows] = OUTPUT * written
+    return content, written
+
+
+def _init_matching_head(
+    layer: LlamaAttention, head: int, angles: Tensor, query: Tensor, key: Tensor
+) -> None:
+    """Let a head attend to where a token's `key` is the `query`, and copy the token to the output.
+
+    Both are projections of the residual stream, (width, size).
+    """
+    size, width = layer.head_dim, layer.config.hidden_size
+    rows = slice(head * size, (head + 1) * size)
     slow = (angles < 0.02).nonzero().flatten()  # low frequencies compare at any distance
     slow = torch.cat([slow, slow + size // 2])
-    for head in range(model.config.num_attention_heads // 2):
-        rows = slice(head * size, (head + 1) * size)
-        content, previous, copy = (torch.linalg.qr(torch.randn(width, size)).Q for _ in range(3))
-        first.q_proj.weight[rows] *= 0.2
-        first.k_proj.weight[rows] *= 0.2
-        # Query and key rotate apart by one token's angle: their product peaks one token back.
-        first.q_proj.bias[rows] = 5.0 * torch.cat([angles.cos(), -angles.sin()])
-        first.k_proj.bias[rows] = 5.0 * torch.cat([torch.ones(size // 2), torch.zeros(size // 2)])
-        first.v_proj.weight[rows] = content.T
-        first.o_proj.weight[:, rows] = 0.15 * previous
-        match = torch.zeros(2, size, width)
-        match[0, slow], match[1, slow] = content.T[: len(slow)], previous.T[: len(slow)]
-        last.q_proj.weight[rows], last.k_proj.weight[rows] = 3.0 * match[0], 3.0 * match[1]
-        last.v_proj.weight[rows] = copy.T
-        last.o_proj.weight[:, rows] = 0.3 * copy
+    copy = _projection(width, size)
+    for weight, projection in (layer.q_proj.weight, query), (layer.k_proj.weight, key):
+        weight[rows] = 0.0
+        weight[rows][slow] = projection.T[: len(slow)]
+    layer.v_proj.weight[rows] = copy.T
+    layer.o_proj.weight[:, rows] = 0.3 * copy
+
+
+def _projection(width: int, size: int) -> Tensor:
+    """Return a random matrix with orthonormal columns."""
+    columns: Tensor = torch.linalg.qr(torch.randn(width, size)).Q
+    return columns
 
 
 def _wordpiece(texts: Iterable[str], vocabulary: int, max_length: int) -> PreTrainedTokenizerFast:

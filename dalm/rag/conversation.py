@@ -1,13 +1,13 @@
 """Answer questions from an index: search, read, answer, cite; follow-up questions included."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from dalm.llm.json_replies import one_line, without_thoughts
 from dalm.llm.language_model import LanguageModel
 from dalm.prompts import Message
-from dalm.rag.citations import cited, drop_unknown
+from dalm.rag.citations import KnownCitations, cited
 from dalm.rag.pipeline import NOT_FOUND, Reader, is_answerable
 from dalm.records import Hit
 from dalm.retrieval.base import Searcher
@@ -96,13 +96,15 @@ class Conversation:
 
     def _answer(self, turn: Turn) -> Iterator[str]:
         pieces = []
-        said = [NOT_FOUND] if turn.not_found else self.reader.stream(turn.searched, turn.hits)
+        known = KnownCitations(len(turn.hits))
+        said: Iterable[str] = [NOT_FOUND]
+        if not turn.not_found:
+            said = self.reader.stream(turn.searched, turn.hits)
+            said = known.of(said) if self.reader.cites else said
         for piece in said:
             pieces.append(piece)
             yield piece
-        turn.answer = "".join(pieces).strip()
-        if self.reader.cites and not turn.not_found:
-            turn.answer, turn.dropped = drop_unknown(turn.answer, len(turn.hits))
+        turn.answer, turn.dropped = "".join(pieces).strip(), known.dropped
         self.turns.append(turn)
 
     def _standing_alone(self, question: str) -> str:

@@ -188,6 +188,17 @@ class Generation:
         columns = {name: kind for name, kind in self.store.columns.items() if name not in FIELDS}
         self.describe(self.description.with_columns(columns))
 
+    def optimise(self, *, in_use: bool) -> float | None:
+        """Have the store prepare its search, and keep what it found; returns what the store does.
+
+        Raises:
+            UserError: as `VectorStore.optimise`.
+        """
+        recall = self.store.optimise(in_use=in_use)
+        if dict(self.store.tuning) != self.description.tuning:
+            self.describe(replace(self.description, tuning=dict(self.store.tuning)))
+        return recall
+
     def describe(self, description: Description) -> None:
         """Replace the description."""
         artifacts.write_json(self.folder / POINTER, asdict(description))

@@ -85,7 +85,7 @@ class DocumentWriter:
                     503, "the index has changed and can't be served; the server's log says why"
                 )
             done = change(generation, current.retriever)
-            generation.store.optimise(in_use=True)
+            generation.optimise(in_use=True)
         served.refresh()
         return done
 

@@ -3,7 +3,7 @@ import pytest
 from dalm.eval.answer_metrics import citation_precision, citation_recall
 from dalm.eval.answers import score_answers
 from dalm.eval.metrics import metrics_that_need
-from dalm.rag.citations import cited, drop_unknown, without_citations
+from dalm.rag.citations import KnownCitations, cited, drop_unknown, without_citations
 from dalm.records import Hit, JudgedQuery, Passage
 
 READ = [Hit(Passage(name, f"text {name}"), 1.0) for name in "abc"]
@@ -70,3 +70,26 @@ def test_a_value_per_query():
 )
 def test_a_number_that_no_passage_has_is_dropped(answer, kept, dropped):
     assert drop_unknown(answer, 3) == (kept, dropped)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 100])
+def test_pieces_of_a_stream_have_no_number_that_no_passage_has(size):
+    answer = "In Ulm [4], in  Bern [2] [1, 9] or 【3、0】. A list [a], x[1 is open [12"
+    known = KnownCitations(3)
+    pieces = list(known.of(answer[at : at + size] for at in range(0, len(answer), size)))
+    assert ("".join(pieces), known.dropped) == drop_unknown(answer, 3)
+    assert all(pieces)
+
+
+def test_pieces_are_held_back_only_where_a_citation_may_begin():
+    known = KnownCitations(3)
+    received = []
+    pieces = known.of(
+        received.append(piece) or piece for piece in ["in", " Ulm", " [", "1", "]", "."]
+    )
+    assert [(piece, len(received)) for piece in pieces] == [
+        ("in", 1),
+        (" Ulm", 2),
+        (" [1]", 5),
+        (".", 6),
+    ]

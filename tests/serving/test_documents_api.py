@@ -1,6 +1,7 @@
 """Documents are added, replaced and deleted while a server runs; a refusal changes nothing."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2 as httpx
@@ -9,9 +10,10 @@ import pytest
 from dalm import artifacts
 from dalm.config import Serve
 from dalm.serving.document_routes import MEGABYTES
+from dalm.retrieval.index_folder import IndexFolder
 from dalm.serving.server import open_service
 from tests.ingest.conftest import pdf
-from tests.serving.conftest import listening
+from tests.serving.conftest import build_index, listening
 
 MODES = ("dense", "text", "hybrid")
 
@@ -192,3 +194,21 @@ def test_what_is_sent_leaves_no_file_behind(client, service, tmp_path, monkeypat
     assert upload(client, "kept.txt", b"Some words about a kept file.").status_code == 201
     assert list(tmp_path.iterdir()) == []
     assert sorted(Path(service.served.folder.path).parent.rglob("*.txt")) == before
+
+
+def test_what_an_upload_finds_for_the_approximate_search_is_kept(people, tiny_models, tmp_path):
+    folder = build_index(tmp_path / "index", people, tiny_models.encoder, "--vectors", "int8")
+    generation = IndexFolder(folder).current()
+    found_first = generation.description.tuning
+    assert found_first
+    generation.describe(replace(generation.description, tuning={}))
+    settings = Serve(
+        generator_url="http://127.0.0.1:9/v1", generator_model="none", allow_uploads=True
+    )
+    service = open_service(str(folder), settings)
+    assert not service.index.generation.store.tuning
+    text = b"Dora keeps four parrots in the long shed behind the house and two in the kitchen."
+    with listening(service) as url, httpx.Client(base_url=url, timeout=60) as http:
+        assert upload(http, "new.txt", text).status_code == 201
+    assert IndexFolder(folder).current().description.tuning.keys() == found_first.keys()
+    assert service.index.generation.store.tuning.keys() == found_first.keys()
