@@ -9,8 +9,8 @@ import pytest
 
 from dalm import artifacts
 from dalm.config import Serve
-from dalm.serving.document_routes import MEGABYTES
 from dalm.retrieval.index_folder import IndexFolder
+from dalm.serving.document_routes import MEGABYTES
 from dalm.serving.server import open_service
 from tests.ingest.conftest import pdf
 from tests.serving.conftest import build_index, listening
