@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, MissingArgumentError
 from cyclopts.config import Dict
 
 import dalm
@@ -87,6 +87,8 @@ def run(application: App, arguments: Sequence[str]) -> int:
         application.config = () if config is None else (_read_config(config),)
         application(tokens, exit_on_error=False, print_error=False)
         sys.stdout.flush()
+    except MissingArgumentError as error:
+        return _report(_missing(application, tokens, error), 2)
     except (CycloptsError, UserError) as error:
         return _report(str(error), 2)
     except KeyboardInterrupt as stop:
@@ -100,6 +102,27 @@ def run(application: App, arguments: Sequence[str]) -> int:
             raise
         return _report(*said)
     return 0
+
+
+def _missing(application: App, tokens: list[str], error: MissingArgumentError) -> str:
+    """Return a line that names every required option that is missing; cyclopts names the first."""
+    names: list[str] = []
+    following: CycloptsError | None = error
+    while isinstance(following, MissingArgumentError) and following.argument is not None:
+        name = following.argument.name
+        if name in names:
+            break
+        names.append(name)
+        given = [*tokens, *(f"{each}=1" for each in names)]
+        try:
+            application.parse_args(given, exit_on_error=False, print_error=False)
+            following = None
+        except CycloptsError as found:
+            following = found
+    if len(names) < 2:
+        return str(error)
+    command = " ".join(["dalm", *(error.command_chain or ())])
+    return f"{command} needs {', '.join(names[:-1])} and {names[-1]}"
 
 
 def _described(error: Exception) -> tuple[str, int] | None:

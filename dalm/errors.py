@@ -1,5 +1,7 @@
 """Define the error for mistakes that the user can fix."""
 
+from collections.abc import Callable
+
 
 class UserError(ValueError):
     """Report a mistake that the user can fix.
@@ -7,6 +9,22 @@ class UserError(ValueError):
     The command line prints the message as one line and exits with code 2, without a traceback.
     The message names the offending value and the remedy.
     """
+
+
+def check_all(*checks: Callable[[], object]) -> None:
+    """Run every check, and refuse what they find in one go.
+
+    Raises:
+        UserError: with the messages of all that raised one.
+    """
+    found = []
+    for check in checks:
+        try:
+            check()
+        except UserError as error:
+            found.append(str(error))
+    if found:
+        raise UserError("; ".join(found))
 
 
 def reason_of(error: BaseException) -> str:

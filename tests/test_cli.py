@@ -361,6 +361,17 @@ def test_a_config_does_not_outlast_its_command(command: Command, tmp_path: Path)
         (["train-rag-e2e", "a", "b", "c", "--output_dir", "d", "--top_kk", "1"], "--top_kk"),
         (["train-rag-e2e", "a", "b", "--output-dir", "d"], "generator-name-or-path"),
         (["train-rag-e2e", "a", "b", "c"], "--output-dir"),
+        (
+            ["train-rag-e2e", "a"],
+            "dalm train-rag-e2e needs --retriever-name-or-path, --generator-name-or-path and "
+            "--output-dir",
+        ),
+        (
+            ["eval-rag", "a", "--evaluate-generator"],
+            "--search-index INDEX; --evaluate-generator needs a generator: --generator-name-or-pa",
+        ),
+        (["qa-gen", "a", "--backend", "http"], "needs --base-url, the server's address, as in htt"),
+        (["qa-gen", "a", "--backend", "http"], "/v1, and --model, the server's name for its mod"),
         (["train-rag-e2e", "a", "b", "c", "d", "--output-dir", "e"], "d"),
         (["train-rag-e2e", "a", "b", "c", "--output-dir", "d", "--epochs", "x"], "--epochs"),
     ],

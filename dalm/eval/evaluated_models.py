@@ -1,9 +1,11 @@
 """Check, load and name the models that an evaluation's config asks for."""
 
 import logging
+from functools import partial
 
 from dalm import distributed
 from dalm.config import EvalRag, EvalRetriever
+from dalm.errors import check_all
 from dalm.eval.evaluation_output import EvaluationOutput
 from dalm.eval.searched_index import SearchedIndex, check_search_index
 from dalm.models.loading import check_model_is_there, placement_of
@@ -33,12 +35,14 @@ class EvaluatedModels:
         Raises:
             UserError: names the option.
         """
-        check_search_index(self.config)
+        checks = [partial(check_search_index, self.config)]
+        if self.answers is not None:
+            checks.append(partial(check_generator, self.answers, "--evaluate-generator"))
+        check_all(*checks)
         if self.config.search_index is not None:
             IndexFolder(self.config.search_index).complete_pointer()
         names = {"retriever": [self.config.retriever_name_or_path, self.config.baseline]}
         if self.answers is not None:
-            check_generator(self.answers, "--evaluate-generator")
             generators = [self.answers.generator_name_or_path, self.answers.baseline_generator]
             names["generator"] = generators
         for role, models in names.items():

@@ -1,152 +1,51 @@
-"""Speak the chat completions protocol: addresses, what a response means, when to try again.
+"""Speak the chat completions protocol: what is sent with a request, and what a response means.
 
 Errors name the command's option to change.
 """
 
-import json
-import math
 import os
-import re
+import ssl
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx2 as httpx
 
 from dalm.errors import UserError, reason_of
+from dalm.llm import server_status
+from dalm.llm.chat_replies import (
+    BROKEN,
+    FILTERED,
+    Completion,
+    ReportedError,
+    completion_of,
+)
+from dalm.llm.connection_errors import failed_connection
 from dalm.llm.language_model import ModelError, Reply
 from dalm.llm.sampling import Outcome
+from dalm.llm.server_errors import (
+    BusyError,
+    NoAnswerError,
+    NoServerError,
+    QuotaError,
+    RefusedError,
+    ServerError,
+    StatusError,
+    TimedOutError,
+    TruncatedError,
+    UnavailableError,
+    UnreachableError,
+)
 from dalm.redaction import MASK, redacted
+
+if TYPE_CHECKING:
+    from dalm.llm.server_options import ServerOptions
 
 C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 
-BUSY = {408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
-"""Status codes after which the same request may succeed a little later."""
-MAX_BACKOFF = 60.0  # seconds between two tries, where the server names no time
-
-_CREDENTIALS = re.compile(r"@|#|[?&](?![\w-]*version=[\w.-]+(?:&|$))")
-"""Where an address may hold a password or a key: users, fragments and queries that are not Azure's
-`api-version`."""
-_BROKEN = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
-
-
-class BusyError(ModelError):
-    """No reply this time: try again, after `wait` seconds if the server named a time."""
-
-    def __init__(self, reason: str, wait: float | None = None) -> None:
-        super().__init__(reason)
-        self.wait = wait
-
-
-class TimedOutError(BusyError):
-    """No reply within the time limit."""
-
-
-class RefusedError(ModelError):
-    """The server rejects this request, now and later; others may succeed."""
-
-
-class ServerError(ModelError):
-    """No request to this server will succeed."""
-
-
-class StatusError(ServerError):
-    """The server rejects every request with the same status code, such as 401 or 404."""
-
-    def __init__(self, url: str, status: int, reason: str) -> None:
-        super().__init__(f"{url}: {reason}")
-        self.status = status
-
-
-class UnavailableError(ServerError):
-    """So many requests in a row failed that it is the server and not the request."""
-
-    def __init__(self, url: str, failures: int, last: ModelError) -> None:
-        self.url, self.failures, self.last = url, failures, last
-        super().__init__(self.described(str(last)))
-
-    def described(self, last: str) -> str:
-        """Return the message with another text for the last failure."""
-        return f"{self.url} failed {self.failures} times in a row, most recently: {last}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServerOptions:
-    """How a command spells the options that name its server."""
-
-    needed_by: str
-    """The option that makes the command need a server."""
-    url: str
-    model: str
-    api_key_env: str
-    timeout: str | None = None
-
-    def endpoint(
-        self,
-        base_url: str | None,
-        model: str | None,
-        key_variable: str,
-        *,
-        max_retries: int = 8,
-        timeout: float = 300.0,
-        resume: str = "the same command",
-    ) -> "Endpoint":
-        """Return the endpoint that the options' values name, with the key from the environment.
-
-        Raises:
-            UserError: no model or address, one that is none, or a key that no header can carry.
-        """
-        if not base_url:
-            raise UserError(
-                f"{self.needed_by} needs {self.url}, the server's address, as in "
-                "http://localhost:8000/v1"
-            )
-        if not model:
-            raise UserError(
-                f"{self.needed_by} needs {self.model}, the server's name for its model (see "
-                "GET /v1/models)"
-            )
-        if not model.isprintable():
-            raise UserError(f"{self.model} {model}: not a name; see GET /v1/models")
-        url = self._chat_completions(base_url)
-        key = os.environ.get(key_variable, "").strip() or None
-        if key and not (key.isascii() and key.isprintable() and " " not in key):
-            raise UserError(
-                f"${key_variable}: a key has no blanks or line breaks in it; copy it again"
-            )
-        return Endpoint(url, model, key, max_retries, timeout, options=self, resume=resume)
-
-    def _chat_completions(self, base_url: str) -> str:
-        if redacted(base_url) != base_url or _CREDENTIALS.search(base_url):
-            raise UserError(
-                f"{self.url}: put no password or key into the address; {self.api_key_env} names "
-                "the environment variable that holds it"
-            )
-        url = _address(base_url)
-        if url is None:
-            raise UserError(
-                f"{self.url} {base_url}: not an address; write it as http://localhost:8000/v1"
-            )
-        if url.port is not None and not 0 < url.port < 65536:
-            raise UserError(
-                f"{self.url} {base_url}: no port {url.port}; ports are numbers from 1 to 65535"
-            )
-        path = url.path.rstrip("/").removesuffix("/chat/completions") or "/v1"
-        return str(url.copy_with(path=f"{path}/chat/completions"))
-
-
-def _address(text: str) -> httpx.URL | None:
-    """Return an address of HTTP with a host; None for a text that is none."""
-    try:
-        url = httpx.URL(text)
-        url.host.encode("idna")  # as a connection does, with no error of its own
-    except (httpx.InvalidURL, ValueError):
-        return None
-    whole = url.scheme in ("http", "https") and url.host and "%" not in url.host
-    return url if whole else None
+CONNECT_TIMEOUT = 10.0  # seconds in which a host answers that is there
 
 
 @dataclass(frozen=True)
@@ -161,7 +60,7 @@ class Endpoint:
     timeout: float = 300.0
     first_wait: float = 0.5
     """Seconds before the second try; it doubles with each further one."""
-    options: ServerOptions | None = None
+    options: "ServerOptions | None" = None
     """The options that name it: with them errors are UserErrors, which say what to change."""
     resume: str = "the same command"
     """What continues a run where it was interrupted."""
@@ -177,9 +76,10 @@ class Endpoint:
         Raises:
             ServerError: the environment names a proxy or certificates that can't be used.
         """
-        timeout = httpx.Timeout(self.timeout, connect=min(30.0, self.timeout))
+        timeout = httpx.Timeout(self.timeout, connect=min(CONNECT_TIMEOUT, self.timeout))
         try:
-            return kind(headers=self.headers, timeout=timeout, **options)
+            verify = _certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+            return kind(headers=self.headers, timeout=timeout, verify=verify, **options)
         except (httpx.InvalidURL, ValueError, ImportError, OSError) as error:
             raise ServerError(
                 f"no connection can be made ({self.without_key(reason_of(error))}); check the "
@@ -188,58 +88,69 @@ class Endpoint:
             ) from error
 
     def check(self, response: httpx.Response) -> None:
-        """Raise BusyError, RefusedError or StatusError unless the status is 200."""
+        """Raise what a status other than 200 means."""
         code = response.status_code
-        if code == 200:
-            return
-        reason = self.reason(response)
-        if code in BUSY or code > 500:
-            raise BusyError(reason, retry_after(response.headers.get("Retry-After")))
-        if code in (401, 403, 404) or code < 400:
-            raise StatusError(self.url, code, reason)
-        raise RefusedError(reason)
+        if code != 200:
+            said = server_status.reason_in(response.text)
+            if 300 <= code < 400 and (moved := response.headers.get("Location")):
+                said = f"moved to {moved} {said}"
+            reason = f"{code} {self._said(said)}".strip()
+            wait = server_status.wait_in(response.headers)
+            raise server_status.status_error(self.url, code, reason, response.text, wait)
 
-    def read(self, response: httpx.Response, seconds: float) -> Reply:
-        """Return the reply in a chat completion, or raise BusyError for anything else."""
+    def read(
+        self, response: httpx.Response, seconds: float, *, limit: int | None, structured: bool
+    ) -> Reply:
+        """Return the reply in a chat completion.
+
+        Raises:
+            ModelError: there is none; see `Completion.answer`.
+        """
+        content = _decoded(response)
         try:
-            body = response.json()
-            content = body["choices"][0]["message"].get("content") or ""
-            if isinstance(content, list):
-                content = "".join(part.get("text", "") for part in content)
-            used = body.get("usage") or {}
-            tokens_in = int(used.get("prompt_tokens") or 0)
-            tokens_out = int(used.get("completion_tokens") or 0)
-        except _BROKEN as error:
+            found = completion_of(content)
+        except ReportedError as error:
+            raise self._reported(error.error) from error
+        except BROKEN as error:
+            if page := server_status.page_title(content):
+                said = f"a web page ({self._said(page)}), no chat completion"
+                raise UnreachableError(said, most=0) from error
             raise BusyError("the response is no chat completion") from error
-        return Reply(self._reply(str(content)), tokens_in, tokens_out, round(seconds, 3))
+        text = self._reply(found.answer(limit, structured=structured))
+        finish = "length" if found.is_cut else "stop"
+        return Reply(text, found.tokens_in, found.tokens_out, round(seconds, 3), finish)
 
-    def read_stream(self, lines: Iterable[str], outcome: Outcome | None = None) -> Iterator[str]:
+    def read_stream(
+        self, lines: Iterable[str], outcome: Outcome | None = None, limit: int | None = None
+    ) -> Iterator[str]:
         """Yield the text of each server-sent event; fill `outcome` with how the reply ended.
 
         Raises:
-            RefusedError: an event that reports an error, or is no chunk of a chat completion.
+            RefusedError: an event that is no chunk of a chat completion.
             BusyError: the stream broke off.
+            ModelError: an event reports an error, or there is no text at all.
         """
+        found = Completion()
         try:
-            for line in lines:
-                name, _, data = line.partition(":")
-                if name != "data":
-                    continue
-                if data.strip() == "[DONE]":
-                    return
-                event = json.loads(data)
-                if error := event.get("error"):
-                    message = self.without_key(" ".join(str(_message(error)).split()))
-                    raise RefusedError(f"{self.url} reports: {message[:300]}")
-                choices = event["choices"]  # empty in a last chunk that counts tokens
+            for piece in found.read_events(lines):
                 if outcome is not None:
-                    _read_outcome(event, outcome)
-                piece = choices[0]["delta"].get("content") if choices else None
+                    _fill(outcome, found)
                 if piece:
-                    yield self._reply(str(piece))
-        except _BROKEN as error:
+                    yield self._reply(piece)
+        except ReportedError as error:
+            raise self._reported(error.error) from error
+        except BROKEN as error:
             raise RefusedError(f"{self.url} sends no stream of chat completions") from error
-        raise BusyError("the stream broke off")
+        if not found.text:
+            found.answer(limit, structured=False)
+
+    def _reported(self, error: Any) -> ModelError:
+        """Return what an error means that came with status 200."""
+        code, said = server_status.code_of(error), str(error)
+        reason = self._said(server_status.message_of(error))
+        if code in (402, *server_status.NEVER):  # their errors name the address
+            return server_status.status_error(self.url, code, reason, said)
+        return server_status.status_error(self.url, code, f"{self.url} reports: {reason}", said)
 
     def _reply(self, text: str) -> str:
         """Return a reply without the key; what else looks like one may be of the passages."""
@@ -255,7 +166,10 @@ class Endpoint:
         match error:
             case UnavailableError():
                 message = error.described(self.explain(error.last))
-                remedy = f"; check the server and {options.model}{kept}"
+                answered = isinstance(error.last, TruncatedError | NoAnswerError)
+                remedy = kept if answered else f"; check the server and {options.model}{kept}"
+            case NoServerError() | UnreachableError():
+                remedy = f"; {error.remedy.format(url=options.url)}"
             case StatusError(status=401):
                 remedy = (
                     f"; set the key in the environment ({options.api_key_env} names the variable)"
@@ -266,10 +180,20 @@ class Endpoint:
                 remedy = f"; check {options.url} (most end in /v1) and {options.model}"
             case StatusError():
                 remedy = f"; check {options.url}"
+            case QuotaError():
+                remedy = f"; the account has no credit left: add some{kept}"
             case ServerError():
                 remedy = kept
             case TimedOutError() if options.timeout:
                 remedy = f" ({options.timeout})"
+            case TruncatedError(limit=None):
+                remedy = (
+                    "; raise the server's limit on the context or on new tokens (Ollama: num_ctx, "
+                    f"llama.cpp: -c, vLLM: --max-model-len), or {options.max_tokens}"
+                )
+            case TruncatedError():
+                remedy = f"; raise {options.max_tokens}"
+                remedy += ", or turn the reasoning off on the server" if error.thinking else ""
         return message + remedy
 
     @contextmanager
@@ -284,56 +208,41 @@ class Endpoint:
 
     def failure(self, error: httpx.RequestError) -> BusyError:
         """Return what a failed connection means."""
-        if isinstance(error, httpx.TimeoutException):
-            return TimedOutError(f"no answer in {self.timeout:g} s")
-        reason = self.without_key(str(error)) or type(error).__name__
-        return BusyError(f"the connection failed ({reason})")
+        failed = failed_connection(error, self.timeout)
+        failed.args = (self.without_key(str(failed)),)
+        return failed
 
-    def reason(self, response: httpx.Response) -> str:
-        """Return a server's error message as one line, after its status code."""
-        message = " ".join(response.text.split())
-        with suppress(*_BROKEN):
-            message = str(_message(response.json()["error"]))
-        return f"{response.status_code} {self.without_key(message)[:300]}".strip()
+    def _said(self, reason: str) -> str:
+        return self.without_key(reason)[: server_status.LONGEST_REASON]
 
     def without_key(self, text: str) -> str:
         """Mask the key, and what looks like one, in what a server or a library says."""
         return redacted(text, self.api_key)
 
 
-def _read_outcome(event: Any, outcome: Outcome) -> None:
-    """Take from a chunk how the reply ended, and its tokens, if it says so."""
-    for choice in event["choices"]:
-        outcome.finish_reason = choice.get("finish_reason") or outcome.finish_reason
-    if used := event.get("usage"):
-        outcome.tokens_in = used.get("prompt_tokens")
-        outcome.tokens_out = used.get("completion_tokens")
+@lru_cache(4)
+def _certificates(file: str | None, folder: str | None) -> ssl.SSLContext:  # noqa: ARG001
+    """Return the trusted certificates, read once: that takes longer than a request to a server."""
+    return httpx.create_ssl_context()
 
 
-def _message(error: Any) -> Any:
-    return error["message"] if isinstance(error, dict) else error
+def _fill(outcome: Outcome, found: Completion) -> None:
+    """Take from a stream so far how the reply ended, and its tokens, if it says so."""
+    if found.is_cut:
+        outcome.finish_reason = "length"
+    elif found.finish_reason in FILTERED:
+        outcome.finish_reason = "content_filter"
+    outcome.tokens_in = found.tokens_in or outcome.tokens_in
+    outcome.tokens_out = found.tokens_out or outcome.tokens_out
 
 
-def backoff(tries: int, first: float, chance: float) -> float:
-    """Return the seconds to wait after so many failed tries: exponential backoff with jitter.
-
-    first · 2^(tries - 1), at most a minute, times ½ to 1 by `chance` in [0, 1): requests that
-    failed together don't come back together.
-    """
-    return min(MAX_BACKOFF, first * 2.0 ** min(tries - 1, 30)) * (0.5 + chance / 2)
-
-
-def retry_after(header: str | None, now: datetime | None = None) -> float | None:
-    """Return the seconds that a Retry-After header asks for: a number, or a date (RFC 9110)."""
-    if header is None:
-        return None
+def _decoded(response: httpx.Response) -> str:
+    """Return a body as text: UTF-8, else what the header says, else Windows-1252."""
     try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            then = parsedate_to_datetime(header)
-        except (ValueError, TypeError, OverflowError):
-            return None
-        then = then if then.tzinfo else then.replace(tzinfo=UTC)
-        seconds = then.timestamp() - (now or datetime.now(UTC)).timestamp()
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+        return response.content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        charset = response.charset_encoding or "cp1252"
+    try:
+        return response.content.decode(charset, "replace")
+    except LookupError:
+        return response.content.decode("cp1252", "replace")

@@ -13,23 +13,10 @@ MOST_CHARACTERS = 200_000  # of a reply that are looked at
 MOST_TRIES = 2_000  # braces at which an object may begin
 LONGEST_REPAIR = 4_000  # characters of a malformed object: the time grows with their square
 
-_THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?(</\1>|\Z)", re.DOTALL)
-_OPENINGS = ("<think>", "<thinking>", "<reasoning>")
+_FENCE = re.compile(r"\A\s*```\w*|```\s*\Z")
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
 
 Object = dict[str, Any]
-
-
-def without_thoughts(text: str) -> str:
-    """Return a reply without the model's reasoning before it."""
-    return _THOUGHT.sub("", text[:MOST_CHARACTERS])
-
-
-def thinking(text: str) -> bool:
-    """Return whether a reply, as far as it is there, is still the model's reasoning."""
-    begun = text.lstrip()
-    opening = next((mark for mark in _OPENINGS if mark.startswith(begun[: len(mark)])), None)
-    return opening is not None and f"</{opening[1:]}" not in begun
 
 
 def objects(text: str, wanted: Callable[[Object], bool]) -> Iterator[Object]:
@@ -39,15 +26,39 @@ def objects(text: str, wanted: Callable[[Object], bool]) -> Iterator[Object]:
     objects are found. Malformed ones (Python's quotes, trailing or missing commas, quotation marks
     that aren't escaped) are repaired.
     """
-    place, tries = text.find("{"), 0
-    while place >= 0 and tries < MOST_TRIES:
-        tries += 1
-        value, end = _decode(text, place)
-        if value is not None:
-            yield from _within(value, wanted)
-            place = text.find("{", end)
+    for value, _ in _outermost(text[:MOST_CHARACTERS]):
+        yield from _within(value, wanted)
+
+
+def spans(text: str) -> list[tuple[int, int]]:
+    """Return the places of the outermost objects, from their first character past their last."""
+    return [span for _, span in _outermost(text[:MOST_CHARACTERS])]
+
+
+def is_whole(text: str) -> bool:
+    """Return whether a text is nothing but one JSON object or array, perhaps in a fence."""
+    bare = _FENCE.sub("", text).strip()
+    if bare[:1] not in ("{", "["):
+        return False
+    try:
+        json.loads(bare, strict=False)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def is_unclosed(text: str) -> bool:
+    """Return whether a text ends within JSON: in a string, or before its last bracket."""
+    depth, in_string, escaped = 0, False, False
+    for sign in text[:MOST_CHARACTERS]:
+        if in_string:
+            in_string = escaped or sign != '"'
+            escaped = sign == "\\" and not escaped
+        elif sign == '"':
+            in_string = depth > 0
         else:
-            place = text.find("{", place + 1)
+            depth += (sign in "{[") - (sign in "}]")
+    return in_string or depth > 0
 
 
 def by_name(found: Object) -> Object:
@@ -61,6 +72,18 @@ def one_line(text: str) -> str:
     An unpaired surrogate (`"\\ud83d"` in JSON) can't be, and becomes a question mark.
     """
     return " ".join(text.encode("utf-8", "replace").decode().split())
+
+
+def _outermost(text: str) -> Iterator[tuple[Any, tuple[int, int]]]:
+    place, tries = text.find("{"), 0
+    while place >= 0 and tries < MOST_TRIES:
+        tries += 1
+        value, end = _decode(text, place)
+        if value is not None:
+            yield value, (place, end)
+            place = text.find("{", end)
+        else:
+            place = text.find("{", place + 1)
 
 
 def _within(value: Any, wanted: Callable[[Object], bool]) -> Iterator[Object]:

@@ -43,6 +43,8 @@ class Reply:
     tokens_in: int = 0
     tokens_out: int = 0
     seconds: float = 0.0
+    finish_reason: str = "stop"
+    """`stop`, or `length` where the reply was cut off."""
 
 
 R = TypeVar("R", bound=Request)
@@ -64,6 +66,10 @@ class LanguageModel(Protocol):
     @property
     def parameters(self) -> Mapping[str, Any]:
         """How replies are sampled, and how long they may be; part of cache keys."""
+
+    @property
+    def length_option(self) -> str:
+        """The option that limits the length of replies, for messages."""
 
     @property
     def concurrency(self) -> int:

@@ -14,6 +14,8 @@ from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStr
 
 from dalm.errors import UserError
 from dalm.llm.language_model import ModelError, OnFailure, OnReply, R, Reply
+from dalm.llm.server_errors import TruncatedError
+from dalm.llm.thoughts import without_thoughts
 from dalm.models import generator_checks, loading
 from dalm.models.batching import by_length
 from dalm.models.chat_rendering import ChatTemplateError, render
@@ -38,6 +40,8 @@ class LocalModel:
     """
 
     concurrency = 1
+    length_option = "--max-new-tokens"
+    """The option that limits the length of replies, for messages."""
 
     def __init__(self, generator: Generator, name: str, max_new_tokens: int) -> None:
         if not getattr(generator.tokenizer, "chat_template", None):
@@ -106,9 +110,25 @@ class LocalModel:
             replies = self.generator.generate_tokens(batch, self.max_new_tokens)
             seconds = round((time.perf_counter() - start) / len(places), 3)
             for place, ids in zip(places, replies, strict=True):
-                text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
-                reply = Reply(text, len(rows[place]), len(ids), seconds)
-                on_reply(requests[place], reply)
+                reply = self._reply(len(rows[place]), ids, seconds)
+                if reason := self._no_answer(reply):
+                    on_failure(requests[place], ModelError(reason))
+                else:
+                    on_reply(requests[place], reply)
+
+    def _reply(self, tokens_in: int, ids: Sequence[int], seconds: float) -> Reply:
+        text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        finish = "length" if len(ids) >= self.max_new_tokens else "stop"
+        return Reply(text, tokens_in, len(ids), seconds, finish)
+
+    def _no_answer(self, reply: Reply) -> str | None:
+        """Return why a reply is no answer, if it is none."""
+        if without_thoughts(reply.text).strip():
+            return None
+        if reply.finish_reason == "length":
+            cut = TruncatedError(self.max_new_tokens, thinking=bool(reply.text))
+            return f"{cut}; raise {self.length_option}"
+        return "the reply is empty"
 
     def stream(self, messages: Sequence[Message]) -> Iterator[str]:
         """Yield a reply in whole words as they are generated; closing the iterator stops it.

@@ -11,14 +11,7 @@ from typing import Any
 
 import httpx2 as httpx
 
-from dalm.llm.chat_completions import (
-    BusyError,
-    Endpoint,
-    RefusedError,
-    ServerError,
-    UnavailableError,
-    backoff,
-)
+from dalm.llm.chat_completions import Endpoint
 from dalm.llm.language_model import (
     Conversation,
     ModelError,
@@ -29,6 +22,18 @@ from dalm.llm.language_model import (
     Request,
 )
 from dalm.llm.sampling import Outcome
+from dalm.llm.server_errors import (
+    BusyError,
+    NoAnswerError,
+    NoServerError,
+    RefusedError,
+    ServerError,
+    TimedOutError,
+    TruncatedError,
+    UnavailableError,
+    UnreachableError,
+)
+from dalm.llm.server_status import backoff
 from dalm.prompts import Message
 
 logger = logging.getLogger(__name__)
@@ -36,6 +41,7 @@ logger = logging.getLogger(__name__)
 STREAM_RETRIES = 3
 """Retries of a stream at most: somebody waits for it."""
 LONGEST_WAIT = 600.0  # seconds; a server that asks for more is out of quota for the day
+LARGEST_REPLY = 32 * 2**20  # bytes
 _UNSUPPORTED: dict[str, tuple[str, str | None]] = {
     "max_tokens": ("max_tokens.*max_completion_tokens.*instead", "max_completion_tokens"),
     "response_format": ("response_format|json|schema|grammar", None),
@@ -44,6 +50,9 @@ _UNSUPPORTED: dict[str, tuple[str, str | None]] = {
     "stream_options": ("stream_options|include_usage", None),
 }
 """Parameters, the words by which a server says that it lacks one, and the other name to try."""
+_OF_TRANSFER = {"content-encoding", "content-length", "transfer-encoding"}
+"""Headers of a body as it is sent, not as it is read."""
+_STREAMS_ONLY = re.compile(r"\bstream(?:ing)?\b(?!_)", re.IGNORECASE)
 
 
 class OpenAIClient:
@@ -63,9 +72,16 @@ class OpenAIClient:
         """Parameters that are never left out: without them a reply is another one."""
         self.outcome: Outcome | None = None
         """Filled by `stream` with how the reply ended, and its tokens if the server counts them."""
+        self.habits = set[str]()
+        """What readers of its streams have found out; all copies of a client share it."""
         self._renamed: dict[str, str | None] = {}
+        self._schema_decided = False
+        """Whether it is known if the server takes `response_format`."""
+        self._streams_only = False
         self._paused_until = 0.0
         self._replies = 0
+        self._heard = False
+        """Whether the server has replied, with an answer or without."""
         self._failures_in_a_row = 0
 
     @property
@@ -77,6 +93,16 @@ class OpenAIClient:
     def identity(self) -> str:
         """The same: what a server answers by this name is taken for one model."""
         return self.endpoint.model
+
+    @property
+    def length_option(self) -> str:
+        """The option that limits the length of replies, for messages."""
+        options = self.endpoint.options
+        return options.max_tokens if options else "max_tokens"
+
+    @property
+    def _limit(self) -> int | None:
+        return self.parameters.get("max_tokens")
 
     def generate(
         self, requests: Sequence[R], on_reply: OnReply[R], on_failure: OnFailure[R]
@@ -113,8 +139,9 @@ class OpenAIClient:
                         started = True
                         yield piece
                 except BusyError as error:
-                    if started or tries > retries:
-                        raise type(error)(f"{endpoint.url}: {error}") from error
+                    if started or tries > min(retries, self._retries(error)):
+                        error.args = (f"{endpoint.url}: {error}",)
+                        raise
                     self._pause(error)
                     wait = backoff(tries, endpoint.first_wait, random.random())
                     time.sleep(error.wait or wait)
@@ -129,13 +156,14 @@ class OpenAIClient:
             try:
                 with client.stream("POST", self.endpoint.url, json=body) as response:
                     if response.status_code == 200:
-                        yield from self.endpoint.read_stream(response.iter_lines(), self.outcome)
+                        lines = response.iter_lines()
+                        yield from self.endpoint.read_stream(lines, self.outcome, self._limit)
                         return
                     response.read()
             except httpx.RequestError as error:
                 raise self.endpoint.failure(error) from error
             rejected = response.status_code in (400, 422)
-            if not rejected or not self._drop_parameter(response.text):
+            if not rejected or not self._drop_parameter(response.text, body):
                 self.endpoint.check(response)
 
     async def _send_all(
@@ -159,15 +187,17 @@ class OpenAIClient:
         for request in waiting:  # shared: each worker takes the next that is left
             try:
                 reply = await self._send(client, request)
-            except (BusyError, RefusedError) as error:
+            except (BusyError, RefusedError, TruncatedError, NoAnswerError) as error:
+                self._heard |= isinstance(error, TruncatedError | NoAnswerError)
                 self._count_failure(error)
                 on_failure(request, ModelError(self.endpoint.explain(error)))
             else:
+                self._heard = True
                 self._replies += 1
                 self._failures_in_a_row = 0
                 on_reply(request, reply)
 
-    def _count_failure(self, error: BusyError | RefusedError) -> None:
+    def _count_failure(self, error: ModelError) -> None:
         """Stop when it's the server and not the request: going on would gain nothing."""
         self._failures_in_a_row += 1
         many = self._failures_in_a_row >= max(3, self.concurrency)
@@ -179,15 +209,24 @@ class OpenAIClient:
             while (pause := self._paused_until - time.monotonic()) > 0:
                 await asyncio.sleep(pause)
             try:
-                return await self._send_once(client, request)
+                return await self._send_once(client, request, tries)
             except BusyError as error:
-                if tries > self.endpoint.max_retries:
+                if tries > self._retries(error):
+                    if isinstance(error, UnreachableError) and not self._heard:
+                        raise NoServerError(self.endpoint.url, error) from error
                     raise
                 self._pause(error)
                 if not error.wait:
                     wait = backoff(tries, self.endpoint.first_wait, random.random())
                     await asyncio.sleep(wait)
         raise AssertionError("a last try returns or raises")
+
+    def _retries(self, error: BusyError) -> int:
+        """Return how often to try again; a server that has replied before may be restarting."""
+        most = self.endpoint.max_retries
+        if error.most is None or (isinstance(error, UnreachableError) and self._heard):
+            return most
+        return min(most, error.most)
 
     def _pause(self, error: BusyError) -> None:
         """Hold all requests back for as long as the server asks."""
@@ -198,21 +237,75 @@ class OpenAIClient:
             raise ServerError(f"{self.endpoint.url} asks to try again in {minutes} ({error})")
         self._paused_until = max(self._paused_until, time.monotonic() + error.wait)
 
-    async def _send_once(self, client: httpx.AsyncClient, request: Request) -> Reply:
+    async def _send_once(self, client: httpx.AsyncClient, request: Request, tries: int) -> Reply:
+        """Send a request, and again without the parameters that the server turns out to lack."""
         start = time.perf_counter()
         while True:
-            known = set(self._renamed)
-            try:
-                response = await client.post(self.endpoint.url, json=self._body(request))
-            except httpx.RequestError as error:
-                raise self.endpoint.failure(error) from error
-            if response.status_code not in (400, 422):
+            body = self._body(request)
+            response = await self._post(client, body)
+            if not self._adapts(response, body):
                 break
-            # Others may have met the same refusal meanwhile: then only try again without.
-            if known == set(self._renamed) and not self._drop_parameter(response.text):
-                break
+        if self._may_be_the_schema(response.status_code, body, tries):
+            response = await self._without_schema(client, request) or response
+        self._schema_decided |= response.status_code == 200 and "response_format" in body
         self.endpoint.check(response)
-        return self.endpoint.read(response, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        structured = request.response_format is not None
+        return self.endpoint.read(response, seconds, limit=self._limit, structured=structured)
+
+    def _may_be_the_schema(self, status: int, body: Mapping[str, Any], tries: int) -> bool:
+        """Return whether to try once without the schema; a 500 may also pass by itself."""
+        unknown = "response_format" in body and not self._schema_decided
+        return unknown and (status in (400, 422, 501) or (status == 500 and tries > 1))
+
+    async def _without_schema(
+        self, client: httpx.AsyncClient, request: Request
+    ) -> httpx.Response | None:
+        """Send a request without its schema, from then on if that helps; None if it doesn't."""
+        self._schema_decided, self._renamed["response_format"] = True, None
+        status = 0
+        try:
+            response = await self._post(client, self._body(request))
+            status = response.status_code
+        finally:
+            if status != 200:
+                self._renamed.pop("response_format", None)
+                self._schema_decided = status in (400, 422, 500, 501)
+        if status != 200:
+            return None
+        logger.info("server     takes no response_format; it is left out")
+        return response
+
+    async def _post(self, client: httpx.AsyncClient, body: dict[str, Any]) -> httpx.Response:
+        url, limit = self.endpoint.url, self.endpoint.timeout
+        try:
+            async with asyncio.timeout(limit), client.stream("POST", url, json=body) as response:
+                content = bytearray()
+                async for piece in response.aiter_bytes():
+                    content += piece
+                    if len(content) > LARGEST_REPLY:
+                        raise NoAnswerError(f"the reply has more than {LARGEST_REPLY >> 20} MiB")
+        except TimeoutError as error:  # its bytes come, but no end
+            raise TimedOutError(f"no answer in {limit:g} s", most=3) from error
+        except httpx.RequestError as error:
+            raise self.endpoint.failure(error) from error
+        headers = [(n, v) for n, v in response.headers.multi_items() if n not in _OF_TRANSFER]
+        return httpx.Response(response.status_code, headers=headers, content=bytes(content))
+
+    def _adapts(self, response: httpx.Response, body: dict[str, Any]) -> bool:
+        """Return whether the same request, made anew, does without what the server refuses."""
+        status = response.status_code
+        if status in (400, 422, 500, 501) and any(name in body for name in self._renamed):
+            return True  # another request has met the same refusal meanwhile
+        if status not in (400, 422):
+            return False
+        if self._drop_parameter(response.text, body):
+            return True
+        if "stream" in body or not _STREAMS_ONLY.search(response.text):
+            return False
+        logger.info("server     streams only; its events are joined")
+        self._streams_only = True
+        return True
 
     def _body(self, request: Request) -> dict[str, Any]:
         body = {"model": self.endpoint.model, "messages": request.messages, **self.parameters}
@@ -222,14 +315,16 @@ class OpenAIClient:
             value = body.pop(name, None)
             if other is not None:
                 body[other] = value
+        if self._streams_only:
+            body["stream"] = True
         return body
 
-    def _drop_parameter(self, message: str) -> bool:
+    def _drop_parameter(self, message: str, body: Mapping[str, Any]) -> bool:
         """Leave out the parameter that a server complains of, and return whether there was one."""
         for name, (mark, other) in _UNSUPPORTED.items():
             if name in self.required and other is None:
                 continue
-            if name not in self._renamed and re.search(mark, message):
+            if name in body and name not in self._renamed and re.search(mark, message):
                 self._renamed[name] = other
                 logger.info("server     takes no %s; it is %s", name, other or "left out")
                 return True

@@ -17,6 +17,7 @@ from dalm import file_reading, progress, stop_signals
 from dalm.artifacts import claim
 from dalm.errors import UserError
 from dalm.llm.language_model import LanguageModel, ModelError, Reply, Request
+from dalm.llm.thoughts import without_thoughts
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +43,21 @@ def cache_key(*parts: Any) -> str:
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+def without_length(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that a whole reply depends on: how long it may be isn't one.
+
+    So a higher limit asks again for the replies that were cut off, and no others.
+    """
+    return {name: value for name, value in parameters.items() if name != "max_tokens"}
+
+
 class Journal:
     """A file with a line of JSON for each reply; lines are appended, never changed.
 
     Each line is flushed to disk (fsync) before the next, so a killed process or a power failure
     loses at most the reply being written. Only the offsets of the lines are held in memory.
+    A reply without an answer in it (empty, or reasoning alone) counts as none: earlier versions
+    wrote such lines.
 
     Raises UserError when another run is writing to the same file, or it can't be written.
     """
@@ -55,6 +66,7 @@ class Journal:
         self.path = path
         self.replies = Totals()
         self._offsets: dict[str, int] = {}
+        self._truncated = set[str]()
         with ExitStack() as opened:
             opened.enter_context(claim(path))
             try:
@@ -95,7 +107,20 @@ class Journal:
                 raise
         except OSError as error:
             raise self._broken(error) from error
-        self._offsets[request.key] = offset
+        self._index(request.key, reply, offset)
+
+    def answers(self, request: CachedRequest) -> bool:
+        """Return whether the reply to a request is there, and whole where JSON was asked for."""
+        whole = request.key not in self._truncated or request.response_format is None
+        return request.key in self._offsets and whole
+
+    def _index(self, key: str, reply: Reply, offset: int) -> None:
+        """Keep where a reply is; a whole one stays, a truncated one makes way for the next."""
+        if key not in self._offsets or key in self._truncated:
+            self._offsets[key] = offset
+            self._truncated.discard(key)
+            if reply.finish_reason == "length":
+                self._truncated.add(key)
         self.replies.add(reply)
 
     def get(self, key: str) -> Reply:
@@ -118,8 +143,8 @@ class Journal:
         with self.path.open("rb") as file:
             for line in file:
                 if found := _line(line):
-                    self._offsets.setdefault(found[0], offset)
-                    self.replies.add(found[1])
+                    if without_thoughts(found[1].text).strip():
+                        self._index(*found, offset)
                 elif line.strip():
                     broken += 1
                 offset += len(line)
@@ -156,6 +181,7 @@ class _Line:
     tokens_in: Annotated[int, 0]
     tokens_out: Annotated[int, 0]
     seconds: Annotated[float, 0]
+    finish_reason: str = "stop"
 
 
 def _line(text: bytes) -> tuple[str, Reply] | None:
@@ -164,7 +190,8 @@ def _line(text: bytes) -> tuple[str, Reply] | None:
         found = file_reading.record_from(file_reading.parse_json(text), _Line, "")
     except (ValueError, TypeError):
         return None
-    return found.key, Reply(found.text, found.tokens_in, found.tokens_out, found.seconds)
+    reply = Reply(found.text, found.tokens_in, found.tokens_out, found.seconds, found.finish_reason)
+    return found.key, reply
 
 
 def cached_replies(
@@ -183,7 +210,7 @@ def cached_replies(
         UserError: not one of the requests has a reply.
     """
     distinct = {request.key: request for request in requests}
-    missing = [request for key, request in distinct.items() if key not in journal]
+    missing = [request for request in distinct.values() if not journal.answers(request)]
     if cached := len(distinct) - len(missing):
         logger.info("journal    %d of %d replies are cached", cached, len(distinct))
     with stop_signals.explaining(lambda: f"; {len(journal)} replies are kept: {resume} goes on"):
@@ -197,7 +224,24 @@ def cached_replies(
             "%d of %d requests got no reply (most often: %s); %s sends these again, no others",
             *(failures.total(), len(distinct), reason, resume),
         )
-    return [(request, journal.get(request.key)) for request in replied]
+    found = [(request, journal.get(request.key)) for request in replied]
+    _tell_of_truncated(model, found, resume)
+    return found
+
+
+def _tell_of_truncated(
+    model: LanguageModel, replies: Sequence[tuple[CachedRequest, Reply]], resume: str
+) -> None:
+    cut = [request for request, reply in replies if reply.finish_reason == "length"]
+    if not cut:
+        return
+    what = f"%d of %d replies were cut off: raise {model.length_option}"
+    if cut[0].response_format is not None:
+        what += (
+            ", or the server's own limit; what is whole in them is used, and "
+            f"{resume} asks for them again"
+        )
+    logger.warning(what, len(cut), len(replies))
 
 
 def _generate(

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from dalm.llm.json_replies import one_line, without_thoughts
+from dalm.llm.json_replies import one_line
 from dalm.llm.language_model import LanguageModel
+from dalm.llm.thoughts import without_thoughts
 from dalm.prompts import Message
 from dalm.rag.citations import KnownCitations, cited
 from dalm.rag.pipeline import NOT_FOUND, Reader, is_answerable
@@ -104,7 +105,8 @@ class Conversation:
         for piece in said:
             pieces.append(piece)
             yield piece
-        turn.answer, turn.dropped = "".join(pieces).strip(), known.dropped
+        turn.answer = without_thoughts("".join(pieces)).strip()
+        turn.dropped = known.dropped
         self.turns.append(turn)
 
     def _standing_alone(self, question: str) -> str:

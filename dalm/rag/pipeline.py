@@ -4,6 +4,7 @@ The generator is loaded here or on a server. Evaluation, `ask` and `serve` take 
 the prompts that training used.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +14,17 @@ import numpy as np
 
 from dalm.config.evaluation import ServedGeneratorOptions
 from dalm.errors import UserError
-from dalm.llm.chat_completions import ServerOptions
-from dalm.llm.json_replies import thinking, without_thoughts
 from dalm.llm.local_model import StreamTokens, stream_tokens
 from dalm.llm.openai_client import OpenAIClient, greedy
 from dalm.llm.response_cache import Journal, cache_key, cached_replies
+from dalm.llm.server_errors import TruncatedError
+from dalm.llm.server_options import ServerOptions
+from dalm.llm.thoughts import thinking, without_thoughts
 from dalm.models.generator import Generator
 from dalm.prompts import Message, Prompt, numbered
 from dalm.records import Answer, Hit
+
+logger = logging.getLogger(__name__)
 
 SERVER = ServerOptions(
     needed_by="--generator-url",
@@ -32,6 +36,9 @@ SERVER = ServerOptions(
 UserMessage = Callable[[str, Sequence[str]], str]
 """Make a generator's user message of a question and the texts of its passages."""
 
+
+UNOPENED = "reasoning without an opening mark"
+LONGEST_MARK = 40  # characters
 
 NOT_FOUND = "The passages found do not answer this question."
 """What is said in the place of an answer if nothing found is relevant."""
@@ -275,7 +282,38 @@ class ServedGenerator:
 
     def stream(self, query: str, hits: Sequence[Hit], /) -> Iterator[str]:
         """Yield the answer to a question from these hits, in pieces as they arrive."""
-        return _after_thoughts(self.model.stream(self._request(query, hits).messages))
+        with self.model.endpoint.explained():
+            yield from self._after_thoughts(self.model.stream(self._request(query, hits).messages))
+
+    def _after_thoughts(self, pieces: Iterator[str]) -> Iterator[str]:
+        """Leave out the model's reasoning before its reply.
+
+        Raises:
+            TruncatedError: there is nothing else.
+        """
+        held, unopened = "", UNOPENED in self.model.habits
+        for piece in pieces:
+            held += piece
+            if not thinking(held) and not (unopened and without_thoughts(held) == held):
+                break
+        begun = without_thoughts(held).lstrip()
+        if thinking(held) and not begun:
+            raise TruncatedError(self.model.parameters.get("max_tokens"), thinking=True)
+        yield begun
+        yield from self._watched(pieces)
+
+    def _watched(self, pieces: Iterator[str]) -> Iterator[str]:
+        """Yield what follows; from the next reply on, wait for a mark that closed it unopened."""
+        tail = ""
+        for piece in pieces:
+            tail = tail[-LONGEST_MARK:] + piece
+            if UNOPENED not in self.model.habits and without_thoughts(tail) != tail:
+                self.model.habits.add(UNOPENED)
+                logger.warning(
+                    "server     its model reasons before it answers, without an opening mark; from "
+                    "now on its reasoning is left out"
+                )
+            yield piece
 
     def whole(self, query: str, hits: Sequence[Hit], /) -> Sequence[Hit]:  # noqa: ARG002
         """Return the best hits: the server knows what fits."""
@@ -290,17 +328,6 @@ class ServedGenerator:
         prompt = self.user_message(query, numbered(texts) if self.cites else texts)
         key = cache_key(prompt, self.model.identity, dict(self.model.parameters))
         return AnswerRequest(key, query, prompt)
-
-
-def _after_thoughts(pieces: Iterator[str]) -> Iterator[str]:
-    """Leave out the model's reasoning before its reply."""
-    held = ""
-    for piece in pieces:
-        held += piece
-        if not thinking(held):
-            break
-    yield without_thoughts(held).lstrip()
-    yield from pieces
 
 
 def served_model_of(

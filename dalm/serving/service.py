@@ -11,9 +11,9 @@ from typing import Any, Self, TypeVar
 
 from dalm.config import Serve
 from dalm.errors import UserError
-from dalm.llm.chat_completions import RefusedError
 from dalm.llm.language_model import ModelError
 from dalm.llm.sampling import Outcome, Sampling
+from dalm.llm.server_errors import RefusedError
 from dalm.rag.conversation import Conversation, Turn
 from dalm.rag.pipeline import NoRoomError
 from dalm.records import Hit

@@ -13,10 +13,10 @@ from dalm.config import QaGen
 from dalm.config.data import SINGLE_KINDS, Kind
 from dalm.display import show
 from dalm.ingest.languages import log_other_languages
-from dalm.llm.chat_completions import ServerOptions
 from dalm.llm.language_model import LanguageModel
 from dalm.llm.openai_client import OpenAIClient
 from dalm.llm.response_cache import Journal, Totals, cached_replies
+from dalm.llm.server_options import ServerOptions
 from dalm.progress import track
 from dalm.records import Passage
 from dalm.synth.extractive import extract
@@ -160,7 +160,7 @@ def print_estimate(
     known, answered = Totals(), 0
     if (folder / JOURNAL).exists():
         with Journal(folder / JOURNAL) as journal:
-            known, answered = journal.replies, sum(r.key in journal for r in requests)
+            known, answered = journal.replies, sum(journal.answers(r) for r in requests)
     _print_requests(requests, answered, known, model.concurrency)
 
 

@@ -11,9 +11,10 @@ from hashlib import blake2b
 from typing import Any
 
 from dalm.config.data import Kind
-from dalm.llm.json_replies import Object, by_name, objects, one_line, without_thoughts
+from dalm.llm.json_replies import Object, by_name, objects, one_line
 from dalm.llm.language_model import object_schema, response_format
-from dalm.llm.response_cache import cache_key
+from dalm.llm.response_cache import cache_key, without_length
+from dalm.llm.thoughts import without_thoughts
 from dalm.prompts import Message
 from dalm.records import Passage
 
@@ -161,7 +162,7 @@ def requests_of(
 
     def request(passage: Passage, other: Passage | None) -> QuestionRequest:
         messages = prompt.messages(passage, other)
-        key = cache_key(passage.id, messages, model, dict(parameters))
+        key = cache_key(passage.id, messages, model, without_length(parameters))
         return QuestionRequest(key, passage, other, prompt)
 
     following = _following(passages) if "multi-passage" in prompt.kinds else {}

@@ -24,6 +24,7 @@ from dalm.commands.qa_gen import qa_gen
 from dalm.config import Columns, QaGen
 from dalm.errors import UserError
 from dalm.io.examples import read_examples
+from tests.llm.stub_server import completion
 
 ROOT = Path(__file__).parents[2]
 TOY = ROOT / "dalm/datasets/toy_data_test.csv"
@@ -301,6 +302,29 @@ def test_passages_without_an_answer_are_counted_and_asked_again(tmp_path, stub, 
     assert "2 of 30 requests got no reply (most often: 400 the context holds" in caplog.text
     qa_gen(**over_http(stub, engines, tmp_path / "out", overwrite_output_dir=True))
     assert len(stub.bodies) == 32
+    assert len(rows(tmp_path / "out" / TABLES[0]) + rows(tmp_path / "out" / TABLES[1])) == 30
+
+
+def test_reasoning_that_fills_the_reply_is_no_answer_for_ever(tmp_path, stub, engines, capsys):
+    thought = {"content": None, "reasoning_content": "The passage is about an engine, and"}
+    stub.plan.extend([completion(thought, "length")] * 99)
+    line = [engines, "--backend", "http", "--base-url", stub.url, "--model", "m"]
+    line += ["--output-dir", tmp_path / "out", "--overwrite-output-dir"]
+    assert command(*line, "--concurrency", 64) == 2
+    said = capsys.readouterr().err
+    assert "cut off at 1,024 tokens, while the model was still reasoning" in said
+    assert "raise --max-new-tokens, or turn the reasoning off on the server" in said
+    stub.plan.clear()
+    assert command(*line, "--max-new-tokens", 4096) == 0
+    assert len(rows(tmp_path / "out" / TABLES[0]) + rows(tmp_path / "out" / TABLES[1])) == 30
+
+
+def test_a_higher_limit_asks_for_the_replies_that_were_cut_and_no_others(tmp_path, stub, engines):
+    stub.plan.extend(["", completion('{"questions": [{"question": "What', "length")])
+    qa_gen(**over_http(stub, engines, tmp_path / "out"))
+    more = {"overwrite_output_dir": True, "max_new_tokens": 4096}
+    qa_gen(**over_http(stub, engines, tmp_path / "out", **more))
+    assert len(stub.bodies) == 31
     assert len(rows(tmp_path / "out" / TABLES[0]) + rows(tmp_path / "out" / TABLES[1])) == 30
 
 

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from dalm.llm.chat_completions import Endpoint, ServerOptions
+from dalm.llm.chat_completions import Endpoint
 from dalm.llm.language_model import object_schema, response_format
 from dalm.llm.openai_client import OpenAIClient
 from dalm.llm.response_cache import cache_key
+from dalm.llm.server_options import ServerOptions
 from dalm.prompts import Message
 
 OPTIONS = ServerOptions(

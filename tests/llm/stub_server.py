@@ -1,16 +1,38 @@
 """A server that speaks the protocol of chat completions, and misbehaves when told to."""
 
 import json
+import socket
+import ssl
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A response to send as it is; a body that is no bytes is sent as JSON."""
+
+    body: Any
+    code: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def content(self) -> bytes:
+        return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
+
+
+def completion(message: Any, finish: str | None = "stop", **others: Any) -> Sent:
+    """Return a chat completion with this message; a string is its content."""
+    message = {"role": "assistant", "content": message} if isinstance(message, str) else message
+    return Sent({"choices": [{"message": message, "finish_reason": finish}], **others})
 
 
 @dataclass
@@ -18,12 +40,16 @@ class Stub:
     """What the server does and what it was asked; `plan` holds its next misdeeds."""
 
     url: str = ""
-    plan: deque[str] = field(default_factory=deque)
+    plan: deque[str | Sent] = field(default_factory=deque)
     delay: float = 0.0
     write: Callable[[str], str] = lambda asked: f"an answer to: {asked}"
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
+    refuses_schema: Sent | None = None
+    """What a request with a JSON schema is answered."""
+    stop: Callable[[], None] = lambda: None
+    start: Callable[[], None] = lambda: None
     under_way: int = 0
     most_under_way: int = 0
 
@@ -49,9 +75,14 @@ class Door(BaseHTTPRequestHandler):
             stub.times.append(time.monotonic())
             stub.under_way += 1
             stub.most_under_way = max(stub.most_under_way, stub.under_way)
-            misdeed = stub.plan.popleft() if stub.plan else ""
+            misdeed: str | Sent = stub.plan.popleft() if stub.plan else ""
+            if stub.refuses_schema and "response_format" in body:
+                misdeed = stub.refuses_schema
         try:
-            getattr(self, f"do_{misdeed or 'answer'}")(body)
+            if isinstance(misdeed, Sent):
+                self.send(misdeed.code, misdeed.content, misdeed.headers)
+            else:
+                getattr(self, f"do_{misdeed or 'answer'}")(body)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
         finally:
@@ -170,6 +201,16 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
+    def get_request(self) -> Any:
+        found = super().get_request()
+        self.connections = [*getattr(self, "connections", []), found[0]]
+        return found
+
+    def close_connections(self) -> None:
+        for each in getattr(self, "connections", []):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Let those be who went away in the middle of it."""
         if not isinstance(sys.exception(), ConnectionError):
@@ -177,14 +218,33 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving() -> Iterator[Stub]:
-    """Run the server on a free port."""
+def serving(certificate: Path | None = None) -> Iterator[Stub]:
+    """Run the server on a free port, with TLS if there is a certificate.
+
+    `stop` ends it and its connections, as a killed process does; `start` starts it again.
+    """
     served = Stub()
     door = type("StubDoor", (Door,), {"stub": served, "lock": threading.Lock()})
-    with Server(("127.0.0.1", 0), door) as server:
-        served.url = f"http://127.0.0.1:{server.server_port}/v1"
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        yield served
-        server.shutdown()
-        thread.join()
+    running: list[Server] = []
+
+    def start() -> None:
+        port = running.pop().server_port if running else 0
+        server = Server(("127.0.0.1", port), door)
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        running.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        served.url = f"http{'s' if certificate else ''}://127.0.0.1:{server.server_port}/v1"
+
+    def stop() -> None:
+        for server in running:
+            server.shutdown()
+            server.close_connections()
+            server.server_close()
+
+    served.start, served.stop = start, stop
+    start()
+    yield served
+    stop()

@@ -69,3 +69,55 @@ def test_what_has_no_answer_is_told_and_asked_again(path, caplog):
 def test_nothing_answered_is_a_mistake_to_mend(path):
     with Journal(path) as journal, pytest.raises(UserError, match="no request got a reply; most"):
         cached_replies(Model("a"), [Asked("a")], journal, "again")
+
+
+class Cut(Model):
+    """Cuts every reply off, at the length that is asked for."""
+
+    length_option = "--max-new-tokens"
+
+    def generate(self, requests, on_reply, on_failure) -> None:
+        for request in requests:
+            self.asked.append(request.text)
+            on_reply(request, Reply("half", 1, 2, 0.0, "length"))
+
+
+class Free(Asked):
+    response_format = None
+
+
+def test_a_cut_reply_is_used_told_of_and_asked_again(path, caplog):
+    with Journal(path) as journal:
+        cached_replies(Model(), [Asked("a")], journal, "again")
+        found = cached_replies(Cut(), [Asked("a"), Asked("b")], journal, "again")
+    assert [reply.text for _, reply in found] == ["A", "half"]
+    assert (
+        "1 of 2 replies were cut off: raise --max-new-tokens, or the server's own limit; what is "
+        "whole in them is used, and again asks for them again" in caplog.text
+    )
+    model = Model()
+    for _ in range(2):
+        with Journal(path) as journal:
+            found = cached_replies(model, [Asked("a"), Asked("b")], journal, "again")
+        assert [reply.text for _, reply in found] == ["A", "B"]
+    assert model.asked == ["b"], "the whole reply counts, not the first"
+
+
+def test_a_free_text_ends_at_the_length_that_was_asked_for(path, caplog):
+    model = Cut()
+    for _ in range(2):
+        with Journal(path) as journal:
+            [(_, reply)] = cached_replies(model, [Free("a")], journal, "again")
+    assert (reply.text, model.asked) == ("half", ["a"])
+    assert "1 of 1 replies were cut off: raise --max-new-tokens" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["", " \n", "<think>and never an end", "so it is</think>"])
+def test_a_journal_that_holds_replies_without_an_answer(path, text):
+    with Journal(path) as journal:
+        journal.add(Asked("a"), Reply(text), "m")
+    model = Model()
+    for _ in range(2):
+        with Journal(path) as journal:
+            assert cached_replies(model, [Asked("a")], journal, "again")[0][1].text == "A"
+    assert model.asked == ["a"]

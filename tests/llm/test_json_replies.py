@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dalm.llm.json_replies import by_name, objects, one_line, without_thoughts
+from dalm.llm.json_replies import by_name, is_unclosed, is_whole, objects, one_line
+from dalm.llm.thoughts import without_thoughts
 
 
 def named(text: str) -> list[str]:
@@ -59,9 +60,21 @@ def test_a_long_malformed_object_takes_no_time():
     assert time.process_time() - start < 5
 
 
-def test_thoughts_are_left_out():
-    assert without_thoughts('<think>{"name": "x"}</think>{"name": "a"}') == '{"name": "a"}'
-    assert without_thoughts('{"name": "a"}<think>and never an end') == '{"name": "a"}'
+WHOLE = ['{"a": "}\\""}', '[1, {"b": "["}]', '```json\n{"a": 1}\n```']
+
+
+@pytest.mark.parametrize("text", WHOLE)
+def test_a_text_that_is_nothing_but_json(text):
+    assert is_whole(text)
+    assert not is_unclosed(text)
+    assert not is_whole(f"Here: {text}")
+
+
+def test_json_that_ends_too_early_is_unclosed():
+    text = WHOLE[0] + WHOLE[1]
+    closed = {0, len(WHOLE[0]), len(text)}
+    assert {cut for cut in range(len(text) + 1) if not is_unclosed(text[:cut])} == closed
+    assert not is_unclosed('no "JSON" here')
 
 
 def test_names_and_lines():

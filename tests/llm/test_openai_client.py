@@ -1,8 +1,19 @@
 import asyncio
+import socket
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
-from dalm.llm.chat_completions import (
+from dalm.errors import UserError
+from dalm.llm.server_errors import (
     BusyError,
     RefusedError,
     ServerError,
@@ -11,6 +22,7 @@ from dalm.llm.chat_completions import (
     UnavailableError,
 )
 from tests.llm.requests import asked, client
+from tests.llm.stub_server import Sent, serving
 
 
 class Run:
@@ -128,7 +140,7 @@ def test_a_server_that_refuses_everything_ends_the_run(stub):
     stub.plan.extend(["too_long"] * 100)
     with pytest.raises(UnavailableError, match="3 times in a row, most recently: 400 the context"):
         Run(stub, number=50, concurrency=1)
-    assert len(stub.bodies) == 3
+    assert len(stub.bodies) == 4, "the first one also without its schema"
 
 
 def test_a_server_that_dies_ends_the_run_and_keeps_what_was_answered(stub):
@@ -140,9 +152,103 @@ def test_a_server_that_dies_ends_the_run_and_keeps_what_was_answered(stub):
     assert len(kept) == 3
 
 
-def test_no_server_at_all():
-    with pytest.raises(UnavailableError, match="the connection failed"):
-        Run("http://127.0.0.1:9", number=4, concurrency=1, max_retries=1)
+# A server that can't hold a reply to a schema
+
+
+@pytest.mark.parametrize("code", [400, 422, 500, 501])
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_a_schema_that_a_server_can_not_take_is_left_out(stub, code, concurrency):
+    stub.refuses_schema = Sent({"error": {"message": "failed"}}, code)
+    run = Run(stub, number=12, concurrency=concurrency)
+    assert len(run.replies) == 12
+    assert not run.failures
+    with_schema = ["response_format" in body for body in stub.bodies]
+    assert sum(with_schema) <= 2 * concurrency
+    assert not any(with_schema[4 * concurrency :])
+
+
+def test_a_server_that_takes_the_schema_keeps_it_whatever_fails_later(stub):
+    failed = Sent({"error": {"message": "failed"}}, 500)
+    stub.plan.extend(["", failed, failed, failed, Sent({"error": "it is long"}, 400)])
+    run = Run(stub, number=4, concurrency=1)
+    assert len(run.replies) == 3
+    assert all("response_format" in body for body in stub.bodies)
+
+
+def test_one_trial_without_the_schema_is_enough(stub):
+    stub.plan.extend([Sent({"error": "it is long"}, 400)] * 3)
+    run = Run(stub, number=5, concurrency=1)
+    assert len(run.failures) == 2
+    assert ["response_format" in body for body in stub.bodies] == [True, False, *[True] * 4]
+
+
+# No connection
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return listening.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://127.0.0.1:{port}/v1", "nothing listens there; start the server, or check --where"),
+        ("http://no-such-host.invalid/v1", r"no such host \(.*; check --where$"),
+        ("https://127.0.0.1:{stub}/v1", "speaks no TLS; write http:// in --where$"),
+    ],
+)
+def test_an_address_without_a_server_ends_the_run_at_once(stub, url, said):
+    url = url.format(port=free_port(), stub=stub.url.split(":")[2].split("/")[0])
+    start = time.monotonic()
+    with pytest.raises(UserError, match=said):
+        Run(url, number=50, served=True, max_retries=8, first_wait=0.5)
+    assert time.monotonic() - start < 5
+    with pytest.raises(UserError, match=said):
+        list(client(url, served=True, max_retries=8).stream(MESSAGES))
+
+
+# anyio leaves the sockets of failed handshakes to the garbage collector
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_certificate_that_is_not_trusted(tmp_path, monkeypatch):
+    certificate = self_signed(tmp_path)
+    with serving(certificate) as stub:
+        with pytest.raises(UserError, match=r"isn't trusted \(self-signed .* SSL_CERT_FILE"):
+            Run(stub.url, served=True, max_retries=8, first_wait=0.5)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert Run(stub.url).answers() == ALL
+
+
+def self_signed(folder: Path) -> Path:
+    """Write a certificate for 127.0.0.1 and its key, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    alternative = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    made = made.not_valid_before(now - timedelta(1)).not_valid_after(now + timedelta(1))
+    signed = made.add_extension(alternative, critical=False).sign(key, hashes.SHA256())
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    path = folder / "certificate.pem"
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, *form)
+        + signed.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+def test_a_server_that_restarts_in_the_middle_is_waited_for(stub):
+    replies = []
+
+    def restart(request, reply) -> None:
+        replies.append(reply)
+        if len(replies) == 2:
+            stub.stop()
+            threading.Timer(0.3, stub.start).start()
+
+    model = client(stub, 1, max_retries=8, first_wait=0.1)
+    model.generate(asked(4), restart, lambda *failed: pytest.fail(str(failed)))
+    assert len(replies) == 4
 
 
 @pytest.mark.parametrize(("misdeed", "status"), [("no_key", 401), ("no_model", 404)])

@@ -103,7 +103,8 @@ def test_a_full_disk(path, monkeypatch):
 def test_a_line_says_what_was_asked_and_whom(path):
     fill(path, (1,))
     line = json.loads(path.read_text())
-    assert list(line) == ["key", "thing", "model", "text", "tokens_in", "tokens_out", "seconds"]
+    told = ["key", "thing", "model", "text", "tokens_in", "tokens_out", "seconds", "finish_reason"]
+    assert list(line) == told
     assert (line["key"], line["thing"], line["model"]) == (REQUESTS[1].key, "question 1", "m")
 
 

@@ -86,3 +86,27 @@ def test_the_options_name_the_server(stub, monkeypatch):
     stub.plan.append("no_key")
     with pytest.raises(UserError, match="--generator-api-key-env names the variable"):
         list(model.stream([{"role": "user", "content": "hello"}]))
+
+
+# Reasoning in a stream
+
+
+def test_a_stream_leaves_reasoning_out(generator):
+    assert "".join(generator().stream("Where?", [ULM])).strip() == "Ada lives in Ulm. | Where?"
+
+
+def test_reasoning_without_an_opening_mark_is_left_out_once_it_is_known(generator, stub, caplog):
+    stub.write = lambda asked: f"Let me see what they ask.\n</think>\n{asked}"
+    reader = generator()
+    assert "</think>" in "".join(reader.stream("Where?", [ULM]))
+    assert "reasons before it answers, without an opening mark" in caplog.text
+    for _ in range(2):
+        assert "".join(reader.stream("Where?", [ULM])) == "Ada lives in Ulm. | Where?"
+    stub.write = lambda asked: "In Ulm."
+    assert "".join(reader.stream("Where?", [ULM])) == "In Ulm."
+
+
+def test_a_stream_of_reasoning_alone_names_the_limit(generator, stub):
+    stub.write = lambda asked: "<think>Let me see what they ask"
+    with pytest.raises(UserError, match=r"12 tokens, while .* reasoning; raise --max-new-tokens"):
+        list(generator().stream("Where?", [ULM]))

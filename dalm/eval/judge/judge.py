@@ -14,10 +14,10 @@ from dalm.eval.evaluation_output import EvaluationOutput
 from dalm.eval.judge.judge_prompts import Case, correctness, faithfulness, preference
 from dalm.eval.judge.verdicts import VerdictPair, read_verdict, with_preferences, with_verdicts
 from dalm.eval.results import Results, uncited_answers
-from dalm.llm.chat_completions import ServerOptions
 from dalm.llm.language_model import LanguageModel, Reply
 from dalm.llm.openai_client import OpenAIClient, greedy
 from dalm.llm.response_cache import Journal, cached_replies
+from dalm.llm.server_options import ServerOptions
 from dalm.progress import Stopwatch
 from dalm.records import JudgedQuery
 
@@ -32,6 +32,7 @@ SERVER = ServerOptions(
     model="--judge-model",
     api_key_env="--judge-api-key-env",
     timeout="--judge-timeout",
+    max_tokens="--judge-max-new-tokens",
 )
 
 
@@ -108,7 +109,9 @@ def _local(settings: EvalRag) -> LanguageModel:
         )
     check_model_name(settings.judge, "judge")
     placement = placement_of(settings)
-    return load_local_model(settings.judge, placement, settings.judge_max_new_tokens)
+    model = load_local_model(settings.judge, placement, settings.judge_max_new_tokens)
+    model.length_option = SERVER.max_tokens
+    return model
 
 
 def try_judge(model: LanguageModel) -> None:

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from typing import Any, Literal
 
 from dalm.llm.language_model import object_schema, response_format
-from dalm.llm.response_cache import cache_key
+from dalm.llm.response_cache import cache_key, without_length
 from dalm.prompts import Message
 from dalm.records import JudgedQuery
 
@@ -116,7 +116,7 @@ class Case:
         """Return the requests for its two verdicts."""
 
         def request(sections: tuple[str, ...], order: str) -> CaseRequest:
-            key = cache_key(messages(self.kind, sections), model, dict(parameters))
+            key = cache_key(messages(self.kind, sections), model, without_length(parameters))
             return CaseRequest(key, self.kind, self.query, order, sections)
 
         return request(self.first, "first"), request(self.swapped, "swapped")

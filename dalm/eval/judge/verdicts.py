@@ -8,7 +8,8 @@ from typing import Any
 from dalm.eval.judge.judge_prompts import VERDICTS, VERSION, Case, Kind
 from dalm.eval.metrics import Column
 from dalm.eval.results import Results, uncited_answers
-from dalm.llm.json_replies import Object, by_name, objects, one_line, without_thoughts
+from dalm.llm.json_replies import Object, by_name, objects, one_line
+from dalm.llm.thoughts import without_thoughts
 
 FIELD_NAMES = {  # models choose other names, too
     "verdict": ("verdict", "judgement", "judgment", "label", "decision", "rating"),

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dalm.llm.chat_completions import backoff, retry_after
+from dalm.llm.server_status import backoff, retry_after
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
