@@ -160,7 +160,9 @@ class ServedGeneratorOptions:
     generator_url: str | None = option(None, needs={"evaluate_generator": None})
     """OpenAI-compatible server that answers instead of --generator-name-or-path, such as
     http://localhost:8000/v1. NLL is not computed: a server returns no log-probabilities of it."""
-    generator_model: str | None = option(None, needs={"generator_url": None})
+    generator_model: Annotated[str | None, Parameter(alias="--model")] = option(
+        None, needs={"generator_url": None}
+    )
     """Name of the model on the server."""
     generator_api_key_env: str = option("OPENAI_API_KEY", needs={"generator_url": None})
     """Environment variable with the API key, if one is needed. The key is never written to disk."""
