@@ -15,9 +15,8 @@ RUN = 5  # lines that their rising page numbers alone make a table of contents
 BETWEEN = 2  # lines without a leader between two that have one: a title that takes two lines
 ABOVE = 3  # lines above the first one, of which one may be "Contents"
 
-_MARKS = ("....", ". .", ".  .", "…", "·", "‥", "․")
-"""A text without any has no leader: looking for these is a hundred times faster."""
-_DOTTED = re.compile(r"^[^\n]*(?:\.\.|[.·‥․][^\S\n]{1,3}[.·‥․]|…|··|‥|․․)[^\n]*", re.MULTILINE)
+_MARKS = ("..", ". .", ".  .", "…", "··", "· ·", "‥", "․․")
+"""Of which every leader has one; to look for them is ten times faster than a regular expression."""
 _PAGE = r"\d{1,4}|[ivxlc]{1,7}|[IVXLC]{1,7}|[A-Z]{1,2}[-–.]?\d{1,3}|\d{1,3}[-–]\d{1,3}"
 _LEADER = re.compile(
     rf"(?P<leader>(?:[.·‥․…][^\S\n]{{0,3}}){{2,}}|…)[^\S\n]*(?P<page>{_PAGE})?[|\s]*$"
@@ -56,8 +55,6 @@ def contents_lines(text: str) -> list[tuple[int, int]]:
     above them, which then belongs to them; or if their pages rise and they have section numbers or
     are at least `RUN`. A line alone needs a section number of two parts, or a word like "Figure".
     """
-    if not any(mark in text for mark in _MARKS):
-        return []
     runs: list[list[_Line]] = []
     for line in _dotted(text):
         if runs and _follows(text, runs[-1][-1], line):
@@ -72,17 +69,30 @@ def contents_lines(text: str) -> list[tuple[int, int]]:
     return found
 
 
+def is_contents_title(line: str) -> bool:
+    """Tell whether a line says "Contents", in some language, and nothing else."""
+    return len(line) <= LINE_LENGTH and bool(_TITLE.fullmatch(line))
+
+
 def _dotted(text: str) -> Iterator[_Line]:
     """Yield the lines that end in a leader and maybe a page."""
-    for line in _DOTTED.finditer(text):
-        if len(line.group()) > LINE_LENGTH:
+    found = dict[int, int]()
+    for mark in _MARKS:
+        at = text.find(mark)
+        while at >= 0:
+            end = text.find("\n", at)
+            end = len(text) if end < 0 else end
+            found[text.rfind("\n", 0, at) + 1] = end
+            at = text.find(mark, end)
+    for start, end in sorted(found.items()):
+        if end - start > LINE_LENGTH:
             continue
-        if match := _LEADER.search(line.group()):
+        line = text[start:end]
+        if match := _LEADER.search(line):
             leader, page = match["leader"], match["page"] or ""
             dots = len("".join(leader.split())) + 2 * leader.count("…")
             if page or dots >= LEADER:
-                end = min(line.end() + 1, len(text))
-                yield _Line(line.start(), end, dots, page, line.group()[: match.start()])
+                yield _Line(start, min(end + 1, len(text)), dots, page, line[: match.start()])
 
 
 def _follows(text: str, previous: _Line, line: _Line) -> bool:

@@ -34,12 +34,17 @@ class Packer:
 
         A last one of less than a quarter of the limit is balanced with the one before it.
         """
+        lengths = self.lengths
         pieces = list(self._split_long(self.boundaries.pieces(first, last)))
         starts: list[tuple[int, int]] = []  # of passages, with where they end
         begin, first_new, header = first, 0, self._header_length(first)
         for i, piece in enumerate(pieces):
-            size = header + self.lengths[piece.first] - self.lengths[begin]
-            if i > first_new and self._closes(pieces[i - 1], piece, size):
+            size = header + lengths[piece.first] - lengths[begin]
+            if (
+                i > first_new
+                and 2 * (size + lengths[piece.last] - lengths[piece.first]) > self.limit
+                and self._closes(pieces[i - 1], piece, size)
+            ):
                 starts.append((begin, piece.first))
                 begin, first_new = self._overlap_start(pieces[first_new:i], piece), i
                 header = self._header_length(begin)
@@ -71,8 +76,12 @@ class Packer:
 
     def _split_long(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
         """Split pieces over the limit where it hurts least, at the latest between words."""
+        lengths, short = self.lengths, self.limit // 2 - self.overlap  # fits below header rows, too
         for piece in pieces:
             first = piece.first
+            if lengths[piece.last] - lengths[first] <= short:
+                yield piece
+                continue
             while piece.last - first > 1 and self._length(first, piece.last) > self._room(first):
                 end = self._end_within(first, piece.last, self._room(first))
                 yield Piece(first, end, piece.paragraph_end)

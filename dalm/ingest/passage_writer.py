@@ -86,7 +86,7 @@ class Counts:
     """Of these, passages that the documents no longer contain."""
     new: int = 0
     duplicates: int = 0
-    """Passages that are in these documents more than once."""
+    """Passages equal to an existing or an earlier one."""
     near_duplicates: int = 0
     documents: int = 0
     """Documents that were read, wholly or in part."""
@@ -198,6 +198,7 @@ class PassageWriter:
         counts.short += batch.short
         counts.empty += batch.empty
         new = [i for i, passage in enumerate(batch.ids) if self._is_new(passage)]
+        counts.duplicates += len(batch.ids) - len(new)
         if self.filter is not None and batch.signatures is not None and new:
             kept = self.filter.add(batch.signatures[new])
             counts.near_duplicates += len(new) - int(kept.sum())
@@ -206,13 +207,9 @@ class PassageWriter:
         self.out.writelines([batch.lines[i] for i in new])
 
     def _is_new(self, passage: str) -> bool:
-        """Tell whether a passage's id is met for the first time; if not, count it.
-
-        What an earlier run has written is no duplicate when it is met again.
-        """
+        """Tell whether a passage's id is met for the first time."""
         key = bytes.fromhex(passage)
         if key in self._seen:
-            self.counts.duplicates += 1
             return False
         self._seen.add(key)
         if key in self._existing:

@@ -36,7 +36,7 @@ def completion(asked: str) -> dict[str, Any]:
         "question": f"What does engine {number} of {town} burn?",
         "answer": fuel,
         "quote": match[0],
-        "type": "question",
+        "kind": "fact",
     }
     return {"questions": [question]}
 

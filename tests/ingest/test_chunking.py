@@ -7,7 +7,7 @@ import pytest
 from dalm.ingest.chunking import Chunker
 from dalm.ingest.length_limit import TokenLimit, WordLimit
 from dalm.ingest.loaders.loader import Document, Heading, LoaderOptions
-from dalm.ingest.loaders.text import load_markdown
+from dalm.ingest.loaders.markdown import load_markdown
 from dalm.ingest.sentence_boundaries import paragraph_starts, sentence_starts
 from dalm.ingest.words import split_words
 from dalm.records import passage_id

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from dalm.ingest.chunking import Chunker
 from dalm.ingest.length_limit import WordLimit
 from dalm.ingest.loaders import read_documents
 from dalm.ingest.loaders.loader import Document, File, LoaderOptions, Skipped
+from dalm.ingest.words import split_words
 
 LIMIT = 20_000
 few = settings(
@@ -44,8 +46,19 @@ def cut(document: Document) -> None:
     document.id.encode()
     json.dumps(document.title, ensure_ascii=False).encode()
     passages = Chunker(WordLimit(12)).split(document)
-    joined = "".join(document.text[each.start : each.end] for each in passages)
-    assert re.sub(r"\s", "", joined) == re.sub(r"\s", "", document.text[document.begin :])
+    joined = "".join(document.excerpt(each.start, each.end) for each in passages)
+    whole = document.excerpt(document.begin, len(document.text))
+    assert re.sub(r"\s", "", joined) == re.sub(r"\s", "", whole)
+    for each in passages:
+        assert len(split_words(each.text)) <= 12
+        assert each.text.endswith(document.excerpt(each.start, each.end))
+    for block in document.blocks:
+        assert 0 <= block.start < block.end <= len(document.text)
+        assert list(block.units) == sorted({block.start, *block.units})
+        assert block.units[-1] < block.end
+        assert block.header_end == 0 or block.header_end in block.units
+    assert all(a < b for a, b in document.omitted)
+    assert all(a[1] < b[0] for a, b in pairwise(document.omitted))
 
 
 MARKS = ["<", ">", "</", "<!--", "-->", "&", "&#", ";", '"', "'", "=", "[", "]", "{", "}", ",", ":"]
@@ -78,6 +91,18 @@ MARKS += [
     "<br>",
 ]
 MARKS += ["<script>", "<svg>", "<![CDATA[", "<?xml", "<title>", "<td>", "</p>", "<meta charset=x>"]
+MARKS += [
+    "- ",
+    "1. ",
+    "| ",
+    "|---|---|\n",
+    "+---+\n",
+    "--- ---\n",
+    "    ",
+    "Lead:\n\n",
+    "1.1 a .... 3\n",
+]
+MARKS += ["<tr>", "<th>", "<li>", "<ul>", "+++\n", "](data:a/b;base64,", "[a]: b/c\n", "Contents\n"]
 soup = st.lists(st.sampled_from(MARKS), max_size=60).map("".join).map(str.encode)
 anything = st.binary(max_size=200) | soup
 

@@ -24,9 +24,10 @@ from dalm.ingest.loaders.loader import (
     LoaderOptions,
     Skipped,
 )
+from dalm.ingest.loaders.markdown import MARKDOWN
 from dalm.ingest.loaders.pdf import PDF
 from dalm.ingest.loaders.table_rows import TABLES
-from dalm.ingest.loaders.text import MARKDOWN, TEXT
+from dalm.ingest.loaders.text import TEXT
 from dalm.io.cell_values import CellError, check_surrogates
 from dalm.io.table_files import kind
 from dalm.io.text_lines import UnreadableError, too_large

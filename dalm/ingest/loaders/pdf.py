@@ -1,19 +1,36 @@
 """Load PDF files with PDFium; needs the extra `pdf`."""
 
 import re
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 from dalm.ingest.loaders.loader import Document, Loader, LoaderOptions
-from dalm.io.text_lines import UnreadableError, too_large
+from dalm.ingest.loaders.pdf_contents import find_contents
+from dalm.ingest.loaders.pdf_coverage import Page, unread_reasons
+from dalm.ingest.loaders.pdf_headings import Entry, body_size, mark_headings
+from dalm.ingest.loaders.pdf_lines import Line
+from dalm.ingest.loaders.pdf_pages import read_outline, read_pages
+from dalm.ingest.loaders.pdf_paragraphs import paragraphs_of
+from dalm.ingest.loaders.pdf_running_heads import find_running_heads
+from dalm.ingest.loaders.pdf_text import TextWriter, join_paragraphs
+from dalm.ingest.loaders.pdf_words import Hyphens
+from dalm.io.text_lines import UnreadableError
 
-# PDFium writes U+FFFE, or U+0002, for the hyphen of a word broken at a line's end.
-LINE_END_HYPHEN = re.compile("[\ufffe\x02][ \t]*\r?\n?")
-LINE_END = re.compile(r"[ \t]*\r?\n[ \t]*")
-PARAGRAPH_END = re.compile(r"(?:[ \t]*\r?\n[ \t]*){2,}")
+NO_TITLE = re.compile(
+    r"untitled.*|microsoft (?:word|powerpoint|excel) - .*|.*\.(?:docx?|pptx?|xlsx?|tex|dvi|indd|"
+    r"pdf|odt|rtf|qxd|fm|ps)|(?:document|slide|sheet|page)\s*\d*|\W*",
+    re.IGNORECASE,
+)
+"""What programs write for a title when nobody gave one."""
+TITLE_SIZE = 1.3  # times the body's size
+TITLE_LENGTH = 200
 
 
 def load_pdf(data: bytes, source: str, options: LoaderOptions) -> Document:
-    """Load a PDF's text page by page; lines and hyphenated words are joined.
+    """Load a PDF's text in reading order, without running heads and tables of contents.
+
+    Headings are those of the outline, or else lines that are larger or bolder than the text.
+    Pages that can't be read are named in the document's `unread`.
 
     Raises:
         UnreadableError: the file is broken, encrypted or has no text.
@@ -27,41 +44,65 @@ def load_pdf(data: bytes, source: str, options: LoaderOptions) -> Document:
             f"could not be opened ({error}); save it again, unencrypted"
         ) from error
     try:
-        texts = _page_texts(pdf, options.max_bytes)
+        pages = read_pages(pdf, options.max_bytes)
+        outline = list(read_outline(pdf))
         title = " ".join(pdf.get_metadata_value("Title").split())
-    except pypdfium2.PdfiumError as error:
-        raise UnreadableError(f"a page could not be read ({error}); save it again") from error
+        attached = pdf.count_attachments()
     finally:
         pdf.close()
-    if not any(text.strip() for text in texts):
+    document = make_document(pages, outline, title, source)
+    if attached:
+        files = f"{attached} attached file{'s' if attached > 1 else ''}: save them beside it"
+        document = replace(document, unread=(*document.unread, files))
+    return document
+
+
+def make_document(
+    pages: Sequence[Page], outline: Sequence[Entry], title: str, source: str
+) -> Document:
+    """Put a document together from its pages.
+
+    Raises:
+        UnreadableError: none of the pages has text that can be read.
+    """
+    lines: list[list[Line]] = [page.lines for page in pages]
+    body = body_size(lines)
+    lines = _without(lines, find_running_heads(lines, body))
+    unread = unread_reasons(pages, lines)
+    lines = _without(lines, find_contents(lines))
+    if not any(lines):
         raise UnreadableError(
-            "no text in it: scanned pages need optical character recognition (OCR) first"
+            f"no text in it: {'; '.join(unread)}"
+            if unread
+            else "no text in it: its pages are empty"
         )
-    starts, length = [], 0
-    for text in texts:
-        starts.append(length)
-        length += len(text) + 1
-    return Document("\n".join(texts), title, source, pages=tuple(starts))
+    mark_headings(lines, outline)
+    every = [line for page in lines for line in page]
+    mono = sum(len(line.text) for line in every if line.mono)
+    mono_body = 2 * mono > sum(len(line.text) for line in every)
+    found = (each for page in lines for each in paragraphs_of(page, mono_body=mono_body))
+    writer = TextWriter(Hyphens(every))
+    writer.write(join_paragraphs(found, body))
+    return Document(
+        "".join(writer.parts),
+        _title(lines[0], body) if NO_TITLE.fullmatch(title) else title,
+        source,
+        tuple(writer.headings),
+        pages=writer.pages(len(pages)),
+        blocks=tuple(writer.blocks),
+        unread=unread,
+    )
 
 
-def _page_texts(pdf: Any, max_bytes: int) -> list[str]:
-    texts, length = [], 0
-    for number in range(len(pdf)):
-        page = pdf[number]
-        text_page = page.get_textpage()
-        texts.append(_join_lines(text_page.get_text_range()))
-        text_page.close()
-        page.close()
-        length += len(texts[-1])
-        if length > max_bytes:
-            raise too_large(max_bytes, "its text")
-    return texts
+def _without(pages: Sequence[Sequence[Line]], left_out: set[Line]) -> list[list[Line]]:
+    return [[line for line in page if line not in left_out] for page in pages]
 
 
-def _join_lines(text: str) -> str:
-    joined = LINE_END_HYPHEN.sub("", text.replace("\0", ""))
-    paragraphs = PARAGRAPH_END.split(joined)
-    return "\n\n".join(LINE_END.sub(" ", paragraph).strip() for paragraph in paragraphs)
+def _title(lines: Sequence[Line], body: float) -> str:
+    """Return the largest lines of the first page; none if they are hardly larger than the text."""
+    size = max((line.size for line in lines), default=0.0)
+    title = " ".join(line.text for line in lines if line.size == size)
+    return title if size >= TITLE_SIZE * body and len(title) <= TITLE_LENGTH else ""
 
 
 PDF = Loader("pdf", "PDF", (".pdf",), load_pdf, extra="pdf")

@@ -58,62 +58,6 @@ def test_bytes_that_are_no_text_are_refused(unread):
     assert "over 0.0001 MB; split it" in unread("a.txt", b"x" * 101, max_bytes=100)
 
 
-MARKDOWN = """intro
-
-# One #
-
-text *one*
-
-```python
-# no heading
-~~~
-```
-## Two
-### Three
-text
-
-Under
-=====
-text
-And
----
-- item
-----
-#NoHeading
-#
-"""
-
-
-def test_markdown_headings_have_levels_and_places(document):
-    found = document("a.md", MARKDOWN)
-    assert found.text == MARKDOWN
-    assert [(h.level, h.text) for h in found.headings if h.text] == [
-        (1, "One"),
-        (2, "Two"),
-        (3, "Three"),
-        (1, "Under"),
-        (2, "And"),
-        (2, "- item"),
-    ]
-    places = [found.text[h.start : h.end] for h in found.headings]
-    assert places[0] == "# One #"
-    assert places[3] == "Under\n====="
-    assert found.title == "One"
-
-
-def test_front_matter_gives_the_title_and_is_no_text(document):
-    found = document("a.md", '---\ntitle: "The Title"\ndate: x\n---\n# Head\nbody\n')
-    assert found.title == "The Title"
-    assert found.text[found.begin :] == "# Head\nbody\n"
-    assert found.headings[0].start == found.begin
-    assert document("a.md", "---\nno end of it").begin == 0
-    assert document("b.md", "plain\n").title == "b"
-
-
-def test_a_paragraph_that_looks_like_a_heading_is_none(document):
-    assert not document("a.md", "# " + "word " * 100).headings
-
-
 def test_a_byte_order_mark_does_not_move_the_place_of_an_error(unread):
     reason = unread("a.txt", b"\xef\xbb\xbfone\ntwo \xff")
     assert reason.startswith("line 2, byte 5 (0xff): not UTF-8")
