@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from dalm.config.options import option, panel
 from dalm.config.shared import (
+    Html,
     Machine,
     PairColumns,
     RetrieverKind,
@@ -52,6 +53,7 @@ class DocumentReading:
     """Column with the title; by default title, if it exists."""
     encoding: str = "utf-8"
     """Encoding of files that don't declare their own."""
+    html: Html = "main"
     max_megabytes: int = option(64, least=1)
     """Maximum size of a file, of its unpacked text, and of a table row; larger ones are skipped."""
     processes: int = option(1, least=1)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from cyclopts import Parameter
 
 from dalm.config.options import defaults_from, option, panel, spelled
-from dalm.config.shared import Columns, GeneratorLength, Prompt, RemoteCode
+from dalm.config.shared import Columns, GeneratorLength, Html, Prompt, RemoteCode
 from dalm.config.training import OneModelLora, Training
 from dalm.errors import UserError
 
@@ -104,6 +104,7 @@ class Texts:
     """Column with the title, which groups the rows of a document; by default title."""
     encoding: str | None = None
     """Encoding of files that don't declare their own. Default: UTF-8."""
+    html: Html = "main"
     replay: str | None = None
     """General texts, to mix in against forgetting and to evaluate on."""
     replay_ratio: float = option(0.1, least=0, most=0.9, needs=REPLAYS)

@@ -7,6 +7,15 @@ from cyclopts import Parameter
 
 from dalm.config.options import option, panel
 
+HtmlText = Literal["main", "all"]
+Html = Annotated[
+    HtmlText,
+    Parameter(
+        help="main: a web page's main text, without menus and banners; found best with trafilatura "
+        '(pip install "indomain[html]"). all: all that a page shows.'
+    ),
+]
+
 
 @panel("Columns")
 @dataclass(frozen=True, kw_only=True)

@@ -127,6 +127,7 @@ def _loader_options(settings: Passages) -> LoaderOptions:
         title_column=settings.title_column,
         encoding=settings.encoding,
         max_bytes=settings.max_megabytes * MEGABYTE,
+        html=settings.html,
     )
 
 

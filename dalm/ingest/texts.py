@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dalm.config.shared import HtmlText
 from dalm.errors import UserError
 from dalm.file_reading import user_path
 from dalm.ingest.loaders import find_files, read_documents
@@ -29,6 +30,7 @@ def read_texts(
     text_column: str | None = None,
     title_column: str | None = None,
     encoding: str | None = None,
+    html: HtmlText = "main",
 ) -> list[Passage]:
     """Read the distinct texts (by id) of a source, in its order.
 
@@ -39,7 +41,7 @@ def read_texts(
     Raises UserError when nothing can be read, or there is no text.
     """
     check_encoding(encoding)
-    options = LoaderOptions(text_column, title_column, encoding or "utf-8")
+    options = LoaderOptions(text_column, title_column, encoding or "utf-8", html=html)
     path = user_path(source)
     unread: list[Skipped] = []
     is_files = path.is_file() or (source.strip() and _is_folder_of_documents(path))

@@ -19,7 +19,7 @@ from dalm.io.table_files import kind
 from dalm.io.text_lines import MEGABYTE
 from dalm.records import Passage
 
-FIELDS = ("text_column", "title_column", "encoding")
+FIELDS = ("text_column", "title_column", "encoding", "html")
 """What a client may say of a file: options of `dalm passages`."""
 
 

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import anyio
 from starlette.datastructures import UploadFile
@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
 from dalm.config import Passages
+from dalm.config.shared import HtmlText
 from dalm.errors import UserError
 from dalm.ingest import uploads
 from dalm.retrieval.documents import list_documents
@@ -169,6 +170,8 @@ async def _of_form(request: Request) -> NewDocument:
         extension = uploads.extension_of(file.filename or source)
     except uploads.UnsupportedFileError as error:
         raise ApiError(415, str(error), param="file", code="unsupported_file") from None
+    if texts.get("html") and texts["html"] not in get_args(HtmlText):
+        raise invalid("html has to be main or all", "html")
     metadata = parse_object(texts["metadata"]) if texts.get("metadata") else None
     reading = {name: texts[name] for name in uploads.FIELDS if texts.get(name)}
     title = _label(texts.get("title"), "title")

@@ -54,7 +54,7 @@ FREE = (
     # What these read is compared itself.
     *("passage_column", "query_column", "title_column", "answer_column", "text_column"),
     *("negatives_column", "prepend_title", "encoding", "passages", "replay", "replay_ratio"),
-    *("held_out", "held_out_share", "held_out_bytes", "sequence_length"),
+    *("held_out", "held_out_share", "held_out_bytes", "sequence_length", "html"),
 )
 """Options that don't change what is computed."""
 _SAMPLE = 1024

@@ -2,11 +2,18 @@
 
 import codecs
 import re
-from dataclasses import dataclass
 from typing import Any
 
-from dalm.ingest.loaders.loader import Document, Heading, Loader, LoaderOptions
-from dalm.ingest.loaders.text import HEADING_LENGTH, decode
+from dalm.ingest.loaders.document_builder import DocumentBuilder
+from dalm.ingest.loaders.html_boilerplate import (
+    remove_boilerplate,
+    remove_invisible,
+    remove_landmarks,
+)
+from dalm.ingest.loaders.html_main_text import find_main_text, is_installed
+from dalm.ingest.loaders.html_pieces import HtmlPiece, PageReader, flat_text
+from dalm.ingest.loaders.loader import Document, Loader, LoaderOptions
+from dalm.ingest.loaders.text import decode
 from dalm.io.text_lines import UnreadableError, marked_encoding
 
 DECLARED_ENCODING = re.compile(
@@ -15,44 +22,62 @@ DECLARED_ENCODING = re.compile(
 HEAD_BYTES = 4096  # a declaration is near the beginning
 UNSUPPORTED = ("replacement", "x-user-defined")
 """Encodings of webencodings that stand for labels whose text is not to be decoded."""
-BLOCKS = frozenset(
-    "address article aside blockquote body br caption center dd details dialog dir div dl dt "
-    "fieldset figcaption figure footer form h1 h2 h3 h4 h5 h6 header hr html legend li main menu "
-    "nav ol option p pre section select summary table tbody td textarea tfoot th thead tr "
-    "ul".split()
-)
-LINES = frozenset("br li dt dd tr option".split())
-"""Blocks that are a line of a paragraph, not a paragraph of their own."""
-CELLS = frozenset(("td", "th"))
-GAPS = ("", " ", "\t", "\n", "\n\n")
-"""White space between two texts, from the weakest to the strongest."""
-INVISIBLE = frozenset(("script", "style"))
-BOILERPLATE = frozenset("nav template svg math iframe noframes".split())
-"""Left out, but kept when never closed: the parser closes it only at the end of the page."""
-LEVELS = {f"h{level}": level for level in range(1, 7)}
 
 
 def load_html(data: bytes, source: str, options: LoaderOptions) -> Document:
-    """Load the visible text of a page: blocks as paragraphs, headings with their level.
+    """Load a page's text: paragraphs, headings with their level, tables, lists and code.
 
-    Scripts, styles, drawings and navigation are left out; an element that is never closed is
-    kept. The encoding is that of the byte order mark, else the declared one, else the option's.
+    With `html="all"` all that is shown; by default the main text, without menus, banners and
+    related links. Scripts, drawings and hidden elements are left out of both. The encoding is that
+    of the byte order mark, else the declared one, else the option's.
 
     Raises:
         UnreadableError: bytes of another encoding, or elements nested too deep to parse.
     """
+    text = decode(data, _declared_encoding(data) or options.encoding, "c1_controls")
+    page = parse_page(text)
+    builder = DocumentBuilder()
+    if page is None:
+        return builder.document("", source)
+    title = next((flat_text(each)[0] for each in page.iter("title") if _is_page_title(each)), "")
+    remove_invisible(page)
+    pieces = PageReader().read(page) if options.html == "all" else _main_pieces(page, text)
+    for piece in pieces:
+        piece.write(builder)
+    return builder.document(title, source)
+
+
+def _main_pieces(page: Any, text: str) -> list[HtmlPiece]:
+    """Return the pieces of a page's main text."""
+    remove_landmarks(page)
+    pieces = PageReader().read(page) if is_installed() else []
+    remove_boilerplate(page)
+    own = PageReader().read(page)
+    return find_main_text(text, pieces, own) if pieces else own
+
+
+def _is_page_title(element: Any) -> bool:
+    """Tell whether a title is the page's, and not that of a drawing."""
+    return next(element.iterancestors("svg", "symbol"), None) is None
+
+
+def parse_page(text: str) -> Any:
+    """Return a page's tree; None if it is empty."""
     from lxml import etree
 
-    text = decode(data, _declared_encoding(data) or options.encoding, "c1_controls")
-    page = _VisibleText()
+    if not text.strip():
+        return None
     # The parser needs no network and no entity file: HTML's entities are built in.
-    parser = etree.HTMLParser(target=page, encoding="utf-8", no_network=True, huge_tree=True)
-    if text.strip():
-        etree.fromstring(text.encode(), parser)
+    parser = etree.HTMLParser(
+        encoding="utf-8", no_network=True, huge_tree=True, remove_comments=True, remove_pis=True
+    )
+    page = etree.fromstring(text.encode(), parser)
     fatal = [e for e in parser.error_log if e.level == etree.ErrorLevels.FATAL]
+    if fatal and "depth" in fatal[0].message:
+        raise UnreadableError("its elements are nested too deep; save it in a simpler form")
     if fatal:
         raise UnreadableError(f"line {fatal[0].line}: {fatal[0].message.strip()}; is it HTML?")
-    return page.document(source)
+    return page
 
 
 def _declared_encoding(data: bytes) -> str:
@@ -89,121 +114,6 @@ def _decode_c1_control(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error("c1_controls", _decode_c1_control)
-
-
-@dataclass(frozen=True, slots=True)
-class _Position:
-    """How much text there was when an element began."""
-
-    parts: int
-    length: int
-    headings: int
-
-
-class _VisibleText:
-    """Collect the visible text and headings from a parser's events."""
-
-    def __init__(self) -> None:
-        self.parts: list[str] = []
-        self.length = 0
-        self.gap = ""  # white space due before the next text
-        self.invisible = 0
-        self.title: list[str] = []
-        self.in_title = False
-        self.pre = 0
-        self.headings: list[Heading] = []
-        self.open_heading: tuple[str, int, int] | None = None
-        self.boilerplate: list[_Position] = []
-        self.ended_boilerplate: _Position | None = None
-
-    def start(self, tag: Any, _attributes: Any) -> None:
-        self._drop_boilerplate()
-        if tag in INVISIBLE:
-            self.invisible += 1
-        elif tag == "title" and not self.invisible:
-            self.in_title = True
-        if tag in BLOCKS:
-            self._break(tag)
-        if tag in LEVELS:
-            self._close_heading()
-            self.open_heading = (tag, self.length, len(self.parts))
-        elif tag in BOILERPLATE:
-            self.boilerplate.append(_Position(len(self.parts), self.length, len(self.headings)))
-        self.pre += tag == "pre"
-
-    def end(self, tag: Any) -> None:
-        if tag in INVISIBLE:
-            self.invisible = max(0, self.invisible - 1)
-        elif tag == "title":
-            self.in_title = False
-        if self.open_heading and tag == self.open_heading[0]:
-            self._close_heading()
-        if tag in BOILERPLATE and self.boilerplate:
-            self.ended_boilerplate = self.boilerplate.pop()
-        if tag in BLOCKS and tag != "br":
-            self._break(tag)
-        self.pre = max(0, self.pre - (tag == "pre"))
-
-    def data(self, text: str) -> None:
-        if text.strip():
-            self._drop_boilerplate()
-        if self.invisible:
-            return
-        if self.in_title:
-            self.title.append(text)
-            return
-        if self.pre:
-            self._add(text)
-            return
-        words = text.split()
-        if text[:1].isspace():
-            self.gap = self.gap or " "
-        self._add(" ".join(words))
-        if words and text[-1].isspace():
-            self.gap = " "
-
-    def close(self) -> None:
-        self._close_heading()
-
-    def _add(self, text: str) -> None:
-        if not text:
-            return
-        if self.length and self.gap:
-            self.parts.append(self.gap)
-            self.length += len(self.gap)
-        self.gap = ""
-        self.parts.append(text)
-        self.length += len(text)
-
-    def _break(self, tag: str) -> None:
-        wanted = "\t" if tag in CELLS else "\n" if tag in LINES else "\n\n"
-        self.gap = max(self.gap, wanted, key=GAPS.index)
-
-    def _close_heading(self) -> None:
-        if self.open_heading is None:
-            return
-        tag, start, first = self.open_heading
-        self.open_heading = None
-        text = "".join(self.parts[first:])
-        start += len(text) - len(text.lstrip())
-        if text.strip() and len(text) <= HEADING_LENGTH:
-            title = " ".join(text.split())
-            self.headings.append(Heading(start, self.length, LEVELS[tag], title))
-
-    def _drop_boilerplate(self) -> None:
-        """Remove the boilerplate that has ended, now that the page goes on after it."""
-        if self.ended_boilerplate is None:
-            return
-        del self.parts[self.ended_boilerplate.parts :]
-        del self.headings[self.ended_boilerplate.headings :]
-        self.length = self.ended_boilerplate.length
-        self.gap = "\n\n"
-        self.open_heading = self.ended_boilerplate = None
-
-    def document(self, source: str) -> Document:
-        title = " ".join("".join(self.title).split())
-        first = next((heading.text for heading in self.headings if heading.level == 1), "")
-        return Document("".join(self.parts), title or first, source, tuple(self.headings))
 
 
 HTML = Loader("html", "HTML", (".html", ".htm", ".xhtml"), load_html)

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 ATOM = re.compile(r"[^\W_]+(?:[.,]\d+)?'*|\W|\([^()]*\)|\[[^\[\]]*\]")
 """What needs no brackets as an operand: a name, a number, a sign, or what has brackets."""
 WORD = re.compile(r"[^\W\d_]{2,}$")  # as sin; it is parted from what follows
+SCRIPTED = frozenset("sSup sSub sSubSup msup msub msubsup munder mover munderover".split())
+INVISIBLE = dict.fromkeys(map(ord, "\u2061\u2062\u2063\u2064"))
+"""Signs without a shape: function application, invisible times and comma."""
 NARY = "∑∏∐∫∬∭∮∯∰⋀⋁⋂⋃"
 
 
@@ -42,12 +45,13 @@ def _grouped(text: str) -> str:
 
 
 def _joined(part: Part) -> str:
-    out = ""
+    out, scripted = "", False
     for each in part.parts:
         text = each.text
-        # "sin x", but "sin(x)"; and no two letters or digits of different parts run together.
-        if text and WORD.search(out) and text[0].isalnum() and each.name in ("r", "mi", "mn"):
-            out += " "
+        # "sin x" and "∑_(i=1)^n x", but "sin(x)"
+        if text[:1].isalnum() and (WORD.search(out) or (scripted and out[-1:].isalnum())):
+            out += " " if each.name not in ("t", "text") else ""
+        scripted = each.name in SCRIPTED
         out += text
     return out
 
@@ -173,7 +177,7 @@ class LinearMath:
 
     def data(self, text: str) -> None:
         """Add text to the open element; white space is no part of an equation, but of `m:t`."""
-        part = self.open[-1]
+        part, text = self.open[-1], text.translate(INVISIBLE)
         if part.name == "t" or text.strip():
             shown = text if part.name in ("t", "mtext") else text.strip()
             part.parts.append(Part("text", {}, text=shown))
@@ -189,4 +193,4 @@ class LinearMath:
             part.text = WRITERS[part.name](part)
         if part.name not in NOTHING:
             self.open[-1].parts.append(part)
-        return part.text.replace("\u2061", "").replace("\u2062", "").replace("\u2063", "")
+        return part.text

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
+from dalm.config.shared import HtmlText
 from dalm.io.text_lines import MEGABYTE
 
 
@@ -108,6 +109,7 @@ class LoaderOptions:
     title_column: str | None = None
     encoding: str = "utf-8"
     max_bytes: int = 64 * MEGABYTE
+    html: HtmlText = "main"
 
 
 LoadDocument = Callable[[bytes, str, LoaderOptions], Document]

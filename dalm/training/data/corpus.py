@@ -73,6 +73,7 @@ def _read(
         "text_column": settings.text_column,
         "title_column": settings.title_column,
         "encoding": settings.encoding,
+        "html": settings.html,
     }
     texts = read_texts(source, **columns)
     if held_out is not None:

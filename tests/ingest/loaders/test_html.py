@@ -14,7 +14,7 @@ def test_a_page_is_what_it_shows(document):
     found = document("a.html", PAGE)
     assert found.title == "A page"
     assert found.text == (
-        "First head\n\nOne two three\nfour & five.\n\nSecond\n\na\nb\n\nx\ty\nz\n\n"
+        "First head\n\nOne two three\nfour & five.\n\nSecond\n\n- a\n- b\n\nx\ty\nz\n\n"
         "keep\n  this\n\nend"
     )
     assert [(h.level, h.text, found.text[h.start : h.end]) for h in found.headings] == [

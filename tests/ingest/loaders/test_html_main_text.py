@@ -1,0 +1,139 @@
+"""The main text of web pages, with trafilatura and without it."""
+
+import sys
+
+import pytest
+
+from dalm.ingest.loaders import html
+
+SENTENCE = "The amber pump needs thin oil and runs at nine bar all the winter long."
+MORE = "Brown pumps are oiled by the keeper of the north tower before the first frost of the year."
+
+
+@pytest.fixture(params=["trafilatura", "rules"])
+def way(request, monkeypatch):
+    """Find the main text in both ways."""
+    if request.param == "trafilatura":
+        pytest.importorskip("trafilatura")
+    else:
+        monkeypatch.setitem(sys.modules, "trafilatura", None)
+        assert not html.is_installed()
+
+
+MENU = "".join(f'<li><a href="/{name}">{name}</a></li>' for name in ("Home", "Shop", "Contact"))
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize(
+    "noise",
+    [
+        '<div role="navigation"><a href="/">Noise</a></div>',
+        '<div id="breadcrumbs">Noise &gt; Pumps</div>',
+        '<div class="cookie-banner">Noise. We use cookies to improve it. Accept all</div>',
+        '<div class="site-sidebar">Noise: ten pumps you will love</div>',
+        '<div class="related-posts"><h3>Noise</h3><p>Related pumps</p></div>',
+        "<footer>Noise, all rights reserved</footer>",
+        '<aside><h2>Noise</h2><a href="/x">x</a></aside>',
+        f'<ul><li><a href="/noise">Noise</a></li>{MENU}</ul>',
+        '<form action="/s"><label>Noise</label><input name="q"><button>Noise</button></form>',
+        "<button>Noise</button>",
+        "<select><option>Noise</option></select>",
+        "<p hidden>Noise</p>",
+        '<p style="color:red; display: none">Noise</p>',
+        '<span aria-hidden="true">Noise</span>',
+        "<noscript>Noise: turn on JavaScript</noscript>",
+        "<template><p>Noise</p></template>",
+        '<svg><title>Noise</title><path d=""/></svg>',
+        '<a class="skip-link" href="#main">Noise: skip to content</a>',
+    ],
+)
+def test_what_surrounds_the_text_is_left_out(document, noise):
+    page = (
+        f"<html><head><title>Pumps</title></head><body>{noise}<main><h1>Pump</h1><p>{SENTENCE}</p>"
+        f"<p>{MORE}</p></main>{noise}</body></html>"
+    )
+    found = document("a.html", page)
+    assert (found.title, found.text) == ("Pumps", f"Pump\n\n{SENTENCE}\n\n{MORE}")
+
+
+@pytest.mark.usefixtures("way")
+def test_all_that_is_shown_can_be_had(document):
+    page = f"<nav>Menu</nav><p>{SENTENCE}</p><p hidden>no</p><footer>End</footer>"
+    assert document("a.html", page, html="all").text == f"Menu\n\n{SENTENCE}\n\nEnd"
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize(
+    "page",
+    [
+        f'<div class="content-with-sidebar"><p>{SENTENCE}</p></div>',
+        f'<aside class="admonition note"><p>{SENTENCE}</p></aside><p>{MORE}</p>',
+        f'<form method="post"><h1>x</h1><p>{SENTENCE}</p><p>{MORE}</p></form>',
+        f'<body class="has-menu"><div id="sidebar"><p>{SENTENCE}</p></div></body>',
+        f"<header><h1>x</h1><p>{SENTENCE}</p></header><p>{MORE}</p>",
+    ],
+)
+def test_text_is_kept_whatever_it_is_called(document, page):
+    assert SENTENCE in document("a.html", page).text
+
+
+@pytest.mark.usefixtures("way")
+def test_structure_is_kept(document):
+    page = f"""<html><body><article><h1>Pumps</h1><p>{SENTENCE}</p><p>{MORE}</p>
+    <h2>Steps<a class="headerlink" href="#steps">¶</a></h2><p>Do this:</p>
+    <ol start="3"><li>open the valve<ul><li>slowly</li></ul></li><li><p>close</p> it</li></ol>
+    <table><caption>Pressures</caption><tr><th>Pump</th><th>Pressure</th></tr>
+    <tr><td rowspan="2">P-1</td><td><p>2 bar</p><p>at most</p></td></tr><tr><td>3 bar</td></tr>
+    </table>
+    <pre><code>def f(x):
+    return x</code></pre><dl><dt>Oil</dt><dd>thin</dd></dl>
+    <p>{MORE} {SENTENCE}</p></article></body></html>"""
+    found = document("a.html", page)
+    assert found.text == (
+        f"Pumps\n\n{SENTENCE}\n\n{MORE}\n\nSteps\n\nDo this:\n\n"
+        "3. open the valve\n  - slowly\n4. close it\n\nPressures\n\n"
+        "Pump\tPressure\nP-1\t2 bar at most\nP-1\t3 bar\n\n"
+        f"def f(x):\n    return x\n\nOil: thin\n\n{MORE} {SENTENCE}"
+    )
+    assert [(each.level, each.text) for each in found.headings] == [(1, "Pumps"), (2, "Steps")]
+    assert [len(each.units) for each in found.blocks] == [3, 3, 2, 1]
+    header = next(each for each in found.blocks if each.header_end)
+    assert found.text[header.start : header.header_end] == "Pump\tPressure"
+
+
+@pytest.mark.usefixtures("way")
+def test_a_table_for_layout_is_no_table(document):
+    page = f"<table><tr><td><h1>Pump</h1><p>{SENTENCE}</p></td><td><p>{MORE}</p></td></tr></table>"
+    found = document("a.html", page)
+    assert (found.text, found.blocks) == (f"Pump\n\n{SENTENCE}\n\n{MORE}", ())
+
+
+MATH = (
+    '<math alttext="x"><semantics><mrow><mfrac><mrow><mi>a</mi><mo>+</mo><mi>b</mi></mrow>'
+    "<mn>2</mn></mfrac><mo>=</mo><msup><mi>x</mi><mn>2</mn></msup></mrow>"
+    '<annotation encoding="application/x-tex">x</annotation></semantics></math>'
+)
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("wrapped", [MATH, f'<span style="display: none">{MATH}</span>'])
+def test_equations_are_text(document, wrapped):
+    page = f"<p>{SENTENCE} It is {wrapped} here.</p><p>{wrapped}</p><p>{MORE}</p>"
+    assert document("a.html", page).text == (
+        f"{SENTENCE} It is (a+b)/2=x^2 here.\n\n(a+b)/2=x^2\n\n{MORE}"
+    )
+
+
+def test_an_equation_without_parts_is_its_tex(document):
+    assert document("a.html", '<p>See <math alttext="\\alpha"></math>.').text == "See \\alpha."
+
+
+def test_exponents_and_soft_hyphens(document):
+    assert document("a.html", "<p>10<sup>6</sup> m<sup>2</sup> Pum&shy;pe").text == "10^6 m2 Pumpe"
+
+
+def test_where_trafilatura_finds_hardly_anything_the_rules_decide(document):
+    pytest.importorskip("trafilatura")
+    rows = "".join(f"<div><b>P-{i}</b> <i>{i} bar</i></div>" for i in range(200))
+    text = document("a.html", f"<body><p>{SENTENCE}</p><div>{rows}</div></body>").text
+    assert all(f"P-{i} {i} bar" in text for i in range(200))
