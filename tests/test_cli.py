@@ -773,6 +773,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--text-column": None,
         "--title-column": None,
         "--encoding": "utf-8",
+        "--html": "main",
         "--max-megabytes": 64,
         "--processes": 1,
         "--strict": False,
