@@ -13,6 +13,7 @@ COLONS = frozenset(":：﹕")
 CLOSING = "*_`'\")]»”"  # marks after a colon: "**Options:**"
 SENTENCE_ENDS = frozenset(".!?…。！？؟।;,:")
 TITLE_WORDS = 12  # of a line that stands alone, without a full stop, and is the title of the next
+TERM_WORDS = 4  # of a term that is explained below it, in lower case and maybe two lines
 TITLES = 3  # such lines after each other; more of them are a list
 INTRODUCTION_WORDS = 40  # of a sentence before a table, a list or code, which stays with it
 
@@ -127,7 +128,9 @@ class Boundaries:
         start, end = self.words.starts[first], self.words.ends[last - 1]
         text = self.text[start:end]
         lines = [line for line in text.split("\n") if any(map(str.isalnum, line))]
-        if len(lines) != 1 or text[0].islower() or text.rstrip(CLOSING)[-1:] in SENTENCE_ENDS:
+        is_title = len(lines) == 1 and not text[0].islower()
+        is_term = lines and last - first <= TERM_WORDS
+        if not (is_title or is_term) or text.rstrip(CLOSING)[-1:] in SENTENCE_ENDS:
             return False
         return self.block_at(first + 1) is None
 

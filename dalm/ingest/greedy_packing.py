@@ -42,7 +42,7 @@ class Packer:
             size = header + lengths[piece.first] - lengths[begin]
             if (
                 i > first_new
-                and 2 * (size + lengths[piece.last] - lengths[piece.first]) > self.limit
+                and 3 * (size + lengths[piece.last] - lengths[piece.first]) > self.limit
                 and self._closes(pieces[i - 1], piece, size)
             ):
                 starts.append((begin, piece.first))
@@ -71,8 +71,12 @@ class Packer:
         """Tell whether a passage of this size ends before the piece."""
         if size + self._length(piece.first, piece.last) > self.limit:
             return True
-        new_paragraph = previous.paragraph_end <= piece.first and 2 * size >= self.limit
-        return new_paragraph and size + self._length(piece.first, piece.paragraph_end) > self.limit
+        if previous.paragraph_end > piece.first:
+            return False
+        paragraph = self._length(piece.first, piece.paragraph_end)
+        whole = paragraph <= self.limit and not self.overlap
+        enough = 3 if whole else 2  # a third of a passage, if the paragraph stays whole for it
+        return enough * size >= self.limit and size + paragraph > self.limit
 
     def _split_long(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
         """Split pieces over the limit where it hurts least, at the latest between words."""

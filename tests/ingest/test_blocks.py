@@ -89,13 +89,27 @@ def test_a_list_is_cut_between_items_and_keeps_its_lead(lead):
 
 
 @pytest.mark.parametrize(
-    "lead", ["Options:", "選項：", "**Options:**", "A title", "One\n\nTwo", "A title\n======="]
+    "lead",
+    [
+        "Options:",
+        "選項：",
+        "**Options:**",
+        "A title",
+        "One\n\nTwo",
+        "A title\n=======",
+        "-r\n--restricted",
+    ],
 )
 @pytest.mark.parametrize("before", range(1, 10))
 def test_what_leads_to_the_next_never_ends_a_passage(lead, before):
     text = " ".join(f"w{n}" for n in range(before)) + f".\n\n{lead}\n\nThe text that follows it.\n"
     for each in split(text, 10):
-        assert not each.endswith((lead, "One"))
+        assert not each.endswith((lead, "One", "-r"))
+
+
+def test_a_paragraph_that_fits_begins_a_passage_once_a_third_is_full():
+    text = "One two three four.\n\nA b c d. E f g h.\n\nOne two."
+    assert split(text, 10) == ["One two three four.", "A b c d. E f g h.\n\nOne two."]
 
 
 def test_a_heading_within_a_merged_section_never_ends_a_passage():
