@@ -66,7 +66,8 @@ class Boundaries:
         self.paragraphs = sorted({words.at(at) for at in paragraph_starts(text)})
         sentences = {words.at(at) for at in sentence_starts(text)}
         headings = [words.at(heading.start) for heading in document.headings]
-        self.held = {words.at(heading.end) for heading in document.headings}
+        self.below_headings = {words.at(heading.end) for heading in document.headings}
+        self.held = set(self.below_headings)
         self.cuts = sorted(sentences.union(self.paragraphs, headings))
         self.fine = self.cuts
         """Where a piece over the limit may be cut: at sentences within rows and items, too."""
@@ -95,11 +96,12 @@ class Boundaries:
     def within(self, first: int, last: int) -> Iterator[tuple[list[int], float]]:
         """Yield places to cut words that are over the limit, the better ones first.
 
-        They are sentences and units; then what is held; then lines and cells. Each comes with the
-        share of a passage that has to be before it.
+        They are sentences and units; then what is held, headings last; then lines and cells. Each
+        comes with the share of a passage that has to be before it.
         """
         fine = self.fine[bisect_right(self.fine, first) : bisect_left(self.fine, last)]
         yield [at for at in fine if at not in self.held], 0.25
+        yield [at for at in fine if at in self.held and at not in self.below_headings], 0.25
         yield [at for at in fine if at in self.held], 0.5
         text, starts, ends = self.text, self.words.starts, self.words.ends
         gaps = ((at, text[ends[at - 1] : starts[at] + 1]) for at in range(first + 1, last))
