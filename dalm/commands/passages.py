@@ -30,20 +30,24 @@ def passages(
     from dalm.errors import UserError
     from dalm.ingest.ingestion import check_settings
     from dalm.ingest.loaders import find_files
-    from dalm.ingest.passage_writer import OutputFiles, PassageWriter, write_passages
+    from dalm.ingest.output_files import OutputFiles
+    from dalm.ingest.passage_writer import PassageWriter, write_passages
     from dalm.ingest.unread import check_all_read, log_unread, write_unread
 
     check_settings(settings)
     output = OutputFiles.of(settings)
-    own_files = (output.passages, output.settings, output.unread)
+    own_files = (output.passages, output.settings, output.unread, output.left_out)
     files, not_loaded = find_files(docs, exclude=own_files)
     if not files and not not_loaded:
         raise UserError(f"no files in {', '.join(docs)}; name a folder with documents")
 
     with artifacts.claim(output.passages, "--output"):
         appends = output.appends(settings)
-        with artifacts.write_file(output.passages, "wb") as out:
-            writer = PassageWriter(out, settings.near_duplicates)
+        with (
+            artifacts.write_file(output.passages, "w+b") as out,
+            artifacts.write_file(output.left_out) as listing,
+        ):
+            writer = PassageWriter(out, settings.near_duplicates, settings.keep_contained, listing)
             if appends:
                 writer.copy(output.passages)
             unread = write_passages(writer, files, not_loaded, settings)
@@ -51,6 +55,7 @@ def passages(
             write_unread(output.unread, unread)
 
     log_unread(unread, output.unread)
+    output.log_left_out(writer.left_out.count)
     writer.counts.log()
     logger = logging.getLogger(__name__)
     logger.info("written    %s", output.passages)

@@ -38,8 +38,11 @@ class PassageLengths:
     )
     """Run the Python code that the tokenizer brings with it; read it first."""
     near_duplicates: float = option(0.8, least=0.5, most=1)
-    """Drop a passage whose word-trigram Jaccard similarity to an earlier one reaches this value; 1:
-    drop exact duplicates only."""
+    """Drop a passage whose word-trigram Jaccard similarity to an earlier one reaches this value, if
+    both have the same numbers, codes and names; 1: drop exact duplicates only."""
+    keep_contained: Annotated[bool, Parameter(negative=())] = False
+    """Keep passages that stand in another document with mostly the same content (the same manual
+    as PDF and as HTML). By default they are dropped from the document with fewer headings."""
 
 
 @panel("Documents")

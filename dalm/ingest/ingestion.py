@@ -18,10 +18,12 @@ from dalm import stop_signals
 from dalm.config import Passages, check
 from dalm.errors import UserError
 from dalm.ingest.chunking import Chunker
+from dalm.ingest.contained_documents import Sketch, sketches_of
+from dalm.ingest.left_out import Place
 from dalm.ingest.length_limit import LengthLimit, TokenLimit, WordLimit
 from dalm.ingest.loaders import loader_of, read_documents
 from dalm.ingest.loaders.loader import Document, File, LoaderOptions, Skipped
-from dalm.ingest.near_duplicates import Signatures, signatures
+from dalm.ingest.near_duplicates import Signatures, shingles, signatures
 from dalm.ingest.unread import unread_parts
 from dalm.io.text_lines import MEGABYTE, check_encoding
 from dalm.records import PROVENANCE, Passage
@@ -52,6 +54,11 @@ def check_settings(settings: Passages) -> None:
             "is fastest"
         )
     check_encoding(settings.encoding)
+    if settings.keep_contained and settings.near_duplicates == 1:
+        raise UserError(
+            "--keep-contained has no effect with --near-duplicates 1, which keeps all but exact "
+            "duplicates; leave one of them out"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +76,10 @@ class BatchResult:
 
     size: int
     ids: list[str] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
     lines: list[bytes] = field(default_factory=list)
     signatures: Signatures | None = None
+    sketches: dict[str, Sketch] = field(default_factory=dict)
     documents: int = 0
     in_part: int = 0
     """Of these, documents of which something could not be read."""
@@ -163,6 +172,7 @@ class Ingester:
         self.chunker = Chunker(limit, overlap=settings.overlap, min_words=settings.min_words)
         self.loader_options = _loader_options(settings)
         self.has_signatures = settings.near_duplicates < 1  # for the filter of near duplicates
+        self.has_sketches = not settings.keep_contained
 
     def __call__(self, batch: Batch) -> BatchResult:
         """Load a batch's documents and split them."""
@@ -184,9 +194,14 @@ class Ingester:
                 result.short += not found
                 passages += found
         result.ids = [passage.id for passage in passages]
+        result.places = [Place.of(passage) for passage in passages]
         result.lines = [to_json(passage) for passage in passages]
         if self.has_signatures:
-            result.signatures = signatures([passage.text for passage in passages])
+            texts = [passage.text for passage in passages]
+            triples = shingles(texts)
+            result.signatures = signatures(texts, triples)
+            if self.has_sketches:
+                result.sketches = sketches_of(passages, triples)
         return result
 
 
@@ -195,6 +210,15 @@ def to_json(passage: Passage) -> bytes:
     columns = {"id": passage.id, "Title": passage.title, "Passage": passage.text}
     columns |= {name: getattr(passage, name) for name in PROVENANCE}
     return json.dumps(columns, ensure_ascii=False).encode() + b"\n"
+
+
+def from_json(line: bytes) -> Passage:
+    """Return the passage of a line.
+
+    Raises ValueError, KeyError, TypeError or RecursionError for what is none.
+    """
+    row = json.loads(line)
+    return Passage.from_dict(row | {"text": row.pop("Passage"), "title": row.pop("Title")})
 
 
 # Worker processes

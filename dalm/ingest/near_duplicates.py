@@ -21,10 +21,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from dalm.ingest.distinguishing_words import CACHED, distinguishing_words
-from dalm.ingest.words import UNSPACED_CHARACTER, words
+from dalm.ingest.distinguishing_words import CACHED, compared_words, distinguishing_words
 from dalm.io.splits import DisjointSets
-from dalm.records import normalise
 
 FUNCTIONS = 128
 SHINGLE = 3  # words
@@ -38,20 +36,23 @@ _random = np.random.RandomState(1)  # its stream is frozen for good
 _FACTORS = _random.randint(0, 2**32, FUNCTIONS, dtype=np.uint32) | np.uint32(1)
 _SUMMANDS = _random.randint(0, 2**32, FUNCTIONS, dtype=np.uint32)
 
+Hashes = NDArray[np.uint32]
 Signatures = NDArray[np.uint8]  # (passages, 128)
 Keys = NDArray[np.unsignedinteger]
 Slots = NDArray[np.int64]
 
 
-def signatures(texts: Sequence[str]) -> Signatures:
+def signatures(texts: Sequence[str], triples: Sequence[Hashes] | None = None) -> Signatures:
     """Return 128 bytes for each text, whatever its white space and Unicode width.
 
     They are those of its word triples, combined by exclusive or with a hash of its
-    `distinguishing_words`: of two texts that differ in these hardly any byte is the same.
+    `distinguishing_words`: of two texts that differ in these hardly any byte is the same. The
+    triples (`shingles`) can be given if they are known.
     """
     found = np.empty((len(texts), FUNCTIONS), np.uint8)
-    for row, (text, shingles) in enumerate(zip(texts, _shingles(texts), strict=True)):
-        values = shingles[:, None] * _FACTORS  # (shingles, 128), modulo 2^32
+    known = shingles(texts) if triples is None else triples
+    for row, (text, hashes) in enumerate(zip(texts, known, strict=True)):
+        values = hashes[:, None] * _FACTORS  # (shingles, 128), modulo 2^32
         values += _SUMMANDS
         # A minimum is small, so its high bits are zeros; its middle bits are random.
         found[row] = values.min(axis=0) >> np.uint32(8)
@@ -60,12 +61,12 @@ def signatures(texts: Sequence[str]) -> Signatures:
     return found
 
 
-def _shingles(texts: Sequence[str]) -> list[NDArray[np.uint32]]:
+def shingles(texts: Sequence[str]) -> list[Hashes]:
     """Hash every three consecutive words of each text; a shorter text is one shingle."""
     hashes: list[int] = []
     ends = []
     for text in texts:
-        found = list(map(_hash_of, _words(text)))
+        found = list(map(_hash_of, compared_words(text)))
         hashes += found + [0] * (SHINGLE - len(found))
         ends.append(len(hashes))
     words = np.array(hashes, np.uint32)
@@ -75,11 +76,6 @@ def _shingles(texts: Sequence[str]) -> list[NDArray[np.uint32]]:
     mixed *= np.uint32(0x27D4EB2F)
     mixed ^= mixed >> np.uint32(15)
     return [mixed[start : end - 2] for start, end in pairwise([0, *ends])]
-
-
-def _words(text: str) -> list[str]:
-    spaced = text.isascii() or not UNSPACED_CHARACTER.search(text)
-    return normalise(text).split() if spaced else words(text)
 
 
 class _Hashes(dict[str, int]):
@@ -113,14 +109,25 @@ class NearDuplicateFilter:
 
     def add(self, found: Signatures) -> NDArray[np.bool_]:
         """Keep the new passages and return which they are, as if they were added one by one."""
-        is_new = np.zeros(len(found), np.bool_)
+        _, similarity = self.compare(found)
+        is_new: NDArray[np.bool_] = similarity == 0
+        return is_new
+
+    def compare(self, found: Signatures) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Keep the new passages; return each one's row and similarity.
+
+        The row of a new passage is its own, and its similarity 0; of another the row is that of
+        the kept passage that it resembles.
+        """
+        rows = np.empty(len(found), np.int64)
+        similarity = np.empty(len(found))
         while self.count + len(found) > len(self.kept):
             self._grow()
         independent = self._independent(found)
-        is_new[independent] = self._add_independent(found[independent])
+        rows[independent], similarity[independent] = self._add_independent(found[independent])
         for i in np.nonzero(~independent)[0]:
-            is_new[i] = self._add_independent(found[i : i + 1])[0]
-        return is_new
+            rows[i : i + 1], similarity[i : i + 1] = self._add_independent(found[i : i + 1])
+        return rows, similarity
 
     def _independent(self, found: Signatures) -> NDArray[np.bool_]:
         """Return which share no band with another passage of the same batch."""
@@ -130,21 +137,25 @@ class NearDuplicateFilter:
             independent &= counts[inverse] == 1
         return independent
 
-    def _add_independent(self, found: Signatures) -> NDArray[np.bool_]:
+    def _add_independent(self, found: Signatures) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Add passages that aren't candidates of each other, all at once."""
         keys = found.view(self.key)  # (passages, bands)
         slots, candidates = self.tables.find(keys, self.kept.view(self.key))
         row, band = np.nonzero(candidates != EMPTY)
         same = np.count_nonzero(self.kept[candidates[row, band]] == found[row], axis=1)
         similarity = (same / FUNCTIONS - CHANCE) / (1 - CHANCE)
-        is_new = np.ones(len(found), np.bool_)
-        is_new[row[similarity >= self.threshold]] = False
+        like, most = np.empty(len(found), np.int64), np.zeros(len(found))
+        for place in np.flatnonzero(similarity >= self.threshold)[::-1]:  # the first one of a tie
+            if similarity[place] >= most[row[place]]:
+                most[row[place]] = similarity[place]
+                like[row[place]] = candidates[row[place], band[place]]
+        is_new = most == 0
         rows = self.count + np.cumsum(is_new) - 1
         self.kept[rows[is_new]] = found[is_new]
         self.count += int(is_new.sum())
         row, band = np.nonzero((candidates == EMPTY) & is_new[:, None])
         self.tables.insert(slots[row, band], rows[row])
-        return is_new
+        return np.where(is_new, rows, like), most
 
     def _grow(self) -> None:
         """Double the capacity, and insert every key, with the first row that has it, again."""

@@ -1,152 +1,57 @@
 """Write new passages after those of the existing file."""
 
-import json
-import logging
-from collections.abc import Sequence
+from array import array
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import IO
 
-from dalm import artifacts, file_reading, progress
+from dalm import progress
 from dalm.config import Passages
 from dalm.errors import UserError
-from dalm.file_reading import user_path
-from dalm.ingest.ingestion import BatchResult, ingest
+from dalm.ingest.contained_documents import (
+    ContainedPassages,
+    Sketch,
+    add_sketches,
+    drop_lines,
+    sketches_of,
+)
+from dalm.ingest.ingestion import BatchResult, from_json, ingest
+from dalm.ingest.left_out import KeptPassages, LeftOut, Place
 from dalm.ingest.loaders.loader import File, Skipped
-from dalm.ingest.near_duplicates import NearDuplicateFilter, signatures
-from dalm.records import Passage
+from dalm.ingest.near_duplicates import NearDuplicateFilter, Signatures, shingles, signatures
+from dalm.ingest.passage_counts import Counts
 
-logger = logging.getLogger(__name__)
-
-SAME_OPTIONS = ("max_words", "max_tokens", "tokenizer", "overlap", "min_words")
-"""Options that must be the same for all passages of a file."""
 BLOCK = 1024  # lines whose signatures are computed together
-
-
-@dataclass(frozen=True, slots=True)
-class OutputFiles:
-    """The file of passages, and those beside it: its settings, and what could not be read."""
-
-    passages: Path
-
-    @property
-    def settings(self) -> Path:
-        """The options; a valid `--config`."""
-        return self.passages.with_suffix(".settings.yaml")
-
-    @property
-    def unread(self) -> Path:
-        """The files and rows that could not be read."""
-        return self.passages.with_suffix(".unread.tsv")
-
-    @classmethod
-    def of(cls, settings: Passages) -> "OutputFiles":
-        """Return the files for `--output`.
-
-        Raises:
-            UserError: it is not a .jsonl file, or can't be written.
-        """
-        path = user_path(settings.output)
-        if path.suffix.lower() != ".jsonl":
-            raise UserError(f"--output {path}: name a file that ends in .jsonl")
-        artifacts.check_file("--output", path, True, "--overwrite-output")
-        return cls(path)
-
-    def appends(self, settings: Passages) -> bool:
-        """Tell whether new passages are appended to existing ones.
-
-        Raises:
-            UserError: the existing passages were split with other options.
-        """
-        if settings.overwrite_output or not self.passages.exists():
-            return False
-        remedy = "name another --output, or add --overwrite-output to replace it"
-        try:
-            earlier = file_reading.read_yaml(self.settings)
-            changed = [name for name in SAME_OPTIONS if earlier[name] != getattr(settings, name)]
-        except (UserError, KeyError) as error:
-            raise UserError(
-                f"--output {self.passages} exists, without the {self.settings.name} of the run "
-                f"that made it; {remedy}"
-            ) from error
-        if changed:
-            options = ", ".join(f"--{name.replace('_', '-')} {earlier[name]}" for name in changed)
-            raise UserError(f"--output {self.passages} was made with {options}; {remedy}")
-        return True
-
-
-@dataclass(slots=True)
-class Counts:
-    """How many passages and documents there were."""
-
-    existing: int = 0
-    """Passages of the existing file."""
-    missing: int = 0
-    """Of these, passages that the documents no longer contain."""
-    new: int = 0
-    duplicates: int = 0
-    """Passages equal to an existing or an earlier one."""
-    near_duplicates: int = 0
-    documents: int = 0
-    """Documents that were read, wholly or in part."""
-    in_part: int = 0
-    unread: int = 0
-    """Files and rows that could not be read."""
-    short: int = 0
-    empty: int = 0
-
-    def require_documents(self, skipped: Sequence[Skipped]) -> None:
-        """Raise UserError if there was no document at all."""
-        if self.documents:
-            return
-        if skipped:
-            first = skipped[0]
-            more = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
-            raise UserError(f"nothing could be read: {first.source}: {first.reason}{more}")
-        raise UserError(
-            f"none of {self.empty} rows has a text; name its column: --text-column NAME"
-        )
-
-    def log(self) -> None:
-        """Log what was read, written and left out."""
-        notes = []
-        if self.short:
-            notes.append(f"{self.short} shorter than --min-words, without a passage")
-        if self.empty:
-            notes.append(f"besides {self.empty} rows without a text")
-        logger.info("documents  %s%s", self._read(), f" ({'; '.join(notes)})" if notes else "")
-        logger.info(
-            "passages   %d: %d new, %d existing; left out %d duplicates, %d near duplicates",
-            *(self.existing + self.new, self.new, self.existing),
-            *(self.duplicates, self.near_duplicates),
-        )
-        if self.missing:
-            logger.warning(
-                "           %d of the existing passages are in none of these documents; "
-                "--overwrite-output makes the file anew",
-                self.missing,
-            )
-
-    def _read(self) -> str:
-        """Return how many documents were read, and how far if not all of them wholly."""
-        if not self.unread and not self.in_part:
-            return str(self.documents)
-        whole = self.documents - self.in_part
-        total = self.documents + self.unread
-        return f"{total}: {whole} whole, {self.in_part} in part, {self.unread} unread"
 
 
 class PassageWriter:
     """Write passages that are new, by id and unlike earlier ones, to an open file."""
 
-    def __init__(self, out: IO[bytes], near_duplicates: float) -> None:
-        """Leave out passages of at least the similarity `near_duplicates`; 1 turns this off."""
+    def __init__(
+        self,
+        out: IO[bytes],
+        near_duplicates: float,
+        keep_contained: bool = False,
+        listing: IO[str] | None = None,
+    ) -> None:
+        """Leave out passages of at least the similarity `near_duplicates`; 1 turns this off.
+
+        `out` is open for reading and writing. What is left out is listed in `listing`, a tsv.
+        """
         self.out = out
+        self.similarity = near_duplicates
         self.filter = NearDuplicateFilter(near_duplicates) if near_duplicates < 1 else None
+        self.has_sketches = near_duplicates < 1 and not keep_contained
+        self.left_out = LeftOut(listing)
         self.counts = Counts()
-        self._seen: set[bytes] = set()
-        self._existing: set[bytes] = set()
+        self.kept = KeptPassages()
+        self._line_of_id: dict[bytes, int] = {}
+        """The line of a passage that is written, or of the one that it resembles."""
+        self._line_of_row = array("l")  # of the filter
+        self._unmet: set[bytes] = set()
+        self._sketches: dict[str, Sketch] = {}
 
     def copy(self, path: Path) -> None:
         """Copy the lines of an existing file, byte for byte.
@@ -169,53 +74,119 @@ class PassageWriter:
 
     def _copy(self, path: Path, lines: list[bytes]) -> int:
         """Copy the next lines and return their bytes."""
-        texts = []
+        passages = []
         for number, line in enumerate(lines, self.counts.existing + 1):
             try:
-                row = json.loads(line)
-                text = row["Passage"]
-                Passage.from_dict(row | {"text": text})
-                key = bytes.fromhex(row["id"])
+                passages.append(from_json(line))
+                self._unmet.add(bytes.fromhex(passages[-1].id))
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise UserError(
                     f"{path}, line {number}: not a passage that this command wrote; name another "
                     "--output, or add --overwrite-output to replace the file"
                 ) from error
-            self._existing.add(key)
-            texts.append(text)
-        if self.filter:
-            self.filter.add(signatures(texts))
+        triples = shingles([passage.text for passage in passages]) if self.filter else []
+        found = signatures([passage.text for passage in passages], triples) if triples else None
+        rows, similar = self._compare(found, len(passages))
+        for passage, row, similarity in zip(passages, rows, similar, strict=True):
+            key = bytes.fromhex(passage.id)
+            if not similarity:
+                self._line_of_row[row] = len(self.kept)
+            self._line_of_id.setdefault(key, len(self.kept))
+            self.kept.append(key, Place.of(passage))
+        if self.has_sketches and passages:
+            add_sketches(self._sketches, sketches_of(passages, triples), passages[-1].document)
         self.out.writelines(lines)
         self.counts.existing += len(lines)
-        self.counts.missing = len(self._existing)
+        self.counts.missing = len(self._unmet)
         return sum(map(len, lines))
 
     def add(self, batch: BatchResult) -> None:
-        """Write a batch's new passages, and count the others."""
+        """Write a batch's new passages; list and count the others."""
         counts = self.counts
         counts.documents += batch.documents
         counts.in_part += batch.in_part
         counts.short += batch.short
         counts.empty += batch.empty
-        new = [i for i, passage in enumerate(batch.ids) if self._is_new(passage)]
-        counts.duplicates += len(batch.ids) - len(new)
-        if self.filter is not None and batch.signatures is not None and new:
-            kept = self.filter.add(batch.signatures[new])
-            counts.near_duplicates += len(new) - int(kept.sum())
-            new = [i for i, keep in zip(new, kept, strict=True) if keep]
-        counts.new += len(new)
-        self.out.writelines([batch.lines[i] for i in new])
+        keys = [bytes.fromhex(passage) for passage in batch.ids]
+        first = dict[bytes, int]()
+        for i, key in enumerate(keys):
+            if key not in self._line_of_id:
+                first.setdefault(key, i)
+        counts.near_duplicates += self._add_new(batch, first)
+        counts.duplicates += sum(
+            self._leave_out(batch, i, self._line_of_id[key], 1.0)
+            for i, key in enumerate(keys)
+            if first.get(key) != i
+        )
+        self._unmet.difference_update(keys)
+        counts.missing = len(self._unmet)
+        if self.has_sketches:
+            add_sketches(self._sketches, batch.sketches)
 
-    def _is_new(self, passage: str) -> bool:
-        """Tell whether a passage's id is met for the first time."""
-        key = bytes.fromhex(passage)
-        if key in self._seen:
+    def _add_new(self, batch: BatchResult, new: Mapping[bytes, int]) -> int:
+        """Write the passages that resemble no other one; return how many do."""
+        places = list(new.values())
+        found = None if batch.signatures is None else batch.signatures[places]
+        rows, similar = self._compare(found, len(places))
+        resembling = 0
+        for wanted in (True, False):  # first all that are new: one of them may be resembled
+            for (key, i), row, similarity in zip(new.items(), rows, similar, strict=True):
+                if (similarity == 0) != wanted:
+                    continue
+                if wanted:
+                    self._line_of_row[row] = len(self.kept)
+                    self.kept.append(key, batch.places[i])
+                    self.out.write(batch.lines[i])
+                    self.counts.new += 1
+                else:
+                    resembling += self._leave_out(batch, i, self._line_of_row[row], similarity)
+                self._line_of_id[key] = self._line_of_row[row]
+        return resembling
+
+    def _compare(self, found: Signatures | None, count: int) -> tuple[list[int], list[float]]:
+        """Return each passage's row in the filter, and its similarity to that row's, 0 if new."""
+        first = len(self._line_of_row)
+        if self.filter is None or found is None:
+            rows, similar = list(range(first, first + count)), [0.0] * count
+        else:
+            compared = self.filter.compare(found)
+            rows, similar = compared[0].tolist(), compared[1].tolist()
+        self._line_of_row.extend([0] * similar.count(0.0))
+        return rows, similar
+
+    def _leave_out(self, batch: BatchResult, i: int, line: int, similarity: float) -> bool:
+        """List a passage that resembles a line, and is not the line itself; return whether."""
+        place = batch.places[i]
+        if similarity == 1 and self.kept.is_at(line, place):
             return False
-        self._seen.add(key)
-        if key in self._existing:
-            self.counts.missing -= 1
-            return False
+        kept = self.kept.id(line), self.kept.source(line)
+        self.left_out.add(from_json(batch.lines[i]), similarity, *kept)
         return True
+
+    def leave_out_contained(self) -> None:
+        """Leave out new passages that stand in another document with mostly the same content."""
+        if len(self._sketches) < 2:
+            return
+        contained = ContainedPassages(self._sketches, self.similarity)
+        if not contained.partners:
+            return
+        self.out.seek(0)
+        existing = self.counts.existing
+        contained.read((from_json(line), n < existing) for n, line in enumerate(self.out))
+        numbers = count()
+
+        def keep(line: bytes) -> bool:
+            if next(numbers) < existing:
+                return True
+            passage = from_json(line)
+            holder = contained.holder(passage)
+            if holder:
+                self.counts.new -= 1
+                self.counts.contained += 1
+                self.left_out.add(passage, holder[1], "", holder[0])
+            return holder is None
+
+        drop_lines(self.out, keep)
 
 
 def write_passages(
@@ -236,6 +207,7 @@ def write_passages(
             writer.add(batch)
             found += batch.unread
             bar.update(batch.size)
+    writer.leave_out_contained()
     writer.counts.unread = sum(not each.part for each in found)
     writer.counts.require_documents(found)
     return found

@@ -21,7 +21,8 @@ from dalm.file_reading import read_jsonl, user_path
 from dalm.ingest.ingestion import check_settings
 from dalm.ingest.loaders import find_files
 from dalm.ingest.loaders.loader import Skipped
-from dalm.ingest.passage_writer import SAME_OPTIONS, PassageWriter, write_passages
+from dalm.ingest.output_files import SAME_OPTIONS
+from dalm.ingest.passage_writer import PassageWriter, write_passages
 from dalm.ingest.unread import check_all_read, log_unread, write_unread
 from dalm.io.examples import PassageFile
 from dalm.io.table_files import READERS, kind
@@ -193,8 +194,8 @@ def _of_documents(
         if not any(find_files([source])):
             raise UserError(f"no files in {source}; name a folder with documents")
     files, not_loaded = find_files(sources)
-    with output.open("wb") as out:
-        writer = PassageWriter(out, chunking.near_duplicates)
+    with output.open("w+b") as out:
+        writer = PassageWriter(out, chunking.near_duplicates, chunking.keep_contained)
         found.unread = write_passages(writer, files, not_loaded, chunking)
     write_unread(found.unread_file, found.unread)
     log_unread(found.unread, found.unread_file)

@@ -1,10 +1,13 @@
+import csv
 import json
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -356,3 +359,118 @@ def test_help_lists_the_formats_of_the_registry(capsys):
     assert f"Folders and files: {list_formats()} with a text column." in shown
     for loader in LOADERS.values():
         assert loader.label in shown
+
+
+def manual(rng: random.Random, name: str, paragraphs: int = 40) -> list[str]:
+    """Return the paragraphs of a manual, with its name and figures in them."""
+    syllables = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
+    words = ["".join(rng.choices(syllables, k=3)) for _ in range(2000)]
+    return [
+        f"The {name} has {rng.randrange(1000)} of it, {' '.join(rng.choices(words, k=60))}."
+        for _ in range(paragraphs)
+    ]
+
+
+def as_html(paragraphs: list[str]) -> str:
+    heads = (f"<h2>Part {n}</h2><p>{text}</p>" for n, text in enumerate(paragraphs))
+    return f"<title>Manual</title><p>Home Search Contact</p>{''.join(heads)}"
+
+
+def left_out(output: str = "out/p.duplicates.tsv") -> list[dict[str, str]]:
+    lines = Path(output).read_text().splitlines()
+    return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+@pytest.fixture
+def manuals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a manual in two kinds of files, and another manual."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    rng = random.Random(0)
+    paragraphs = manual(rng, "NP-100")
+    whole = " ".join([*paragraphs[:38], *manual(rng, "NP-100", 4)])
+    (tmp_path / "docs" / "a.txt").write_text(whole)
+    (tmp_path / "docs" / "b.html").write_text(as_html(paragraphs))
+    (tmp_path / "docs" / "c.txt").write_text(" ".join(manual(rng, "XJ-7")))
+    return tmp_path / "docs"
+
+
+def test_the_same_manual_in_two_files_is_kept_once_where_it_has_headings(manuals, log):
+    every = make(manuals, output="every.jsonl", keep_contained=True)
+    found = make(manuals)
+    of = Counter(row["source"] for row in found)
+    was = Counter(row["source"] for row in every)
+    assert of["docs/b.html"] == was["docs/b.html"] == 40
+    assert of["docs/c.txt"] == was["docs/c.txt"]
+    assert 3 <= of["docs/a.txt"] <= 6, "what stands in one file alone is kept"
+    text = " ".join(row["Passage"] for row in found)
+    last = (manuals / "a.txt").read_text().split("The NP-100")[-4:]
+    assert all(paragraph[:40].strip() in text for paragraph in last)
+    number = was["docs/a.txt"] - of["docs/a.txt"]
+    assert f"0 near duplicates, {number} that stand in another document" in log()
+    listed = left_out()
+    assert len(listed) == number
+    assert {(row["source"], row["kept_source"]) for row in listed} == {
+        ("docs/a.txt", "docs/b.html")
+    }
+    assert all(float(row["similarity"]) >= 0.8 for row in listed)
+    assert not Path("every.duplicates.tsv").exists()
+
+
+def test_contained_passages_are_the_same_for_any_order_and_number_of_processes(manuals):
+    one = make(manuals, output="one.jsonl")
+    assert make(manuals, output="two.jsonl", processes=2) == one
+    assert Path("one.duplicates.tsv").read_text() == Path("two.duplicates.tsv").read_text()
+
+
+def test_a_second_run_leaves_out_what_the_first_did(manuals, log):
+    make(manuals)
+    before, listed = Path("out/p.jsonl").read_bytes(), Path("out/p.duplicates.tsv").read_text()
+    make(manuals)
+    assert Path("out/p.jsonl").read_bytes() == before
+    assert Path("out/p.duplicates.tsv").read_text() == listed
+    assert ": 0 new, " in log()
+    assert log().count("left out 0 duplicates, 0 near duplicates, 38 that stand") == 2
+
+
+def test_what_is_there_is_preferred_to_a_document_with_more_headings(manuals):
+    (manuals / "b.html").rename(manuals.parent / "b.html")
+    make(manuals)
+    before = Path("out/p.jsonl").read_bytes()
+    (manuals.parent / "b.html").rename(manuals / "b.html")
+    for _ in range(2):
+        found = make(manuals)
+        assert Path("out/p.jsonl").read_bytes().startswith(before)
+        assert 2 <= sum(row["source"] == "docs/b.html" for row in found) <= 6
+
+
+def test_manuals_of_two_products_with_the_same_words_are_both_kept(manuals):
+    text = (manuals / "a.txt").read_text()
+    (manuals / "b.html").unlink()
+    (manuals / "d.txt").write_text("Here it is. " + text.replace("NP-100", "NP-200"))
+    of = Counter(row["source"] for row in make(manuals))
+    assert of["docs/a.txt"] == of["docs/d.txt"]
+    assert not Path("out/p.duplicates.tsv").exists()
+
+
+def test_near_and_exact_duplicates_are_listed_with_what_is_kept(docs):
+    words = ["word" + a + b for a in "abcdefghi" for b in "klmnopqrst"]
+    (docs / "x.txt").write_text(" ".join(words))
+    (docs / "y.txt").write_text(" ".join([*words[:-1], "other"]))
+    (docs / "z.txt").write_text(TEXTS["a.txt"].upper())
+    kept = {row["source"]: row["id"] for row in make(docs)}
+    near, exact = left_out()
+    assert (near["source"], near["kept"]) == ("docs/y.txt", kept["docs/x.txt"])
+    assert 0.9 <= float(near["similarity"]) < 1
+    assert near["passage"].startswith("wordak wordal")
+    assert (exact["source"], exact["kept"]) == ("docs/z.txt", kept["docs/a.txt"])
+    assert (exact["start"], exact["similarity"], exact["kept_source"]) == (
+        "0",
+        "1.00",
+        "docs/a.txt",
+    )
+
+
+def test_keeping_contained_passages_needs_a_filter_of_near_duplicates(docs):
+    text = refused(docs, keep_contained=True, near_duplicates=1.0)
+    assert text.startswith("--keep-contained has no effect with --near-duplicates 1")
