@@ -16,10 +16,13 @@ def qa_gen(
     dataset_path: str,
     settings: Annotated[QaGen, Parameter(name="*")] = DEFAULTS,
 ) -> None:
-    """Generate question-answer pairs from a table of passages, and split them by document.
+    """Generate queries and answers from a table of passages, and split them by document.
 
-    A pair is kept if its question is self-contained, a quote from the passage supports its answer,
-    no other question repeats it, and it retrieves its passage.
+    A language model writes them, on a server (--backend http) or loaded here (--backend
+    transformers). Without a model, rules copy some from the text (--backend extractive, the
+    default): a start, which retrieval by words solves nearly alone. A pair is kept if its query is
+    self-contained, a quote from the passage supports its answer, no other query repeats it, and it
+    retrieves its passage.
 
     Parameters
     ----------
@@ -28,32 +31,43 @@ def qa_gen(
     """
     from dalm.artifacts import claim_folder
     from dalm.io.examples import read_passages
-    from dalm.synth import generation, selection
+    from dalm.synth import generation, round_trip, selection
     from dalm.synth.pairs import Rejection, write_run
+    from dalm.synth.question_judge import judged
 
     folder = _checked(settings)
     model = generation.load_model(settings)
+    judge = generation.load_judge(settings, model, folder)
     passages = read_passages(dataset_path, settings.as_pair_columns())
     if settings.dry_run:
         generation.print_estimate(folder, model, passages, settings)
         return
-    searches = list(selection.searches_of(passages, settings))
+    searches = list(round_trip.searches_of(passages, settings))
     rejections: list[Rejection] = []
     with claim_folder(folder, "--output-dir"):
         _check_folder(folder, settings)  # another process may have written there meanwhile
         drafts = generation.generate_pairs(folder, model, passages, settings, rejections)
-        pairs = selection.select(drafts, searches, settings.round_trip_k, rejections)
+        k, most = settings.round_trip_k, settings.max_overlap if model else 1
+        pairs = selection.select(drafts, searches, k, rejections, most)
+        if judge is not None:
+            near = round_trip.passages_near(pairs, searches[0])
+            pairs = judged(judge, pairs, rejections, near, settings.seed)
         if settings.limit:
             selection.print_preview(pairs, rejections)
             return
         selection.log_rejections(len(pairs), rejections)
+        selection.log_types(pairs)
         sides = selection.split(pairs, passages, settings.test_share, settings.seed)
         write_run(folder, settings, dataset_path, sides, rejections)
+        round_trip.log_difficulty(sides[1], k)
 
 
 def _checked(settings: QaGen) -> Path:
     """Refuse what can't work, before anything is read or generated; return the output folder."""
+    from dalm.synth.query_mix import QueryMix
+
     check(settings)
+    QueryMix.of(settings)
     folder = user_path(settings.output_dir)
     if settings.backend == "transformers" and not settings.generator_name_or_path:
         raise UserError("--backend transformers needs --model, a folder or a name on the hub")

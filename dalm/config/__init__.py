@@ -6,11 +6,12 @@ command line, in a YAML file and in Python: `RagE2E(output_dir="out", learning_r
 Imports the standard library and cyclopts only, so that `dalm --help` starts quickly.
 """
 
-from dalm.config.data import MineNegatives, Passages, QaGen, ReadingComprehension
+from dalm.config.data import MineNegatives, Passages, ReadingComprehension
 from dalm.config.evaluation import CompareRuns, EvalRag, EvalRetriever
 from dalm.config.generator_training import GeneratorOnly, Merge, Pretraining
 from dalm.config.joint_training import RagE2E
 from dalm.config.options import check, public
+from dalm.config.questions import QaGen
 from dalm.config.serving import Ask, Export, Index, Search, Serve
 from dalm.config.shared import (
     Columns,

@@ -1,7 +1,7 @@
 """Define the options of the commands that make training data: passages to hard negatives."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -82,19 +82,6 @@ class Passages(PassageLengths, DocumentReading, PassageOutput):
     """Options of `dalm passages`."""
 
 
-# Questions and answers
-
-Kind = Literal["fact", "why", "how", "compare", "multi-passage"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-SINGLE_KINDS: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "multi-passage")
-
-ASKS = {"backend": ("http", "transformers")}
-"""Backends that use a language model."""
-OVER_HTTP = {"backend": ("http",)}
-LOADS = {"backend": ("transformers",), "retriever_name_or_path": None}
-"""Options with which a model is loaded locally."""
-
-
 @panel("Columns")
 @dataclass(frozen=True, kw_only=True)
 class PassageColumns:
@@ -117,103 +104,6 @@ class PassageColumns:
             title_column=self.title_column,
             encoding=self.encoding,
         )
-
-
-@panel("Backend")
-@dataclass(frozen=True, kw_only=True)
-class Backend:
-    """Backend that generates the questions."""
-
-    backend: Literal["extractive", "http", "transformers"] = "extractive"
-    """extractive: rules, no model. http: an OpenAI-compatible server (vLLM, Ollama, llama.cpp, TGI
-    ...). transformers: a local instruct model."""
-    generator_name_or_path: Annotated[str | None, Parameter(alias="--model")] = option(
-        None, needs=ASKS
-    )
-    """Name of the model on the server; for transformers a folder or a Hugging Face hub name."""
-    base_url: str | None = option(None, needs=OVER_HTTP)
-    """Base URL of the server, such as http://localhost:8000/v1; without a path /v1 is added."""
-    api_key_env: str = option("OPENAI_API_KEY", needs=OVER_HTTP)
-    """Environment variable with the API key, if one is needed. The key is never written to disk."""
-    concurrency: int = option(16, least=1, most=1024, needs=OVER_HTTP)
-    """Number of concurrent requests."""
-    max_retries: int = option(8, least=0, needs=OVER_HTTP)
-    """Retries when the server is busy, fails or can't be reached, with exponential backoff."""
-    timeout: float = option(300.0, over=0, needs=OVER_HTTP)
-    """Request timeout in seconds."""
-    temperature: float = option(0.0, least=0, most=2, needs=OVER_HTTP)
-    """Sampling temperature; 0: greedy decoding."""
-    max_new_tokens: int = option(1024, least=16, needs=ASKS)
-    """Maximum reply length in tokens."""
-
-
-@panel("Questions")
-@dataclass(frozen=True, kw_only=True)
-class Questions:
-    """Number and kinds of questions."""
-
-    questions_per_passage: int = option(3, least=1, most=50)
-    """Maximum number of questions per passage; the filters leave fewer."""
-    kinds: Annotated[list[Kind] | None, Parameter(consume_multiple=True, negative=())] = option(
-        None, needs=ASKS
-    )
-    """Kinds of question; by default fact, why, how and compare. multi-passage: one more request for
-    each pair of consecutive passages of a document."""
-
-
-@panel("Filters")
-@dataclass(frozen=True, kw_only=True)
-class RoundTrip:
-    """Round-trip filter: a question has to retrieve its passage."""
-
-    round_trip_k: int = option(20, least=0)
-    """Keep a question if BM25 or the retriever ranks its passage in the top k; 0: keep all."""
-    retriever_name_or_path: str | None = option(None, needs={"round_trip_k": None})
-    """Embedding model to search with, besides BM25: a folder or a Hugging Face hub name."""
-
-
-@panel("Machine")
-@dataclass(frozen=True, kw_only=True)
-class OwnModels:
-    """Device and precision of local models."""
-
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = option("auto", needs=LOADS)
-    """auto: bf16 if the GPU or CPU supports it in hardware, else fp32."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = option("auto", needs=LOADS)
-    """auto: the accelerator if there is one."""
-    trust_remote_code: Annotated[bool, Parameter(negative=())] = option(False, needs=LOADS)
-    """Run the Python code that a local model brings with it; read it first."""
-
-
-@panel("Run")
-@dataclass(frozen=True, kw_only=True)
-class Tables:
-    """Output tables, split and dry run."""
-
-    output_dir: str = "qa-gen"
-    """Folder for the tables, the rejected questions, the settings and the cache of the model's
-    replies. An interrupted run resumes there and asks nothing twice."""
-    overwrite_output_dir: bool = option(False, kept=False)
-    """Replace existing tables; cached replies are kept."""
-    as_csv: Annotated[bool, Parameter(negative=())] = False
-    """Write csv (the default format). Formats can be combined."""
-    as_jsonl: Annotated[bool, Parameter(negative=())] = False
-    """Write jsonl."""
-    as_dataset: Annotated[bool, Parameter(negative=())] = False
-    """Write Hugging Face `datasets` folders."""
-    test_share: float = option(0.1, over=0, most=0.9)
-    """Fraction of documents whose questions go to the test table."""
-    seed: int = option(42, least=0, most=2**32 - 1)
-    """Seed of the split and of the server's sampling."""
-    dry_run: Annotated[bool, Parameter(negative=())] = option(False, kept=False)
-    """Print the number of requests and tokens and a time estimate; send and write nothing."""
-    limit: int | None = option(None, least=1, kept=False)
-    """Try this many passages, spread over the table, and print the questions; write no table."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class QaGen(PassageColumns, Backend, Questions, RoundTrip, OwnModels, Tables):
-    """Options of `dalm qa-gen`."""
 
 
 # Reading comprehension

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from dalm.config import Columns
 from dalm.errors import UserError
-from dalm.io.examples import read_examples
+from dalm.io.examples import read_rows
+from dalm.io.tables import read_table
 from dalm.io.writers import write_table
 from dalm.records import Passage
 from dalm.synth.exercises import KINDS, Exercise, Kind, mine, split_for_completion
@@ -85,6 +86,8 @@ TEMPLATES: Mapping[Kind, tuple[tuple[str, str], ...]] = {
     "question": (("{given}", "{wanted}"),),
 }
 
+ASKING = ("question", "follow-up", "multi-passage", "")
+"""Types of queries that are whole questions; other tables name no type."""
 FRAMES = (
     ("Question: ", "\nAnswer: "),
     ("Q: ", "\nA: "),
@@ -170,13 +173,18 @@ def read_questions(
 ) -> Mapping[str, list[tuple[str, str]]]:
     """Read questions and answers, by the id of the passage they were generated from.
 
+    Queries of other types (keywords, titles ...) are no exercise, and left out.
+
     Raises:
         UserError: none of them is about one of the passages.
     """
     if table is None:
         return {}
     found: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    examples = read_examples(table, Columns(), needs=("passage", "answer"))
+    source = read_table(table)
+    rows = read_rows(source, Columns(), needs=("passage", "answer"))
+    typed = source.texts("QueryType") if "QueryType" in source.columns else None
+    examples = [e for row, e in rows.items() if typed is None or typed[row] in ASKING]
     for example in examples:
         assert example.passage is not None
         assert example.answer is not None

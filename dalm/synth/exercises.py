@@ -19,7 +19,9 @@ from dalm.ingest.languages import is_english
 from dalm.ingest.sentence_boundaries import sentence_starts
 from dalm.ingest.words import split_words
 from dalm.records import Passage
-from dalm.synth.question_forms import BACK_REFERENCE, CAUSAL, ENGLISH_END, is_whole
+from dalm.synth.noun_phrases import BACK_REFERENCE
+from dalm.synth.question_forms import CAUSAL
+from dalm.synth.question_texts import ENGLISH_END, is_whole
 
 logger = logging.getLogger(__name__)
 

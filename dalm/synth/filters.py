@@ -9,6 +9,7 @@ from math import ceil
 from dalm.ingest.distinguishing_words import distinguishing_words
 from dalm.ingest.words import content_words, words
 from dalm.synth.pairs import Pair, Rejection
+from dalm.synth.query_checks import FORMS, YES_OR_NO, stem
 
 SUPPORT = 0.6
 """Fraction of an answer's words that its quotes must hold; numbers must all be there."""
@@ -44,21 +45,26 @@ _CONTEXT_REFERENCE = re.compile(
 """What refers to a context that a question's reader hasn't seen: this study, above, table 2."""
 _NO_ANSWER = re.compile(
     r"\b(?:not (?:mentioned|stated|specified|given|provided|known|clear)|no information|"
-    r"cannot be (?:determined|answered)|(?:does|did) not (?:say|mention|specify|state))\b",
+    r"cannot be (?:determined|answered)|unanswerable|"
+    r"(?:does|did) not (?:say|mention|specify|state))\b",
     re.IGNORECASE,
 )
 _PRONOUN = re.compile(r"\b(?:[Ii]t|[Tt]hey|[Tt]hem|[Hh]e|[Hh]im|[Ss]he|[Ww]e|us|[Oo]ur|[Tt]his)\b")
 _EMPTY_IT = re.compile(
     r"\bit(?= (?:that|takes?|is|means?)\b|(?: [\w-]+){1,2} (?:for|to|that|when)\b)"
 )
-_ASKING = re.compile(r"[?？؟;]\s*$|____")
 
 
 def apply_filters(pairs: Iterable[Pair], rejections: list[Rejection]) -> list[Pair]:
-    """Return the pairs that pass every filter; the others are added to `rejections`."""
+    """Return the pairs that pass every filter; the others are added to `rejections`.
+
+    An unanswerable query has no answer and no quote to test.
+    """
     passed = []
     for pair in pairs:
         for name, test in PAIR_FILTERS.items():
+            if not pair.answerable and name in OF_ANSWERS:
+                continue
             result = test(pair)
             if isinstance(result, str):
                 rejections.append(rejected(name, result, pair))
@@ -71,21 +77,24 @@ def apply_filters(pairs: Iterable[Pair], rejections: list[Rejection]) -> list[Pa
 
 def rejected(name: str, reason: str, pair: Pair) -> Rejection:
     """Return the record of a pair that a filter rejected."""
-    return Rejection(name, reason, pair.passage, pair.query, pair.answer, pair.quote)
+    return Rejection(name, reason, pair.passage, pair.query, pair.answer, pair.quote, pair)
 
 
 def _shape(pair: Pair) -> Pair | str:
-    """A question that asks something, and an answer that is one, both of a sensible length."""
+    """A query in the form of its type, and an answer that is one, both of a sensible length."""
+    fault = FORMS[pair.query_type](pair.query)
+    if fault is None and len(pair.query) > MAX_QUERY:
+        fault = f"a query of more than {MAX_QUERY} characters"
+    return fault or (_answer_fault(pair) if pair.answerable else None) or pair
+
+
+def _answer_fault(pair: Pair) -> str | None:
+    if not words(pair.answer):
+        return "an answer without a word"
+    if len(pair.answer) > MAX_ANSWER:
+        return f"an answer of more than {MAX_ANSWER} characters"
     says_nothing = _NO_ANSWER.search(pair.answer) and not _NO_ANSWER.search(pair.passage.text)
-    faults = {
-        "no question mark": not _ASKING.search(pair.query),
-        "a question of fewer than three words": len(words(pair.query)) < 3,
-        f"a question of more than {MAX_QUERY} characters": len(pair.query) > MAX_QUERY,
-        "an answer without a word": not words(pair.answer),
-        f"an answer of more than {MAX_ANSWER} characters": len(pair.answer) > MAX_ANSWER,
-        "an answer that is none": says_nothing,
-    }
-    return next((fault for fault, found in faults.items() if found), pair)
+    return "an answer that is none" if says_nothing else None
 
 
 def _no_mention(pair: Pair) -> Pair | str:
@@ -112,19 +121,14 @@ def _quoted(pair: Pair) -> Pair | str:
 def _supported(pair: Pair) -> Pair | str:
     """The answer's words are in the quote; yes and no need not be."""
     wanted = content_words(pair.answer) or words(pair.answer)
-    held = set(map(_stem, words(f"{pair.quote} {pair.other_quote}")))
-    missing = [word for word in wanted if _stem(word) not in held]
+    held = set(map(stem, words(f"{pair.quote} {pair.other_quote}")))
+    missing = [word for word in wanted if stem(word) not in held]
     numbers = [word for word in missing if any(map(str.isdigit, word))]
     if numbers:
         return f"{numbers[0]} isn't in the quote"
-    if wanted[0] in ("yes", "no") or len(missing) <= (1 - SUPPORT) * len(wanted):
+    if words(pair.answer)[0] in YES_OR_NO or len(missing) <= (1 - SUPPORT) * len(wanted):
         return pair
     return f"{len(missing)} of the answer's {len(wanted)} words are not in the quote"
-
-
-def _stem(word: str) -> str:
-    """Return what a word's forms share, in many languages: its first five letters."""
-    return word if word.isdigit() else word[:5].rstrip("s")
 
 
 def _self_contained(pair: Pair) -> Pair | str:
@@ -149,6 +153,8 @@ PAIR_FILTERS: dict[str, Callable[[Pair], Pair | str]] = {
     "question stands alone": _self_contained,
 }
 """Tests by name, which return the pair, perhaps amended, or the reason why it is rejected."""
+OF_ANSWERS = ("quote in the passage", "answer in the quote")
+"""Those that test the answer and its quote."""
 
 
 def repeated(queries: Sequence[str]) -> list[int | None]:

@@ -5,12 +5,10 @@ Estimate before that what it will take.
 
 import logging
 import time
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dalm.config import QaGen
-from dalm.config.data import SINGLE_KINDS, Kind
 from dalm.display import show
 from dalm.ingest.languages import log_other_languages
 from dalm.llm.language_model import LanguageModel
@@ -21,16 +19,13 @@ from dalm.progress import track
 from dalm.records import Passage
 from dalm.synth.extractive import extract
 from dalm.synth.filters import ASKED_FOR, READABLE, rejected
+from dalm.synth.keywords import KeywordPicker
 from dalm.synth.pairs import Pair, Rejection
-from dalm.synth.question_prompts import (
-    VERSION,
-    Draft,
-    QuestionPrompt,
-    QuestionRequest,
-    is_empty_list,
-    parse,
-    requests_of,
-)
+from dalm.synth.query_checks import UNANSWERABLE, answer_type_of
+from dalm.synth.query_mix import QueryMix, Slot
+from dalm.synth.question_judge import QuestionJudge
+from dalm.synth.question_prompts import QuestionRequest, requests_of
+from dalm.synth.question_replies import Draft, is_empty_list
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +53,19 @@ def load_model(settings: QaGen) -> LanguageModel | None:
     """
     if settings.backend == "extractive":
         return None
-    name = settings.generator_name_or_path
+    return _load(settings, settings.generator_name_or_path, settings.temperature)
+
+
+def load_judge(settings: QaGen, model: LanguageModel | None, folder: Path) -> QuestionJudge | None:
+    """Return the judge of `--judge`, the same model if no other is named; None without it."""
+    if not settings.judge or model is None:
+        return None
+    if settings.judge_model not in (None, settings.generator_name_or_path):
+        model = _load(settings, settings.judge_model, 0.0)
+    return QuestionJudge(model, folder, RESUME)
+
+
+def _load(settings: QaGen, name: str | None, temperature: float) -> LanguageModel:
     if settings.backend == "http":
         endpoint = SERVER.endpoint(
             settings.base_url,
@@ -68,7 +75,7 @@ def load_model(settings: QaGen) -> LanguageModel | None:
             timeout=settings.timeout,
         )
         parameters = {
-            "temperature": settings.temperature,
+            "temperature": temperature,
             "max_tokens": settings.max_new_tokens,
             "seed": settings.seed,
         }
@@ -96,10 +103,8 @@ def generate_pairs(
     chosen = [passages[place * len(passages) // number] for place in range(number)]
     logger.info("passages   %d%s", len(chosen), f" of {len(passages)}" if settings.limit else "")
     if model is None:
-        log_other_languages(chosen, "only gap questions are made of them")
-        tracked = track(chosen, len(chosen), "generating questions", "passages")
-        asked_for = settings.questions_per_passage
-        return list(chain.from_iterable(extract(passage, asked_for) for passage in tracked))
+        log_other_languages(chosen, "rules make only gap questions, keywords and titles of them")
+        return list(extract_all(chosen, passages, settings))
     with Journal(folder / JOURNAL) as journal:
         requests = question_requests(model, chosen, settings)
         replies = cached_replies(model, requests, journal, RESUME, "passages")
@@ -110,39 +115,63 @@ def generate_pairs(
     ]
 
 
+def extract_all(
+    chosen: Sequence[Passage], passages: Sequence[Passage], settings: QaGen
+) -> Iterator[Pair]:
+    """Yield what rules make of some of a table's passages."""
+    mix, picker = QueryMix.of(settings), KeywordPicker(passages)
+    for passage in track(chosen, len(chosen), "generating queries", "passages"):
+        yield from extract(passage, mix.slots(passage.id), picker)
+
+
 def question_requests(
     model: LanguageModel, passages: Sequence[Passage], settings: QaGen
 ) -> list[QuestionRequest]:
     """Return the requests to the model for questions about the passages."""
-    kinds = tuple(settings.kinds or SINGLE_KINDS)
-    prompt = QuestionPrompt(settings.questions_per_passage, kinds)
-    return requests_of(passages, prompt, model.identity, model.parameters)
+    return requests_of(passages, QueryMix.of(settings), model.identity, model.parameters)
 
 
 def read_reply(
     text: str, request: QuestionRequest, model: str, rejections: list[Rejection]
 ) -> list[Pair]:
     """Return the pairs in a model's reply, as many as were asked for at most."""
-    drafts = parse(text)
+    drafts = request.prompt.drafts(text, request.passage)
     if not drafts and not is_empty_list(text):
         reason = "an empty answer" if not text.strip() else "no question can be read in it"
         rejections.append(Rejection(READABLE, reason, request.passage, answer=text[:500]))
-    pairs = [_pair_of(draft, request, model) for draft in drafts]
-    number = request.prompt.number
+    pairs = list(_pairs_of(drafts, request, model))
+    number = len(request.prompt.slots)
     rejections += [rejected(ASKED_FOR, f"one more than {number}", each) for each in pairs[number:]]
     return pairs[:number]
 
 
-def _pair_of(draft: Draft, request: QuestionRequest, model: str) -> Pair:
-    named: Kind = next((kind for kind in SINGLE_KINDS if kind == draft.kind.lower()), "fact")
+def _pairs_of(drafts: Sequence[Draft], request: QuestionRequest, model: str) -> Iterator[Pair]:
+    """Yield the pairs; a model may say the type of a query, or go by the order of the list."""
+    slots = request.prompt.slots
+    left = list(slots)
+    for draft in drafts:
+        named = draft.kind.lower()
+        fitting = [slot for slot in left if slot.query_type == named]
+        fitting = fitting or [slot for slot in slots if slot.query_type == named]
+        slot = (fitting or left or slots)[0]
+        if slot in left:
+            left.remove(slot)
+        yield _pair_of(draft, slot, request, model)
+
+
+def _pair_of(draft: Draft, slot: Slot, request: QuestionRequest, model: str) -> Pair:
+    lacking = draft.answer.strip(" .").lower() == UNANSWERABLE
+    wanted = any(each.answer_type == UNANSWERABLE for each in request.prompt.slots)
     return Pair(
         request.passage,
         query=draft.question,
         answer=draft.answer,
         quote=draft.quote,
-        kind="multi-passage" if request.other else named,
+        kind=None if lacking else slot.kind,
         generator=model,
-        prompt_version=VERSION,
+        prompt_version=request.prompt.version,
+        query_type=slot.query_type,
+        answer_type=UNANSWERABLE if lacking and wanted else answer_type_of(draft.answer),
         other=request.other,
         other_quote=draft.other_quote,
     )
@@ -154,7 +183,7 @@ def print_estimate(
     """Print what generating the questions would take."""
     show(f"passages    {len(passages)}")
     if model is None:
-        _print_extraction(passages, settings.questions_per_passage)
+        _print_extraction(passages, settings)
         return
     requests = question_requests(model, passages, settings)
     known, answered = Totals(), 0
@@ -179,7 +208,7 @@ def _print_requests(
         sample = requests[:: max(1, len(requests) // SAMPLE)]
         size = sum(len(m["content"].encode()) for each in sample for m in each.messages)
         tokens_in = size / len(sample) / BYTES_PER_TOKEN
-        tokens_out = float(TOKENS_PER_QUESTION * requests[0].prompt.number)
+        tokens_out = float(TOKENS_PER_QUESTION * len(requests[0].prompt.slots))
         seconds = tokens_out / TOKENS_PER_SECOND
         source = (
             f"a guess: {BYTES_PER_TOKEN} bytes a token, {TOKENS_PER_QUESTION} tokens a question, "
@@ -191,14 +220,14 @@ def _print_requests(
     show(f"            ({source})")
 
 
-def _print_extraction(passages: Sequence[Passage], number: int) -> None:
-    """Print the number of questions by patterns and the time, measured on a few passages."""
+def _print_extraction(passages: Sequence[Passage], settings: QaGen) -> None:
+    """Print the number of queries by rules and the time, measured on a few passages."""
     sample = passages[:: max(1, len(passages) // SAMPLE)]
     start = time.perf_counter()
-    count = sum(len(extract(passage, number)) for passage in sample)
+    count = len(list(extract_all(sample, sample, settings)))
     seconds = (time.perf_counter() - start) / len(sample)
-    show("requests    0: patterns ask no model")
-    show(f"questions   {count / len(sample) * len(passages):,.0f} before the filters")
+    show("requests    0: rules ask no model")
+    show(f"queries     {count / len(sample) * len(passages):,.0f} before the filters")
     show(f"time        {_duration(seconds * len(passages))}, without the filters")
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from dalm import progress, stop_signals
 from dalm.artifacts import explained, write_yaml
 from dalm.config import QaGen, public
-from dalm.config.data import Kind
+from dalm.config.questions import Kind
 from dalm.errors import UserError, reason_of
 from dalm.io.writers import Columns, columns_of_provenance, write_table
 from dalm.records import Passage
+from dalm.synth.query_checks import UNANSWERABLE, overlap
 
 logger = logging.getLogger(__name__)
 
@@ -24,35 +25,51 @@ SETTINGS = "settings.yaml"
 STAGING = ".writing"
 """Folder in which a run writes its files; it is gone once they are all in their places."""
 FORMS = ("csv", "jsonl", "dataset")
+NO_PASSAGE = Passage("", "")
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A question and its answer, with the words of the passage that support it.
+    """A query and its answer, with the words of the passage that support it.
 
-    `passage.text[start:end]` is the quote once it was found there. A multi-passage pair has a
-    second passage and the quote from it. `rank` is the best place of the passage among what the
-    question finds, 1 first; `also` are ids of passages found that seem to answer it as well.
+    `kind` is that of a whole question. `passage.text[start:end]` is the quote once it was found
+    there. A multi-passage pair has a second passage and the quote from it. `rank` is the best place
+    of the passage among what the query finds, 1 first, and `bm25_rank` that among what BM25 finds;
+    `also` are ids of passages found that seem to answer it as well. The passage of an unanswerable
+    query is near it, and doesn't answer it.
     """
 
     passage: Passage
     query: str
     answer: str
     quote: str
-    kind: Kind
+    kind: Kind | None
     generator: str
     prompt_version: str
+    query_type: str = "question"
+    answer_type: str = "short"
     start: int = -1
     end: int = -1
     other: Passage | None = None
     other_quote: str = ""
     rank: int | None = None
+    bm25_rank: int | None = None
     also: tuple[str, ...] = ()
+
+    @property
+    def answerable(self) -> bool:
+        """Whether the passage answers the query."""
+        return self.answer_type != UNANSWERABLE
+
+    @property
+    def hard(self) -> bool:
+        """Whether BM25 doesn't rank the passage first."""
+        return self.answerable and self.bm25_rank != 1
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """What a filter rejected, and why."""
+    """What a filter rejected, and why; `pair` is None if it couldn't be read as one."""
 
     filter: str
     reason: str
@@ -60,6 +77,7 @@ class Rejection:
     query: str = ""
     answer: str = ""
     quote: str = ""
+    pair: Pair | None = None
 
 
 def check_results(folder: Path, overwrite: bool) -> None:
@@ -91,7 +109,10 @@ def write_run(
         UserError: there is no pair; the rejections are written even so.
     """
     train, test = sides
-    hard = [pair for pair in test if pair.rank is not None and pair.rank > 1]
+    # Nothing trains on a query without an answer; evaluation counts who declines it.
+    test = [*test, *(pair for pair in train if not pair.answerable)]
+    train = [pair for pair in train if pair.answerable]
+    hard = [pair for pair in test if pair.hard]
     tables = dict(zip(NAMES, (train, test, hard), strict=True))
     forms = [form for form in FORMS if getattr(settings, f"as_{form}")] or ["csv"]
     with _staged(folder) as staging:
@@ -147,7 +168,7 @@ def _results(folder: Path) -> list[Path]:
 def _log_files(folder: Path, tables: Mapping[str, Sequence[Pair]], forms: Sequence[str]) -> None:
     endings = ["" if form == "dataset" else f".{form}" for form in forms]
     for name, rows in tables.items():
-        what = "found, but not first" if name == "test_hard" else "questions"
+        what = "not ranked first by BM25" if name == "test_hard" else "queries"
         for ending in endings if rows else ():
             path = folder / f"{TABLE}_{name}{ending}"
             logger.info("%-9s  %d %s: %s", name, len(rows), what, path)
@@ -160,26 +181,36 @@ def _log_files(folder: Path, tables: Mapping[str, Sequence[Pair]], forms: Sequen
 def columns_of(pairs: Sequence[Pair]) -> Columns:
     """Return the columns of a table of pairs; training reads the first four.
 
-    The last ones are the provenance of the passages, as far as it is known.
+    The last ones are the provenance of the passages, as far as it is known. An unanswerable query
+    has no passage, whose place `NearPassageId` takes, so that nothing can take it for a gold one;
+    the column that marks it is there if the table has such queries.
     """
+    golds = [p.passage if p.answerable else NO_PASSAGE for p in pairs]
     columns: dict[str, Sequence[object]] = {
-        "Title": [p.passage.title for p in pairs],
-        "Passage": [p.passage.text for p in pairs],
+        "Title": [gold.title for gold in golds],
+        "Passage": [gold.text for gold in golds],
         "Query": [p.query for p in pairs],
-        "Answer": [p.answer for p in pairs],
-        "Quote": [p.quote for p in pairs],
+        "Answer": [p.answer if p.answerable else "" for p in pairs],
+        "Quote": [p.quote if p.answerable else "" for p in pairs],
         "QuoteStart": [p.start for p in pairs],
         "QuoteEnd": [p.end for p in pairs],
-        "Kind": [p.kind for p in pairs],
-        "PassageId": [p.passage.id for p in pairs],
+        "QueryType": [p.query_type for p in pairs],
+        "AnswerType": [p.answer_type for p in pairs],
+        "Kind": [p.kind or "" for p in pairs],
+        "PassageId": [gold.id for gold in golds],
         "Generator": [p.generator for p in pairs],
         "PromptVersion": [p.prompt_version for p in pairs],
         "Rank": [p.rank for p in pairs],
+        "BM25Rank": [p.bm25_rank for p in pairs],
+        "Overlap": [round(overlap(p.query, p.quote), 2) for p in pairs],
         "AlsoAnsweredBy": [" ".join(p.also) for p in pairs],
         "SecondPassageId": [p.other.id if p.other else "" for p in pairs],
         "SecondQuote": [p.other_quote for p in pairs],
     }
-    return columns | columns_of_provenance([pair.passage for pair in pairs], taken=columns)
+    if not all(pair.answerable for pair in pairs):
+        columns["Answerable"] = [str(p.answerable).lower() for p in pairs]
+        columns["NearPassageId"] = ["" if p.answerable else p.passage.id for p in pairs]
+    return columns | columns_of_provenance(golds, taken=columns)
 
 
 def _write_pairs(folder: Path, tables: Mapping[str, Sequence[Pair]], forms: Iterable[str]) -> None:

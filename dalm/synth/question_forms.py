@@ -1,221 +1,155 @@
-"""Recognise the form of English sentences, and turn them into wh-questions by it."""
+"""Recognise the form of English sentences, and ask the question that the form answers for certain.
+
+Better no question than a doubtful one: a statement is asked about only if its verb is known, its
+subject can be identified without the text around it, and the rest is a whole answer.
+"""
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from dalm.config.data import Kind
-from dalm.ingest.words import content_words, words
+from dalm.ingest.words import content_words
+from dalm.synth.noun_phrases import is_plural, is_specific
+from dalm.synth.question_texts import Question, ask, is_sound, tidy, without_opening
+from dalm.synth.statement_forms import FORMS
 
-ENGLISH_END = re.compile(r"[.!?][\"”’)\]]*$")
-ANY_END = re.compile(r"[.!?…。！？][\"'”’»)\]」』）]*$")
-"""How a sentence ends, in English and in any language."""
 CAUSAL = r"(?:because(?: of)?|due to|owing to|as a result of)"
 """Words between an effect and its cause, as a part of other patterns."""
 
-_REFERRING = "this that these those it they he she which there".split()
-BACK_REFERENCE = re.compile(rf"(?:{'|'.join(_REFERRING)})\b", re.IGNORECASE)
-"""A phrase that begins with such a word refers to what was said before."""
-NOT_A_SUBJECT = frozenset(_REFERRING) | frozenset(
-    """
-    we i you here such our their his her its my your who both each some many all one other another
-    as if when while although though because since after before during for in on at by with from to
-    of and but or however none most figure table what how why
-    """.split()
-)
-"""Words that begin no subject that could be asked about."""
-_OPENING = re.compile(
-    r"^(?:However|Moreover|Furthermore|In addition|Therefore|Thus|Hence|Also|Additionally|Finally|"
-    r"Interestingly|Notably|In contrast|In particular|For example|For instance|Consequently|"
-    r"Similarly|Indeed|In fact|Overall|Recently|Currently|Generally|Importantly|Specifically|"
-    r"Nevertheless|Meanwhile|Accordingly|Subsequently|On the other hand|As a result),?\s+",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A question with the words of the sentence that answer it; a lower rank is a better form."""
-
-    text: str
-    answer: str
-    kind: Kind
-    rank: int
-
-
-@dataclass(frozen=True, slots=True)
-class Clause:
-    """A sentence as subject, verb and the rest."""
-
-    subject: str
-    verb: str
-    rest: str
-
-    @property
-    def inverts(self) -> bool:
-        """The verb goes before the subject in a question: is, can, had ..."""
-        return self.verb.lower() in AUXILIARIES
-
-
-AUXILIARIES = frozenset(
-    "is are was were has have had can could may might must should will would".split()
-)
-VERBS = AUXILIARIES | frozenset(
-    """
-    causes cause caused includes include included contains contain contained consists consist
-    requires require required induces induce induced leads lead led provides provide provided plays
-    play played binds bind bound inhibits inhibit inhibited increases increase increased decreases
-    decrease decreased reduces reduce reduced produces produce produced affects affect affected
-    occurs occur occurred remains remain remained becomes become became belongs belong belonged uses
-    use used allows allow allowed enables enable enabled forms form formed results result resulted
-    represents represent represented encodes encode encoded infects infect infected promotes promote
-    promoted prevents prevent prevented protects protect protected regulates regulate regulated
-    activates activate activated mediates mediate mediated involves involve involved depends depend
-    depended develops develop developed spreads spread appears appear appeared exists exist existed
-    begins begin began holds hold held keeps keep kept takes take took needs need needed runs run
-    ran makes make made gives give gave stands stand stood describes describe described treats treat
-    treated covers cover covered supports support supported serves serve served shows show showed
-    means mean meant refers refer referred helps help helped changes change changed lives live lived
-    works work worked dies die died offers offer offered applies apply applied follows follow
-    followed
-    """.split()
-)
-_CITATION = re.compile(r"\s*\[\s*\d[\d\s,;–-]*\]")
-_BRACKET = re.compile(r"\s*\((?:[^()]|\([^()]*\))*\)")
-_REASON = re.compile(rf"\s{CAUSAL}\s", re.IGNORECASE)
-_MEANS = re.compile(r"\s(?=by (?:\w+ly )?\w+ing\b)")
-_COUNT = re.compile(
-    r"^(?P<number>(?:about |approximately |nearly |over |almost )?"
-    r"(?:\d[\d.,]*|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve))\s+(?P<noun>[a-z].*s)$",
-    re.I,
-)
-_FRACTION = re.compile(
-    r"^(?P<number>(?:about |approximately |nearly |over |almost |up to )?\d[\d.,]*\s?"
-    r"(?:%|percent|per cent)) of (?P<noun>.+)$",
-    re.I,
-)
 _SHORT_FORM = re.compile(r"\b((?:[\w-]+ ){1,6}[\w-]+) \(([A-Z][A-Za-z0-9-]*[A-Z0-9])\)")
-_YEAR = re.compile(r"\sin ((?:[A-Z][a-z]+ )?(?:1[5-9]|20)\d\d)$")
-_DEFINING = re.compile(r"^(?:an?|the|one|any|defined|known|called|referred|named)\b", re.I)
-
-
-def without_opening(text: str) -> str:
-    """Return a sentence without a word that links it to the one before it."""
-    return _OPENING.sub("", text)
-
-
-def is_whole(sentence: str, end: re.Pattern[str]) -> bool:
-    """Return whether a sentence has its beginning and end: a passage may be cut within one."""
-    return not sentence[0].islower() and bool(end.search(sentence))
+_LONG_FORM = re.compile(r"(?<![\w-])([A-Z][A-Za-z0-9-]*[A-Z0-9]) \(((?:[\w-]+ ){1,6}[\w-]+)\)")
+_OTHER_NAME = re.compile(
+    r"^(?P<s>[^,;:()]{2,60}?)(?:, | \()(?:also|sometimes|commonly|often) "
+    r"(?:called|known as|referred to as) (?P<a>[^,;:()]{2,60}?)[,)]"
+)
+_COMMAND = (
+    "use|run|type|click|press|select|choose|set|add|install|edit|execute|open|enter|create|call|"
+    "specify|remove|pass|put|start|stop|turn|move|go|change|give|simply|you|just|do|make|issue|copy"
+)
+_PURPOSE = re.compile(
+    rf"^(?:In order to|To|If you (?:want|wish|would like|need) to) (?P<r>[a-z]+ [^,;:]{{3,90}}?), "
+    rf"(?P<a>(?:{_COMMAND})\b.+)$",
+    re.DOTALL,
+)
+_NO_VERB = frozenset("the a an your be see date some what which true false all one do".split())
+_USE = re.compile(
+    r"^(?P<a>(?:Use|Run|Type|Press|Click|Select|Choose|Set|Add|Edit)\b (?!this|these|it\b|to\b)"
+    r"[^,;:]{2,60}?) (?:in order )?to (?P<r>[a-z]+ [^,;:]{6,90})$",
+    re.DOTALL,
+)
+_YOU_CAN = re.compile(
+    r"^You (?:can|may) (?P<r>[a-z]+ [^,;:]{6,90}?) (?P<a>(?:by \w+ing|using|with the) .+)$",
+    re.DOTALL,
+)
+_CONDITION = re.compile(
+    r"^(?P<w>If|When) (?P<r>[^,;:]{8,110}?), (?:then )?(?P<a>(?!you\b|see\b|we\b|but\b|and\b).+)$",
+    re.DOTALL,
+)
+_REASON = re.compile(
+    r"^(?P<s>[^,;:]{2,90}?) (?P<v>is|are|was|were|can|cannot|may|should|must|will|has|have) "
+    rf"(?P<r>[^,;:]{{3,90}}?),? {CAUSAL} (?P<a>.+)$",
+    re.DOTALL,
+)
+_ACTING = re.compile(
+    rf"^(?P<s>[^,;:]{{2,60}}?) (?P<v>[a-z]+s?) (?P<r>[^,;:]{{0,60}}?)\s?{CAUSAL} (?P<a>.+)$",
+    re.DOTALL,
+)
+_ACTIONS = {
+    "turns": "turn", "whistles": "whistle", "sails": "sail", "runs": "run", "spreads": "spread",
+    "fails": "fail", "stops": "stop", "occurs": "occur", "happens": "happen", "remains": "remain",
+    "differs": "differ", "varies": "vary", "increases": "increase", "decreases": "decrease",
+    "carries": "carry", "requires": "require", "needs": "need", "uses": "use", "takes": "take",
+}  # fmt: skip
+_PRONOUN = re.compile(
+    r"\b(?:this|that|these|those|it|its|they|them|their|he|she|we|our|such|so|there|one|ones|"
+    r"above|below|former|latter|same|other|others|another|both)\b",
+    re.IGNORECASE,
+)
 
 
 def questions_of(sentence: str) -> Iterator[Question]:
-    """Yield the questions that a sentence's form allows; none for most other languages."""
-    yield from _short_form(sentence)
-    bare = without_opening(_CITATION.sub("", sentence)).rstrip(" .;:!")
-    clause = _clause(bare)
-    if clause is None:
+    """Yield the questions that an English sentence's form allows, often none."""
+    bare = without_opening(sentence).rstrip(" .;:!")
+    for form in (_stands_for, _other_name, _purpose, _reason, _condition, _statement):
+        yield from (each for each in form(bare) if is_sound(each, sentence))
+
+
+def _statement(sentence: str) -> Iterator[Question]:
+    """Yield the question of the first form that a statement has."""
+    for form in FORMS:
+        found = [each for each in form.questions(sentence) if is_sound(each, sentence)]
+        if found:
+            yield from found
+            return
+
+
+def _purpose(sentence: str) -> Iterator[Question]:
+    """Ask how something is done that a manual gives the way for."""
+    for pattern in (_PURPOSE, _USE, _YOU_CAN):
+        match = pattern.match(sentence)
+        if match and not _PRONOUN.search(match["r"]) and len(content_words(match["r"])) >= 2:
+            first = match["r"].split()[0]
+            if not first.endswith(("ly", "ed", "ing")) and first not in _NO_VERB:
+                yield Question(ask("How do you", match["r"]), match["a"], "how", 5)
+
+
+def _condition(sentence: str) -> Iterator[Question]:
+    """Ask what happens under a condition that names what it is about."""
+    match = _CONDITION.match(sentence)
+    if match is None or _PRONOUN.search(match["r"]) or re.match(r"[a-z]+ing\b", match["r"]):
         return
-    yield from _counting(clause)
-    yield from _reasons(clause)
-    yield from _defining(clause)
-    yield from _of_the_subject(clause)
+    clause = re.match(r"(?P<s>.+?) (?:is|are|has|have|does|do|[a-z]+s)\b ?", match["r"])
+    subject = tidy(clause["s"]) if clause else ""
+    if match["r"].startswith(("you are", "you’re", "you're")):
+        return
+    if subject.lower() == "you" or (subject and is_specific(subject, general=False)):
+        text = ask(f"What happens {match['w'].lower()}", match["r"])
+        if len(content_words(text)) >= 4 and not _PRONOUN.match(match["a"]):
+            yield Question(text, match["a"], "fact", 32)
 
 
-def tidy(text: str) -> str:
-    """Return a text as a question may have it: no citations, no brackets, single blanks."""
-    text = _BRACKET.sub("", _CITATION.sub("", text))
-    return re.sub(r"\s+([,.;?])", r"\1", " ".join(text.split()))
+def _reason(sentence: str) -> Iterator[Question]:
+    """Ask why something is so: with an auxiliary, or a verb that is known."""
+    match = _REASON.match(sentence)
+    if match and _is_named(match["s"], general=match["v"] not in ("was", "were")):
+        if content_words(tidy(match["r"])) and not _PRONOUN.search(match["r"]):
+            text = ask("Why", match["v"], tidy(match["s"]), match["r"])
+            yield Question(text, match["a"], "why", 8)
+        return
+    match = _ACTING.match(sentence)
+    if match is None or match["v"] not in _ACTIONS or _PRONOUN.search(match["r"]):
+        return
+    if _is_named(match["s"], general=True) and not is_plural(tidy(match["s"])):
+        parts = (tidy(match["s"]), _ACTIONS[match["v"]], match["r"])
+        yield Question(ask("Why does", *parts), match["a"], "why", 8)
 
 
-def _clause(sentence: str) -> Clause | None:
-    """Split a sentence at its verb, if what precedes it can be a subject."""
-    plain = _BRACKET.sub(lambda match: "\0" * len(match[0]), sentence)  # no verb in brackets
-    for count, match in enumerate(re.finditer(r"[^\s\0]+", plain)):
-        if count > 12 or (match[0].endswith((",", ";", ":")) and count):
-            return None
-        if count and match[0].lower() in VERBS:
-            subject, rest = sentence[: match.start()].strip(), sentence[match.end() :].strip()
-            fine = rest and _can_be_subject(subject)
-            return Clause(subject, match[0], rest) if fine else None
+def _is_named(subject: str, *, general: bool) -> bool:
+    return is_specific(tidy(subject), general=general)
+
+
+def _other_name(sentence: str) -> Iterator[Question]:
+    """Ask for another name of something."""
+    match = _OTHER_NAME.match(sentence)
+    if match and is_specific(match["s"], general=True):
+        text = ask("What is another name for", match["s"])
+        yield Question(text, match["a"], "fact", 9)
+
+
+def _stands_for(sentence: str) -> Iterator[Question]:
+    """Ask for the long form of an abbreviation whose letters begin the words beside it."""
+    pairs = [(match[1], match[2]) for match in _SHORT_FORM.finditer(sentence)]
+    pairs += [(match[2], match[1]) for match in _LONG_FORM.finditer(sentence)]
+    for long_form, short in pairs:
+        if found := _spelled_out(long_form, short):
+            yield Question(f"What does {short} stand for?", found, "fact", 15)
+
+
+def _spelled_out(before: str, short: str) -> str | None:
+    letters = [letter for letter in short.lower() if letter.isalpha()]
+    found = before.replace("-", " - ").split()
+    for count in range(len(found), 0, -1):
+        taken = found[-count:]
+        if len(letters) > 1 and [w[0].lower() for w in taken if w != "-"] == letters:
+            spelled = " ".join(taken).replace(" - ", "-")
+            return spelled if short not in spelled else None
     return None
-
-
-def _can_be_subject(text: str) -> bool:
-    found = tidy(text).lower().split()
-    relative = {"that", "which", "who", "to", "not"} & set(found)
-    if not found or found[0] in NOT_A_SUBJECT or relative:
-        return False
-    return bool(content_words(text))
-
-
-def _question(start: str, *parts: str) -> str:
-    return f"{start} {tidy(' '.join(parts))}".rstrip(" ,;.") + "?"
-
-
-def _subject(clause: Clause) -> str:
-    """Return the subject as within a sentence: a leading article loses its capital."""
-    return re.sub(r"^(The|An?|Some|Most)\b", lambda match: match[0].lower(), clause.subject)
-
-
-def _counting(clause: Clause) -> Iterator[Question]:
-    rest = _main_part(clause.rest)
-    if match := _FRACTION.match(clause.subject):
-        text = _question("What percentage of", match["noun"], clause.verb, rest)
-        yield Question(text, match["number"], "fact", 10)
-    elif match := _COUNT.match(clause.subject):
-        text = _question("How many", match["noun"], clause.verb, rest)
-        yield Question(text, match["number"], "fact", 11)
-    if clause.inverts and (match := _YEAR.search(clause.rest)):
-        text = _question("When", clause.verb, _subject(clause), clause.rest[: match.start()])
-        yield Question(text, match[1], "fact", 12)
-
-
-def _reasons(clause: Clause) -> Iterator[Question]:
-    for pattern, word, kind, rank in ((_REASON, "Why", "why", 20), (_MEANS, "How", "how", 25)):
-        match = pattern.search(f" {clause.rest}")
-        if not match:
-            continue
-        effect = clause.rest[: max(match.start() - 1, 0)]
-        answer = clause.rest[match.end() - 1 :]
-        if len(content_words(answer)) < 2 or (word == "How" and not content_words(effect)):
-            continue
-        if clause.inverts:
-            text = _question(word, clause.verb, _subject(clause), effect)
-        else:
-            text = _question(f"{word} is it that", _subject(clause), clause.verb, effect)
-        yield Question(text, answer, kind, rank)  # type: ignore[arg-type]
-
-
-def _defining(clause: Clause) -> Iterator[Question]:
-    if clause.verb not in ("is", "are", "was", "were") or not _DEFINING.match(clause.rest):
-        return
-    if len(words(clause.subject)) <= 10:
-        yield Question(_question(f"What {clause.verb}", _subject(clause)), clause.rest, "fact", 30)
-
-
-def _of_the_subject(clause: Clause) -> Iterator[Question]:
-    rest = _main_part(clause.rest)
-    if len(content_words(rest)) >= 2 and len(words(clause.subject)) <= 10:
-        yield Question(_question(f"What {clause.verb}", rest), clause.subject, "fact", 40)
-
-
-def _main_part(rest: str) -> str:
-    """Cut what follows a main clause, if enough is left."""
-    for match in re.finditer(r",? (?:which|because|but|whereas|while|although)\b|[;:]|, ", rest):
-        if len(words(rest[: match.start()])) >= 3:
-            return rest[: match.start()]
-    return rest
-
-
-def _short_form(sentence: str) -> Iterator[Question]:
-    """Ask for the long form of an abbreviation whose letters begin the words before it."""
-    for match in _SHORT_FORM.finditer(sentence):
-        letters = [letter for letter in match[2].lower() if letter.isalpha()]
-        before = match[1].replace("-", " - ").split()
-        for count in range(len(before), 0, -1):
-            taken = before[-count:]
-            initials = [word[0].lower() for word in taken if word != "-"]
-            if initials == letters:
-                long_form = " ".join(taken).replace(" - ", "-")
-                yield Question(f"What does {match[2]} stand for?", long_form, "fact", 50)
-                break

@@ -1,53 +1,53 @@
-"""Prompt a model for questions about passages, and read them in its reply.
-
-The reply should be JSON; reading it never fails.
-"""
+"""Prompt a model for queries about passages, as JSON: all that are asked for in one request."""
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from dalm.config.data import Kind
-from dalm.llm.json_replies import Object, by_name, objects, one_line
+from dalm.config.query_types import ANSWER_TYPES, QUERY_TYPES
+from dalm.config.questions import Kind
 from dalm.llm.language_model import object_schema, response_format
 from dalm.llm.response_cache import cache_key, without_length
-from dalm.llm.thoughts import without_thoughts
 from dalm.prompts import Message
 from dalm.records import Passage
+from dalm.synth.line_prompts import LinePrompt
+from dalm.synth.query_mix import QueryMix, Slot
+from dalm.synth.question_replies import Draft, parse
 
 SYSTEM = """\
-You write the questions of an examination of a search engine. A question is put by somebody who \
-has not seen any passage and wants to know something. You answer in JSON alone."""
+You write what people type into the search of an organisation's documents, to test that search. \
+They have not seen any passage, and want to know something. You answer in JSON alone."""
 
 RULES = """\
-- A question stands alone: it names what it asks about, so that it can be understood without the \
+- A query stands alone: it names what it is about, so that it can be understood without the \
 passage. It never speaks of "the passage", "the text", "the authors" or "this study", and has no \
 pronoun for something it doesn't name.
-- A question is put in other words than the passage's where that is possible, and has one answer.
-- An answer is right by the passage alone, complete and short.
+- A query is in the words of somebody who hasn't read the passage: everyday words and synonyms in \
+another order, not the passage's own phrases. Names, numbers and terms of the field stay as they \
+are.
+- A query has one answer, and the answer is worth knowing.
+- An answer is right by the passage alone, and complete.
 - A quote is copied from the passage, character for character: the one or two sentences that hold \
 the answer.
-- Questions and answers are in the passage's language.
-- Where the passage holds nothing worth a question (a list of references, a menu), send back an \
+- Queries and answers are in the passage's language.
+- Where the passage holds nothing worth a query (a list of references, a menu), send back an \
 empty list."""
 
 MEANINGS: dict[Kind, str] = {
-    "fact": "a name, a number, a date, a definition",
-    "why": "a cause or a reason",
-    "how": "a way in which something is done or happens",
-    "compare": "in what two things differ or agree",
-    "multi-passage": "can only be answered from both passages together",
+    "fact": "on a name, a number, a date, a definition",
+    "why": "on a cause or a reason",
+    "how": "on a way in which something is done or happens",
+    "compare": "on what two things differ or agree in",
 }
 
 ONE = """\
 {title}Passage:
 {passage}
 
-Write at most {number} questions about the passage, of these kinds:
-{kinds}
+Write at most {number} queries, one for each line of this list that the passage is fit for:
+{slots}
 
 {rules}
 
@@ -60,61 +60,60 @@ TWO = """\
 Second passage:
 {other}
 
-Write at most {number} questions that can only be answered from both passages together, of the \
-kind "multi-passage".
+Write at most {number} queries, one for each line of this list that the passages are fit for:
+{slots}
 
 {rules}
 - "quote" is copied from the first passage, "other_quote" from the second.
 
 Send back: {shape}"""
 
+SLOT = '{number}. type "{type}": {meaning} (for example: {example}){kind}. Answer: {answer}.'
+
 SHAPE: dict[str, Any] = {
-    "question": "...",
+    "type": "the type as in the list",
+    "query": "...",
     "answer": "...",
     "quote": "...",
-    "kind": "one of the kinds",
 }
 TWO_SHAPE = SHAPE | {"other_quote": "..."}
 
-_TEXTS = (SYSTEM, RULES, json.dumps(MEANINGS), ONE, TWO, json.dumps(SHAPE))
+_TYPES = [
+    *((each.name, each.meaning, each.example) for each in QUERY_TYPES.values()),
+    *((each.name, each.meaning) for each in ANSWER_TYPES.values()),
+]
+_TEXTS = (SYSTEM, RULES, json.dumps(MEANINGS), ONE, TWO, SLOT, json.dumps([SHAPE, _TYPES]))
 VERSION = blake2b("\n".join(_TEXTS).encode(), digest_size=4).hexdigest()
 """A hash of every word above, so that a record names the prompt it was generated with."""
-
-NAMES = {  # models choose names of their own, too
-    "question": ("question", "query", "q"),
-    "answer": ("answer", "response", "a"),
-    "quote": ("quote", "evidence", "support", "supporting_quote"),
-    "other_quote": ("other_quote", "second_quote"),
-    "kind": ("kind", "type", "category"),
-}
-_LINE = re.compile(
-    r"^[\s>#*\d.)-]*\**(q|question|a|answer|quote|kind)\d*\**\s*[:：]\**\s*(\S.*?)\**\s*$",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)
 class QuestionPrompt:
-    """A prompt for so many questions of these kinds."""
+    """A prompt for queries of these types, about one passage or about two together."""
 
-    number: int
-    kinds: tuple[Kind, ...]
+    slots: tuple[Slot, ...]
+    version = VERSION
 
     @property
-    def single_kinds(self) -> list[Kind]:
-        """The kinds of questions about one passage."""
-        return [kind for kind in self.kinds if kind != "multi-passage"]
+    def number(self) -> int:
+        """The number of queries asked for."""
+        return len(self.slots)
+
+    @property
+    def types(self) -> list[str]:
+        """The types of queries asked for, each once."""
+        return list(dict.fromkeys(slot.query_type for slot in self.slots))
 
     def messages(self, passage: Passage, other: Passage | None) -> list[Message]:
-        """Return the messages that ask for questions about one passage, or about two together."""
+        """Return the messages that ask for the queries."""
         prompt = (ONE if other is None else TWO).format(
             title=f"Title: {passage.title}\n\n" if passage.title else "",
             passage=passage.text,
             other=other.text if other else "",
             number=self.number,
-            kinds="\n".join(f"- {kind}: {MEANINGS[kind]}" for kind in self.single_kinds),
+            slots="\n".join(_line(number, slot) for number, slot in enumerate(self.slots, 1)),
             rules=RULES,
-            shape=json.dumps({"questions": [TWO_SHAPE if other else SHAPE]}),
+            shape=json.dumps({"queries": [TWO_SHAPE if other else SHAPE]}),
         )
         return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": prompt}]
 
@@ -122,9 +121,26 @@ class QuestionPrompt:
         """Return the JSON schema of a reply about one passage or two, as `response_format`."""
         text = {"type": "string"}
         fields: dict[str, Any] = dict.fromkeys(TWO_SHAPE if two else SHAPE, text)
-        fields["kind"] = text | {"enum": ["multi-passage"] if two else self.single_kinds}
-        questions = {"type": "array", "items": object_schema(fields)}
-        return response_format("questions", object_schema({"questions": questions}))
+        fields["type"] = text | {"enum": self.types}
+        queries = {"type": "array", "items": object_schema(fields)}
+        return response_format("queries", object_schema({"queries": queries}))
+
+    def drafts(self, text: str, passage: Passage) -> list[Draft]:  # noqa: ARG002
+        """Return the queries of a reply."""
+        return parse(text)
+
+
+def _line(number: int, slot: Slot) -> str:
+    """Return the line of the prompt that asks for a query."""
+    query = QUERY_TYPES[slot.query_type]
+    return SLOT.format(
+        number=number,
+        type=query.name,
+        meaning=query.meaning,
+        example=query.example,
+        kind=f", {MEANINGS[slot.kind]}" if slot.kind else "",
+        answer=ANSWER_TYPES[slot.answer_type].meaning,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +153,7 @@ class QuestionRequest:
     key: str
     passage: Passage
     other: Passage | None
-    prompt: QuestionPrompt
+    prompt: QuestionPrompt | LinePrompt
 
     @property
     def about(self) -> dict[str, str]:
@@ -150,28 +166,35 @@ class QuestionRequest:
         return self.prompt.messages(self.passage, self.other)
 
     @property
-    def response_format(self) -> dict[str, Any]:
+    def response_format(self) -> dict[str, Any] | None:
         """The JSON schema that the reply should have."""
         return self.prompt.schema(two=self.other is not None)
 
 
 def requests_of(
-    passages: Sequence[Passage], prompt: QuestionPrompt, model: str, parameters: Mapping[str, Any]
+    passages: Sequence[Passage], mix: QueryMix, model: str, parameters: Mapping[str, Any]
 ) -> list[QuestionRequest]:
-    """Return a request for each passage, and for each with the next of its document if wanted."""
+    """Return a request for each passage, and one for it and the next of its document if wanted."""
 
-    def request(passage: Passage, other: Passage | None) -> QuestionRequest:
+    def request(
+        passage: Passage, prompt: QuestionPrompt | LinePrompt, other: Passage | None = None
+    ) -> QuestionRequest:
         messages = prompt.messages(passage, other)
         key = cache_key(passage.id, messages, model, without_length(parameters))
         return QuestionRequest(key, passage, other, prompt)
 
-    following = _following(passages) if "multi-passage" in prompt.kinds else {}
+    following = _following(passages) if "multi-passage" in mix.query_types else {}
     requests = []
     for passage in passages:
-        if prompt.single_kinds:
-            requests.append(request(passage, None))
-        if passage.id in following:
-            requests.append(request(passage, following[passage.id]))
+        slots = mix.slots(passage.id)
+        two = [slot for slot in slots if slot.query_type == "multi-passage"]
+        one = [slot for slot in slots if slot not in two]
+        if mix.lines:
+            requests += [request(passage, LinePrompt((slot,))) for slot in dict.fromkeys(one)]
+        elif one:
+            requests.append(request(passage, QuestionPrompt(tuple(one))))
+        if two and passage.id in following:
+            requests.append(request(passage, QuestionPrompt(tuple(two)), following[passage.id]))
     return requests
 
 
@@ -185,66 +208,3 @@ def _following(passages: Sequence[Passage]) -> dict[str, Passage]:
                 found[before.id] = passage
             last[passage.title] = passage
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A question as a model wrote it, unchecked."""
-
-    question: str
-    answer: str
-    quote: str = ""
-    other_quote: str = ""
-    kind: str = ""
-
-
-def parse(text: str) -> list[Draft]:
-    """Return the questions of a reply, in their order, as many as can be read.
-
-    Reasoning, Markdown fences and words around the JSON are passed over. Of JSON that is cut short
-    the whole objects are kept. Python's quotes, trailing commas and lines of `Question: ...` are
-    understood as well. A reply without a question gives none.
-    """
-    text = without_thoughts(text)
-    found = objects(text, lambda each: bool(_text(each, "question")))
-    drafts = [draft for each in found if (draft := _draft(each))]
-    return drafts or list(_lines(text))
-
-
-def is_empty_list(text: str) -> bool:
-    """Return whether a reply is an empty list: the model found nothing worth a question."""
-    bare = re.sub(r"```(json)?|\s", "", without_thoughts(text))
-    return bare in ('{"questions":[]}', "[]", "{}")
-
-
-def _draft(found: Object) -> Draft | None:
-    fields = {name: _text(found, name) for name in NAMES}
-    return Draft(**fields) if fields["question"] and fields["answer"] else None
-
-
-def _text(found: Object, name: str) -> str:
-    """Return a field as one line of text, whichever name a model gave it."""
-    values = by_name(found)
-    for each in NAMES[name]:
-        value = values.get(each)
-        if isinstance(value, str | int | float) and not isinstance(value, bool):
-            return one_line(str(value))
-        if isinstance(value, list) and all(isinstance(part, str) for part in value):
-            return one_line(", ".join(value))
-    return ""
-
-
-def _lines(text: str) -> Iterator[Draft]:
-    """Yield the questions of lines like `Question: ...` and `Answer: ...`."""
-    fields: dict[str, str] = {}
-    for line in text.splitlines():
-        if not (match := _LINE.match(line[:5_000])):
-            continue
-        name = {"q": "question", "a": "answer"}.get(match[1].lower(), match[1].lower())
-        if name == "question":
-            if draft := _draft(fields):
-                yield draft
-            fields = {}
-        fields.setdefault(name, match[2])
-    if draft := _draft(fields):
-        yield draft

@@ -4,132 +4,66 @@ Log or print which pairs were rejected, and by which filter.
 """
 
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 
-from dalm.config import QaGen
 from dalm.display import show
 from dalm.ingest.near_duplicates import group_near_duplicates
-from dalm.ingest.words import content_words, words
 from dalm.io.splits import split_by_document
-from dalm.progress import track
-from dalm.records import Example, Hit, Passage
+from dalm.records import Example, Passage
 from dalm.synth.filters import (
     ASKED_FOR,
     PAIR_FILTERS,
     READABLE,
-    SUPPORT,
     apply_filters,
     rejected,
     repeated,
 )
 from dalm.synth.pairs import Pair, Rejection
+from dalm.synth.query_checks import overlap
+from dalm.synth.question_judge import JUDGE
+from dalm.synth.round_trip import ANSWERED_NOWHERE, ROUND_TRIP, Search, round_trip
 
 logger = logging.getLogger(__name__)
 
-REPEATED, ROUND_TRIP = "question is new", "round trip"
-FILTERS = (READABLE, ASKED_FOR, *PAIR_FILTERS, REPEATED, ROUND_TRIP)
+OWN_WORDS, REPEATED = "words of its own", "question is new"
+FILTERS = (
+    *(READABLE, ASKED_FOR, *PAIR_FILTERS, OWN_WORDS, REPEATED),
+    *(ROUND_TRIP, ANSWERED_NOWHERE, JUDGE),
+)
 """The names of the filters in their order: the cheapest comes first."""
 
-Search = Callable[[Sequence[str], int], list[list[Hit]]]
-"""Return each query's best passages, best first: BM25's, or an embedding model's."""
-
-BLOCK = 1024  # questions whose hits are in memory at once
-RELATED = 0.5
-"""Fraction of a question's words that another passage must hold, beside the answer."""
 SAME_PASSAGE = 0.7
 """Jaccard similarity of two passages' word triples from which they are near duplicates."""
 MAX_EXAMPLE = 100  # characters of an example in the log
 
 
-def searches_of(passages: Sequence[Passage], settings: QaGen) -> Iterator[Search]:
-    """Yield the searches of the round trip: BM25, and an embedding model's if one is named."""
-    from dalm.retrieval.bm25 import BM25
-
-    if not settings.round_trip_k:
-        return
-    yield BM25(passages).search
-    if settings.retriever_name_or_path:  # only then is torch worth its seconds
-        from dalm.models.loading import placement_of
-        from dalm.models.retriever import load_retriever, tell_retriever
-        from dalm.retrieval.base import DenseSearcher
-        from dalm.retrieval.exact import build_index
-
-        placement = replace(placement_of(settings), frozen=True)
-        retriever = load_retriever(settings.retriever_name_or_path, placement)
-        tell_retriever(retriever)
-        yield DenseSearcher(retriever, build_index(retriever, passages)).search
-
-
 def select(
-    pairs: Iterable[Pair], searches: Sequence[Search], k: int, rejections: list[Rejection]
+    pairs: Iterable[Pair],
+    searches: Sequence[Search],
+    k: int,
+    rejections: list[Rejection],
+    max_overlap: float = 1,
 ) -> list[Pair]:
     """Return the pairs that pass all filters, in their order; `rejections` gets the others.
 
-    With k = 0 there is no round trip.
+    With k = 0 no query has to find its passage; with `max_overlap` = 1 all may copy theirs.
     """
-    sound = apply_filters(pairs, rejections)
+    sound = []
+    for pair in apply_filters(pairs, rejections):
+        copied = overlap(pair.query, f"{pair.quote} {pair.other_quote}")
+        if copied > max_overlap:
+            reason = f"{100 * copied:.0f} % of its words are those of the quote"
+            rejections.append(rejected(OWN_WORDS, reason, pair))
+        else:
+            sound.append(pair)
     new = []
     for pair, first in zip(sound, repeated([pair.query for pair in sound]), strict=True):
         if first is None:
             new.append(pair)
         else:
             rejections.append(rejected(REPEATED, f"repeats {sound[first].query!r}", pair))
-    if not k:
-        return new
-    passed = []
-    for pair in with_ranks(new, searches, k):
-        if pair.rank is None:
-            reason = f"its passage isn't among the best {k}"
-            rejections.append(rejected(ROUND_TRIP, reason, pair))
-        else:
-            passed.append(pair)
-    return passed
-
-
-def with_ranks(pairs: Sequence[Pair], searches: Sequence[Search], k: int) -> list[Pair]:
-    """Return the pairs with their rank and the ids of other passages that seem to answer them.
-
-    The rank is the best one over the searches, None if no search finds the passage among its best
-    k. Other passages are recognised by words: they hold the answer and half of the question's
-    words. They are neither certain answers nor safe negatives.
-    """
-    blocks = (pairs[start : start + BLOCK] for start in range(0, len(pairs), BLOCK))
-    found: list[Pair] = []
-    for block in track(blocks, len(pairs), "searching with the questions", "questions", len):
-        results = [search([pair.query for pair in block], k) for search in searches]
-        for pair, *rankings in zip(block, *results, strict=True):
-            found.append(_with_rank(pair, rankings))
-    return found
-
-
-def _with_rank(pair: Pair, rankings: Iterable[Sequence[Hit]]) -> Pair:
-    ranks, others = [], dict[str, Passage]()
-    for hits in rankings:
-        for rank, hit in enumerate(hits, 1):
-            if hit.passage.id == pair.passage.id:
-                ranks.append(rank)
-            else:
-                others.setdefault(hit.passage.id, hit.passage)
-    also = tuple(key for key, passage in others.items() if _answers(passage, pair))
-    return replace(pair, rank=min(ranks, default=None), also=also)
-
-
-def _answers(passage: Passage, pair: Pair) -> bool:
-    held = words(passage.text)
-    answer = words(pair.answer)
-    if len(answer) <= 5:  # a name or a number occurs verbatim
-        if f" {' '.join(answer)} " not in f" {' '.join(held)} ":
-            return False
-    elif _fraction(content_words(pair.answer), held) < SUPPORT:
-        return False
-    return _fraction(content_words(pair.query), held) >= RELATED
-
-
-def _fraction(wanted: Sequence[str], held: Sequence[str]) -> float:
-    known = set(held)
-    return sum(word in known for word in wanted) / max(len(wanted), 1)
+    return round_trip(new, searches, k, rejections)
 
 
 def split(
@@ -163,13 +97,23 @@ def rejection_counts(rejections: Iterable[Rejection]) -> list[tuple[str, int, Re
 
 def log_rejections(passed: int, rejections: Sequence[Rejection]) -> None:
     """Log how many pairs each filter rejected, with an example."""
-    logger.info("questions  %d passed the filters, %d did not", passed, len(rejections))
+    logger.info("queries    %d passed the filters, %d did not", passed, len(rejections))
     for name, number, example in rejection_counts(rejections):
         text = f"{example.query or example.answer!r} ({example.reason})"
         line = " ".join(text.split())
         if len(line) > MAX_EXAMPLE:
             line = f"{line[: MAX_EXAMPLE - 1]}…"
         logger.info("  %-27s%6d  %s", name, number, line)
+
+
+def log_types(pairs: Sequence[Pair]) -> None:
+    """Log how many queries there are of each type, and of each type of answer."""
+    for name, types in (
+        ("types", Counter(pair.query_type for pair in pairs)),
+        ("answers", Counter(pair.answer_type for pair in pairs)),
+    ):
+        listed = ", ".join(f"{each} {number}" for each, number in types.most_common())
+        logger.info("%-9s  %s", name, listed)
 
 
 def print_preview(pairs: Sequence[Pair], rejections: Sequence[Rejection]) -> None:
@@ -181,7 +125,7 @@ def print_preview(pairs: Sequence[Pair], rejections: Sequence[Rejection]) -> Non
         show(f"passage   {passage.title + ': ' if passage.title else ''}{passage.text}")
         for pair in (each for each in pairs if each.passage.id == key):
             rank = "" if pair.rank is None else f", rank {pair.rank}"
-            show(f"+ {pair.kind:8}{pair.query}")
+            show(f"+ {pair.query_type}, {pair.answer_type}: {pair.query}")
             show(f"  answer  {pair.answer}")
             show(f"  quote   {pair.quote} ({pair.start} to {pair.end}{rank})")
         for rejection in (each for each in rejections if each.passage.id == key):
@@ -189,4 +133,4 @@ def print_preview(pairs: Sequence[Pair], rejections: Sequence[Rejection]) -> Non
             show(f"          {rejection.query or '(nothing readable)'}")
             show(f"  answer  {rejection.answer}")
     show()
-    show(f"{len(pairs)} questions passed the filters, {len(rejections)} did not")
+    show(f"{len(pairs)} queries passed the filters, {len(rejections)} did not")

@@ -36,7 +36,7 @@ def completion(asked: str) -> dict[str, Any]:
         "question": f"What does engine {number} of {town} burn?",
         "answer": fuel,
         "quote": match[0],
-        "kind": "fact",
+        "type": "question",
     }
     return {"questions": [question]}
 

@@ -93,7 +93,7 @@ def test_a_grown_folder_adds_only_what_is_new(docs, log):
     before = Path("out/p.jsonl").read_bytes()
     make(docs)
     assert Path("out/p.jsonl").read_bytes() == before
-    assert "4: 0 new, 4 existing; left out 4 duplicates" in log()
+    assert "4: 0 new, 4 existing; left out 0 duplicates, 0 near duplicates" in log()
     (docs / "0.txt").write_text("A new text that sorts before all of the others.")
     (docs / "e.txt").write_text(TEXTS["a.txt"].upper())
     (docs / "c.html").unlink()
@@ -106,6 +106,20 @@ def test_a_grown_folder_adds_only_what_is_new(docs, log):
     make(docs, overwrite_output=True)
     assert next(row["source"] for row in rows()) == "docs/0.txt"
     assert len(rows()) == 4
+
+
+def test_a_second_run_counts_as_the_first_did(docs, caplog):
+    words = [f"word{chr(97 + n // 26)}{chr(97 + n % 26)}" for n in range(90)]
+    (docs / "x.txt").write_text(" ".join(words))
+    (docs / "y.txt").write_text(" ".join([*words[:-1], "other"]))
+    (docs / "z.txt").write_text(TEXTS["a.txt"])
+    counted = []
+    for _ in range(3):
+        caplog.clear()
+        caplog.set_level(logging.INFO)
+        make(docs)
+        counted.append(caplog.text.split("; left out ")[1].split("\n")[0])
+    assert counted == ["1 duplicates, 1 near duplicates"] * 3
 
 
 def test_passages_split_with_other_options_are_not_mixed(docs):

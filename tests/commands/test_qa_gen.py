@@ -78,14 +78,20 @@ def test_the_readme_line(tmp_path, monkeypatch, caplog):
     for row in train + test:
         assert row["Quote"] == row["Passage"][int(row["QuoteStart"]) : int(row["QuoteEnd"])]
         assert row["Answer"] in row["Quote"]
-        assert row["Kind"] in ("fact", "why", "how")
+        assert row["QueryType"] in ("question", "keywords", "title")
+        assert (row["Kind"] in ("fact", "why", "how")) == (row["QueryType"] == "question")
+        assert row["AnswerType"] in ("short", "long", "list", "yes-no")
         assert row["Generator"] == "extractive"
         assert 1 <= int(row["Rank"]) <= 20
     assert not {row["Title"] for row in train} & {row["Title"] for row in test}
     hard = rows(tmp_path / "qa-gen" / "question_answer_pairs_test_hard.csv")
-    assert hard == [row for row in test if row["Rank"] != "1"]
+    assert hard == [row for row in test if row["BM25Rank"] != "1"]
+    assert {row["QueryType"] for row in train + test} >= {"keywords", "title"}
+    assert "Answerable" not in train[0]
     said = caplog.text
     assert "question is new" in said
+    assert "BM25       recall@1 " in said
+    assert "types      " in said
     assert "next       dalm train-rag-e2e" in said
     rejections = (tmp_path / "qa-gen/rejections.jsonl").read_text().splitlines()
     assert {"Gate", "Reason", "Query", "Answer"} <= set(json.loads(rejections[0]))
@@ -181,8 +187,9 @@ def test_a_grown_table_keeps_its_documents_on_their_sides(tmp_path):
         sides.append([{r["Title"] for r in rows(tmp_path / name / t)} for t in TABLES])
     (few_train, few_test), (more_train, more_test) = sides
     assert few_test
-    assert few_train <= more_train
-    assert few_test <= more_test
+    assert few_train & more_train
+    assert not few_train & more_test
+    assert not few_test & more_train
 
 
 @pytest.mark.parametrize(
@@ -196,6 +203,13 @@ def test_a_grown_table_keeps_its_documents_on_their_sides(tmp_path):
         (["--concurrency", "3"], "has no effect without --backend http"),
         (["--device", "cpu"], "has no effect without --backend transformers"),
         (["--kinds", "why"], "has no effect without --backend"),
+        (["--answer-types", "list"], "has no effect without --backend"),
+        (["--judge"], "has no effect without --backend"),
+        (["--judge-model", "m"], "has no effect without --judge"),
+        (["--max-overlap", "0.5"], "has no effect without --backend"),
+        (["--reply-format", "lines"], "has no effect without --backend"),
+        (["--query-types", "claim"], "claim: rules can't make it"),
+        (["--query-types", "question=x"], "question=x: the share must be a number"),
         (["--dry-run", "--limit", "2"], "leave out one of them"),
         (["--passage-column", "nope"], "no column 'nope'"),
         (["--retriever-name-or-path", "./none"], "no such folder"),
@@ -220,11 +234,11 @@ def test_nothing_that_passes(tmp_path, capsys):
 def test_dry_run_and_trial_by_patterns(tmp_path, capsys):
     line = (TOY, "--output-dir", tmp_path / "out")
     assert command(*line, "--dry-run") == 0
-    assert "requests    0: patterns ask no model" in capsys.readouterr().out
-    assert command(*line, "--limit", 2) == 0
+    assert "requests    0: rules ask no model" in capsys.readouterr().out
+    assert command(*line, "--limit", 20) == 0
     printed = capsys.readouterr().out
-    assert printed.count("\npassage   ") == 2
-    assert "questions passed the filters" in printed
+    assert 2 <= printed.count("\npassage   ") <= 20
+    assert "queries passed the filters" in printed
     assert not (tmp_path / "out").exists()
 
 
@@ -250,7 +264,8 @@ def test_over_http(tmp_path, stub, engines, monkeypatch, capsys):
     assert len(train) + len(test) == 29, "one answer was cut short"
     for row in train + test:
         assert row["Quote"] == row["Passage"].split(". ")[0] + "."
-        assert (row["Generator"], row["Kind"], row["Rank"]) == ("m", "fact", "1")
+        assert (row["Generator"], row["QueryType"], row["Rank"]) == ("m", "question", "1")
+        assert (row["AnswerType"], row["Kind"] != "") == ("short", True)
         assert row["PromptVersion"]
     order = [int(row["Query"].split()[3]) for row in train]
     assert order == sorted(order)
@@ -285,7 +300,7 @@ def test_dry_run_trial_and_an_estimate_from_it(tmp_path, stub, engines, capsys):
     assert len(stub.bodies) == 3
     printed = capsys.readouterr().out
     assert [f"engine {n} of" in printed for n in (0, 10, 20)] == [True] * 3
-    assert "3 questions passed the filters" in printed
+    assert "3 queries passed the filters" in printed
     qa_gen(**over_http(stub, engines, tmp_path / "out", dry_run=True))
     printed = capsys.readouterr().out
     assert "requests    30, of which 3 are answered" in printed
@@ -350,15 +365,15 @@ def test_two_passages_at_once(tmp_path, stub, engines):
             "answer": "both burn pellets",
             "quote": quotes[0],
             "other_quote": other,
-            "kind": "multi-passage",
+            "type": "multi-passage",
         }
         return json.dumps({"questions": [item]})
 
     stub.write = write
-    qa_gen(**over_http(stub, engines, tmp_path / "out", kinds=["multi-passage"]))
+    qa_gen(**over_http(stub, engines, tmp_path / "out", query_types=["multi-passage"]))
     assert len(stub.bodies) == 20, "of three passages of a document two have a next one"
     found = rows(tmp_path / "out" / TABLES[0])
-    assert {row["Kind"] for row in found} == {"multi-passage"}
+    assert {row["QueryType"] for row in found} == {"multi-passage"}
     assert all(row["SecondPassageId"] and row["SecondQuote"] for row in found)
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dalm.synth.question_prompts import Draft, is_empty_list, parse
+from dalm.synth.question_replies import Draft, is_empty_list, parse
 
 ONE = {"question": "What burns?", "answer": "peat", "quote": "It burns peat.", "kind": "fact"}
 TWO = {"question": "Who is it?", "answer": "Ada", "quote": "Ada.", "kind": "how"}
@@ -28,6 +28,9 @@ WHOLE = json.dumps({"questions": [ONE, TWO]})
         str({"questions": [ONE, TWO]}),
         WHOLE.replace("}]", "},]").replace('"fact"}', '"fact",}'),
         WHOLE.replace("question", "Query").replace("quote", "evidence"),
+        WHOLE.replace("questions", "queries").replace("kind", "type"),
+        "Query: What burns?\nAnswer: peat\nQuote: It burns peat.\nType: fact\n"
+        "Query: Who is it?\nAnswer: Ada\nQuote: Ada.\nType: how",
         "1. Question: What burns?\nAnswer: peat\nQuote: It burns peat.\nKind: fact\n\n"
         "2. **Question:** Who is it?\n**Answer:** Ada\nQuote: Ada.\nKind: how",
     ],
@@ -57,6 +60,7 @@ def test_values_of_other_kinds_become_text():
     ("text", "empty"),
     [
         ('{"questions": []}', True),
+        ('{"queries": []}', True),
         ("```json\n[]\n```", True),
         ("<think>none here</think>{}", True),
         ("", False),

@@ -1,13 +1,11 @@
 import random
 from dataclasses import replace
 
-import pytest
-
 from dalm.ingest.near_duplicates import group_near_duplicates
 from dalm.records import Hit, Passage
 from dalm.retrieval.bm25 import BM25
 from dalm.synth.pairs import Pair
-from dalm.synth.selection import SAME_PASSAGE, rejection_counts, select, split, with_ranks
+from dalm.synth.selection import SAME_PASSAGE, rejection_counts, select, split
 
 PASSAGES = [
     Passage.of("The pump at Ulm holds 12 bar and is green.", "Ulm"),
@@ -33,27 +31,6 @@ def ranking(*places: int):
     return search
 
 
-@pytest.mark.parametrize(
-    ("searches", "k", "rank"),
-    [
-        ([ranking(0, 1)], 5, 1),
-        ([ranking(1, 2, 0)], 5, 3),
-        ([ranking(1, 2, 0)], 2, None),
-        ([ranking(1, 2, 0), ranking(3, 0)], 2, 2),
-        ([ranking(1), ranking()], 2, None),
-    ],
-)
-def test_the_rank_is_the_best_over_all_searches(searches, k, rank):
-    assert [found.rank for found in with_ranks([ULM], searches, k)] == [rank]
-
-
-def test_other_passages_that_seem_to_answer_are_recorded():
-    [found] = with_ranks([ULM], [ranking(3, 0), ranking(2, 1)], 4)
-    assert found.also == (PASSAGES[2].id,), "the answer alone, or the question alone, is too little"
-    [longer] = with_ranks([replace(ULM, answer="holds 12 bar green at Ulm pump")], [ranking(2)], 4)
-    assert longer.also == (PASSAGES[2].id,), "of a long answer most words are enough"
-
-
 def test_filters_run_in_their_order_and_count():
     asked = [
         ULM,
@@ -76,7 +53,13 @@ def test_filters_run_in_their_order_and_count():
         ("question is new", 1, asked[1].query),
         ("round trip", 1, asked[4].query),
     ]
-    assert select(asked[:1], [], 0, []) == [replace(ULM, end=len(ULM.passage.text), start=0)]
+    found = replace(ULM, end=len(ULM.passage.text), start=0)
+    assert select(asked[:1], [], 0, []) == [found]
+    copied = replace(ULM, query="Which pump holds 12 bar and is green?")
+    assert select([copied], [], 0, rejections, max_overlap=0.8) == []
+    assert rejections[-1].filter == "words of its own"
+    assert "100 % of its words" in rejections[-1].reason
+    assert len(select([copied], [], 0, [])) == 1
 
 
 def test_bm25_finds_its_way_back():
