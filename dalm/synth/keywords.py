@@ -19,15 +19,26 @@ RARE = 0.2  # of the passages may hold a keyword at most
 
 _GLUE = frozenset().union(*FUNCTION_WORDS_OF.values())
 _VERBS = frozenset(
+    f"{verb}{end}"
+    for verb in """
+    use show give make find base include contain provide require perform describe obtain observe
+    report compare follow call know need allow become want get set take see consider associate
+    relate add try return come suggest reside represent involve combat help support start stop
+    begin end keep hold run work live serve mean refer apply appear occur happen remain exist
+    depend consist belong lead cause increase reduce affect induce produce prevent ensure enable
+    define specify determine indicate display generate create remove change move send receive read
+    write open close look go put let say ask tell think believe expect seem tend choose select
+    decide offer lack discard supply verify exceed differ vary rely receive accept combine explain
+    represent develop assess examine investigate demonstrate identify confirm reveal emerge
+    """.split()
+    for end in ("", "s", "es", "d", "ed")
+) | frozenset(
     """
-    use used uses using make makes made making show shows showed shown given give gives giving found
-    find based include includes included including contain contains containing provide provides
-    provided require requires required perform performed according described obtained observed
-    reported compared followed following called known need needs needed allow allows allowed become
-    becomes became want wants get gets set take takes taken see seen consider considered associated
-    related similar different various several important possible available new first second third
-    however therefore thus moreover furthermore instead respectively al et fig figure table well
-    even still though although while because since due rather without within whether e g i
+    made taken seen given shown found known chosen written supplies varies relies applies verifies
+    tries does similar different various several important possible available new first second
+    third however therefore thus moreover furthermore instead respectively al et fig figure table
+    well even still though although while because since due rather without within whether suitable
+    wide wider slight slightest key inherent supplementary certain whole own e g i
     """.split()
 )
 _SECTION = re.compile(r"(?<=\w)\(\d\w*\)|\s*\bManual Page$")
@@ -72,7 +83,7 @@ class KeywordPicker:
         subjects = [
             (weight * repeated[phrase.lower()], phrase)
             for phrase, weight, _ in self._phrases(text)
-            if repeated[phrase.lower()] > 1
+            if repeated[phrase.lower()] > 1 and self._is_subject(phrase)
         ]
         subject = max(subjects)[1] if subjects else ""
         found = []
@@ -109,6 +120,14 @@ class KeywordPicker:
         telling = [word for word in words(title) if word not in _GLUE and not word.isdigit()]
         fits = len(telling) >= 2 and FORMS["title"](title) is None
         return title if fits and self.first[title] == passage.id else ""
+
+    def _is_subject(self, phrase: str) -> bool:
+        """Return whether a phrase that a passage repeats is what it is about: hardly a plain word.
+
+        A name, two words, or a word of few passages.
+        """
+        rare = all(self.holding[word] <= max(KNOWN * self.number, 3) for word in words(phrase))
+        return rare or " " in phrase or bool(NAME.search(phrase[1:]))
 
     def _phrases(self, sentence: str) -> Iterator[tuple[str, float, int]]:
         """Yield the runs of telling words, with their mean weight and their place."""

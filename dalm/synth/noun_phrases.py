@@ -22,7 +22,8 @@ _NO_START = frozenset(_REFERRING) | frozenset(
     where then thus also only even not no any every more less much further same first second third
     last next latter former previous following above overall finally text abstract note see use
     it's there's that's let please do does did don't be been is are was were unless until once
-    either neither nor so yet according based given using instead rather like unlike despite
+    either neither nor so yet whenever wherever according based given using instead rather like
+    unlike despite
     """.split()
 )
 """Words that begin no phrase that could be asked about."""

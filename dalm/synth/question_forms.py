@@ -141,7 +141,7 @@ def _stands_for(sentence: str) -> Iterator[Question]:
     pairs += [(match[2], match[1]) for match in _LONG_FORM.finditer(sentence)]
     for long_form, short in pairs:
         if found := _spelled_out(long_form, short):
-            yield Question(f"What does {short} stand for?", found, "fact", 15)
+            yield Question(f"What does {short} stand for?", found, "fact", 40)
 
 
 def _spelled_out(before: str, short: str) -> str | None:

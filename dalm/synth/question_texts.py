@@ -21,7 +21,8 @@ _CITATION = re.compile(r"\s*\[\s*\d[\d\s,;–-]*\]|\s*\([^()]*(?:\bet al\b|(?:19
 _BRACKET = re.compile(r"\s*\((?:[^()]|\([^()]*\))*\)")
 _ELSEWHERE = re.compile(
     r"\b(?:this|these|those|here|above|below|following|aforementioned|we|our|us|my|he|she|they|"
-    r"et al|figs?|figures?|tables?|section|chapter|respectively|i\.e|e\.g|as follows|such)\b"
+    r"et al|then|also|figs?|figures?|tables?|section|chapter|respectively|i\.e|e\.g|as follows|"
+    r"such)\b"
     r"|[=|<>{}\\@†‡§]|https?:|_{3}",
     re.IGNORECASE,
 )
@@ -35,7 +36,10 @@ _THIS_STUDY = re.compile(
     r"\b(?:this|these|our) (?:study|paper|article|review|report|section|work|results?|findings?)\b",
     re.IGNORECASE,
 )
-_NO_ANSWER = re.compile(r"\bet al\b|https?:|[|{}\\†‡•]|\.{3}|(?<!e\.g)(?<!i\.e)(?<!\betc)\. [a-z•]")
+_NO_ANSWER = re.compile(
+    r"^please\b|\b(?:this|these|those)\b|^(?:\S+ ){1,3}(?:them|it)$|\bet al\b|https?:|[|{}\\†‡•]"
+    r"|\.{3}|(?<!e\.g)(?<!i\.e)(?<!\betc)\. [a-z•]"
+)
 """Notes and marks of a layout, or the end of one sentence and the beginning of another."""
 
 

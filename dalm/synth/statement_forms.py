@@ -41,7 +41,7 @@ _VERBS = {
     **{
         f"{verb}s": verb
         for verb in (
-            "contain include require provide produce encode inhibit induce prevent describe "
+            "contain include require produce encode inhibit induce prevent describe "
             "determine indicate represent define reduce involve promote regulate activate mediate "
             "infect protect generate replace ensure affect mean comprise disable receive accept"
         ).split()
@@ -59,13 +59,13 @@ _VERBS = {
 _NOUNS_AS_WELL = {
     f"{verb}s": verb
     for verb in (
-        "use support control return show store set run cause increase decrease limit display list "
+        "support control return show store set run cause increase decrease limit display list "
         "record start stop block target form name mark note check handle"
     ).split()
 }
 """Verbs that may be plural nouns: an article or the like has to follow."""
 _BASE_FORMS = (
-    "contain include require provide encode inhibit induce prevent infect comprise involve mediate "
+    "contain include require encode inhibit induce prevent infect comprise involve mediate "
     "consist+of depend+on lead+to refer+to belong+to rely+on result+in contribute+to"
 ).split()
 _BASES = {**_VERBS, **_NOUNS_AS_WELL, "allows": "allow", "enables": "enable", "lets": "allow"}
@@ -120,7 +120,16 @@ def _form(pattern: str, question: str, kind: Kind, rank: int, *, past: bool = Fa
 
 
 FORMS = (
-    _form(rf"(?P<v>is|are) (?P<a>(?:an? |the |any ){_UNSAID}.+)", "What {v} {s}", "fact", 10),
+    Form(
+        re.compile(
+            r"^(?P<s>(?!\w+ing\b)[^,;:]{2,90}?) (?P<v>is|are) "
+            rf"(?P<a>(?:an? |the |any ){_UNSAID}.+)$",
+            re.DOTALL,
+        ),
+        "What {v} {s}",
+        "fact",
+        10,
+    ),
     _form(
         rf"(?P<v>is|are|was|were) {_ADVERB}(?P<r>(?:{_DONE})(?: (?!in\b)[^,;:]{{1,60}}?)?) in "
         r"(?P<a>(?:[A-Z][a-z]+ )?(?:1[5-9]|20)\d\d)(?: .*|,.*)?",
