@@ -191,6 +191,8 @@ def print_estimate(
         with Journal(folder / JOURNAL) as journal:
             known, answered = journal.replies, sum(journal.answers(r) for r in requests)
     _print_requests(requests, answered, known, model.concurrency)
+    if settings.judge:
+        show("judge       one more for each query that passes the filters, and 100 at most")
 
 
 def _print_requests(

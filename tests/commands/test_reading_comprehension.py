@@ -87,6 +87,21 @@ def test_questions_of_a_model_come_first_and_take_part_in_the_limit(table):
     assert alone[2]["Text"] == PASSAGE.format(n=2)
 
 
+def test_keywords_and_titles_are_no_exercises(table):
+    types = ("question", "keywords", "title", "claim", "follow-up")
+    rows = [
+        {"Passage": PASSAGE.format(n=0), "Query": name, "Answer": "so", "QueryType": name}
+        for name in types
+    ]
+    with Path("pairs.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    [first, *_] = make(questions="pairs.csv", patterns=False, exercises_per_passage=9)
+    assert first["Exercises"] == ["question", "question"]
+    assert "keywords" not in first["Text"]
+
+
 @pytest.mark.parametrize("source", ["words.txt", "tokenizer"])
 def test_words_that_a_general_vocabulary_lacks(table, tiny_models, source):
     general = "main pump stopped because worn therefore yard cleaned town filled again"
