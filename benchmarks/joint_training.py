@@ -59,7 +59,8 @@ def objective_of(way: str, folder: str) -> tuple[Any, Any]:
     examples = read[:size]
     build_models([f"{e.query} {e.answer} {e.passage.text}" for e in examples], folder)
     placement = place("cpu", "fp32")
-    retriever, generator = load_retriever(minilm(), placement), load_generator(folder, placement)
+    retriever = load_retriever(minilm(), placement, lengths={"passage": 128})
+    generator = load_generator(folder, placement, max_length=256)
     more = list({e.passage.id: e.passage for e in read}.values())[: PASSAGES if searched else 0]
     rows = joint_rows(examples, more, retriever, generator, settings)
     index = TrainingIndex(len(rows.base), "benchmark", retriever.device) if searched else None

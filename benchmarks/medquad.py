@@ -21,7 +21,7 @@ SHOWN = ("Success@1", "R@1", "R@10", "RR@10")
 def ours(folder: str) -> None:
     from dalm import RetrieverOnly, train_retriever_only
 
-    settings = RetrieverOnly(output_dir=folder, num_train_epochs=1)
+    settings = RetrieverOnly(output_dir=folder, num_train_epochs=1, passage_max_len=128)
     train_retriever_only(minilm(), data("medquad_train.csv"), settings)
 
 
@@ -34,6 +34,7 @@ def theirs(folder: str) -> None:
 def evaluated(name: str, folder: str) -> dict[str, Any]:
     command = f"dalm eval-retriever {data('medquad_test.csv')} --retriever-name-or-path {name}"
     command += f" --passages {data('medquad_train.csv')} --baseline {minilm()}"
+    command += " --passage-max-len 128"
     command += f" --measures {' '.join(SHOWN)}"
     subprocess.run([*command.split(), "--output-dir", folder], check=True, capture_output=True)
     measures = json.loads((Path(folder) / "results.json").read_text())["measures"]

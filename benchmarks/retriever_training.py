@@ -46,7 +46,7 @@ def ours(precision: str) -> float:
         settings = RetrieverOnly(output_dir=folder, max_train_steps=STEPS)
         placement = place("cpu", precision)  # type: ignore[arg-type]
         examples = read_examples(data("medquad_train.csv"), settings)
-        retriever = load_retriever(minilm(), placement)
+        retriever = load_retriever(minilm(), placement, lengths={"passage": 128})
         trainer = ObjectiveTrainer(
             Contrastive(retriever, peer.SCALE),
             Rows(examples, retriever),

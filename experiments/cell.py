@@ -88,7 +88,8 @@ def measure(cell: dict[str, Any], retriever_name: str, generator_name: str) -> d
     from dalm.retrieval.base import DenseSearcher
     from dalm.retrieval.exact import build_index
 
-    retriever = load_retriever(retriever_name, place("cpu", cell.get("encodes_in", "fp32")))
+    placement = place("cpu", cell.get("encodes_in", "fp32"))
+    retriever = load_retriever(retriever_name, placement, lengths={"passage": 128})
     generator = load_generator(generator_name, place("cpu", "fp32"))
     examples = read_examples(cell["test"], Columns(), needs={"passage", "answer"})
     gold = [example.passage for example in examples if example.passage]

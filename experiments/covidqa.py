@@ -20,6 +20,7 @@ SHARED = {
     "num_warmup_steps": 6,
     "logging_steps": 10,
     "generator_max_len": 288,
+    "passage_max_len": 128,
 }
 JOINT = {"num_candidates": 4, "marginal_temperature": 0.05}
 ARMS: dict[str, dict[str, Any] | None] = {

@@ -29,6 +29,7 @@ def one(seed: int, folder: str) -> dict[str, dict[str, float]]:
         output_dir=f"{folder}/tuned",
         per_device_train_batch_size=BATCH,
         num_warmup_steps=STEPS // 10,
+        passage_max_len=128,
         **options,
     )
     table = f"{folder}/questions/question_answer_pairs_train.csv"

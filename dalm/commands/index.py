@@ -30,6 +30,7 @@ def index(
     from dataclasses import replace
 
     from dalm import artifacts, progress, stop_signals
+    from dalm.models.cut_texts import CountingEncoder
     from dalm.retrieval import index_folder, indexing, passage_sources, relevance
     from dalm.retrieval.calibration import calibrate
 
@@ -49,8 +50,11 @@ def index(
         with passage_sources.collected(source or (), settings, folder.path) as passages:
             generation, retriever = indexing.open_generation(folder, settings)
             if source:
-                encode = retriever.encode_passages
-                indexing.bring_up_to_date(generation, passages, encode, prune=settings.prune)
+                encoder = CountingEncoder(retriever)
+                indexing.bring_up_to_date(
+                    generation, passages, encoder.encode, prune=settings.prune
+                )
+                encoder.tell_cut()
         with progress.waiting("preparing the search"):
             recall = generation.optimise(in_use=not generation.unfinished)
         _say_search(generation, recall)

@@ -32,7 +32,7 @@ def train_retriever_only(
     run = TrainingRun(
         settings, retriever_name_or_path=retriever_name_or_path, dataset_path=dataset_path
     )
-    examples = run.examples(needs={"passage"}, optional=set())
+    examples = run.examples(needs={"passage"}, optional=set(), hints={"answer"})
     check_negatives(examples, settings)
     retriever = run.retriever()
     rows = Rows(examples, retriever)

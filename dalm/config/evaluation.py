@@ -135,7 +135,8 @@ class Answering:
     max_new_tokens: int = option(64, least=1, needs={"evaluate_generator": None})
     """Maximum answer length in generator tokens."""
     generator_max_len: int | None = option(None, least=16, needs={"evaluate_generator": None})
-    """Maximum length of prompt plus answer in tokens; by default as in training, else 256."""
+    """Maximum length of prompt plus answer in tokens; by default as in training, else 128
+    and 256 for each passage of a prompt."""
 
 
 @panel("Generator")

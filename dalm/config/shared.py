@@ -63,7 +63,7 @@ class RetrieverLengths:
     """Maximum query length in retriever tokens; by default as in training, else 50, or what the
     model takes if that is less."""
     passage_max_len: int | None = option(None, least=4)
-    """Maximum passage length in retriever tokens; by default as in training, else 128, or what the
+    """Maximum passage length in retriever tokens; by default as in training, else 256, or what the
     model takes if that is less."""
 
 
@@ -74,7 +74,8 @@ class GeneratorLength:
 
     generator_max_len: int | None = option(None, least=16)
     """Maximum length of prompt plus answer in generator tokens; only passages are truncated. By
-    default as in training, else 256, or what the model takes if that is less."""
+    default as in training, else 128 and 256 for each passage of a prompt, or what the model takes
+    if that is less."""
 
 
 @panel("Prompt")

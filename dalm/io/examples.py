@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from dalm.config import NegativesColumn, PairColumns
+from dalm.config import Columns, NegativesColumn, PairColumns
 from dalm.errors import UserError
 from dalm.io.cell_values import CellError, cell_text, listed_texts, values_at
 from dalm.io.columns import (
@@ -41,19 +41,21 @@ def read_examples(
     *,
     needs: Collection[Field] = ("query", "passage"),
     optional: Collection[Field] = ("passage", "answer"),
+    hints: Collection[Field] = (),
 ) -> list[Example]:
     """Read a row as an example, in the table's order; a query is always needed.
 
     `needs` are the fields that a row must have to be used; other rows are counted in a warning and
-    skipped. `optional` are the fields to take where they are found. A field in neither is not
-    looked for, whatever `columns` says of it. Rows with the same passage share one Passage, with
+    skipped. `optional` are the fields to take where they are found, `hints` those to take from the
+    column of their name where it can be read. A field in none is not looked for, whatever `columns`
+    says of it. Rows with the same passage share one Passage, with
     the provenance in the first of them. Hard negatives are read if `columns` has a
     `negatives_column`, for rows with a passage.
 
     Raises UserError when the source can't be read, a column is missing or no row is left.
     """
     table = read_table(source, encoding=columns.encoding)
-    return list(read_rows(table, columns, needs=needs, optional=optional).values())
+    return list(read_rows(table, columns, needs=needs, optional=optional, hints=hints).values())
 
 
 def read_rows(
@@ -62,11 +64,14 @@ def read_rows(
     *,
     needs: Collection[Field] = ("query", "passage"),
     optional: Collection[Field] = ("passage", "answer"),
+    hints: Collection[Field] = (),
 ) -> dict[int, Example]:
     """Return the examples that `read_examples` reads, each by its row's place, 0 first."""
     needed = {"query", *needs}
     found = find_columns(table, columns, needed, needed.union(optional))
-    kept, texts = _read_texts(table, found, needed)
+    names = {role: getattr(Columns, f"{role}_column") for role in hints}
+    found |= {role: name for role, name in names.items() if table.has(name) and role not in found}
+    kept, texts = _read_texts(table, found, needed, hints)
     nothing = [""] * len(kept)
     answers, written, titles = (texts.get(r, nothing) for r in ("answer", "passage", "title"))
     passages = _Passages(ProvenanceColumns(table, found.values()), columns.prepend_title)
@@ -267,7 +272,7 @@ def _with_negatives(
 
 
 def _read_texts(
-    table: Table, found: Mapping[Role, str], needed: Collection[str]
+    table: Table, found: Mapping[Role, str], needed: Collection[str], hints: Collection[str] = ()
 ) -> tuple[list[int], dict[Role, list[str]]]:
     """Read the columns that were found, of the rows that have all the needed ones.
 
@@ -281,7 +286,8 @@ def _read_texts(
             try:
                 text = _short_text(cell)
             except CellError as error:
-                skipped_rows.add_broken(row, name, error)
+                if role not in hints:
+                    skipped_rows.add_broken(row, name, error)
                 text = ""
             if not text and role in needed and row not in skipped_rows.broken:
                 skipped_rows.add_empty(row, name)

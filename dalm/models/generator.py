@@ -354,10 +354,13 @@ def load_generator(
     adapter: str | None = None,
     max_length: int | None = None,
     prompt: str | None = None,
+    passages: int | None = None,
 ) -> Generator:
     """Load any causal language model; `name` may itself be a LoRA folder that names its base.
 
-    `max_length`, prompt and answer in tokens, defaults to that of the training. So does the prompt
+    `max_length`, prompt and answer in tokens, defaults to that of the training, else to what
+    prompts with so many `passages` take as a rule; these to as many as in training. So does the
+    prompt
     template, which `prompt` names a file of (see `dalm.prompts.read_prompt`).
 
     Raises:
@@ -389,7 +392,9 @@ def load_generator(
     generator_checks.check_vocabulary(generator, name)
     generator_checks.check_scores(generator, name)
     most = generator.longest = generator_checks.longest(generator)
-    generator.max_length = generator_checks.choose_length(name, max_length, saved.max_length, most)
+    generator.max_length = generator_checks.choose_length(
+        name, max_length, saved.max_length, most, passages or saved.reader_passages
+    )
     generator.padding = generator_checks.padding_is_harmless(generator, most)
     return generator
 

@@ -126,17 +126,20 @@ def longest(generator: "Generator") -> int | None:
     return least(*limits, position_limit(run, 8))
 
 
-def choose_length(name: str, given: int | None, saved: int | None, most: int | None) -> int:
+def choose_length(
+    name: str, given: int | None, saved: int | None, most: int | None, passages: int = 1
+) -> int:
     """Return a prompt's length with its answer: as given, else as saved, else the default.
 
-    The default is fitted to a model that takes less.
+    The default holds so many passages, and is fitted to a model that takes less.
 
     Raises:
         UserError: the given or saved length is more than the model takes.
     """
     length = given or saved
     if length is None:
-        return min(DEFAULT_LENGTH, most or DEFAULT_LENGTH)
+        length = FRAME_LENGTH + passages * PASSAGE_LENGTH
+        return min(length, most or length)
     if most is not None and length > most:
         what = f"--generator-max-len {length}: " if given else f"dalm.json says {length} tokens: "
         raise UserError(f"{what}generator {name} takes at most {most}")
@@ -144,8 +147,9 @@ def choose_length(name: str, given: int | None, saved: int | None, most: int | N
 
 
 ANY_LENGTH = 2**31
-DEFAULT_LENGTH = 256
-"""Tokens of prompt and answer, where neither an option nor the model says."""
+FRAME_LENGTH, PASSAGE_LENGTH = 128, 256
+"""Tokens of instruction, question and answer, and of each passage, where neither an option nor the
+model says. A passage of 100 English words has some 145 tokens, of other languages more."""
 
 
 # Scores

@@ -12,7 +12,7 @@ from dalm.file_reading import read_record, user_path
 Kind = Literal["query", "passage"]
 TASKS: Mapping[Kind, str] = {"query": "query", "passage": "document"}
 """What sentence-transformers calls the sides."""
-DEFAULT_LENGTHS: Mapping[Kind, int] = {"query": 50, "passage": 128}
+DEFAULT_LENGTHS: Mapping[Kind, int] = {"query": 50, "passage": 256}
 """Tokens of a text, where neither an option nor the model says; a model that takes fewer has its
 own maximum."""
 _PROMPT_NAMES: Mapping[Kind, tuple[str, ...]] = {

@@ -47,7 +47,12 @@ def load_reader(config: Any, name: str, adapter: str | None, max_length: int | N
     """Load a generator with its own prompt and length unless the config has others."""
     placement = replace(placement_of(config), frozen=True)
     generator = load_generator(
-        name, placement, adapter=adapter, max_length=max_length, prompt=config.prompt
+        name,
+        placement,
+        adapter=adapter,
+        max_length=max_length,
+        prompt=config.prompt,
+        passages=config.reader_passages,
     )
     tell("generator", adapter or name, generator_checks.description(generator))
     if config.citations:

@@ -77,11 +77,14 @@ class TrainingRun:
     # Data and models
 
     def examples(
-        self, needs: Collection[Field], optional: Collection[Field] = ("passage", "answer")
+        self,
+        needs: Collection[Field],
+        optional: Collection[Field] = ("passage", "answer"),
+        hints: Collection[Field] = (),
     ) -> list[Example]:
-        """Read the examples of the command's table; `needs` are fields that each must have."""
+        """Read the examples of the command's table; see `read_examples`."""
         table = self.inputs["dataset_path"]
-        return read_examples(table, self.settings, needs=needs, optional=optional)
+        return read_examples(table, self.settings, needs=needs, optional=optional, hints=hints)
 
     def retriever(self) -> Retriever:
         """Load the retriever to train, and freeze it or add adapters as the options ask."""
@@ -129,7 +132,12 @@ class TrainingRun:
         name = name or self.inputs["generator_name_or_path"]
         length = max_length or getattr(given, "generator_max_len", None)
         prompt = getattr(given, "prompt", None)
-        generator = load_generator(name, placement, max_length=length, prompt=prompt)
+        passages = getattr(given, "reader_passages", 1)
+        if isinstance(given, options.GeneratorOnly):
+            passages = given.reads()
+        generator = load_generator(
+            name, placement, max_length=length, prompt=prompt, passages=passages
+        )
         loading.tell("generator", name, generator_checks.description(generator))
         return generator
 
@@ -197,6 +205,7 @@ class TrainingRun:
         """
         data = rows.describe()
         logger.info("data       %s", data)
+        rows.tell_cut()
         for name, model in objective.models().items():
             if self.settings.gradient_checkpointing:
                 model.checkpoint_activations()

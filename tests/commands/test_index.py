@@ -246,8 +246,7 @@ def test_an_answer_comes_with_the_passages_read(index, tiny_models, capsys):
     line = ["ask", index, "Where does Ada live?", "--generator-name-or-path", tiny_models.generator]
     line += ["--max-new-tokens", 5, "--reader-passages", 2]
     assert dalm(*line) == 0
-    answer, _, passages = capsys.readouterr().out.partition("\n\n")
-    assert passages.startswith("[1] ")
+    answer, _, passages = capsys.readouterr().out.partition("[1] ")  # it may be of line breaks
     assert len(passages.splitlines()) == 2
     assert dalm(*line, "--json") == 0
     found = json.loads(capsys.readouterr().out)

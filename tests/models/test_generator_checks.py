@@ -102,7 +102,10 @@ def test_a_default_is_fitted_to_a_short_model(saved) -> None:
     generator = load_generator(saved("llama", max_position_embeddings=100), CPU)
     assert generator.max_length == 100
     assert generator_checks.description(generator)[-1] == "100 tokens of at most 100"
-    assert load_generator(saved("llama", max_position_embeddings=999), CPU).max_length == 256
+    long = saved("llama", max_position_embeddings=999)
+    assert load_generator(long, CPU).max_length == 128 + 256
+    assert load_generator(long, CPU, passages=3).max_length == 128 + 3 * 256
+    assert load_generator(long, CPU, passages=4).max_length == 999
 
 
 def test_a_saved_length_that_the_model_lacks_is_named(saved) -> None:

@@ -4,6 +4,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any, TypedDict
 
@@ -14,6 +15,13 @@ from torch import Tensor
 
 from dalm.distributed import position, share
 from dalm.models.batching import Ragged
+from dalm.models.cut_texts import (
+    characters_read,
+    count_behind,
+    is_behind,
+    tell_cut_prompts,
+    tell_cut_texts,
+)
 from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
 from dalm.prompts import Prompt
@@ -124,6 +132,9 @@ class TrainingRows(ABC):
     def describe(self) -> str:
         """Return a line on how much data there is."""
 
+    def tell_cut(self) -> None:  # noqa: B027
+        """Log how many texts are cut at a maximum length, if any can be."""
+
     def random(self, rows: Sequence[int]) -> np.random.Generator:
         """Return a generator seeded by epoch and rows, so that a resumed run draws the same."""
         return np.random.default_rng([self.seed, self.epoch, *rows])
@@ -207,8 +218,9 @@ class Rows(TrainingRows):
         passages, self.gold, self.negatives = distinct_passages(examples, more)
         self.golds = GoldPassages(examples, self.gold)
         self.base = KnowledgeBase(passages, retriever, generator)
-        queries = [example.query for example in examples]
-        self.query_tokens = Ragged(retriever.tokenise(queries, "query"))
+        self.questions = [example.query for example in examples]
+        self.answers = [example.answer for example in examples]
+        self.query_tokens = Ragged(retriever.tokenise(self.questions, "query"))
 
     def __len__(self) -> int:
         return len(self.gold)
@@ -216,6 +228,40 @@ class Rows(TrainingRows):
     def describe(self) -> str:
         """Return a line on how much data there is."""
         return f"{len(self)} questions, {len(self.base)} distinct passages"
+
+    def tell_cut(self) -> None:
+        """Log how many passages, questions and prompts are cut, and whose answers are lost."""
+        texts = [passage.text for passage in self.base.passages]
+        read = partial(characters_read, self.retriever)
+        cut = read(texts, self.base.tokens.lengths, "passage")
+        golds = zip(self.gold.tolist(), self.answers, strict=True)
+        behind = sum(
+            gold in cut and is_behind(answer, texts[gold], cut[gold]) for gold, answer in golds
+        )
+        tell_cut_texts(self.retriever, "passage", len(cut), len(texts), behind)
+        cut = read(self.questions, self.query_tokens.lengths, "query")
+        tell_cut_texts(self.retriever, "query", len(cut), len(self))
+        if self.generator is not None and (self.gold >= 0).any():
+            self._tell_cut_prompts(self.generator)
+
+    def _tell_cut_prompts(self, generator: Generator) -> None:
+        """Log in how many prompts the gold passage is cut."""
+        rows = np.flatnonzero(self.gold >= 0)
+        of_passages = self.base.pieces.lengths[self.gold[rows]]
+        others = self.query_pieces.lengths + self.answer_pieces.lengths
+        rooms = generator.max_length - generator.frame.overhead() - others[rows]
+        cut = [
+            (
+                self.base.pieces[gold].tolist(),
+                int(rooms[place]),
+                self.base.passages[gold].text,
+                self.answers[rows[place]],
+            )
+            for place, gold in enumerate(self.gold[rows].tolist())
+            if of_passages[place] > rooms[place]
+        ]
+        whole = generator.max_length - rooms + of_passages
+        tell_cut_prompts(generator, whole, count_behind(generator, cut))
 
     def lengths(self) -> np.ndarray:
         """Return about how many tokens each row has."""

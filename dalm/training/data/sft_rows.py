@@ -1,6 +1,5 @@
 """Build supervised fine-tuning prompts: passages and a question, drawn again in every epoch."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -11,7 +10,9 @@ from dalm.distributed import position
 from dalm.errors import UserError
 from dalm.io.examples import read_passages
 from dalm.models.batching import Ragged
+from dalm.models.cut_texts import count_behind, tell_cut_prompts
 from dalm.models.generator import Generator
+from dalm.models.prompt_frame import shares
 from dalm.prompts import Prompt
 from dalm.records import Example, Hit, Passage, distinct_by_id, gold_passages, question_id
 from dalm.training.data.batches import (
@@ -22,8 +23,6 @@ from dalm.training.data.batches import (
 )
 from dalm.training.data.gold_passages import GoldPassages
 from dalm.training.data.usable_rows import fitting
-
-logger = logging.getLogger(__name__)
 
 
 class SftRows(TrainingRows):
@@ -65,6 +64,7 @@ class SftRows(TrainingRows):
         examples = [examples[row] for row in kept]
         passages, self.gold, self.distractors = distinct_passages(examples)
         self.golds = GoldPassages(examples, self.gold)
+        self._texts = [(e.passage.text if e.passage else "", e.answer) for e in examples]
         self.passages = Ragged(generator.tokenise_passages([passage.text for passage in passages]))
         self._check()
 
@@ -77,6 +77,20 @@ class SftRows(TrainingRows):
             f"{len(self)} questions, {int((self.gold >= 0).sum())} of them with a gold passage, "
             f"{len(self.passages)} distinct passages, {self.reader_passages} in a prompt"
         )
+
+    def tell_cut(self) -> None:
+        """Log in how many prompts passages are cut, and whose answers are lost."""
+        whole = self._whole_lengths()
+        cut = []
+        for row in np.flatnonzero(whole > self.generator.max_length).tolist():
+            if (gold := int(self.gold[row])) < 0:
+                continue
+            places = self._best(row)[: self.reader_passages]
+            lengths = self.passages.lengths[places]
+            room = self.generator.max_length - int(whole[row]) + int(lengths.sum())
+            kept = shares(lengths.tolist(), max(room, 0))[0]
+            cut.append((self.passages[gold].tolist(), kept, *self._texts[row]))
+        tell_cut_prompts(self.generator, whole, count_behind(self.generator, cut))
 
     def lengths(self) -> np.ndarray:
         """Return about how many tokens each row's prompt has, its answer included."""
@@ -147,7 +161,7 @@ class SftRows(TrainingRows):
         return whole
 
     def _check(self) -> None:
-        """Refuse too few passages for a prompt; warn of prompts whose passages are cut."""
+        """Refuse too few passages for a prompt."""
         without_gold = self.gold_probability < 1 and bool((self.gold >= 0).any())
         needed, available = self.reader_passages + without_gold, len(self.passages)
         if available < needed:
@@ -155,13 +169,6 @@ class SftRows(TrainingRows):
                 f"--reader-passages {self.reader_passages} needs {needed} distinct passages, and "
                 f"there are {available}; lower it"
                 + (" or set --gold-probability 1" if without_gold else "")
-            )
-        whole, longest = self._whole_lengths(), self.generator.max_length
-        if (cut := int((whole > longest).sum())) > 0:
-            logger.warning(
-                "in %d of %d prompts passages are cut: they exceed --generator-max-len %d; %d "
-                "fits 90%% of them",
-                *(cut, len(self), longest, int(np.quantile(whole, 0.9))),
             )
 
 
