@@ -93,6 +93,13 @@ class Boundaries:
             yield Piece(first, end, paragraph_end)
             first = end
 
+    def lead_start(self, first: int, last: int) -> int:
+        """Return where the title or the line with a colon begins that ends words; else `last`."""
+        if last not in self.held or last in self.below_headings:
+            return last
+        place = bisect_left(self.cuts, last) - 1
+        return max(first, self.cuts[place]) if place >= 0 else last
+
     def within(self, first: int, last: int) -> Iterator[tuple[list[int], float]]:
         """Yield places to cut words that are over the limit, the better ones first.
 

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from dalm.ingest.boundaries import Boundaries, Words
@@ -55,7 +55,8 @@ class Chunker:
         boundaries = Boundaries(document, text, words, lambda a, b: lengths[b] - lengths[a] <= room)
         document_id = document.id  # once: a hash of the whole text
         passages = []
-        for section in self._sections(document, words):
+        sections = self._sections(document, words)
+        for section in self._with_leads(sections, boundaries):
             for start, end, passage_text in self._pack(document, boundaries, lengths, section):
                 passage = Passage.of(
                     passage_text,
@@ -106,6 +107,17 @@ class Chunker:
             else:
                 found.append(Section(first, len(words.starts), path))
         return found
+
+    def _with_leads(self, sections: Sequence[Section], boundaries: Boundaries) -> Iterator[Section]:
+        """Yield the sections; what leads to the next one, such as "Options:", belongs to that."""
+        first = 0
+        for section in sections:
+            last = section.last
+            if section is not sections[-1]:
+                lead = boundaries.lead_start(first, last)
+                last = lead if lead - first >= self.min_words else last
+            yield replace(section, first=first, last=last)
+            first = last
 
     def _pack(
         self, document: Document, boundaries: Boundaries, lengths: Sequence[int], section: Section

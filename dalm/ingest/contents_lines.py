@@ -12,6 +12,7 @@ from itertools import pairwise
 LINE_LENGTH = 300  # characters; a longer line is a paragraph
 LEADER = 4  # dots of at least one leader of a table of contents; a long title leaves room for two
 RUN = 5  # lines that their rising page numbers alone make a table of contents
+INDEX = 8  # lines whose alphabetical order makes an index, if several are on one page
 BETWEEN = 2  # lines without a leader between two that have one: a title that takes two lines
 ABOVE = 3  # lines above the first one, of which one may be "Contents"
 
@@ -19,7 +20,7 @@ _MARKS = ("..", ". .", ".  .", "…", "··", "· ·", "‥", "․․")
 """Of which every leader has one; to look for them is ten times faster than a regular expression."""
 _PAGE = r"\d{1,4}|[ivxlc]{1,7}|[IVXLC]{1,7}|[A-Z]{1,2}[-–.]?\d{1,3}|\d{1,3}[-–]\d{1,3}"
 _LEADER = re.compile(
-    rf"(?P<leader>(?:[.·‥․…][^\S\n]{{0,3}}){{2,}}|…)[^\S\n]*(?P<page>{_PAGE})?[|\s]*$"
+    rf"(?P<leader>(?:[.·‥․…][^\S\n]{{0,3}}){{2,}}|…)[^\S\n]*(?P<page>(?:{_PAGE})(?:,\s?(?:{_PAGE}))*)?[|\s]*$"
 )
 _NUMBERED = re.compile(
     r"\W*(?:\d{1,3}(?:\.\d{1,3}){1,5}\.?|[A-Z](?:\.\d{1,3})+\.?)\s+\S"
@@ -53,7 +54,8 @@ def contents_lines(text: str) -> list[tuple[int, int]]:
 
     Lines that follow each other are a table of contents if "Contents" (in some language) stands
     above them, which then belongs to them; or if their pages rise and they have section numbers or
-    are at least `RUN`. A line alone needs a section number of two parts, or a word like "Figure".
+    are at least `RUN`; an index is one, too. A line alone needs a section number of two parts, or a
+    word like "Figure".
     """
     runs: list[list[_Line]] = []
     for line in _dotted(text):
@@ -124,6 +126,8 @@ def _is_contents(run: Sequence[_Line], *, titled: bool) -> bool:
     if titled:
         return True
     pages = [int(line.page) for line in paged if line.page.isdigit()]
+    if len(paged) >= INDEX and _is_index([line.text for line in paged], pages):
+        return True
     if any(one > other for one, other in pairwise(pages)):
         return False
     sections = sum(bool(_NUMBERED.match(line.text)) for line in run)
@@ -131,3 +135,10 @@ def _is_contents(run: Sequence[_Line], *, titled: bool) -> bool:
     return (
         2 * sections >= len(run) or (len(run) > 2 and 2 * counted >= len(run)) or len(paged) >= RUN
     )
+
+
+def _is_index(titles: Sequence[str], pages: Sequence[int]) -> bool:
+    """Tell an index, in alphabetical order, from a list of telephone numbers."""
+    names = ["".join(filter(str.isalnum, title)).casefold() for title in titles]
+    rising = sum(one <= other for one, other in pairwise(names))
+    return rising >= 0.8 * (len(names) - 1) and 10 * len(set(pages)) <= 7 * len(titles)

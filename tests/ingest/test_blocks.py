@@ -120,6 +120,14 @@ def test_a_heading_within_a_merged_section_never_ends_a_passage():
         assert not any(each.endswith("# B") for each in found)
 
 
+@pytest.mark.parametrize("lead", ["Appendix A", "Some words. Options:"])
+def test_what_leads_to_a_section_is_in_it(lead):
+    text = f"# A\n\nOne two three four five.\n\n{lead}\n\n# B\n\nSix seven."
+    marks = [Heading(m.start(), m.end(), 1, m.group()) for m in re.finditer("# .", text)]
+    found = split(text, 20, headings=tuple(marks))
+    assert found[1] == f"{lead.removeprefix('Some words. ')}\n\n# B\n\nSix seven."
+
+
 def test_lines_that_are_many_and_short_are_no_titles():
     text = "\n\n".join(f"Name {n}" for n in range(20))
     assert [each.count("Name") for each in split(text, 8)] == [4] * 5
