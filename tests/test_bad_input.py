@@ -103,7 +103,6 @@ def contents(folder: Path) -> dict[str, bytes]:
         (b"Passage,Query,Answer\n", ["is empty", "needs a row"]),
         (b"Passage,Query,Answer\n,b,c\nd,,f\n", ["none of its 2 rows", "'Query' in 1"]),
         (b"Passage,Query,Answer\nM\xfcnchen,b,c\n", ["line 2, byte 2 (0xfc)", "UTF-8"]),
-        ("Passage,Query\na,b\n".encode("utf-16-le"), ["NUL", "UTF-8"]),
         (b"Passage,Query,Answer\na,b,c\na,d,e\n", ["one distinct passage"]),
     ],
 )

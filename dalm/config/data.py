@@ -51,11 +51,12 @@ class DocumentReading:
     """Document loading."""
 
     text_column: str | None = None
-    """Column with the text; in JSON a path (`data.body`). By default passage, text, body ..."""
+    """Column with the text; in JSON a path (`data.body`). By default passage, text, body ... For
+    one table `FILE=NAME`, several separated by commas: `Body,notes.csv=Text`."""
     title_column: str | None = None
-    """Column with the title; by default title, if it exists."""
+    """Column with the title; by default title, if it exists. For one table `FILE=NAME`."""
     encoding: str = "utf-8"
-    """Encoding of files that don't declare their own."""
+    """Encoding of files that don't declare their own; auto: guessed for each file, and logged."""
     html: Html = "main"
     max_megabytes: int = option(64, least=1)
     """Maximum size of a file, of its unpacked text, and of a table row; larger ones are skipped."""

@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -10,22 +11,24 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import active_children, connection, get_context
 from threading import Thread
 
 from dalm import stop_signals
 from dalm.config import Passages, check
+from dalm.display import LogFormatter
 from dalm.errors import UserError
 from dalm.ingest.chunking import Chunker
 from dalm.ingest.contained_documents import Sketch, sketches_of
 from dalm.ingest.left_out import Place
 from dalm.ingest.length_limit import LengthLimit, TokenLimit, WordLimit
-from dalm.ingest.loaders import loader_of, read_documents
+from dalm.ingest.loaders import has_several_tables, loader_of, read_documents
 from dalm.ingest.loaders.loader import Document, File, LoaderOptions, Skipped
 from dalm.ingest.near_duplicates import Signatures, shingles, signatures
 from dalm.ingest.unread import unread_parts
-from dalm.io.text_lines import MEGABYTE, check_encoding
+from dalm.io.text_encoding import AUTO, check_encoding
+from dalm.io.text_lines import MEGABYTE
 from dalm.records import PROVENANCE, Passage
 
 BATCH_CHARACTERS, BATCH_ROWS = 1_000_000, 10_000  # of a table, at most
@@ -142,6 +145,8 @@ def _loader_options(settings: Passages) -> LoaderOptions:
 
 def make_batches(files: Iterable[File], options: LoaderOptions) -> Iterator[Batch]:
     """Yield a batch for every file, and for every million characters of a table."""
+    files = list(files)
+    options = replace(options, several_tables=has_several_tables(files))
     for file in files:
         loader = loader_of(file.path)
         if loader is None or not loader.load_rows:
@@ -249,6 +254,11 @@ _ingester: Ingester | None = None
 def _initialise(settings: Passages) -> None:
     global _ingester  # noqa: PLW0603 - what a worker process keeps between batches
     end_with_parent()
+    if settings.encoding == AUTO:  # the guesses are logged
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(LogFormatter("%(message)s"))
+        logging.basicConfig(handlers=[handler], level=logging.ERROR)
+        logging.getLogger("dalm").setLevel(logging.INFO)
     _ingester = Ingester(settings)
 
 

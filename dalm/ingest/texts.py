@@ -2,19 +2,20 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dalm.config.shared import HtmlText
 from dalm.errors import UserError
 from dalm.file_reading import user_path
-from dalm.ingest.loaders import find_files, read_documents
+from dalm.ingest.loaders import find_files, has_several_tables, read_documents
 from dalm.ingest.loaders.loader import LoaderOptions, Skipped
 from dalm.ingest.unread import unread_parts
 from dalm.io.cell_values import CellError, cell_text, values_at
-from dalm.io.columns import find_text_columns
+from dalm.io.columns import column_for, find_text_columns
 from dalm.io.splits import split_by_document
 from dalm.io.tables import NAMED, read_table
-from dalm.io.text_lines import check_encoding
+from dalm.io.text_encoding import check_encoding
 from dalm.progress import track
 from dalm.records import Example, Passage
 
@@ -69,6 +70,7 @@ def _of_files(
 ) -> Iterator[tuple[str, str]]:
     files, not_read = find_files([source])
     unread += not_read
+    options = replace(options, several_tables=has_several_tables(files))
     for file in track(files, len(files), "texts", "files"):
         for document in read_documents(file, options):
             if isinstance(document, Skipped):
@@ -82,7 +84,8 @@ def _of_dataset(
     source: str, options: LoaderOptions, unread: list[Skipped]
 ) -> Iterator[tuple[str, str]]:
     table = read_table(source)
-    text, title = find_text_columns(table.columns, options.text_column, options.title_column)
+    named = (column_for(each, source) for each in (options.text_column, options.title_column))
+    text, title = find_text_columns(table.columns, *named)
     for row, record in enumerate(table.records([text, title] if title else [text])):
         for cell, name in values_at(record, text, title):
             try:

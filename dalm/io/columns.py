@@ -4,11 +4,13 @@ import logging
 import re
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from dalm.config import Columns, PairColumns
 from dalm.errors import UserError
 from dalm.io.cell_values import extra_of, provenance_of
+from dalm.io.table_files import READERS, kind
 from dalm.io.tables import Table
 from dalm.records import PROVENANCE
 
@@ -28,17 +30,46 @@ TEXT_COLUMNS = "passage text body content contents abstract context document".sp
 """What a column of texts is often called, in the order in which they are looked for."""
 
 
+def column_for(option: str | None, table: str | Path) -> str | None:
+    """Return the column that an option such as `--text-column` names for a table.
+
+    It is a column's name for all tables, or `FILE=NAME` for those whose path ends in FILE; several
+    are separated by commas: `Body,notes.csv=Text`. An option without a table's name is one name,
+    whatever signs are in it.
+    """
+    parts = [part.strip() for part in (option or "").split(",")]
+    pairs = [part.partition("=") for part in parts]
+    if not any(sign and kind(Path(file)) in READERS for file, sign, _ in pairs):
+        return option
+    path = PurePath(table)
+    for file, sign, name in pairs:
+        if sign and kind(Path(file)) in READERS and path.match(file):
+            return name
+    others = (part for part, (file, _, _) in zip(parts, pairs, strict=True))
+    return next(
+        (part for part in others if kind(Path(part.partition("=")[0])) not in READERS), None
+    )
+
+
 def find_text_columns(
-    names: Sequence[str], text: str | None = None, title: str | None = None
+    names: Sequence[str],
+    text: str | None = None,
+    title: str | None = None,
+    *,
+    only_if_there: bool = False,
 ) -> tuple[str, str | None]:
     """Return the columns with the text and the title, as named or as they are often called.
+
+    With `only_if_there` a name that the table lacks is the same as none.
 
     Raises:
         UserError: there is none for the text, or none of the name that was given.
     """
+    if only_if_there:
+        text, title = (name if has_path(names, name) else None for name in (text, title))
     lower = {name.lower(): name for name in reversed(names) if name}
     for wanted, option in ((text, "--text-column"), (title, "--title-column")):
-        if wanted is not None and wanted not in names and wanted.partition(".")[0] not in names:
+        if wanted is not None and not has_path(names, wanted):
             raise UserError(
                 f"no column {wanted!r}, only {listed(names)}; set {option} to one of them"
             )
@@ -47,6 +78,11 @@ def find_text_columns(
         raise UserError(f"no column of texts among {listed(names)}; name it: --text-column NAME")
     title = title or lower.get("title")
     return text, title if title != text else None
+
+
+def has_path(names: Collection[str], name: str | None) -> bool:
+    """Tell whether there is such a column, or one at which such a path into JSON begins."""
+    return name is not None and (name in names or name.partition(".")[0] in names)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -7,7 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dalm.io.table_files import Row, Rows, Unit, UnreadRow, check_columns, kind, read_rows
+from dalm.io.row_types import Row, Rows, Unit, UnreadRow, check_columns
+from dalm.io.table_files import kind, read_rows
 from dalm.io.tables import Table, empty, plain_columns, readable, reading
 
 ROWS = 4096

@@ -14,8 +14,9 @@ from dalm import progress
 from dalm.errors import UserError, reason_of
 from dalm.file_reading import user_path
 from dalm.io.cell_values import CellError, cell_text, value_at
-from dalm.io.table_files import READERS, Row, Rows, Unit, check_columns, kind, read_rows
-from dalm.io.text_lines import check_encoding
+from dalm.io.row_types import Row, Rows, Unit, check_columns
+from dalm.io.table_files import READERS, kind, read_rows
+from dalm.io.text_encoding import check_encoding
 
 logger = logging.getLogger(__name__)
 

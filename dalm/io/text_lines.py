@@ -6,29 +6,29 @@ import io
 import re
 import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 from dalm.errors import UserError, reason_of
+from dalm.io.text_encoding import (
+    AUTO,
+    DETECTION_BYTES,
+    WIDE_BYTES,
+    check_encoding,
+    guess_encoding,
+    log_guess,
+    marked_encoding,
+    suggest_encodings,
+)
 
 MEGABYTE = 1_000_000
 UNPACKED_BYTES, UNPACKED_RATIO = 100 * MEGABYTE, 100
 """A packed file that exceeds both, the size and its ratio to the packed one, is refused."""
-_BYTE_ORDER_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16's, with which it begins
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+UNDECODABLE = "\udfff"  # stands for bytes that can't be decoded; no text has it
 NUL_BYTE = "a NUL byte, so this is UTF-16 or no text at all; save it as UTF-8"
-DETECTION_BYTES = 2_000  # of an undecodable text, from its first undecodable line on
-SUGGESTIONS = (
-    "cp1252 cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 iso8859_2 koi8_r cp932 euc_jp gb18030 "
-    "big5hkscs cp949"
-).split()
 
 
 class UnreadableError(UserError):
@@ -44,21 +44,8 @@ class BrokenLineError(UnreadableError):
         self.reason = f"{within.removeprefix(', ')}: {reason}" if within else reason
 
 
-def check_encoding(encoding: str | None) -> None:
-    """Refuse a name that is no encoding of text.
-
-    Raises:
-        UserError: names the option.
-    """
-    try:
-        "".encode(encoding or "utf-8")
-    except (LookupError, ValueError):
-        raise UserError(f"--encoding {encoding}: unknown; use utf-8 or cp1252, say") from None
-
-
-def marked_encoding(data: bytes) -> str | None:
-    """Return the encoding that a byte order mark at the beginning stands for; None without one."""
-    return next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), None)
+Line = tuple[int, str | BrokenLineError]
+Lines = Iterator[Line]
 
 
 def open_file(path: Path) -> IO[bytes]:
@@ -100,12 +87,17 @@ class _Unpacked(io.RawIOBase):
 
 
 def read_lines(
-    path: Path, encoding: str | None = None, max_bytes: int | None = None
-) -> Iterator[tuple[int, str | BrokenLineError]]:
+    path: Path,
+    encoding: str | None = None,
+    max_bytes: int | None = None,
+    *,
+    recover: bool = False,
+) -> Lines:
     """Yield each line with its number and its end as it is: `\\n`, `\\r\\n` or `\\r`.
 
     A byte order mark is dropped and takes precedence over `encoding`, which is UTF-8 by default. A
-    line that can't be decoded is yielded as an error, where the encoding allows to go on after it.
+    line that can't be decoded is yielded as an error, where the encoding allows to go on after it;
+    with `recover` that is always, and a line of more than `max_bytes` bytes is such an error, too.
 
     Raises:
         UnreadableError: the file can't be opened or decompressed, or not decoded from a line on,
@@ -114,27 +106,30 @@ def read_lines(
     check_encoding(encoding)
     try:
         with open_file(path) as file:
-            marked = marked_encoding(file.read(4))
-            name = marked or encoding or "utf-8"
+            marked = marked_encoding(file.read(WIDE_BYTES))
+            name = marked or (guess_file(path) if encoding == AUTO else encoding) or "utf-8"
             file.seek(3 if marked == "utf-8-sig" else 0)
             if marked == "utf-8-sig" or "\n".encode(name) == b"\n":
-                yield from _byte_lines(path, file, name.removesuffix("-sig"), max_bytes)
+                yield from _byte_lines(path, file, name.removesuffix("-sig"), max_bytes, recover)
             else:
-                yield from _wide_lines(file, name, max_bytes)
+                yield from _wide_lines(file, name, max_bytes, recover)
     except (OSError, EOFError, zlib.error) as error:
         reason = reason_of(error)
         raise UnreadableError(f"it could not be read: {reason}; check the file") from error
 
 
 def _byte_lines(
-    path: Path, file: IO[bytes], encoding: str, max_bytes: int | None
-) -> Iterator[tuple[int, str | BrokenLineError]]:
+    path: Path, file: IO[bytes], encoding: str, max_bytes: int | None, recover: bool
+) -> Lines:
     """Split at the byte of `\\n`, then decode: the lines after an undecodable one can be read."""
     number, suggestion = 0, None
     while data := file.readline(-1 if max_bytes is None else max_bytes + 1):
         number += 1
         if max_bytes is not None and len(data) > max_bytes:
-            raise too_large(max_bytes, f"line {number}")
+            yield _too_long(number, max_bytes, recover=recover)
+            while data and not data.endswith(b"\n"):
+                data = file.readline(max_bytes)
+            continue
         try:
             text = data.decode(encoding)
         except UnicodeDecodeError as error:
@@ -151,11 +146,10 @@ def _byte_lines(
             yield number, _checked(number, text)
 
 
-def _wide_lines(
-    file: IO[bytes], encoding: str, max_bytes: int | None
-) -> Iterator[tuple[int, str | BrokenLineError]]:
+def _wide_lines(file: IO[bytes], encoding: str, max_bytes: int | None, recover: bool) -> Lines:
     """Decode, then split: for encodings such as UTF-16, in which a line end is no single byte."""
-    with io.TextIOWrapper(file, encoding, newline="") as text:
+    errors = "mark_undecodable" if recover else "strict"
+    with io.TextIOWrapper(file, encoding, errors, newline="") as text:
         number = 0
         while True:
             number += 1
@@ -169,8 +163,32 @@ def _wide_lines(
             if not line:
                 return
             if max_bytes is not None and len(line) > max_bytes:
-                raise too_large(max_bytes, f"line {number}")
-            yield number, _checked(number, line)
+                yield _too_long(number, max_bytes, recover=recover)
+                while line and line[-1] not in "\r\n":
+                    line = text.readline(max_bytes)
+            elif UNDECODABLE in line:
+                reason = f"not {encoding.upper()}; save it as UTF-8, or name its --encoding"
+                yield number, BrokenLineError(number, reason)
+            else:
+                yield number, _checked(number, line)
+
+
+def _mark_undecodable(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return UNDECODABLE, error.end
+
+
+codecs.register_error("mark_undecodable", _mark_undecodable)
+
+
+def _too_long(number: int, max_bytes: int, *, recover: bool) -> Line:
+    """Return the error for a line that is too long, where reading goes on after it."""
+    error = too_large(max_bytes, f"line {number}")
+    if not recover:
+        raise error
+    reason = str(error).removeprefix(f"line {number} ")
+    return number, BrokenLineError(number, reason)
 
 
 def _checked(number: int, line: str) -> str | BrokenLineError:
@@ -197,21 +215,28 @@ def _suggestion(path: Path, number: int) -> str:
         return suggest_encodings(file.read(2 * DETECTION_BYTES))
 
 
-def suggest_encodings(data: bytes) -> str:
-    """Return encodings in which the bytes look like natural language, as the end of an error.
+def guess_file(path: Path) -> str:
+    """Return the likeliest encoding of a file, and log it unless it is UTF-8."""
+    status = path.stat()
+    return _guess_file(path, status.st_size, status.st_mtime_ns)
 
-    They are suggested and not used, because the detection is often wrong about a few letters: in
-    trials French in cp1252 was taken for cp1250, and Polish in ISO 8859-2 for ISO 8859-10, at
-    every length up to 5 kB.
-    """
-    from charset_normalizer import from_bytes
 
-    end = data.find(b"\n", DETECTION_BYTES)
-    sample = data[: end if 0 <= end < 2 * DETECTION_BYTES else DETECTION_BYTES]
-    found = from_bytes(sample, cp_isolation=SUGGESTIONS)
-    likely = {name for each in found if each.coherence > 0 for name in each.could_be_from_charset}
-    names = [name for name in SUGGESTIONS if name in likely][:3]
-    return f" (it may be {' or '.join(names)})" if names else ""
+@lru_cache(maxsize=1024)  # a table is read several times, and logged once
+def _guess_file(path: Path, _size: int, _time: int) -> str:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with open_file(path) as file:
+        line = b""
+        while chunk := file.read(MEGABYTE):
+            try:
+                decoder.decode(chunk)
+            except UnicodeDecodeError as error:
+                place = chunk.rfind(b"\n", 0, error.start) + 1
+                line = chunk[place:] + file.read(DETECTION_BYTES)
+                break
+    guessed = guess_encoding(line)
+    if guessed != "utf-8":
+        log_guess(path.name, guessed)
+    return guessed
 
 
 def too_large(max_bytes: int, what: str = "the file") -> UnreadableError:

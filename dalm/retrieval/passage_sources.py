@@ -24,6 +24,7 @@ from dalm.ingest.loaders.loader import Skipped
 from dalm.ingest.output_files import SAME_OPTIONS
 from dalm.ingest.passage_writer import PassageWriter, write_passages
 from dalm.ingest.unread import check_all_read, log_unread, write_unread
+from dalm.io.columns import column_for
 from dalm.io.examples import PassageFile
 from dalm.io.table_files import READERS, kind
 from dalm.records import Passage
@@ -111,7 +112,7 @@ def _collect(sources: Sequence[str], settings: Index, folder: Path) -> Collected
 
         def written() -> Iterator[Passage]:
             for table in tables:
-                rows = PassageFile(user_path(table), _columns(settings))
+                rows = PassageFile(user_path(table), _columns(settings, table))
                 yield from writer.write(rows)
                 found.unread_rows += rows.unread
             if documents:
@@ -124,10 +125,10 @@ def _collect(sources: Sequence[str], settings: Index, folder: Path) -> Collected
     return found
 
 
-def _columns(settings: Index) -> PairColumns:
+def _columns(settings: Index, table: str) -> PairColumns:
     return PairColumns(
-        passage_column=settings.text_column or "Passage",
-        title_column=settings.title_column or "Title",
+        passage_column=column_for(settings.text_column, table) or "Passage",
+        title_column=column_for(settings.title_column, table) or "Title",
         query_column=settings.query_column,
         encoding=None if settings.encoding == "utf-8" else settings.encoding,
     )

@@ -95,7 +95,7 @@ def word_bomb() -> bytes:
         ("picture.pdf", b"\x89PNG\r\n\x1a\n", "could not be opened"),
         ("text.docx", SENTENCE.encode(), "not a Word file"),
         ("latin.txt", "aus Köln, schöne Grüße".encode("latin-1"), "or name its encoding"),
-        ("bomb.csv.gz", word_bomb(), "over 8 MB"),
+        ("bomb.csv.gz", word_bomb(), "unpacks to over 100 MB"),
         ("table.csv", b"A,B\n1,2\n", "name it: text_column NAME"),
         ("rows.jsonl", b"{broken\n", "no row can be read: rows.jsonl, line 1"),
     ],

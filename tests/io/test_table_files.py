@@ -97,9 +97,7 @@ def test_a_huge_field_is_read_and_the_process_keeps_its_limit(write):
         ('Q,A\n"a\nb",c\nd,e,f\n', ["line 4", "3 fields", "header has 2"]),
         ('Q,A\na,b\n"c,d\ne,f\n', ["line 3", "quotes"]),
         ('Q,A\n"a" b,c\n', ["line 2", "quotes"]),
-        ("Q;A\na;b\n", ["';'", "','"]),
         (b"Q,A\na,b\nc,caf\xe9\n", ["line 3, byte 6 (0xe9)", "save it as UTF-8", "--encoding"]),
-        ("Q,A\na,b\n".encode("utf-16-le"), ["line 1", "NUL", "UTF-8"]),
         ("Q,A\na,\0b\n", ["line 2", "NUL"]),
     ],
 )
@@ -295,6 +293,192 @@ def cells_of(path: Path, encoding: str) -> dict[str, list[object]]:
 def test_an_unknown_encoding_is_refused(write, encoding):
     with pytest.raises(UserError, match=f"--encoding {encoding}: unknown"):
         read_file(write("a.csv", "a\nb\n"), encoding=encoding)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.csv.gz"])
+def test_utf_16_is_read_without_a_mark(write, name, encoding):
+    texts = {
+        "csv": "a,b\nKöln,日本\n",
+        "tsv": "a\tb\nKöln\t日本\n",
+        "jsonl": '{"a": "Köln", "b": "日本"}\n',
+    }
+    data = texts[name.split(".")[1]].encode(encoding)
+    found = cells(write(name, gzip.compress(data) if name.endswith(".gz") else data))
+    assert found == {"a": ["Köln"], "b": ["日本"]}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1252", "Die Größe der Räder hängt von der Übersetzung ab und die schöne fährt."),
+        ("cp1251", "Насос в южном доме работает под давлением и требует масла каждую неделю."),
+        ("utf-8", "Köln"),
+        ("utf-16", "Köln"),
+    ],
+)
+def test_an_encoding_is_guessed_for_each_file(write, caplog, encoding, text):
+    caplog.set_level("INFO")
+    path = write(f"{encoding}.csv", f"a\nplain\n{text}\n".encode(encoding))
+    for _ in range(2):
+        assert cells_of(path, "auto") == {"a": ["plain", text]}
+    guesses = [line for line in caplog.messages if "a guess" in line]
+    assert len(guesses) == (0 if encoding.startswith("utf") else 1)
+    assert all(f"{path.name}: read as {encoding}, a guess" in line for line in guesses)
+
+
+# Delimiters
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_the_delimiter_is_found(write, name, mark):
+    rows = [
+        ["Titel", "Preis, netto", "Text; mehr"],
+        ["A", "1,5", "x"],
+        ["B", "2,75", "y, z; and | more"],
+    ]
+    text = "\n".join(
+        mark.join(f'"{cell}"' if mark in cell else cell for cell in row) for row in rows
+    )
+    assert list(cells(write(name, text))) == rows[0]
+    assert list(zip(*cells(write(name, text)).values(), strict=True)) == [
+        tuple(r) for r in rows[1:]
+    ]
+
+
+@pytest.mark.parametrize("line", ["sep=;\n", "SEP=;\r\n", '"sep=;"\n', "\ufeffsep=;\n"])
+def test_excels_line_says_the_delimiter(write, line):
+    table = read_file(write("a.csv", line + "Titel, lang;Text\na,b;c\n"))
+    assert table.columns == ("Titel, lang", "Text")
+    assert table.column("Text") == ["c"]
+    assert table.place(0) == "line 3"
+
+
+def test_a_column_of_texts_with_marks_in_them_is_one_column(write):
+    texts = ["a; b; c", "one, two", "x | y", "plain"]
+    path = write("a.csv", "Text\n" + "\n".join(f'"{text}"' for text in texts) + "\n")
+    assert cells(path) == {"Text": texts}
+    assert cells(write("b.csv", "Question; answer\nplain\nother\n")) == {
+        "Question; answer": ["plain", "other"]
+    }
+
+
+def test_a_header_alone_is_a_table(write):
+    assert read_file(write("a.csv", "a;b\n")).columns == ("a", "b")
+
+
+# Going on after broken rows
+
+
+def recovered(path: Path, **options) -> tuple[list[dict[str, object]], list[tuple[int, str]]]:
+    rows, unread = [], []
+    for row in read_rows(path, recover=True, **options).rows:
+        if isinstance(row, UnreadRow):
+            unread.append((row.number, row.reason))
+        else:
+            rows.append(row.cells)
+    return rows, unread
+
+
+GOOD = [{"n": str(n), "text": f"text {n}"} for n in range(200)]
+
+
+def with_line(line: str | bytes, at: int = 3) -> bytes:
+    lines = [b"n,text", *(f"{row['n']},{row['text']}".encode() for row in GOOD)]
+    lines.insert(at, line.encode() if isinstance(line, str) else line)
+    return b"\n".join(lines) + b"\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '9,"never closed',
+        '9,"closed" too early',
+        '"9,x',
+        '9,"one ""two',
+        "9,b\xe9".encode("latin-1"),
+        b"9,a\0b",
+        '9,"one\nand "two" here\nthree",',
+        "9,x,y",
+    ],
+)
+def test_a_bad_row_costs_only_itself(write, line):
+    rows, unread = recovered(write("a.csv", with_line(line)))
+    assert rows == GOOD
+    assert [number for number, _ in unread] == [4]
+    packed = gzip.compress(with_line(line))
+    assert recovered(write("b.csv.gz", packed))[0] == GOOD
+    assert recovered(write("c.tsv", with_line(line).replace(b",", b"\t")))[0] == GOOD
+
+
+def test_bad_rows_one_after_the_other_and_at_the_end_are_named(write):
+    data = with_line('9,"a\n9,"b\n9,"c') + b'10,"end\n'
+    rows, unread = recovered(write("a.csv", data))
+    assert rows == GOOD
+    assert [number for number, _ in unread] == [4, 205]
+    assert "lines 4 to 6 are left out: the quotes of a row from line 4" in unread[0][1]
+
+
+def test_rows_after_a_closed_cell_of_several_lines_are_read(write):
+    data = with_line('9,"a ""b"" c\nd, e\n\nf"')
+    rows, unread = recovered(write("a.csv", data))
+    assert rows == [*GOOD[:2], {"n": "9", "text": 'a "b" c\nd, e\n\nf'}, *GOOD[2:]]
+    assert unread == []
+
+
+def test_lines_that_are_too_long_or_not_utf_16_cost_only_themselves(write):
+    rows, unread = recovered(write("a.csv", with_line("9," + "x" * 5000)), max_bytes=1000)
+    assert rows == GOOD
+    assert unread[0][0] == 4
+    assert "over 0.001 MB" in unread[0][1]
+    wide = (
+        with_line("9,BAD")
+        .decode()
+        .encode("utf-16")
+        .replace("BAD".encode("utf-16-le"), b"\x00\xd8a\x00b\x00")
+    )
+    rows, unread = recovered(write("b.csv", wide))
+    assert rows == GOOD
+    assert unread[0][0] == 4
+    assert "not UTF-16" in unread[0][1]
+
+
+def test_many_broken_quotes_are_passed_over_in_a_moment(write):
+    rows, unread = recovered(write("a.csv", "n,text\n" + '9,"a\n8,b\n7,""x\n' * 20_000))
+    assert len(rows) + len(unread) > 20_000
+
+
+def test_a_table_for_training_is_refused_where_rows_cannot_be_told_apart(write):
+    with pytest.raises(UserError, match="quotes of a row from line 4"):
+        read_file(write("a.csv", with_line('9,"never closed')))
+
+
+def test_a_broken_list_is_read_up_to_the_error(write):
+    rows, unread = recovered(write("a.json", '[{"a": 1},\n {"a": 2}, {"a" 3}, {"a": 4}]'))
+    assert rows == [{"a": 1}, {"a": 2}]
+    assert unread[0][0] == 3
+    assert "nothing is read from here on" in unread[0][1]
+
+
+def test_damaged_parts_of_parquet_cost_only_their_rows(write, tmp_path):
+    path = tmp_path / "a.parquet"
+    texts = [f"text {n}" for n in range(3000)]
+    parquet.write_table(
+        pa.table({"a": texts}), path, row_group_size=1000, compression="none", use_dictionary=False
+    )
+    data = bytearray(path.read_bytes())
+    at = data.index(b"text 1500")
+    data[at - 4 : at] = b"\xff\xff\xff\x7f"  # the length of a text
+    rows, unread = recovered(write("b.parquet", bytes(data)))
+    assert [row["a"] for row in rows[:1000]] == texts[:1000]
+    assert rows[-1]["a"] == "text 2999"
+    assert len(unread) == 1
+    assert "damaged" in unread[0][1]
+    latin = pa.array([b"one", b"caf\xe9", b"two"]).view(pa.string())
+    parquet.write_table(pa.table({"a": latin}), tmp_path / "c.parquet")
+    rows, unread = recovered(tmp_path / "c.parquet")
+    assert ([row["a"] for row in rows], unread[0][0]) == (["one", "two"], 2)
 
 
 # Nested columns

@@ -30,6 +30,7 @@ from dalm.ingest.loaders.table_rows import TABLES
 from dalm.ingest.loaders.text import TEXT
 from dalm.io.cell_values import CellError, check_surrogates
 from dalm.io.table_files import kind
+from dalm.io.text_encoding import AUTO, guess_encoding, log_guess
 from dalm.io.text_lines import UnreadableError, too_large
 from dalm.plugins import entry_points_of, load_entry_point
 
@@ -67,6 +68,12 @@ def by_extension() -> dict[str, Loader]:
 def loader_of(path: Path) -> Loader | None:
     """Return the loader for a file, by its extension; None if there is none."""
     return by_extension().get(kind(path))
+
+
+def has_several_tables(files: Iterable[File]) -> bool:
+    """Tell whether there is more than one table among files."""
+    loaders = (loader_of(file.path) for file in files)
+    return sum(loader is not None and loader.load_rows is not None for loader in loaders) > 1
 
 
 def list_formats() -> str:
@@ -180,6 +187,11 @@ def _load_document(load: LoadDocument, file: File, options: LoaderOptions) -> Do
         raise too_large(options.max_bytes)
     if not data.strip():
         raise UnreadableError("it is empty")
+    if options.encoding == AUTO:  # each file has its own
+        encoding = guess_encoding(data)
+        if encoding != "utf-8" and b"\0" not in data:
+            log_guess(file.source, encoding)
+        options = replace(options, encoding=encoding)
     document = load(data, file.source, options)
     if not document.title:
         document = replace(document, title=PurePath(file.source).stem)

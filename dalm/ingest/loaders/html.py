@@ -14,7 +14,8 @@ from dalm.ingest.loaders.html_main_text import find_main_text, is_installed
 from dalm.ingest.loaders.html_pieces import HtmlPiece, PageReader, flat_text
 from dalm.ingest.loaders.loader import Document, Loader, LoaderOptions
 from dalm.ingest.loaders.text import decode
-from dalm.io.text_lines import UnreadableError, marked_encoding
+from dalm.io.text_encoding import marked_encoding
+from dalm.io.text_lines import UnreadableError
 
 DECLARED_ENCODING = re.compile(
     rb"""<(?:meta|\?xml)[^>]{0,200}?(?:charset|encoding)\s*=\s*["']?([\w.:-]+)""", re.I

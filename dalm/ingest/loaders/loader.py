@@ -106,10 +106,13 @@ class LoaderOptions:
     """What a file doesn't say about itself, and how large it may be."""
 
     text_column: str | None = None
+    """A column's name, or for some tables: see `dalm.io.columns.column_for`."""
     title_column: str | None = None
     encoding: str = "utf-8"
     max_bytes: int = 64 * MEGABYTE
     html: HtmlText = "main"
+    several_tables: bool = False
+    """There are other tables: a column that one of them lacks is looked for by its usual names."""
 
 
 LoadDocument = Callable[[bytes, str, LoaderOptions], Document]

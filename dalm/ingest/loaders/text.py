@@ -3,11 +3,10 @@
 from dalm.ingest.contents_lines import contents_lines
 from dalm.ingest.loaders.loader import Document, Loader, LoaderOptions
 from dalm.ingest.text_blocks import plain_blocks
+from dalm.io.text_encoding import marked_encoding, suggest_encodings
 from dalm.io.text_lines import (
     NUL_BYTE,
     UnreadableError,
-    marked_encoding,
-    suggest_encodings,
     undecodable,
 )
 
