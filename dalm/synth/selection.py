@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 
 from dalm.display import show
 from dalm.ingest.near_duplicates import group_near_duplicates
-from dalm.io.splits import split_by_document
+from dalm.ingest.shared_content import groups_by_content
+from dalm.io.splits import count_documents, split_by_document
 from dalm.records import Example, Passage
 from dalm.synth.filters import (
     ASKED_FOR,
@@ -35,6 +36,12 @@ FILTERS = (
 
 SAME_PASSAGE = 0.7
 """Jaccard similarity of two passages' word triples from which they are near duplicates."""
+SAME_CONTENT = 0.8
+"""Fraction of a passage's word triples that stand in another document."""
+FEW_DOCUMENTS = 16
+"""Documents below which intervals clustered by document are wide."""
+LEAST_DOCUMENTS = 5
+"""Documents up to which no sign-flip test over them reaches p < 0.05."""
 MAX_EXAMPLE = 100  # characters of an example in the log
 
 
@@ -69,21 +76,50 @@ def select(
 def split(
     pairs: Sequence[Pair], passages: Sequence[Passage], test_share: float, seed: int
 ) -> tuple[list[Pair], list[Pair]]:
-    """Split by document (see `split_by_document`); near-duplicate passages are one document too.
+    """Split by document (see `split_by_document`), and log how many documents are on each side.
 
-    Groups are transitive: a passage that resembles two others puts all three into one group. A
-    pair with two passages belongs to the document of the first, which is the second's as well.
+    Near-duplicate passages are of one document, too, and so are documents of which one stands in
+    the other. Groups are transitive: a passage that resembles two others puts all three into one
+    group. A pair with two passages belongs to the document of the first, which is the second's as
+    well.
     """
     if not pairs:
         return [], []
     first = group_near_duplicates([passage.text for passage in passages], SAME_PASSAGE)
-    group_of = {p.id: passages[place].id for p, place in zip(passages, first, strict=True)}
-    examples = [
-        Example(str(place), None, Passage(group_of[p.passage.id], p.passage.text, p.passage.title))
-        for place, p in enumerate(pairs)
-    ]
+    holder = groups_by_content(passages, SAME_CONTENT)
+    groups = {
+        passage.id: (passages[place].id, passages[document].document or passages[document].id)
+        for passage, place, document in zip(passages, first, holder, strict=True)
+    }
+    examples = []
+    for place, pair in enumerate(pairs):
+        group, document = groups[pair.passage.id]
+        passage = Passage(group, pair.passage.text, pair.passage.title, document=document)
+        examples.append(Example(str(place), None, passage))
     train, test = split_by_document(examples, test_share, seed)
+    _log_split(train, test)
     return ([pairs[int(e.query)] for e in train], [pairs[int(e.query)] for e in test])
+
+
+def _log_split(train: Sequence[Example], test: Sequence[Example]) -> None:
+    """Log the queries and documents of both sides, and whether an interval can be made of them."""
+    of_train, of_test = count_documents(train), count_documents(test)
+    logger.info(
+        "split      train %d queries of %d documents, test %d of %d",
+        *(len(train), of_train, len(test), of_test),
+    )
+    total = of_train + of_test
+    if of_test < FEW_DOCUMENTS and total > 1:
+        share = min(FEW_DOCUMENTS / total, 0.5)
+        remedy = f"--test-share {share:.2g}" if of_test < share * total - 1 else "more documents"
+        logger.warning(
+            "           the test queries are of %d document%s: their intervals will be wide%s; "
+            "try %s",
+            of_test,
+            "" if of_test == 1 else "s",
+            "" if of_test > LEAST_DOCUMENTS else ", and no difference between systems significant",
+            remedy,
+        )
 
 
 def rejection_counts(rejections: Iterable[Rejection]) -> list[tuple[str, int, Rejection]]:

@@ -3,7 +3,7 @@ import random
 import pytest
 
 from dalm.errors import UserError
-from dalm.io.splits import DisjointSets, split_by_document
+from dalm.io.splits import DisjointSets, count_documents, split_by_document
 from dalm.records import Example, Passage
 
 
@@ -111,3 +111,49 @@ def test_joined_keys_are_known_by_the_least_of_them():
     for one, other in ((5, 3), (9, 7), (7, 5), (1, 2)):
         sets.join(one, other)
     assert [sets.find(key) for key in (3, 5, 7, 9, 2, 8)] == [3, 3, 3, 3, 1, 8]
+
+
+def of_sizes(sizes: list[int]) -> list[Example]:
+    return [
+        Example(f"q{d}.{n}", "a", Passage.of(f"text {d} {n}", f"title {d}"))
+        for d, size in enumerate(sizes)
+        for n in range(size)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("documents", [40, 66, 300])
+def test_documents_and_examples_are_balanced_however_long_the_documents(documents, seed):
+    rng = random.Random(seed)
+    examples = of_sizes([1 + int(rng.lognormvariate(2, 1.2)) for _ in range(documents)])
+    for share in (0.1, 0.3):
+        train, test = split_by_document(examples, share, seed)
+        assert abs(len(test) / len(examples) / share - 1) < 0.2
+        assert abs(count_documents(test) - share * documents) <= max(1, 0.1 * share * documents)
+        assert count_documents(train) + count_documents(test) == documents
+
+
+def test_a_document_with_most_of_the_examples_is_train():
+    for seed in range(10):
+        train, test = split_by_document(of_sizes([200, *[5] * 40]), 0.1, seed)
+        assert "title 0" in titles(train)
+        assert 20 <= len(test) <= 40
+        assert 4 <= count_documents(test) <= 8
+
+
+def test_with_few_documents_one_of_the_right_size_is_test():
+    for seed in range(10):
+        _, test = split_by_document(of_sizes([1, 60, 19, 70, 90]), 0.1, seed)
+        assert titles(test) == {"title 2"}
+
+
+def test_passages_with_the_same_document_are_on_one_side_whatever_their_titles():
+    examples = [
+        Example(f"q{d}.{n}", "a", Passage.of(f"text {d} {n}", f"part {d}.{n}", document=f"d{d}"))
+        for d in range(40)
+        for n in range(3)
+    ]
+    train, test = split_by_document(examples, 0.3, 1)
+    sides = [{example.passage.document for example in side} for side in (train, test)]
+    assert not sides[0] & sides[1]
+    assert count_documents(test) == len(sides[1]) >= 10
