@@ -18,6 +18,7 @@ from dalm.ingest.uploads import (
     read_file,
     read_upload,
 )
+from tests.ingest.pdf_files import Picture, column, make
 
 LIMITS = ReadingLimits(seconds=20, megabytes=400)
 SENTENCE = "Some words that are a text."
@@ -81,6 +82,18 @@ def test_rows_that_cannot_be_read_are_named(tmp_path):
     found = read(tmp_path, "rows.jsonl.gz", gzip.compress(table.encode()))
     assert [passage.text for passage in found.passages] == [SENTENCE]
     assert [each.source for each in found.unread] == ["rows.jsonl.gz, line 2"]
+
+
+def test_pages_that_cannot_be_read_are_named_and_the_others_read(tmp_path):
+    pages = (column(["The pump needs oil every week."]), [Picture()])
+    found = read(tmp_path, "scan.pdf", make(*pages), LIMITS)
+    assert [passage.page for passage in found.passages] == [1]
+    [part] = found.unread
+    assert (part.source, part.part) == ("scan.pdf", True)
+    assert part.reason.startswith("page 2: no text")
+    few = make(column(["Two words"]), [Picture()])
+    with pytest.raises(RefusedFileError, match=r"few\.pdf: too little of it .* page 2: no text"):
+        read(tmp_path, "few.pdf", few)
 
 
 def word_bomb() -> bytes:
