@@ -1,5 +1,6 @@
 """Find where a document may be cut: between sentences, rows, lines of code and items of a list."""
 
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,13 @@ from dalm.ingest.loaders.loader import Block, Document
 from dalm.ingest.sentence_boundaries import paragraph_starts, sentence_starts
 
 COLONS = frozenset(":：﹕")
+EXAMPLES = ("e.g.", "i.e.", "such as", "e.g.,", "i.e.,", "for example,", "z. B.", "z.B.", "p. ex.")
 CLOSING = "*_`'\")]»”"  # marks after a colon: "**Options:**"
+CLAUSE_ENDS = frozenset(",;:，；：、،؛")
 SENTENCE_ENDS = frozenset(".!?…。！？؟।;,:")
 TITLE_WORDS = 12  # of a line that stands alone, without a full stop, and is the title of the next
+NUMBERED_TITLE = re.compile(r"(?:\d{1,3}(?:\.\d{1,3})+|(?:Chapter|Appendix|Annex) \w{1,4})\.?\s+\S")
+NUMBERED_TITLE_WORDS = 25  # of one with a section number, on however many lines
 TERM_WORDS = 4  # of a term that is explained below it, in lower case and maybe two lines
 TITLES = 3  # such lines after each other; more of them are a list
 INTRODUCTION_WORDS = 40  # of a sentence before a table, a list or code, which stays with it
@@ -78,6 +83,8 @@ class Boundaries:
             self.cuts = list(dict.fromkeys(self._block_cuts()))
             self._join_blocks(fits)
         self.held.update(at for at in self.cuts if self._after_colon(at))
+        outside = (at for at in self.paragraphs if self.block_at(at) is None)
+        self.held.update(at for at in outside if self._goes_on(at))
         self.cuts = [at for at in self.cuts if at not in self.held]
         self.paragraphs = [at for at in self.paragraphs if at not in self.held]
 
@@ -103,8 +110,8 @@ class Boundaries:
     def within(self, first: int, last: int) -> Iterator[tuple[list[int], float]]:
         """Yield places to cut words that are over the limit, the better ones first.
 
-        They are sentences and units; then what is held, headings last; then lines and cells. Each
-        comes with the share of a passage that has to be before it.
+        They are sentences and units; then what is held, headings last; then lines and cells, then
+        clauses. Each comes with the share of a passage that has to be before it.
         """
         fine = self.fine[bisect_right(self.fine, first) : bisect_left(self.fine, last)]
         yield [at for at in fine if at not in self.held], 0.25
@@ -114,6 +121,7 @@ class Boundaries:
         gaps = ((at, text[ends[at - 1] : starts[at] + 1]) for at in range(first + 1, last))
         lines = [at for at, gap in gaps if "\n" in gap or "\t" in gap or gap[-1] == "|"]
         yield [at for at in lines if at not in self.held], 0.25
+        yield [at for at in range(first + 1, last) if text[ends[at - 1] - 1] in CLAUSE_ENDS], 0.5
 
     def block_at(self, word: int) -> WordBlock | None:
         """Return the block that holds a word, unless it is the first of the block."""
@@ -132,10 +140,14 @@ class Boundaries:
                 self.held.update(ends)
 
     def _is_title(self, first: int, last: int) -> bool:
-        if not 0 < last - first <= TITLE_WORDS or last == len(self.words.starts):
+        if not 0 < last - first <= NUMBERED_TITLE_WORDS or last == len(self.words.starts):
             return False
         start, end = self.words.starts[first], self.words.ends[last - 1]
         text = self.text[start:end]
+        if NUMBERED_TITLE.match(text) and text[-1] not in ".;,":
+            return self.block_at(first + 1) is None
+        if last - first > TITLE_WORDS:
+            return False
         lines = [line for line in text.split("\n") if any(map(str.isalnum, line))]
         is_title = len(lines) == 1 and not text[0].islower()
         is_term = lines and last - first <= TERM_WORDS
@@ -172,12 +184,22 @@ class Boundaries:
         self.paragraphs = sorted(found.union(block.first for block in self.blocks))
 
     def _after_colon(self, word: int) -> bool:
-        """Tell whether the words before this one end in a colon."""
+        """Tell whether the words before this one end in a colon, or in "e.g."."""
         end = self.words.ends[word - 1] if word else 0
         last = self.text[end - 1 : end]
         if last in CLOSING:
             last = self.text[max(0, end - 5) : end].rstrip(CLOSING)[-1:]
-        return last in COLONS
+        return last in COLONS or (last in "., " and self.text.endswith(EXAMPLES, 0, end))
+
+    def _goes_on(self, word: int) -> bool:
+        """Tell whether a paragraph's first word goes on with the sentence before it."""
+        if (
+            not 0 < word < len(self.words.starts)
+            or not self.text[self.words.starts[word]].islower()
+        ):
+            return False
+        last = self.text[self.words.ends[word - 1] - 1]
+        return last == "," or last not in SENTENCE_ENDS
 
 
 def _word_blocks(blocks: Iterable[Block], words: Words) -> Iterator[WordBlock]:

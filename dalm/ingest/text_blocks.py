@@ -17,6 +17,9 @@ RULE = re.compile(r" {0,3}([-*_=])(?:[ \t]*\1){2,}[ \t]*$")
 _DELIMITER = re.compile(r"\s*\|?\s*:?-+:?\s*(?:[|+]\s*:?-+:?\s*)*[|+]?\s*$")
 _GRID_RULE = re.compile(r"\s*\+(?:[-=:]+\+)+\s*$")
 _COLUMN_RULE = re.compile(r"\s*(?:-{2,}|={2,})(?:[ \t]+(?:-{2,}|={2,}))+[ \t]*$")
+TITLE_WORDS = 12  # of an item that is the title of the list within it
+STATEMENT_LINES = 15  # of code that is cut between statements alone
+CLOSING = re.compile(r"[\])}>]|(?:else|elif|except|finally|end|fi|done|esac)\b")
 ROW_LENGTH = 20_000  # characters; a longer line is no row of a table
 
 
@@ -144,7 +147,7 @@ def list_at(lines: Lines, first: int, *, in_paragraph: bool) -> tuple[int, Block
         return None
     if in_paragraph and marker.group(1) not in (None, "1"):
         return None  # "in\n1999. It" is a sentence
-    units, last, fence, after_empty = [first], first + 1, "", False
+    units, item, last, fence, after_empty = [first], first, first + 1, "", False
     for number in range(first + 1, len(lines)):
         line = lines[number]
         if fence:
@@ -155,7 +158,9 @@ def list_at(lines: Lines, first: int, *, in_paragraph: bool) -> tuple[int, Block
         elif RULE.match(line) or line.startswith(("# ", "## ", "### ", "```", "~~~")):
             break
         elif ITEM.match(line):
-            units.append(number)
+            if not _leads_to(lines[item], line):
+                units.append(number)
+            item = number
         elif line[0] in " \t":
             opening = FENCE.match(line)
             fence = opening.group(1) if opening else ""
@@ -163,6 +168,13 @@ def list_at(lines: Lines, first: int, *, in_paragraph: bool) -> tuple[int, Block
             break
         last, after_empty = number + 1, False
     return last, lines.block(first, last, units) if len(units) > 1 else None
+
+
+def _leads_to(item: str, below: str) -> bool:
+    """Tell whether an item is the title of the list within it that begins in the line below."""
+    indent = len(below) - len(below.lstrip())
+    short = len(item.split()) <= TITLE_WORDS and item.rstrip()[-1:] not in ".!?;"
+    return short and indent > len(item) - len(item.lstrip())
 
 
 def closes(fence: str, line: str) -> bool:
@@ -184,9 +196,9 @@ def fenced_code_at(lines: Lines, first: int) -> tuple[int, Block] | None:
         return None
     fence = opening.group(1)
     last = lines.while_(first + 1, lambda line: not closes(fence, line))
-    units = [n for n in range(first + 2, last) if lines[n].strip()]
+    units = _statements(lines, range(first + 1, last))
     last = min(last + 1, len(lines))
-    return last, lines.block(first, last, (first, *units))
+    return last, lines.block(first, last, (first, *units[1:]))
 
 
 def indented_code_at(lines: Lines, first: int) -> tuple[int, Block] | None:
@@ -195,4 +207,26 @@ def indented_code_at(lines: Lines, first: int) -> tuple[int, Block] | None:
     units = [number for number in range(first, last) if lines[number].strip()]
     if not units or units[0] != first:
         return None
-    return units[-1] + 1, lines.block(first, units[-1] + 1, units)
+    last = units[-1] + 1
+    return last, lines.block(first, last, _statements(lines, range(first, last)))
+
+
+def _statements(lines: Lines, numbers: range) -> list[int]:
+    """Return the lines of code at which a statement begins that is indented least.
+
+    Of a statement of more than `STATEMENT_LINES` lines all lines are returned.
+    """
+    full = [number for number in numbers if lines[number].strip()]
+    indents = [len(lines[number]) - len(lines[number].lstrip()) for number in full]
+    least = min(indents, default=0)
+    found, inner = list[int](), list[int]()
+    for number, indent in zip(full, indents, strict=True):
+        if not found or (indent == least and not CLOSING.match(lines[number].lstrip())):
+            found.append(number)
+            inner, statement = [], number
+        else:
+            inner.append(number)
+        if inner and number - statement > STATEMENT_LINES:
+            found += inner
+            inner = []
+    return found

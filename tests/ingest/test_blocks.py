@@ -97,6 +97,8 @@ def test_a_list_is_cut_between_items_and_keeps_its_lead(lead):
         "A title",
         "One\n\nTwo",
         "A title\n=======",
+        "4.1. What is\nmore?",
+        "See, e.g.",
         "-r\n--restricted",
     ],
 )
@@ -126,6 +128,20 @@ def test_what_leads_to_a_section_is_in_it(lead):
     marks = [Heading(m.start(), m.end(), 1, m.group()) for m in re.finditer("# .", text)]
     found = split(text, 20, headings=tuple(marks))
     assert found[1] == f"{lead.removeprefix('Some words. ')}\n\n# B\n\nSix seven."
+
+
+def test_a_sentence_goes_on_after_what_stands_alone_in_it():
+    text = "One two three. The command\n\nreload it\n\nsends a signal. Four five six seven.\n"
+    assert split(text, 9) == [
+        "One two three.",
+        "The command\n\nreload it\n\nsends a signal.",
+        "Four five six seven.",
+    ]
+
+
+def test_a_sentence_over_the_limit_is_cut_between_clauses():
+    text = "If one two three four, or five six seven, then eight nine ten."
+    assert split(text, 10)[0] == "If one two three four, or five six seven,"
 
 
 def test_lines_that_are_many_and_short_are_no_titles():

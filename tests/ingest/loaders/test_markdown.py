@@ -177,7 +177,7 @@ def test_code_has_lines_and_keeps_its_fences(document):
 @pytest.mark.parametrize("suffix", ["md", "txt"])
 def test_a_list_has_items_with_all_that_is_in_them(document, suffix):
     items = [
-        "- one\n  more\n\n",
+        "- One.\n  more\n\n",
         "  - two\n",
         "* three\nlazily\n",
         "2. four\n\n   ```\n   - x\n   ```\n",
@@ -186,6 +186,25 @@ def test_a_list_has_items_with_all_that_is_in_them(document, suffix):
     assert units(found)[:3] == items[:3]
     if suffix == "md":
         assert units(found)[3:] == items[3:]
+
+
+def test_an_item_that_is_a_title_stays_with_the_list_within_it(document):
+    found = document("a.md", "- Simple packages\n  - one\n  - two\n- A sentence.\n  - three\n")
+    assert units(found) == [
+        *("- Simple packages\n  - one\n", "  - two\n"),
+        *("- A sentence.\n", "  - three\n"),
+    ]
+
+
+def test_code_is_cut_between_statements(document):
+    code = "def f(\n    a,\n):\n    return a\n\nif x:\n    f()\nelse:\n    g()\n"
+    call = "f(\n" + "    a,\n" * 20 + ")\n"
+    found = document("a.md", f"```\n{code}```\n\n```\n{call}```\n")
+    first, second = units(found)
+    assert first.startswith("```\ndef f(\n")
+    assert first.endswith("return a\n\n")
+    assert second == "if x:\n    f()\nelse:\n    g()\n```\n"
+    assert len(units(found, 1)) > 15
 
 
 @pytest.mark.parametrize(
