@@ -31,7 +31,7 @@ from dalm.synth.question_texts import ANY_END, Question, is_whole, tidy, without
 
 GENERATOR, VERSION = "extractive", "2"
 
-MAX_CLOZE_WORDS = 24  # around the blank
+MOST_CLOZE_WORDS = 24  # of a gap question: a part of a longer sentence would be none
 MOST_WORDS = 50  # of a sentence that is asked about
 
 # What may be blanked out, the likelier to be worth knowing first.
@@ -150,7 +150,8 @@ def _cloze(sentence: str) -> Iterator[Question]:
 
     A list of names and years has no function words beside their initials.
     """
-    if sum(word in _ALL and len(word) > 1 for word in words(sentence)) < 2:
+    found = words(sentence)
+    if len(found) > MOST_CLOZE_WORDS or sum(w in _ALL and len(w) > 1 for w in found) < 2:
         return
     for rank, pattern in enumerate(_MARKED):
         spans = (match.span(match.lastindex or 0) for match in pattern.finditer(sentence))
@@ -168,9 +169,5 @@ def _is_informative(answer: str) -> bool:
 
 
 def _blanked(sentence: str, start: int, end: int) -> str:
-    """Return at most so many words on both sides of the blank."""
-    before, after = without_opening(sentence[:start]).split(" "), sentence[end:].split(" ")
-    room = MAX_CLOZE_WORDS - min(len(after), MAX_CLOZE_WORDS // 2)
-    before = before[-max(room, MAX_CLOZE_WORDS // 2) :]
-    after = after[: max(MAX_CLOZE_WORDS - len(before), 1)]
-    return tidy(f"{' '.join(before)}{BLANK}{' '.join(after)}").rstrip(" .;:,")
+    """Return the sentence with a gap."""
+    return tidy(f"{without_opening(sentence[:start])}{BLANK}{sentence[end:]}").rstrip(" .;:,")

@@ -50,6 +50,8 @@ _NO_ANSWER = re.compile(
     re.IGNORECASE,
 )
 _PRONOUN = re.compile(r"\b(?:[Ii]t|[Tt]hey|[Tt]hem|[Hh]e|[Hh]im|[Ss]he|[Ww]e|us|[Oo]ur|[Tt]his)\b")
+_CHOICE = re.compile(r"\b(?:or|oder|ou|o|oppure|of)\b|或|还是", re.IGNORECASE)
+_CITATION = re.compile(r"\[\s*\d[\d\s,;–-]*\]|(?<=\w )\(\s*\d{1,3}(?:[\s,;–-]+\d{1,3})*\s*\)")
 _EMPTY_IT = re.compile(
     r"\bit(?= (?:that|takes?|is|means?)\b|(?: [\w-]+){1,2} (?:for|to|that|when)\b)"
 )
@@ -93,8 +95,17 @@ def _answer_fault(pair: Pair) -> str | None:
         return "an answer without a word"
     if len(pair.answer) > MAX_ANSWER:
         return f"an answer of more than {MAX_ANSWER} characters"
-    says_nothing = _NO_ANSWER.search(pair.answer) and not _NO_ANSWER.search(pair.passage.text)
-    return "an answer that is none" if says_nothing else None
+    if _NO_ANSWER.search(pair.answer) and not _NO_ANSWER.search(pair.passage.text):
+        return "an answer that is none"
+    return "an answer that only repeats the query" if _repeats_query(pair) else None
+
+
+def _repeats_query(pair: Pair) -> bool:
+    """Return whether an answer of several words has none but the query's; a choice may have."""
+    own = {stem(word) for word in content_words(pair.answer)}
+    known = {stem(word) for word in content_words(pair.query)}
+    several = sum(not word.isdigit() for word in own) > 1
+    return several and own <= known and not _CHOICE.search(pair.query)
 
 
 def _no_mention(pair: Pair) -> Pair | str:
@@ -126,6 +137,10 @@ def _supported(pair: Pair) -> Pair | str:
     numbers = [word for word in missing if any(map(str.isdigit, word))]
     if numbers:
         return f"{numbers[0]} isn't in the quote"
+    if not re.search(r"[^\W\d_]", pair.answer):
+        cited = _CITATION.sub(" ", f"{pair.quote} {pair.other_quote}")
+        if not set(wanted) & set(words(cited)):
+            return "it is the number of a reference"
     if words(pair.answer)[0] in YES_OR_NO or len(missing) <= (1 - SUPPORT) * len(wanted):
         return pair
     return f"{len(missing)} of the answer's {len(wanted)} words are not in the quote"

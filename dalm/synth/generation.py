@@ -4,6 +4,7 @@ Estimate before that what it will take.
 """
 
 import logging
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from dalm.synth.extractive import extract
 from dalm.synth.filters import ASKED_FOR, READABLE, rejected
 from dalm.synth.keywords import KeywordPicker
 from dalm.synth.pairs import Pair, Rejection
-from dalm.synth.query_checks import UNANSWERABLE, answer_type_of
+from dalm.synth.query_checks import FORMS, UNANSWERABLE, answer_type_of
 from dalm.synth.query_mix import QueryMix, Slot
 from dalm.synth.question_judge import QuestionJudge
 from dalm.synth.question_prompts import QuestionRequest, requests_of
@@ -146,17 +147,25 @@ def read_reply(
 
 
 def _pairs_of(drafts: Sequence[Draft], request: QuestionRequest, model: str) -> Iterator[Pair]:
-    """Yield the pairs; a model may say the type of a query, or go by the order of the list."""
+    """Yield the pairs; a draft takes the slot of the type that it names, in whatever spelling.
+
+    One that names none takes the first slot left that its form fits.
+    """
     slots = request.prompt.slots
     left = list(slots)
     for draft in drafts:
-        named = draft.kind.lower()
-        fitting = [slot for slot in left if slot.query_type == named]
-        fitting = fitting or [slot for slot in slots if slot.query_type == named]
-        slot = (fitting or left or slots)[0]
+        named = [slot for slot in slots if _bare(draft.kind).startswith(_bare(slot.query_type))]
+        shaped = [slot for slot in left if FORMS[slot.query_type](draft.question) is None]
+        slot = next((each for each in named if each in left), None)
+        slot = slot or next(iter([*named, *shaped, *left, *slots]))
         if slot in left:
             left.remove(slot)
         yield _pair_of(draft, slot, request, model)
+
+
+def _bare(name: str) -> str:
+    """Return a type's name as it is compared: `How To`, `keyword` and `multi_passage` name one."""
+    return re.sub(r"[^a-z]", "", name.lower()).rstrip("s")
 
 
 def _pair_of(draft: Draft, slot: Slot, request: QuestionRequest, model: str) -> Pair:

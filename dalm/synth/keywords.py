@@ -97,13 +97,13 @@ class KeywordPicker:
 
     def _query(self, sentence: str, subject: str, repeated: Counter[str]) -> str:
         """Return the subject and the two best phrases of a sentence, of six words in all."""
-        phrases = [
-            (weight, at, phrase)
-            for phrase, weight, at in self._phrases(sentence)
-            if " " in phrase or NAME.search(phrase[1:]) or repeated[phrase.lower()] > 1
-        ]
+        phrases = []
+        for phrase, weight, at in self._phrases(sentence):
+            named = " " in phrase or bool(NAME.search(phrase[1:])) or (at > 0 and phrase.istitle())
+            if named or repeated[phrase.lower()] > 1 or self._is_subject(phrase):
+                phrases.append((named, weight, at, phrase))
         taken = [(-1, subject)] if subject else []
-        for _, at, phrase in sorted(phrases, reverse=True):
+        for _, _, at, phrase in sorted(phrases, reverse=True):
             known = [word for _, each in taken for word in words(each)]
             fits = len(known) + len(words(phrase)) <= MOST and len(taken) < PHRASES
             if fits and not set(map(stem, known)) & set(map(stem, words(phrase))):

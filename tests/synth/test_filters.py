@@ -52,6 +52,7 @@ def test_a_good_question_passes_and_knows_its_quote():
         ("no mention of the passage", {"query": "What does the passage say of the pump at Ulm?"}),
         ("no mention of the passage", {"query": "What pump is described in this study of Ulm?"}),
         ("no mention of the passage", {"query": "Welche Pumpe steht laut dem Text in Ulm?"}),
+        ("shape", {"query": "Who built the Iron Maid pump?", "answer": "built the Iron Maid pump"}),
         ("quote in the passage", {"quote": ""}),
         ("quote in the passage", {"quote": "The pump at Bern holds 12 bar."}),
         ("quote in the passage", {"other": Passage.of("Else."), "other_quote": "nowhere"}),
@@ -92,6 +93,8 @@ def test_each_gate(gate, changes):
         {"query": "Why does a keeper say that the pump never sleeps when it runs?"},
         {"query": "In which text did Goethe mention the pump at Ulm?"},
         {"answer": "12 bars"},
+        {"query": "Does the pump at Ulm hold 12 bar or 30 bar?", "answer": "12 bar"},
+        {"query": "When was the pump at Ulm built?", "answer": "1874"},
         {"answer": "Ja, 12 bar"},
         {"query_type": "keywords", "query": "Ulm pump pressure"},
         {"query_type": "title", "query": "The pump at Ulm"},
@@ -116,6 +119,23 @@ def test_each_gate(gate, changes):
 )
 def test_what_passes(changes):
     assert verdict(**changes) is None
+
+
+@pytest.mark.parametrize(
+    ("quote", "answer", "passes"),
+    [
+        ("Inoviruses were once infused in humans [158] .", "158", False),
+        ("The pump holds well (21) (22) .", "21.", False),
+        ("Both holds were tried [3, 14–16].", "14", False),
+        ("The pump holds 158 bar [158].", "158", True),
+        ("Dogs (14) and cats (7) were treated.", "14 dogs", True),
+    ],
+)
+def test_the_number_of_a_reference_is_no_answer(quote, answer, passes):
+    changes = {"passage": Passage.of(quote), "quote": quote, "answer": answer}
+    found = verdict(**changes)
+    assert (found is None) == passes
+    assert passes or found == ("answer in the quote", "it is the number of a reference")
 
 
 @pytest.mark.parametrize(
