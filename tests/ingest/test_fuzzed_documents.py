@@ -16,6 +16,8 @@ from dalm.ingest.length_limit import WordLimit
 from dalm.ingest.loaders import read_documents
 from dalm.ingest.loaders.loader import Document, File, LoaderOptions, Skipped
 from dalm.ingest.words import split_words
+from tests.ingest.pdf_files import At, Picture, column
+from tests.ingest.pdf_files import make as make_pdf_file
 
 LIMIT = 20_000
 few = settings(
@@ -153,6 +155,56 @@ def test_pdfs_cut_short_or_spoilt(tmp_path, make_pdf, place, size, byte):
     spoilt[place % len(whole)] = byte
     check(tmp_path / "a.pdf", whole[: size % len(whole)])
     check(tmp_path / "a.pdf", bytes(spoilt))
+
+
+RICH_PDF = make_pdf_file(
+    [At(72, 720, "Pumps", 16, "F2"), *column(["one line of text", "• an item", "1. another"])],
+    [At(x, 700 - 14 * n, f"c{n}") for n in range(4) for x in (72, 200)],
+    [Picture(), At(72, 300, "def f(x):", font="F3"), At(90, 288, "return x", font="F3")],
+    [
+        At(0, 0, "turned", matrix="0 1 -1 0 300 300"),
+        At(72, 20, "4"),
+        At(72, 700, "\x01\x02", font="F4"),
+    ],
+    title="t",
+    outline=[("Pumps", 0, 730), ("c1", 1, 700)],
+)
+
+
+@given(
+    place=st.integers(0, len(RICH_PDF) - 1),
+    size=st.integers(0, len(RICH_PDF)),
+    byte=st.integers(0, 255),
+)
+@few
+def test_pdfs_of_many_parts_cut_short_or_spoilt(tmp_path, place, size, byte):
+    pytest.importorskip("pypdfium2")
+    spoilt = bytearray(RICH_PDF)
+    spoilt[place] = byte
+    check(tmp_path / "a.pdf", bytes(spoilt))
+    check(tmp_path / "b.pdf", RICH_PDF[:size])
+
+
+words = st.lists(
+    st.sampled_from("pump oil valve x1 12. • 3.1 The Ende".split()), min_size=1, max_size=6
+)
+placed = st.builds(
+    At,
+    st.integers(0, 400),
+    st.integers(0, 780),
+    words.map(" ".join),
+    st.sampled_from([6, 10, 10, 16]),
+    st.sampled_from(["F1", "F1", "F2", "F3"]),
+)
+
+
+@given(items=st.lists(placed, min_size=1, max_size=20, unique_by=lambda each: each.y // 20))
+@few
+def test_no_word_of_a_page_is_lost_wherever_it_stands(tmp_path, items):
+    pytest.importorskip("pypdfium2")
+    [document] = check(tmp_path / "a.pdf", make_pdf_file(items))
+    for each in items:
+        assert all(word in document.text for word in each.text.split()), each
 
 
 @given(xml=soup)

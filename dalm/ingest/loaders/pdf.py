@@ -40,9 +40,9 @@ def load_pdf(data: bytes, source: str, options: LoaderOptions) -> Document:
     try:
         pdf = pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:
-        raise UnreadableError(
-            f"could not be opened ({error}); save it again, unencrypted"
-        ) from error
+        locked = "password" in str(error)
+        remedy = "it needs a password; save it without" if locked else f"{error}; save it again"
+        raise UnreadableError(f"could not be opened: {remedy}") from error
     try:
         pages = read_pages(pdf, options.max_bytes)
         outline = list(read_outline(pdf))

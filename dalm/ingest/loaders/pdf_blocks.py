@@ -73,12 +73,19 @@ def table_lines(lines: Sequence[Line]) -> dict[int, int]:
         while end < len(lines) and _is_row(lines, i, end):
             rows += len(lines[end].cells) > 1
             end += 1
-        while end > i and len(lines[end - 1].cells) < 2:
+        while end > i and len(lines[end - 1].cells) < 2 and not _is_near(lines, end - 1):
             end -= 1
         if rows >= TABLE_ROWS and _is_aligned(lines[i:end]):
             tables[i] = end
         i = max(end, i + 1)
     return tables
+
+
+def _is_near(lines: Sequence[Line], i: int) -> bool:
+    """Tell whether a line stands right below the one before, as another line of its cell."""
+    above, line = lines[i - 1], lines[i]
+    shift = ALIGNED if len(above.cells) > 1 else -ALIGNED
+    return above.bottom - line.bottom < 1.5 * line.size and line.left > above.left + shift
 
 
 def _is_row(lines: Sequence[Line], first: int, i: int) -> bool:
@@ -93,8 +100,9 @@ def _is_row(lines: Sequence[Line], first: int, i: int) -> bool:
         return False
     if len(line.cells) > 1:
         return True
-    if len(above.cells) > 1 and line.left > above.cells[1].left - ALIGNED:
-        return True  # a cell's second line
+    row = next(each for each in reversed(lines[first:i]) if len(each.cells) > 1)
+    if line.left > row.cells[1].left - ALIGNED:
+        return True  # another line of a cell
     following = lines[i + 1 : i + 2]
     between_rows = len(above.cells) > 1 and following and len(following[0].cells) > 1
     return bool(between_rows) and _starts_row(above, line) and len(line.text) < SHORT
@@ -121,15 +129,42 @@ def _in_line(a: Cell, b: Cell) -> bool:
 
 
 def table_rows(lines: Sequence[Line]) -> list[str]:
-    """Return the rows of a table, cells parted by tabs; a cell's second line is joined to it."""
-    rows: list[list[tuple[str, float]]] = []
-    for line in lines:
-        if rows and len(line.cells) == 1 and line.left > rows[-1][0][1] + ALIGNED:
-            cell = line.cells[0]
-            distances = [abs(left - cell.left) for _, left in rows[-1]]
-            nearest = distances.index(min(distances))
-            text, left = rows[-1][nearest]
-            rows[-1][nearest] = f"{text} {cell.text}", left
-        else:
-            rows.append([(cell.text, cell.left) for cell in line.cells])
-    return ["\t".join(text for text, _ in row) for row in rows]
+    """Return the rows of a table, cells parted by tabs; a cell's other lines are joined to it.
+
+    They belong to the nearer of the rows above and below them.
+    """
+    rows = [i for i, line in enumerate(lines) if len(line.cells) > 1 or _begins_row(lines, i)]
+    cells = {i: [cell.text for cell in lines[i].cells] for i in rows}
+    beside = {i: _row_of(lines, i, rows) for i in range(len(lines)) if i not in cells}
+    for i, row in beside.items():
+        if row < i:
+            cells[row][_nearest(lines[i], lines[row])] += f" {lines[i].text}"
+    for i, row in reversed(beside.items()):
+        if row > i:
+            place = _nearest(lines[i], lines[row])
+            cells[row][place] = f"{lines[i].text} {cells[row][place]}"
+    return ["\t".join(texts) for texts in cells.values()]
+
+
+def _row_of(lines: Sequence[Line], i: int, rows: Sequence[int]) -> int:
+    """Return the row that a line between rows belongs to: the widest gap parts the rows."""
+    above = max((row for row in rows if row < i), default=None)
+    below = min((row for row in rows if row > i), default=None)
+    if above is None or below is None:
+        row = above if below is None else below
+        assert row is not None, "a table has rows"
+        return row
+    gaps = [lines[at].bottom - lines[at + 1].bottom for at in range(above, below)]
+    widest = above + len(gaps) - 1 - gaps[::-1].index(max(gaps))
+    return above if i <= widest else below
+
+
+def _begins_row(lines: Sequence[Line], i: int) -> bool:
+    """Tell whether a line without a gap is a row: it stands where the row above begins."""
+    above = next((line for line in reversed(lines[:i]) if len(line.cells) > 1), None)
+    return above is not None and lines[i].left <= above.left + ALIGNED
+
+
+def _nearest(line: Line, row: Line) -> int:
+    distances = [abs(cell.left - line.left) for cell in row.cells]
+    return distances.index(min(distances))

@@ -17,12 +17,14 @@ COLUMN_LINES = 6  # lines that a column has at least
 FILLED = 0.8  # of a column's width: lines of prose reach it, cells of a table seldom do
 WORDS = 4  # words of a line of prose, on average
 MESSY = 0.25  # of the lines stand above the one before: drawn in no order
-SWAPPED = 4.0  # times the font's size: how far a line may be drawn too late
+SWAPPED = 4.0  # times the font's size: how far below a line others may be drawn before it
+BESIDE = 1.7  # the same for lines beside it
 
 
-def reading_order(lines: Sequence[Line]) -> list[Line]:
+def reading_order(lines: Sequence[Line], *, drawn_in_order: bool = True) -> list[Line]:
     """Return a page's lines as they are read, pieces of a row joined; turned ones come last."""
-    upright = _put_right([line for line in lines if not line.turned])
+    upright = [line for line in lines if not line.turned]
+    upright = _put_right(upright) if drawn_in_order else _sorted(upright)
     return join_rows(_ordered(upright)) + [line for line in lines if line.turned]
 
 
@@ -35,22 +37,25 @@ def _ordered(lines: Sequence[Line]) -> list[Line]:
 
 
 def _put_right(lines: Sequence[Line]) -> list[Line]:
-    """Put a line that is drawn after one of the next lines below it before that."""
+    """Put a line before those that are drawn before it but stand below it, or below and beside it.
+
+    The latter are the cells of a row, of which one begins above the others.
+    """
     found: list[Line] = []
     for line in lines:
         at = len(found)
-        while (
-            at
-            and found[at - 1].bottom < line.bottom - 0.5 * line.size
-            and (
-                line.bottom - found[at - 1].bottom < SWAPPED * line.size
-                and line.left < found[at - 1].right
-                and found[at - 1].left < line.right
-            )
-        ):
+        while at and _is_out_of_order(found[at - 1], line):
             at -= 1
         found.insert(at, line)
     return found
+
+
+def _is_out_of_order(one: Line, other: Line) -> bool:
+    up = other.bottom - one.bottom
+    if up < 0.5 * other.size:
+        return False
+    overlaps = other.left < one.right and one.left < other.right
+    return up < (SWAPPED if overlaps else BESIDE) * other.size
 
 
 def find_gutter(lines: Sequence[Line]) -> float | None:

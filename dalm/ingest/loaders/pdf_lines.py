@@ -4,7 +4,7 @@ import ctypes
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ WORD = re.compile(r"\S+")
 BROKEN_WORD = "\ufffe\x02"
 NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ue000-\uf8ff\ufffc-\uffff\U000f0000-\U0010ffff]")
 SURROGATE = re.compile("[\ud800-\udfff]")
+MARK = re.compile(r"[^\w\s]")
 OWN_BULLET = re.compile(rf"^{NO_TEXT.pattern}(?=[ \t]+\S)")
 """A bullet of a font without a map to Unicode."""
 FONT_NAME = re.compile(r"symbol|webdings|wingdings[23]?")
@@ -154,8 +155,7 @@ class LineReader:
         upright = turns.most_common(1)[0][0] if turns else 0
         lines = []
         for match, turn in found:
-            line = self._line(match, turn)
-            if line:
+            for line in self._lines_of(match, turn):
                 line.page, line.turned = page, turn != upright
                 lines.append(line)
         return lines
@@ -179,37 +179,44 @@ class LineReader:
                 return Place(-top, left, -bottom, right)
         return Place(left, bottom, right, top)
 
-    def _line(self, match: re.Match[str], turn: int) -> Line | None:
+    def _lines_of(self, match: re.Match[str], turn: int) -> Iterator[Line]:
+        """Yield the lines of what PDFium takes for one: fields of a form are drawn anywhere."""
         start, text = match.start(), match.group()
         readable = NO_TEXT.sub(" ", OWN_BULLET.sub("•", text))
         words = list(WORD.finditer(readable))
-        if not words:
-            return None
-        has_mark = len(words) > 1 and len(words[0].group()) == 1 and not words[0].group().isalnum()
-        size, font, bold, mono = self._font(start + words[has_mark].start())
-        cells, bottom, top = self._cells(words, start, size, turn)
-        last_size, last_font, last_bold, last_mono = self._font(start + words[-1].end() - 1)
-        return Line(
-            cells,
-            bottom,
-            top,
-            size,
-            font,
-            bold=bold and last_bold,
-            mono=mono and last_mono,
-            uniform=(size, font) == (last_size, last_font),
-            hyphen=text[-1] in BROKEN_WORD,
-        )
+        while words:
+            has_mark = len(words) > 1 and MARK.fullmatch(words[0].group()) is not None
+            size, font, bold, mono = self._font(start + words[has_mark].start())
+            cells, count, box = self._cells(words, start, size, turn)
+            last_size, last_font, last_bold, last_mono = self._font(
+                start + words[count - 1].end() - 1
+            )
+            words = words[count:]
+            yield Line(
+                cells,
+                box.bottom,
+                box.top,
+                size,
+                font,
+                bold=bold and last_bold,
+                mono=mono and last_mono,
+                uniform=(size, font) == (last_size, last_font),
+                hyphen=not words and text[-1] in BROKEN_WORD,
+            )
 
     def _cells(
         self, words: Sequence[re.Match[str]], start: int, size: float, turn: int
-    ) -> tuple[list[Cell], float, float]:
-        """Return a line's cells, and the bottom and the top of its first character."""
+    ) -> tuple[list[Cell], int, Place]:
+        """Return a line's cells, how many words are in it, and the box of its first character."""
         cells: list[Cell] = []
         text, begin, end = "", 0.0, 0.0
         first = before = self._place(start + words[0].start(), turn)
+        count = 0
         for word in words:
             one = self._place(start + word.start(), turn)
+            if count and (one.top < first.bottom or one.bottom > first.top > first.bottom):
+                break
+            count += 1
             last = start + word.end() - 1
             other = one if last == start + word.start() else self._place(last, turn)
             left, right = min(one.left, other.left), max(one.right, other.right)
@@ -226,7 +233,7 @@ class LineReader:
             text += self._spelled(word, start, one, other, turn)
             before = other
         cells.append(Cell(text, begin, end))
-        return cells, first.bottom, first.top
+        return cells, count, first
 
     def _spelled(self, word: re.Match[str], start: int, one: Place, other: Place, turn: int) -> str:
         """Return a word; a power is set apart, so that it isn't read as a digit of its base."""

@@ -45,7 +45,8 @@ def _read(pdf: Any, page: Page, *, has_forms: bool) -> int:
     import pypdfium2.raw as pdfium
 
     opened = pdf[page.number]
-    if has_forms and pdfium.FPDFPage_GetAnnotCount(opened) > 0:
+    is_form = has_forms and pdfium.FPDFPage_GetAnnotCount(opened) > 0
+    if is_form:
         opened.flatten()  # what was filled in becomes text of the page
         opened.close()
         opened = pdf[page.number]
@@ -55,7 +56,8 @@ def _read(pdf: Any, page: Page, *, has_forms: bool) -> int:
         page.unmapped = count_unmapped(reader.text)
         page.garbled = is_garbled(reader.text, text_page)
         if not page.garbled:
-            page.lines = reading_order(reader.lines(page.number))
+            lines = reader.lines(page.number)
+            page.lines = reading_order(lines, drawn_in_order=not is_form)
         if len(reader.text) < FEW_CHARACTERS:
             _look_at_pictures(opened, page)
         return len(reader.text)

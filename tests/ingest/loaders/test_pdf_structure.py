@@ -382,6 +382,22 @@ def test_rows_of_a_table_are_lines():
     assert found.text[block.start : block.header_end] == "Pump\tOil\tBar"
 
 
+@pytest.mark.parametrize("middle", [False, True])
+def test_cells_of_several_lines_stay_in_their_row(middle):
+    page = [At(72, 720, "Pump", font="F2"), At(200, 720, "Note", font="F2")]
+    for n in range(4):
+        y = 690 - 40 * n
+        page.append(At(72, y - 12 * middle, f"P-1{n}"))
+        page += column(
+            [f"Drain it {n} times before", "the frost, and note", "the hour."], x=200, y=y
+        )
+    found = load(make(page))
+    assert block_texts(found) == [
+        ["Pump\tNote"]
+        + [f"P-1{n}\tDrain it {n} times before the frost, and note the hour." for n in range(4)]
+    ]
+
+
 def test_code_keeps_its_lines_and_indents():
     code = ["for pump in pumps:", "    drain(pump)", "    close(pump)"]
     page = [
