@@ -6,7 +6,6 @@ from itertools import chain
 from dalm.analyser import UNSPACED
 from dalm.ingest.languages import FUNCTION_WORDS_OF
 from dalm.ingest.words import UNSPACED_CHARACTER, words
-from dalm.records import normalise
 
 _CASELESS = re.compile(
     "[\u0590-\u1c7f\u2e80-\ua63f\ua8e0-\ud7ff\uf900-\ufdff\ufe70-\ufefe\uff66-\uffdc]"
@@ -54,23 +53,19 @@ _marks_of = _Cache().__getitem__
 
 
 def compared_words(text: str) -> list[str]:
-    """Return a text's words as passages are compared: with their punctuation, or single letters.
-
-    Letters it is in scripts without blanks between words.
-    """
+    """Return the words by which passages are compared: as written, or single unspaced letters."""
     spaced = text.isascii() or not UNSPACED_CHARACTER.search(text)
-    return normalise(text).split() if spaced else words(text)
+    return text.split() if spaced else words(text)
 
 
 def marked_words(text: str) -> list[bool]:
     """Return which of a text's `compared_words` are numbers, codes or names, or may be.
 
-    These are all words in a script without capitals, and in a text with letters that are several
-    in lower case.
+    In a text with letters of a script without capitals they all may.
     """
-    compared, written = compared_words(text), text.split()
-    if len(compared) != len(written) or (not text.isascii() and _CASELESS.search(text)):
-        return [True] * len(compared)
+    written = compared_words(text)
+    if not text.isascii() and _CASELESS.search(text):
+        return [True] * len(written)
     known = set(written)
     return [
         word in _WEIGHTY or bool(marks and not (marks[0] == " " and marks[1] in known))

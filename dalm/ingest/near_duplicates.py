@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from dalm.ingest.distinguishing_words import CACHED, compared_words, distinguishing_words
 from dalm.io.splits import DisjointSets
+from dalm.records import normalise
 
 FUNCTIONS = 128
 SHINGLE = 3  # words
@@ -79,12 +80,12 @@ def shingles(texts: Sequence[str]) -> list[Hashes]:
 
 
 class _Hashes(dict[str, int]):
-    """CRC-32 of words, kept for the next time."""
+    """CRC-32 of words, normalised, kept for the next time."""
 
     def __missing__(self, word: str) -> int:
         if len(self) >= CACHED:
             self.clear()
-        self[word] = value = zlib.crc32(word.encode())
+        self[word] = value = zlib.crc32(normalise(word).encode())
         return value
 
 
