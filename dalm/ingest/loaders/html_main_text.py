@@ -93,7 +93,14 @@ def _add_neighbours(
         if (piece.kind, piece.text) not in own or piece.linked > LINKED * len(piece.text):
             continue
         if first < i < last:
-            structured = piece.has_math or piece.kind in ("heading", "table", "code", "list")
-            kept[i] = kept[i] or structured or len(words[i]) >= BETWEEN
+            structured = piece.has_math or piece.kind in (
+                "heading",
+                "table",
+                "code",
+                "list",
+                "item",
+            )
+            alone = pieces[i - 1].kind == "heading" and piece.text.endswith((".", "!", "?"))
+            kept[i] = kept[i] or structured or alone or len(words[i]) >= BETWEEN
         elif len(words[i]) >= BESIDE:
             kept[i] = True

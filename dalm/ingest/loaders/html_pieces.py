@@ -30,7 +30,10 @@ EXPONENT = re.compile(r"[-+\N{MINUS SIGN}]?\d+$")
 
 @dataclass(slots=True)
 class HtmlPiece:
-    """A paragraph, heading, table, list or code; `linked` of its text's characters are links."""
+    """A paragraph, heading, table, list, code, or an item or term alone.
+
+    `linked` of its text's characters are links.
+    """
 
     kind: str
     text: str
@@ -153,6 +156,7 @@ class PageReader:
         self.level = 0
         self.marks = ListMarks()  # of the lists that are read block by block
         self.mark = ""
+        self.in_term = False
 
     def read(self, page: Any) -> list[HtmlPiece]:
         """Return an element's pieces in order."""
@@ -174,6 +178,7 @@ class PageReader:
             self._glossary(element)
         else:
             self.level = LEVELS.get(tag, self.level)
+            self.in_term = self.in_term or tag == "dt"
             if tag == "li":
                 self.mark = self.marks.next(element).strip()
             elif tag in LISTS:
@@ -184,6 +189,8 @@ class PageReader:
     def _finish(self, element: Any) -> None:
         if element.tag in BLOCKS:
             self._flush()
+        if element.tag == "dt":
+            self.in_term = False
         if element.tag in LEVELS:
             self.level = 0
         elif element.tag in LISTS:
@@ -195,7 +202,7 @@ class PageReader:
         if not text:
             return
         mark, self.mark = self.mark, ""
-        kind = "heading" if self.level else "paragraph"
+        kind = "heading" if self.level else "item" if mark or self.in_term else "paragraph"
         shown = f"{mark} {text}".strip()
         self.pieces.append(HtmlPiece(kind, shown, linked, self.level, has_math=has_math))
 

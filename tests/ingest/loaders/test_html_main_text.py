@@ -137,3 +137,18 @@ def test_where_trafilatura_finds_hardly_anything_the_rules_decide(document):
     rows = "".join(f"<div><b>P-{i}</b> <i>{i} bar</i></div>" for i in range(200))
     text = document("a.html", f"<body><p>{SENTENCE}</p><div>{rows}</div></body>").text
     assert all(f"P-{i} {i} bar" in text for i in range(200))
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize(
+    "part",
+    [
+        "<dl><dt>-y</dt><dt>--after</dt><dd><p>{}</p><ul><li>a</li></ul></dd><dt>-x</dt><dd>{}</dl>",
+        "<ol><li>Do -y.</li><li><p>{}</p><pre>--after</pre></li><li>-x</li><li><p>{}</p></ol>",
+        "<h2>Can I use -y?</h2><p>Yes, --after the -x.</p><h2>{}</h2><p>{}</p>",
+    ],
+)
+def test_short_terms_items_and_answers_stay_within_the_main_text(document, part):
+    body = f"<main><h1>Pump</h1><p>{SENTENCE}</p>{part.format(MORE, SENTENCE)}<p>{MORE}</p></main>"
+    text = document("a.html", f"<body>{body * 3}</body>").text
+    assert [text.count(each) for each in ("-y", "--after", "-x")] == [3, 3, 3]
