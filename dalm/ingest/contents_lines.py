@@ -5,14 +5,18 @@ look much the same and are data, so that a line alone is not enough to tell.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 
 LINE_LENGTH = 300  # characters; a longer line is a paragraph
 LEADER = 4  # dots of at least one leader of a table of contents; a long title leaves room for two
 RUN = 5  # lines that their rising page numbers alone make a table of contents
 INDEX = 8  # lines whose alphabetical order makes an index, if several are on one page
+LISTED = 3  # titles that stand in the text again, below "Contents"
+TITLES = 5  # like "Contents" that are looked at: of contents, figures, tables
+TITLES_WITHIN = 20_000  # characters from the beginning
 BETWEEN = 2  # lines without a leader between two that have one: a title that takes two lines
 ABOVE = 3  # lines above the first one, of which one may be "Contents"
 
@@ -36,6 +40,7 @@ _TITLE = re.compile(
     r"|содержание|оглавление|目次|目录|目錄|차례|목차)[#*_:.\s]*(?:page|seite)?[#*_\s]*",
     re.IGNORECASE,
 )
+_TITLE_LINE = re.compile(r"^[^\S\n]*[^\W\d][^\n]{1,60}$|^#[^\n]{3,60}$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,3 +147,45 @@ def _is_index(titles: Sequence[str], pages: Sequence[int]) -> bool:
     names = ["".join(filter(str.isalnum, title)).casefold() for title in titles]
     rising = sum(one <= other for one, other in pairwise(names))
     return rising >= 0.8 * (len(names) - 1) and 10 * len(set(pages)) <= 7 * len(titles)
+
+
+# Without dots
+
+
+def contents_lists(text: str) -> list[tuple[int, int]]:
+    """Return the spans of tables of contents without dots or pages, with the title above them.
+
+    Below a title like "Contents" near the beginning, most lines stand there again further on.
+    """
+    found = list[tuple[int, int]]()
+    lines = _TITLE_LINE.finditer(text, 0, TITLES_WITHIN)
+    titles = (line.span() for line in lines if _TITLE.fullmatch(line.group()))
+    for start, below in islice(titles, TITLES):
+        if not found or start >= found[-1][1]:
+            end = _listed_until(text, below)
+            found += [(start, end)] if end else []
+    return found
+
+
+def _listed_until(text: str, start: int) -> int:
+    """Return where the lines end that stand in the text below them again; 0 if they are few."""
+    counts = Counter(map(_plain, text[start:].split("\n")))
+    seen, missed, end, at = set[str](), 0, 0, start
+    for line in text[start:].split("\n"):
+        at += len(line) + 1
+        name = _plain(line)
+        if name and counts[name] > 1:
+            if name in seen:  # the text begins
+                break
+            seen.add(name)
+            end, missed = at, 0
+        elif name:
+            missed += 1
+            if missed > BETWEEN:
+                break
+    return min(end, len(text)) if len(seen) >= LISTED else 0
+
+
+def _plain(line: str) -> str:
+    """Return a line's letters and digits in lower case, without the number that it begins with."""
+    return "".join(filter(str.isalnum, line.lstrip("0123456789.-*•# \t"))).casefold()

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from dalm.ingest.contents_lines import contents_lines
+from dalm.ingest.contents_lines import contents_lines, contents_lists
 
 
 def rest(text: str) -> str:
@@ -66,3 +66,27 @@ def test_lines_of_dots_take_no_time():
     for unit in (".", ". ", "…", "a .. ", "1.1 a .... 3 ", "\n. ."):
         contents_lines(unit * 200_000)
     assert time.process_time() - began < 5
+
+
+LISTED = "Title\n\nContents\n\n  1. Pumps\n  1.1. What they do and\n       are\n"
+LISTED += "  2. Valves\n  3. Pipes\n\n"
+PARTS = "1. Pumps\n\nText.\n\n1.1. What they do and are\n\n2. Valves\n\nText.\n\n3. Pipes\n\nEnd.\n"
+
+
+def test_contents_without_dots_are_titles_that_come_again():
+    [(start, end)] = contents_lists(LISTED + PARTS)
+    assert (LISTED + PARTS)[:start] + (LISTED + PARTS)[end:] == "Title\n\n\n" + PARTS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LISTED,
+        "Contents\n\nTwo pumps\nOil\nA key\n\nPlease check.\n",
+        PARTS,
+        "Contents\n" * 9,
+        "Contents",
+    ],
+)
+def test_lists_below_contents_that_do_not_come_again_stay(text):
+    assert not contents_lists(text)

@@ -4,6 +4,7 @@ import codecs
 import re
 from typing import Any
 
+from dalm.ingest.contents_lines import contents_lists
 from dalm.ingest.loaders.document_builder import DocumentBuilder
 from dalm.ingest.loaders.html_boilerplate import (
     remove_boilerplate,
@@ -45,7 +46,8 @@ def load_html(data: bytes, source: str, options: LoaderOptions) -> Document:
     pieces = PageReader().read(page) if options.html == "all" else _main_pieces(page, text)
     for piece in pieces:
         piece.write(builder)
-    return builder.document(title, source)
+    document = builder.document(title, source)
+    return document.without(() if options.html == "all" else contents_lists(document.text))
 
 
 def _main_pieces(page: Any, text: str) -> list[HtmlPiece]:

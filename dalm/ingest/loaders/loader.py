@@ -2,8 +2,8 @@
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 
@@ -84,6 +84,24 @@ class Document:
             kept += [self.text[at:low], " " * (high - max(at, low))]
             at = max(at, high)
         return "".join((*kept, self.text[at:])) if kept else self.text
+
+    def without(self, spans: Iterable[tuple[int, int]]) -> "Document":
+        """Return the document with these spans omitted, too, and no heading that begins in one."""
+        omitted = list[tuple[int, int]]()
+        for start, end in sorted((*self.omitted, *spans)):
+            if omitted and start <= omitted[-1][1]:
+                omitted[-1] = omitted[-1][0], max(end, omitted[-1][1])
+            elif end > self.begin:
+                omitted.append((start, end))
+        ends = [end for _, end in omitted]
+        starts = [start for start, _ in omitted]
+        headings = tuple(
+            heading
+            for heading in self.headings
+            if (place := bisect_right(starts, heading.start)) == 0
+            or heading.start >= ends[place - 1]
+        )
+        return replace(self, omitted=tuple(omitted), headings=headings)
 
     @property
     def id(self) -> str:

@@ -1,10 +1,10 @@
 """Load Markdown: headings, tables, lists and code, without what its readers never see."""
 
 import re
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 
-from dalm.ingest.contents_lines import contents_lines, is_contents_title
+from dalm.ingest.contents_lines import contents_lines, contents_lists, is_contents_title
 from dalm.ingest.loaders.loader import Block, Document, Heading, Loader, LoaderOptions
 from dalm.ingest.loaders.text import HEADING_LENGTH, decode
 from dalm.ingest.text_blocks import (
@@ -52,15 +52,13 @@ def load_markdown(data: bytes, source: str, options: LoaderOptions) -> Document:
     text = decode(data, options.encoding)
     begin, title = _front_matter(text)
     found = _Structure(text, begin)
-    omitted = _joined((*found.omitted, *contents_lines(text), *_images(text)))
-    headings = [each for each in found.headings if not _within(each.start, omitted)]
-    title = title or next((each.text for each in headings if each.level == 1), "")
-    return Document(
-        *(text, title, source, tuple(headings)),
-        begin=begin,
-        blocks=tuple(found.blocks),
-        omitted=tuple(span for span in omitted if span[1] > begin),
+    document = Document(
+        *(text, title, source, tuple(found.headings)), begin=begin, blocks=tuple(found.blocks)
     )
+    hidden = (*found.omitted, *_images(text), *contents_lines(text), *contents_lists(text))
+    document = document.without(hidden)
+    first = next((each.text for each in document.headings if each.level == 1), "")
+    return document if title else replace(document, title=first)
 
 
 def _front_matter(text: str) -> tuple[int, str]:
@@ -214,22 +212,6 @@ class _Structure:
 def _visible(title: str) -> str:
     """Return a title without comments."""
     return re.sub(r"<!--.*?-->", "", title).strip()
-
-
-def _joined(spans: Iterable[Span]) -> list[Span]:
-    """Return spans in order, those that touch made one."""
-    found = list[Span]()
-    for start, end in sorted(spans):
-        if found and start <= found[-1][1]:
-            found[-1] = found[-1][0], max(end, found[-1][1])
-        else:
-            found.append((start, end))
-    return found
-
-
-def _within(offset: int, spans: Sequence[Span]) -> bool:
-    place = bisect_right(spans, (offset, len(spans) and spans[-1][1])) - 1
-    return place >= 0 and offset < spans[place][1]
 
 
 def _images(text: str) -> Iterator[Span]:

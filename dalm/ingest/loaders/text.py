@@ -1,6 +1,6 @@
 """Load plain text."""
 
-from dalm.ingest.contents_lines import contents_lines
+from dalm.ingest.contents_lines import contents_lines, contents_lists
 from dalm.ingest.loaders.loader import Document, Loader, LoaderOptions
 from dalm.ingest.text_blocks import plain_blocks
 from dalm.io.text_encoding import marked_encoding, suggest_encodings
@@ -35,8 +35,8 @@ def decode(data: bytes, encoding: str, errors: str = "strict") -> str:
 def load_text(data: bytes, source: str, options: LoaderOptions) -> Document:
     """Load a plain text; its tables and lists are cut between rows and items."""
     text = decode(data, options.encoding)
-    blocks, omitted = plain_blocks(text), contents_lines(text)
-    return Document(text, "", source, blocks=tuple(blocks), omitted=tuple(omitted))
+    document = Document(text, "", source, blocks=tuple(plain_blocks(text)))
+    return document.without((*contents_lines(text), *contents_lists(text)))
 
 
 TEXT = Loader("text", "txt", (".txt", ".text"), load_text)
