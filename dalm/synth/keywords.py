@@ -86,21 +86,33 @@ class KeywordPicker:
             if repeated[phrase.lower()] > 1 and self._is_subject(phrase)
         ]
         subject = max(subjects)[1] if subjects else ""
-        found = []
-        for place, sentence in enumerate(sentences):
-            query = self._query(sentence, subject, repeated)
-            if query and FORMS["keywords"](query) is None:
-                weights = [self._weight(word) for word in words(query)]
-                found.append((-sum(weights), place, query, sentence))
+        found = self._found(sentences, subject, repeated, plain=False)
+        found = found or self._found(sentences, subject, repeated, plain=True)
         for _, _, query, sentence in sorted(found):
             yield query, sentence
 
-    def _query(self, sentence: str, subject: str, repeated: Counter[str]) -> str:
-        """Return the subject and the two best phrases of a sentence, of six words in all."""
+    def _found(
+        self, sentences: Sequence[str], subject: str, repeated: Counter[str], *, plain: bool
+    ) -> list[tuple[float, int, str, str]]:
+        """Return the sentences' queries, with what they are ordered by before them."""
+        found = []
+        for place, sentence in enumerate(sentences):
+            query = self._query(sentence, subject, repeated, plain=plain)
+            if query and FORMS["keywords"](query) is None:
+                weights = [self._weight(word) for word in words(query)]
+                found.append((-sum(weights), place, query, sentence))
+        return found
+
+    def _query(self, sentence: str, subject: str, repeated: Counter[str], *, plain: bool) -> str:
+        """Return the subject and the two best phrases of a sentence, of six words in all.
+
+        Names, phrases of several words and repeated ones; `plain` words of few passages as well,
+        which may be of any kind.
+        """
         phrases = []
         for phrase, weight, at in self._phrases(sentence):
             named = " " in phrase or bool(NAME.search(phrase[1:])) or (at > 0 and phrase.istitle())
-            if named or repeated[phrase.lower()] > 1 or self._is_subject(phrase):
+            if named or repeated[phrase.lower()] > 1 or (plain and self._is_subject(phrase)):
                 phrases.append((named, weight, at, phrase))
         taken = [(-1, subject)] if subject else []
         for _, _, at, phrase in sorted(phrases, reverse=True):

@@ -46,7 +46,7 @@ def made(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.startswith("journal")
+        if path.is_file() and not path.name.startswith(("journal", ".dalm.lock"))
     }
 
 

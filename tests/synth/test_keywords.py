@@ -20,7 +20,7 @@ def queries(passage: Passage, name: str, number: int = 2) -> list[tuple[str, str
 def test_keywords_are_the_subject_and_the_rarest_phrases_of_a_sentence():
     first, second = TEXT.split(". ")
     assert queries(Passage.of(TEXT), "keywords") == [
-        ("skerrow relief valve frost", f"{first}."),
+        ("skerrow relief valve", f"{first}."),
         ("skerrow hand crank", second),
     ]
 
