@@ -29,9 +29,9 @@ few = settings(
 )
 
 
-def check(path: Path, data: bytes) -> list[Document | Skipped]:
+def check(path: Path, data: bytes, most: int = LIMIT) -> list[Document | Skipped]:
     path.write_bytes(data)
-    reading = LoaderOptions(max_bytes=LIMIT)
+    reading = LoaderOptions(max_bytes=most)
     found = list(read_documents(File(path, path.name, len(data)), reading))
     assert found, "nothing was read and nothing reported"
     for each in found:
@@ -63,6 +63,7 @@ def cut(document: Document) -> None:
     assert all(a[1] < b[0] for a, b in pairwise(document.omitted))
 
 
+MORE = ".pptx .xlsx .odt .rtf .eml .epub .ipynb .rst .tex .xml".split()
 MARKS = ["<", ">", "</", "<!--", "-->", "&", "&#", ";", '"', "'", "=", "[", "]", "{", "}", ",", ":"]
 MARKS += [
     "#",
@@ -105,11 +106,35 @@ MARKS += [
     "1.1 a .... 3\n",
 ]
 MARKS += ["<tr>", "<th>", "<li>", "<ul>", "+++\n", "](data:a/b;base64,", "[a]: b/c\n", "Contents\n"]
+MARKS += [
+    "\\begin{itemize}\\item ",
+    "\\end{itemize}",
+    "\\section{",
+    "$",
+    "%",
+    "&",
+    "..",
+    "::",
+    "===",
+]
+MARKS += [
+    "+---+",
+    "| ",
+    "* ",
+    "   ",
+    "{\\rtf1 ",
+    "\\par ",
+    "\\'e9",
+    "\\u8364 ?",
+    "\\cell\\row ",
+    "{\\*",
+]
+MARKS += ["From: a\n", "Content-Type: multipart/mixed; boundary=x\n\n", "--x\n"]
 soup = st.lists(st.sampled_from(MARKS), max_size=60).map("".join).map(str.encode)
 anything = st.binary(max_size=200) | soup
 
 
-@pytest.mark.parametrize("suffix", [".txt", ".md", ".html", ".docx", ".pdf"])
+@pytest.mark.parametrize("suffix", [".txt", ".md", ".html", ".docx", ".pdf", *MORE])
 @given(data=anything)
 @few
 def test_any_bytes_by_any_name(tmp_path, suffix, data):
@@ -207,18 +232,55 @@ def test_no_word_of_a_page_is_lost_wherever_it_stands(tmp_path, items):
         assert all(word in document.text for word in each.text.split()), each
 
 
+PARTS = {
+    ".docx": ["word/document.xml", "word/styles.xml", "word/numbering.xml", "word/footnotes.xml"],
+    ".pptx": ["ppt/presentation.xml", "ppt/_rels/presentation.xml.rels", "ppt/slides/slide1.xml"],
+    ".xlsx": ["xl/workbook.xml", "xl/_rels/workbook.xml.rels", "xl/sharedStrings.xml"],
+    ".odt": ["content.xml", "meta.xml"],
+    ".epub": ["META-INF/container.xml", "META-INF/encryption.xml"],
+}
+
+
+@pytest.mark.parametrize("suffix", PARTS)
 @given(xml=soup)
 @few
-def test_word_files_of_any_xml(tmp_path, xml):
+def test_archives_of_any_xml(tmp_path, suffix, xml):
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr("word/document.xml", xml)
-        archive.writestr("word/styles.xml", xml)
-    check(tmp_path / "a.docx", packed.getvalue())
+        for part in PARTS[suffix]:
+            archive.writestr(part, xml)
+    check(tmp_path / f"a{suffix}", packed.getvalue())
+
+
+MANUALS = Path(__file__).parent / "loaders" / "manuals"
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in MANUALS.glob("*.*")))
+@given(place=st.integers(0, 10**6), size=st.integers(0, 10**6), marks=soup)
+@settings(few, max_examples=10)
+def test_files_cut_short_or_spoilt(tmp_path, name, place, size, marks):
+    """Spoil the parts of an archive too, which its checksums would hide."""
+    whole = (MANUALS / name).read_bytes()
+    path = tmp_path / name
+    check(path, whole[: size % len(whole)], most=len(whole) * 20)
+    if not zipfile.is_zipfile(MANUALS / name):
+        spoilt = whole[: place % len(whole)] + marks + whole[place % len(whole) :]
+        check(path, spoilt, most=len(whole) * 20)
+        return
+    packed = io.BytesIO()
+    with zipfile.ZipFile(MANUALS / name) as old, zipfile.ZipFile(packed, "w") as new:
+        for number, part in enumerate(old.namelist()):
+            data = old.read(part)
+            if part.endswith("ml") and number % 3 == size % 3:
+                at = data.find(b"<", place % max(len(data), 1))
+                end = data.find(b">", at) + 1
+                data = data[:at] + data[end:] if size % 2 else data[:at] + marks + data[at:]
+            new.writestr(part, data)
+    check(path, packed.getvalue(), most=10**6)
 
 
 @pytest.mark.parametrize(
-    "suffix", [".txt", ".md", ".html", ".docx", ".pdf", ".csv", ".jsonl", ".json"]
+    "suffix", [".txt", ".md", ".html", ".docx", ".pdf", ".csv", ".jsonl", ".json", *MORE]
 )
 def test_empty_and_enormous_files(tmp_path, suffix):
     [empty] = check(tmp_path / f"a{suffix}", b"")

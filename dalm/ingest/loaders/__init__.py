@@ -15,7 +15,10 @@ from pathlib import Path, PurePath
 from dalm.errors import UserError, reason_of
 from dalm.file_reading import user_path
 from dalm.ingest.loaders.docx import DOCX
+from dalm.ingest.loaders.eml import EML
+from dalm.ingest.loaders.epub import EPUB
 from dalm.ingest.loaders.html import HTML
+from dalm.ingest.loaders.ipynb import IPYNB
 from dalm.ingest.loaders.loader import (
     Document,
     File,
@@ -25,9 +28,16 @@ from dalm.ingest.loaders.loader import (
     Skipped,
 )
 from dalm.ingest.loaders.markdown import MARKDOWN
+from dalm.ingest.loaders.odt import ODT
 from dalm.ingest.loaders.pdf import PDF
+from dalm.ingest.loaders.pptx import PPTX
+from dalm.ingest.loaders.rst import RST
+from dalm.ingest.loaders.rtf import RTF
 from dalm.ingest.loaders.table_rows import TABLES
+from dalm.ingest.loaders.tex import TEX
 from dalm.ingest.loaders.text import TEXT
+from dalm.ingest.loaders.xlsx import XLSX
+from dalm.ingest.loaders.xml import XML
 from dalm.io.cell_values import CellError, check_surrogates
 from dalm.io.table_files import kind
 from dalm.io.text_encoding import AUTO, guess_encoding, log_guess
@@ -37,9 +47,11 @@ from dalm.plugins import entry_points_of, load_entry_point
 logger = logging.getLogger(__name__)
 
 ARCHIVES = frozenset(".zip .gz .tgz .tar .bz2 .xz .zst .7z .rar".split())
-LOADERS: dict[str, Loader] = {
-    loader.name: loader for loader in (TEXT, MARKDOWN, HTML, DOCX, PDF, *TABLES)
-}
+KINDS = (
+    *(TEXT, MARKDOWN, HTML, DOCX, PDF, PPTX, XLSX, ODT, RTF, EML, EPUB, IPYNB, RST, TEX, XML),
+    *TABLES,
+)
+LOADERS: dict[str, Loader] = {loader.name: loader for loader in KINDS}
 """The loaders of this package by name, in the order of the help."""
 
 

@@ -77,12 +77,11 @@ class DocumentBuilder:
     def _lines(self, lines: Sequence[str], header: int = 0) -> None:
         if not any(lines):
             return
-        units, end, header_end = [], 0, 0
+        units = []
         for number, line in enumerate(lines):
             units.append(self._add(line, "\n" if number else "\n\n"))
-            end = self.length
-            header_end = end if number < header < len(lines) else header_end
-        self.blocks.append(Block(units[0], end, tuple(units), header_end))
+        header_end = units[header] if 0 < header < len(lines) else 0
+        self.blocks.append(Block(units[0], self.length, tuple(units), header_end))
 
     def document(self, title: str, source: str) -> Document:
         """Return the document; without a title it has that of its first heading of level 1."""

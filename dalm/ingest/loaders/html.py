@@ -4,6 +4,7 @@ import codecs
 import re
 from typing import Any
 
+from dalm.config.shared import HtmlText
 from dalm.ingest.contents_lines import contents_lists
 from dalm.ingest.loaders.document_builder import DocumentBuilder
 from dalm.ingest.loaders.html_boilerplate import (
@@ -42,16 +43,23 @@ def load_html(data: bytes, source: str, options: LoaderOptions) -> Document:
     if page is None:
         return builder.document("", source)
     title = next((flat_text(each)[0] for each in page.iter("title") if _is_page_title(each)), "")
-    remove_invisible(page)
-    pieces = PageReader().read(page) if options.html == "all" else _main_pieces(page, text)
-    for piece in pieces:
+    for piece in read_pieces(page, text, options.html):
         piece.write(builder)
     document = builder.document(title, source)
     return document.without(() if options.html == "all" else contents_lists(document.text))
 
 
-def _main_pieces(page: Any, text: str) -> list[HtmlPiece]:
-    """Return the pieces of a page's main text."""
+def page_pieces(text: str, mode: HtmlText) -> list[HtmlPiece]:
+    """Return the pieces of a page that is part of a file of another kind."""
+    page = parse_page(text)
+    return [] if page is None else read_pieces(page, text, mode)
+
+
+def read_pieces(page: Any, text: str, mode: HtmlText) -> list[HtmlPiece]:
+    """Return the pieces of all that a page shows, or of its main text."""
+    remove_invisible(page)
+    if mode == "all":
+        return PageReader().read(page)
     remove_landmarks(page)
     pieces = PageReader().read(page) if is_installed() else []
     remove_boilerplate(page)

@@ -41,7 +41,7 @@ def blocks(document):
     for each in document.blocks:
         ends = (*each.units[1:], each.end)
         units = [document.text[a:b].strip("\n") for a, b in zip(each.units, ends, strict=True)]
-        found.append((units, document.text[each.start : each.header_end]))
+        found.append((units, document.text[each.start : each.header_end].rstrip("\n")))
     return found
 
 

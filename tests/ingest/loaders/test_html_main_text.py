@@ -98,7 +98,7 @@ def test_structure_is_kept(document):
     assert [(each.level, each.text) for each in found.headings] == [(1, "Pumps"), (2, "Steps")]
     assert [len(each.units) for each in found.blocks] == [3, 3, 2, 1]
     header = next(each for each in found.blocks if each.header_end)
-    assert found.text[header.start : header.header_end] == "Pump\tPressure"
+    assert found.text[header.start : header.header_end] == "Pump\tPressure\n"
 
 
 @pytest.mark.usefixtures("way")

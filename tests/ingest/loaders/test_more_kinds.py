@@ -1,0 +1,314 @@
+"""Kinds of files beyond web pages, Word and PDF: what is particular to each."""
+
+import io
+import json
+import zipfile
+from email.message import EmailMessage
+
+import pytest
+
+SENTENCE = "The amber pump needs thin oil."
+
+
+def zipped(**parts):
+    """Return a zip archive of parts by name; `__` stands for a slash, `_` for a full stop."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in parts.items():
+            archive.writestr(name.replace("__", "/").replace("_", "."), text)
+    return packed.getvalue()
+
+
+# E-mails
+
+
+def mail(subject="Ventil für die Pumpe", text=SENTENCE, **headers):
+    message = EmailMessage()
+    message["Subject"], message["From"] = subject, "A. Keeper <a@example.org>"
+    for name, value in headers.items():
+        message[name] = value
+    message.set_content(text)
+    return message
+
+
+def test_an_email_with_an_alternative_and_attachments(document):
+    message = mail(Date="Thu, 26 Nov 2026 10:00:00 +0000")
+    message.add_alternative(f"<p>{SENTENCE} In HTML.</p>", subtype="html")
+    message.add_attachment(b"%PDF", maintype="application", subtype="pdf", filename="report.pdf")
+    message.add_attachment(mail("Inner", "inner text"))
+    found = document("a.eml", message.as_bytes())
+    assert found.title == "Ventil für die Pumpe"
+    assert found.text == (
+        'Ventil für die Pumpe\n\nFrom: "A. Keeper" <a@example.org>\n'
+        f"Date: Thu, 26 Nov 2026 10:00:00 +0000\n\n{SENTENCE}\n\n"
+        'Inner\n\nFrom: "A. Keeper" <a@example.org>\n\ninner text'
+    )
+    assert found.unread == ("attachment report.pdf (application/pdf): save it beside the e-mail",)
+
+
+def test_an_email_of_html_alone_and_of_another_charset(document, unread):
+    html = mail()
+    html.set_content("<p>One</p><ul><li>two</li></ul>", subtype="html")
+    assert document("a.eml", html.as_bytes()).text.endswith("\n\nOne\n\n- two")
+    old = b"From: a@b\nContent-Type: text/plain; charset=x-none\n\ncaf\xe9"
+    assert document("a.eml", old).text == "From: a@b\n\ncafé"
+    flowed = b"From: a@b\nContent-Type: text/plain; format=flowed\n\none \ntwo\nthree"
+    assert document("a.eml", flowed).text == "From: a@b\n\none two\nthree"
+    assert "not an e-mail" in unread("a.eml", b"just text")
+
+
+# Books
+
+
+CONTAINER = '<container><rootfiles><rootfile full-path="O/p.opf"/></rootfiles></container>'
+PACKAGE = """<package xmlns:dc="http://purl.org/dc/elements/1.1/"><metadata><dc:title>Pumps</dc:title>
+</metadata><manifest><item id="b" href="b.xhtml" media-type="application/xhtml+xml"/>
+<item id="a" href="a%20a.xhtml" media-type="application/xhtml+xml"/>
+<item id="n" href="n.xhtml" media-type="application/xhtml+xml" properties="nav"/>
+</manifest><spine><itemref idref="n"/><itemref idref="a"/><itemref idref="b"/></spine></package>"""
+
+
+def book(**more):
+    parts = {
+        "META-INF__container_xml": CONTAINER,
+        "O__p_opf": PACKAGE,
+        "O__n_xhtml": '<nav><a href="a%20a.xhtml">First</a><a href="b.xhtml#x">Second</a></nav>',
+        "O__a a_xhtml": f"<html><body><p>{SENTENCE}</p></body></html>",
+        "O__b_xhtml": "<html><body><h1>Own</h1><p>Text.</p></body></html>",
+    }
+    return zipped(**(parts | more))
+
+
+def test_a_book_is_its_chapters_in_reading_order(document, unread):
+    found = document("a.epub", book())
+    assert (found.title, found.text) == ("Pumps", f"First\n\n{SENTENCE}\n\nOwn\n\nText.")
+    assert [heading.text for heading in found.headings] == ["First", "Own"]
+    locked = '<e><c:CipherReference xmlns:c="c" URI="O/b.xhtml"/></e>'
+    found = document("a.epub", book(**{"META-INF__encryption_xml": locked}))
+    assert found.unread == ("chapter O/b.xhtml: it is protected against reading",)
+    assert "no META-INF/container.xml" in unread("a.epub", zipped(a="x"))
+
+
+# Notebooks
+
+
+def test_a_notebook_is_markdown_with_fenced_code(document, unread):
+    cells = [
+        {"cell_type": "markdown", "source": ["# Pumps\n", "\n", SENTENCE]},
+        {"cell_type": "code", "source": 'x = """\n```\n"""\n', "outputs": [{"text": "no"}]},
+        {"cell_type": "raw", "source": "raw"},
+    ]
+    book = {"cells": cells, "metadata": {"kernelspec": {"language": "python"}}, "nbformat": 4}
+    found = document("a.ipynb", json.dumps(book))
+    assert found.text == f'# Pumps\n\n{SENTENCE}\n\n````python\nx = """\n```\n"""\n````\n\nraw'
+    assert (found.title, len(found.blocks)) == ("Pumps", 1)
+    old = {"worksheets": [{"cells": [{"cell_type": "heading", "level": 2, "source": "Old"}]}]}
+    assert document("a.ipynb", json.dumps(old)).text == "## Old"
+    assert "not a notebook" in unread("a.ipynb", "{}")
+    assert "not a notebook" in unread("a.ipynb", "[1")
+
+
+# OpenDocument
+
+
+OFFICE = (
+    'xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0" '
+    'xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0" '
+    'xmlns:table="urn:oasis:names:tc:opendocument:xmlns:table:1.0" '
+    'xmlns:style="urn:oasis:names:tc:opendocument:xmlns:style:1.0" '
+    'xmlns:draw="urn:oasis:names:tc:opendocument:xmlns:drawing:1.0"'
+)
+
+
+def odt(body, styles=""):
+    return zipped(
+        content_xml=f"<office:document-content {OFFICE}><office:automatic-styles>{styles}"
+        f"</office:automatic-styles><office:body><office:text>{body}</office:text></office:body>"
+        "</office:document-content>"
+    )
+
+
+def test_an_opendocument_text_as_it_reads(document):
+    styles = (
+        '<style:style style:name="H"><style:text-properties text:display="none"/></style:style>'
+    )
+    body = """<text:tracked-changes><text:p>gone</text:p></text:tracked-changes>
+    <text:table-of-content><text:p>Pumps 3</text:p></text:table-of-content>
+    <text:h text:outline-level="2">Pumps</text:h>
+    <text:p>a<text:s text:c="2"/>b<text:tab/>c<text:line-break/>d<text:span
+    text:style-name="H">no</text:span><text:note><text:note-citation>1</text:note-citation>
+    <text:note-body><text:p>a note</text:p></text:note-body></text:note> e.</text:p>
+    <text:p text:style-name="H">no</text:p><table:table><table:table-header-rows>
+    <table:table-row><table:table-cell
+    table:number-columns-spanned="2"><text:p>wide</text:p></table:table-cell><table:covered-table-cell/>
+    </table:table-row></table:table-header-rows><table:table-row><table:table-cell><text:p>x</text:p>
+    </table:table-cell><table:table-cell><text:p>1</text:p><text:p>2</text:p></table:table-cell>
+    </table:table-row></table:table><text:p>f<draw:frame><draw:object/></draw:frame></text:p>"""
+    found = document("a.odt", odt(body, styles))
+    assert found.text == "Pumps\n\na b c\nd e.\n\na note\n\nwide\nx\t1 2\n\nf"
+    assert [(each.level, each.text) for each in found.headings] == [(2, "Pumps")]
+    assert found.text[found.blocks[0].start : found.blocks[0].header_end] == "wide\n"
+    assert found.unread == ("chart or embedded object: save it as a document of its own",)
+
+
+# reStructuredText
+
+
+def test_rst_without_its_markup(document):
+    text = """.. _top:
+.. a comment
+   of two lines
+
+======
+Manual
+======
+
+Use :ref:`the valve <valve>`, ``code *x*`` and **care**, see `docs <http://x>`_, link_ and |v| [1]_.
+
+.. |v| replace:: version 2
+.. [1] A note.
+.. note:: Mind the *gap*.
+.. toctree::
+
+   other
+
+Sub
+---
+
+An example::
+
+    $ run
+
++------+---------+
+| Pump | Bar     |
++======+=========+
+| P-1  | 2       |
+|      | at most |
++------+---------+
+
+.. list-table::
+   :header-rows: 1
+
+   * - Oil
+     - Price
+   * - thin
+     - 3
+
+* one
+
+  #. two
+
+term
+   meaning
+:field: value
+
+.. include:: x.rst
+"""
+    found = document("a.rst", text)
+    assert found.text == (
+        "Manual\n\nUse the valve, code *x* and care, see docs, link and version 2 [1].\n\n"
+        "[1] A note.\n\nNote: Mind the gap.\n\nSub\n\nAn example:\n\n$ run\n\n"
+        "Pump\tBar\nP-1\t2 at most\n\nOil\tPrice\nthin\t3\n\n- one\n  #. two\n\n"
+        "term: meaning\n\nfield: value"
+    )
+    assert [(each.level, each.text) for each in found.headings] == [(1, "Manual"), (2, "Sub")]
+    assert found.unread == ("included file x.rst: it is not read here",)
+
+
+# Rich Text
+
+
+def test_rich_text(document, unread):
+    text = rb"""{\rtf1\ansi\ansicpg1252\uc1{\fonttbl{\f0\fcharset0 Times;}{\f1\fcharset2 Symbol;}
+{\f2\fcharset204 Times CYR;}}{\stylesheet{\s0 Normal;}{\s1 heading 1;}}{\info{\title The title}}
+{\header no\par}\pard\s1 Heading\par\pard\plain Caf\'e9 \f1 a\f0  \u8364 ?5 and \f2\'cf\'f0\f0
+{\v hidden}{\deleted gone} 10{\super 6}\par{\listtext\bullet\tab}one\par{\listtext 2.\tab}two\par
+\trowd\intbl Pump\cell Oil\cell\row\trowd\intbl P-1\cell thin\par more\cell\row
+\pard After{\footnote\pard\plain the note}.\par {\field{\*\fldinst HYPERLINK "x"}{\fldrslt link}}
+{\pict abcdef}{\*\unknown no}\par}"""
+    found = document("a.rtf", text)
+    assert found.title == "The title"
+    assert found.text == (
+        "Heading\n\nCafé α €5 and Пр 10^6\n\n- one\n2. two\n\nPump\tOil\nP-1\tthin more\n\n"
+        "After.\n\nthe note\n\nlink"
+    )
+    assert [each.text for each in found.headings] == ["Heading"]
+    assert "not Rich Text" in unread("a.rtf", b"x")
+
+
+# LaTeX
+
+
+def test_latex_without_its_commands(document):
+    text = r"""\documentclass{article}\newcommand{\pump}{amber pump}\title{The \textbf{manual}}
+\begin{document}\maketitle % a comment
+\section[short]{Pumps}\label{s}
+The \pump{} runs at 9\,bar\footnote{At 20\,\textdegree C.} -- caf\'e, Stra\ss e, 50\,\% \cite{x}
+and $x_1 = \frac{a}{b}$, see \href{http://x}{the page}.
+\begin{enumerate}\item one\begin{itemize}\item two\end{itemize}\item three\end{enumerate}
+\begin{verbatim}
+a % b
+\end{verbatim}
+\begin{tabular}{|l|r|}\hline Pump & Bar \\ \hline P\&Q & 2 \\ \end{tabular}
+\begin{equation}\label{e} E = mc^2 \end{equation}
+\input{other}
+\end{document}"""
+    found = document("a.tex", text)
+    assert found.title == "The manual"
+    assert found.text == (
+        "Pumps\n\nThe amber pump runs at 9 bar (At 20 °C.) – café, Straße, 50 % [x] and "
+        "$x_1 = \\frac{a}{b}$, see the page.\n\n1. one\n  - two\n2. three\n\na % b\n\n"
+        "Pump\tBar\nP&Q\t2\n\nE = mc^2"
+    )
+    assert found.unread == ("file other, which it takes in: it is not read here",)
+
+
+# XML
+
+
+def test_xml_of_any_vocabulary(document):
+    text = """<?xml version="1.0"?><!DOCTYPE pumps [<!ENTITY b "bomb">]><pumps>
+    <pump id="1"><name>P-1</name><oil>thin &b;</oil></pump><text>Runs <b>hot</b> always.</text>
+    <log><e>one</e><e>two</e></log></pumps>"""
+    found = document("a.xml", text)
+    assert found.text == "name: P-1\noil: thin\n\nRuns hot always.\n\none\n\ntwo"
+    assert found.unread[0].startswith("entity &b;")
+
+
+def test_dita(document):
+    text = """<task id="t"><title>Oiling</title><taskbody><context><p>First.</p></context>
+    <steps><step><cmd>Open</cmd></step><step><cmd>Oil it</cmd></step></steps>
+    <simpletable><sthead><stentry>Pump</stentry><stentry>Oil</stentry></sthead>
+    <strow><stentry>P-1</stentry><stentry>thin</stentry></strow></simpletable></taskbody></task>"""
+    found = document("a.dita", text)
+    assert found.text == "Oiling\n\nFirst.\n\n1. Open\n2. Oil it\n\nPump\tOil\nP-1\tthin"
+    assert [each.text for each in found.headings] == ["Oiling"]
+
+
+# Guards
+
+
+SHEET = {"xl__workbook_xml": "<w/>"}
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("a.xlsx", "xl__workbook_xml"), ("a.pptx", "ppt__presentation_xml"), ("a.odt", "content_xml")],
+)
+def test_archives_are_unpacked_with_care(unread, name, part):
+    bomb = zipped(**{part: "<a>" + "a" * 3_000_000 + "</a>"})
+    assert "its unpacked text is over 1 MB" in unread(name, bomb, max_bytes=1_000_000)
+    laughs = zipped(**{part: '<!DOCTYPE x [<!ENTITY a "ha">]><x>&a;</x>'})
+    assert "DOCTYPE" in unread(name, laughs)
+    assert "truncated" in unread(name, bomb[:1000])
+    assert "there is no" in unread(name, zipped(other="x"))
+    assert "without a password" in unread(name, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600)
+
+
+@pytest.mark.parametrize("name", ["a.xml", "a.rtf", "a.html"])
+def test_deep_nesting_is_refused(read, name):
+    pieces = {"a.xml": ("<a>", "</a>"), "a.rtf": ("{\\b ", "}"), "a.html": ("<div>", "</div>")}
+    begin, end = pieces[name]
+    start = "{\\rtf1 " if name == "a.rtf" else ""
+    [found] = read(name, start + begin * 100_000 + "x" + end * 100_000 + "}" * bool(start))
+    assert "nested too deep" in found.reason
