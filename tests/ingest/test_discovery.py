@@ -60,3 +60,10 @@ def test_names_that_are_no_text_are_written_down(tmp_path):
     [document] = read_documents(file, LoaderOptions())
     assert document.source.endswith("caf?.txt")
     document.title.encode()
+
+
+def test_old_formats_are_named_with_those_to_save_them_in(tmp_path):
+    (tmp_path / "a.doc").write_bytes(b"x")
+    files, [skipped] = find_files([str(tmp_path)])
+    assert not files
+    assert skipped.reason == ".doc is not read; save it as .docx"

@@ -47,6 +47,12 @@ from dalm.plugins import entry_points_of, load_entry_point
 logger = logging.getLogger(__name__)
 
 ARCHIVES = frozenset(".zip .gz .tgz .tar .bz2 .xz .zst .7z .rar".split())
+SAVED_AS = {
+    ".doc": ".docx", ".dot": ".docx", ".ppt": ".pptx", ".pps": ".pptx", ".xls": ".xlsx",
+    ".msg": ".eml", ".mobi": ".epub", ".azw3": ".epub", ".pages": ".docx", ".numbers": ".xlsx",
+    ".key": ".pptx", ".ods": ".xlsx", ".odp": ".pptx", ".mht": ".html", ".mhtml": ".html",
+}  # fmt: skip
+"""Kinds that are not read, and those of the same content that are."""
 KINDS = (
     *(TEXT, MARKDOWN, HTML, DOCX, PDF, PPTX, XLSX, ODT, RTF, EML, EPUB, IPYNB, RST, TEX, XML),
     *TABLES,
@@ -150,6 +156,8 @@ def _file(path: Path, source: str) -> File | Skipped:
         return Skipped(source, "a device, pipe or socket; name a file")
     if extension in ARCHIVES:
         return Skipped(source, "an archive; unpack it first")
+    if extension in SAVED_AS:
+        return Skipped(source, f"{extension} is not read; save it as {SAVED_AS[extension]}")
     if loader_of(path) is None:
         problem = f"unsupported file type {extension}" if extension else "no file extension"
         return Skipped(source, f"{problem}; supported: {', '.join(by_extension())}")
