@@ -47,7 +47,7 @@ _ABBREVIATIONS = frozenset(
     mme mmes mlle env chap éd tél réf av apr ex
     sra srta dra ud uds pág págs núm aprox ej avda gral
     sig dott avv pag pagg cfr
-    bijv blz dhr mevr drs zgn evt afb hfst
+    d.lgs bijv blz ir dhr mevr drs zgn evt afb hfst
     см рис стр гл ул проф им тыс
     """.split()
 ) | {"ad es", "per es"}
@@ -71,10 +71,13 @@ _FIRST_WORDS = frozenset(
     Here Each All Both Some Many Most Such Our Their His What Why How Who Which Where A Der Die Das
     Ein Eine Es Er Sie Wir Im Bei Nach Mit Für Dies Diese Dieser Dieses Dabei Danach Dann Daher
     Auch Auf Aus Wenn Ist Sind Bitte Nur Seit Les Il Ils Elle Elles Ce Cette Ces Dans Pour Une Un
-    Los Las Una Este Esta Por Para Se Gli Questo Questa Nel Nella Per Os Uma Het
+    Los Las Una Este Esta Por Para Se Gli Questo Questa Nel Nella Per Os Uma Het Dit Dat Deze
     """.split()
 )
 """Words with which sentences often begin, and names hardly ever do."""
+_PRONOUNS = frozenset("He She So You I My An Le La El Lo De".split())
+"""Words with which sentences begin, and surnames, too."""
+_QUOTES = '"”’»“'
 _BEFORE_ORDINAL = frozenset(
     """
     am im der die das dem den des vom zum zur beim ins ans ab jeder jede jedes jeden ihr ihre ihren
@@ -92,7 +95,13 @@ _BRACKETS = "([{\"'“„‘«‹*_`¿¡"
 _ROMAN = re.compile(r"[IVX]{2,}")
 _LETTER_OR_NUMBER = re.compile(r"[(#]?\d|[^\W\d_]\.")
 _DOTTED = re.compile(r"(?:[^\W\d_]{1,2}\.[-‑\s]?)+[^\W\d_]{1,2}")
-_NUMBER_OF_ITEM = re.compile(r"\s*[(*_]*(?:\d{1,3}(?:\.\d{1,3})*|[A-Za-z]|[ivxIVX]{1,4})")
+_NUMBER_OF_ITEM = re.compile(
+    r"\s*[(*_]*(?:(?:Step|Chapter|Section|Part|Appendix|Article|Figure|Fig\.|Table|Note|Example|Item"
+    r"|Schritt|Kapitel|Abschnitt|Teil|Artikel|Abbildung|Abb\.|Tabelle|Tab\.|Étape|Chapitre|Tableau"
+    r"|Paso|Capítulo|Figura|Tabla|Passo|Capitolo|Tabella|Stap|Hoofdstuk|Afbeelding|Tabel|No\.|Nr\.)"
+    r"\s)?(?:\d{1,3}(?:\.\d{1,3})*|[A-Za-z]|[ivxIVX]{1,4})"
+)
+"""What numbers an item, a step or a figure, and is no sentence."""
 _FIRST_ITEM = frozenset({": 1", ":\n1", ": a", ": A", ": I"})
 BEFORE = 40  # characters before a full stop that are looked at
 LONG = 5  # letters of a long abbreviation
@@ -134,12 +143,15 @@ def _is_boundary(text: str, last: int, start: int, end: int) -> bool:
     if text[start] != "." or text.startswith("..", start):
         return text[max(start - 1, 0)] not in "[("  # [...] stands for what is left out
     ending = text[max(start - LONG, 0) : start]
-    if len(ending) == LONG and ending.isalpha() and ending.casefold() not in _LONG_ENDINGS:
-        return True  # nothing to look up: for speed alone
+    plain = len(ending) == LONG and ending.isalpha() and ending.casefold() not in _LONG_ENDINGS
+    if plain or text[start + 1] in _QUOTES:
+        return True  # nothing to look up
     if _NUMBER_OF_ITEM.fullmatch(text, last, start) or text[start - 3 : start] in _FIRST_ITEM:
         return False
     word = _WORD.match(text, end)
     first = bool(word and not word[2] and word[1] in _FIRST_WORDS)
+    if word and word[1] in _PRONOUNS:
+        first = not text[max(start - 2, 0)].isspace()  # Acme Inc. She, but not J. So
     return _ends_sentence(text[max(0, start - BEFORE) : start].split(), text[end : end + 20], first)
 
 
@@ -156,7 +168,7 @@ def _ends_sentence(before: list[str], after: str, first: bool) -> bool:
     begins with a word that often begins a sentence.
     """
     previous, word = (each.lstrip(_BRACKETS) for each in ["", "", *before][-2:])
-    low = re.split(r"[-/]", word.casefold())[-1]
+    low = re.split(r"[-/'’]", word.casefold())[-1]
     if word.isdecimal() or _ROMAN.fullmatch(word):
         return first or not _is_ordinal(previous, word, after)
     if _DOTTED.fullmatch(word):
@@ -166,7 +178,7 @@ def _ends_sentence(before: list[str], after: str, first: bool) -> bool:
     if low in _NUMBERED:
         return not _NUMBER.match(after)
     if low in _SOMETIMES_LAST:
-        return first or (word.islower() and previous[-1:].isdigit())
+        return first or (word.islower() and previous[-1:] in tuple("0123456789/"))
     known = {low, f"{previous.casefold()} {low}"} & _ABBREVIATIONS
     return word not in _CAPITALS if word.isupper() else not known
 

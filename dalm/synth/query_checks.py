@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from dalm.ingest.languages import FUNCTION_WORDS
-from dalm.ingest.words import words
+from dalm.ingest.words import UNSPACED_CHARACTER, words
 
 SHORT_ANSWER = 8  # words
 KEYWORDS = 8  # words at most
@@ -39,10 +39,17 @@ def _follow_up(query: str) -> str | None:
     return _question(query)
 
 
+def _length(query: str) -> int:
+    """Return a query's length in words; in a script without blanks two letters are about one."""
+    found = words(query)
+    letters = sum(bool(UNSPACED_CHARACTER.match(word)) for word in found)
+    return len(found) - letters // 2
+
+
 def _keywords(query: str) -> str | None:
     found = words(query)
-    if not 2 <= len(found) <= KEYWORDS:
-        return f"{len(found)} keywords; there should be 2 to {KEYWORDS}"
+    if not 2 <= _length(query) <= KEYWORDS:
+        return f"{_length(query)} keywords; there should be 2 to {KEYWORDS}"
     if _QUESTION_MARK.search(query) or query.endswith("."):
         return "a sentence, not keywords"
     glue = sum(word in FUNCTION_WORDS for word in found)
@@ -50,9 +57,8 @@ def _keywords(query: str) -> str | None:
 
 
 def _title(query: str) -> str | None:
-    found = words(query)
-    if not 2 <= len(found) <= TITLE:
-        return f"a title of {len(found)} words; there should be 2 to {TITLE}"
+    if not 2 <= _length(query) <= TITLE:
+        return f"a title of {_length(query)} words; there should be 2 to {TITLE}"
     return "a sentence, not a title" if query.endswith(".") else None
 
 

@@ -25,6 +25,8 @@ The mRNA is stable. |mRNA is made. |pH is low. |iPhones too. |χ(2) was used. |�
 Was it?! |It was!!! |And so on… |The end. |**Bold** text. |*Next* one. |`Code` here. |$5 is it.
 1. Remove the cover. |2. Drain the oil. |3. Close it. |It has type I. |The end.
 As follows: 1. Remove the cover. |2. Drain the oil.
+Step 1. Remove it. |Step 2. Fit it. |Fig. 2. The valve. |It is in Table 3. |Values follow.
+"Neither do I." |He asked at 5 p.m. |She left Washington, D.C. |He saw J. So and K. He. |Then.
 """
 GERMAN = """
 Das gilt z. B. am Abend, d. h. nachts, bzw. tags, u. a. Montags. |Vgl. Abb. 3, S. 12 und Nr. 5.
@@ -40,7 +42,7 @@ OTHERS = """
 M. Dupont, p. ex. Jean, l'a dit. |Voir chap. 3 et fig. 2. |Le nombre est 12. |Été comme hiver.
 Mme. Durand et le Dr. Petit, av. Foch. |C'est fini ! |« Oui. » |Également ceci. |École ?
 El Sr. López vive en EE. UU. |Este año, p. ej. Juan, no. |Véase pág. 3, núm. 4. |¿Qué? |¡No! |Sí.
-Il Sig. Rossi e il dott. Bianchi, ad es. Maria, cfr. pag. 3. |È tutto. |Olio, acqua ecc. |Poi basta.
+Il Sig. Rossi e il dott. Bianchi, ad es. Maria, cfr. pag. 3. |È tutto. |L'art. 5, acqua ecc. |Poi.
 O Sr. Silva e a Dra. Costa viram a pág. 3. |É isso. |Não? |Óleo e água etc. |Fim.
 Dhr. Jansen kwam, zie blz. 3 en bijv. Piet. |Dat is alles. |Water, olie enz. |Einde.
 यह एक वाक्य है। |यह दूसरा है॥ |तीसरा।|चौथा

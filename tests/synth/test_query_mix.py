@@ -141,3 +141,15 @@ def test_an_answer_is_of_the_type_of_its_form(answer, name):
 def test_overlap_counts_words_that_could_have_been_others(query, share):
     quote = "The feed pump DF-20 in Ulm switches itself off at 12 bar."
     assert overlap(query, quote) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("query", "fits"),
+    [
+        ("水泵 冬季 润滑油 型号 规格", True),
+        ("水泵", False),
+        ("琥珀泵在冬季用哪种油而且每个月检查几次", False),
+    ],
+)
+def test_keywords_of_a_script_without_blanks_are_counted_by_pairs_of_letters(query, fits):
+    assert (FORMS["keywords"](query) is None) == fits
