@@ -7,7 +7,7 @@ with `+---+` or with rules of dashes are tables in a plain text, too.
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from dalm.ingest.loaders.loader import Block
 
@@ -35,6 +35,10 @@ class Lines:
     def __len__(self) -> int:
         """Return their number."""
         return len(self.lines)
+
+    def indent(self, number: int) -> int:
+        """Return by how many characters a line is indented."""
+        return len(self.lines[number]) - len(self.lines[number].lstrip())
 
     def number_at(self, offset: int) -> int:
         """Return the number of the line that holds an offset."""
@@ -211,22 +215,20 @@ def indented_code_at(lines: Lines, first: int) -> tuple[int, Block] | None:
     return last, lines.block(first, last, _statements(lines, range(first, last)))
 
 
-def _statements(lines: Lines, numbers: range) -> list[int]:
+def _statements(lines: Lines, numbers: Sequence[int], levels: int = 4) -> list[int]:
     """Return the lines of code at which a statement begins that is indented least.
 
-    Of a statement of more than `STATEMENT_LINES` lines all lines are returned.
+    Of a statement of more than `STATEMENT_LINES` lines those within are returned, too: the methods
+    of a class, the lines of a long function, to so many levels.
     """
     full = [number for number in numbers if lines[number].strip()]
-    indents = [len(lines[number]) - len(lines[number].lstrip()) for number in full]
-    least = min(indents, default=0)
-    found, inner = list[int](), list[int]()
-    for number, indent in zip(full, indents, strict=True):
-        if not found or (indent == least and not CLOSING.match(lines[number].lstrip())):
-            found.append(number)
-            inner, statement = [], number
-        else:
-            inner.append(number)
-        if inner and number - statement > STATEMENT_LINES:
-            found += inner
-            inner = []
+    begins = [number for number in full[1:] if not CLOSING.match(lines[number].lstrip())]
+    least = min(map(lines.indent, begins), default=0)
+    starts = [number for number in begins if lines.indent(number) == least]
+    if not starts or not levels or len(starts) == len(full) - 1:
+        return full
+    found = list[int]()
+    for start, end in pairwise((*full[:1], *starts, numbers[-1] + 1)):
+        long = end - start > STATEMENT_LINES and found
+        found += _statements(lines, range(start, end), levels - 1) if long else [start]
     return found

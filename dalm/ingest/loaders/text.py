@@ -1,5 +1,7 @@
 """Load plain text."""
 
+import re
+
 from dalm.ingest.contents_lines import contents_lines, contents_lists
 from dalm.ingest.loaders.loader import Document, Loader, LoaderOptions
 from dalm.ingest.text_blocks import plain_blocks
@@ -10,6 +12,8 @@ from dalm.io.text_lines import (
     undecodable,
 )
 
+RULE_ALONE = re.compile(r"\n[^\S\n]*\n([^\S\n]*([-=*_~#])\2{9,}[^\S\n]*\n)(?=[^\S\n]*(?:\n|\Z))")
+"""A line drawn between two empty ones."""
 HEADING_LENGTH = 200  # characters; a longer line is a paragraph that only looks like a heading
 
 
@@ -36,7 +40,8 @@ def load_text(data: bytes, source: str, options: LoaderOptions) -> Document:
     """Load a plain text; its tables and lists are cut between rows and items."""
     text = decode(data, options.encoding)
     document = Document(text, "", source, blocks=tuple(plain_blocks(text)))
-    return document.without((*contents_lines(text), *contents_lists(text)))
+    rules = (rule.span(1) for rule in RULE_ALONE.finditer(text))
+    return document.without((*rules, *contents_lines(text), *contents_lists(text)))
 
 
 TEXT = Loader("text", "txt", (".txt", ".text"), load_text)

@@ -61,3 +61,9 @@ def test_bytes_that_are_no_text_are_refused(unread):
 def test_a_byte_order_mark_does_not_move_the_place_of_an_error(unread):
     reason = unread("a.txt", b"\xef\xbb\xbfone\ntwo \xff")
     assert reason.startswith("line 2, byte 5 (0xff): not UTF-8")
+
+
+def test_a_line_drawn_between_paragraphs_is_omitted_and_an_underline_stays(document):
+    text = "One.\n\n----------\n\nTitle\n==========\n\nTwo.\n\n==========\n"
+    found = document("a.txt", text)
+    assert found.excerpt(0, len(text)) == "One.\n\n\nTitle\n==========\n\nTwo.\n\n"
