@@ -27,6 +27,7 @@ BULLETS = re.compile(rf"(?:^|\n){SUSPICIOUS.pattern}[ \t]")
 LEADERS = frozenset(".-_·=*#/|•…")
 VOWELS = frozenset("aeiouyаеёиоуыэюяєіїαεηιουω")
 LEAST_LETTERS = 200
+MANY_VOWELS = 0.2  # of all characters: the text needs no closer look
 LEAST_VOWELS, FEW_VOWELS = 0.1, 0.27  # of the letters; languages have 0.33 to 0.5
 
 
@@ -77,7 +78,7 @@ def is_implausible(text: str, least_vowels: float = LEAST_VOWELS) -> bool:
 
     It is made of signs, or has no vowels.
     """
-    if len(text) < LEAST_LETTERS:
+    if len(text) < LEAST_LETTERS or sum(map(text.count, "aeiou")) > MANY_VOWELS * len(text):
         return False
     plain = unicodedata.normalize("NFD", text.casefold())
     signs = [each for each in plain if not each.isspace() and not unicodedata.combining(each)]

@@ -170,6 +170,8 @@ class LineReader:
         self.pdfium.FPDFText_GetLooseCharBox(self.raw, index, self._box_reference)
         box = self._box
         left, bottom, right, top = box.left, box.bottom, box.right, box.top
+        if not turn:
+            return Place(left, bottom, right, top)
         match turn:
             case 3:  # counted clockwise
                 return Place(bottom, -right, top, -left)

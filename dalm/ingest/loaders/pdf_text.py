@@ -10,6 +10,7 @@ from dalm.ingest.loaders.pdf_paragraphs import NOTE, Kind, Paragraph
 from dalm.ingest.loaders.pdf_words import Hyphens, clean, ends_broken
 
 CJK = re.compile(r"[\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
+ADDRESS = re.compile(r"(?:https?://|www\.)\S*[/_=&?%]$|https?://www\.$")
 MOST_BETWEEN = 16  # paragraphs of a figure or of footnotes
 
 
@@ -170,8 +171,10 @@ class TextWriter:
 
 
 def _space(text: str, following: str) -> str:
-    """Return what is between two lines: nothing in scripts without spaces between words."""
-    return "" if CJK.match(text[-1:]) and CJK.match(following) else " "
+    """Return what is between two lines: nothing in an address, and in scripts without spaces."""
+    if CJK.match(text[-1:]) and CJK.match(following):
+        return ""
+    return "" if ADDRESS.search(text) and not following[0].isupper() else " "
 
 
 def _has_header(paragraph: Paragraph) -> bool:

@@ -279,6 +279,7 @@ def test_words_broken_at_a_lines_end(document, make_pdf):
         (["from 10-", "20 bar"], "from 10-20 bar"),
         (["the Anglo-", "American pump"], "Anglo-American pump"),
         (["read http://a.b/long-", "name for more"], "long-name for more"),
+        (["read http://a.b/long/", "name for more"], "long/name for more"),
     ],
 )
 def test_hyphens_at_a_lines_end_stay_where_they_belong_to_the_word(lines, expected):
