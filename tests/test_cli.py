@@ -215,7 +215,7 @@ def test_script_trains_a_retriever(tiny_models: Any, tiny_table: Path, tmp_path:
     assert "Traceback" not in done.stderr
     assert (tmp_path / "out" / "retriever" / "adapter_config.json").is_file()
     assert settings_of(tmp_path / "out")["per_device_train_batch_size"] == 150
-    assert "next       dalm eval-retriever" in done.stderr
+    assert f"next       dalm index {tiny_table} --retriever-name-or-path" in done.stderr
 
 
 def test_script_trains_a_pair(tiny_models: Any, tiny_table: Path, tmp_path: Path) -> None:

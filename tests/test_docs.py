@@ -1,9 +1,12 @@
 """The documentation: its commands and options exist, its Python runs, its links lead somewhere."""
 
 import ast
+import inspect
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from dalm.cli import app, run
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+NEXT = re.compile(r"next +dalm ")
 SCRIPT = re.compile(r'run_script\("([a-z0-9-]+)"\)')
 
 
@@ -106,6 +110,58 @@ def test_the_chain_of_the_readme_runs(
         assert run(app, [names.get(word, word) for word in words[1:]]) == 0, words
     assert "EM" in (tmp_path / "evaluation-1" / "results.json").read_text()
     assert (tmp_path / "report.html").is_file()
+
+
+# By hand where nothing leads to it; then every line that is printed as the next one.
+STARTS = [
+    "passages documents --output passages.jsonl",
+    "train-retriever-only BAAI/bge-small-en-v1.5 questions/question_answer_pairs_train.csv "
+    "--output-dir adapters --use-peft --max-train-steps 1",
+    "train-generator-only questions/question_answer_pairs_train.csv Qwen/Qwen2.5-0.5B-Instruct "
+    "--output-dir reader --max-train-steps 1",
+    "mine-negatives questions/question_answer_pairs_train.csv "
+    "--retriever-name-or-path BAAI/bge-small-en-v1.5 --output negatives.jsonl "
+    "--max-share off --no-cache",
+    "export questions-tuned --output-dir exported",
+    "merge adapters/retriever --output-dir merged",
+    "merge questions-tuned/generator --base Qwen/Qwen2.5-0.5B-Instruct --weight 0.5 "
+    "--output-dir half",
+    "pretrain passages.jsonl Qwen/Qwen2.5-0.5B-Instruct --output-dir pretrained "
+    "--max-train-steps 1 --sequence-length 64",
+]
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # PEFT reads it
+def test_every_line_that_is_printed_as_the_next_one_runs(
+    tiny_models: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    here = tmp_path / "my project"
+    (here / "documents").mkdir(parents=True)
+    for name, text in DOCUMENTS.items():
+        (here / "documents" / f"{name}.md").write_text(f"# The {name}\n\n{text}\n")
+    shutil.copytree(tiny_models.encoder, here / "BAAI" / "bge-small-en-v1.5")
+    shutil.copytree(tiny_models.generator, here / "Qwen" / "Qwen2.5-0.5B-Instruct")
+    monkeypatch.chdir(here)
+    caplog.set_level("INFO", "dalm")
+    followed = set()
+    for start in STARTS:
+        waiting = [shlex.split(start)]
+        while waiting:
+            words = waiting.pop()
+            caplog.clear()
+            assert run(app, words) == 0, shlex.join(words)
+            lines = [line.split(maxsplit=2)[2] for line in caplog.messages if NEXT.match(line)]
+            waiting += [shlex.split(line) for line in lines]
+            followed |= {words[0]} if lines else set()
+            if words[:2] == ["eval-rag", "questions/question_answer_pairs_test.csv"]:
+                assert "8 passages for" in caplog.text, "all of passages.jsonl"
+    printing = {
+        name
+        for name, path in dalm.COMMANDS.items()
+        if "log_next" in (source := inspect.getsource(import_module(path.split(":")[0])))
+        or "next_step" in source
+    }
+    assert printing <= followed, "a command prints a line that was not followed"
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # PEFT reads it

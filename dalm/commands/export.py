@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from dalm.config import Export, check
 from dalm.errors import UserError
 from dalm.file_reading import user_path
+from dalm.next_step import indexing, known_table, log_next
 
 if TYPE_CHECKING:
     from dalm.models.onnx_export import Written
@@ -60,7 +61,7 @@ def export(tuned: str, settings: Annotated[Export, Parameter(name="*")]) -> None
                 del written  # one model at a time
             card = model_card.repository_card([staging / role for role in found])
             write_text(staging / model_card.CARD, card)
-    logger.info("next       %s", _next(output, *found))
+    log_next(_next(source, output, *found))
 
 
 def _check_output(output: Path, source: Path, overwrite: bool) -> None:
@@ -121,8 +122,10 @@ def _tell_onnx(written: "Written") -> None:
     )
 
 
-def _next(output: Path, *roles: str) -> str:
-    if "retriever" in roles:
-        retriever = output / "retriever"
-        return f"dalm index PASSAGES --retriever-name-or-path {retriever} --index-dir INDEX"
-    return f"dalm ask INDEX --generator-name-or-path {output / 'generator'}"
+def _next(source: Path, output: Path, *roles: str) -> list[object]:
+    if "retriever" not in roles:
+        return ["ask", "--help"]
+    table = known_table(source)
+    if table is None:
+        return ["index", "--help"]
+    return indexing([table], output / "retriever", f"{output}-index")

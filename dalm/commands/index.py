@@ -31,6 +31,7 @@ def index(
 
     from dalm import artifacts, progress, stop_signals
     from dalm.models.cut_texts import CountingEncoder
+    from dalm.next_step import log_next
     from dalm.retrieval import index_folder, indexing, passage_sources, relevance
     from dalm.retrieval.calibration import calibrate
 
@@ -66,7 +67,7 @@ def index(
         for number in folder.drop(settings.keep):
             logger.info("deleted    generation %d", number)
     logger.info("index      %s, generation %d", folder.path, generation.number)
-    logger.info('next       dalm search %s "QUESTION"', folder.path)
+    log_next(["search", folder.path, "QUESTION"])
     if settings.strict:
         passages.check_all_read()
 

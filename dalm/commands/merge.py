@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from dalm.config import Merge, check
 from dalm.errors import UserError
 from dalm.file_reading import user_path
+from dalm.next_step import RETRIEVER, evaluating, known_table, log_next
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +54,11 @@ def merge(adapter: str, settings: Annotated[Merge, Parameter(name="*")]) -> None
     if merged.queries_only:
         logger.info("queries    it embeds queries only; passages are embedded by %s", base)
     command = "eval-retriever" if role == "retriever" else "eval-rag"
-    trusted = " --trust-remote-code" if settings.trust_remote_code else ""
-    logger.info("next       dalm %s DATASET --%s-name-or-path %s%s", command, role, output, trusted)
+    words: list[object] = [f"--{role}-name-or-path", output]
+    if role == "generator":
+        words += ["--retriever-name-or-path", RETRIEVER, "--evaluate-generator"]
+    words += ["--trust-remote-code"] * settings.trust_remote_code
+    log_next(evaluating(command, known_table(tuned), settings, *words))
 
 
 def _check_output(output: Path, tuned: Path, overwrite: bool) -> None:

@@ -33,6 +33,7 @@ def passages(
     from dalm.ingest.output_files import OutputFiles
     from dalm.ingest.passage_writer import PassageWriter, write_passages
     from dalm.ingest.unread import check_all_read, log_unread, write_unread
+    from dalm.next_step import log_next
 
     check_settings(settings)
     output = OutputFiles.of(settings)
@@ -60,6 +61,7 @@ def passages(
     logger = logging.getLogger(__name__)
     logger.info("written    %s", output.passages)
     logger.info("settings   %s", output.settings)
-    logger.info("next       dalm qa-gen %s --output-dir DIR", output.passages)
+    questions = output.passages.with_name("questions")
+    log_next(["qa-gen", output.passages, "--output-dir", questions])
     if settings.strict:
         check_all_read(unread, output.unread)

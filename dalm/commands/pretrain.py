@@ -59,7 +59,7 @@ def pretrain(
         callbacks=[evaluation],
         finish=evaluation.finish,
         preview=[dry_run.preview_packed(rows, generator)],
-        next_step=f"dalm train-generator-only DATASET {run.folder.path}/generator --output-dir DIR",
+        next_step=["train-generator-only", "--help"],
     )
 
 

@@ -26,6 +26,7 @@ def train_generator_only(
         Causal language model: a folder, or a name on the Hugging Face hub.
     """
     from dalm.models.loading import check_model_name
+    from dalm.next_step import RETRIEVER, after_training
     from dalm.retrieval.base import DenseSearcher
     from dalm.retrieval.embedding_cache import CachedEncoder, folder_of
     from dalm.retrieval.exact import build_index
@@ -67,6 +68,11 @@ def train_generator_only(
         SupervisedFineTuning.of(rows),
         rows,
         preview=[dry_run.preview_prompt(generator, rows.collate([0])["prompts"][0])],
-        next_step=f"dalm eval-rag DATASET --retriever-name-or-path {retriever_name or 'RETRIEVER'} "
-        f"--generator-name-or-path {run.folder.path}/generator --evaluate-generator",
+        next_step=after_training(
+            "eval-rag",
+            dataset_path,
+            settings,
+            retriever_name or RETRIEVER,
+            *("--generator-name-or-path", run.folder.path / "generator", "--evaluate-generator"),
+        ),
     )

@@ -29,6 +29,7 @@ def train_rag_e2e(
         Causal language model: a folder, or a name on the Hugging Face hub.
     """
     from dalm.config.joint_training import check_joint
+    from dalm.next_step import after_training
     from dalm.retrieval.training_index import SampledIndex, TrainingIndex
     from dalm.training import dry_run
     from dalm.training.data.retrieved_rows import additional_passages, joint_rows
@@ -59,6 +60,11 @@ def train_rag_e2e(
         rows,
         rates={"generator": settings.generator_learning_rate or settings.learning_rate},
         preview=dry_run.preview_rows(rows, whole=objective.trains_prompt),
-        next_step=f"dalm eval-rag DATASET --retriever-name-or-path {run.folder.path}/retriever "
-        f"--generator-name-or-path {run.folder.path}/generator --evaluate-generator",
+        next_step=after_training(
+            "eval-rag",
+            dataset_path,
+            settings,
+            run.folder.path / "retriever",
+            *("--generator-name-or-path", run.folder.path / "generator", "--evaluate-generator"),
+        ),
     )

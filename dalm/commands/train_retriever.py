@@ -23,6 +23,7 @@ def train_retriever_only(
     dataset_path
         Table with questions and passages: csv, tsv, jsonl, parquet, a saved dataset, a hub name.
     """
+    from dalm.next_step import after_training
     from dalm.training import dry_run
     from dalm.training.data.batches import Rows
     from dalm.training.data.usable_rows import check_negatives
@@ -40,6 +41,11 @@ def train_retriever_only(
         Contrastive(retriever, settings.logit_scale),
         rows,
         preview=dry_run.preview_rows(rows),
-        next_step=f"dalm eval-retriever DATASET --retriever-name-or-path "
-        f"{run.folder.path}/retriever --baseline {retriever_name_or_path}",
+        next_step=after_training(
+            "eval-retriever",
+            dataset_path,
+            settings,
+            run.folder.path / "retriever",
+            *("--baseline", retriever_name_or_path),
+        ),
     )

@@ -9,10 +9,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dalm.config import Columns
+from dalm.config import Columns, PairColumns
 from dalm.errors import UserError
 from dalm.io.columns import ProvenanceColumns
 from dalm.io.examples import Field, read_passages, read_rows
+from dalm.io.question_sources import passages_of, source_of
 from dalm.io.tables import Table, read_table
 from dalm.io.trec import read_qrels
 from dalm.records import Example, JudgedQuery, Passage, question_id
@@ -65,8 +66,12 @@ def read_evaluation_set(
         table = read_table(source, encoding=columns.encoding)
         name = table.name
         queries, passages = _read_table(table, columns, set(needs), answerable_column)
-    for each in knowledge_base:
-        for passage in read_passages(each, columns):
+    made_from = source_of(source) if searched and not knowledge_base and beir is None else None
+    searches: list[tuple[str, PairColumns]] = [(each, columns) for each in knowledge_base]
+    if made_from and (found := passages_of(source, made_from)):
+        searches = [(found, made_from.columns(columns.prepend_title))]
+    for each, read_as in searches:
+        for passage in read_passages(each, read_as):
             known = passages.setdefault(passage.id, passage)
             if not known.provenance():
                 passages[passage.id] = known.with_provenance(passage)
@@ -81,8 +86,23 @@ def read_evaluation_set(
             *(source, read.unjudged, len(read.queries)),
         )
     if searched:
-        logger.info("searching  %d passages for %d queries", len(passages), len(read.queries))
+        named = ", ".join(each for each, _ in searches)
+        named += f", which {name} was made from" if made_from and searches else ""
+        _tell_searched(read, named or (source if beir else ""))
     return read
+
+
+def _tell_searched(read: EvaluationSet, named: str) -> None:
+    """Log what is searched, and warn if that is less than a user would search."""
+    searching = f"searching  {len(read.passages):,} passages for {len(read.queries):,} queries"
+    if named:
+        logger.info("%s: all of %s", searching, named)
+    else:
+        logger.warning(
+            "%s: only those of the questions, so that more is found than among all that a user "
+            "searches; name these with --passages",
+            searching,
+        )
 
 
 # Tables

@@ -18,10 +18,12 @@ from torch import Tensor
 
 from dalm.config import MineNegatives
 from dalm.errors import UserError
+from dalm.file_reading import user_path
 from dalm.io.examples import read_passages
 from dalm.io.table_files import kind
 from dalm.io.tables import Table
 from dalm.io.writers import columns_with_negatives, write_table
+from dalm.next_step import log_next
 from dalm.progress import track
 from dalm.records import (
     Example,
@@ -265,9 +267,12 @@ def log_summary(mined: Sequence[Mined], options: MineNegatives) -> None:
             "no negatives are left; try --max-share off, --no-skip-same-document, --passages"
         )
     logger.info("table      %s", options.output)
-    prepended = " --prepend-title" if options.prepend_title else ""
-    logger.info(
-        "next       dalm train-retriever-only %s %s --output-dir OUT%s%s",
-        *(options.retriever_name_or_path, options.output, prepended),
-        " --trust-remote-code" if options.trust_remote_code else "",
+    output = user_path(options.output)
+    log_next(
+        [
+            *("train-retriever-only", options.retriever_name_or_path, options.output),
+            *("--output-dir", output.with_name(f"{output.stem}-tuned")),
+            *["--prepend-title"] * options.prepend_title,
+            *["--trust-remote-code"] * options.trust_remote_code,
+        ]
     )

@@ -12,7 +12,9 @@ from dalm.artifacts import explained, write_yaml
 from dalm.config import QaGen, public
 from dalm.config.questions import Kind
 from dalm.errors import UserError, reason_of
+from dalm.io import question_sources
 from dalm.io.writers import Columns, columns_of_provenance, write_table
+from dalm.next_step import GENERATOR, RETRIEVER, log_next
 from dalm.records import Passage
 from dalm.synth.query_checks import UNANSWERABLE, overlap
 
@@ -120,12 +122,18 @@ def write_run(
         _write_pairs(staging, {name: rows for name, rows in tables.items() if rows}, forms)
         if train:
             write_yaml(staging / SETTINGS, public(settings, dataset_path=dataset_path))
+            files = (path.name for path in staging.iterdir() if path.name.startswith(TABLE))
+            columns = settings.as_pair_columns()
+            question_sources.remember(staging, folder, files, dataset_path, columns)
     if not train:
         raise UserError(
             f"no question passed the filters: {folder / REJECTIONS} says why; "
             "try another model, or --round-trip-k 0"
         )
     _log_files(folder, tables, forms)
+    first = folder / f"{TABLE}_train{'' if forms[0] == 'dataset' else f'.{forms[0]}'}"
+    models = [settings.retriever_name_or_path or RETRIEVER, GENERATOR]
+    log_next(["train-rag-e2e", first, *models, "--output-dir", f"{folder}-tuned"])
 
 
 @contextmanager
@@ -161,7 +169,7 @@ def _staged(folder: Path) -> Iterator[Path]:
 def _results(folder: Path) -> list[Path]:
     """Return the files and folders of an earlier run that another one would replace."""
     tables = [f"{TABLE}_{name}{form}" for name in NAMES for form in ("", ".csv", ".jsonl")]
-    paths = (folder / name for name in (*tables, REJECTIONS, SETTINGS))
+    paths = (folder / name for name in (*tables, REJECTIONS, SETTINGS, question_sources.FILE))
     return [path for path in paths if path.exists()]
 
 
@@ -174,8 +182,6 @@ def _log_files(folder: Path, tables: Mapping[str, Sequence[Pair]], forms: Sequen
             logger.info("%-9s  %d %s: %s", name, len(rows), what, path)
     logger.info("rejected   %s", folder / REJECTIONS)
     logger.info("settings   %s (a --config for the same run)", folder / SETTINGS)
-    first = folder / f"{TABLE}_train{endings[0]}"
-    logger.info("next       dalm train-rag-e2e %s RETRIEVER GENERATOR --output-dir DIR", first)
 
 
 def columns_of(pairs: Sequence[Pair]) -> Columns:

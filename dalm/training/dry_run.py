@@ -150,7 +150,7 @@ def report(
     batches = passes * float(rows.lengths().sum()) / ran.length
     index = objective.index_forecast(ran.work * batches / updates, updates)
     _report_measured(ran, _fixed_bytes(objective), batches, index)
-    logger.info("next       the same command without --dry-run; nothing was written")
+    logger.info("dry run    nothing was written; without --dry-run the same command trains")
 
 
 def _show(row: PreviewRow) -> None:

@@ -18,6 +18,7 @@ from dalm.io.examples import Field, read_examples
 from dalm.models import generator_checks, loading
 from dalm.models.generator import Generator, load_generator
 from dalm.models.retriever import Retriever, retriever_from_config
+from dalm.next_step import log_next
 from dalm.prompts import read_prompt
 from dalm.records import Example
 from dalm.training import checkpoints, dry_run, resumption
@@ -191,7 +192,7 @@ class TrainingRun:
         rows: TrainingRows,
         *,
         preview: Sequence[dry_run.PreviewRow],
-        next_step: str,
+        next_step: Sequence[object],
         rates: Mapping[str, float] | None = None,
         held_out: Sequence[TrainingRows] = (),
         callbacks: Sequence[TrainerCallback] = (),
@@ -234,8 +235,8 @@ class TrainingRun:
             data += finish()
             if is_main():
                 self.folder.export(objective, data)
-                trusted = " --trust-remote-code" if self.settings.trust_remote_code else ""
-                logger.info("next       %s%s", next_step, trusted)
+                trusted = ["--trust-remote-code"] * self.settings.trust_remote_code
+                log_next([*next_step, *trusted])
 
 
 def _trackers(settings: options.Run) -> list[str]:

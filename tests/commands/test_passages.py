@@ -83,7 +83,7 @@ def test_passages_of_a_folder_can_be_read_as_a_knowledge_base(docs, log):
         "documents  5 (1 shorter than --min-words, without a passage; besides 1 rows without a",
         "passages   4: 4 new, 0 existing; left out 0 duplicates, 0 near duplicates",
         "written    out/p.jsonl",
-        "next       dalm qa-gen out/p.jsonl --output-dir DIR",
+        "next       dalm qa-gen out/p.jsonl --output-dir out/questions",
     ):
         assert line in log()
 
