@@ -18,7 +18,16 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 STAGES = (
     {"errors", "redaction", "stop_signals"},
     {"display", "file_reading"},
-    {"analyser", "progress", "records", "config", "artifacts", "distributed", "plugins"},
+    {
+        "analyser",
+        "progress",
+        "records",
+        "config",
+        "artifacts",
+        "distributed",
+        "plugins",
+        "next_step",
+    },
     {"collectives"},
     {"prompts", "io"},
     {"ingest", "models"},

@@ -9,7 +9,6 @@ from cyclopts import Parameter
 from dalm.config import Export, check
 from dalm.errors import UserError
 from dalm.file_reading import user_path
-from dalm.next_step import indexing, known_table, log_next
 
 if TYPE_CHECKING:
     from dalm.models.onnx_export import Written
@@ -33,6 +32,7 @@ def export(tuned: str, settings: Annotated[Export, Parameter(name="*")]) -> None
     from dalm.artifacts import claim, seal, write_folder, write_text
     from dalm.models import loading, onnx_export, standalone_model
     from dalm.models.retriever import Retriever
+    from dalm.next_step import log_next
     from dalm.training import model_card
 
     check(settings)
@@ -123,6 +123,8 @@ def _tell_onnx(written: "Written") -> None:
 
 
 def _next(source: Path, output: Path, *roles: str) -> list[object]:
+    from dalm.next_step import indexing, known_table
+
     if "retriever" not in roles:
         return ["ask", "--help"]
     table = known_table(source)

@@ -9,7 +9,6 @@ from cyclopts import Parameter
 from dalm.config import Merge, check
 from dalm.errors import UserError
 from dalm.file_reading import user_path
-from dalm.next_step import RETRIEVER, evaluating, known_table, log_next
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +26,7 @@ def merge(adapter: str, settings: Annotated[Merge, Parameter(name="*")]) -> None
     """
     from dalm.artifacts import claim, write_folder
     from dalm.models import loading, model_merging
+    from dalm.next_step import RETRIEVER, evaluating, known_table, log_next
     from dalm.training import model_card
 
     check(settings)
