@@ -2,8 +2,10 @@
 
 import re
 
+from dalm.ingest.loaders import docx_containers, docx_elements  # noqa: F401 - they register handlers
 from dalm.ingest.loaders.document_builder import DocumentBuilder
-from dalm.ingest.loaders.docx_elements import ENDS, SKIPPED, STARTS
+from dalm.ingest.loaders.docx_elements import SKIPPED
+from dalm.ingest.loaders.docx_handlers import ENDS, STARTS
 from dalm.ingest.loaders.docx_pieces import Paragraph, Piece, Table
 from dalm.ingest.loaders.docx_styles import Numbering, Styles
 from dalm.ingest.loaders.linear_math import LinearMath
@@ -31,7 +33,7 @@ EXPONENT = re.compile(r"[-+\N{MINUS SIGN}]?\d")
 class DocxReader:
     """Collect the paragraphs and tables of a part (`pieces`), and its notes by id (`notes`).
 
-    What happens at an element is in `docx_elements`.
+    What happens at an element is in `docx_elements` and `docx_containers`.
     """
 
     def __init__(
