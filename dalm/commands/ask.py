@@ -45,10 +45,10 @@ def ask(
         check_model_is_there(name, "generator")
     searcher = searcher_of(generation, placement_of(settings), settings.search, settings.where)
     if name is None:
-        served = served_reader(settings)
+        served = served_reader(settings, in_use=True)
         conversation = Conversation(searcher, served, served.model)
     else:
-        reader = load_reader(settings, name, adapter, settings.generator_max_len)
+        reader = load_reader(settings, name, adapter, settings.generator_max_len, in_use=True)
         conversation = Conversation(searcher, reader, rewriter_of(reader, name))
     conversation.answer_anyway = settings.answer_anyway
     if question is not None:

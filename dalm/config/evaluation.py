@@ -124,7 +124,8 @@ class Answering:
     generator_peft_model_path: str | None = None
     """Folder with LoRA adapters for the generator."""
     reader_passages: int | None = option(None, least=1, needs={"evaluate_generator": None})
-    """Number of top passages in a prompt; by default as in training, else 1."""
+    """Number of top passages in a prompt; by default as in training, else 1 in
+    evaluation and 4 in ask and serve."""
     citations: bool = option(False, needs={"evaluate_generator": None})
     """Number the passages, and ask for citations such as [1]. The prompts then differ from those of
     training."""
@@ -136,7 +137,8 @@ class Answering:
     """Maximum answer length in generator tokens."""
     generator_max_len: int | None = option(None, least=16, needs={"evaluate_generator": None})
     """Maximum length of prompt plus answer in tokens; by default as in training, else 128
-    and 256 for each passage of a prompt."""
+    and 256 for each passage of a prompt in evaluation, and 4096 or what the generator takes in ask
+    and serve."""
 
 
 @panel("Generator")

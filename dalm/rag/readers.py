@@ -15,6 +15,9 @@ from dalm.rag.pipeline import LocalReader, ServedGenerator, served_model_of
 
 REWRITTEN_TOKENS = 96
 """Length of a rewritten question at most."""
+PASSAGES, TOKENS = 4, 4096
+"""What a generator that was not trained here reads in use: passages, and tokens of prompt and
+answer, if its window is no smaller."""
 
 
 def check_generator(config: Any, needed_by: str) -> None:
@@ -43,8 +46,14 @@ def check_generator(config: Any, needed_by: str) -> None:
         prompts.read_prompt(config.prompt)
 
 
-def load_reader(config: Any, name: str, adapter: str | None, max_length: int | None) -> LocalReader:
-    """Load a generator with its own prompt and length unless the config has others."""
+def load_reader(
+    config: Any, name: str, adapter: str | None, max_length: int | None, *, in_use: bool = False
+) -> LocalReader:
+    """Load a generator with its own prompt and length unless the config has others.
+
+    Without either, one `in_use` reads `PASSAGES` within `TOKENS`; evaluation keeps the defaults of
+    training, for comparison.
+    """
     placement = replace(placement_of(config), frozen=True)
     generator = load_generator(
         name,
@@ -54,15 +63,23 @@ def load_reader(config: Any, name: str, adapter: str | None, max_length: int | N
         prompt=config.prompt,
         passages=config.reader_passages,
     )
+    passages = generator.reader_passages
+    if in_use and prompts.saved_settings(name, adapter).template is None:
+        passages = PASSAGES
+        if max_length is None:
+            generator.max_length = min(TOKENS, generator.longest or TOKENS)
     tell("generator", adapter or name, generator_checks.description(generator))
     if config.citations:
         generator.ask_for_citations()
-    passages = config.reader_passages or generator.reader_passages
-    return LocalReader(generator, passages, config.max_new_tokens)
+    return LocalReader(generator, config.reader_passages or passages, config.max_new_tokens)
 
 
 def served_reader(
-    config: Any, journal: Path | None = None, resume: str = "the same command"
+    config: Any,
+    journal: Path | None = None,
+    resume: str = "the same command",
+    *,
+    in_use: bool = False,
 ) -> ServedGenerator:
     """Return the generator on a server; its replies are kept in the journal.
 
@@ -75,7 +92,7 @@ def served_reader(
         served_model_of(config, config.max_new_tokens, resume),
         template.user_message,
         journal,
-        reader_passages=config.reader_passages or 1,
+        reader_passages=config.reader_passages or (PASSAGES if in_use else 1),
         cites=config.citations,
     )
 

@@ -43,9 +43,9 @@ def open_service(index_dir: str, settings: Serve) -> Service:
 def _generating(settings: Serve) -> Generating:
     name = settings.generator_name_or_path
     if name is None:
-        return ServedGenerating(served_reader(settings), settings.request_timeout)
+        return ServedGenerating(served_reader(settings, in_use=True), settings.request_timeout)
     adapter = settings.generator_peft_model_path
-    reader = load_reader(settings, name, adapter, settings.generator_max_len)
+    reader = load_reader(settings, name, adapter, settings.generator_max_len, in_use=True)
     return LocalGenerating(
         reader, rewriter_of(reader, name), model_name(adapter or name), settings.max_concurrent
     )

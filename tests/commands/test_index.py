@@ -179,7 +179,7 @@ def calibrated(tiny_table, tiny_models, tmp_path_factory) -> Path:
 
 def test_what_is_not_in_the_documents_is_not_answered(calibrated, tiny_models, capsys):
     line = ["ask", calibrated, "--generator-name-or-path", tiny_models.generator, "--json"]
-    line += ["--max-new-tokens", 3, "--search", "text"]
+    line += ["--max-new-tokens", 3, "--search", "text", "--reader-passages", 1]
     question = "Who in Paris sold violets?"
     assert dalm(*line, question) == 0
     found = json.loads(capsys.readouterr().out)
@@ -253,6 +253,21 @@ def test_an_answer_comes_with_the_passages_read(index, tiny_models, capsys):
     assert found["answer"] == answer.strip()
     assert [each["number"] for each in found["passages"]] == [1, 2]
     assert {each["source"] for each in found["passages"]} <= {"people.pdf", "men.pdf"}
+
+
+def test_a_generator_that_was_not_trained_here_reads_what_its_window_takes(
+    index, tiny_models, tmp_path, capsys, caplog
+):
+    line = ["ask", index, "Where does Ada live?", "--max-new-tokens", 3, "--json"]
+    line += ["--generator-name-or-path"]
+    assert dalm(*line, tiny_models.generator) == 0
+    assert len(json.loads(capsys.readouterr().out)["passages"]) == 3  # of four that it would read
+    assert "256 tokens of at most 256" in caplog.text
+    trained = shutil.copytree(tiny_models.generator, tmp_path / "trained")
+    GeneratorSettings(max_length=100, reader_passages=1).write(trained)
+    assert dalm(*line, trained) == 0
+    assert len(json.loads(capsys.readouterr().out)["passages"]) == 1
+    assert "100 tokens of at most 256" in caplog.text
 
 
 def test_without_a_passage_nothing_is_answered(index, tiny_models, capsys):
