@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from dalm.cli import app, run
+from dalm.prompts import GeneratorSettings
 from dalm.rag.pipeline import NOT_FOUND
 
 PAGES = {
