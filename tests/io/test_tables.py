@@ -178,7 +178,7 @@ def test_a_table_of_fifty_thousand_columns_is_refused_at_once(kind, tmp_path):
     path = wide(kind, 50_000, tmp_path)
     started = time.process_time()
     assert "it has 50,000 columns, more than 10,000" in message(path)
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 10
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
