@@ -47,8 +47,9 @@ def make(
     title: str = "",
     outline: Sequence[tuple[str, int, float]] = (),
     rotate: int = 0,
+    catalog: str = "",
 ) -> bytes:
-    """Return a PDF; `outline` has titles with their page and height."""
+    """Return a PDF; `outline` has titles with their page and height, `catalog` further entries."""
     objects: list[bytes] = []
 
     def add(content: str | bytes) -> int:
@@ -91,6 +92,7 @@ def make(
     objects[0] = f"<< /Type /Catalog /Pages 2 0 R /Outlines {root} 0 R >>".encode()
     if not outline:
         objects[0], objects[root - 1] = b"<< /Type /Catalog /Pages 2 0 R >>", b"null"
+    objects[0] = objects[0].removesuffix(b">>") + f"{catalog} >>".encode()
     info = add(f"<< /Title ({title}) >>")
     return _file(objects, info)
 

@@ -9,7 +9,7 @@ from dalm.ingest.loaders.pdf_contents import find_contents
 from dalm.ingest.loaders.pdf_coverage import Page, unread_reasons
 from dalm.ingest.loaders.pdf_headings import Entry, body_size, mark_headings
 from dalm.ingest.loaders.pdf_lines import Line
-from dalm.ingest.loaders.pdf_pages import read_outline, read_pages
+from dalm.ingest.loaders.pdf_pages import read_outline, read_pages, unread_besides
 from dalm.ingest.loaders.pdf_paragraphs import paragraphs_of
 from dalm.ingest.loaders.pdf_running_heads import find_running_heads
 from dalm.ingest.loaders.pdf_text import TextWriter, join_paragraphs
@@ -47,14 +47,11 @@ def load_pdf(data: bytes, source: str, options: LoaderOptions) -> Document:
         pages = read_pages(pdf, options.max_bytes)
         outline = list(read_outline(pdf))
         title = " ".join(pdf.get_metadata_value("Title").split())
-        attached = pdf.count_attachments()
+        besides = list(unread_besides(pdf))
     finally:
         pdf.close()
     document = make_document(pages, outline, title, source)
-    if attached:
-        files = f"{attached} attached file{'s' if attached > 1 else ''}: save them beside it"
-        document = replace(document, unread=(*document.unread, files))
-    return document
+    return replace(document, unread=(*document.unread, *besides))
 
 
 def make_document(

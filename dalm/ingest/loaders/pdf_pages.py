@@ -89,3 +89,14 @@ def read_outline(pdf: Any) -> Iterator[Entry]:
         mode, view = destination.get_view()
         height = view[1] if mode == AT_POINT and len(view) > 1 else None
         yield Entry(bookmark.get_title(), bookmark.level + 1, page, height)
+
+
+def unread_besides(pdf: Any) -> Iterator[str]:
+    """Yield what of a PDF is on none of its pages: attached files, forms that a viewer makes."""
+    import pypdfium2.raw as pdfium
+
+    attached = pdf.count_attachments()
+    if attached:
+        yield f"{attached} attached file{'s' if attached > 1 else ''}: save them beside it"
+    if pdf.get_formtype() == pdfium.FORMTYPE_XFA_FULL:
+        yield "an XFA form, whose pages are made by Adobe Reader; print it to a new PDF"

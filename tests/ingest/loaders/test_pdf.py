@@ -129,6 +129,15 @@ def test_a_page_that_pdfium_refuses_is_named(monkeypatch):
     assert found.pages == (0, 31, 31)
 
 
+def test_what_is_on_no_page_is_named():
+    text = column(["A page of text."])
+    xfa = "/AcroForm << /Fields [] /XFA (x) >> /NeedsRendering true"
+    assert "an XFA form" in load(make(text, catalog=xfa)).unread[0]
+    file = "<< /Type /Filespec /F (a.txt) /UF (a.txt) >>"
+    attached = f"/Names << /EmbeddedFiles << /Names [(a.txt) {file}] >> >>"
+    assert load(make(text, catalog=attached)).unread == ("1 attached file: save them beside it",)
+
+
 def test_a_broken_file_is_reported(unread, make_pdf):
     whole = make_pdf(["text"])
     assert "could not be opened" in unread("a.pdf", b"%PDF-1.4 nothing")
