@@ -57,6 +57,10 @@ def _kind(piece: Piece) -> str:
 
 def _write(pieces: Sequence[Piece], builder: DocumentBuilder) -> None:
     for kind, group in groupby(pieces, _kind):
+        if kind == "paragraph":
+            for piece in group:
+                builder.paragraph(piece.text if isinstance(piece, Paragraph) else "")
+            continue
         alike = list(group)
         paragraphs = [piece for piece in alike if isinstance(piece, Paragraph)]
         if kind == "item":
@@ -68,8 +72,6 @@ def _write(pieces: Sequence[Piece], builder: DocumentBuilder) -> None:
                 _write_table(piece, builder)
             elif kind == "heading":
                 builder.heading(piece.marked, piece.level)
-            elif kind == "paragraph":
-                builder.paragraph(piece.text)
 
 
 def _write_table(table: Table, builder: DocumentBuilder) -> None:

@@ -5,7 +5,7 @@ import re
 from dalm.ingest.loaders import docx_containers, docx_elements  # noqa: F401 - they register handlers
 from dalm.ingest.loaders.document_builder import DocumentBuilder
 from dalm.ingest.loaders.docx_elements import SKIPPED
-from dalm.ingest.loaders.docx_handlers import ENDS, STARTS
+from dalm.ingest.loaders.docx_handlers import ENDS, STARTS, End, Start
 from dalm.ingest.loaders.docx_pieces import Paragraph, Piece, Table
 from dalm.ingest.loaders.docx_styles import Numbering, Styles
 from dalm.ingest.loaders.linear_math import LinearMath
@@ -28,6 +28,12 @@ PREFIXES = {
 CONTENTS_FIELD = re.compile(r"\s*(?:TOC|TOA|INDEX)\b")
 EQUATION_FIELD = re.compile(r"\s*EQ\b")
 EXPONENT = re.compile(r"[-+\N{MINUS SIGN}]?\d")
+
+
+def _prefixed(tag: str) -> str:
+    """Return a tag as it is usually written: `w:p`."""
+    namespace, _, name = tag.rpartition(" ")
+    return f"{PREFIXES.get(namespace, '')}:{name}"
 
 
 class DocxReader:
@@ -58,21 +64,26 @@ class DocxReader:
         self.fields: list[list[str]] = []  # of each open field its code, and "code" or "result"
         self.choices: list[bool] = []  # whether one of the open alternatives was read
         self.controls: list[bool] = []  # whether the open content controls have no text of theirs
-        self.prefixed: dict[str, str] = {}
+        self.starts: dict[str, Start | None] = {}  # by the tags that were met
+        self.ends: dict[str, End | None] = {}
 
     def start(self, tag: str, attributes: Attributes) -> None:
         """Read the start of an element."""
         if self.skipped:
             self.skipped += 1
             return
-        name = self.prefixed.get(tag) or self._prefix(tag)
         if self.math is not None:
+            name = _prefixed(tag)
             if name in SKIPPED or name in ("w:del", "w:moveFrom"):
                 self.skipped = 1
                 return
             local = {n.rpartition(" ")[2]: value for n, value in attributes.items()}
             self.math.start(name.rpartition(":")[2], local)
-        elif handler := STARTS.get(name):
+            return
+        if tag not in self.starts:
+            name = _prefixed(tag)
+            self.starts[tag], self.ends[tag] = STARTS.get(name), ENDS.get(name)
+        if handler := self.starts[tag]:
             handler(self, attributes)
 
     def end(self, tag: str) -> None:
@@ -84,7 +95,7 @@ class DocxReader:
             if not self.math.depth:
                 self.math = None
                 self.add(text)
-        elif handler := ENDS.get(self.prefixed[tag]):
+        elif handler := self.ends[tag]:
             handler(self)
 
     def data(self, text: str) -> None:
@@ -97,11 +108,6 @@ class DocxReader:
             self.math.data(text)
         elif self.code_open and self.fields:
             self.fields[-1][0] += text
-
-    def _prefix(self, tag: str) -> str:
-        namespace, _, name = tag.rpartition(" ")
-        found = self.prefixed[tag] = f"{PREFIXES.get(namespace, '')}:{name}"
-        return found
 
     def add(self, text: str, font: str = "") -> None:
         """Add text of a symbol font, or of any other, to the open paragraph.
