@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -69,15 +70,16 @@ def _without(held: set[str], texts: list[Passage], name: str | None) -> list[str
 def _read(
     source: str, settings: Pretraining, held_out: str | None
 ) -> tuple[list[Passage], list[Passage]]:
-    columns = {
-        "text_column": settings.text_column,
-        "title_column": settings.title_column,
-        "encoding": settings.encoding,
-        "html": settings.html,
-    }
-    texts = read_texts(source, **columns)
+    read = partial(
+        read_texts,
+        text_column=settings.text_column,
+        title_column=settings.title_column,
+        encoding=settings.encoding,
+        html=settings.html,
+    )
+    texts = read(source)
     if held_out is not None:
-        return texts, read_texts(held_out, **columns)
+        return texts, read(held_out)
     return hold_out(texts, settings.held_out_share, settings.held_out_bytes, settings.seed)
 
 
