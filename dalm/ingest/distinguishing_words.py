@@ -54,8 +54,11 @@ _marks_of = _Cache().__getitem__
 
 def compared_words(text: str) -> list[str]:
     """Return the words by which passages are compared: as written, or single unspaced letters."""
-    spaced = text.isascii() or not UNSPACED_CHARACTER.search(text)
-    return text.split() if spaced else words(text)
+    written = text.split()
+    if text.isascii() or not UNSPACED_CHARACTER.search(text):
+        return written
+    parts = (words(word) if UNSPACED_CHARACTER.search(word) else [word] for word in written)
+    return list(chain.from_iterable(parts))
 
 
 def marked_words(text: str) -> list[bool]:

@@ -124,14 +124,21 @@ def sentence_starts(text: str) -> Iterator[int]:
     Dutch), an initial, a German ordinal, or the number of a list item. Where a script has other
     marks (。 । ؟ ۔ ። ։ ။ ។), these end it; in Thai and Lao blanks do. A list item begins one.
     """
+    if not text.isascii() and _THAI_OR_LAO.search(text):
+        pauses = (match.end() for match in PAUSE.finditer(text))
+        yield from sorted({*_marked_starts(text), *pauses})
+    else:
+        yield from _marked_starts(text)
+
+
+def _marked_starts(text: str) -> Iterator[int]:
+    """Yield where sentences begin after a mark that ends one."""
     last = 0
     for match in SENTENCE_END.finditer(text):
         start, end = match.span()
         if _is_boundary(text, last, start, end):
             yield end
             last = end
-    if _THAI_OR_LAO.search(text):
-        yield from (match.end() for match in PAUSE.finditer(text))
 
 
 def _is_boundary(text: str, last: int, start: int, end: int) -> bool:

@@ -3,7 +3,10 @@ from itertools import product
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from dalm.ingest.distinguishing_words import compared_words, marked_words
 from dalm.ingest.near_duplicates import (
     CHANCE,
     FUNCTIONS,
@@ -11,6 +14,7 @@ from dalm.ingest.near_duplicates import (
     group_near_duplicates,
     signatures,
 )
+from dalm.ingest.shared_content import content, share_in
 
 WORDS = ["x" + "".join(letters) for letters in product("abcdefghijklmnopq", repeat=3)]
 
@@ -184,3 +188,11 @@ def test_a_copy_of_any_of_many_sheets_is_found():
 def test_in_a_script_without_capitals_any_other_word_may_be_a_name(text, name, other):
     texts = [f"{text} {text} {text}", f"{text.replace(name, other)} {text} {text}"]
     assert group_near_duplicates([*texts, f"{text} {text} {text} {text}"], 0.7) == [0, 1, 0]
+
+
+@given(st.text(st.sampled_from("aB1 .-\n漢か\u3099ไท่½\u00a0éÉ\u00adЖж")))
+def test_any_text_stands_in_itself(text):
+    assert len(marked_words(text)) == len(compared_words(text))
+    assert share_in(text, content([text]), 0.8) == 1
+    longer = f"here it is: {text}"
+    assert share_in(longer, content(["other words", longer, "and 漢字"]), 0.8) == 1

@@ -3,6 +3,8 @@
 import itertools
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dalm.ingest.sentence_boundaries import sentence_starts
 
@@ -56,6 +58,7 @@ Dhr. Jansen kwam, zie blz. 3 en bijv. Piet. |Dat is alles. |Water, olie enz. |Ei
 ဤသည်မှာ။ |နောက်တစ်ခု။
 នេះជាប្រយោគ។ |មួយទៀត៕ |ចប់
 นี่คือประโยค |นี่คืออีกประโยค |และนี่ 5 บาท
+นี่ |คือ! |Yes. |นี่ |คือ
 Это предложение. |Это второе? |См. рис. 3 и стр. 5. |Да.
 """
 
@@ -79,3 +82,10 @@ def test_items_of_a_list_begin_sentences_and_their_numbers_do_not_end_one():
 def test_sentences_of_a_long_text_are_those_of_its_parts():
     text = "The pump of Ulm holds 3.5 bar.[1] " * 500
     assert list(sentence_starts(text)) == [len(text) // 500 * n for n in range(1, 500)]
+
+
+@given(st.text(st.sampled_from('aB1 .?!…\n"”»«([])*-。」！．と।؟ไท¹12ßΑα')))
+def test_boundaries_are_in_order_and_within_any_text(text):
+    found = list(sentence_starts(text))
+    assert found == sorted(set(found))
+    assert all(0 < at < len(text) for at in found)
