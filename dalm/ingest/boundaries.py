@@ -11,7 +11,7 @@ from dalm.ingest.loaders.loader import Block, Document
 from dalm.ingest.sentence_boundaries import paragraph_starts, sentence_starts
 
 COLONS = frozenset(":：﹕")
-EXAMPLES = ("e.g.", "i.e.", "such as", "e.g.,", "i.e.,", "for example,", "z. B.", "z.B.", "p. ex.")
+EXAMPLES = ("e.g.", "i.e.", "such as", "e.g.,", "i.e.,", "for example,", "z. B.", "z.B.")
 CLOSING = "*_`'\")]»”"  # marks after a colon: "**Options:**"
 CLAUSE_ENDS = frozenset(",;:，；：、،؛")
 SENTENCE_ENDS = frozenset(".!?…。！？؟।;,:")
@@ -187,9 +187,11 @@ class Boundaries:
         """Tell whether the words before this one end in a colon, or in "e.g."."""
         end = self.words.ends[word - 1] if word else 0
         last = self.text[end - 1 : end]
+        if last == "." and self.text[end - 3 : end - 2].isalpha():  # not "e.g." or "z. B."
+            return False
         if last in CLOSING:
             last = self.text[max(0, end - 5) : end].rstrip(CLOSING)[-1:]
-        return last in COLONS or (last in "., " and self.text.endswith(EXAMPLES, 0, end))
+        return last in COLONS or self.text.endswith(EXAMPLES, 0, end)
 
     def _goes_on(self, word: int) -> bool:
         """Tell whether a paragraph's first word goes on with the sentence before it."""

@@ -20,8 +20,8 @@ TITLES_WITHIN = 20_000  # characters from the beginning
 BETWEEN = 2  # lines without a leader between two that have one: a title that takes two lines
 ABOVE = 3  # lines above the first one, of which one may be "Contents"
 
-_MARKS = ("..", ". .", ".  .", "…", "··", "· ·", "‥", "․․")
-"""Of which every leader has one; to look for them is ten times faster than a regular expression."""
+_DOTS = re.compile(r"\.[^\S\n]{0,3}\.|…|·[^\S\n]?·|‥|․․")
+"""Of which every leader has one."""
 _PAGE = r"\d{1,4}|[ivxlc]{1,7}|[IVXLC]{1,7}|[A-Z]{1,2}[-–.]?\d{1,3}|\d{1,3}[-–]\d{1,3}"
 _LEADER = re.compile(
     rf"(?P<leader>(?:[.·‥․…][^\S\n]{{0,3}}){{2,}}|…)[^\S\n]*(?P<page>(?:{_PAGE})(?:,\s?(?:{_PAGE}))*)?[|\s]*$"
@@ -83,15 +83,12 @@ def is_contents_title(line: str) -> bool:
 
 def _dotted(text: str) -> Iterator[_Line]:
     """Yield the lines that end in a leader and maybe a page."""
-    found = dict[int, int]()
-    for mark in _MARKS:
-        at = text.find(mark)
-        while at >= 0:
-            end = text.find("\n", at)
-            end = len(text) if end < 0 else end
-            found[text.rfind("\n", 0, at) + 1] = end
-            at = text.find(mark, end)
-    for start, end in sorted(found.items()):
+    end = -1
+    for found in _DOTS.finditer(text):
+        if found.start() < end:
+            continue
+        start, end = text.rfind("\n", 0, found.start()) + 1, text.find("\n", found.end())
+        end = len(text) if end < 0 else end
         if end - start > LINE_LENGTH:
             continue
         line = text[start:end]

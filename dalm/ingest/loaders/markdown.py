@@ -7,7 +7,7 @@ from dataclasses import replace
 from dalm.ingest.contents_lines import contents_lines, contents_lists, is_contents_title
 from dalm.ingest.loaders.loader import Block, Document, Heading, Loader, LoaderOptions
 from dalm.ingest.loaders.text import HEADING_LENGTH, decode
-from dalm.ingest.text_blocks import (
+from dalm.ingest.loaders.text_blocks import (
     FENCE,
     RULE,
     Lines,

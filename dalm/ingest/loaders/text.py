@@ -4,7 +4,7 @@ import re
 
 from dalm.ingest.contents_lines import contents_lines, contents_lists
 from dalm.ingest.loaders.loader import Document, Loader, LoaderOptions
-from dalm.ingest.text_blocks import plain_blocks
+from dalm.ingest.loaders.text_blocks import plain_blocks
 from dalm.io.text_encoding import marked_encoding, suggest_encodings
 from dalm.io.text_lines import (
     NUL_BYTE,
