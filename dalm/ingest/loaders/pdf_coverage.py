@@ -24,6 +24,7 @@ DRAWN = 30  # paths on a page without text: more than the rules of an empty form
 
 SUSPICIOUS = re.compile("[\x01\x03-\x08\x0e-\x1f\x7f-\x9f\ue000-\uf8ff\ufffd\U000f0000-\U0010ffff]")
 BULLETS = re.compile(rf"(?:^|\n){SUSPICIOUS.pattern}[ \t]")
+LONG_WORD = re.compile("[a-z\u0370-\u052f\u0300-\u036f]{5,}")
 LEADERS = frozenset(".-_·=*#/|•…")
 VOWELS = frozenset("aeiouyаеёиоуыэюяєіїαεηιουω")
 LEAST_LETTERS = 200
@@ -86,8 +87,8 @@ def is_implausible(text: str, least_vowels: float = LEAST_VOWELS) -> bool:
     others = sum(not each.isalnum() and each not in LEADERS for each in signs)
     if 2 * others > len(signs) and 10 * alphabetic < 3 * len(signs):
         return True
-    letters = [each for each in signs if "a" <= each <= "z" or "\u0370" <= each < "\u0530"]
-    if len(letters) < LEAST_LETTERS or 2 * len(letters) < alphabetic:
+    letters = "".join(LONG_WORD.findall(plain))  # codes and units have no vowels, either
+    if len(letters) < LEAST_LETTERS or 2 * len(letters) < len(signs):
         return False
     return sum(each in VOWELS for each in letters) < least_vowels * len(letters)
 

@@ -73,12 +73,13 @@ def test_single_characters_without_a_code_are_counted():
 
 def test_texts_of_no_language_are_implausible():
     assert is_implausible('%$(7*) +="#!;& 1$2"34\'5 <:@>' * 10)
-    assert is_implausible("xkcd brtz wvpl qrst hjkl mnpq " * 10)
+    assert is_implausible("xkcdfg brtzwv pl qrstkk hjkllm mnpqrr " * 10)
     assert not is_implausible("the pump and the valve of the house " * 10)
     assert not is_implausible("1.2 Pumps . . . . . . . . . . . . . . . 14\n" * 20)
     assert not is_implausible("čerpadlo a ventil ve sklepě domu, strč prst skrz krk " * 10)
     assert not is_implausible("насос и клапан дома " * 20)
     assert not is_implausible("泵和阀门，水箱。" * 50)
+    assert not is_implausible("P-11 12 mm 4 kg 230 V 50 Hz\nc12 c13 MPa kW\n" * 40)
     assert not is_implausible("12.5 44 1,000 77% 31.0\n" * 30)
 
 
