@@ -195,15 +195,15 @@ def test_a_document_read_in_part_is_counted_and_its_reasons_are_listed(docs, log
         reasons = ("pages 2-3: no text in them; x", "page 5: no text in it; x")
         return Document(data.decode(), "", source, unread=reasons)
 
-    monkeypatch.setitem(by_extension(), ".pages", Loader("pages", "pages", (".pages",), load))
-    (docs / "scan.pages").write_text("A first page, which has a text of its own.")
+    monkeypatch.setitem(by_extension(), ".scanned", Loader("pages", "pages", (".scanned",), load))
+    (docs / "page.scanned").write_text("A first page, which has a text of its own.")
     (docs / "image.png").write_bytes(b"x")
     assert len(make(docs)) == 5
     assert "documents  7: 5 whole, 1 in part, 1 unread (1 shorter" in log()
-    assert "unread     docs/scan.pages: pages 2-3: no text in them" in log()
+    assert "unread     docs/page.scanned: pages 2-3: no text in them" in log()
     assert Path("out/p.unread.tsv").read_text().splitlines()[2:] == [
-        "docs/scan.pages\tpages 2-3: no text in them; x",
-        "docs/scan.pages\tpage 5: no text in it; x",
+        "docs/page.scanned\tpages 2-3: no text in them; x",
+        "docs/page.scanned\tpage 5: no text in it; x",
     ]
 
 
