@@ -11,7 +11,7 @@ from dalm.file_reading import user_path
 
 logger = logging.getLogger(__name__)
 
-SAME_OPTIONS = ("max_words", "max_tokens", "tokenizer", "overlap", "min_words")
+SAME_OPTIONS = ("max_words", "max_tokens", "tokenizer", "overlap", "min_words", "html")
 """Options that must be the same for all passages of a file."""
 
 

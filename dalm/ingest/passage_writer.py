@@ -1,5 +1,6 @@
 """Write new passages after those of the existing file."""
 
+import logging
 from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -19,9 +20,14 @@ from dalm.ingest.contained_documents import (
 )
 from dalm.ingest.ingestion import BatchResult, from_json, ingest
 from dalm.ingest.left_out import KeptPassages, LeftOut, Place
+from dalm.ingest.loaders import loader_of
+from dalm.ingest.loaders.html import HTML
+from dalm.ingest.loaders.html_main_text import how_it_is_found
 from dalm.ingest.loaders.loader import File, Skipped
 from dalm.ingest.near_duplicates import NearDuplicateFilter, Signatures, shingles, signatures
 from dalm.ingest.passage_counts import Counts
+
+logger = logging.getLogger(__name__)
 
 BLOCK = 1024  # lines whose signatures are computed together
 
@@ -197,6 +203,8 @@ def write_passages(
     Raises:
         UserError: as `ingest`.
     """
+    if settings.html == "main" and any(loader_of(file.path) is HTML for file in files):
+        logger.info("html       the main text %s", how_it_is_found())
     found = list(unread)
     total = sum(file.size for file in files)
     with (

@@ -27,6 +27,13 @@ def is_installed() -> bool:
     return True
 
 
+def how_it_is_found() -> str:
+    """Return by what the main text is found, for the log: passages depend on it."""
+    if is_installed():
+        return "by trafilatura"
+    return 'by rules; trafilatura finds it better: pip install "indomain[html]"'
+
+
 def find_main_text(
     page: str, pieces: Sequence[HtmlPiece], own: Sequence[HtmlPiece]
 ) -> list[HtmlPiece]:
