@@ -488,3 +488,10 @@ def test_near_and_exact_duplicates_are_listed_with_what_is_kept(docs):
 def test_keeping_contained_passages_needs_a_filter_of_near_duplicates(docs):
     text = refused(docs, keep_contained=True, near_duplicates=1.0)
     assert text.startswith("--keep-contained has no effect with --near-duplicates 1")
+
+
+def test_passages_of_pages_read_otherwise_are_not_appended(docs, log, capsys):
+    make(docs)
+    assert "html       the main text by" in log()
+    assert run(app, ["passages", str(docs), "--output", "out/p.jsonl", "--html", "all"]) == 2
+    assert "out/p.jsonl was made with --html main" in capsys.readouterr().err
