@@ -108,14 +108,15 @@ def indexed(line: list[str], journal: Path) -> int:
     from dalm.retrieval import indexing
 
     indexing.BLOCK = BLOCK
-    encode = Retriever.encode_passages
+    tokenise = Retriever.tokenise
 
-    def written(self: Retriever, texts: Any) -> Any:
-        with journal.open("a") as out:
-            out.writelines(json.dumps(text) + "\n" for text in texts)
-        return encode(self, texts)
+    def written(self: Retriever, texts: Any, kind: Any) -> Any:
+        if kind == "passage":
+            with journal.open("a") as out:
+                out.writelines(json.dumps(text) + "\n" for text in texts)
+        return tokenise(self, texts, kind)
 
-    Retriever.encode_passages = written  # type: ignore[method-assign]
+    Retriever.tokenise = written  # type: ignore[method-assign]
     return cli.run(cli.app, line)
 
 

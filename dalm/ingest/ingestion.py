@@ -223,6 +223,8 @@ def from_json(line: bytes) -> Passage:
     Raises ValueError, KeyError, TypeError or RecursionError for what is none.
     """
     row = json.loads(line)
+    if not isinstance(row, dict):
+        raise TypeError(f"{type(row).__name__}, not an object")
     return Passage.from_dict(row | {"text": row.pop("Passage"), "title": row.pop("Title")})
 
 

@@ -128,6 +128,8 @@ def build_generator(
 def _init_heads(model: LlamaForCausalLM) -> None:
     """Initialise induction and lookup heads in an untrained Llama, a half of the heads each.
 
+    One of fewer than four heads has no lookup heads: one head stays free.
+
     Induction heads, having read `a b … a`, attend to `b`: a previous-token head of the first layer
     writes what it attends to into the residual stream; its partner in the last layer attends to the
     token where that equals the current token, and copies it to the output (Olsson et al.,
@@ -154,6 +156,8 @@ def _init_heads(model: LlamaForCausalLM) -> None:
     for head in range(half):
         content, previous = _init_reading_head(first, head, *back)
         _init_matching_head(last, head, angles, 3.0 * content, 3.0 * previous)
+        if half == 1:
+            continue
         _, read = _init_reading_head(first, half + head, logit * near, near)
         _init_matching_head(last, half + head, angles, read, previous)
 

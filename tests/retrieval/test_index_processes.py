@@ -135,17 +135,17 @@ def stop_in_third_block(pipe: Connection, line: list[str]) -> None:
     """Run a command in small blocks, and say when the third one is to be encoded."""
     stop_signals.listen()
     indexing.BLOCK = IN_BLOCKS_OF
-    encode, blocks = Retriever.encode_passages, []
+    encode, blocks = Retriever.encode_tokens, []
 
-    def waiting(self: Retriever, texts: Any) -> Any:
-        blocks.append(texts)
+    def waiting(self: Retriever, rows: Any, kind: Any) -> Any:
+        blocks.append(rows)
         if len(blocks) == 3:
             pipe.send("encoding")
             while True:
                 time.sleep(0.05)
-        return encode(self, texts)
+        return encode(self, rows, kind)
 
-    Retriever.encode_passages = waiting  # type: ignore[method-assign]
+    Retriever.encode_tokens = waiting  # type: ignore[method-assign]
     sys.exit(run(app, line))
 
 
@@ -164,13 +164,13 @@ def test_a_stopped_run_goes_on_with_what_is_not_stored(
     assert process.exitcode == code
     assert IndexFolder(index).pointer is None
     encoded: list[str] = []
-    encode = Retriever.encode_passages
+    encode = Retriever.encode_tokens
 
-    def counted(self: Retriever, texts: Any) -> Any:
-        encoded.extend(texts)
-        return encode(self, texts)
+    def counted(self: Retriever, rows: Any, kind: Any) -> Any:
+        encoded.extend(rows)
+        return encode(self, rows, kind)
 
-    monkeypatch.setattr(Retriever, "encode_passages", counted)
+    monkeypatch.setattr(Retriever, "encode_tokens", counted)
     assert run(app, line) == 0
     assert len(encoded) == 10 - 2 * IN_BLOCKS_OF
     assert IndexFolder(index).current().store.count() == 10

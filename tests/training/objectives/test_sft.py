@@ -218,8 +218,8 @@ def test_lengths_are_those_of_the_prompts(generator, examples, passages):
 
 def test_cut_prompts_are_told_of(generator, examples, passages, caplog):
     generator.max_length = 130
-    SftRows(examples, generator, reader_passages=4, found=[passages[:5]] * 20)
-    assert "of 20 prompts passages are cut: they exceed --generator-max-len 130" in caplog.text
+    SftRows(examples, generator, reader_passages=4, found=[passages[:5]] * 20).tell_cut()
+    assert "in 20 of 20 prompts passages are cut at 130 tokens (--generator-max-len)" in caplog.text
 
 
 def test_too_few_passages(generator, examples):
