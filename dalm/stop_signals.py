@@ -63,6 +63,7 @@ def listen() -> None:
     if _state.listening or current_thread() is not main_thread():
         return
     _state.listening = True
+    _state.reported = False  # whatever an earlier run in this process has said
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_forget)
     _install()

@@ -185,3 +185,17 @@ except KeyboardInterrupt as stop:
 """
     code, out, err = told(body, signal.SIGTERM)
     assert (code, out.split(), err.strip()) == (143, ["begun"], "dalm: stopped")
+
+
+def test_what_an_earlier_run_said_does_not_silence_the_next_one():
+    body = """
+stop_signals._state.listening = False
+stop_signals.report(KeyboardInterrupt("; earlier"), lambda text: print(text, flush=True))
+stop_signals.listen()
+import hashlib
+print("native", flush=True)
+hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+"""
+    code, _, err = told(body, signal.SIGTERM, pause=0.5)
+    assert code == 143
+    assert err.strip() == "dalm: stopped"

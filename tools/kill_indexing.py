@@ -104,19 +104,18 @@ def make_inputs(folder: Path) -> dict[str, str]:
 
 def indexed(line: list[str], journal: Path) -> int:
     """Run `dalm index` in small blocks, and write down the passages that are encoded."""
-    from dalm.models.retriever import Retriever
+    from dalm.models.cut_texts import CountingEncoder
     from dalm.retrieval import indexing
 
     indexing.BLOCK = BLOCK
-    tokenise = Retriever.tokenise
+    encode = CountingEncoder.encode
 
-    def written(self: Retriever, texts: Any, kind: Any) -> Any:
-        if kind == "passage":
-            with journal.open("a") as out:
-                out.writelines(json.dumps(text) + "\n" for text in texts)
-        return tokenise(self, texts, kind)
+    def written(self: CountingEncoder, texts: Any) -> Any:
+        with journal.open("a") as out:
+            out.writelines(json.dumps(text) + "\n" for text in texts)
+        return encode(self, texts)
 
-    Retriever.tokenise = written  # type: ignore[method-assign]
+    CountingEncoder.encode = written  # type: ignore[method-assign]
     return cli.run(cli.app, line)
 
 
