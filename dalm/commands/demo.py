@@ -37,12 +37,20 @@ def demo(settings: Annotated[Demo, Parameter(name="*")] = Demo()) -> None:  # no
     its training texts and trained; an index is built of documents that they haven't met; questions
     on these are answered from it.
     """
+    import torch
+
     from dalm.artifacts import check_folder, claim_folder
 
     folder = Path(settings.output_dir)
     check_folder("--output-dir", folder)
+    threads = torch.get_num_threads()
     with claim_folder(folder, "--output-dir"):
-        _train_and_ask(settings)
+        try:
+            if settings.retriever is None and settings.generator is None:
+                torch.set_num_threads(1)  # so small that a step on two takes 1.3 times as long
+            _train_and_ask(settings)
+        finally:
+            torch.set_num_threads(threads)
 
 
 def _train_and_ask(settings: Demo) -> None:
