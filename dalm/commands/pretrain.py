@@ -105,6 +105,6 @@ def _make_generator(folder: str, texts: list[str], settings: Pretraining) -> Non
     )
     logger.info(
         "scratch    untrained weights; the attention heads of the first and last layer are "
-        "initialised as induction heads, which copy what followed an earlier token of its kind, "
+        "initialised as induction heads, which copy what followed the same token before, "
         "and as lookup heads, which learn where the last words are answered"
     )

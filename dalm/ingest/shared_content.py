@@ -10,14 +10,11 @@ passages. What is found this way is looked at word by word (`share_in`).
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dalm.ingest.distinguishing_words import marked_words
-from dalm.ingest.near_duplicates import SHINGLE, shingles
+from dalm.ingest.near_duplicates import SHINGLE, Hashes, shingles
 from dalm.io.splits import DisjointSets
 from dalm.records import Passage
-
-Hashes = NDArray[np.uint32]
 
 SAMPLED = 8  # triples, of which one is kept
 MIN_SAMPLE = 32  # triples of a document that can be told: about 250 words

@@ -12,7 +12,7 @@ from typing import Any
 
 from dalm.config import Passages
 from dalm.errors import UserError
-from dalm.ingest.ingestion import BatchResult, Ingester, end_with_parent, make_batches
+from dalm.ingest.ingestion import BatchResult, Ingester, end_with_parent, from_json, make_batches
 from dalm.ingest.loaders import ARCHIVES, by_extension
 from dalm.ingest.loaders.loader import File, Skipped
 from dalm.io.table_files import kind
@@ -162,7 +162,7 @@ def read_file(path: Path, label: str, settings: Passages) -> Upload:
     lines = [line for result in results for line in result.lines]
     if whole or not lines:
         raise _refused(label, whole[0] if whole else _why_nothing(results, unread, settings))
-    return Upload([_passage(line) for line in lines], unread)
+    return Upload([from_json(line) for line in lines], unread)
 
 
 def _refused(label: str, reason: str) -> RefusedFileError:
@@ -170,12 +170,6 @@ def _refused(label: str, reason: str) -> RefusedFileError:
     for field in FIELDS:
         reason = reason.replace(f"--{field.replace('_', '-')}", field)
     return RefusedFileError(f"{label}: {reason.replace(', or raise --max-megabytes', '')}")
-
-
-def _passage(line: bytes) -> Passage:
-    record = json.loads(line)
-    text, title = record.pop("Passage"), record.pop("Title")
-    return Passage.from_dict({"text": text, "title": title, **record})
 
 
 def _why_nothing(

@@ -18,7 +18,7 @@ from dalm.config.data import DocumentReading, PassageLengths
 from dalm.config.options import spelled
 from dalm.errors import UserError
 from dalm.file_reading import read_jsonl, user_path
-from dalm.ingest.ingestion import check_settings
+from dalm.ingest.ingestion import check_settings, from_json
 from dalm.ingest.loaders import find_files
 from dalm.ingest.loaders.loader import Skipped
 from dalm.ingest.output_files import SAME_OPTIONS
@@ -202,5 +202,5 @@ def _of_documents(
     log_unread(found.unread, found.unread_file)
     writer.counts.log()
     found.chunking = {name: getattr(chunking, name) for name in SAME_OPTIONS}
-    for _, row in read_jsonl(output):
-        yield Passage.from_dict({"text": row.pop("Passage"), "title": row.pop("Title"), **row})
+    with output.open("rb") as lines:
+        yield from map(from_json, lines)

@@ -63,7 +63,6 @@ _VAGUE = frozenset(
     """.split()
 )
 """Heads of phrases that say too little without a name beside them."""
-_ARTICLE = re.compile(r"(?:the|an?)\s+", re.IGNORECASE)
 _ADVERB = re.compile(r"[a-z]{2,}(?<!fami)(?<!assemb)(?<!anoma)(?<!rep)(?<!supp)ly")
 
 

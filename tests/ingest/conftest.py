@@ -9,6 +9,7 @@ import pytest
 
 from dalm.ingest.loaders import find_files, read_documents
 from dalm.ingest.loaders.loader import Document, LoaderOptions, Skipped
+from tests.ingest.pdf_files import file_of
 
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 
@@ -48,19 +49,7 @@ def pdf(*pages: list[str], title: str = "") -> bytes:
         )
         objects.append(b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream))
     objects.append(f"<< /Title ({title}) >>".encode())
-    out = io.BytesIO()
-    out.write(b"%PDF-1.4\n")
-    places = []
-    for number, content in enumerate(objects, 1):
-        places.append(out.tell())
-        out.write(b"%d 0 obj\n%s\nendobj\n" % (number, content))
-    start = out.tell()
-    out.write(b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1))
-    for place in places:
-        out.write(b"%010d 00000 n \n" % place)
-    trailer = f"<< /Size {len(objects) + 1} /Root 1 0 R /Info {len(objects)} 0 R >>"
-    out.write(f"trailer\n{trailer}\nstartxref\n{start}\n%%EOF\n".encode())
-    return out.getvalue()
+    return file_of(objects, info=len(objects))
 
 
 Read = Callable[..., list[Document | Skipped]]

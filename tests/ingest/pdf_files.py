@@ -94,7 +94,7 @@ def make(
         objects[0], objects[root - 1] = b"<< /Type /Catalog /Pages 2 0 R >>", b"null"
     objects[0] = objects[0].removesuffix(b">>") + f"{catalog} >>".encode()
     info = add(f"<< /Title ({title}) >>")
-    return _file(objects, info)
+    return file_of(objects, info)
 
 
 def _drawn(item: Item) -> str:
@@ -105,7 +105,8 @@ def _drawn(item: Item) -> str:
     return f"BT /{item.font} {item.size} Tf {place} ({text}) Tj ET"
 
 
-def _file(objects: Sequence[bytes], info: int) -> bytes:
+def file_of(objects: Sequence[bytes], info: int | None = None) -> bytes:
+    """Return a file of objects, the first its catalog; `info` is the number of its properties."""
     out = io.BytesIO()
     out.write(b"%PDF-1.4\n")
     places = []
@@ -115,6 +116,7 @@ def _file(objects: Sequence[bytes], info: int) -> bytes:
     start = out.tell()
     out.write(b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1))
     out.writelines(b"%010d 00000 n \n" % place for place in places)
-    trailer = f"<< /Size {len(objects) + 1} /Root 1 0 R /Info {info} 0 R >>"
+    properties = f"/Info {info} 0 R " if info else ""
+    trailer = f"<< /Size {len(objects) + 1} /Root 1 0 R {properties}>>"
     out.write(f"trailer\n{trailer}\nstartxref\n{start}\n%%EOF\n".encode())
     return out.getvalue()

@@ -1,7 +1,6 @@
 """A stranger's file is read within its limits, whole or not at all, and the reason names it."""
 
 import gzip
-import io
 import json
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from dalm.ingest.uploads import (
     read_file,
     read_upload,
 )
-from tests.ingest.pdf_files import Picture, column, make
+from tests.ingest.pdf_files import Picture, column, file_of, make
 
 LIMITS = ReadingLimits(seconds=20, megabytes=400)
 SENTENCE = "Some words that are a text."
@@ -54,18 +53,7 @@ def nested_forms(levels: int, each: int) -> bytes:
         b"\nstream\n%s\nendstream" % (resources, len(content), content)
         for resources, content in forms
     ]
-    out = io.BytesIO()
-    out.write(b"%PDF-1.4\n")
-    places = []
-    for number, content in enumerate(objects, 1):
-        places.append(out.tell())
-        out.write(b"%d 0 obj\n%s\nendobj\n" % (number, content))
-    start = out.tell()
-    out.write(b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1))
-    out.writelines(b"%010d 00000 n \n" % place for place in places)
-    out.write(b"trailer\n<< /Size %d /Root 1 0 R >>\n" % (len(objects) + 1))
-    out.write(b"startxref\n%d\n%%%%EOF\n" % start)
-    return out.getvalue()
+    return file_of(objects)
 
 
 def test_a_file_is_split_into_passages_that_name_it(tmp_path, make_pdf):

@@ -1,7 +1,7 @@
 """Read a web page's elements into paragraphs, headings, tables, lists and code."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,9 +80,6 @@ class Line:
         lines = "".join(self.parts).split("\n")
         self.parts, self.linked, self.has_math = [], 0, False
         return "\n".join(" ".join(line.split()) for line in lines).strip()
-
-
-Walk = Iterator[tuple[str, Any]]
 
 
 def walk_text(

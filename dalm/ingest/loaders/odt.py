@@ -11,7 +11,7 @@ from dalm.ingest.loaders.html_boilerplate import remove
 from dalm.ingest.loaders.html_pieces import PageReader
 from dalm.ingest.loaders.loader import Document, Loader, LoaderOptions
 from dalm.ingest.loaders.xml_tree import MATH, drop, local_name, move_after, parse_tree, rename
-from dalm.ingest.loaders.zipped_xml import ZippedXml
+from dalm.ingest.loaders.zipped_xml import ZippedXml, doctype_error
 from dalm.io.text_lines import UnreadableError
 
 CONTENT, META = "content.xml", "meta.xml"
@@ -42,7 +42,7 @@ def load_odt(data: bytes, source: str, options: LoaderOptions) -> Document:
     archive = ZippedXml(data, "an OpenDocument text", ".odt", options.max_bytes)
     content = archive.need(CONTENT)
     if b"<!DOCTYPE" in content[:1000]:
-        raise UnreadableError("its XML has a DOCTYPE, which such a file never has; save it again")
+        raise doctype_error(".odt")
     if b"encryption-data" in archive.read("META-INF/manifest.xml"):
         raise UnreadableError("could not be unpacked (encrypted); save it without a password")
     root = parse_tree(content)

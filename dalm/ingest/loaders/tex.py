@@ -41,7 +41,6 @@ RULES = re.compile(
 CAPTION = re.compile(r"\\caption\*?(?=[\[{])")
 ITEM = re.compile(r"\\item(?![a-zA-Z])|\\(begin|end)\{[\w*]+\}")
 CELL_END = re.compile(r"(?<!\\)&|\\\\(?:\*|\[[^\]]*\])?|[{}]|\\.", re.DOTALL)
-LATEX_MARKS = (".", "a", "i", "A")
 DEEPEST = 20
 
 

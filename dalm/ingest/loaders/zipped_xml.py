@@ -138,9 +138,7 @@ def parse_xml(
     """
 
     def doctype(*_: object) -> None:
-        raise UnreadableError(
-            f"its XML has a DOCTYPE, which such a file never has; save it again as {extension}"
-        )
+        raise doctype_error(extension)
 
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.buffer_text = True
@@ -152,6 +150,13 @@ def parse_xml(
         parser.Parse(xml, True)
     except expat.ExpatError as error:
         raise UnreadableError(f"broken XML inside ({error}); save it again") from error
+
+
+def doctype_error(extension: str) -> UnreadableError:
+    """Return the error for a DOCTYPE in a file of this extension."""
+    return UnreadableError(
+        f"its XML has a DOCTYPE, which such a file never has; save it again as {extension}"
+    )
 
 
 def attribute(attributes: Attributes, name: str, default: str = "") -> str:
