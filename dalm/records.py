@@ -1,6 +1,7 @@
-"""The records that flow through every stage: Passage, Example, JudgedQuery, Hit, Answer."""
+"""The records that flow through every stage, from Passage and Example to Hit and Answer."""
 
 import hashlib
+import math
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -138,6 +139,46 @@ def gold_passages(examples: Iterable[Example]) -> dict[str, list[Passage]]:
         if example.passage is not None:
             of_question.setdefault(example.passage.id, example.passage)
     return {question: list(passages.values()) for question, passages in golds.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredCandidate:
+    """A candidate passage of a question, and a teacher's score of it; higher is better.
+
+    The scale is the teacher's. None: the teacher rules the passage out.
+    """
+
+    passage: Passage
+    score: float | None
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "ScoredCandidate":
+        """Make a candidate of a JSON object: a passage, and its `score`.
+
+        Raises TypeError without an id, a text or a score, or for a field of another type.
+        """
+        known = dict(record)
+        score = known.pop("score", "missing")
+        if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
+            raise TypeError(f"score is {score!r:.60}")
+        if score is not None and not math.isfinite(score):
+            raise TypeError(f"score is {score}")
+        return cls(Passage.from_dict(known), None if score is None else float(score))
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredQuestion:
+    """A question with its candidate passages as a teacher scores them, best first.
+
+    `positive` is the candidate that the scores say answers it, None if they don't say; `negatives`
+    are candidates that score so far below it that they don't.
+    """
+
+    query: str
+    answer: str | None
+    candidates: tuple[ScoredCandidate, ...]
+    positive: Passage | None = None
+    negatives: tuple[Passage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

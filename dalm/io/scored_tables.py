@@ -1,0 +1,104 @@
+"""Read and write tables of scored candidates: questions, their candidate passages, a score of each.
+
+Such a table is what `dalm score-candidates` writes and what trains a retriever on the scores of a
+teacher. `Passage` and `Negatives` are what the scores make a positive and negatives, so that the
+commands that take pairs read it as well.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dalm.config import PairColumns
+from dalm.errors import UserError
+from dalm.io.cell_values import CellError, cell_text
+from dalm.io.tables import Table, read_table
+from dalm.io.writers import LISTED, write_table
+from dalm.records import Passage, ScoredCandidate, ScoredQuestion, passage_id
+
+CANDIDATES = "Candidates"
+SCORE = "score"
+TEACHER = "Teacher"
+
+
+def is_scored(table: Table) -> bool:
+    """Return whether a table holds scored candidates."""
+    return table.has(CANDIDATES)
+
+
+def write_scored(path: Path, questions: Sequence[ScoredQuestion], teacher: str) -> None:
+    """Write a table of scored candidates, best first; one without a score stands last.
+
+    The file appears when it is complete. Raises UserError for a disk that can't be written to.
+    """
+    positives = [question.positive for question in questions]
+    columns: dict[str, list[object]] = {
+        "Query": [question.query for question in questions],
+        "Answer": [question.answer for question in questions],
+        "Title": [positive and positive.title for positive in positives],
+        "Passage": [positive and positive.text for positive in positives],
+        LISTED: [[each.text for each in question.negatives] for question in questions],
+        CANDIDATES: [
+            [{SCORE: each.score, **each.passage.to_dict()} for each in question.candidates]
+            for question in questions
+        ],
+        TEACHER: [teacher] * len(questions),
+    }
+    write_table(path, columns)
+
+
+def read_scored(source: str | Path, columns: PairColumns) -> list[ScoredQuestion]:
+    """Read a table of scored candidates, in its order.
+
+    With `columns.prepend_title` a passage's text begins with its title.
+
+    Raises UserError when the source can't be read, has no candidates, or one that is broken.
+    """
+    table = read_table(source, encoding=columns.encoding)
+    if not is_scored(table):
+        raise UserError(
+            f"{table.name} has no column {CANDIDATES!r} of scored candidates; make one: dalm score-"
+            f"candidates {table.name} --passages PASSAGES --teacher NAME --output scored.jsonl"
+        )
+    names = ("Query", "Answer", "Passage", LISTED, CANDIDATES)
+    cells = [table.column(name) if table.has(name) else [None] * table.rows for name in names]
+    return [
+        _question(table, row, dict(zip(names, values, strict=True)), columns.prepend_title)
+        for row, values in enumerate(zip(*cells, strict=True))
+    ]
+
+
+def _question(
+    table: Table, row: int, cells: Mapping[str, Any], prepend_title: bool
+) -> ScoredQuestion:
+    """Return a row as a question with its candidates."""
+    try:
+        query, answer = cell_text(cells["Query"]), cell_text(cells["Answer"])
+        candidates = sorted(
+            (ScoredCandidate.from_dict(each) for each in cells[CANDIDATES]),
+            key=lambda each: float("inf") if each.score is None else -each.score,
+        )
+        by_text = {each.passage.text: each.passage for each in candidates}
+        positive = by_text[cells["Passage"]] if cells["Passage"] else None
+        negatives = tuple(by_text[text] for text in cells[LISTED] or ())
+    except (CellError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{table.name}, {table.place(row)}: no question with scored candidates ({error}); make "
+            "the table again with dalm score-candidates"
+        ) from error
+    question = ScoredQuestion(query, answer or None, tuple(candidates), positive, negatives)
+    return _with_titles(question) if prepend_title else question
+
+
+def _with_titles(question: ScoredQuestion) -> ScoredQuestion:
+    def titled(passage: Passage) -> Passage:
+        text = f"{passage.title}\n{passage.text}" if passage.title else passage.text
+        return replace(passage, id=passage_id(text), text=text)
+
+    return replace(
+        question,
+        candidates=tuple(replace(c, passage=titled(c.passage)) for c in question.candidates),
+        positive=question.positive and titled(question.positive),
+        negatives=tuple(map(titled, question.negatives)),
+    )

@@ -1,0 +1,91 @@
+"""Tables of scored candidates: written, read, and refused."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dalm.config import Columns
+from dalm.errors import UserError
+from dalm.io.examples import read_examples
+from dalm.io.scored_tables import read_scored, write_scored
+from dalm.records import Passage, ScoredCandidate, ScoredQuestion
+
+OIL = Passage.of("The pump takes oil.", "Pump", source="pump.pdf", page=3)
+SEAL = Passage.of("The pump has a seal.", "Pump")
+FAN = Passage.of("The fan is loud.", "Fan")
+QUESTION = ScoredQuestion(
+    "What does the pump take?",
+    "oil",
+    (ScoredCandidate(OIL, -0.5), ScoredCandidate(SEAL, -2.25), ScoredCandidate(FAN, None)),
+    OIL,
+    (SEAL,),
+)
+UNLABELLED = ScoredQuestion("Why?", None, (ScoredCandidate(FAN, 0.0),))
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "scored.jsonl"
+    write_scored(path, [QUESTION, UNLABELLED], "generator")
+    return path
+
+
+def test_what_is_written_is_read(table: Path) -> None:
+    found = read_scored(table, Columns())
+    assert found == [QUESTION, UNLABELLED]
+    assert found[0].candidates[0].passage.place == "pump.pdf, page 3"
+
+
+def test_candidates_are_in_the_order_of_their_scores(table: Path, tmp_path: Path) -> None:
+    record = json.loads(table.read_text().splitlines()[0])
+    record["Candidates"].reverse()
+    shuffled = tmp_path / "shuffled.jsonl"
+    shuffled.write_text(json.dumps(record))
+    assert read_scored(shuffled, Columns()) == [QUESTION]
+
+
+def test_titles_are_prepended(table: Path) -> None:
+    question = read_scored(table, replace(Columns(), prepend_title=True))[0]
+    assert question.positive == Passage.of("Pump\nThe pump takes oil.", "Pump")
+    assert [each.passage.text for each in question.candidates][1:] == [
+        "Pump\nThe pump has a seal.",
+        "Fan\nThe fan is loud.",
+    ]
+    assert question.negatives == (Passage.of("Pump\nThe pump has a seal.", "Pump"),)
+
+
+def test_it_is_a_table_of_pairs_too(table: Path) -> None:
+    from dalm.config import RetrieverOnly
+
+    (example,) = read_examples(table, RetrieverOnly(output_dir="out"))
+    assert (example.query, example.answer) == (QUESTION.query, "oil")
+    assert example.passage == OIL
+    assert [negative.id for negative in example.negatives] == [SEAL.id]
+
+
+@pytest.mark.parametrize(
+    "candidates",
+    [
+        None,
+        [{"id": "1", "text": "No score."}],
+        [{"id": "1", "text": "A text.", "score": "high"}],
+        [{"id": "1", "text": "A text.", "score": True}],
+        [{"text": "No id.", "score": 1}],
+        ["A text."],
+    ],
+)
+def test_a_broken_candidate_is_named_by_its_row(candidates: object, tmp_path: Path) -> None:
+    path = tmp_path / "broken.jsonl"
+    rows = [{"Query": "Why?", "Candidates": []}, {"Query": "What?", "Candidates": candidates}]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(UserError, match=r"broken\.jsonl, line 2: no question with scored candid"):
+        read_scored(path, Columns())
+
+
+def test_a_table_of_pairs_holds_no_candidates(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("Query,Passage\nWhat?,A passage.\n")
+    with pytest.raises(UserError, match=r"make one: dalm score-candidates .*pairs\.csv"):
+        read_scored(path, Columns())
