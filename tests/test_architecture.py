@@ -33,7 +33,7 @@ STAGES = (
     {"ingest", "models"},
     {"llm"},
     {"retrieval", "training"},
-    {"synth", "rag"},
+    {"synth", "rag", "teachers"},
     {"eval", "serving"},
     {"commands"},
     {"cli", "datasets", "__init__"},

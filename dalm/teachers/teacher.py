@@ -1,0 +1,177 @@
+"""Define what a teacher is, and register the teachers by name.
+
+A teacher scores the candidate passages of a question; the scores train a retriever. To add one,
+write a class in a file of its own and add a line to `TEACHERS`; another package registers it as an
+entry point of the group `dalm.teachers`. `dalm score-candidates --teacher` takes all of them.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+from dalm.config.options import spelled
+from dalm.errors import UserError
+from dalm.plugins import entry_points_of, load_entry_point
+from dalm.progress import Bar
+from dalm.records import Passage
+from dalm.teachers.score_cache import ScoreCache, pair_key
+
+TEACHERS: dict[str, str] = {
+    "gold": "dalm.teachers.gold:Gold",
+    "answer-match": "dalm.teachers.answer_match:AnswerMatch",
+}
+"""Where each teacher's class is, by its name: `module:class`."""
+GROUP = "dalm.teachers"
+"""Group of the entry points of other packages' teachers."""
+
+Needs = Literal["answer", "gold"]
+"""What a teacher must know of a question: its answer; its gold passages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """A question and its candidate passages, in the order of the search that found them."""
+
+    query: str
+    answer: str | None
+    passages: tuple[Passage, ...]
+    golds: frozenset[str] = frozenset()
+    """`text_key`s of the question's gold passages; only teachers that need gold may look at it."""
+
+
+class Teacher(ABC):
+    """Score candidate passages; higher is better."""
+
+    name: ClassVar[str]
+    """Name in the registry, in `--teacher` and in the log."""
+    label: ClassVar[str]
+    """What it is, in a few words."""
+    unit: ClassVar[str]
+    """What its scores are measured in."""
+    needs: ClassVar[frozenset[Needs]] = frozenset()
+    temperature: ClassVar[float]
+    """Temperature of the softmax that turns its scores into a distribution over candidates."""
+    margin: ClassVar[float]
+    """In its unit: a candidate so far below the best one, or farther, is clearly worse than it.
+    One that is nearer is tied with the best: it is no negative, and left to a further teacher."""
+    least_positive: ClassVar[float] = -math.inf
+    """Score that the best candidate must have to be the positive."""
+
+    @classmethod  # noqa: B027
+    def check(cls, settings: Any) -> None:
+        """Refuse options that can't work, before anything is loaded. Raises UserError."""
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, settings: Any) -> Self:
+        """Make the teacher of the options of `dalm score-candidates`; models are loaded here.
+
+        Raises:
+            UserError: no such model, or a server that is down.
+        """
+
+    @abstractmethod
+    def score(self, questions: Sequence[Candidates]) -> list[list[float]]:
+        """Return a finite score of each candidate of each question, in their order.
+
+        What costs time is cached, so that a killed run goes on where it was.
+        """
+
+
+class Pair(NamedTuple):
+    """A question and answer with one passage."""
+
+    query: str
+    answer: str | None
+    passage: str
+
+
+class PairTeacher(Teacher):
+    """Score each candidate by itself, each distinct pair once, and cache the scores on disk.
+
+    `cache` is the folder of the caches; None: nothing is cached.
+    """
+
+    def __init__(self, cache: Path | None) -> None:
+        self.cache = cache
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """A hash of all that a score depends on besides question, answer and passage."""
+
+    @abstractmethod
+    def score_pairs(self, pairs: Sequence[Pair]) -> Iterator[Mapping[int, float]]:
+        """Yield the scores of one batch after the other, each by its pair's place in `pairs`."""
+
+    def score(self, questions: Sequence[Candidates]) -> list[list[float]]:
+        """Return the scores; what the cache has is not computed again.
+
+        Raises:
+            UserError: a score is not finite.
+        """
+        keys: dict[Pair, bytes] = {}
+        for each in questions:
+            for passage in each.passages:
+                pair = Pair(each.query, each.answer, passage.text)
+                keys.setdefault(pair, pair_key(*pair))
+        with ScoreCache(self.cache, f"{self.name}-{self.identity}") as cache:
+            missing = [pair for pair, key in keys.items() if key not in cache]
+            cache.log(self.name, len(keys), len(missing))
+            known = len(keys) - len(missing)
+            with Bar(len(keys), "scoring", "candidates", initial=known) as bar:
+                for batch in self.score_pairs(missing) if missing else ():
+                    self._check(batch)
+                    cache.add({keys[missing[row]]: score for row, score in batch.items()})
+                    bar.update(len(batch))
+            return [
+                [cache[keys[Pair(q.query, q.answer, p.text)]] for p in q.passages]
+                for q in questions
+            ]
+
+    def _check(self, batch: Mapping[int, float]) -> None:
+        for score in batch.values():
+            if not math.isfinite(score):
+                raise UserError(
+                    f"teacher {self.name}: a score is {score}; try --precision fp32, or another "
+                    "model"
+                )
+
+
+def teacher_class(name: str) -> type[Teacher]:
+    """Return the class of a registered teacher.
+
+    Raises:
+        UserError: no teacher has this name, here or among the entry points.
+    """
+    if name in TEACHERS:
+        module, _, attribute = TEACHERS[name].partition(":")
+        found: type[Teacher] = getattr(import_module(module), attribute)
+        return found
+    others = entry_points_of(GROUP)
+    if name not in others:
+        known = ", ".join(sorted({*TEACHERS, *others}))
+        raise UserError(f"--teacher {name}: no such teacher; registered are {known}")
+    loaded: object = load_entry_point(others[name])
+    if not (isinstance(loaded, type) and issubclass(loaded, Teacher)):
+        raise UserError(
+            f"--teacher {name} ({others[name].value}) is no subclass of "
+            "dalm.teachers.teacher.Teacher; update or remove the package that brings it"
+        )
+    return loaded
+
+
+def required(settings: Any, teacher: str, option: str) -> str:
+    """Return the option without which a teacher can't work.
+
+    Raises:
+        UserError: it is not given.
+    """
+    value: str | None = getattr(settings, option)
+    if value is None:
+        raise UserError(f"--teacher {teacher} needs {spelled(option)}; name one")
+    return value
