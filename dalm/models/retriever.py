@@ -157,7 +157,14 @@ class Retriever(nn.Module):
         module = embedding_model.input_module(self.model, kind)
         given = _bags(features) if isinstance(module, StaticEmbedding) else dict(features)
         vectors = self.model(given, task=TASKS[kind])["sentence_embedding"]
-        vectors = loading.at_least_fp32(vectors)[:, : self.model.truncate_dim]
+        return self.cut(loading.at_least_fp32(vectors), self.model.truncate_dim)
+
+    def cut(self, vectors: Float[Tensor, "texts dim"], dim: int | None) -> Tensor:
+        """Return the first dimensions of vectors, as this model's vectors are compared.
+
+        None: all of them.
+        """
+        vectors = vectors[:, :dim]
         return vectors if self.similarity == "dot" else F.normalize(vectors, dim=-1)
 
     @contextmanager

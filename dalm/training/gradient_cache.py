@@ -42,11 +42,16 @@ class Plan(NamedTuple):
     """From gradient and values, the size of each row's gradient."""
     skip_below: float = 0.0
     """Fraction of the sum of those sizes that rows left out of the second pass may hold."""
+    kinds: np.ndarray | None = None
+    """Kind of each row, such as query or passage; a micro-batch has rows of one. None: one kind."""
 
     def groups(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Group some of the rows by length."""
-        lengths = self.lengths[rows]
-        return [rows[group] for group in micro_batches(lengths, self.size)]
+        """Group some of the rows by kind and length."""
+        kinds = np.zeros(len(rows)) if self.kinds is None else self.kinds[rows]
+        parts = [rows[kinds == kind] for kind in np.unique(kinds)]
+        return [
+            part[group] for part in parts for group in micro_batches(self.lengths[part], self.size)
+        ]
 
 
 def micro_batches(lengths: np.ndarray, size: int) -> list[np.ndarray]:

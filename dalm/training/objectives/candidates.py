@@ -17,9 +17,10 @@ from torch import Tensor
 from dalm.collectives import smallest
 from dalm.models.retriever import Retriever
 from dalm.training.data.batches import Batch
-from dalm.training.objectives.contrastive import MASKED, Pairs, embed_pairs, token_counts
+from dalm.training.objectives.contrastive import MASKED, Pairs, embed_pairs
 from dalm.training.objectives.diagnostics import Diagnosis, diagnose_batch
 from dalm.training.objectives.objective import IndexForecast
+from dalm.training.objectives.retriever_objective import token_counts
 
 
 class Candidates(NamedTuple):

@@ -1,6 +1,6 @@
 """Train a retriever contrastively: in-batch InfoNCE on queries and their gold passages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -9,11 +9,10 @@ from torch import Tensor
 
 from dalm.collectives import gather, gather_counted, total
 from dalm.distributed import position
-from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
 from dalm.training import losses
 from dalm.training.data.batches import Batch, FalseNegatives
-from dalm.training.objectives.objective import Loss, Objective
+from dalm.training.objectives.retriever_objective import RetrieverObjective, embed
 
 MASKED = float("-inf")
 
@@ -39,27 +38,30 @@ def sharpness_of(retriever: Retriever) -> Sharpness:
     return COSINE if retriever.gives_unit_vectors else DOT_PRODUCT
 
 
-class Contrastive(Objective):
+class Contrastive(RetrieverObjective):
     """Train a retriever on pairs: the other passages of the batch, of all ranks, are negatives."""
 
     name: ClassVar[str] = "contrastive"
     label: ClassVar[str] = "in-batch contrastive loss (symmetric InfoNCE)"
-    needs: ClassVar[frozenset[str]] = frozenset({"passage"})
 
-    def __init__(self, retriever: Retriever, scale: float | None = None) -> None:
-        super().__init__()
-        self.retriever = retriever
+    def __init__(
+        self,
+        retriever: Retriever,
+        scale: float | None = None,
+        *,
+        chunk: int | None = None,
+        dims: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(retriever, chunk=chunk, dims=dims)
         self.scale = scale or sharpness_of(retriever).scale
 
-    def models(self) -> Mapping[str, Retriever | Generator]:
-        """Return the retriever."""
-        return {"retriever": self.retriever}
-
-    def forward(self, batch: Batch) -> Loss:
+    def loss(
+        self, queries: Float[Tensor, "B dim"], passages: Float[Tensor, "own dim"], batch: Batch
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         """Return the symmetric InfoNCE of the batch (`losses.info_nce`)."""
-        parts = contrast(embed_pairs(self.retriever, batch), self.scale)
-        logged = {name: part.detach() for name, part in parts.items()}
-        return Loss(parts["info_nce"], logged, *token_counts(batch))
+        pairs = Pairs(queries, passages, batch["false_negatives"], batch["hard_negatives"])
+        parts = contrast(pairs, self.scale)
+        return parts["info_nce"], {name: part.detach() for name, part in parts.items()}
 
 
 class Pairs:
@@ -147,15 +149,8 @@ def inner_products(
 
 def embed_pairs(retriever: Retriever, batch: Batch) -> Pairs:
     """Embed a batch's queries and passages, with gradient."""
-    queries = retriever.embed(batch["query"], "query")
-    passages = retriever.embed(batch["passage"], "passage")
-    return Pairs(queries, passages, batch["false_negatives"], batch["hard_negatives"])
-
-
-def token_counts(batch: Batch) -> tuple[int, int]:
-    """Return the tokens of a batch's queries and passages, without padding and with it."""
-    masks = [batch["query"]["attention_mask"], batch["passage"]["attention_mask"]]
-    return sum(int(mask.sum()) for mask in masks), sum(mask.numel() for mask in masks)
+    vectors = embed(retriever, batch)
+    return Pairs(*vectors, batch["false_negatives"], batch["hard_negatives"])
 
 
 def contrast(pairs: Pairs, scale: float) -> dict[str, Float[Tensor, ""]]:

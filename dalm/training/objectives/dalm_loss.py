@@ -11,15 +11,11 @@ from dalm.prompts import Prompt
 from dalm.training import losses
 from dalm.training.data.batches import Batch, Rows
 from dalm.training.objectives.candidates import VectorIndex
-from dalm.training.objectives.contrastive import (
-    contrast,
-    embed_pairs,
-    sharpness_of,
-    token_counts,
-)
+from dalm.training.objectives.contrastive import contrast, embed_pairs, sharpness_of
 from dalm.training.objectives.diagnostics import DIAGNOSTIC_ROWS, Diagnosis, diagnose_batch
 from dalm.training.objectives.joint import JointObjective, padded_length, prior_parts
 from dalm.training.objectives.objective import Loss
+from dalm.training.objectives.retriever_objective import token_counts
 from dalm.training.scoring import candidate_prompts, score_answers
 
 

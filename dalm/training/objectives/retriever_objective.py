@@ -1,0 +1,127 @@
+"""Train a retriever by a loss over the vectors of a batch: in chunks, and at several sizes."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dalm.errors import UserError
+from dalm.models.generator import Generator
+from dalm.models.retriever import Retriever
+from dalm.models.retriever_sides import Kind
+from dalm.training import gradient_cache
+from dalm.training.data.batches import Batch
+from dalm.training.objectives.objective import Loss, Objective
+
+KINDS: tuple[Kind, Kind] = ("query", "passage")
+TOKENS = ("input_ids", "attention_mask")
+"""What a batch's features hold for each text; the rest is for all of them."""
+
+
+class RetrieverObjective(Objective):
+    """Train a retriever by a loss over the vectors of a batch's queries and passages.
+
+    With `chunk` the vectors are computed so many texts at a time (`embed`). With `dims`
+    (Matryoshka) the loss is the mean over vectors cut to each of these sizes and whole ones,
+    L = Σ_d loss(cut_d(queries), cut_d(passages)) / (number of sizes), and the vectors are computed
+    once. A subclass computes the loss of one size.
+
+    Source: Kusupati et al. 2022 (arXiv:2205.13147), eq. 1, with equal weights.
+
+    Raises:
+        UserError: `dims` that the retriever's vectors can't be cut to.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"passage"})
+
+    def __init__(
+        self, retriever: Retriever, *, chunk: int | None = None, dims: Sequence[int] | None = None
+    ) -> None:
+        super().__init__()
+        self.retriever, self.chunk, self.dims = retriever, chunk, tuple(dims or ())
+        check_dims(retriever, self.dims)
+
+    @abstractmethod
+    def loss(
+        self, queries: Float[Tensor, "B dim"], passages: Float[Tensor, "own dim"], batch: Batch
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Return the loss of a batch with these vectors, and what is logged of it."""
+
+    def models(self) -> Mapping[str, Retriever | Generator]:
+        """Return the retriever."""
+        return {"retriever": self.retriever}
+
+    def forward(self, batch: Batch) -> Loss:
+        """Return the loss, averaged over the sizes; the parts are those of whole vectors."""
+        queries, passages = embed(self.retriever, batch, self.chunk)
+        total, parts = self.loss(queries, passages, batch)
+        losses, cut = [total], self.retriever.cut
+        for dim in self.dims:
+            losses.append(self.loss(cut(queries, dim), cut(passages, dim), batch)[0])
+            parts[f"loss_{dim}"] = losses[-1].detach()
+        return Loss(torch.stack(losses).mean(), parts, *token_counts(batch))
+
+
+def check_dims(retriever: Retriever, dims: Sequence[int]) -> None:
+    """Refuse sizes that a retriever's vectors can't be cut to.
+
+    Raises:
+        UserError: names the size.
+    """
+    for place, dim in enumerate(dims):
+        if not 0 < dim < retriever.dim:
+            raise UserError(
+                f"--matryoshka-dims {dim}: the vectors of {retriever.name} have {retriever.dim} "
+                f"dimensions, which are trained anyway; name sizes from 1 to {retriever.dim - 1}"
+            )
+        if dim in dims[:place]:
+            raise UserError(f"--matryoshka-dims {dim} is given twice; name it once")
+
+
+def embed(
+    retriever: Retriever, batch: Batch, chunk: int | None = None
+) -> tuple[Float[Tensor, "B dim"], Float[Tensor, "own dim"]]:
+    """Return the vectors of a batch's queries and of its passages, with gradient.
+
+    With `chunk`, activations are kept for so many texts at a time: all are embedded without
+    gradient, and in the backward pass again with it (`gradient_cache`), with the same dropout.
+    """
+    if chunk is None:
+        query, passage = (retriever.embed(batch[kind], kind) for kind in KINDS)
+        return query, passage
+    plan = _plan(retriever, batch, chunk)
+    vectors = gradient_cache.recomputed(plan, list(retriever.parameters()))
+    queries = len(batch["query"]["input_ids"])
+    return vectors[:queries], vectors[queries:]
+
+
+def _plan(retriever: Retriever, batch: Batch, chunk: int) -> gradient_cache.Plan:
+    """Return how queries, then passages, are embedded; those of one kind at a time."""
+    lengths = [batch[kind]["attention_mask"].sum(1).cpu().numpy() for kind in KINDS]
+    queries = len(lengths[0])
+    kinds = np.repeat([0, 1], [queries, len(lengths[1])])
+    no_gradient = torch.from_numpy((kinds == 1) & (not retriever.trains_passages))
+
+    def run(rows: np.ndarray) -> Tensor:
+        kind = KINDS[kinds[rows[0]]]
+        places = torch.from_numpy(rows - queries * kinds[rows])
+        width = plan.lengths[rows].max()  # without columns that only pad these rows
+        tokens = {name: batch[kind][name][places, :width] for name in TOKENS}
+        return retriever.embed(batch[kind] | tokens, kind)
+
+    def norms(gradient: Tensor, _values: Tensor) -> Tensor:
+        sizes: Tensor = gradient.norm(dim=1)
+        return sizes.masked_fill(no_gradient.to(gradient.device), 0.0)
+
+    plan = gradient_cache.Plan(run, np.concatenate(lengths), chunk, norms, kinds=kinds)
+    return plan
+
+
+def token_counts(batch: Batch) -> tuple[int, int]:
+    """Return the tokens of a batch's queries and passages, without padding and with it."""
+    masks = [batch[kind]["attention_mask"] for kind in KINDS]
+    return sum(int(mask.sum()) for mask in masks), sum(mask.numel() for mask in masks)
