@@ -558,6 +558,8 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--retriever-name-or-path --model-name-or-path": REQUIRED,
         "--dataset-path --train-dataset-csv-path": REQUIRED,
         "--num-train-epochs --epochs": 3,
+        "--contrastive-chunk": None,
+        "--matryoshka-dims": None,
         "--use-peft --no-use-peft": False,
         "--use-bnb --no-use-bnb": False,
     },

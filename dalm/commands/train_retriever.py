@@ -28,6 +28,7 @@ def train_retriever_only(
     from dalm.training.data.batches import Rows
     from dalm.training.data.usable_rows import check_negatives
     from dalm.training.objectives.contrastive import Contrastive
+    from dalm.training.objectives.retriever_objective import vector_options
     from dalm.training.run import TrainingRun
 
     run = TrainingRun(
@@ -38,7 +39,7 @@ def train_retriever_only(
     retriever = run.retriever()
     rows = Rows(examples, retriever)
     run.fit(
-        Contrastive(retriever, settings.logit_scale),
+        Contrastive(retriever, settings.logit_scale, **vector_options(settings)),
         rows,
         preview=dry_run.preview_rows(rows),
         next_step=after_training(

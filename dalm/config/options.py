@@ -84,8 +84,10 @@ def check(settings: object) -> None:
     assert is_dataclass(settings)
     for f in fields(settings):
         value = getattr(settings, f.name)
-        if isinstance(value, int | float) and f.metadata:
-            _check_bounds(f, value)
+        numbers = value if isinstance(value, list) else [value]
+        if f.metadata and all(isinstance(each, int | float) for each in numbers):
+            for number in numbers:
+                _check_bounds(f, number)
         elif not f.name.endswith(("_column", "_prompt")):
             _check_blank(f.name, value)
     for f in fields(settings):

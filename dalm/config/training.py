@@ -59,6 +59,22 @@ class Contrast:
     1 for a model that is compared by the dot product of vectors of any length."""
 
 
+@panel("Vectors")
+@dataclass(frozen=True, kw_only=True)
+class Vectors:
+    """How a batch's vectors are computed, and which of their dimensions are trained."""
+
+    contrastive_chunk: int | None = option(None, least=1)
+    """Embed a batch this many texts at a time (GradCache): activations are kept for so many, so
+    that a batch of thousands fits into memory. The gradient is that of the whole batch, for one
+    more forward pass. By default the activations of the whole batch are kept."""
+    matryoshka_dims: Annotated[list[int] | None, Parameter(consume_multiple=True, negative=())] = (
+        option(None, least=1)
+    )
+    """Train vectors that can be cut: the loss is the mean over their first so many dimensions, for
+    each of these sizes, and whole vectors (Matryoshka)."""
+
+
 Part = Literal["retriever", "generator", "both"]
 
 
@@ -152,6 +168,7 @@ class RetrieverOnly(
     RetrieverLengths,
     RetrieverKind,
     Contrast,
+    Vectors,
     Training,
 ):
     """Options of `dalm train-retriever-only`."""

@@ -14,6 +14,7 @@ from typing import Any
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Router, Transformer
 from sentence_transformers.sentence_transformer.modules import (
+    Dense,
     Normalize,
     Pooling,
     StaticEmbedding,
@@ -141,6 +142,13 @@ def pooling_of(model: SentenceTransformer, kind: Kind) -> str:
         return {"cls": "CLS", "lasttoken": "last-token"}.get(named, named) + " pooling"
     own = input_module(model, kind)
     return "static embeddings" if isinstance(own, StaticEmbedding) else "pooling of its own"
+
+
+def pools_side_by_side(model: SentenceTransformer, kind: Kind) -> bool:
+    """Return whether one side's vectors are several pooled ones, one behind the other."""
+    modules = _modules(model, kind)
+    several = any(isinstance(each, Pooling) and "+" in pooling_of(model, kind) for each in modules)
+    return several and not any(isinstance(each, Dense) for each in modules)
 
 
 def vocabulary_size(module: Any) -> int | None:

@@ -66,6 +66,8 @@ class Retriever(nn.Module):
         self.pads = True
         """Whether texts of several lengths are encoded in one batch, padded."""
         self.adapts_queries_alone = False
+        self.matryoshka_dims: tuple[int, ...] = ()
+        """Sizes, besides the whole, that the vectors were trained to be cut to."""
         self._prompt_tokens: dict[Kind, Any] = {}
         # Pool in fp32, so that a bf16 backbone doesn't round the pooled vector.
         for module in embedding_model.transformers_of(model):
@@ -263,9 +265,10 @@ class Retriever(nn.Module):
         embedding_model.save_embedding_model(self.model, folder, longest)
         adapter_base.name_base(folder)
         sides = {f"{kind}_{k}": v for kind, s in self.sides.items() for k, v in asdict(s).items()}
-        artifacts.write_json(
-            folder / "dalm.json", sides | {"adapts_queries_alone": self.adapts_queries_alone}
-        )
+        written = sides | {"adapts_queries_alone": self.adapts_queries_alone}
+        if self.matryoshka_dims:
+            written["matryoshka_dims"] = self.matryoshka_dims
+        artifacts.write_json(folder / "dalm.json", written)
 
 
 def load_retriever(
@@ -317,6 +320,7 @@ def load_retriever(
         query, passage = (retriever.sides[kind].prompt for kind in TASKS)
         model.prompts = {**model.prompts, "query": query, "document": passage}
         retriever.adapts_queries_alone = bool(saved.get("adapts_queries_alone", False))
+        retriever.matryoshka_dims = tuple(saved.get("matryoshka_dims", ()))
         retriever_checks.check(retriever)
 
     # Its files may have values that libraries take and fail on when a text is embedded.

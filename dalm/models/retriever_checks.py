@@ -135,6 +135,7 @@ def description(retriever: "Retriever") -> list[str]:
     poolings = dict.fromkeys(pooling_of(retriever.model, kind) for kind in TASKS)
     similarity = "dot product" if retriever.similarity == "dot" else "cosine"
     prompts = [f'{kind} prompt "{_short(s.prompt)}"' for kind, s in sides.items() if s.prompt]
+    smaller = [str(dim) for dim in retriever.matryoshka_dims if dim < retriever.dim]
     lengths = f"{sides['query'].max_len} tokens a query and {sides['passage'].max_len} a passage"
     if retriever.longest is not None:
         lengths += f" of at most {retriever.longest}"
@@ -142,6 +143,7 @@ def description(retriever: "Retriever") -> list[str]:
         *poolings,
         similarity,
         f"{retriever.dim} dimensions",
+        *([f"trained to be cut to {' or '.join(smaller)}"] if smaller else []),
         *(prompts or ["no prompts"]),
         lengths,
     ]

@@ -31,6 +31,7 @@ class SavedSides:
     passage_max_len: Annotated[int | None, 1] = None
     adapts_queries_alone: bool | None = None
     passages_by: str | None = None
+    matryoshka_dims: list[int] | None = None
 
 
 def saved_sides(*folders: str | None) -> dict[str, Any]:

@@ -60,7 +60,18 @@ def write(
         "Figures": _figures(last),
         "Settings": f"```yaml\n{yaml.safe_dump(kept, sort_keys=False)}```",
     }
+    if role == "retriever" and (dims := getattr(settings, "matryoshka_dims", None)):
+        sections["Dimensions"] = _dimensions(dims)
     _write(folder, role, base, step, sections=sections)
+
+
+def _dimensions(dims: Sequence[int]) -> str:
+    """Say what the vectors of a retriever can be cut to (Matryoshka)."""
+    sizes = ", ".join(map(str, sorted(dims)))
+    return (
+        f"Vectors were trained whole and cut to their first {sizes} dimensions (Matryoshka): "
+        f"`SentenceTransformer(folder, truncate_dim={min(dims)})` gives the smallest ones."
+    )
 
 
 def write_merged(folder: Path, role: Role, tuned: str, base: str, settings: options.Merge) -> None:

@@ -145,7 +145,9 @@ class TrainingRun:
     def _adapt_retriever(self, retriever: Retriever) -> None:
         if self._train_encoders == "none":
             retriever.requires_grad_(False)
-        elif self._train_encoders == "query":
+            return
+        retriever.matryoshka_dims = ()  # what is trained now counts
+        if self._train_encoders == "query":
             self._add_lora(retriever, "FEATURE_EXTRACTION", queries_alone=True)
         elif covers(self.settings.use_peft, "retriever"):
             self._add_lora(retriever, "FEATURE_EXTRACTION")

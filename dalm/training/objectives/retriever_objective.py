@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dalm.errors import UserError
+from dalm.models.embedding_model import pools_side_by_side
 from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
 from dalm.models.retriever_sides import Kind
@@ -44,6 +45,7 @@ class RetrieverObjective(Objective):
         super().__init__()
         self.retriever, self.chunk, self.dims = retriever, chunk, tuple(dims or ())
         check_dims(retriever, self.dims)
+        retriever.matryoshka_dims = self.dims
 
     @abstractmethod
     def loss(
@@ -66,12 +68,22 @@ class RetrieverObjective(Objective):
         return Loss(torch.stack(losses).mean(), parts, *token_counts(batch))
 
 
+def vector_options(settings: Any) -> dict[str, Any]:
+    """Return the options of `RetrieverObjective` that a command's settings hold."""
+    return {"chunk": settings.contrastive_chunk, "dims": settings.matryoshka_dims}
+
+
 def check_dims(retriever: Retriever, dims: Sequence[int]) -> None:
     """Refuse sizes that a retriever's vectors can't be cut to.
 
     Raises:
-        UserError: names the size.
+        UserError: names the size, or what the vectors are made of.
     """
+    if dims and any(pools_side_by_side(retriever.model, kind) for kind in KINDS):
+        raise UserError(
+            f"--matryoshka-dims: the vectors of {retriever.name} are several pooled ones side by "
+            "side, and cut ones would hold the first of them alone; leave it out"
+        )
     for place, dim in enumerate(dims):
         if not 0 < dim < retriever.dim:
             raise UserError(

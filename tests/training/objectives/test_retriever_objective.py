@@ -1,5 +1,7 @@
 """Vectors in chunks give the gradient of the whole batch; cut vectors, the mean of the losses."""
 
+import json
+import logging
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -10,6 +12,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Router, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
+from dalm.cli import app, run
 from dalm.errors import UserError
 from dalm.models.loading import lora, place
 from dalm.models.retriever import load_retriever
@@ -261,3 +264,55 @@ def test_dot_products_are_cut_without_normalising(models):
 def test_sizes_that_vectors_cannot_be_cut_to_are_refused(models, dims, said):
     with pytest.raises(UserError, match=said):
         Contrastive(models[0], 20.0, dims=dims)
+
+
+def test_vectors_pooled_side_by_side_are_not_cut(pair_folder, tmp_path):
+    modules = [Transformer(str(pair_folder / "encoder")), Pooling(16, pooling_mode=("cls", "mean"))]
+    SentenceTransformer(modules=modules, device="cpu").save(str(tmp_path), create_model_card=False)
+    retriever = load_retriever(str(tmp_path), place("cpu", "fp32"))
+    with pytest.raises(UserError, match=r"--matryoshka-dims: .* several pooled ones side by side"):
+        Contrastive(retriever, 20.0, dims=[8])
+    Contrastive(retriever, 20.0)
+
+
+# The command
+
+
+@pytest.mark.parametrize("option", [["--contrastive-chunk", "0"], ["--matryoshka-dims", "8", "0"]])
+def test_sizes_below_one_are_refused_before_anything_is_read(option, capsys):
+    line = ["train-retriever-only", "no/model", "no/table.csv", "--output-dir", "out", *option]
+    assert run(app, line) == 2
+    assert f"{option[0]} 0: must be a number of at least 1" in capsys.readouterr().err
+
+
+def test_a_trained_retriever_says_what_its_vectors_can_be_cut_to(
+    tiny_models, tiny_table, tmp_path, caplog
+):
+    table, out = str(tiny_table), tmp_path / "out"
+    line = ["train-retriever-only", str(tiny_models.encoder), table, "--output-dir", str(out)]
+    line += "--epochs 1 --batch-size 8 --contrastive-chunk 3 --matryoshka-dims 8 4".split()
+    assert run(app, [*line, "--device", "cpu"]) == 0
+    last = (out / "metrics.jsonl").read_text().splitlines()[-1]
+    assert {"loss_8", "loss_4", "info_nce"} <= json.loads(last).keys()
+    saved = json.loads((out / "retriever" / "dalm.json").read_text())
+    assert saved["matryoshka_dims"] == [8, 4]
+    card = (out / "retriever" / "README.md").read_text()
+    assert "cut to their first 4, 8 dimensions (Matryoshka)" in card
+    again = load_retriever(str(out / "retriever"), place("cpu", "fp32"))
+    assert again.matryoshka_dims == (8, 4)
+
+    small = tmp_path / "small"
+    SentenceTransformer(str(out / "retriever"), truncate_dim=8).save_pretrained(str(small))
+    evaluated = ["eval-retriever", table, "--retriever-name-or-path", str(small), "--no-cache"]
+    with caplog.at_level(logging.INFO):
+        assert run(app, [*evaluated, "--device", "cpu"]) == 0
+    assert "8 dimensions" in caplog.text
+
+
+def test_training_without_the_sizes_forgets_them(tiny_models, tiny_table, tmp_path):
+    made = load_retriever(str(tiny_models.encoder), place("cpu", "fp32"))
+    made.matryoshka_dims = (8,)
+    made.export(tmp_path / "before")
+    line = ["train-retriever-only", str(tmp_path / "before"), str(tiny_table), "--device", "cpu"]
+    assert run(app, [*line, "--max-train-steps", "1", "--output-dir", str(tmp_path / "out")]) == 0
+    assert "matryoshka_dims" not in (tmp_path / "out/retriever/dalm.json").read_text()
