@@ -304,6 +304,7 @@ def test_a_trained_retriever_says_what_its_vectors_can_be_cut_to(
     small = tmp_path / "small"
     SentenceTransformer(str(out / "retriever"), truncate_dim=8).save_pretrained(str(small))
     evaluated = ["eval-retriever", table, "--retriever-name-or-path", str(small), "--no-cache"]
+    evaluated += ["--output-dir", str(tmp_path / "evaluation")]
     with caplog.at_level(logging.INFO):
         assert run(app, [*evaluated, "--device", "cpu"]) == 0
     assert "8 dimensions" in caplog.text
