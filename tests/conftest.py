@@ -96,22 +96,45 @@ class TinyModels:
 
     encoder: Path
     generator: Path
+    reranker: Path
 
 
 @pytest.fixture(scope="session")
 def tiny_models(
     tiny_rows: list[dict[str, str]], tmp_path_factory: pytest.TempPathFactory
 ) -> TinyModels:
-    """A BERT with mean pooling and a Llama, whose tokenizers know the words of `tiny_rows`."""
+    """A BERT with mean pooling, a Llama and a BERT with a head of one output.
+
+    Their tokenizers know the words of `tiny_rows`.
+    """
     from dalm.models.tiny import build_encoder, build_generator
 
     folder = tmp_path_factory.mktemp("models")
     texts = [text for row in tiny_rows for text in row.values()]
     shape = {"width": 16, "layers": 2, "heads": 2, "seed": 0}
+    encoder = build_encoder(texts, folder / "encoder", vocabulary=200, max_length=128, **shape)
     return TinyModels(
-        build_encoder(texts, folder / "encoder", vocabulary=200, max_length=128, **shape),
+        encoder,
         build_generator(texts, folder / "generator", vocabulary=320, max_length=256, **shape),
+        build_reranker(encoder, folder / "reranker"),
     )
+
+
+def build_reranker(encoder: Path, folder: Path, labels: int = 1) -> Path:
+    """Save an encoder with a new head, as transformers and CrossEncoder load it."""
+    import torch
+    from transformers import AutoTokenizer, BertForSequenceClassification
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = BertForSequenceClassification.from_pretrained(encoder, num_labels=labels)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.mul_(6)  # so that the scores of different texts differ
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(encoder).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

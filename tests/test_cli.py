@@ -478,7 +478,9 @@ RETRIEVER = {
     "--passage-prompt": None,
 }
 MACHINE = {"--precision": "auto", "--device": "auto", "--trust-remote-code": False}
+RERANKING = {"--reranker": None, "--rerank-top": 50}
 ANSWERING = {
+    **RERANKING,
     "--prompt": None,
     "--generator-url": None,
     "--generator-model --model": None,
@@ -831,6 +833,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--index-dir": REQUIRED,
         "--question": REQUIRED,
         **MACHINE,
+        **RERANKING,
         "--search": "hybrid",
         "--where": None,
         "--top-k": 5,

@@ -34,6 +34,7 @@ def ask(
     from dalm.rag.readers import check_generator, load_reader, rewriter_of, served_reader
     from dalm.retrieval.hybrid import check_question, searcher_of
     from dalm.retrieval.index_folder import IndexFolder
+    from dalm.retrieval.reranking import reranked, reranker_of
 
     check(settings)
     check_generator(settings, "dalm ask")
@@ -43,7 +44,10 @@ def ask(
     name, adapter = settings.generator_name_or_path, settings.generator_peft_model_path
     if name is not None:
         check_model_is_there(name, "generator")
-    searcher = searcher_of(generation, placement_of(settings), settings.search, settings.where)
+    placement = placement_of(settings)
+    reranker = reranker_of(settings, placement)
+    found_by = searcher_of(generation, placement, settings.search, settings.where)
+    searcher = reranked(found_by, reranker, settings.rerank_top)
     if name is None:
         served = served_reader(settings, in_use=True)
         conversation = Conversation(searcher, served, served.model)

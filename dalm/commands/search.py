@@ -31,11 +31,15 @@ def search(
     from dalm.models.loading import placement_of
     from dalm.retrieval.hybrid import check_question, searcher_of
     from dalm.retrieval.index_folder import IndexFolder
+    from dalm.retrieval.reranking import reranked, reranker_of
 
     check(settings)
     check_question(question)
     generation = IndexFolder(index_dir).current()
-    searcher = searcher_of(generation, placement_of(settings), settings.search, settings.where)
+    placement = placement_of(settings)
+    reranker = reranker_of(settings, placement)
+    found_by = searcher_of(generation, placement, settings.search, settings.where)
+    searcher = reranked(found_by, reranker, settings.rerank_top)
     (hits,) = searcher.search([question], settings.top_k)
     if settings.as_json:
         display.show_json([hit.to_dict() for hit in hits])

@@ -8,7 +8,14 @@ from cyclopts import Parameter
 from dalm.config.data import DocumentReading, PassageLengths
 from dalm.config.evaluation import Answering, ServedGeneratorOptions, Several
 from dalm.config.options import option, panel
-from dalm.config.shared import Machine, Prompt, RemoteCode, RetrieverKind, RetrieverLengths
+from dalm.config.shared import (
+    Machine,
+    Prompt,
+    RemoteCode,
+    Reranking,
+    RetrieverKind,
+    RetrieverLengths,
+)
 
 
 @panel("Index")
@@ -59,7 +66,7 @@ class Index(
 
 @panel("Search")
 @dataclass(frozen=True, kw_only=True)
-class SearchOptions:
+class SearchOptions(Reranking):
     """How passages are found."""
 
     search: Literal["hybrid", "dense", "text"] = "hybrid"

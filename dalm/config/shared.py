@@ -103,6 +103,18 @@ class RetrieverKind:
     """Prefix of every passage; by default the model's own, or that of its model family."""
 
 
+@panel("Reranker")
+@dataclass(frozen=True, kw_only=True)
+class Reranking:
+    """Reranker of what a search finds."""
+
+    reranker: str | None = None
+    """Reranker (cross-encoder) that orders the passages found anew, reading each with the question:
+    a folder or a Hugging Face hub name."""
+    rerank_top: int = option(50, least=1, most=10_000, needs={"reranker": None})
+    """Number of passages that the reranker orders; all that are returned are ordered anyway."""
+
+
 @panel("Model code")
 @dataclass(frozen=True, kw_only=True)
 class RemoteCode:

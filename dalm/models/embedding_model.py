@@ -20,6 +20,7 @@ from sentence_transformers.sentence_transformer.modules import (
     StaticEmbedding,
 )
 from sentence_transformers.util.misc import ORIGINAL_TRANSFORMER_MODELS
+from torch import nn
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -76,7 +77,7 @@ def load_embedding_model(
         )
     _choose_pooling(model, name, is_autoregressive)
     for each in transformers_of(model):
-        _choose_padding(each)
+        choose_padding(each)
     if model.similarity_fn_name == "cosine" and not any(isinstance(m, Normalize) for m in model):
         model.append(Normalize())
     # BERT's pooler: no embedding uses it, and DDP would wait for its gradient.
@@ -88,8 +89,7 @@ def load_embedding_model(
 
 def _check_kind(name: str) -> None:
     """Refuse what sentence-transformers would convert to an embedding model, with other vectors."""
-    file = _own_file(name, "config_sentence_transformers.json")
-    kind = read_json(file).get("model_type", "SentenceTransformer") if file else None
+    kind = saved_kind(name, "sentence-transformers")
     if kind not in (None, "SentenceTransformer"):
         raise UserError(
             f"retriever {name} is a {kind}, which doesn't give one vector a text; name an "
@@ -97,14 +97,21 @@ def _check_kind(name: str) -> None:
         )
 
 
-def _own_file(name: str, file: str) -> Path | None:
+def saved_kind(name: str, organisation: str) -> str | None:
+    """Return the class that sentence-transformers saved a model by; None: it doesn't say."""
+    file = own_file(name, "config_sentence_transformers.json", organisation)
+    return read_json(file).get("model_type", "SentenceTransformer") if file else None
+
+
+def own_file(name: str, file: str, organisation: str = "sentence-transformers") -> Path | None:
+    """Return a model's file, here or from the hub; a short name there is the organisation's."""
     if not Path(name).is_dir() and "/" not in name and name not in ORIGINAL_TRANSFORMER_MODELS:
-        name = f"sentence-transformers/{name}"  # as sentence-transformers reads a short name
+        name = f"{organisation}/{name}"  # as sentence-transformers reads a short name
     found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
     return Path(found) if found else None
 
 
-def transformers_of(model: SentenceTransformer) -> list[Transformer]:
+def transformers_of(model: nn.Module) -> list[Transformer]:
     """Return the modules that hold a transformer: one, none, or one for each route."""
     return [module for module in model.modules() if isinstance(module, Transformer)]
 
@@ -166,7 +173,7 @@ def _choose_pooling(model: SentenceTransformer, name: str, is_autoregressive: bo
     pooling = next((module for module in model if isinstance(module, Pooling)), None)
     if pooling is None:
         return
-    if _own_file(name, "modules.json") is not None:
+    if own_file(name, "modules.json") is not None:
         if is_autoregressive not in (None, pooling.pooling_mode == "lasttoken"):
             raise UserError(
                 f"retriever {name} brings its own pooling, {pooling.pooling_mode}; "
@@ -204,7 +211,7 @@ def _append_eos(model: SentenceTransformer, name: str) -> None:
     assert tokenizer("a").input_ids[-1] == tokenizer.eos_token_id
 
 
-def _choose_padding(module: Transformer) -> None:
+def choose_padding(module: Transformer) -> None:
     """Let another token pad where there is no padding token, or none in the table: it is masked."""
     tokenizer, rows = module.tokenizer, vocabulary_size(module)
 

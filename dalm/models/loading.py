@@ -297,19 +297,22 @@ def check_weights(model: torch.nn.Module, name: str, role: str) -> None:
     Raises:
         UserError: names the first such weight.
     """
-    # transformers marks the weights that it read; 4-bit weights are no floats and unmarked.
-    new = [
-        key
-        for key, weight in model.named_parameters()
-        if weight.is_floating_point()
-        and not getattr(weight, "_is_hf_initialized", False)
-        and "pooler" not in key.split(".")
-    ]
+    new = [key for key in new_weights(model) if "pooler" not in key.split(".")]
     if new:
         raise UserError(
             f"{role} {name}: {len(new)} weights of {type(model).__name__} are not in its files "
             f"({new[0]} ...) and would be random; is it another kind of model?"
         )
+
+
+def new_weights(model: torch.nn.Module) -> list[str]:
+    """Return the names of a transformers model's weights that its files lack."""
+    # transformers marks the weights that it read; 4-bit weights are no floats and unmarked.
+    return [
+        key
+        for key, weight in model.named_parameters()
+        if weight.is_floating_point() and not getattr(weight, "_is_hf_initialized", False)
+    ]
 
 
 def check_tokenizer(tokenizer: Any, name: str, role: str) -> None:

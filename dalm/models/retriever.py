@@ -118,7 +118,7 @@ class Retriever(nn.Module):
             for place in as_text.spells_control(texts, rows):
                 ids = as_text.whole(side.prompt + texts[place], side.max_len)
                 rows[place] = np.array(ids, np.int32)
-        retriever_checks.check_tokens(self.name, module, rows)
+        retriever_checks.check_tokens(f"retriever {self.name}", module, rows)
         return rows
 
     def _tokens(self, texts: Sequence[str], kind: Kind) -> list[np.ndarray]:

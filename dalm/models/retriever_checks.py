@@ -31,8 +31,10 @@ SAME = {torch.float32: 1e-4, torch.float64: 1e-4, torch.bfloat16: 5e-2, torch.fl
 the vector's length."""
 
 
-def check_tokens(name: str, module: Any, rows: Sequence[np.ndarray]) -> None:
+def check_tokens(model: str, module: Any, rows: Sequence[np.ndarray]) -> None:
     """Refuse tokens that the table of embeddings has no row for, before they are an IndexError.
+
+    `model` is its role and its name.
 
     Raises:
         UserError: names the token, its id and the table's size.
@@ -43,7 +45,7 @@ def check_tokens(name: str, module: Any, rows: Sequence[np.ndarray]) -> None:
         tokenizer = module.tokenizer
         convert = getattr(tokenizer, "convert_ids_to_tokens", None) or tokenizer.id_to_token
         raise UserError(
-            f"retriever {name}: the tokenizer gives {convert(highest)!r} the id {highest}, but the "
+            f"{model}: the tokenizer gives {convert(highest)!r} the id {highest}, but the "
             f"model has {count} embeddings; they don't belong together: take the tokenizer that "
             "the model was published with, or resize the embeddings"
         )

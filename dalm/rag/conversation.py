@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from dalm.llm.json_replies import one_line
 from dalm.llm.language_model import LanguageModel
@@ -20,18 +19,6 @@ REWRITE = (
     "put in what its pronouns and gaps refer to, and change nothing else. Reply with the question "
     "alone."
 )
-
-
-RERANKED = 50
-"""Passages that a reranker orders anew, at least."""
-
-
-class Reranker(Protocol):
-    """Order the passages found for a question anew, before the generator reads the best."""
-
-    def rerank(self, query: str, hits: Sequence[Hit], /) -> Sequence[Hit]:
-        """Return the hits, best first, each with its score and a stage of its own in `scores`."""
-        ...
 
 
 @dataclass(slots=True)
@@ -71,7 +58,6 @@ class Conversation:
     reader: Reader
     rewriter: LanguageModel | None = None
     turns: list[Turn] = field(default_factory=list)
-    reranker: Reranker | None = None
     answer_anyway: bool = False
     """Whether the generator also answers from passages that are below the index's threshold."""
 
@@ -81,19 +67,12 @@ class Conversation:
         The turn has its whole answer when the pieces have been read.
         """
         searched = self._standing_alone(question)
-        hits = self._retrieve(searched)
+        (hits,) = self.searcher.search([searched], self.reader.reader_passages)
         read = self.reader.whole(searched, hits)
         turn = Turn(question, searched, tuple(read), len(hits) - len(read))
         turn.truncated = self.reader.truncates(searched, read)
         turn.not_found = not hits or not (self.answer_anyway or is_answerable(hits))
         return turn, self._answer(turn)
-
-    def _retrieve(self, query: str) -> Sequence[Hit]:
-        wanted = self.reader.reader_passages
-        if self.reranker is None:
-            return self.searcher.search([query], wanted)[0]
-        (hits,) = self.searcher.search([query], max(wanted, RERANKED))
-        return self.reranker.rerank(query, hits)[:wanted]
 
     def _answer(self, turn: Turn) -> Iterator[str]:
         pieces = []

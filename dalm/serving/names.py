@@ -14,3 +14,8 @@ def retriever_name(index: OpenIndex) -> str:
     """Return the name of an index's retriever."""
     made = index.generation.description
     return model_name(made.adapter or made.retriever)
+
+
+def reranker_name(index: OpenIndex) -> str:
+    """Return the name of what orders texts: the reranker, or without one the retriever."""
+    return retriever_name(index) if index.reranker is None else model_name(index.reranker.name)

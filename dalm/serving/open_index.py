@@ -11,15 +11,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dalm.config import Serve
+from dalm.config.shared import Reranking
 from dalm.errors import UserError
 from dalm.models.loading import Placement, placement_of
+from dalm.models.reranker import Reranker
 from dalm.models.retriever import Retriever
 from dalm.models.retriever_sides import Kind
 from dalm.records import Hit
+from dalm.retrieval.base import Searcher
 from dalm.retrieval.conditions import Condition, Joined
 from dalm.retrieval.hybrid import IndexSearcher, Mode, searcher_of
 from dalm.retrieval.index_folder import POINTER, Generation, IndexFolder
 from dalm.retrieval.indexing import retriever_of
+from dalm.retrieval.reranking import reranked, reranker_of
 from dalm.retrieval.where import parse_condition
 
 logger = logging.getLogger(__name__)
@@ -56,6 +60,9 @@ class OpenIndex:
     generation: Generation
     retriever: SharedRetriever
     searcher: IndexSearcher
+    reranker: Reranker | None = None
+    """Orders what is found anew, and the texts of clients."""
+    rerank_top: int = Reranking.rerank_top
 
     def search(
         self, query: str, k: int, mode: Mode | None = None, where: str | None = None
@@ -69,13 +76,17 @@ class OpenIndex:
         return hits
 
     def score(self, query: str, texts: Sequence[str]) -> list[float]:
-        """Return the similarity of each text to a query, by the retriever."""
+        """Return the reranker's score of each text for a query; without one the similarity."""
+        if self.reranker is not None:
+            return self.reranker.score(query, texts)
         vectors = self.retriever.encode_passages(texts)
         scores: list[float] = (vectors @ self.retriever.encode_queries([query])[0]).tolist()
         return scores
 
-    def searching(self, mode: Mode | None = None, where: str | None = None) -> IndexSearcher:
+    def searching(self, mode: Mode | None = None, where: str | None = None) -> Searcher:
         """Return the searcher with another mode, and among the passages of a further condition.
+
+        With a reranker what it finds is ordered by that.
 
         Raises:
             UserError: a condition that can't be read.
@@ -86,7 +97,7 @@ class OpenIndex:
             searcher.where = _both(
                 searcher.where, parse_condition(where, self.generation.store.columns)
             )
-        return searcher
+        return reranked(searcher, self.reranker, self.rerank_top)
 
 
 def _both(first: Condition | None, second: Condition) -> Condition:
@@ -102,6 +113,7 @@ class ServedIndex:
         self.placement: Placement = placement_of(settings)
         self.problem: str | None = None
         """Why the newest state of the index isn't served; None if it is."""
+        self.reranker = reranker_of(settings, self.placement)
         self._lock = threading.Lock()
         self._seen = self._state()
         self.current = self._open(None)
@@ -138,7 +150,7 @@ class ServedIndex:
         searcher = searcher_of(
             generation, self.placement, settings.search, settings.where, encoder=retriever
         )
-        return OpenIndex(generation, retriever, searcher)
+        return OpenIndex(generation, retriever, searcher, self.reranker, settings.rerank_top)
 
     def _state(self) -> tuple[object, ...]:
         """Return what changes with the index: its pointer, and the description it points to."""

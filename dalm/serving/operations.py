@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from dalm.serving.api_errors import ApiError
-from dalm.serving.names import retriever_name
+from dalm.serving.names import reranker_name, retriever_name
 from dalm.serving.service import Service
 
 PUBLIC = {"/health", "/ready"}
@@ -32,7 +32,8 @@ def routes(service: Service) -> list[BaseRoute]:
 
     def models() -> list[dict[str, object]]:
         own = retriever_name(service.index)
-        names = dict.fromkeys([service.generating.name, own, f"{own}:query", f"{own}:passage"])
+        sides = [own, f"{own}:query", f"{own}:passage"]
+        names = dict.fromkeys([service.generating.name, *sides, reranker_name(service.index)])
         return [
             {"id": name, "object": "model", "created": started, "owned_by": "dalm"}
             for name in names

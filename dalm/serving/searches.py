@@ -12,7 +12,7 @@ from dalm.retrieval.hybrid import Mode
 from dalm.serving import request_log
 from dalm.serving.api_errors import invalid
 from dalm.serving.chat_requests import check_model
-from dalm.serving.names import retriever_name
+from dalm.serving.names import reranker_name
 from dalm.serving.request_fields import Fields, text_of
 from dalm.serving.service import Service
 
@@ -55,8 +55,8 @@ def routes(service: Service) -> list[BaseRoute]:
             found = [{"index": place, "score": score} for place, score in ranked]
             texted = [each | {"text": texts[int(each["index"])]} for each in found]
             return JSONResponse(texted if with_text else found)
-        model = fields.text("model") or retriever_name(index)
-        check_model(model, retriever_name(index))
+        model = fields.text("model") or reranker_name(index)
+        check_model(model, reranker_name(index))
         texts = _documents(fields.take("documents"), "documents")
         top_n = fields.whole("top_n", 1, MOST_TEXTS) or len(texts)
         with_text = fields.flag("return_documents")

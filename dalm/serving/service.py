@@ -27,8 +27,6 @@ from dalm.serving.slots import Slots
 
 T = TypeVar("T")
 
-Reranker = Callable[[str, Sequence[str]], Sequence[float]]
-"""Score texts for a query; a higher score is better."""
 SEARCHES = 4
 """Searches, and other work with the retriever, that run at the same time."""
 _END = object()
@@ -154,8 +152,6 @@ class Service:
         """Requests that are being served."""
         self.stopping = False
         """Whether the server ends: it takes no new requests."""
-        self.reranker: Reranker | None = None
-        """Scores texts for a query in the retriever's place."""
         self._threads = ThreadPoolExecutor(settings.max_concurrent + SEARCHES, "request")
 
     @property
@@ -190,7 +186,7 @@ class Service:
 
     async def rerank(self, query: str, texts: Sequence[str]) -> list[tuple[int, float]]:
         """Return each text's place and its score for the query, best first."""
-        scores = await self.run(self.reranker or self.index.score, query, texts)
+        scores = await self.run(self.index.score, query, texts)
         return sorted(enumerate(scores), key=lambda each: (-each[1], each[0]))
 
     def check_condition(self, where: str | None) -> None:

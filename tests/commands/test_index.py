@@ -12,6 +12,8 @@ import psycopg
 import pytest
 
 from dalm.cli import app, run
+from dalm.models import loading
+from dalm.models.reranker import load_reranker
 from dalm.prompts import GeneratorSettings
 from dalm.rag.pipeline import NOT_FOUND
 
@@ -43,6 +45,32 @@ def test_an_index_is_searched_with_its_sources(index, capsys):
     shown = capsys.readouterr().out
     assert shown.startswith("1. people.pdf, page 1 ")
     assert "Ada lives in Ulm." in shown
+
+
+def test_what_is_found_is_ordered_by_a_reranker(index, tiny_models, capsys):
+    """By words the one who is named comes first; by the reranker, whom it scores best."""
+    reranker = load_reranker(str(tiny_models.reranker), loading.place("cpu", "fp32"))
+    texts = ["Ada lives in Ulm.", "Cyrus lives in Graz."]  # Bela shares no word
+    first = []
+    for question in ("Ada lives in?", "Cyrus lives in?"):
+        scores = dict(zip(texts, reranker.score(question, texts), strict=True))
+        line = ["search", index, question, "--search", "text", "--json", "--top-k", 1]
+        assert dalm(*line, "--precision", "fp32", "--reranker", tiny_models.reranker) == 0
+        [hit] = json.loads(capsys.readouterr().out)
+        first.append(hit["text"])
+        assert hit["text"] == max(texts, key=scores.__getitem__)
+        assert hit["score"] == hit["scores"]["reranked"]
+        assert hit["score"] == pytest.approx(scores[hit["text"]], abs=1e-6)
+        assert set(hit["scores"]) == {"text", "reranked"}
+    assert first != texts, "the reranker has changed nothing"
+
+
+def test_what_is_no_reranker_is_one_line(index, tiny_models, capsys):
+    line = ["search", index, "Ada?"]
+    assert dalm(*line, "--reranker", tiny_models.encoder) == 2
+    assert "is an embedding model" in capsys.readouterr().err
+    assert dalm(*line, "--rerank-top", 20) == 2
+    assert "--rerank-top has no effect without --reranker" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("mode", ["hybrid", "dense", "text"])
@@ -254,6 +282,18 @@ def test_an_answer_comes_with_the_passages_read(index, tiny_models, capsys):
     assert found["answer"] == answer.strip()
     assert [each["number"] for each in found["passages"]] == [1, 2]
     assert {each["source"] for each in found["passages"]} <= {"people.pdf", "men.pdf"}
+
+
+def test_an_answer_is_read_from_what_a_reranker_puts_first(index, tiny_models, capsys):
+    line = ["Where does Ada live?", "--reranker", tiny_models.reranker, "--json"]
+    assert dalm("search", index, *line, "--top-k", 1) == 0
+    [best] = json.loads(capsys.readouterr().out)
+    generator = ["--generator-name-or-path", tiny_models.generator, "--max-new-tokens", 3]
+    assert dalm("ask", index, *line, *generator, "--reader-passages", 1) == 0
+    [read] = json.loads(capsys.readouterr().out)["passages"]
+    assert read["id"] == best["id"]
+    assert read["scores"] == best["scores"]
+    assert "reranked" in read["scores"]
 
 
 def test_a_generator_that_was_not_trained_here_reads_what_its_window_takes(

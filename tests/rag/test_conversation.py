@@ -1,4 +1,4 @@
-"""A turn of a conversation: retrieve, rerank, refuse or answer, say what was cut."""
+"""A turn of a conversation: retrieve, refuse or answer, say what was cut."""
 
 from dataclasses import replace
 
@@ -10,6 +10,7 @@ from dalm.rag.conversation import Conversation
 from dalm.rag.pipeline import NOT_FOUND, LocalReader
 from dalm.records import Hit, Passage
 from dalm.retrieval.bm25 import BM25
+from dalm.retrieval.reranking import RerankedSearcher
 
 PASSAGES = [
     Passage.of(f"{name} lives in {town}.", source="people.pdf", page=1, start=0, end=15)
@@ -29,10 +30,10 @@ class Judged:
 
 
 class ByName:
-    """Order hits by their texts."""
+    """Score texts by their first letter: A best."""
 
-    def rerank(self, _query, hits):
-        return sorted(hits, key=lambda hit: hit.passage.text)
+    def score_pairs(self, pairs):
+        return [-ord(text[0]) for _, text in pairs]
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +62,10 @@ def test_what_is_irrelevant_is_not_read(generator):
 def test_a_reranker_comes_before_the_prompt(generator):
     reader = LocalReader(generator, 2, 4)
     question = "Cyrus lives in Graz, Bela in Bern"
-    (plain, reranked) = (
-        [
-            hit.passage.text[:3]
-            for hit in ask(Conversation(BM25(PASSAGES), reader, **given), question).hits
-        ]
-        for given in ({}, {"reranker": ByName()})
+    searchers = BM25(PASSAGES), RerankedSearcher(BM25(PASSAGES), ByName())
+    plain, reranked = (
+        [hit.passage.text[:3] for hit in ask(Conversation(searcher, reader), question).hits]
+        for searcher in searchers
     )
     assert "Ada" not in plain
     assert reranked == ["Ada", "Bel"]

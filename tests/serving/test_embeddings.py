@@ -2,11 +2,13 @@
 
 import base64
 
+import httpx2 as httpx
 import numpy as np
 import openai
 import pytest
 
 from dalm.models import loading
+from dalm.models.reranker import load_reranker
 from dalm.models.retriever import load_retriever
 from tests.serving.conftest import build_index
 
@@ -88,6 +90,35 @@ def test_texts_are_ordered_in_the_shapes_of_other_servers(http):
     texts = {"query": "Ada lives in Ulm.", "texts": ["Bela keeps two cats.", "Ada lives in Ulm."]}
     ranked = http.post("/rerank", json=texts).json()
     assert [each["index"] for each in ranked] == [1, 0]
+
+
+def test_a_reranker_orders_searches_and_texts(serving, tiny_models):
+    reranker = load_reranker(str(tiny_models.reranker), loading.place("cpu", "fp32"))
+    query, texts = "Where does Ada live?", ["Ada lives in Ulm.", "Bela keeps two cats."]
+    scores = reranker.score(query, texts)
+    with (
+        serving(reranker=str(tiny_models.reranker)) as url,
+        httpx.Client(base_url=url, timeout=30) as http,
+    ):
+        ranked = http.post("/v1/rerank", json={"query": query, "documents": texts}).json()
+        assert ranked["model"] == "reranker"
+        found = {each["index"]: each["relevance_score"] for each in ranked["results"]}
+        assert [found[0], found[1]] == pytest.approx(scores, abs=1e-6)
+        assert [each["index"] for each in ranked["results"]] == sorted(
+            found, key=lambda i: -found[i]
+        )
+        hits = http.post("/search", json={"query": query, "top_k": 3}).json()["hits"]
+        assert [hit["score"] for hit in hits] == sorted((h["score"] for h in hits), reverse=True)
+        assert all(
+            {"dense", "text", "reranked"} == set(hit["scores"])
+            for hit in hits
+            if "Ada" in hit["text"]
+        )
+        by_text = {hit["text"]: hit["scores"]["reranked"] for hit in hits}
+        assert [by_text[text] for text in texts] == pytest.approx(scores, abs=1e-6)
+        assert "reranker" in [model["id"] for model in http.get("/v1/models").json()["data"]]
+        asked = http.post("/v1/rerank", json={"model": "encoder", "query": "x", "documents": ["y"]})
+        assert asked.status_code == 404
 
 
 def test_a_search_gives_hits_with_their_source(http):
