@@ -23,6 +23,7 @@ from dalm.models.retriever import Retriever
 from dalm.models.retriever_sides import Kind
 from dalm.prompts import Prompt
 from dalm.records import Passage
+from dalm.training import memory
 from dalm.training.data.batches import Rows, TrainingRows, spread_rows
 from dalm.training.data.packing import PackedBatch, PackedRows
 from dalm.training.data.sampler import LengthBatches
@@ -149,7 +150,14 @@ def report(
     ran = _measured(objective, rows, settings, placement)
     batches = passes * float(rows.lengths().sum()) / ran.length
     index = objective.index_forecast(ran.work * batches / updates, updates)
-    _report_measured(ran, _fixed_bytes(objective), batches, index)
+    fixed = _fixed_bytes(objective)
+    needed = _report_measured(ran, fixed, batches, index)
+    free = memory.free_bytes(placement.device)
+    if free is not None and needed - fixed[0] > free:  # the weights are there already
+        logger.warning(
+            "memory     %s are free on %s, besides the weights: try %s",
+            *(_size(free), placement.device, memory.remedies(settings)),
+        )
     logger.info("dry run    nothing was written; without --dry-run the same command trains")
 
 
@@ -190,10 +198,12 @@ class _Measured:
     """Tokens that the models read."""
     seconds: float
     kept: int
-    """Bytes kept for the backward pass."""
+    """Bytes kept for the backward pass, at most at a time."""
     work: float
     """Arithmetic, as an index counts it."""
     device: torch.device
+    chunk: int | None
+    """Texts whose activations are kept at a time; None: all of a batch."""
 
 
 def _measured(
@@ -226,17 +236,9 @@ def _run(
     """Run a batch forward and backward, and restore the state; `whole` is a full batch's length."""
     state, work = torch.random.get_rng_state(), objective.index_work()
     batch = to_device(rows.collate(chosen), placement.device)
-    kept: dict[int, int] = {}
-    weights = {p.untyped_storage().data_ptr() for p in objective.parameters()}
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
+    kept = memory.KeptBytes({p.untyped_storage().data_ptr() for p in objective.parameters()})
     start = time.perf_counter()
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+    with kept.counting():
         with placement.autocast():
             loss = objective(batch)
         loss.total.backward()
@@ -252,9 +254,10 @@ def _run(
         length=length,
         tokens=loss.tokens,
         seconds=seconds,
-        kept=sum(kept.values()),
+        kept=kept.most,
         work=objective.index_work() - work,
         device=placement.device,
+        chunk=objective.chunk,
     )
 
 
@@ -263,12 +266,15 @@ def _report_measured(
     fixed: tuple[int, int, int],
     batches: float,
     index: IndexForecast | None,
-) -> None:
-    """Report what a run takes of `batches` times what was measured, and its index if it has one."""
+) -> int:
+    """Report what a run takes of `batches` times what was measured, and its index if it has one.
+
+    `fixed` are the bytes of weights, gradients and AdamW. Return the bytes of everything.
+    """
     logger.info(
         "tokens     about %s for the models to read, without padding", _many(batches * ran.tokens)
     )
-    activations = int(ran.kept / ran.fraction)
+    activations = ran.kept if ran.chunk else int(ran.kept / ran.fraction)
     needed, shown = sum(fixed) + activations, ""
     seconds, encoding = batches * ran.seconds / world_size(), ""
     if index is not None:
@@ -278,6 +284,8 @@ def _report_measured(
         encoding = f", {1 + index.refreshes} encodings of the index"
         _report_index(index)
     source = "the largest batch" if ran.fraction == 1 else f"{ran.rows} rows, scaled to a batch"
+    if ran.chunk:
+        source = f"a chunk of {ran.chunk} texts"
     logger.info(
         "memory     about %s: weights %s, gradients %s, AdamW %s, %sactivations %s (%s)",
         *(_size(needed), *map(_size, fixed), shown, _size(activations), source),
@@ -287,6 +295,7 @@ def _report_measured(
         "saving not included",
         *(_duration(seconds), ran.device, ran.rows, ran.seconds, encoding),
     )
+    return needed
 
 
 def _report_index(index: IndexForecast) -> None:

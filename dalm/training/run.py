@@ -21,7 +21,7 @@ from dalm.models.retriever import Retriever, retriever_from_config
 from dalm.next_step import log_next
 from dalm.prompts import read_prompt
 from dalm.records import Example
-from dalm.training import checkpoints, dry_run, resumption
+from dalm.training import checkpoints, dry_run, memory, resumption
 from dalm.training.data.batches import TrainingRows
 from dalm.training.objectives.objective import Objective
 from dalm.training.run_folder import RunFolder, check_repository
@@ -216,13 +216,18 @@ class TrainingRun:
             logger.info("%-9s  %s weights, %s trained", name, f"{weights:,}", f"{trained:,}")
         logger.info("machine    %s, %s", self.placement.device, self.placement.precision)
         if self.settings.dry_run:
-            dry_run.report(objective, rows, self.settings, self.placement, preview)
+            with memory.explaining(self.settings):
+                dry_run.report(objective, rows, self.settings, self.placement, preview)
             return
         record = resumption.record(self.settings, objective, [rows, *held_out])
         if self.folder.checkpoint is not None:
             resumption.check_content(self.folder.checkpoint, record)
         how_to_resume = partial(checkpoints.how_to_resume, self.folder.path)
-        with self.folder.open(), stop_signals.explaining(how_to_resume):
+        with (
+            self.folder.open(),
+            stop_signals.explaining(how_to_resume),
+            memory.explaining(self.settings),
+        ):
             train(
                 objective,
                 rows,

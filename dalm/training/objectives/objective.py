@@ -72,6 +72,8 @@ class Objective(nn.Module, ABC):
     """Name in the registry, in `--objective` and in the log."""
     label: ClassVar[str]
     """What it is, in a few words."""
+    chunk: int | None = None
+    """Texts whose activations are kept at a time; None: all of a batch."""
     needs: ClassVar[frozenset[str]]
     """What a training row must have, of passage, answer and text."""
 

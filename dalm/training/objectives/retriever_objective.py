@@ -57,6 +57,10 @@ class RetrieverObjective(Objective):
         """Return the retriever."""
         return {"retriever": self.retriever}
 
+    def fewest_rows(self) -> int:
+        """Return as many rows as fill a chunk."""
+        return max(2, self.chunk or 0)
+
     def forward(self, batch: Batch) -> Loss:
         """Return the loss, averaged over the sizes; the parts are those of whole vectors."""
         queries, passages = embed(self.retriever, batch, self.chunk)
