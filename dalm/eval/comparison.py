@@ -6,7 +6,7 @@ from functools import partial
 from typing import TypeVar
 
 from dalm.errors import UserError
-from dalm.eval.metrics import Column, higher_is_better, is_bound, is_bounded, mean
+from dalm.eval.metrics import Column, family_of, higher_is_better, is_bounded, mean
 from dalm.eval.results import Results
 from dalm.eval.significance import (
     Interval,
@@ -32,9 +32,10 @@ class Difference:
 
     `p` is that of a paired sign-flip test over documents, and `interval` holds the differences that
     it doesn't reject; None if no query differs, or if there are too few documents for any p up to
-    0.05. `p_holm` is p adjusted for the number of measures; None for a bound, which takes no part
-    in the comparison. `better` and `worse` count queries. `detectable` is the smallest difference
-    that these queries and documents could have shown, by itself, with a power of 80 %.
+    0.05. `p_holm` is p adjusted for the number of measures, by stage of the search; None for a
+    bound, which takes no part in the comparison. `better` and `worse` count queries. `detectable`
+    is the smallest difference that these queries and documents could have shown, by itself, with a
+    power of 80 %.
     """
 
     baseline: float
@@ -158,8 +159,13 @@ def differences(
     power = partial(detectable_differences, alpha=ALPHA, power=POWER)
     tests = _per_rows(gaps, results.groups, lambda _, values, groups: flips(values, groups))
     shown = _per_rows(gaps, results.groups, lambda _, values, groups: power(values, groups))
-    family = [name for name in gaps if not is_bound(name)]
-    adjusted = dict(zip(family, holm([tests[name].p for name in family]), strict=True))
+    families: dict[str, list[str]] = {}
+    for name in gaps:
+        if (family := family_of(name)) is not None:
+            families.setdefault(family, []).append(name)
+    adjusted: dict[str, float] = {}
+    for names in families.values():
+        adjusted |= zip(names, holm([tests[name].p for name in names]), strict=True)
     found = {}
     for name, gap in gaps.items():
         gains = [x if higher_is_better(name) else -x for x in gap if x is not None]

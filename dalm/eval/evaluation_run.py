@@ -1,14 +1,13 @@
 """Run an evaluation: check its options, read data and models, measure, save, report."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import torch
 from ir_measures import Measure
 
 from dalm import distributed
@@ -17,7 +16,7 @@ from dalm.eval.answer_evaluation import evaluate_answers
 from dalm.eval.comparison import MeasureResult, compare
 from dalm.eval.evaluated_models import EvaluatedModels
 from dalm.eval.evaluation_output import EvaluationOutput
-from dalm.eval.findings import bm25_facts, findings
+from dalm.eval.findings import findings
 from dalm.eval.metrics import registered
 from dalm.eval.quality_gates import (
     Gate,
@@ -27,7 +26,8 @@ from dalm.eval.quality_gates import (
     parse_thresholds,
 )
 from dalm.eval.results import BASELINE, Results, discard, save
-from dalm.eval.retrieval_metrics import measure_retrieval, retrieval_measures
+from dalm.eval.retrieval_evaluation import RetrievalEvaluation
+from dalm.eval.retrieval_metrics import retrieval_measures
 from dalm.eval.searched_index import SearchedIndex
 from dalm.eval.summary import print_results, run_facts, summary
 from dalm.io.evaluation_set import EvaluationSet, read_evaluation_set
@@ -35,10 +35,7 @@ from dalm.io.examples import Field
 from dalm.models.retriever import Retriever
 from dalm.progress import Stopwatch
 from dalm.rag.pipeline import Reader
-from dalm.records import Hit
-from dalm.retrieval.base import DenseSearcher
-from dalm.retrieval.embedding_cache import encode_passages_cached, folder_of
-from dalm.retrieval.exact import ExactIndex
+from dalm.retrieval.embedding_cache import folder_of
 
 logger = logging.getLogger(__name__)
 
@@ -121,11 +118,21 @@ class EvaluationRun:
         if config.guard:
             self.datasets.append(read(config.guard, ()))
 
+    @cached_property
+    def _searches(self) -> list[RetrievalEvaluation]:
+        return [
+            RetrievalEvaluation(each, self.config, self.measures, self.watch)
+            for each in self.datasets
+        ]
+
     def evaluate(
         self, name: str, retriever: Retriever | SearchedIndex, reader: Reader | None = None
     ) -> list[Results]:
         """Return a system's results on each dataset; the guard needs no bounds."""
-        found = [self._search(name, retriever, each) for each in self.datasets]
+        found = [
+            search.evaluate(name, retriever, stages=place == 0)
+            for place, search in enumerate(self._searches)
+        ]
         config = self.models.answers
         if reader is None or config is None:
             return found
@@ -134,48 +141,6 @@ class EvaluationRun:
             evaluate_answers(reader, results, dataset, self.watch, bounds_seed=seed)
             for results, dataset, seed in zip(found, self.datasets, seeds, strict=False)
         ]
-
-    def _search(
-        self, name: str, retriever: Retriever | SearchedIndex, dataset: EvaluationSet
-    ) -> Results:
-        """Find the best passages of every query, and measure them."""
-        if isinstance(retriever, SearchedIndex):
-            with self.watch.stage("searching"):
-                hits = retriever.search(dataset, self.config.top_k)
-            self.watch.count("searching", len(hits), "questions")
-            return self._measured(name, dataset, hits, retriever.facts)
-        config, passages = self.config, list(dataset.passages.values())
-        with self.watch.stage("encoding passages"):
-            mine = distributed.share([passage.text for passage in passages])
-            cache = folder_of(config.cache, config.cache_dir)
-            vectors = encode_passages_cached(retriever, mine, cache)
-            if distributed.world_size() > 1:
-                vectors = torch.stack(distributed.gather_shares(list(vectors)))
-        self.watch.count("encoding passages", len(passages), "passages")
-        with self.watch.stage("searching"):
-            store = ExactIndex(passages, vectors)
-            queries = [query.query for query in dataset.queries]
-            hits = DenseSearcher(retriever, store).search(queries, config.top_k)
-        self.watch.count("searching", len(hits), "questions")
-        return self._measured(name, dataset, hits, {})
-
-    def _measured(
-        self,
-        name: str,
-        dataset: EvaluationSet,
-        hits: Sequence[Sequence[Hit]],
-        facts: Mapping[str, Any],
-    ) -> Results:
-        relevant = [query.relevant for query in dataset.queries]
-        gold = (passage for query in dataset.queries for passage in query.gold)
-        return Results(
-            name=name,
-            queries=dataset.queries,
-            hits=hits,
-            measures=measure_retrieval(hits, relevant, self.measures),
-            gold={each: dataset.passages[each] for each in gold if each in dataset.passages},
-            facts=facts,
-        )
 
     def save(self, systems: Sequence[Results], folder: str = "") -> None:
         """Save hits and answers at once, so that they outlast an error in what follows."""
@@ -196,9 +161,6 @@ class EvaluationRun:
         if not distributed.is_main():
             return
         config, facts = self.config, run_facts(self.datasets[0], self.config, self.watch)
-        if config.search_index is None:  # an index has text search of its own
-            with self.watch.stage("searching with BM25"):
-                facts |= {"bm25": bm25_facts(self.datasets[0], systems[0], self.measures)}
         results, *others = (
             replace(each, facts={**facts, **each.facts}) for each in (*systems[:1], *baselines[:1])
         )

@@ -4,43 +4,39 @@ Each finding is decided by a test on the figures at hand, not by a fixed thresho
 `FEW_DOCUMENTS`.
 """
 
-import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from dalm.eval.comparison import ALPHA, Difference, MeasureResult, differences
-from dalm.eval.metrics import FOUND, higher_is_better, is_bound, label, means
+from dalm.eval.metrics import FIRST, FOUND, higher_is_better, is_variant, label, mean
 from dalm.eval.results import Results
-from dalm.eval.retrieval_metrics import measure_retrieval
-from dalm.eval.sentences import counted, number, power
+from dalm.eval.sentences import counted, number, p_value, power
 from dalm.eval.significance import least_p
-from dalm.io.evaluation_set import EvaluationSet
-from dalm.retrieval.bm25 import BM25
 
 FEW_DOCUMENTS = 10
 """With fewer documents intervals are wide, and depend on the documents being alike."""
-MOST_PASSAGES = 200_000
-"""Above it BM25 isn't run for comparison: counting the words takes minutes."""
-FIRST = "Success@1"
+OUTCOMES = {
+    "better": "is also significant",
+    "even": "is not significant",
+    "worse": "is a significant loss",
+}
+"""What became of a gain, by the verdict on another stage."""
 READING = ("NLL", "F1")
 """Measures that show whether a generator reads: the likelihood shows it soonest."""
 
 
 def findings(results: Results, measures: Sequence[MeasureResult], seed: int = 0) -> list[str]:
-    """Return what is worth knowing before the figures are believed, in sentences.
-
-    `results.facts["bm25"]`, if it is there, is that of `bm25_facts`.
-    """
+    """Return what is worth knowing before the figures are believed, in sentences."""
     return [
         *_too_few(measures),
-        *_solved_by_words(results.facts.get("bm25"), measures),
+        *_beside_bm25(results, measures, seed),
+        *_gain_by_stage(measures),
         *_empty_answers(results),
         *_reading(results, seed),
     ]
 
 
 def _too_few(measures: Sequence[MeasureResult]) -> Iterator[str]:
-    plain = [each for each in measures if not is_bound(each.measure)]
+    plain = [each for each in measures if not is_variant(each.measure)]
     units = {_units(each): each for each in plain}
     fewest = min(units, default=FEW_DOCUMENTS)
     if fewest < FEW_DOCUMENTS:
@@ -67,39 +63,70 @@ def _units(each: MeasureResult) -> int:
 # Retrieval
 
 
-def bm25_facts(dataset: EvaluationSet, results: Results, wanted: Sequence[Any]) -> dict[str, Any]:
-    """Return how well BM25 does on the same queries and passages; nothing for very many passages.
-
-    `unsolved` counts the documents with a query for which BM25 has no relevant passage first:
-    the only ones that a better retriever could improve at rank 1.
-    """
-    if len(dataset.passages) > MOST_PASSAGES:
-        return {}
-    depth = max(map(len, results.hits), default=0) or 1
-    hits = BM25(list(dataset.passages.values())).search([q.query for q in dataset.queries], depth)
-    relevant = [query.relevant for query in dataset.queries]
-    columns = measure_retrieval(hits, relevant, [*wanted, FIRST])
-    unsolved = {g for g, v in zip(results.groups, columns[FIRST], strict=True) if v == 0}
-    known = {name: value for name, value in means(columns).items() if not math.isnan(value)}
-    return {"measures": known, "unsolved": len(unsolved)} if known else {}
-
-
-def _solved_by_words(bm25: Any, measures: Sequence[MeasureResult]) -> Iterator[str]:
-    if not bm25 or not measures:
+def _beside_bm25(results: Results, measures: Sequence[MeasureResult], seed: int) -> Iterator[str]:
+    """Say what matching words alone finds, and whether the retriever adds anything to it."""
+    first = next((each for each in measures if _in_stage(each, "BM25", measures)), None)
+    if first is None:
+        if reason := results.facts.get("not_fused"):
+            yield f"nothing is compared or fused with BM25: {reason}"
         return
-    first, words = measures[0], bm25["measures"]
-    if first.measure in words:
-        yield (
-            f"BM25, which matches words alone, has {label(first.measure)} "
-            f"{words[first.measure]:.3f} on the same queries and passages"
-        )
-    if (p := least_p(bm25["unsolved"])) > ALPHA:
+    name = first.measure
+    words = f"{name}[BM25]"
+    yield (
+        f"BM25, which matches words alone, has {label(name)} "
+        f"{mean(results.measures[words]):.3f} on the same queries and passages"
+    )
+    column = results.measures.get(f"{FIRST}[BM25]", ())
+    missed = len({group for group, v in zip(results.groups, column, strict=False) if v == 0})
+    if column and (p := least_p(missed)) > ALPHA:
         yield (
             f"no retriever can show a gain over BM25 at rank 1 here: its {label(FIRST)} is "
-            f"{words[FIRST]:.3f}, and {number(bm25['unsolved'], 'document', 'documents')} with a "
+            f"{mean(column):.3f}, and {number(missed, 'document', 'documents')} with a "
             f"miss are too few (p is at least {p:.3g}); ask in other words than the passages', or "
             "add documents"
         )
+        return
+    fused = {name: results.measures[f"{name}[fused]"]}
+    gain = differences(fused, {name: results.measures[words]}, results, seed)[name]
+    if not _helps(name, gain):
+        yield (
+            f"fused with BM25, the retriever adds nothing significant to BM25: {label(name)} is "
+            f"{gain.baseline + gain.difference:.3f} fused and {gain.baseline:.3f} by BM25 "
+            f"({p_value(gain)}), over {counted(gain)}{power(gain)}"
+        )
+
+
+def _gain_by_stage(measures: Sequence[MeasureResult]) -> Iterator[str]:
+    """Say whether a significant gain of the retriever alone is still there in the other stages."""
+    stages = {"fused": "once fused with BM25", "reranked": "behind the reranker"}
+    for alone in measures:
+        found = {stage: _in_stage(alone, stage, measures) for stage in stages}
+        if is_variant(alone.measure) or alone.verdict != "better" or not any(found.values()):
+            continue
+        for stage, result in found.items():
+            if result is None or result.against is None:
+                continue
+            other = result.against
+            shown = f", over {counted(other)}{power(other)}" if result.verdict == "even" else ""
+            yield (
+                f"the gain alone ({_gain(alone)}) {OUTCOMES[result.verdict]} {stages[stage]} "
+                f"({_gain(result)}){shown}"
+            )
+        return
+
+
+def _in_stage(
+    alone: MeasureResult, stage: str, measures: Sequence[MeasureResult]
+) -> MeasureResult | None:
+    """Return the same measure in another stage of the search."""
+    name = f"{alone.measure}[{stage}]"
+    return next((each for each in measures if each.measure == name), None)
+
+
+def _gain(result: MeasureResult) -> str:
+    assert result.against is not None
+    name = label(result.measure.partition("[")[0])
+    return f"{name} {result.against.difference:+.3f}, {p_value(result.against)}"
 
 
 # Answers

@@ -2,7 +2,7 @@
 
 A metric from outside is an entry point of the group `dalm.metrics` that loads a `Metric`. A column
 of results is called by a metric's name, `EM`, or with a cutoff, `R@10`, or with what the generator
-read instead of the passages found, `EM[gold]`.
+read instead of the passages found, `EM[gold]`, or with a stage of the search, `R@10[fused]`.
 """
 
 import math
@@ -29,6 +29,10 @@ from dalm.records import Hit, JudgedQuery
 FOUND = "found passages"
 BOUNDS = {"gold": "gold passage", "random": "random passage", "none": "no passage"}
 """What a generator may be given to read instead of what was found, as `EM[gold]` is written."""
+STAGES = {"BM25": "BM25", "": "alone", "fused": "fused with BM25", "reranked": "reranked"}
+"""Stages of the search, as `R@10[fused]` is written; `R@10` is that of the retriever alone."""
+FIRST = "Success@1"
+"""Also measured of BM25: the queries that leave another retriever something to gain at rank 1."""
 
 Column = list[float | None]
 """A value per query; None where a metric isn't defined for it."""
@@ -171,18 +175,25 @@ def is_bounded(measure: str, values: Sequence[float]) -> bool:
     return (metric is None or metric.bounded) and all(0 <= value <= 1 for value in values)
 
 
-def is_bound(measure: str) -> bool:
-    """Return whether a column is of answers from other passages than those that were found."""
+def is_variant(measure: str) -> bool:
+    """Return whether a column is of other passages than the main figures: a bound, or a stage."""
     return measure.endswith("]")
+
+
+def family_of(measure: str) -> str | None:
+    """Return what a column's p is adjusted together with: "", or a stage; None for a bound."""
+    variant = measure.partition("[")[2].removesuffix("]")
+    return variant if variant in STAGES else None
 
 
 def label(measure: str) -> str:
     """Return the name of a column in tables and sentences: `recall@10`, `EM, gold passage`."""
-    name, _, read = measure.partition("[")
+    name, _, variant = measure.partition("[")
     family, at, cutoff = name.partition("@")
     metric = registered().get(family)
     text = (metric.label or metric.name if metric else family) + at + cutoff
-    return f"{text}, {BOUNDS.get(read[:-1], read[:-1])}" if read else text
+    variant = variant.removesuffix("]")
+    return f"{text}, {(BOUNDS | STAGES).get(variant, variant)}" if variant else text
 
 
 # Values

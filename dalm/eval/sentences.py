@@ -25,17 +25,23 @@ def sentence(result: MeasureResult) -> str:
     if not other.better and not other.worse:
         return f"{name} is {result.mean:.3f} for both systems on every query ({counted(other)})"
     ends = f"95 % interval of the difference {_range(other.interval)}, " if other.interval else ""
-    p, kind = (other.p, "p") if other.p_holm is None else (other.p_holm, "adjusted p")
-    test = f"({ends}{kind} {'< 0.001' if p < 0.001 else f'= {p:.3f}'})"
+    test = f"({ends}{p_value(other)})"
     counts = f"better on {other.better}, worse on {other.worse} of {counted(other)}"
     if result.verdict != "even":
         moved = "rose" if other.difference > 0 else "fell"
         return f"{name} {moved} from {other.baseline:.3f} to {result.mean:.3f} {test}; {counts}"
-    adjusted = " once adjusted for the number of measures" if other.p <= ALPHA < p else ""
+    only_raw = other.p <= ALPHA < (other.p_holm or 0)
+    adjusted = " once adjusted for the number of measures" if only_raw else ""
     return (
         f"{name} is {result.mean:.3f}, baseline {other.baseline:.3f}, not statistically "
         f"significant{adjusted} {test}; {counts}{power(other)}"
     )
+
+
+def p_value(other: Difference) -> str:
+    """Return the p-value of a difference in words, adjusted if it is one of several."""
+    p, kind = (other.p, "p") if other.p_holm is None else (other.p_holm, "adjusted p")
+    return f"{kind} {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
 
 
 def power(other: Difference) -> str:

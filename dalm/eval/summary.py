@@ -4,7 +4,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,7 @@ from dalm.config import EvalRetriever, public
 from dalm.display import cell, show
 from dalm.eval.comparison import ALPHA, FLIPS, LEVEL, POWER, MeasureResult
 from dalm.eval.judge.verdicts import judge_summary
-from dalm.eval.metrics import BOUNDS, FOUND, is_bound, label
+from dalm.eval.metrics import BOUNDS, FOUND, STAGES, is_variant, label
 from dalm.eval.quality_gates import Gate
 from dalm.eval.results import Results
 from dalm.eval.sentences import counted, sentence
@@ -30,6 +30,9 @@ from dalm.progress import Stopwatch
 PACKAGES = ("indomain", "torch", "transformers", "sentence-transformers", "ir-measures")
 PRINTED_SENTENCES = 3
 """Sentences on the terminal; the report has all of them."""
+STAGE_MEASURES = 5
+"""Measures in the table of stages."""
+STARS = {"better": "*", "worse": "*", "even": ""}
 COLOURS = {"better": "green", "worse": "red", "even": ""}
 
 
@@ -85,12 +88,13 @@ def print_results(
     """Print the tables, the first measures in sentences, and what else is worth knowing."""
     show()
     print_table(measures_table(measures, results.name, baseline.name if baseline else None))
-    if (bounds := bounds_table(measures)) is not None:
-        show()
-        print_table(bounds)
+    for table in (stages_table(measures), bounds_table(measures)):
+        if table is not None:
+            show()
+            print_table(table)
     if baseline:
         show()
-        compared = [each for each in measures if each.against and not is_bound(each.measure)]
+        compared = [each for each in measures if each.against and not is_variant(each.measure)]
         for each in compared[:PRINTED_SENTENCES]:
             show(sentence(each))
     if judged := list(judge_summary(results.facts.get("judge"))):
@@ -114,7 +118,7 @@ def measures_table(
     title = f"{name} against {baseline}" if baseline else name
     table = _table((title, interval_units(results)), headings)
     for result in results:
-        if is_bound(result.measure):
+        if is_variant(result.measure):
             continue
         cells = [label(result.measure), f"{result.mean:.3f}", _ends(result.interval)]
         if result.against:
@@ -129,7 +133,7 @@ def interval_units(results: Sequence[MeasureResult]) -> str:
     """Return over how many queries and documents the intervals of a table are."""
     over: dict[str, list[str]] = {}
     for result in results:
-        if not is_bound(result.measure):
+        if not is_variant(result.measure):
             over.setdefault(counted(result), []).append(label(result.measure))
     first, *others = over.items()
     text = "".join(f"; {', '.join(names)} over {units}" for units, names in others)
@@ -156,6 +160,54 @@ def bounds_table(results: Sequence[MeasureResult]) -> Table | None:
     return table
 
 
+@dataclass(frozen=True, slots=True)
+class StageRow:
+    """The first measures of one stage of the search, with the verdicts against the baseline."""
+
+    name: str
+    values: list[float]
+    verdicts: list[str]
+    evaluated: bool
+    """Whether it is of the evaluated system: neither the baseline nor BM25."""
+
+
+def by_stage(results: Sequence[MeasureResult]) -> tuple[list[str], list[StageRow]]:
+    """Return measures and rows of the table of stages: BM25, then baseline and system in each.
+
+    There are no rows if the retriever's own ranking is all that was measured.
+    """
+    known = {result.measure: result for result in results}
+    names = [
+        name for name in known if any(f"{name}[{stage}]" in known for stage in STAGES if stage)
+    ][:STAGE_MEASURES]
+    rows = []
+    for stage, words in STAGES.items():
+        found = [known.get(f"{name}[{stage}]" if stage else name) for name in names]
+        row = [each for each in found if each]
+        baseline = [each.against.baseline for each in row if each.against and stage != "BM25"]
+        if baseline:
+            rows.append(StageRow(f"{words}, baseline", baseline, ["even"] * len(baseline), False))
+        if row:
+            verdicts = [each.verdict for each in row]
+            rows.append(StageRow(words, [e.mean for e in row], verdicts, stage != "BM25"))
+    return names, rows
+
+
+def stages_table(results: Sequence[MeasureResult]) -> Table | None:
+    """Return the table of the stages of the search; None if there is one stage."""
+    names, rows = by_stage(results)
+    if not rows:
+        return None
+    compared = any(row.name.endswith("baseline") for row in rows)
+    title = "by stage of the search" + "; * differs significantly from the baseline" * compared
+    table = _table((title,), [label(name) for name in names], first="")
+    for row in rows:
+        cells = zip(row.values, row.verdicts, strict=True)
+        texts = [cell(f"{STARS[verdict]}{value:.3f}", COLOURS[verdict]) for value, verdict in cells]
+        table.add_row(cell(row.name), *texts)
+    return table
+
+
 def print_table(table: Table, console: Console | None = None) -> None:
     """Print a table; plain text if it isn't printed on a terminal.
 
@@ -174,10 +226,10 @@ def p_value(p: float | None) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _table(titles: Sequence[str], headings: Sequence[str]) -> Table:
+def _table(titles: Sequence[str], headings: Sequence[str], first: str = "measure") -> Table:
     title = Text("\n").join(map(cell, titles))
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("measure")
+    table.add_column(first)
     for heading in headings:
         table.add_column(heading, justify="right")
     return table

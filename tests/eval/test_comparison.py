@@ -4,7 +4,7 @@ import pytest
 
 from dalm.errors import UserError
 from dalm.eval.comparison import changes, compare
-from dalm.eval.metrics import is_bound, is_bounded, label
+from dalm.eval.metrics import is_bounded, is_variant, label
 from dalm.eval.sentences import counted, sentence
 from dalm.eval.significance import detectable_differences, holm, mean_intervals, sign_flip_tests
 from tests.eval.example_results import BASE, TUNED, results
@@ -106,7 +106,7 @@ def test_bounds_are_no_part_of_the_family():
     assert answers.against.p_holm == answers.against.p < 0.05
     assert bound.against.p_holm is None
     assert (answers.verdict, bound.verdict) == ("better", "even")
-    assert (is_bound("EM[gold]"), label("EM[gold]")) == (True, "EM, gold passage")
+    assert (is_variant("EM[gold]"), label("EM[gold]")) == (True, "EM, gold passage")
 
 
 def test_only_values_between_0_and_1_have_bounds():

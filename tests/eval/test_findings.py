@@ -5,9 +5,7 @@ from dataclasses import replace
 import pytest
 
 from dalm.eval.comparison import compare
-from dalm.eval.findings import bm25_facts, findings
-from dalm.io.evaluation_set import EvaluationSet
-from dalm.records import JudgedQuery, Passage
+from dalm.eval.findings import findings
 from tests.eval.example_results import results
 
 TWENTY = tuple(map(str, range(20)))
@@ -93,49 +91,92 @@ def test_retrieval_that_helps_no_more_than_nothing_is_named():
 # BM25
 
 
-def judged(count):
-    """A set of as many documents, in which the words of each query are in one passage alone."""
-    names = [f"word{i}" for i in range(count)]
-    passages = {name: Passage(name, f"about {name}") for name in names}
-    queries = [JudgedQuery(id=f"q{n}", query=n, relevant={n: 1}, group=n) for n in names]
-    return EvaluationSet(name="t", queries=queries, passages=passages)
-
-
-def evaluated(dataset, unmatched=0):
-    """Results whose first queries share no word with any passage."""
-    asked = [
-        replace(q, query="nothing") if i < unmatched else q for i, q in enumerate(dataset.queries)
-    ]
-    dataset = replace(dataset, queries=asked)
-    made = results(groups=TWENTY, values=HALF, queries=asked, measures={"R@1": list(HALF)})
-    return replace(made, facts={"bm25": bm25_facts(dataset, made, ["R@1"])})
+def words(solved, **columns):
+    """Results over twelve documents, of which BM25 solves so many."""
+    bm25 = [1.0] * solved + [0.0] * (12 - solved)
+    columns = {"R@1": HALF[:12], "R@1[BM25]": bm25, "Success@1[BM25]": bm25} | columns
+    return results(groups=TWENTY[:12], values=HALF[:12], measures=columns)
 
 
 def test_a_test_set_that_words_alone_solve_is_named():
-    made = evaluated(judged(20), unmatched=5)
-    assert made.facts["bm25"] == {"measures": {"R@1": 0.75, "Success@1": 0.75}, "unsolved": 5}
-    figure, solved = found(made)
+    figure, solved = found(words(9, **{"R@1[fused]": HALF[:12]}))
     assert figure == (
         "BM25, which matches words alone, has recall@1 0.750 on the same queries and passages"
     )
     assert solved == (
-        "no retriever can show a gain over BM25 at rank 1 here: its hit rate@1 is 0.750, and 5 "
-        "documents with a miss are too few (p is at least 0.0625); ask in other words than the "
+        "no retriever can show a gain over BM25 at rank 1 here: its hit rate@1 is 0.750, and 3 "
+        "documents with a miss are too few (p is at least 0.25); ask in other words than the "
         "passages', or add documents"
     )
 
 
-def test_six_documents_with_a_miss_leave_room_for_a_better_retriever():
-    assert len(found(evaluated(judged(20), unmatched=6))) == 1
+def test_a_retriever_that_adds_nothing_to_bm25_is_named():
+    """Six documents with a miss leave room for a better retriever; five gained are too few."""
+    six = {"R@1[fused]": [1.0] * 12}
+    assert len(found(words(6, **six))) == 1
+    five = {"R@1[fused]": [1.0] * 11 + [0.0]}
+    _, note = found(words(6, **five))
+    assert note.startswith(
+        "fused with BM25, the retriever adds nothing significant to BM25: recall@1 is 0.917 fused "
+        "and 0.500 by BM25 (adjusted p = 0.062), over 12 queries of 12 documents, which could have "
+        "shown a difference of 0.4"
+    )
 
 
-def test_very_many_passages_are_not_searched_for_comparison(monkeypatch):
-    monkeypatch.setattr("dalm.eval.findings.MOST_PASSAGES", 19)
-    assert evaluated(judged(20)).facts["bm25"] == {}
-    assert found(evaluated(judged(20))) == []
+def test_what_was_left_out_is_said():
+    made = replace(twenty(), facts={"not_fused": "300,000 passages are more than 200,000"})
+    assert found(made) == [
+        "nothing is compared or fused with BM25: 300,000 passages are more than 200,000"
+    ]
 
 
-def test_without_judgements_there_is_nothing_to_compare():
-    dataset = judged(20)
-    unjudged = replace(dataset, queries=[replace(q, relevant={}) for q in dataset.queries])
-    assert evaluated(unjudged).facts["bm25"] == {}
+# A gain by stage of the search
+
+
+def gained(alone, fused, reranked=None):
+    """What is said of gains on so many of twelve documents, by stage, over a baseline of nothing.
+
+    A negative one is a loss. BM25 is measured of neither.
+    """
+    stages = {"": alone, "fused": fused} | ({} if reranked is None else {"reranked": reranked})
+    system, baseline = {}, {}
+    for stage, count in stages.items():
+        name = f"R@1[{stage}]" if stage else "R@1"
+        changed = [1.0] * abs(count) + [0.0] * (12 - abs(count))
+        mine, theirs = (changed, [0.0] * 12)[:: 1 if count >= 0 else -1]
+        system[name], baseline[name] = mine, theirs
+    pair = [
+        results(groups=TWENTY[:12], values=HALF[:12], measures=each) for each in (system, baseline)
+    ]
+    return found(*pair)
+
+
+def test_a_gain_that_fusion_undoes_is_named():
+    (note,) = gained(alone=6, fused=4)
+    assert note.startswith(
+        "the gain alone (recall@1 +0.500, adjusted p = 0.031) is not significant once fused with "
+        "BM25 (recall@1 +0.333, adjusted p = 0.125), over 12 queries of 12 documents, which could "
+        "have shown a difference of 0.4"
+    )
+
+
+def test_a_gain_that_survives_is_named_too():
+    fused, reranked = gained(alone=8, fused=7, reranked=0)
+    assert fused == (
+        "the gain alone (recall@1 +0.667, adjusted p = 0.008) is also significant once fused with "
+        "BM25 (recall@1 +0.583, adjusted p = 0.016)"
+    )
+    assert reranked == (
+        "the gain alone (recall@1 +0.667, adjusted p = 0.008) is not significant behind the "
+        "reranker (recall@1 +0.000, adjusted p = 1.000), over 12 queries of 12 documents"
+    )
+
+
+def test_a_gain_that_becomes_a_loss_is_named():
+    (note,) = gained(alone=6, fused=-6)
+    assert "is a significant loss once fused with BM25 (recall@1 -0.500, adjusted p = 0.031" in note
+
+
+def test_without_a_gain_alone_the_stages_say_nothing():
+    assert gained(alone=4, fused=10) == []
+    assert gained(alone=-10, fused=-10) == []

@@ -4,7 +4,13 @@ import pytest
 from rich.console import Console
 
 from dalm.eval.comparison import compare
-from dalm.eval.summary import bounds_table, interval_units, measures_table, print_table
+from dalm.eval.summary import (
+    bounds_table,
+    interval_units,
+    measures_table,
+    print_table,
+    stages_table,
+)
 from tests.eval.example_results import BASE, TUNED, results
 
 
@@ -60,3 +66,45 @@ def test_measures_of_fewer_queries_are_named():
     assert interval_units(made) == (
         "95 % intervals over 4 queries of 3 documents; NLL over 2 queries of 2 documents"
     )
+
+
+STAGED = {"[BM25]": 0.5, "": 0.25, "[fused]": 0.75, "[reranked]": 1.0}
+
+
+def test_stages_stand_below_each_other_with_the_baseline_above():
+    """Twelve documents; alone and reranked every query gains, fused only one."""
+    groups = [str(i) for i in range(12)]
+    mine = {f"R@1{stage}": [value] * 12 for stage, value in STAGED.items()}
+    theirs = {name: [0.0] * 12 for name in mine}
+    theirs["R@1[BM25]"] = mine["R@1[BM25]"]
+    theirs["R@1[fused]"] = [0.0] + [0.75] * 11
+    made = compare(
+        results(groups=groups, values=[1.0] * 12, measures=mine),
+        results(groups=groups, values=[1.0] * 12, measures=theirs),
+    )
+    lines = [line.rstrip() for line in printed(80, stages_table(made)).splitlines()]
+    assert lines == [
+        "by stage of the search; * differs significantly from the baseline",
+        "                           recall@1",
+        "BM25                          0.500",
+        "alone, baseline               0.000",
+        "alone                        *0.250",
+        "fused with BM25, baseline     0.688",
+        "fused with BM25               0.750",
+        "reranked, baseline            0.000",
+        "reranked                     *1.000",
+    ]
+    assert "fused" not in printed(80, measures_table(made, "x", "y"))
+
+
+def test_a_single_stage_is_no_table():
+    assert stages_table(compare(TUNED, BASE)) is None
+
+
+def test_without_a_baseline_each_stage_has_one_line():
+    alone = results(groups="ab", values=(0, 1), measures={"R@1": [0, 1], "R@1[fused]": [1, 1]})
+    lines = printed(80, stages_table(compare(alone))).splitlines()
+    assert [line.split() for line in lines[2:]] == [
+        ["alone", "0.500"],
+        ["fused", "with", "BM25", "1.000"],
+    ]

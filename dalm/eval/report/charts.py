@@ -231,6 +231,12 @@ def interval_chart(result: MeasureResult, highest: float) -> Markup:
     return _svg(160, 22, f"{result.mean:.3f}", marks)
 
 
+def value_chart(value: float, index: int) -> Markup:
+    """Draw a value between 0 and 1 as a bar in the colour of the system at this position."""
+    bar = f'<rect class="bar {colour(index)}" x="4" y="5" width="{152 * value:.1f}" height="12"/>'
+    return _svg(160, 22, f"{value:.3f}", [bar])
+
+
 def axis_ends(results: Sequence[MeasureResult]) -> dict[str, float]:
     """Return the end of each measure's axis: 1, or beyond all values for those above 1, as NLL."""
     unbounded = [each for each in results if each.mean > 1]

@@ -14,12 +14,12 @@ from markupsafe import Markup
 from dalm import artifacts, file_reading
 from dalm.eval.comparison import MeasureResult
 from dalm.eval.judge.verdicts import judge_summary
-from dalm.eval.metrics import BOUNDS, FOUND, is_bound, label, metric_of
+from dalm.eval.metrics import BOUNDS, FOUND, is_variant, label, metric_of
 from dalm.eval.quality_gates import Gate
 from dalm.eval.report import charts, query_table
 from dalm.eval.results import Results
 from dalm.eval.sentences import counted, sentence
-from dalm.eval.summary import by_context, interval_units, p_value
+from dalm.eval.summary import by_context, by_stage, interval_units, p_value
 from dalm.training import metrics_log
 
 logger = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ def _title(report: Report) -> str:
 
 def _compared(results: Results, measures: Sequence[MeasureResult]) -> dict[str, Any]:
     """Return one system's part of the page: headlines, table, sentences, answers by context."""
-    plain = [each for each in measures if not is_bound(each.measure)]
+    plain = [each for each in measures if not is_variant(each.measure)]
     headlines = [*plain[:2], *(each for each in plain[2:] if _is_headline(each.measure))]
     ends = charts.axis_ends(plain)
     return {
@@ -132,10 +132,18 @@ def _compared(results: Results, measures: Sequence[MeasureResult]) -> dict[str, 
         "rows": [(each, charts.interval_chart(each, ends[each.measure])) for each in plain],
         "sentences": [sentence(each) for each in plain if each.against],
         "judge": list(judge_summary(results.facts.get("judge"))),
+        "stages": _stages(measures),
         "by_context": by_context(measures),
         "contexts": [FOUND, *BOUNDS.values()],
         "units": interval_units(measures),
     }
+
+
+def _stages(measures: Sequence[MeasureResult]) -> dict[str, Any]:
+    """Return the table of the stages of the search, with a bar of each row's first measure."""
+    names, rows = by_stage(measures)
+    bars = [charts.value_chart(row.values[0], int(row.evaluated)) for row in rows]
+    return {"names": names, "rows": list(zip(rows, bars, strict=True))}
 
 
 def _is_headline(measure: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from dalm.eval.comparison import aligned, changes
-from dalm.eval.metrics import BOUNDS, FOUND, higher_is_better, is_bound, label, metric_of
+from dalm.eval.metrics import BOUNDS, FOUND, higher_is_better, is_variant, label, metric_of
 from dalm.eval.results import Results
 from dalm.records import JudgedQuery, Passage
 
@@ -27,7 +27,7 @@ def table_data(systems: Sequence[Results], baseline: Results | None) -> dict[str
     """
     first = systems[0]
     all_systems = [*([baseline] if baseline else []), *systems]
-    names = [name for name in first.measures if not is_bound(name)]
+    names = [name for name in first.measures if not is_variant(name)]
     data = [_system(results, aligned(first, results), names) for results in all_systems]
     return {
         "baseline": baseline is not None,

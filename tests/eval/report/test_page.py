@@ -150,3 +150,30 @@ def test_units_and_findings_are_on_the_page(report):
     assert "95 % intervals over 4 queries of 3 documents." in text
     cells = re.findall(r"<td>(.*?)</td>", render(report))
     assert "4 / 3" in cells
+
+
+def test_the_stages_of_the_search_have_a_table_of_their_own():
+    groups = [str(i) for i in range(12)]
+    values = {"R@10[BM25]": 0.5, "R@10": 1.0, "R@10[fused]": 0.75}
+    pair = [
+        results(
+            name,
+            groups=groups,
+            values=[0.0] * 12,
+            measures={k: [each(v)] * 12 for k, v in values.items()},
+        )
+        for name, each in (("tuned", lambda v: v), ("base", lambda v: v if v == 0.5 else 0.25))
+    ]
+    page = render(Report(systems=pair[:1], measures=[compare(*pair)], baseline=pair[1]))
+    table = page.partition("Stages of the search")[2].partition("</table>")[0]
+    rows = re.findall(
+        r'<th scope="row">(.*?)</th>.*?<td class="(even|better|worse)">(.*?)</td>', table
+    )
+    assert rows == [
+        ("BM25", "even", "0.500"),
+        ("alone, baseline", "even", "0.250"),
+        ("alone", "better", "1.000"),
+        ("fused with BM25, baseline", "even", "0.250"),
+        ("fused with BM25", "better", "0.750"),
+    ]
+    assert "Stages of the search" not in render(Report(systems=[TUNED], measures=[compare(TUNED)]))

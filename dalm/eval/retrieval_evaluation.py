@@ -1,0 +1,156 @@
+"""Search a dataset with a retriever alone, fused with BM25 and behind a reranker; measure each."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from ir_measures import Measure
+
+from dalm import distributed
+from dalm.config import EvalRetriever
+from dalm.eval.metrics import FIRST, Column
+from dalm.eval.results import Results
+from dalm.eval.retrieval_metrics import in_rank_order, measure_retrieval
+from dalm.eval.searched_index import SearchedIndex
+from dalm.io.evaluation_set import EvaluationSet
+from dalm.models.retriever import Retriever
+from dalm.progress import Stopwatch, track
+from dalm.rag.conversation import RERANKED, Reranker
+from dalm.records import Hit
+from dalm.retrieval.base import DenseSearcher
+from dalm.retrieval.bm25 import BM25
+from dalm.retrieval.embedding_cache import encode_passages_cached, folder_of
+from dalm.retrieval.exact import ExactIndex
+from dalm.retrieval.hybrid import DENSE_WEIGHT, POOL, weighted_sum
+
+MOST_PASSAGES = 200_000
+"""Above it nothing is searched with BM25: counting the words takes minutes."""
+
+Rankings = Sequence[Sequence[Hit]]
+
+
+class RetrievalEvaluation:
+    """Search of one dataset, the same for every system.
+
+    The retriever's own ranking is measured as `R@10`. The stages beside it are:
+
+    BM25       what matching words alone finds, computed once for all systems
+    fused      hybrid search of an index that isn't calibrated: the weighted sum of the z-scores of
+               both rankings' `POOL` best hits
+    reranked   the best hits of `fused` in the order of the reranker; of the retriever's own ranking
+               if there are too many passages for BM25
+    """
+
+    def __init__(
+        self,
+        dataset: EvaluationSet,
+        config: EvalRetriever,
+        measures: Sequence[Measure],
+        watch: Stopwatch,
+        *,
+        reranker: Reranker | None = None,
+    ) -> None:
+        self.dataset, self.config, self.measures = dataset, config, measures
+        self.watch, self.reranker = watch, reranker
+        self.queries = [query.query for query in dataset.queries]
+        self.depth = max(config.top_k, POOL)
+
+    def evaluate(self, name: str, retriever: Retriever | SearchedIndex, *, stages: bool) -> Results:
+        """Return what a system finds, measured; with `stages`, also fused and reranked."""
+        if isinstance(retriever, SearchedIndex):
+            with self.watch.stage("searching"):
+                hits = retriever.search(self.dataset, self.config.top_k)
+            self.watch.count("searching", len(hits), "questions")
+            return self._measured(name, hits, {}, retriever.facts)
+        found = self._dense(retriever)
+        if not stages:
+            return self._measured(name, found, {}, {})
+        rankings = self._stages(found)
+        facts: dict[str, Any] = {"fused": {"dense_weight": DENSE_WEIGHT, "hits": self.depth}}
+        if self._words is None:
+            count = len(self.dataset.passages)
+            facts = {"not_fused": f"{count:,} passages are more than {MOST_PASSAGES:,}"}
+        return self._measured(name, found, rankings, facts)
+
+    def _dense(self, retriever: Retriever) -> Rankings:
+        config, passages = self.config, list(self.dataset.passages.values())
+        with self.watch.stage("encoding passages"):
+            mine = distributed.share([passage.text for passage in passages])
+            cache = folder_of(config.cache, config.cache_dir)
+            vectors = encode_passages_cached(retriever, mine, cache)
+            if distributed.world_size() > 1:
+                vectors = torch.stack(distributed.gather_shares(list(vectors)))
+        self.watch.count("encoding passages", len(passages), "passages")
+        with self.watch.stage("searching"):
+            searcher = DenseSearcher(retriever, ExactIndex(passages, vectors))
+            hits = searcher.search(self.queries, self.depth)
+        self.watch.count("searching", len(hits), "questions")
+        return hits
+
+    @cached_property
+    def _words(self) -> Rankings | None:
+        if len(self.dataset.passages) > MOST_PASSAGES:
+            return None
+        with self.watch.stage("searching with BM25"):
+            # In the order of the ids, which decides between equal scores.
+            passages = sorted(self.dataset.passages.values(), key=lambda each: each.id)
+            return BM25(passages).search(self.queries, self.depth)
+
+    def _stages(self, dense: Rankings) -> dict[str, Rankings]:
+        found: dict[str, Rankings] = {}
+        best = dense
+        if self._words is not None:
+            with self.watch.stage("fusing"):
+                best = [_fused(*both) for both in zip(dense, self._words, strict=True)]
+            found = {"BM25": self._words, "fused": best}
+        if self.reranker is not None:
+            with self.watch.stage("reranking"):
+                found["reranked"] = self._reranked(self.reranker, best)
+        return found
+
+    def _reranked(self, reranker: Reranker, hits: Rankings) -> Rankings:
+        wanted = max(self.config.top_k, RERANKED)
+        rows = [(query, each[:wanted]) for query, each in zip(self.queries, hits, strict=True)]
+        mine = distributed.share(rows)
+        ordered = [
+            [(hit.id, hit.score) for hit in reranker.rerank(*row)]
+            for row in track(mine, len(mine), "reranking", "questions")
+        ]
+        self.watch.count("reranking", sum(len(each) for _, each in rows), "passages")
+        passages = self.dataset.passages
+        gathered = distributed.gather_shares(ordered)
+        return [[Hit(passages[name], score) for name, score in each] for each in gathered]
+
+    def _measured(
+        self,
+        name: str,
+        hits: Rankings,
+        stages: Mapping[str, Rankings],
+        facts: Mapping[str, Any],
+    ) -> Results:
+        queries, passages = self.dataset.queries, self.dataset.passages
+        kept = [each[: self.config.top_k] for each in hits]
+        columns: dict[str, Column] = self._columns(kept, self.measures)
+        for stage, rankings in stages.items():
+            measures = [*self.measures, FIRST] if stage == "BM25" else self.measures
+            best = [in_rank_order(each)[: self.config.top_k] for each in rankings]
+            measured = self._columns(best, measures)
+            columns |= {f"{measure}[{stage}]": column for measure, column in measured.items()}
+        gold = (passage for query in queries for passage in query.gold)
+        return Results(
+            name=name,
+            queries=queries,
+            hits=kept,
+            measures=columns,
+            gold={each: passages[each] for each in gold if each in passages},
+            facts=facts,
+        )
+
+    def _columns(self, hits: Rankings, measures: Sequence[Any]) -> dict[str, Column]:
+        return measure_retrieval(hits, [query.relevant for query in self.dataset.queries], measures)
+
+
+def _fused(dense: Sequence[Hit], words: Sequence[Hit]) -> list[Hit]:
+    ranking = weighted_sum([(DENSE_WEIGHT, dense), (1 - DENSE_WEIGHT, words)])
+    return [each.hit for each in ranking]
