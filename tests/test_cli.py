@@ -538,6 +538,8 @@ EVALUATION = {
     "--search-index": None,
     "--search": "hybrid",
     "--baseline": None,
+    "--reranker": None,
+    "--rerank-top": 50,
     "--output-dir": None,
     "--overwrite-output-dir --no-overwrite-output-dir": False,
     "--report": None,

@@ -13,7 +13,8 @@ def eval_rag(
 ) -> None:
     """Evaluate a retriever, and a generator's answers from the retrieved passages.
 
-    The prompts are those of training.
+    The prompts are those of training. The generator reads what the retriever alone finds; with
+    `--reranker` the best passages in the reranker's order, as in `dalm ask --reranker`.
 
     Parameters
     ----------

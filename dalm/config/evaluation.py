@@ -10,6 +10,7 @@ from dalm.config.shared import (
     Columns,
     Machine,
     Prompt,
+    Reranking,
     RetrieverKind,
     RetrieverLengths,
     VectorCache,
@@ -99,6 +100,7 @@ class EvalRetriever(
     Machine,
     VectorCache,
     RetrieverEvaluation,
+    Reranking,
     ResultsFiles,
     Gates,
 ):

@@ -39,6 +39,7 @@ def evaluate_answers(
 ) -> Results:
     """Answer each query from its hits, and from other passages as bounds; measure the answers.
 
+    Behind a reranker, the hits are those in its order.
     The bounds are answers from gold passages, from random ones, drawn with `bounds_seed`, and from
     none; without a seed there are no bounds. Metrics that need references, and NLL, are taken of
     all of them; the others of the answers from the hits only. A generator on a server has no NLL.
@@ -102,7 +103,8 @@ def _contexts(
     dataset: EvaluationSet, results: Results, count: int, seed: int | None
 ) -> dict[str, Context]:
     """Return the `count` passages that the generator reads for each query: found, then bounds."""
-    contexts: dict[str, Context] = {"found": [list(hits[:count]) for hits in results.hits]}
+    found = results.reranked or results.hits
+    contexts: dict[str, Context] = {"found": [list(hits[:count]) for hits in found]}
     if seed is not None:
         queries, passages, names = dataset.queries, dataset.passages, sorted(dataset.passages)
         contexts["gold"] = [

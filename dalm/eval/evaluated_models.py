@@ -1,7 +1,7 @@
 """Check, load and name the models that an evaluation's config asks for."""
 
 import logging
-from functools import partial
+from functools import cached_property, partial
 
 from dalm import distributed
 from dalm.config import EvalRag, EvalRetriever
@@ -9,10 +9,12 @@ from dalm.errors import check_all
 from dalm.eval.evaluation_output import EvaluationOutput
 from dalm.eval.searched_index import SearchedIndex, check_search_index
 from dalm.models.loading import check_model_is_there, placement_of
+from dalm.models.reranker import Reranker
 from dalm.models.retriever import Retriever, retriever_from_config
 from dalm.rag.pipeline import LocalReader, Reader, ServedGenerator
 from dalm.rag.readers import check_generator, load_reader, served_reader
 from dalm.retrieval.index_folder import IndexFolder
+from dalm.retrieval.reranking import reranker_of
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +43,10 @@ class EvaluatedModels:
         check_all(*checks)
         if self.config.search_index is not None:
             IndexFolder(self.config.search_index).complete_pointer()
-        names = {"retriever": [self.config.retriever_name_or_path, self.config.baseline]}
+        names = {
+            "retriever": [self.config.retriever_name_or_path, self.config.baseline],
+            "reranker": [self.config.reranker],
+        }
         if self.answers is not None:
             generators = [self.answers.generator_name_or_path, self.answers.baseline_generator]
             names["generator"] = generators
@@ -56,10 +61,15 @@ class EvaluatedModels:
         """
         config, adapter = self.config, self.config.retriever_peft_model_path
         if config.search_index is not None:
-            return SearchedIndex(config)
+            return SearchedIndex(config, self.reranker)
         assert config.retriever_name_or_path is not None
         placement = placement_of(config)
         return retriever_from_config(config, config.retriever_name_or_path, placement, adapter)
+
+    @cached_property
+    def reranker(self) -> Reranker | None:
+        """The reranker of system and baseline alike; None without `--reranker`."""
+        return reranker_of(self.config, placement_of(self.config))
 
     def baseline_retriever(self, tuned: Retriever | SearchedIndex) -> Retriever:
         """Load the baseline; its maximum lengths are those of the tuned retriever, if it can."""

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -120,20 +120,19 @@ class EvaluationRun:
 
     @cached_property
     def _searches(self) -> list[RetrievalEvaluation]:
-        return [
-            RetrievalEvaluation(each, self.config, self.measures, self.watch)
-            for each in self.datasets
-        ]
+        make = partial(RetrievalEvaluation, reranker=self.models.reranker)
+        return [make(each, self.config, self.measures, self.watch) for each in self.datasets]
 
     def evaluate(
         self, name: str, retriever: Retriever | SearchedIndex, reader: Reader | None = None
     ) -> list[Results]:
         """Return a system's results on each dataset; the guard needs no bounds."""
+        config = self.models.answers
+        reads_reranked = config is not None and config.reranker is not None
         found = [
-            search.evaluate(name, retriever, stages=place == 0)
+            search.evaluate(name, retriever, stages=place == 0 or reads_reranked)
             for place, search in enumerate(self._searches)
         ]
-        config = self.models.answers
         if reader is None or config is None:
             return found
         seeds = [config.seed if config.bounds else None, None]

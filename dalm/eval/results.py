@@ -46,7 +46,8 @@ class Results:
     """A system's hits, answers and values, each column in the order of `queries`.
 
     `answers` are keyed by the passages read: `found`, or one of the bounds (`gold`, `random`,
-    `none`). `gold` are the relevant passages by id, where their texts are known. `verdicts` are
+    `none`). `reranked`, if there was a reranker, holds the hits that were read instead of the first
+    of `hits`. `gold` are the relevant passages by id, where their texts are known. `verdicts` are
     those of an LLM judge, with its reasons. `facts` explain the figures: settings, versions,
     seconds.
     """
@@ -57,6 +58,7 @@ class Results:
     measures: Mapping[str, Column]
     answers: Mapping[str, Sequence[str]] = field(default_factory=dict)
     gold: Mapping[str, Passage] = field(default_factory=dict, repr=False)
+    reranked: Sequence[Sequence[Hit]] = ()
     verdicts: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -87,7 +89,8 @@ class Results:
     @cached_property
     def passages(self) -> dict[str, Passage]:
         """The passages that are relevant or were found, by id."""
-        found = {hit.passage.id: hit.passage for hits in self.hits for hit in hits}
+        lists = (*self.hits, *self.reranked)
+        found = {hit.passage.id: hit.passage for hits in lists for hit in hits}
         return dict(self.gold) | found
 
     def rank(self, query: int) -> int | None:
@@ -157,7 +160,7 @@ def load(folder: Path) -> Results:
     rows = list(_parsed(folder / QUERIES, lambda record: _row(record, passages)))
     if not rows:
         raise UserError(f"{folder / QUERIES} is empty; {REMEDY}")
-    queries, hits, answers, measures = map(list, zip(*rows, strict=True))
+    queries, hits, reranked, answers, measures = map(list, zip(*rows, strict=True))
     if len({query.id for query in queries}) < len(queries):
         raise UserError(f"{folder / QUERIES}: a query occurs on two lines; {REMEDY}")
     has_verdicts = (folder / VERDICTS).is_file()
@@ -173,6 +176,7 @@ def load(folder: Path) -> Results:
         measures={name: [row.get(name) for row in measures] for name in measures[0]},
         answers={read: [row.get(read, "") for row in answers] for read in answers[0]},
         gold={p: passages[p] for query in queries for p in query.gold if p in passages},
+        reranked=reranked if any(reranked) else (),
         verdicts=verdicts,
         facts=facts,
     )
@@ -186,6 +190,7 @@ def _records(results: Results) -> Iterator[dict[str, Any]]:
             "relevant": dict(query.relevant),
             "rank": results.rank(i),
             "hits": [_hit(hit) for hit in results.rankings[i]],
+            **({"reranked": list(map(_hit, results.reranked[i]))} if results.reranked else {}),
             "answers": {read: texts[i] for read, texts in results.answers.items()},
             "measures": {name: column[i] for name, column in results.measures.items()},
         }
@@ -199,8 +204,8 @@ def _hit(hit: Hit) -> dict[str, Any]:
 
 def _row(
     record: dict[str, Any], passages: Mapping[str, Passage]
-) -> tuple[JudgedQuery, list[Hit], dict[str, str], dict[str, float | None]]:
-    """Return a query with its hits, answers and values."""
+) -> tuple[JudgedQuery, list[Hit], list[Hit], dict[str, str], dict[str, float | None]]:
+    """Return a query with its hits, those of a reranker, answers and values."""
     query = JudgedQuery(
         id=str(record["id"]),
         query=str(record["query"]),
@@ -209,15 +214,21 @@ def _row(
         answerable=record["answerable"],
         group=str(record["group"]),
     )
+    hits = _hits(record["hits"], passages)
+    reranked = _hits(record.get("reranked", ()), passages)
+    values = record["measures"].items()
+    measures = {name: None if value is None else _finite(value) for name, value in values}
+    return query, hits, reranked, dict(record["answers"]), measures
+
+
+def _hits(records: Iterable[dict[str, Any]], passages: Mapping[str, Passage]) -> list[Hit]:
     hits = [
         Hit(passages.get(hit["id"]) or Passage(hit["id"], ""), _finite(hit["score"]))
-        for hit in record["hits"]
+        for hit in records
     ]
     if len({hit.passage.id for hit in hits}) < len(hits):
         raise ValueError("a passage occurs twice among its hits")
-    values = record["measures"].items()
-    measures = {name: None if value is None else _finite(value) for name, value in values}
-    return query, hits, dict(record["answers"]), measures
+    return hits
 
 
 def _finite(value: Any) -> float:

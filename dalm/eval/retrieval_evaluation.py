@@ -15,14 +15,14 @@ from dalm.eval.retrieval_metrics import in_rank_order, measure_retrieval
 from dalm.eval.searched_index import SearchedIndex
 from dalm.io.evaluation_set import EvaluationSet
 from dalm.models.retriever import Retriever
-from dalm.progress import Stopwatch, track
-from dalm.rag.conversation import RERANKED, Reranker
+from dalm.progress import Stopwatch
 from dalm.records import Hit
 from dalm.retrieval.base import DenseSearcher
 from dalm.retrieval.bm25 import BM25
 from dalm.retrieval.embedding_cache import encode_passages_cached, folder_of
 from dalm.retrieval.exact import ExactIndex
 from dalm.retrieval.hybrid import DENSE_WEIGHT, POOL, weighted_sum
+from dalm.retrieval.reranking import PairScorer, ordered
 
 MOST_PASSAGES = 200_000
 """Above it nothing is searched with BM25: counting the words takes minutes."""
@@ -49,12 +49,13 @@ class RetrievalEvaluation:
         measures: Sequence[Measure],
         watch: Stopwatch,
         *,
-        reranker: Reranker | None = None,
+        reranker: PairScorer | None = None,
     ) -> None:
         self.dataset, self.config, self.measures = dataset, config, measures
         self.watch, self.reranker = watch, reranker
         self.queries = [query.query for query in dataset.queries]
-        self.depth = max(config.top_k, POOL)
+        self.depth = max(config.top_k, config.rerank_top if reranker else 0, POOL)
+        self._scores: dict[tuple[str, str], float] = {}  # the reranker's
 
     def evaluate(self, name: str, retriever: Retriever | SearchedIndex, *, stages: bool) -> Results:
         """Return what a system finds, measured; with `stages`, also fused and reranked."""
@@ -109,18 +110,19 @@ class RetrievalEvaluation:
                 found["reranked"] = self._reranked(self.reranker, best)
         return found
 
-    def _reranked(self, reranker: Reranker, hits: Rankings) -> Rankings:
-        wanted = max(self.config.top_k, RERANKED)
-        rows = [(query, each[:wanted]) for query, each in zip(self.queries, hits, strict=True)]
-        mine = distributed.share(rows)
-        ordered = [
-            [(hit.id, hit.score) for hit in reranker.rerank(*row)]
-            for row in track(mine, len(mine), "reranking", "questions")
+    def _reranked(self, reranker: PairScorer, hits: Rankings) -> Rankings:
+        """Order the best hits; a pair that an earlier system has found isn't scored again."""
+        top = max(self.config.top_k, self.config.rerank_top)
+        rows = [(query, each[:top]) for query, each in zip(self.queries, hits, strict=True)]
+        pairs = dict.fromkeys((query, hit.passage.text) for query, each in rows for hit in each)
+        missing = [pair for pair in pairs if pair not in self._scores]
+        scores = distributed.gather_shares(reranker.score_pairs(distributed.share(missing)))
+        self._scores |= zip(missing, scores, strict=True)
+        self.watch.count("reranking", len(missing), "passages")
+        return [
+            ordered(each, [self._scores[query, hit.passage.text] for hit in each])
+            for query, each in rows
         ]
-        self.watch.count("reranking", sum(len(each) for _, each in rows), "passages")
-        passages = self.dataset.passages
-        gathered = distributed.gather_shares(ordered)
-        return [[Hit(passages[name], score) for name, score in each] for each in gathered]
 
     def _measured(
         self,
@@ -144,6 +146,7 @@ class RetrievalEvaluation:
             hits=kept,
             measures=columns,
             gold={each: passages[each] for each in gold if each in passages},
+            reranked=[each[: self.config.top_k] for each in stages.get("reranked", ())],
             facts=facts,
         )
 

@@ -1,4 +1,4 @@
-"""Evaluate an index as it is searched and asked: its generation, fusion and threshold."""
+"""Evaluate an index as it is searched and asked: generation, fusion, threshold and reranker."""
 
 import logging
 from collections.abc import Sequence
@@ -10,10 +10,12 @@ from dalm.config.options import spelled
 from dalm.errors import UserError
 from dalm.io.evaluation_set import EvaluationSet
 from dalm.models.loading import placement_of
+from dalm.models.reranker import Reranker
 from dalm.records import Hit
 from dalm.retrieval.conditions import Membership
 from dalm.retrieval.hybrid import searcher_of
 from dalm.retrieval.index_folder import IndexFolder
+from dalm.retrieval.reranking import reranked
 
 logger = logging.getLogger(__name__)
 
@@ -55,11 +57,13 @@ def check_search_index(config: EvalRetriever) -> None:
 class SearchedIndex:
     """An index in the place of a retriever and its passages."""
 
-    def __init__(self, config: EvalRetriever) -> None:
+    def __init__(self, config: EvalRetriever, reranker: Reranker | None) -> None:
         assert config.search_index is not None
         self.folder = IndexFolder(config.search_index)
         self.generation = self.folder.current()
-        self.searcher = searcher_of(self.generation, placement_of(config), config.search, None)
+        placement = placement_of(config)
+        self.searcher = searcher_of(self.generation, placement, config.search, None)
+        self._behind_reranker = reranked(self.searcher, reranker, config.rerank_top)
         if isinstance(config, EvalRag) and config.answer_anyway:
             self.searcher.relevance = None
 
@@ -81,7 +85,7 @@ class SearchedIndex:
 
     def search(self, dataset: EvaluationSet, k: int) -> list[list[Hit]]:
         """Return each query's best passages of the index, and say which index it is."""
-        found = self.searcher.search([query.query for query in dataset.queries], k)
+        found = self._behind_reranker.search([query.query for query in dataset.queries], k)
         facts = self.facts
         logger.info(
             "searched   %s, generation %d, %d passages, %s",

@@ -224,14 +224,15 @@ def test_what_is_not_in_the_documents_is_not_answered(calibrated, tiny_models, c
     assert 0 < found["passages"][0]["scores"]["relevance"] < 1
 
 
-def test_an_index_is_evaluated_as_it_is_asked(calibrated, tiny_models, tmp_path, capsys):
+@pytest.mark.parametrize("behind", [False, True])
+def test_an_index_is_evaluated_as_it_is_asked(calibrated, tiny_models, tmp_path, capsys, behind):
     table = tmp_path / "asked.jsonl"
     rows = [{"Query": "Where does Ada live?", "Answer": "in Ulm", "Answerable": "true"}]
     rows += [{"Query": "Who in Paris sold violets?", "Answer": "", "Answerable": "false"}]
     table.write_text("".join(json.dumps(row) + "\n" for row in rows))
     line = ["eval-rag", table, "--search-index", calibrated, "--evaluate-generator"]
     line += ["--generator-name-or-path", tiny_models.generator, "--max-new-tokens", 3]
-    line += ["--search", "text"]
+    line += ["--search", "text", *(["--reranker", tiny_models.reranker] if behind else [])]
     assert dalm(*line, "--output-dir", tmp_path / "run") == 0
     facts = json.loads((tmp_path / "run" / "results.json").read_text())["facts"]
     assert facts["search_index"]["generation"] == 1
@@ -241,7 +242,11 @@ def test_an_index_is_evaluated_as_it_is_asked(calibrated, tiny_models, tmp_path,
     assert answers[1] == NOT_FOUND != answers[0]
     capsys.readouterr()
     assert dalm("ask", calibrated, rows[0]["Query"], *line[5:], "--json") == 0
-    assert json.loads(capsys.readouterr().out)["answer"] == answers[0]
+    asked = json.loads(capsys.readouterr().out)
+    assert asked["answer"] == answers[0]
+    assert ("reranked" in asked["passages"][0]["scores"]) == behind
+    first = json.loads(lines[0])["hits"][0]["score"]
+    assert first == pytest.approx(asked["passages"][0]["score"], rel=1e-6)
 
 
 @pytest.mark.parametrize(

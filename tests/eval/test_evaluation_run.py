@@ -123,6 +123,31 @@ def test_bounds_are_read_from_other_passages(plain):
         assert nll["[random]"][place] != nll["[gold]"][place] != nll["[none]"][place]
 
 
+def test_behind_a_reranker_the_generator_reads_in_its_order(
+    tmp_path, tiny_rows, tiny_table, pair, plain, tiny_models, capsys
+):
+    from sentence_transformers import CrossEncoder
+
+    line = ["--reranker", tiny_models.reranker, "--output-dir", tmp_path / "out"]
+    assert call("eval-rag", tiny_table, *pair, *line) == 0
+    assert "reranked  " in capsys.readouterr().out
+    results, texts = load(tmp_path / "out"), {row["Passage"] for row in tiny_rows}
+    model = CrossEncoder(str(tiny_models.reranker))
+    for place, query in enumerate(results.queries):
+        scores = {text: float(model.predict((query.query, text))) for text in texts}
+        best = sorted(texts, key=lambda text: -scores[text])[:5]
+        assert [hit.passage.text for hit in results.reranked[place]] == best
+        first = results.reranked[place][0].passage.id in query.relevant
+        assert results.measures["R@1[reranked]"][place] == first
+        columns = results.measures["NLL"][place], results.measures["NLL[gold]"][place]
+        assert (columns[0] == columns[1]) == first
+    same = [name for name in figures(plain) if name.partition("@")[0] in ("R", "RR", "nDCG")]
+    assert {name: figures(plain)[name] for name in same} == {
+        name: figures(tmp_path / "out")[name] for name in same
+    }, "the figures of the retriever alone"
+    assert results.answers["gold"] == load(plain).answers["gold"]
+
+
 def test_unanswerable_questions_are_declined_or_not(tmp_path, tiny_rows, pair):
     rows = [row | {"Answerable": "true"} for row in tiny_rows]
     rows += [{"Query": "Who is Zeno?", "Passage": "", "Answer": "", "Answerable": "false"}]

@@ -8,17 +8,20 @@ from dalm.errors import UserError
 from dalm.eval.results import Results, load, save
 from dalm.io.trec import read_qrels, read_run
 from dalm.records import Hit, JudgedQuery, Passage
-from tests.eval.example_results import TUNED, results
+from tests.eval.example_results import GOLD, TUNED, results
 
 
 def test_a_run_is_loaded_as_it_was_saved(tmp_path):
-    held = results(values=(1.0, None, 0.25, 0.0), facts={"seed": 3, "seconds": {"searching": 1.5}})
+    facts = {"seed": 3, "seconds": {"searching": 1.5}}
+    reranked = [(Hit(Passage("r", "third"), 9.0), Hit(GOLD, 0.5))] * 4
+    held = results(values=(1.0, None, 0.25, 0.0), facts=facts, reranked=reranked)
     save(tmp_path / "new" / "run", held, {"seed": 3})
     loaded = load(tmp_path / "new" / "run")
     assert loaded.queries == held.queries
     assert loaded.measures == held.measures
     assert loaded.answers == held.answers
     assert [list(hits) for hits in loaded.hits] == [list(hits) for hits in held.hits]
+    assert list(map(tuple, loaded.reranked)) == reranked
     assert loaded.facts == held.facts
     assert loaded.gold == held.gold
 

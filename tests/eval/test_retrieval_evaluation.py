@@ -37,10 +37,10 @@ def dataset_of(passages, queries):
     )
 
 
-def evaluated(dataset, vectors, measures=("RR@3",), top_k=3, **options):
-    config = EvalRetriever(retriever_name_or_path="x", cache=False, top_k=top_k)
+def evaluated(dataset, vectors, measures=("RR@3",), reranker=None, **options):
+    config = EvalRetriever(retriever_name_or_path="x", cache=False, **({"top_k": 3} | options))
     wanted = [parse_measure(each) for each in measures]
-    search = RetrievalEvaluation(dataset, config, wanted, Stopwatch(), **options)
+    search = RetrievalEvaluation(dataset, config, wanted, Stopwatch(), reranker=reranker)
     return search.evaluate("x", Vectors(vectors), stages=True)
 
 
@@ -75,36 +75,52 @@ def test_fusion_undoes_a_gain_against_the_words():
     assert made.measures["RR@3[BM25]"] == [0.0]
 
 
-class Backwards:
-    """A reranker that puts the last first."""
+class ByLength:
+    """A reranker that prefers long texts."""
 
     def __init__(self):
         self.seen = []
 
-    def rerank(self, query, hits):
-        self.seen.append((query, [hit.id for hit in hits]))
-        return [Hit(hit.passage, float(rank)) for rank, hit in enumerate(hits)][::-1]
+    def score_pairs(self, pairs):
+        self.seen.append(list(pairs))
+        return [float(len(text)) for _, text in pairs]
 
 
-def test_a_reranker_orders_the_best_of_the_fused_ranking(monkeypatch):
-    vectors = {"red fox": [0.8], "blue fox": [0.9], "green owl": [0.1], "a red fox": [1.0]}
+VECTORS = {"red fox": [0.8], "blue fox": [0.9], "green owl": [0.1], "a red fox": [1.0]}
+
+
+def test_a_reranker_orders_the_best_of_the_fused_ranking():
     dataset = dataset_of(FOXES, [("a red fox", "a")])
-    monkeypatch.setattr(retrieval_evaluation, "RERANKED", 2)
-    reranker = Backwards()
-    made = evaluated(dataset, vectors, ("RR@2",), top_k=2, reranker=reranker)
-    assert reranker.seen == [("a red fox", ["a", "b"])]
+    reranker = ByLength()
+    made = evaluated(dataset, VECTORS, ("RR@2",), top_k=2, rerank_top=1, reranker=reranker)
+    assert reranker.seen == [[("a red fox", "red fox"), ("a red fox", "blue fox")]]
     assert made.measures["RR@2[reranked]"] == [0.5]
     assert made.measures["RR@2[fused]"] == [1.0]
+    one = evaluated(dataset, VECTORS, ("RR@1",), top_k=1, rerank_top=1, reranker=reranker)
+    assert one.measures["RR@1[reranked]"] == [1.0], "what isn't among the first is not ordered"
+
+
+def test_what_two_systems_find_is_scored_once():
+    reranker = ByLength()
+    dataset = dataset_of(FOXES, [("a red fox", "a")])
+    config = EvalRetriever(cache=False, top_k=2, rerank_top=2)
+    search = RetrievalEvaluation(
+        dataset, config, [parse_measure("RR@2")], Stopwatch(), reranker=reranker
+    )
+    search.evaluate("x", Vectors(VECTORS), stages=True)
+    search.evaluate("y", Vectors(VECTORS | {"green owl": [9.0]}), stages=True)
+    assert list(map(len, reranker.seen)) == [2, 1]
+    assert reranker.seen[1] == [("a red fox", "green owl")]
 
 
 def test_too_many_passages_for_bm25_are_reranked_as_they_were_found(monkeypatch):
     monkeypatch.setattr(retrieval_evaluation, "MOST_PASSAGES", 2)
-    vectors = {"red fox": [0.8], "blue fox": [0.9], "green owl": [0.1], "a red fox": [1.0]}
-    reranker = Backwards()
-    made = evaluated(dataset_of(FOXES, [("a red fox", "a")]), vectors, reranker=reranker)
+    reranker = ByLength()
+    made = evaluated(dataset_of(FOXES, [("a red fox", "a")]), VECTORS, reranker=reranker)
     assert made.facts == {"not_fused": "3 passages are more than 2"}
     assert made.measures.keys() == {"RR@3", "RR@3[reranked]"}
-    assert reranker.seen == [("a red fox", ["b", "a", "c"])]
+    assert [text for _, text in reranker.seen[0]] == ["blue fox", "red fox", "green owl"]
+    assert made.measures["RR@3[reranked]"] == [1 / 3]
 
 
 MEASURES = ("nDCG@10", "RR@10", "R@1", "R@10", "AP")

@@ -209,4 +209,5 @@ def preferences_of(results: Results, baseline: Results) -> Iterator[Case]:
 def passages_read(results: Results) -> list[list[str]]:
     """Return the texts of the passages in each prompt, in full where the prompt truncated them."""
     count = int(results.facts["reader_passages"])
-    return [[hit.passage.text for hit in hits[:count]] for hits in results.hits]
+    found = results.reranked or results.hits
+    return [[hit.passage.text for hit in hits[:count]] for hits in found]

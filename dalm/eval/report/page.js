@@ -188,13 +188,15 @@ function verdicts(id) {
 const compared = () => base ? [base, system()] : [system()];
 
 function side(each, query) {
-  const hits = each.hits[query].map(([rank, id, score]) => hit(id, query, `${rank}. score ${score}`));
-  if (!hits.length) hits.push(make("p", {className: "quiet", textContent: "no passage found"}));
-  return make("div", {}, make("h4", {textContent: each.name}), ...hits);
+  const hits = ranking => ranking.map(([rank, id, score]) => hit(id, query, `${rank}. score ${score}`));
+  const found = hits(each.hits[query]), reranked = hits(each.reranked[query] ?? []);
+  if (!found.length) found.push(make("p", {className: "quiet", textContent: "no passage found"}));
+  if (reranked.length) reranked.unshift(make("h4", {textContent: "reranked"}));
+  return make("div", {}, make("h4", {textContent: each.name}), ...found, ...reranked);
 }
 
 function missing(query) {
-  const found = new Set(compared().flatMap(each => each.hits[query].map(([, id]) => id)));
+  const found = new Set(compared().flatMap(each => [...each.hits[query], ...each.reranked[query] ?? []]).map(([, id]) => id));
   const relevant = Object.entries(data.queries[query].relevant);
   const lost = relevant.filter(([id, grade]) => grade >= 1 && !found.has(id));
   if (!lost.length) return null;

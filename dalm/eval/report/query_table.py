@@ -9,7 +9,7 @@ from markupsafe import Markup
 from dalm.eval.comparison import aligned, changes
 from dalm.eval.metrics import BOUNDS, FOUND, higher_is_better, is_variant, label, metric_of
 from dalm.eval.results import Results
-from dalm.records import JudgedQuery, Passage
+from dalm.records import Hit, JudgedQuery, Passage
 
 SHOWN_HITS = 5
 """Hits per question in the report, besides the relevant ones further down."""
@@ -69,7 +69,10 @@ def _system(results: Results, order: Sequence[int], names: Sequence[str]) -> dic
         },
         "answers": {read: [texts[i] for i in order] for read, texts in results.answers.items()},
         "verdicts": _verdicts(results),
-        "hits": [_hits(results, i) for i in order],
+        "hits": [_hits(results.rankings[i], results.queries[i]) for i in order],
+        "reranked": [_hits(results.reranked[i], results.queries[i]) for i in order]
+        if results.reranked
+        else [],
     }
 
 
@@ -85,12 +88,12 @@ def _verdicts(results: Results) -> dict[str, list[list[Any]]]:
     return found
 
 
-def _hits(results: Results, query: int) -> list[list[Any]]:
+def _hits(ranking: Sequence[Hit], query: JudgedQuery) -> list[list[Any]]:
     """Return a query's hits as [rank, passage, score]: the first ones, and the relevant ones."""
-    relevant = set(results.queries[query].gold)
+    relevant = set(query.gold)
     return [
         [rank, hit.passage.id, float(f"{hit.score:.6g}")]
-        for rank, hit in enumerate(results.rankings[query], start=1)
+        for rank, hit in enumerate(ranking, start=1)
         if rank <= SHOWN_HITS or hit.passage.id in relevant
     ]
 
@@ -114,7 +117,8 @@ def _wanted(
     """Yield the ids of the passages shown with each question, in this order of the questions."""
     for i in order:
         for system in systems:
-            yield from (name for _, name, _ in system["hits"][i])
+            for hits in (system["hits"], system["reranked"] or system["hits"]):
+                yield from (name for _, name, _ in hits[i])
         yield from first.queries[i].gold
 
 

@@ -37,6 +37,7 @@ def page(tmp_path_factory):
         answers = {"found": [f"answer {HOSTILE}"] * COUNT}
         right = [float(i % 4 == 0) for i in range(COUNT)]
         measures = {"RR@10": values, "NLL": [1 - v for v in values], "EM": right}
+        fields["reranked"] = [row[::-1] for row in hits] if name == "tuned" else []
         fields["verdicts"] = [
             {
                 **{"query": "q0", "asked": "faithfulness", "value": 0.5},
@@ -155,6 +156,13 @@ def test_a_question_opens_with_both_systems_passages_side_by_side(browser, page)
         ["base", "2. score 0.99 · relevant · title 0"],
         ["tuned", "1. score 1 · relevant · title 0"],
     ]
+    orders = browser.run(
+        "return [...document.querySelectorAll('.sides > div')].map(side =>"
+        "[...side.querySelectorAll('h4, .head')].map(each => each.textContent))"
+    )
+    assert [len(order) for order in orders] == [1 + 5, 1 + 5 + 1 + 6]
+    assert orders[1][6] == "reranked"
+    assert orders[1][-1].startswith("10. score 1 · relevant")
     origin = browser.run("return document.querySelector('.hit.relevant .origin').textContent")
     assert origin == f"{HOSTILE}.pdf, page 0"
     script = "return [...document.querySelectorAll('.sides > div')].map(side => side.offsetLeft)"
