@@ -87,7 +87,10 @@ def experiments(c: Context) -> None:
         "covidqa",
         "covidqa_with_reader",
         "covidqa_with_gold_index",
+        "baselines",
         "pretraining",
+        "reading_check",
+        "retriever_teachers",
         "tables",
     ):
         c.run(f"python experiments/{name}.py")

@@ -38,18 +38,38 @@ def columns(
     change: Callable[[list[dict[str, str]]], list[dict[str, str]]] = list,
 ) -> str:
     """Write some columns of a table to a file, its rows changed, and return the file."""
+    return write_rows(file, names, change(rows_of(Path(source))))
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    """Return the rows of a table."""
+    with file.open(encoding="utf-8", newline="") as table:
+        return list(csv.DictReader(table))
+
+
+def write_rows(file: Path, names: Sequence[str], rows: Iterable[dict[str, str]]) -> str:
+    """Write some columns of rows to a table, which appears when it is complete, and return it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with Path(source).open(encoding="utf-8", newline="") as table:
-        rows = change(list(csv.DictReader(table)))
-    with file.open("w", encoding="utf-8", newline="") as out:
+    unfinished = file.with_name(f"{file.name}.{os.getpid()}")
+    with unfinished.open("w", encoding="utf-8", newline="") as out:
         writer = csv.DictWriter(out, names, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+    unfinished.rename(file)
     return str(file)
 
 
-def run(experiment: str, cells: Iterable[dict[str, Any]], *, at_once: int = 2) -> None:
-    """Run the cells without a result, and append each result to the experiment's file."""
+def run(
+    experiment: str,
+    cells: Iterable[dict[str, Any]],
+    *,
+    at_once: int = 2,
+    script: str = "cell.py",
+) -> None:
+    """Run the cells without a result, and append each result to the experiment's file.
+
+    Each is a process of `script`, which is given the cell as JSON and prints its result last.
+    """
     file = RESULTS / f"{experiment}.jsonl"
     earlier = results(experiment)
     done = {(r["name"], r["seed"]) for r in earlier}
@@ -66,7 +86,7 @@ def run(experiment: str, cells: Iterable[dict[str, Any]], *, at_once: int = 2) -
             )
             return
         child = subprocess.run(
-            [sys.executable, str(HERE / "cell.py"), json.dumps(cell)],
+            [sys.executable, str(HERE / script), json.dumps(cell)],
             capture_output=True,
             text=True,
             check=False,

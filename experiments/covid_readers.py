@@ -10,13 +10,12 @@ passage after 200 updates.
     python covid_readers.py SEED ...    make them
 """
 
-import csv
 import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from common import DATA, WORK
+from common import DATA, WORK, rows_of, write_rows
 
 from dalm import GeneratorOnly, QaGen, qa_gen, train_generator_only
 
@@ -43,12 +42,7 @@ def questions() -> str:
     """Write all questions, with their passages and answers, to one table, and return it."""
     file = WORK / "covid-reading.csv"
     if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        rows = [row for source in _tables() for row in _rows(source)]
-        with file.open("w", encoding="utf-8", newline="") as out:
-            writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(file, COLUMNS, (row for source in _tables() for row in _rows(source)))
     return str(file)
 
 
@@ -61,8 +55,7 @@ def _tables() -> Iterator[Path]:
 
 
 def _rows(source: Path) -> list[dict[str, str]]:
-    with source.open(encoding="utf-8", newline="") as table:
-        return [row | {"Answer": row.get("Quote", row["Answer"])} for row in csv.DictReader(table)]
+    return [row | {"Answer": row.get("Quote", row["Answer"])} for row in rows_of(source)]
 
 
 def fresh(seed: int) -> str:

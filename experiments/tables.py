@@ -6,12 +6,11 @@ from collections import defaultdict
 from typing import Any
 
 from common import HERE, over_seeds, results
+from teacher_tables import arms_table, labels_table, reading_table, strata_table, summary_table
 
 PAGE = HERE.parent / "docs" / "experiments.md"
 MEASURES = {
     "R@1": "recall@1",
-    "R@5": "recall@5",
-    "R@20": "recall@20",
     "RR@10": "MRR@10",
     "EM found": "EM",
     "F1 found": "F1",
@@ -20,30 +19,50 @@ MEASURES = {
     "NLL gold": "NLL gold",
     "gap": "gap",
 }
-RETRIEVAL = ("R@1", "R@5", "R@20", "RR@10")
-LEFT_OUT = {"pretraining": RETRIEVAL}
-"""Measures that are the same in each of an experiment's arms."""
+SHOWN = ("R@1", "RR@10", "EM found", "EM gold", "NLL found")
+OTHERS_SHOWN = {"pretraining": ("EM found", "F1 found", "EM gold", "NLL found", "NLL gold", "gap")}
+"""Measures of an experiment's table, where they are others. Retrieval is the same in each of its
+arms. All measures are in the results."""
 BITS = ("before", "best")
+OF_TEACHERS = {
+    "teacher_summary": summary_table,
+    "teacher_strata": strata_table,
+    "teacher_labels": labels_table,
+    "reading_check": reading_table,
+}
 
 
 def main() -> None:
     page = PAGE.read_text(encoding="utf-8")
     for name in re.findall(r"<!-- table (\w+) -->", page):
         pattern = rf"(<!-- table {name} -->\n).*?(<!-- end -->)"
-        text = bits(name) if name.endswith("_bits") else table(name)
+        text = text_of(name)
         page = re.sub(pattern, lambda m, text=text: m[1] + text + m[2], page, flags=re.DOTALL)
     PAGE.write_text(page, encoding="utf-8")
+
+
+def text_of(name: str) -> str:
+    """Return the Markdown of a table by its name in the page."""
+    if name.startswith("teachers_"):
+        return _markdown(arms_table(name.removeprefix("teachers_").replace("_", "-")))
+    if name in OF_TEACHERS:
+        return _markdown(OF_TEACHERS[name]())
+    return bits(name) if name.endswith("_bits") else table(name)
 
 
 def table(experiment: str) -> str:
     """Return a Markdown table: a row for each arm, mean and 95 % interval over its seeds."""
     arms: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for result in results(experiment):
+    baselines = results("covidqa_baselines") if experiment.startswith("covidqa") else []
+    for result in [*baselines, *results(experiment)]:
         arms[result["name"]].append(result)
-    shown = {k: v for k, v in MEASURES.items() if k not in LEFT_OUT.get(experiment, ())}
-    lines = [["", "seeds", *shown.values(), "Mtokens", "s", "MB"]]
+    shown = OTHERS_SHOWN.get(experiment, SHOWN)
+    lines = [["", "seeds", *(MEASURES[each] for each in shown), "Mtokens", "s", "MB"]]
     for name, found in arms.items():
-        cells = [over_seeds([each[measure] for each in found]) for measure in shown]
+        cells = [
+            over_seeds([each[measure] for each in found]) if measure in found[0] else ""
+            for measure in shown
+        ]
         lines.append([name, str(len(found)), *cells, *_costs(found)])
     return _markdown(lines)
 

@@ -6,6 +6,10 @@ device at every place, so the place leaves eight passages to choose from; findin
 the right value in it, requires the jargon. Places, jargon and values are invented, so no model has
 seen them before.
 
+In a variant of the domain, a place's eight values are shared by all its devices: the answer to a
+question stands in about four of the place's passages, as the pressure of one device, the oil of
+another, and only the jargon tells which passage answers.
+
 `python experiments/toy.py [folder]` writes both tables again, byte for byte the same; by default to
 where the package has them.
 """
@@ -113,29 +117,38 @@ HEADS = {  # oil and fuel share values, paint and seal others: only the jargon t
 }
 
 
-def toy_rows(split: Split) -> list[dict[str, str]]:
-    """Return the rows of one split, several questions per passage; no place is in both splits."""
+def toy_rows(split: Split, *, shared: bool = False) -> list[dict[str, str]]:
+    """Return the rows of one split, several questions per passage; no place is in both splits.
+
+    With `shared`, those of the variant whose values are shared within a place.
+    """
     rng = Random(SEED)
     places = _shuffled(rng, [first + last for first in FIRST for last in LAST])
     train, test = PLACES["train"], PLACES["test"]
     chosen = places[:train] if split == "train" else places[train : train + test]
     rng = Random(f"{SEED} {split}")
-    return [row for place in chosen for kind in KINDS for row in _document(rng, place, kind)]
+    rows = []
+    for place in chosen:
+        of_place = _shared_values(rng) if shared else (_values(rng) for _ in KINDS)
+        # Values are drawn in turn with the rest of a passage, of which `of_place` is a generator.
+        for kind, values in zip(KINDS, of_place, strict=True):
+            rows += _document(rng, place, kind, values)
+    return rows
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, *, shared: bool = False) -> None:
     """Write both tables into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
     for split, name in FILES.items():
         with (folder / name).open("w", encoding="utf-8", newline="") as file:
             table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             table.writeheader()
-            table.writerows(toy_rows(split))
+            table.writerows(toy_rows(split, shared=shared))
 
 
-def _document(rng: Random, place: str, kind: str) -> list[dict[str, str]]:
+def _document(rng: Random, place: str, kind: str, values: dict[str, str]) -> list[dict[str, str]]:
     """Return the rows of one passage: a question for each attribute that it states."""
     names = {"place": place, "kind": KINDS[kind]}
-    values = _values(rng)
     title = _pick(rng, TITLES).format(**names)
     opening = _pick(rng, OPENINGS).format(spot=_pick(rng, SPOTS), **names)
     clauses = [_pick(rng, CLAUSES[name]).format(value=value) for name, value in values.items()]
@@ -158,6 +171,24 @@ def _values(rng: Random) -> dict[str, str]:
         free = [head for head in HEADS[name] if head not in heads.values()]
         heads[name] = _pick(rng, free)
     return {name: head + _pick(rng, TAIL) for name, head in heads.items()}
+
+
+def _shared_values(rng: Random) -> list[dict[str, str]]:
+    """Draw the stated attributes of each of a place's devices, from eight values of the place.
+
+    A Latin rectangle: within a device no value is there twice, and each device has another value of
+    an attribute, so that a question has one answer, and one passage that gives it.
+    """
+    heads = _shuffled(rng, [*GRADE, *LIQUID, *MATTER, *MAKER])[: len(KINDS)]
+    values = [head + _pick(rng, TAIL) for head in heads]
+    shifts = dict(zip(CLAUSES, _shuffled(rng, range(len(KINDS))), strict=False))
+    return [
+        {
+            name: values[(row + shifts[name]) % len(KINDS)]
+            for name in _shuffled(rng, list(CLAUSES))[:STATED]
+        }
+        for row in range(len(KINDS))
+    ]
 
 
 def _sentences(clauses: Sequence[str]) -> str:

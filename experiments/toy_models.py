@@ -4,6 +4,8 @@ The misaligned retriever has learnt the places and the wrong jargon: it was trai
 questions in which every kind of device has another kind's name, so it finds the right place and the
 wrong device. The generator has learnt to answer from passages on half of the places.
 
+The variant of the domain whose answers are shared within a place has models of its own.
+
 They are made with one thread: with two, sums are rounded in another order, and after hundreds of
 updates the pair differs. With one thread, a pair was identical on two machines.
 """
@@ -11,11 +13,12 @@ updates the pair differs. With one thread, a pair was identical on two machines.
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import torch
 from common import SEEDS, TOY, WORK, columns
-from toy import KINDS
+from toy import FILES, KINDS, write
 
 from dalm import RagE2E, RetrieverOnly, train_rag_e2e, train_retriever_only
 
@@ -33,6 +36,16 @@ torch.set_num_threads(1)
 TRAIN, TEST = str(TOY / "toy_data_train.csv"), str(TOY / "toy_data_test.csv")
 
 
+@cache
+def tables(*, shared: bool = False) -> tuple[str, str]:
+    """Return the training and the test table, of the variant with shared answers if asked for."""
+    if not shared:
+        return TRAIN, TEST
+    folder = WORK / "toy-shared"
+    write(folder, shared=True)
+    return str(folder / FILES["train"]), str(folder / FILES["test"])
+
+
 def fresh(seed: int) -> tuple[str, str]:
     """Return an untrained retriever and generator whose tokenizers know the domain's words."""
     from dalm.commands.demo import untrained_pair
@@ -44,21 +57,23 @@ def fresh(seed: int) -> tuple[str, str]:
     return str(folder / "encoder"), str(folder / "decoder")
 
 
-def halves() -> tuple[str, str, str]:
+def halves(*, shared: bool = False) -> tuple[str, str, str]:
     """Return tables of the first half of the places, and of the second without and with gold."""
     both, alone = ("Query", "Passage", "Answer"), ("Query", "Answer")
+    train, name = tables(shared=shared)[0], _named("toy", shared)
     return (
-        columns(TRAIN, WORK / "toy_first.csv", both, lambda rows: rows[: len(rows) // 2]),
-        columns(TRAIN, WORK / "toy_second.csv", alone, lambda rows: rows[len(rows) // 2 :]),
-        columns(TRAIN, WORK / "toy_second_gold.csv", both, lambda rows: rows[len(rows) // 2 :]),
+        columns(train, WORK / f"{name}_first.csv", both, lambda rows: rows[: len(rows) // 2]),
+        columns(train, WORK / f"{name}_second.csv", alone, lambda rows: rows[len(rows) // 2 :]),
+        columns(train, WORK / f"{name}_second_gold.csv", both, lambda rows: rows[len(rows) // 2 :]),
     )
 
 
-def misaligned(seed: int) -> str:
+def misaligned(seed: int, *, shared: bool = False) -> str:
     """Return a retriever that has learnt the places, and the wrong names of the devices."""
-    folder = WORK / f"misaligned-{seed}"
+    folder = WORK / f"{_named('misaligned', shared)}-{seed}"
     if not (folder / "retriever").exists():
-        file = columns(TRAIN, WORK / "toy_misnamed.csv", ("Query", "Passage"), _misname)
+        misnamed = WORK / f"{_named('toy', shared)}_misnamed.csv"
+        file = columns(tables(shared=shared)[0], misnamed, ("Query", "Passage"), _misname)
         options = {**RATES, "per_device_train_batch_size": 32, "max_train_steps": 300}
         del options["generator_learning_rate"]
         settings = RetrieverOnly(
@@ -68,9 +83,9 @@ def misaligned(seed: int) -> str:
     return str(folder / "retriever")
 
 
-def reader(seed: int) -> str:
+def reader(seed: int, *, shared: bool = False) -> str:
     """Return a generator that can answer from passages: it was fine-tuned on other places."""
-    folder = WORK / f"reader-{seed}"
+    folder = WORK / f"{_named('reader', shared)}-{seed}"
     if not (folder / "generator").exists():
         options = {**RATES, "per_device_train_batch_size": 32, "max_train_steps": 700}
         settings = RagE2E(
@@ -81,7 +96,8 @@ def reader(seed: int) -> str:
             num_candidates=1,
             **options,
         )
-        train_rag_e2e(halves()[0], misaligned(seed), fresh(seed)[1], settings)
+        retriever = misaligned(seed, shared=shared)
+        train_rag_e2e(halves(shared=shared)[0], retriever, fresh(seed)[1], settings)
     return str(folder / "generator")
 
 
@@ -103,6 +119,10 @@ def cells(
                 "generator": reader(seed),
                 "options": None if given is None else shared | given,
             }
+
+
+def _named(name: str, shared: bool) -> str:
+    return f"{name}-shared" if shared else name
 
 
 def _misname(rows: list[dict[str, str]]) -> list[dict[str, str]]:

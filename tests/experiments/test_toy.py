@@ -80,3 +80,19 @@ def test_the_values_of_one_passage_begin_with_different_pieces() -> None:
     for row in toy_rows("train"):
         answers[row["Passage"]].append(row["Answer"])
     assert all(len({a[:3] for a in each}) == len(each) for each in answers.values())
+
+
+def test_shared_values_stand_in_several_passages_and_answer_a_question_in_one() -> None:
+    rows = toy_rows("test", shared=True)
+    passages: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        passages[place(row)].add(row["Passage"])
+    holding = [sum(row["Answer"] in words(text) for text in passages[place(row)]) for row in rows]
+    assert min(holding) >= 1
+    assert 3.5 < sum(holding) / len(holding) < 5
+    asked = {row["Query"]: row for row in rows}
+    assert len(asked) == len(rows), "a question has one answer"
+    for row in rows:  # no other passage of the place states that value of that attribute
+        (stated,) = re.findall(rf"(\w+) {row['Answer']}\b", row["Passage"])
+        others = passages[place(row)] - {row["Passage"]}
+        assert not any(f"{stated} {row['Answer']}" in text for text in others)

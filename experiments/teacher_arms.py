@@ -1,0 +1,233 @@
+"""Define the domains' settings, the kinds of labels and the arms in which teachers are compared.
+
+All arms of a domain start from the same encoder and have the same questions, knowledge base, batch
+size, learning rate and number of updates, however many of the questions an arm labels.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from common import minilm
+from domains import domain
+from instruct_model import smollm2
+from teacher_labels import file_of
+from teacher_readers import by_heart, questions_by_rules, tuned, untrained
+from toy_models import misaligned, reader
+from weak_encoder import weak_encoder
+
+Options = dict[str, Any]
+
+# Domains
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all arms of a domain have in common."""
+
+    retriever: Callable[[int], str]
+    """The encoder to start from, by seed."""
+    reader: Callable[[int], str]
+    reader_length: int
+    """Tokens of a prompt with its answer."""
+    lengths: tuple[int, int]
+    """Tokens of a query and of a passage."""
+    options: Options
+    """Batch, rate and number of updates."""
+    reader_rate: float
+    """Learning rate of a reader that is trained."""
+
+    @property
+    def training(self) -> Options:
+        """The options of training a retriever."""
+        query, passage = self.lengths
+        return {**self.options, "query_max_len": query, "passage_max_len": passage}
+
+
+def _real(retriever: Callable[[], str], passage: int, rate: float, updates: int) -> Setting:
+    """Return the setting of a domain that SmolLM2 reads."""
+    return Setting(
+        retriever=lambda seed: retriever(),
+        reader=lambda seed: smollm2(),
+        reader_length=512,
+        lengths=(64, passage),
+        options={
+            "per_device_train_batch_size": 16,
+            "learning_rate": rate,
+            "num_warmup_steps": 10,
+            "precision": "bf16",
+            "max_train_steps": updates,
+        },
+        reader_rate=2e-5,
+    )
+
+
+SETTINGS = {
+    "toy-shared": Setting(
+        retriever=partial(misaligned, shared=True),
+        reader=partial(reader, shared=True),
+        reader_length=160,
+        lengths=(32, 96),
+        options={
+            "per_device_train_batch_size": 16,
+            "learning_rate": 3e-4,
+            "num_warmup_steps": 20,
+            "logit_scale": 20.0,
+            "max_train_steps": 256,
+        },
+        reader_rate=3e-4,
+    ),
+    "covidqa": _real(minilm, 256, 3e-5, 96),
+    "pubmedqa-250": _real(weak_encoder, 320, 1e-4, 64),
+    "covidqa-reworded": _real(minilm, 256, 3e-5, 96),
+    "medquad": _real(weak_encoder, 256, 1e-4, 132),
+    "pubmedqa": _real(weak_encoder, 320, 1e-4, 132),
+}
+"""Two epochs of COVID-QA and of the toy domain, three of MedQuAD and PubMedQA, four of its part."""
+
+# Labels
+
+CANDIDATES = 8
+"""Candidates of a question: BM25's best by question and answer."""
+MATCH: Options = {"options": {"teacher": ["answer-match"]}}
+READ: Options = {"options": {"teacher": ["generator"]}}
+LABELS: dict[str, Options] = {
+    "answer match": MATCH,
+    "reader": READ,
+    "answer match, then reader": {"options": {"teacher": ["answer-match", "generator"]}},
+    "gold": {"options": {"teacher": ["gold"]}},
+    "BM25's first": MATCH | {"positive": "first"},
+    "random candidate": MATCH | {"positive": "random"},
+    "reader, shuffled answers": READ | {"answers": "shuffled"},
+    "untrained reader": READ | {"reader": "untrained"},
+    "reader that knows the answers": READ | {"reader": "by heart"},
+    "tuned reader": READ | {"reader": "tuned"},
+}
+"""How labels are made; `reader` is another one than the domain's."""
+
+
+def label_options(name: str, labels: str, generator: str) -> Options:
+    """Return the options with which labels are made, by a reader if they need one."""
+    options: Options = {"num_candidates": CANDIDATES, **LABELS[labels]["options"]}
+    if "generator" in options["teacher"]:
+        length = SETTINGS[name].reader_length
+        options |= {"generator_name_or_path": generator, "generator_max_len": length}
+    return options
+
+
+def label_cell(name: str, labels: str, seed: int) -> Options:
+    """Return the cell that makes labels; those that no seed changes are made once, as seed 1's."""
+    given, setting = LABELS[labels], SETTINGS[name]
+    is_drawn = given.get("positive") == "random" or "answers" in given or "reader" in given
+    own_reader = "generator" in given["options"]["teacher"] and name == "toy-shared"
+    if not is_drawn and not own_reader:
+        seed = 1
+    generator = reader_of(name, given.get("reader"), seed)
+    named = {"name": f"{name}: {labels}", "seed": seed, "domain": name}
+    models = {"retriever": setting.retriever(seed), "generator": generator}
+    return given | named | models | {"options": label_options(name, labels, generator)}
+
+
+def reader_of(name: str, kind: str | None, seed: int) -> str:
+    """Return a reader's folder, which is made if it is missing."""
+    setting = SETTINGS[name]
+    own = setting.reader(seed)
+    options = {"learning_rate": setting.reader_rate, "generator_max_len": setting.reader_length}
+    if kind is None:
+        return own
+    if kind == "untrained":
+        return untrained(own, seed)
+    if kind == "by heart":
+        return by_heart(name, own, options, seed)
+    assert kind == "tuned"
+    return tuned(name, own, str(file_of(label_cell(name, "reader", seed))), options, seed)
+
+
+# Arms
+
+CONTRAST: Options = {"negatives_column": ""}
+"""In-batch negatives, whatever makes the labels."""
+LISTWISE: Options = {"objective": "listwise"}
+JOINT: Options = {"candidates": "index", "num_candidates": CANDIDATES}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to train the retriever."""
+
+    name: str
+    table: str | None = None
+    """A key of `LABELS`, `gold pairs`, `questions` or `rules`; None: it isn't trained."""
+    options: Options = field(default_factory=dict)
+    joint: bool = False
+    """Whether it is `train-rag-e2e`, over an index."""
+
+
+def arms(name: str) -> Iterator[Arm]:
+    """Yield the arms of a domain, the decisive ones first."""
+    yield Arm("untuned")
+    yield Arm("gold → contrast", "gold pairs", CONTRAST)
+    if not name.startswith("pubmedqa"):  # answers that stand nowhere label nothing
+        yield Arm("answer match → contrast", "answer match", CONTRAST)
+    yield Arm("BM25's first → contrast", "BM25's first", CONTRAST)
+    for labels in ("reader", "answer match, then reader"):
+        if labels == "reader" or not name.startswith("pubmedqa"):
+            yield Arm(f"{labels} → listwise", labels, LISTWISE)
+            yield Arm(f"{labels} → contrast", labels, CONTRAST)
+    yield Arm("gold → listwise", "gold", LISTWISE)
+    for labels in ("reader, shuffled answers", "untrained reader", "tuned reader"):
+        yield Arm(f"{labels} → listwise", labels, LISTWISE)
+    yield Arm("random candidate → contrast", "random candidate", CONTRAST)
+    for objective in ("pdist", "rag_sequence"):
+        for trained in (False, True):
+            title = f"joint, {objective}, reader {'trained' if trained else 'frozen'}"
+            options = {**JOINT, "objective": objective, "train_generator": trained}
+            yield Arm(title, "questions", options, joint=True)
+    if name.startswith("covidqa"):
+        yield Arm("questions by rules → contrast", "rules", CONTRAST)
+    labels = "reader that knows the answers"
+    yield Arm(f"{labels} → listwise", labels, LISTWISE)
+
+
+def options_of(name: str, arm: Arm, passages: str) -> Options | None:
+    """Return the options with which an arm trains; `passages` is the knowledge base."""
+    setting = SETTINGS[name]
+    if arm.table is None:
+        return None
+    options = setting.training | arm.options
+    if arm.joint:
+        options |= {"passages": [passages], "generator_max_len": setting.reader_length}
+        if arm.options["train_generator"]:
+            options |= {"generator_learning_rate": setting.reader_rate}
+    return options
+
+
+def cell(name: str, arm: Arm, seed: int) -> Options:
+    """Return an arm's cell."""
+    setting = SETTINGS[name]
+    return {
+        "name": f"{name}: {arm.name}",
+        "seed": seed,
+        "domain": name,
+        "table": table_of(name, arm, seed),
+        "retriever": setting.retriever(seed),
+        "generator": setting.reader(seed),
+        "lengths": setting.lengths,
+        "alone": not arm.joint,
+        "options": options_of(name, arm, domain(name).passages),
+    }
+
+
+def table_of(name: str, arm: Arm, seed: int) -> str | None:
+    """Return the table that an arm is trained on; labels are made by a cell of their own."""
+    if arm.table in LABELS:
+        return str(file_of(label_cell(name, arm.table, seed)))
+    tables = domain(name)
+    files: dict[str | None, Callable[[], str | None]] = {
+        None: lambda: None,
+        "gold pairs": lambda: tables.gold,
+        "questions": lambda: tables.train,
+        "rules": lambda: questions_by_rules(name),
+    }
+    return files[arm.table]()
