@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dalm.commands.pretrain import pretrain as pretrain
     from dalm.commands.qa_gen import qa_gen as qa_gen
     from dalm.commands.reading_comprehension import reading_comprehension as reading_comprehension
+    from dalm.commands.score_candidates import score_candidates as score_candidates
     from dalm.commands.search import search as search
     from dalm.commands.serve import serve as serve
     from dalm.commands.train_generator import train_generator_only as train_generator_only
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from dalm.config import RagE2E as RagE2E
     from dalm.config import ReadingComprehension as ReadingComprehension
     from dalm.config import RetrieverOnly as RetrieverOnly
+    from dalm.config import ScoreCandidates as ScoreCandidates
     from dalm.config import Search as Search
     from dalm.config import Serve as Serve
 
@@ -49,6 +51,7 @@ COMMANDS = {
     "qa-gen": "dalm.commands.qa_gen:qa_gen",
     "reading-comprehension": "dalm.commands.reading_comprehension:reading_comprehension",
     "mine-negatives": "dalm.commands.mine_negatives:mine_negatives",
+    "score-candidates": "dalm.commands.score_candidates:score_candidates",
     "train-retriever-only": "dalm.commands.train_retriever:train_retriever_only",
     "train-rag-e2e": "dalm.commands.train_rag:train_rag_e2e",
     "train-generator-only": "dalm.commands.train_generator:train_generator_only",

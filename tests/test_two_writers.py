@@ -18,6 +18,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 CPU = ["--device", "cpu", "--precision", "fp32"]
 SEARCH = ["--retriever-name-or-path", "{encoder}", *CPU, "--no-cache"]
+MATCH = ["--passages", "{table}", "--teacher", "answer-match"]
 COMMANDS: dict[str, tuple[list[str], str, str]] = {
     "passages": (
         ["passages", "{table}", "--output", "out.jsonl"],
@@ -38,6 +39,11 @@ COMMANDS: dict[str, tuple[list[str], str, str]] = {
         ["mine-negatives", "{table}", "--output", "out.csv", *SEARCH],
         "dalm.retrieval.negatives.mine_hard_negatives",
         "--output out.csv",
+    ),
+    "score-candidates": (
+        ["score-candidates", "{table}", "--output", "out.jsonl", *MATCH],
+        "dalm.teachers.labels.score_in_turn",
+        "--output out.jsonl",
     ),
     "train-retriever-only": (
         ["train-retriever-only", "{encoder}", "{table}", "--output-dir", "out", *CPU],

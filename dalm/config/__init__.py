@@ -20,6 +20,7 @@ from dalm.config.shared import (
     PairColumns,
     RetrieverLengths,
 )
+from dalm.config.teachers import ScoreCandidates
 from dalm.config.training import (
     Demo,
     Optimisation,
@@ -45,6 +46,7 @@ COMMAND_OPTIONS = (
     "RagE2E",
     "ReadingComprehension",
     "RetrieverOnly",
+    "ScoreCandidates",
     "Search",
     "Serve",
 )
@@ -75,6 +77,7 @@ __all__ = [
     "RetrieverLengths",
     "RetrieverOnly",
     "Run",
+    "ScoreCandidates",
     "Search",
     "Serve",
     "Training",

@@ -130,7 +130,9 @@ def _check_needs(f: Field[Any], settings: object) -> None:
 
 
 def _has_effect(value: Any, values: Collection[Any] | None) -> bool:
-    return bool(value) if values is None else value in values
+    if values is None:
+        return bool(value)
+    return any(each in values for each in (value if isinstance(value, list) else [value]))
 
 
 def spelled(name: str) -> str:

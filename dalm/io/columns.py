@@ -149,9 +149,15 @@ def missing_column(table: Table, role: Role, name: str) -> UserError:
     meant = (name, *OLDER_NAMES.get(role, ()), *(TEXT_COLUMNS if role == "passage" else ()))
     near = [get_close_matches(each.lower(), by_lower_case, n=1) for each in meant]
     likely = next((by_lower_case[match[0]] for match in near if match), "NAME")
+    remedy = f"set --{role}-column {likely}"
+    if role == "passage" and likely == "NAME" and table.has(Columns.answer_column):
+        remedy += (
+            ", or let the answers mark passages: dalm score-candidates "
+            f"{table.name} --passages PASSAGES --teacher answer-match --output scored.jsonl"
+        )
     return UserError(
         f"{table.name} has no column {name!r} for the {role}, "
-        f"only {listed(table.columns)}; set --{role}-column {likely}"
+        f"only {listed(table.columns)}; {remedy}"
     )
 
 

@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from sentence_transformers.base.modules import Module
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from dalm import artifacts
 from dalm.errors import UserError
 from dalm.file_reading import user_path
+from dalm.models.fingerprint import adapter_scalings, plain_config, tokenizer_configuration
 from dalm.models.loading import hash_weights
 from dalm.models.retriever import Retriever
 from dalm.progress import track
@@ -29,8 +28,6 @@ logger = logging.getLogger(__name__)
 FORMAT = 2
 SHARD = 8_192  # texts encoded between two writes: the most that a killed run loses
 KEY_BYTES = 16
-# Fields of a configuration that don't change the vectors.
-_VOLATILE = {"_name_or_path", "transformers_version", "architectures", "gradient_checkpointing"}
 
 
 def default_folder() -> Path:
@@ -128,22 +125,10 @@ def _configuration(retriever: Retriever, with_precision: bool) -> Iterator[Any]:
         yield ["truncate_dim", retriever.model.truncate_dim]
     backbone = retriever.model.transformers_model
     if backbone is not None:
-        config = backbone.config.to_dict()
-        yield {name: value for name, value in config.items() if name not in _VOLATILE}
-    yield _tokenizer(retriever.tokenizer("passage"))
+        yield plain_config(backbone.config)
+    yield tokenizer_configuration(retriever.tokenizer("passage"))
     if not retriever.adapts_queries_alone:
-        for name, module in retriever.model.named_modules():
-            if isinstance(module, BaseTunerLayer):
-                yield [name, getattr(module, "scaling", None)]
-
-
-def _tokenizer(tokenizer: Any) -> Any:
-    """Return a tokenizer's configuration, without the padding and truncation of its last call."""
-    fast = getattr(tokenizer, "backend_tokenizer", tokenizer)
-    if not isinstance(fast, Tokenizer):
-        return [tokenizer.get_vocab(), tokenizer.special_tokens_map]
-    config = json.loads(fast.to_str())
-    return {name: value for name, value in config.items() if name not in ("truncation", "padding")}
+        yield from adapter_scalings(retriever.model)
 
 
 def _weights(retriever: Retriever) -> Iterator[tuple[str, Tensor]]:

@@ -4,12 +4,15 @@ Chen et al., 2017 (arXiv:1704.00051, section 3.3.2); Karpukhin et al., 2020, DPR
 section 4.2) take the highest-ranked passage with the answer in it as the positive.
 """
 
+import logging
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 from dalm.ingest.words import words
 from dalm.teachers.teacher import Candidates, Needs, Teacher
+
+logger = logging.getLogger(__name__)
 
 ARTICLES = frozenset({"a", "an", "the"})
 """Words that don't count, as in SQuAD's measures of answers (Rajpurkar et al., 2016)."""
@@ -36,11 +39,23 @@ class AnswerMatch(Teacher):
         return cls()
 
     def score(self, questions: Sequence[Candidates]) -> list[list[float]]:
-        """Return 1 for candidates that contain the answer, else 0."""
-        return [
-            [float(contains(passage.text, each.answer or "")) for passage in each.passages]
-            for each in questions
-        ]
+        """Return 1 for candidates that contain the answer, else 0; log how many do."""
+        scores = matches(questions)
+        counts = [sum(each) for each in scores]
+        logger.info(
+            "answers    of %d questions %d have their answer in one candidate, %d in several, %d "
+            "in none; a short one, such as yes or a number, stands in many by chance",
+            *(len(counts), counts.count(1), sum(count > 1 for count in counts), counts.count(0)),
+        )
+        return scores
+
+
+def matches(questions: Sequence[Candidates]) -> list[list[float]]:
+    """Return 1 for candidates that contain their question's answer, else 0."""
+    return [
+        [float(contains(passage.text, each.answer or "")) for passage in each.passages]
+        for each in questions
+    ]
 
 
 def contains(text: str, answer: str) -> bool:

@@ -59,8 +59,9 @@ class ScoreCache:
     def __contains__(self, key: bytes) -> bool:
         return key in self._scores
 
-    def __getitem__(self, key: bytes) -> float:
-        return self._scores[key]
+    def get(self, key: bytes) -> float | None:
+        """Return a pair's score; None if there is none."""
+        return self._scores.get(key)
 
     def add(self, scores: Mapping[bytes, float]) -> None:
         """Keep the scores of a batch."""

@@ -5,10 +5,13 @@ write a class in a file of its own and add a line to `TEACHERS`; another package
 entry point of the group `dalm.teachers`. `dalm score-candidates --teacher` takes all of them.
 """
 
+import logging
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -20,13 +23,20 @@ from dalm.progress import Bar
 from dalm.records import Passage
 from dalm.teachers.score_cache import ScoreCache, pair_key
 
+logger = logging.getLogger(__name__)
+
 TEACHERS: dict[str, str] = {
+    "search": "dalm.teachers.search_rank:SearchRank",
     "gold": "dalm.teachers.gold:Gold",
     "answer-match": "dalm.teachers.answer_match:AnswerMatch",
+    "generator": "dalm.teachers.answer_likelihood:AnswerLikelihood",
 }
 """Where each teacher's class is, by its name: `module:class`."""
 GROUP = "dalm.teachers"
 """Group of the entry points of other packages' teachers."""
+
+SAMPLE = 16
+"""Pairs that a dry run scores, about."""
 
 Needs = Literal["answer", "gold"]
 """What a teacher must know of a question: its answer; its gold passages."""
@@ -75,10 +85,11 @@ class Teacher(ABC):
         """
 
     @abstractmethod
-    def score(self, questions: Sequence[Candidates]) -> list[list[float]]:
+    def score(self, questions: Sequence[Candidates]) -> Sequence[Sequence[float | None]]:
         """Return a finite score of each candidate of each question, in their order.
 
-        What costs time is cached, so that a killed run goes on where it was.
+        None: the teacher can't say. What costs time is cached, so that a killed run goes on where
+        it was.
         """
 
 
@@ -106,20 +117,19 @@ class PairTeacher(Teacher):
 
     @abstractmethod
     def score_pairs(self, pairs: Sequence[Pair]) -> Iterator[Mapping[int, float]]:
-        """Yield the scores of one batch after the other, each by its pair's place in `pairs`."""
+        """Yield the scores of one batch after the other, each by its pair's place in `pairs`.
 
-    def score(self, questions: Sequence[Candidates]) -> list[list[float]]:
+        A pair that can't be scored is left out.
+        """
+
+    def score(self, questions: Sequence[Candidates]) -> list[list[float | None]]:
         """Return the scores; what the cache has is not computed again.
 
         Raises:
             UserError: a score is not finite.
         """
-        keys: dict[Pair, bytes] = {}
-        for each in questions:
-            for passage in each.passages:
-                pair = Pair(each.query, each.answer, passage.text)
-                keys.setdefault(pair, pair_key(*pair))
-        with ScoreCache(self.cache, f"{self.name}-{self.identity}") as cache:
+        keys = _keys(questions)
+        with self._open_cache() as cache:
             missing = [pair for pair, key in keys.items() if key not in cache]
             cache.log(self.name, len(keys), len(missing))
             known = len(keys) - len(missing)
@@ -129,9 +139,31 @@ class PairTeacher(Teacher):
                     cache.add({keys[missing[row]]: score for row, score in batch.items()})
                     bar.update(len(batch))
             return [
-                [cache[keys[Pair(q.query, q.answer, p.text)]] for p in q.passages]
+                [cache.get(keys[Pair(q.query, q.answer, p.text)]) for p in q.passages]
                 for q in questions
             ]
+
+    def _open_cache(self) -> ScoreCache:
+        return ScoreCache(self.cache, f"{self.name}-{self.identity}")
+
+    def log_estimate(self, questions: Sequence[Candidates]) -> None:
+        """Log how long scoring takes, by the time of a few pairs; none of their scores is kept."""
+        keys = _keys(questions)
+        with self._open_cache() as cache:
+            missing = [pair for pair, key in keys.items() if key not in cache]
+            cache.log(self.name, len(keys), len(missing))
+        missing.sort(key=_size)
+        some = missing[:: max(1, len(missing) // SAMPLE)]
+        if some:
+            list(self.score_pairs(some[:1]))  # the first call is slower than the others
+            start = time.perf_counter()
+            list(self.score_pairs(some))
+            seconds = time.perf_counter() - start
+            total = seconds * sum(map(_size, missing)) / sum(map(_size, some))
+            logger.info(
+                "dry run    %s: about %s for %d candidates, of which %d took %.1f s",
+                *(self.name, timedelta(seconds=round(total)), len(missing), len(some), seconds),
+            )
 
     def _check(self, batch: Mapping[int, float]) -> None:
         for score in batch.values():
@@ -140,6 +172,20 @@ class PairTeacher(Teacher):
                     f"teacher {self.name}: a score is {score}; try --precision fp32, or another "
                     "model"
                 )
+
+
+def _keys(questions: Sequence[Candidates]) -> dict[Pair, bytes]:
+    """Return the distinct pairs with their keys in the cache."""
+    keys: dict[Pair, bytes] = {}
+    for each in questions:
+        for passage in each.passages:
+            pair = Pair(each.query, each.answer, passage.text)
+            keys.setdefault(pair, pair_key(*pair))
+    return keys
+
+
+def _size(pair: Pair) -> int:
+    return len(pair.query) + len(pair.answer or "") + len(pair.passage)
 
 
 def teacher_class(name: str) -> type[Teacher]:
@@ -163,6 +209,15 @@ def teacher_class(name: str) -> type[Teacher]:
             "dalm.teachers.teacher.Teacher; update or remove the package that brings it"
         )
     return loaded
+
+
+def needs_of(teachers: Sequence[type[Teacher]], settings: Any) -> dict[Needs, str]:
+    """Return what the rows must have, each with the option that needs it."""
+    needs: dict[Needs, str] = {"gold": "--check"} if settings.check else {}
+    for teacher in teachers:
+        for each in teacher.needs:
+            needs.setdefault(each, f"--teacher {teacher.name}")
+    return needs
 
 
 def required(settings: Any, teacher: str, option: str) -> str:

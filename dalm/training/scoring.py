@@ -1,18 +1,21 @@
 """Score answers with a generator, also of many candidate prompts at the memory of a few."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dalm.models.batching import pad
+from dalm.models.batching import by_length, pad
 from dalm.models.generator import Generator
 from dalm.models.loading import evaluating
 from dalm.prompts import Prompt
 from dalm.training import gradient_cache
 from dalm.training.data.batches import Pieces
+
+SCORED_TOKENS, SCORED_PROMPTS = 8_192, 128
+"""Tokens, padding included, and prompts of a batch that is scored without gradient."""
 
 
 def candidate_prompts(
@@ -74,6 +77,22 @@ def score_no_grad(
     with evaluating(generator):
         table = gradient_cache.without_gradient(_plan(generator, prompts, candidates))
     return table.view(-1, candidates, table.shape[1])
+
+
+def mean_log_probs(
+    generator: Generator, prompts: Sequence[Prompt]
+) -> Iterator[tuple[np.ndarray, list[float]]]:
+    """Yield batches of prompts of similar length: their places, and ℓ̄ = (1/T) Σ_t ℓ_t of each.
+
+    In nats per token, over the answer's tokens and its EOS; without gradient and dropout.
+    """
+    lengths = np.array([prompt.length for prompt in prompts], np.int64)
+    for rows in by_length(lengths, SCORED_TOKENS, SCORED_PROMPTS):
+        some = [prompts[row] for row in rows]
+        with generator.placement.autocast():
+            totals = score_no_grad(generator, some)[:, 0].sum(1)
+        tokens = [prompt.length - prompt.answer_start for prompt in some]
+        yield rows, (totals.double() / torch.tensor(tokens)).tolist()
 
 
 def _plan(

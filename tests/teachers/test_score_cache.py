@@ -26,7 +26,7 @@ def test_scores_are_kept_exactly(tmp_path: Path) -> None:
         cache.add(scores)
         cache.add({C: 3.0})
     with ScoreCache(tmp_path, "x") as cache:
-        assert {key: cache[key] for key in (A, B, C)} == {**scores, C: 3.0}
+        assert {key: cache.get(key) for key in (A, B, C)} == {**scores, C: 3.0}
     with ScoreCache(tmp_path, "another teacher") as cache:
         assert A not in cache
 
@@ -37,7 +37,7 @@ def test_a_line_that_was_cut_off_is_scored_again(tmp_path: Path) -> None:
     file = tmp_path / "scores" / "x.txt"
     file.write_bytes(file.read_bytes()[:-3])  # -2 is a score, too
     with ScoreCache(tmp_path, "x") as cache:
-        assert cache[A] == -1.25
+        assert cache.get(A) == -1.25
         assert B not in cache
         cache.add({C: 0.5})
     with ScoreCache(tmp_path, "x") as cache:
@@ -52,7 +52,7 @@ def test_damaged_lines_are_scored_again(tmp_path: Path) -> None:
     )
     with ScoreCache(tmp_path, "x") as cache:
         assert A not in cache
-        assert cache[B] == 2
+        assert cache.get(B) == 2
 
 
 def test_one_process_writes(tmp_path: Path) -> None:
@@ -67,6 +67,6 @@ def test_one_process_writes(tmp_path: Path) -> None:
 def test_without_a_folder_nothing_is_kept() -> None:
     with ScoreCache(None, "x") as cache:
         cache.add({A: 1.0})
-        assert cache[A] == 1
+        assert cache.get(A) == 1
     with ScoreCache(None, "x") as cache:
         assert A not in cache

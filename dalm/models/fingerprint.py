@@ -1,0 +1,34 @@
+"""Describe what a model computes besides its weights, for the keys of caches."""
+
+import json
+from typing import Any
+
+from peft.tuners.tuners_utils import BaseTunerLayer
+from tokenizers import Tokenizer
+from torch import nn
+
+# Fields of a configuration that don't change what a model computes.
+_VOLATILE = {"_name_or_path", "transformers_version", "architectures", "gradient_checkpointing"}
+
+
+def plain_config(config: Any) -> dict[str, Any]:
+    """Return a model's configuration without where it is from and what made it."""
+    return {name: value for name, value in config.to_dict().items() if name not in _VOLATILE}
+
+
+def tokenizer_configuration(tokenizer: Any) -> Any:
+    """Return a tokenizer's configuration, without the padding and truncation of its last call."""
+    fast = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    if not isinstance(fast, Tokenizer):
+        return [tokenizer.get_vocab(), tokenizer.special_tokens_map]
+    config = json.loads(fast.to_str())
+    return {name: value for name, value in config.items() if name not in ("truncation", "padding")}
+
+
+def adapter_scalings(model: nn.Module) -> list[Any]:
+    """Return the scaling of each adapter layer: it is no weight."""
+    return [
+        [name, getattr(module, "scaling", None)]
+        for name, module in model.named_modules()
+        if isinstance(module, BaseTunerLayer)
+    ]
