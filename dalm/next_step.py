@@ -53,11 +53,19 @@ def evaluating(command: str, train: str | None, settings: Any, *words: object) -
 
 
 def after_training(
-    command: str, train: str, settings: Any, retriever: object, *words: object
+    command: str,
+    train: str,
+    settings: Any,
+    retriever: object,
+    *words: object,
+    has_corpus: bool = True,
 ) -> list[object]:
-    """Return an evaluation on the test questions, or without any an index of the passages."""
+    """Return an evaluation on the test questions, or without any an index of the passages.
+
+    `has_corpus`: the training table's passages, or those of --passages, are the corpus.
+    """
     models = ["--retriever-name-or-path", retriever]
-    if held_out_table(train):
+    if held_out_table(train) or not has_corpus:
         return evaluating(command, train, settings, *models, *words)
     sources = getattr(settings, "passages", None) or [train]
     return indexing(sources, retriever, f"{settings.output_dir}-index", settings)

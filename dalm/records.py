@@ -171,7 +171,8 @@ class ScoredQuestion:
     """A question with its candidate passages as a teacher scores them, best first.
 
     `positive` is the candidate that the scores say answers it, None if they don't say; `negatives`
-    are candidates that score so far below it that they don't.
+    are candidates that score so far below it that they don't. `temperature` is what the teacher
+    would divide its scores by in a softmax over them, None if it doesn't say.
     """
 
     query: str
@@ -179,6 +180,7 @@ class ScoredQuestion:
     candidates: tuple[ScoredCandidate, ...]
     positive: Passage | None = None
     negatives: tuple[Passage, ...] = ()
+    temperature: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,11 +33,11 @@ def train_rag_e2e(
     from dalm.retrieval.training_index import SampledIndex, TrainingIndex
     from dalm.training import dry_run
     from dalm.training.data.retrieved_rows import additional_passages, joint_rows
-    from dalm.training.objectives.objective import joint_objective_class
+    from dalm.training.objectives.objective import objective_class
     from dalm.training.run import TrainingRun
 
     check_joint(settings)
-    joint = joint_objective_class(settings.objective)
+    joint = objective_class(settings.objective, settings.command)
     run = TrainingRun(
         settings,
         dataset_path=dataset_path,

@@ -1,4 +1,4 @@
-"""Train a retriever contrastively on questions and passages."""
+"""Train a retriever on questions and passages, or on a teacher's scores of passages."""
 
 from typing import Annotated
 
@@ -12,34 +12,42 @@ def train_retriever_only(
     dataset_path: Annotated[str, Parameter(alias="--train-dataset-csv-path")],
     settings: Annotated[RetrieverOnly, Parameter(name="*")],
 ) -> None:
-    """Train a retriever contrastively on questions and their passages.
+    """Train a retriever contrastively on questions and their passages, or on a teacher's scores.
 
-    The other passages of a batch are the negatives (symmetric InfoNCE).
+    By default the other passages of a batch are the negatives (symmetric InfoNCE).
 
     Parameters
     ----------
     retriever_name_or_path
         Embedding model: a folder, or a name on the Hugging Face hub.
     dataset_path
-        Table with questions and passages: csv, tsv, jsonl, parquet, a saved dataset, a hub name.
+        Table with questions and passages: csv, tsv, jsonl, parquet, a saved dataset, a hub name; or
+        of candidates that `dalm score-candidates` has scored.
     """
+    from dalm.config.retriever_training import check_retriever_only
     from dalm.next_step import after_training
     from dalm.training import dry_run
     from dalm.training.data.batches import Rows
-    from dalm.training.data.usable_rows import check_negatives
-    from dalm.training.objectives.contrastive import Contrastive
-    from dalm.training.objectives.retriever_objective import vector_options
+    from dalm.training.data.scored_rows import scored_rows
+    from dalm.training.data.usable_rows import check_negatives, usable_questions
+    from dalm.training.objectives.objective import objective_class
     from dalm.training.run import TrainingRun
 
+    check_retriever_only(settings)
+    objective = objective_class(settings.objective, settings.command)
     run = TrainingRun(
         settings, retriever_name_or_path=retriever_name_or_path, dataset_path=dataset_path
     )
-    examples = run.examples(needs={"passage"}, optional=set(), hints={"answer"})
-    check_negatives(examples, settings)
-    retriever = run.retriever()
-    rows = Rows(examples, retriever)
+    if "scores" in objective.needs:
+        margins = "margins" in objective.needs
+        questions = usable_questions(run.scored_questions(), settings, margins=margins)
+        rows: Rows = scored_rows(questions, run.retriever(), settings, margins=margins)
+    else:
+        examples = run.examples(needs={"passage"}, optional=set(), hints={"answer"})
+        check_negatives(examples, settings)
+        rows = Rows(examples, run.retriever())
     run.fit(
-        Contrastive(retriever, settings.logit_scale, **vector_options(settings)),
+        objective.from_config(settings, rows),
         rows,
         preview=dry_run.preview_rows(rows),
         next_step=after_training(
@@ -48,5 +56,6 @@ def train_retriever_only(
             settings,
             run.folder.path / "retriever",
             *("--baseline", retriever_name_or_path),
+            has_corpus="scores" not in objective.needs,
         ),
     )

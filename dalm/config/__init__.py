@@ -12,6 +12,7 @@ from dalm.config.generator_training import GeneratorOnly, Merge, Pretraining
 from dalm.config.joint_training import RagE2E
 from dalm.config.options import check, public
 from dalm.config.questions import QaGen
+from dalm.config.retriever_training import RetrieverOnly
 from dalm.config.serving import Ask, Export, Index, Search, Serve
 from dalm.config.shared import (
     Columns,
@@ -24,7 +25,6 @@ from dalm.config.teachers import ScoreCandidates
 from dalm.config.training import (
     Demo,
     Optimisation,
-    RetrieverOnly,
     Run,
     Training,
 )

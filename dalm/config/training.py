@@ -1,4 +1,4 @@
-"""Define the options that training commands share, of retriever training and of the demo."""
+"""Define the options that training commands share, and those of the demo."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, get_args
@@ -6,14 +6,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 from cyclopts import Parameter
 
 from dalm.config.options import option, panel
-from dalm.config.shared import (
-    Machine,
-    NegativesColumn,
-    PairColumns,
-    RemoteCode,
-    RetrieverKind,
-    RetrieverLengths,
-)
+from dalm.config.shared import Machine, RemoteCode
 
 
 @panel("Optimisation")
@@ -158,27 +151,6 @@ class Training(Optimisation, Lora, Machine, Run):
 
     command: ClassVar[str]
     """The command's name."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetrieverOnly(
-    OneModelLora,
-    NegativesColumn,
-    PairColumns,
-    RetrieverLengths,
-    RetrieverKind,
-    Contrast,
-    Vectors,
-    Training,
-):
-    """Options of `dalm train-retriever-only`."""
-
-    command: ClassVar[str] = "train-retriever-only"
-
-    num_train_epochs: Annotated[float, Parameter(alias="--epochs", group="Optimisation")] = option(
-        3, over=0
-    )
-    """Training epochs."""
 
 
 @panel("Demo")

@@ -17,6 +17,7 @@ from dalm.io.columns import (
     missing_column,
     negative_columns,
 )
+from dalm.io.scored_tables import is_scored
 from dalm.io.table_parts import TableParts
 from dalm.io.tables import NAMED, Table, read_table
 from dalm.records import (
@@ -55,7 +56,11 @@ def read_examples(
     Raises UserError when the source can't be read, a column is missing or no row is left.
     """
     table = read_table(source, encoding=columns.encoding)
-    return list(read_rows(table, columns, needs=needs, optional=optional, hints=hints).values())
+    found = list(read_rows(table, columns, needs=needs, optional=optional, hints=hints).values())
+    if is_scored(table):
+        labelled = sum(example.passage is not None for example in found)
+        logger.info("teacher    names a positive for %d of %d questions", labelled, table.rows)
+    return found
 
 
 def read_rows(

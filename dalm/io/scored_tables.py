@@ -20,6 +20,7 @@ from dalm.records import Passage, ScoredCandidate, ScoredQuestion, passage_id
 CANDIDATES = "Candidates"
 SCORE = "score"
 TEACHER = "Teacher"
+TEMPERATURE = "Temperature"
 
 
 def is_scored(table: Table) -> bool:
@@ -44,6 +45,7 @@ def write_scored(path: Path, questions: Sequence[ScoredQuestion], teacher: str) 
             for question in questions
         ],
         TEACHER: [teacher] * len(questions),
+        TEMPERATURE: [question.temperature for question in questions],
     }
     write_table(path, columns)
 
@@ -61,7 +63,7 @@ def read_scored(source: str | Path, columns: PairColumns) -> list[ScoredQuestion
             f"{table.name} has no column {CANDIDATES!r} of scored candidates; make one: dalm score-"
             f"candidates {table.name} --passages PASSAGES --teacher NAME --output scored.jsonl"
         )
-    names = ("Query", "Answer", "Passage", LISTED, CANDIDATES)
+    names = ("Query", "Answer", "Passage", LISTED, CANDIDATES, TEMPERATURE)
     cells = [table.column(name) if table.has(name) else [None] * table.rows for name in names]
     return [
         _question(table, row, dict(zip(names, values, strict=True)), columns.prepend_title)
@@ -80,15 +82,28 @@ def _question(
             key=lambda each: float("inf") if each.score is None else -each.score,
         )
         by_text = {each.passage.text: each.passage for each in candidates}
-        positive = by_text[cells["Passage"]] if cells["Passage"] else None
+        scored = {each.passage.text: each.passage for each in candidates if each.score is not None}
+        positive = scored[cells["Passage"]] if cells["Passage"] else None
         negatives = tuple(by_text[text] for text in cells[LISTED] or ())
+        temperature = _temperature(cells[TEMPERATURE])
     except (CellError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{table.name}, {table.place(row)}: no question with scored candidates ({error}); make "
             "the table again with dalm score-candidates"
         ) from error
-    question = ScoredQuestion(query, answer or None, tuple(candidates), positive, negatives)
+    question = ScoredQuestion(
+        query, answer or None, tuple(candidates), positive, negatives, temperature
+    )
     return _with_titles(question) if prepend_title else question
+
+
+def _temperature(cell: Any) -> float | None:
+    """Return a cell as a temperature. Raises ValueError for what can't be one."""
+    if cell in (None, ""):
+        return None
+    if isinstance(cell, bool) or not 0 < float(cell) < float("inf"):
+        raise ValueError(f"{TEMPERATURE} is {cell!r:.60}")
+    return float(cell)
 
 
 def _with_titles(question: ScoredQuestion) -> ScoredQuestion:

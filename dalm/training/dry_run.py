@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, cast
@@ -27,6 +27,7 @@ from dalm.training import memory
 from dalm.training.data.batches import Rows, TrainingRows, spread_rows
 from dalm.training.data.packing import PackedBatch, PackedRows
 from dalm.training.data.sampler import LengthBatches
+from dalm.training.data.scored_rows import NO_SCORE, ScoredRows
 from dalm.training.objectives.objective import IndexForecast, Objective
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,12 @@ def preview_text(retriever: Retriever, tokens: Sequence[int], kind: Kind) -> Pre
 
 
 def preview_rows(rows: Rows, *, whole: bool = False) -> list[PreviewRow]:
-    """Return the first row, with its gold passage or another, as each model reads it."""
+    """Return the first row, with its gold passage or another, as each model reads it.
+
+    If its passages are scored candidates, these are those of a batch, with their scores.
+    """
+    if isinstance(rows, ScoredRows):
+        return _preview_scored(rows)
     gold, retriever, generator = int(rows.gold[0]), rows.retriever, rows.generator
     preview = [preview_text(retriever, rows.query_tokens[0].tolist(), "query")]
     if gold >= 0:
@@ -74,6 +80,17 @@ def preview_rows(rows: Rows, *, whole: bool = False) -> list[PreviewRow]:
         query, answer = rows.query_pieces[0].tolist(), rows.answer_pieces[0].tolist()
         joined = generator.frame.join([passage], query, answer, generator.max_length)
         preview.append(preview_prompt(generator, joined, whole=whole))
+    return preview
+
+
+def _preview_scored(rows: ScoredRows) -> list[PreviewRow]:
+    preview = [preview_text(rows.retriever, rows.query_tokens[0].tolist(), "query")]
+    for chosen in rows.drawn(0):
+        tokens = rows.base.tokens[rows.candidates[0][chosen]].tolist()
+        score = rows.scores[0][chosen]
+        scored = "no score" if score == NO_SCORE else f"score {score:.4g}"
+        row = preview_text(rows.retriever, tokens, "passage")
+        preview.append(replace(row, name=f"candidate with {scored}"))
     return preview
 
 

@@ -76,12 +76,29 @@ def distil(
 ) -> Float[Tensor, "B"]:
     """Return KL(softmax(target_logits) ‖ p) in nats per query; the target takes no gradient.
 
+    A candidate at −inf has no part of the target; one at −inf in both is none.
+
     `pdist` has target logits ℓ̄/τ (Izacard et al. 2022, arXiv:2208.03299, perplexity distillation),
     `lsr` has exp(ℓ̄)/τ (Shi et al. 2023, arXiv:2301.12652, eq. 4 with the mean over tokens), where
     ℓ̄_k is the mean log-probability of the answer's tokens on passage k.
     """
     target = target_logits.detach().log_softmax(1)
-    return (target.exp() * (target - log_prior)).sum(1)
+    difference = (target - log_prior).masked_fill(target.isneginf(), 0.0)  # 0 · log 0 = 0
+    return (target.exp() * difference).sum(1)
+
+
+def margin_mse(scores: Float[Tensor, "B K"], target: Float[Tensor, "B K"]) -> Float[Tensor, "B"]:
+    """Return the mean over k > 0 of ((s_0 − s_k) − (t_0 − t_k))² per query.
+
+    Candidate 0 is the positive; those at −inf in `target` are left out of the mean. A query needs
+    a target of two candidates.
+
+    Source: Hofstätter et al. 2020 (arXiv:2010.02666, Margin-MSE), here with several negatives.
+    """
+    counted = target[:, 1:] > float("-inf")
+    margins = (values[:, :1] - values[:, 1:] for values in (scores, target.detach()))
+    difference = torch.sub(*margins).masked_fill(~counted, 0.0)
+    return difference.square().sum(1) / counted.sum(1)
 
 
 def mean_log_probs(

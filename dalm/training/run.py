@@ -15,12 +15,13 @@ from dalm.config.training import TRACKERS, covers
 from dalm.distributed import is_main
 from dalm.errors import UserError, reason_of
 from dalm.io.examples import Field, read_examples
+from dalm.io.scored_tables import read_scored
 from dalm.models import generator_checks, loading
 from dalm.models.generator import Generator, load_generator
 from dalm.models.retriever import Retriever, retriever_from_config
 from dalm.next_step import log_next
 from dalm.prompts import read_prompt
-from dalm.records import Example
+from dalm.records import Example, ScoredQuestion
 from dalm.training import checkpoints, dry_run, memory, resumption
 from dalm.training.data.batches import TrainingRows
 from dalm.training.objectives.objective import Objective
@@ -86,6 +87,10 @@ class TrainingRun:
         """Read the examples of the command's table; see `read_examples`."""
         table = self.inputs["dataset_path"]
         return read_examples(table, self.settings, needs=needs, optional=optional, hints=hints)
+
+    def scored_questions(self) -> list[ScoredQuestion]:
+        """Read the questions of the command's table of scored candidates; see `read_scored`."""
+        return read_scored(self.inputs["dataset_path"], self.settings)
 
     def retriever(self) -> Retriever:
         """Load the retriever to train, and freeze it or add adapters as the options ask."""

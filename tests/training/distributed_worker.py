@@ -20,10 +20,11 @@ from dalm.distributed import rank, world_size
 from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
-from dalm.records import Example, Passage
+from dalm.records import Example, Passage, ScoredCandidate, ScoredQuestion
 from dalm.retrieval.training_index import TrainingIndex
 from dalm.training.data.batches import Rows
 from dalm.training.data.retrieved_rows import RetrievedRows
+from dalm.training.data.scored_rows import ScoredRows
 from dalm.training.objectives.candidates import BatchCandidates
 from dalm.training.objectives.contrastive import Contrastive
 from dalm.training.objectives.index_candidates import IndexCandidates
@@ -71,6 +72,29 @@ def contrastive(retriever, _generator, rows, negatives=(), unmasked=()):
     for name in unmasked:
         batch["false_negatives"][name] = torch.zeros_like(batch["false_negatives"][name])
     return measured(Contrastive(retriever, 20.0).double(), batch)
+
+
+def scored(retriever, _generator, rows, joint, without=(), unmasked=(), **options):
+    """Each row's candidates are its own passage and those of the next rows, scored 1, 1/2, 1/3 ...
+
+    `without` rows have no positive.
+    """
+    retriever = load_retriever(retriever, CPU)
+    passages = [Passage.of(passage) for _, _, passage in rows]
+    questions = []
+    for row, (query, answer, _) in enumerate(rows):
+        near = [passages[(row + n) % len(rows)] for n in range(4)]
+        candidates = tuple(ScoredCandidate(p, 1 / (n + 1)) for n, p in enumerate(near))
+        positive = (near[0], tuple(near[2:])) if row not in without else (None, ())
+        questions.append(ScoredQuestion(query, answer, candidates, *positive))
+    made = ScoredRows(
+        questions, retriever, num_candidates=3, target_temperature=0.5, contrasts=True, seed=1
+    )
+    batch = made.collate_share(range(len(rows)))
+    for name in unmasked:
+        batch["false_negatives"][name] = torch.zeros_like(batch["false_negatives"][name])
+    objective = objective_class(joint)(retriever, scale=20.0, **options)
+    return measured(objective.double(), batch)
 
 
 def in_batch(
@@ -138,6 +162,7 @@ def index(_retriever, _generator, _rows):
 def run(retriever, generator, inputs):
     """Return what comes out of every case, in this process or, together, in all of them."""
     cases = {"contrastive": contrastive, "in-batch": in_batch, "searched": searched}
+    cases["scored"] = scored
     cases["index"] = index
     return {
         name: cases[case["kind"]](

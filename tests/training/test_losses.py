@@ -173,6 +173,49 @@ def test_mean_log_probs_are_over_an_answers_own_tokens() -> None:
     assert losses.mean_log_probs(log_probs, mask).tolist() == [[-2.0, -3.0]]
 
 
+INF = float("inf")
+
+
+def test_a_candidate_that_is_ruled_out_has_no_part_of_the_target_but_of_p() -> None:
+    # target (2/3, 1/3, 0), p = (1/4, 1/4, 1/2): KL = 2/3 ln 8/3 + 1/3 ln 4/3
+    scores = torch.tensor([[0.0, 0.0, math.log(2)]], dtype=DOUBLE).requires_grad_()
+    logits = torch.tensor([[math.log(2), 0.0, -INF]], dtype=DOUBLE)
+    found = losses.distil(scores.log_softmax(1), logits)
+    expected = 2 / 3 * math.log(8 / 3) + 1 / 3 * math.log(4 / 3)
+    assert found.item() == pytest.approx(expected, abs=1e-12)
+    found.backward()
+    p_minus_target = [1 / 4 - 2 / 3, 1 / 4 - 1 / 3, 1 / 2]
+    assert scores.grad[0].tolist() == pytest.approx(p_minus_target, abs=1e-12)
+
+
+def test_a_candidate_that_is_in_neither_is_none() -> None:
+    scores, logits = _random(2, 3), _random(2, 3, seed=1)
+    alone = losses.distil(scores.log_softmax(1), logits)
+    none = torch.full((2, 2), -INF, dtype=DOUBLE)
+    padded = torch.cat([scores, none], 1).requires_grad_()
+    found = losses.distil(padded.log_softmax(1), torch.cat([logits, none], 1))
+    assert torch.allclose(found, alone, atol=1e-14)
+    found.sum().backward()
+    assert padded.grad.isfinite().all()
+    assert not padded.grad[:, 3:].any()
+
+
+def test_margin_mse_by_hand() -> None:
+    # margins (1, 4) for targets (3, 2): ((1 − 3)² + (4 − 2)²) / 2 = 4; (5,) for (1,): 16
+    scores = torch.tensor([[3.0, 2.0, -1.0], [5.0, 0.0, 9.0]], dtype=DOUBLE)
+    target = torch.tensor([[9.0, 6.0, 7.0], [2.0, 1.0, -INF]], dtype=DOUBLE)
+    assert losses.margin_mse(scores, target).tolist() == [4.0, 16.0]
+
+
+def test_margin_mse_pulls_the_margins_to_the_targets() -> None:
+    scores = torch.tensor([[1.0, 0.0, -INF]], dtype=DOUBLE).requires_grad_()
+    target = torch.tensor([[5.0, 2.0, -INF]], dtype=DOUBLE)
+    losses.margin_mse(scores, target).sum().backward()
+    # d/ds_0 (s_0 − s_1 − 3)² = 2 · (1 − 3): the positive goes up, the other one down
+    assert scores.grad[0].tolist() == [-4.0, 4.0, 0.0]
+    assert not losses.margin_mse(target, target).any()
+
+
 @pytest.mark.parametrize("effective", [1.2, 2.0, 3.5])
 @pytest.mark.parametrize("size", [1e-2, 1.0, 50.0])
 def test_the_temperature_that_leaves_so_many_passages(effective: float, size: float) -> None:

@@ -90,6 +90,14 @@ class Batch(TypedDict, total=False):
     """Place of the passage that must not be a candidate, a statement's own; -1: none."""
     weights: Float[Tensor, "queries"]
     """Weight of each query's answer."""
+    candidates: Int[Tensor, "queries K"]
+    """Columns of each query's scored candidates in `passage`, its positive first; -1: none."""
+    scores: Float[Tensor, "queries K"]
+    """The teacher's scores of them; −inf: ruled out, or none."""
+    temperatures: Float[Tensor, "queries"]
+    """Temperature of the softmax over each query's scores."""
+    known: Bool[Tensor, "queries"]
+    """Whether the teacher names a positive, where others than it are negatives."""
     prompts: list[Prompt]
     """Whole prompts with their answers, for objectives that don't choose the passages."""
     weighted_tokens: float

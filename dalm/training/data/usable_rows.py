@@ -1,13 +1,13 @@
-"""Leave out rows that fit into no prompt, and refuse tables without negatives."""
+"""Leave out rows that fit into no prompt or that teach nothing; refuse tables without negatives."""
 
 import logging
 from collections.abc import Sequence
 
-from dalm.config import Optimisation
+from dalm.config import Optimisation, RetrieverOnly
 from dalm.errors import UserError
 from dalm.models.batching import Sequences
 from dalm.models.generator import Generator
-from dalm.records import Example, question_id
+from dalm.records import Example, ScoredQuestion, question_id
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,45 @@ def fitting(
             "%d of %d rows left out: question and answer alone exceed --generator-max-len %d; %s",
             *(len(needed) - len(kept), len(needed), generator.max_length, remedy),
         )
+    return kept
+
+
+def usable_questions(
+    questions: Sequence[ScoredQuestion], settings: RetrieverOnly, *, margins: bool
+) -> list[ScoredQuestion]:
+    """Return the questions whose candidates the teacher tells apart; a warning counts the others.
+
+    One that it rules out is told apart from one with a score, but with `margins` it isn't.
+
+    Raises:
+        UserError: there is none; or with a contrastive weight none with a positive, or no negative.
+    """
+    kept = []
+    for question in questions:
+        scores = {each.score for each in question.candidates}
+        if len(scores - {None} if margins else scores) > 1:
+            kept.append(question)
+    if not kept:
+        remedy = "choose another --teacher for dalm score-candidates"
+        if margins:
+            remedy = f"use --objective listwise, or {remedy}"
+        raise UserError(
+            f"no question has two candidates with different scores, of {len(questions)} questions; "
+            f"{remedy}"
+        )
+    if len(kept) < len(questions):
+        logger.warning(
+            "%d of %d questions left out: their candidates have no scores, or all the same",
+            *(len(questions) - len(kept), len(questions)),
+        )
+    positives = [Example(q.query, None, q.positive, q.negatives) for q in kept if q.positive]
+    logger.info("teacher    names a positive for %d of %d questions", len(positives), len(kept))
+    if settings.contrastive_weight:
+        if not positives:
+            raise UserError(
+                "--contrastive-weight has no effect: the teacher names no positive; leave it out"
+            )
+        check_negatives(positives, settings)
     return kept
 
 

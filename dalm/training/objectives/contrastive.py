@@ -1,18 +1,23 @@
 """Train a retriever contrastively: in-batch InfoNCE on queries and their gold passages."""
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dalm.collectives import gather, gather_counted, total
+from dalm.config import RetrieverOnly
 from dalm.distributed import position
 from dalm.models.retriever import Retriever
 from dalm.training import losses
-from dalm.training.data.batches import Batch, FalseNegatives
-from dalm.training.objectives.retriever_objective import RetrieverObjective, embed
+from dalm.training.data.batches import Batch, FalseNegatives, Rows
+from dalm.training.objectives.retriever_objective import (
+    RetrieverObjective,
+    embed,
+    vector_options,
+)
 
 MASKED = float("-inf")
 
@@ -54,6 +59,11 @@ class Contrastive(RetrieverObjective):
     ) -> None:
         super().__init__(retriever, chunk=chunk, dims=dims)
         self.scale = scale or sharpness_of(retriever).scale
+
+    @classmethod
+    def from_config(cls, config: RetrieverOnly, rows: Rows) -> Self:
+        """Return the objective that the options ask for."""
+        return cls(rows.retriever, config.logit_scale, **vector_options(config))
 
     def loss(
         self, queries: Float[Tensor, "B dim"], passages: Float[Tensor, "own dim"], batch: Batch
@@ -160,7 +170,8 @@ def contrast(pairs: Pairs, scale: float) -> dict[str, Float[Tensor, ""]]:
     known = slice(None) if pairs.known is None else pairs.known
     if not weight:
         # Through the gathered rows: other ranks' backward passes wait for this one's.
-        nothing = 0 * (pairs.all_queries.sum() + pairs.all_gold.sum())
+        gathered = (pairs.all_queries, pairs.all_gold, pairs.all_negatives)
+        nothing = 0 * torch.stack([rows.sum() for rows in gathered]).sum()
         return {"info_nce": nothing, "in_batch_accuracy": nothing.detach()}
     by_query, by_passage, own = by_query[known], by_passage[known], own[known]
     correct = (by_query.detach().argmax(1) == own).float().mean()

@@ -53,6 +53,7 @@ class JointObjective(Objective):
     """Train a retriever and a generator, and measure both on a few fixed rows for the log."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"passage", "answer"})
+    command: ClassVar[str] = RagE2E.command
     trains_prompt: ClassVar[bool] = False
     """Whether the prompt's tokens have a loss, too, and not only the answer's."""
 

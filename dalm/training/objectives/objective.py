@@ -3,8 +3,7 @@
 An objective turns a batch into a loss; everything that has a gradient happens inside its `forward`,
 so that DDP and autocast see one forward and one trainer trains them all. To add one, write a class
 in a file of its own and add a line to `OBJECTIVES`; another package registers it as an entry point
-of the group `dalm.objectives`. `dalm train-rag-e2e --objective` takes those that are made by
-`from_config(settings, rows, index)`.
+of the group `dalm.objectives`. The `--objective` of a command takes those whose `command` it is.
 """
 
 from abc import ABC, abstractmethod
@@ -24,6 +23,8 @@ from dalm.training.data.batches import Batch
 
 OBJECTIVES: dict[str, str] = {
     "contrastive": "dalm.training.objectives.contrastive:Contrastive",
+    "listwise": "dalm.training.objectives.listwise:Listwise",
+    "margin_mse": "dalm.training.objectives.margin_mse:MarginMSE",
     "rag_token": "dalm.training.objectives.rag:RagToken",
     "rag_sequence": "dalm.training.objectives.rag:RagSequence",
     "emdr2": "dalm.training.objectives.rag:Emdr2",
@@ -75,7 +76,10 @@ class Objective(nn.Module, ABC):
     chunk: int | None = None
     """Texts whose activations are kept at a time; None: all of a batch."""
     needs: ClassVar[frozenset[str]]
-    """What a training row must have, of passage, answer and text."""
+    """What a training row must have, of passage, answer, text, scores (of candidates) and margins
+    (scores of two candidates)."""
+    command: ClassVar[str] = ""
+    """The command whose `--objective` takes it, by `from_config`; empty: none does."""
 
     @abstractmethod
     def forward(self, batch: Batch) -> Loss:
@@ -136,31 +140,24 @@ class Objective(nn.Module, ABC):
             model.export(folder / name)
 
 
-def objective_class(name: str) -> Any:
-    """Return the class of a registered objective.
+def objective_class(name: str, command: str | None = None) -> Any:
+    """Return the class of a registered objective, of a command's if one is named.
 
     Raises:
-        UserError: no objective has this name, here or among the entry points.
+        UserError: no objective has this name, here or among the entry points, or it is not for the
+            command.
     """
     if name in OBJECTIVES:
         module, _, attribute = OBJECTIVES[name].partition(":")
-        return getattr(import_module(module), attribute)
-    found = entry_points_of(GROUP)
-    if name not in found:
-        known = ", ".join(sorted({*OBJECTIVES, *found}))
-        raise UserError(f"--objective {name}: no such objective; registered are {known}")
-    return load_entry_point(found[name])
-
-
-def joint_objective_class(name: str) -> Any:
-    """Return the class of an objective that trains a retriever and a generator jointly.
-
-    Raises:
-        UserError: no objective has this name, or it trains something else.
-    """
-    found = objective_class(name)
-    if not hasattr(found, "from_config"):
-        raise UserError(
-            f"--objective {name}: not an objective of joint training; choose another one"
-        )
+        found = getattr(import_module(module), attribute)
+    else:
+        others = entry_points_of(GROUP)
+        if name not in others:
+            known = ", ".join(sorted({*OBJECTIVES, *others}))
+            raise UserError(f"--objective {name}: no such objective; registered are {known}")
+        found = load_entry_point(others[name])
+    if command is not None and getattr(found, "command", "") != command:
+        other = getattr(found, "command", "")
+        takes = f"; dalm {other} takes it" if other else ""
+        raise UserError(f"--objective {name}: not an objective of dalm {command}{takes}")
     return found

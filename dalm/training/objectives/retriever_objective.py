@@ -2,20 +2,21 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dalm.config import RetrieverOnly
 from dalm.errors import UserError
 from dalm.models.embedding_model import pools_side_by_side
 from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
 from dalm.models.retriever_sides import Kind
 from dalm.training import gradient_cache
-from dalm.training.data.batches import Batch
+from dalm.training.data.batches import Batch, Rows
 from dalm.training.objectives.objective import Loss, Objective
 
 KINDS: tuple[Kind, Kind] = ("query", "passage")
@@ -38,6 +39,7 @@ class RetrieverObjective(Objective):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"passage"})
+    command: ClassVar[str] = RetrieverOnly.command
 
     def __init__(
         self, retriever: Retriever, *, chunk: int | None = None, dims: Sequence[int] | None = None
@@ -46,6 +48,11 @@ class RetrieverObjective(Objective):
         self.retriever, self.chunk, self.dims = retriever, chunk, tuple(dims or ())
         check_dims(retriever, self.dims)
         retriever.matryoshka_dims = self.dims
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: RetrieverOnly, rows: Rows) -> Self:
+        """Return the objective that the options ask for, over the retriever of `rows`."""
 
     @abstractmethod
     def loss(

@@ -24,13 +24,14 @@ from dalm.models.generator import load_generator
 from dalm.models.loading import lora, place
 from dalm.models.packed_attention import Way
 from dalm.models.retriever import load_retriever
-from dalm.records import Passage
+from dalm.records import Passage, ScoredCandidate, ScoredQuestion
 from dalm.retrieval.training_index import TrainingIndex
 from dalm.training import gradient_cache
 from dalm.training.data.batches import Rows
 from dalm.training.data.corpus import documents
 from dalm.training.data.packing import PackedRows
 from dalm.training.data.retrieved_rows import RetrievedRows
+from dalm.training.data.scored_rows import ScoredRows
 from dalm.training.data.sft_rows import SftRows
 from dalm.training.objectives import joint
 from dalm.training.objectives.candidates import BatchCandidates
@@ -247,6 +248,24 @@ def test_contrastive(pair, examples, negatives):
     check(Contrastive(pair[0], 20.0), batch, ("queries", "passages"))
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+@pytest.mark.parametrize("name", ["listwise", "margin_mse"])
+def test_on_a_teachers_scores(pair, examples, name, weight):
+    texts = [example.passage for example in examples]
+    scores = torch.randn(5, 5, generator=torch.Generator().manual_seed(1)).tolist()
+    scores[3][4] = scores[3][0] = None
+    asked = [
+        ScoredQuestion(
+            e.query, None, tuple(map(ScoredCandidate, texts, scores[row])), e.passage, texts[:2]
+        )
+        for row, e in enumerate(examples)
+    ]
+    options = {"scored_only": True} if name == "margin_mse" else {"target_temperature": 0.5}
+    rows = ScoredRows(asked, pair[0], num_candidates=4, contrasts=weight > 0, **options)
+    objective = objective_class(name)(pair[0], scale=20.0, contrastive_weight=weight)
+    check(objective, rows.collate(ALL), ("queries", "passages"))
+
+
 def test_sft(pair, examples):
     rows = SftRows(examples, pair[1], reader_passages=2)
     check(SupervisedFineTuning.of(rows), rows.collate(ALL), ("generator",))
@@ -260,4 +279,5 @@ def test_causal_lm(pair, examples, way):
 
 
 def test_every_objective_is_checked():
-    assert set(OBJECTIVES) == {*JOINT, "dalm", "contrastive", "sft", "causal_lm"}
+    alone = {"contrastive", "listwise", "margin_mse", "sft", "causal_lm"}
+    assert set(OBJECTIVES) == {*JOINT, "dalm", *alone}

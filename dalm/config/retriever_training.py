@@ -1,0 +1,91 @@
+"""Define the options of training a retriever alone, and the combinations that it refuses."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, get_args
+
+from cyclopts import Parameter
+
+from dalm.config.options import option, panel, spelled
+from dalm.config.shared import NegativesColumn, PairColumns, RetrieverKind, RetrieverLengths
+from dalm.config.training import Contrast, OneModelLora, Training, Vectors
+from dalm.errors import UserError
+
+FromScores = Literal["listwise", "margin_mse"]
+SCORES = {"objective": get_args(FromScores)}
+"""Options of the objectives that train on a teacher's scores."""
+
+
+@panel("Objective")
+@dataclass(frozen=True, kw_only=True)
+class RetrieverObjective:
+    """Objective of a retriever's training."""
+
+    objective: Literal["contrastive", FromScores] | str = "contrastive"
+    """contrastive: InfoNCE on questions and their passages; the other passages of the batch are the
+    negatives. listwise, margin_mse: a teacher's scores of each question's candidates, of a table
+    that `dalm score-candidates` writes. listwise: the divergence (KL) from the teacher's softmax
+    over the candidates. margin_mse: the squared error of the differences between the positive's
+    score and the others'. Others by the names that their packages register."""
+    num_candidates: int = option(8, least=2, needs=SCORES)
+    """Number K of scored candidates per question in a batch: the teacher's best one, and others
+    that are drawn again in every epoch. As many as a question has: all of them."""
+    target_temperature: float | Literal["auto"] = option(
+        "auto", over=0, needs={"objective": ("listwise",)}
+    )
+    """Temperature of the softmax over the teacher's scores; auto: the teacher's own if the table
+    has it, else chosen so that on average a third of the scored candidates carry the target."""
+    marginal_temperature: float | None = option(None, over=0, needs={"objective": ("listwise",)})
+    """Temperature of the retriever's softmax(similarity / temperature) over the candidates. By
+    default 0.1 for cosines, 1 for a model that is compared by the dot product."""
+    margin_scale: float | None = option(None, over=0, needs={"objective": ("margin_mse",)})
+    """Teacher's units that a similarity of 1 stands for. By default 1 for a model that is compared
+    by the dot product; for cosines chosen so that the teacher's mean margin (root mean square) is
+    a similarity of 0.2."""
+    contrastive_weight: float = option(0.0, least=0, needs=SCORES)
+    """Weight of the contrastive loss on the teacher's positives, added to the loss on its scores;
+    0: none. A candidate that the teacher doesn't put clearly below the positive is no negative of
+    its question."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrieverOnly(
+    OneModelLora,
+    RetrieverObjective,
+    NegativesColumn,
+    PairColumns,
+    RetrieverLengths,
+    RetrieverKind,
+    Contrast,
+    Vectors,
+    Training,
+):
+    """Options of `dalm train-retriever-only`."""
+
+    command: ClassVar[str] = "train-retriever-only"
+
+    num_train_epochs: Annotated[float, Parameter(alias="--epochs", group="Optimisation")] = option(
+        3, over=0
+    )
+    """Training epochs."""
+
+
+NAMED_COLUMNS = ("passage_column", "query_column", "title_column", "negatives_column")
+
+
+def check_retriever_only(settings: RetrieverOnly) -> None:
+    """Refuse options that have no effect on a table of scored candidates.
+
+    Raises:
+        UserError: names the option.
+    """
+    if settings.objective not in get_args(FromScores):
+        return
+    reasons = dict.fromkeys(NAMED_COLUMNS, "a table of scored candidates has fixed columns; ")
+    if not settings.contrastive_weight:
+        reasons["logit_scale"] = "it is of the contrastive loss; add --contrastive-weight, or "
+    for name, reason in reasons.items():
+        if getattr(settings, name) != getattr(RetrieverOnly, name):
+            raise UserError(
+                f"{spelled(name)} has no effect with --objective {settings.objective}: {reason}"
+                "leave it out"
+            )
