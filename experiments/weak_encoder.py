@@ -21,6 +21,7 @@ def weak_encoder() -> str:
         encoder = model[0].auto_model
         encoder.encoder.layer = encoder.encoder.layer[:LAYERS]
         encoder.config.num_hidden_layers = LAYERS
+        model.max_seq_length = encoder.config.max_position_embeddings  # not 256: it reads 512
         unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
         model.save(str(unfinished))
         unfinished.rename(folder)
