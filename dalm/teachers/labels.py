@@ -25,6 +25,8 @@ class Scores:
     """That of the teacher whose scores these are."""
     has_positive: bool
     """Whether a teacher says that the best candidate is the positive."""
+    temperature: float | None = None
+    """That of the teacher whose scores these are."""
 
     @property
     def best(self) -> int | None:
@@ -67,7 +69,7 @@ def score_in_turn(teachers: Sequence[Teacher], questions: Sequence[Candidates]) 
                 continue
             positive = scored[row].has_positive or best >= teacher.least_positive
             every = tuple(map(known.get, range(len(questions[row].passages))))
-            scored[row] = Scores(every, teacher.margin, positive)
+            scored[row] = Scores(every, teacher.margin, positive, teacher.temperature)
             left[row] = tuple(scored[row].not_worse())
             if turn < len(teachers) - 1:
                 kept = tuple(s if p in left[row] else None for p, s in enumerate(every))
@@ -121,16 +123,15 @@ def _labelled(
     passages = [_written(each, settings.prepend_title) for each in question.passages]
     candidates = [ScoredCandidate(*each) for each in zip(passages, scores.scores, strict=True)]
     candidates.sort(key=lambda each: float("inf") if each.score is None else -each.score)
+    made = ScoredQuestion(
+        question.query, question.answer, tuple(candidates), temperature=scores.temperature
+    )
     if scores.best is None:
-        return ScoredQuestion(question.query, question.answer, tuple(candidates))
+        return made
     keys = map(text_key, question.passages)
     others = [p for p, key in zip(passages, keys, strict=True) if key not in right]
-    return ScoredQuestion(
-        question.query,
-        question.answer,
-        tuple(candidates),
-        positive=passages[scores.best],
-        negatives=tuple(others[: settings.num_negatives]),
+    return replace(
+        made, positive=passages[scores.best], negatives=tuple(others[: settings.num_negatives])
     )
 
 

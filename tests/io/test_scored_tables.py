@@ -21,6 +21,7 @@ QUESTION = ScoredQuestion(
     (ScoredCandidate(OIL, -0.5), ScoredCandidate(SEAL, -2.25), ScoredCandidate(FAN, None)),
     OIL,
     (SEAL,),
+    temperature=0.25,
 )
 UNLABELLED = ScoredQuestion("Why?", None, (ScoredCandidate(FAN, 0.0),))
 
@@ -82,6 +83,21 @@ def test_a_broken_candidate_is_named_by_its_row(candidates: object, tmp_path: Pa
     path.write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(UserError, match=r"broken\.jsonl, line 2: no question with scored candid"):
         read_scored(path, Columns())
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, True, "hot", [0.1]])
+def test_a_temperature_is_a_positive_number(temperature: object, tmp_path: Path) -> None:
+    path = tmp_path / "broken.jsonl"
+    path.write_text(json.dumps({"Query": "Why?", "Candidates": [], "Temperature": temperature}))
+    with pytest.raises(UserError, match=r"line 1: no question with scored candidates"):
+        read_scored(path, Columns())
+
+
+def test_the_positive_has_a_score(table: Path, tmp_path: Path) -> None:
+    record = json.loads(table.read_text().splitlines()[0]) | {"Passage": FAN.text}
+    (tmp_path / "broken.jsonl").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"line 1: no question with scored candidates"):
+        read_scored(tmp_path / "broken.jsonl", Columns())
 
 
 def test_a_table_of_pairs_holds_no_candidates(tmp_path: Path) -> None:

@@ -150,3 +150,13 @@ def test_titles_are_a_field_of_their_own_in_the_table() -> None:
     assert (positive.text, positive.title, positive.source) == ("Ada lives there.", "Ulm", "ada.md")
     assert positive.id == Passage.of("Ada lives there.").id
     assert labelled(question, teacher).positive == passage
+
+
+def test_the_temperature_is_of_the_teacher_whose_scores_are_written() -> None:
+    first, second = Fixed({"a": 5.0, "b": 4.5, "c": 0.0}), Fixed({"a": 1.0, "b": 2.0})
+    second.temperature = 0.25  # type: ignore[misc]
+    assert labelled(asked("a b c"), first, second).temperature == 0.25
+    alone = Fixed({"a": 5.0, "b": 3.0, "c": 0.0})
+    assert labelled(asked("a b c"), alone, second).temperature == 1.0, "no candidate is left tied"
+    nothing = Fixed(dict.fromkeys("abc"))
+    assert labelled(asked("a b c"), nothing).temperature is None
