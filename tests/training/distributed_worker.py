@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dalm.collectives import gather
 from dalm.distributed import rank, world_size
 from dalm.models.generator import load_generator
-from dalm.models.loading import place
+from dalm.models.loading import lora, place
 from dalm.models.retriever import load_retriever
 from dalm.records import Example, Passage, ScoredCandidate, ScoredQuestion
 from dalm.retrieval.training_index import TrainingIndex
@@ -65,13 +65,25 @@ def measured(objective, batch):
     return {"loss": gather(loss.detach()[None]).mean(), "gradients": gradients}
 
 
-def contrastive(retriever, _generator, rows, negatives=(), unmasked=()):
-    """`unmasked`: false negatives by query or by passage that are taken for negatives."""
+def contrastive(retriever, _generator, rows, negatives=(), unmasked=(), adapted=False, **options):
+    """`unmasked`: false negatives by query or by passage that are taken for negatives.
+
+    `adapted`: with LoRA, whose second half doesn't begin at zero, and checkpointed activations.
+    """
     retriever = load_retriever(retriever, CPU)
+    if adapted:
+        options_of = {"targets": None, "task": "FEATURE_EXTRACTION"}
+        retriever.add_lora(lora(rank=2, alpha=4, dropout=0.0, **options_of))
+        retriever.checkpoint_activations()
+        seeded = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for name, parameter in retriever.named_parameters():
+                if "lora" in name:
+                    parameter.normal_(std=0.3, generator=seeded)
     batch = Rows(examples_of(rows, (), negatives), retriever).collate_share(range(len(rows)))
     for name in unmasked:
         batch["false_negatives"][name] = torch.zeros_like(batch["false_negatives"][name])
-    return measured(Contrastive(retriever, 20.0).double(), batch)
+    return measured(Contrastive(retriever, 20.0, **options).double(), batch)
 
 
 def scored(retriever, _generator, rows, joint, without=(), unmasked=(), **options):

@@ -37,6 +37,12 @@ NEGATIVES = [[0, 4], [0, 6], [3, 6], [4, 7]]
 CASES = {
     "contrastive": {"kind": "contrastive"},
     "contrastive, hard negatives": {"kind": "contrastive", "negatives": NEGATIVES},
+    "contrastive, in chunks": {"kind": "contrastive", "negatives": NEGATIVES, "chunk": 3},
+    "contrastive, cut": {"kind": "contrastive", "negatives": NEGATIVES, "dims": [3, 8]},
+    "contrastive, in chunks, cut, adapted": {
+        **{"kind": "contrastive", "negatives": NEGATIVES},
+        **{"chunk": 2, "dims": [3, 8], "adapted": True},
+    },
     "unmasked by query": {"kind": "contrastive", "unmasked": ["by_query"]},
     "unmasked by passage": {"kind": "contrastive", "unmasked": ["by_passage"]},
     "listwise": {"kind": "scored", "joint": "listwise"},
@@ -176,6 +182,7 @@ def test_two_processes_give_the_loss_and_the_gradients_of_one(one, two, case):
     ("case", "without"),
     [
         ("contrastive", "unmasked by query"),
+        ("contrastive, hard negatives", "contrastive, cut"),
         ("contrastive", "unmasked by passage"),
         ("contrastive", "contrastive, hard negatives"),
         ("listwise", "listwise and contrast"),
@@ -188,6 +195,12 @@ def test_two_processes_give_the_loss_and_the_gradients_of_one(one, two, case):
 def test_what_is_masked_and_gathered_matters_to_this_batch(one, case, without):
     """Otherwise equal losses would not show that it is so across processes."""
     assert (one[case]["loss"] - one[without]["loss"]).abs() > 1e-4
+
+
+def test_chunks_on_two_processes_give_the_gradient_of_one_process_without_them(one, two):
+    found, expected = two["contrastive, in chunks"], one["contrastive, hard negatives"]
+    torch.testing.assert_close(found["loss"], expected["loss"], rtol=0, atol=1e-10)
+    torch.testing.assert_close(found["gradients"], expected["gradients"], rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("case", SEARCHED)

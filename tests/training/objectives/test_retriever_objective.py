@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Router, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
+from transformers import TrainerCallback
 
 from dalm.cli import app, run
+from dalm.config import RetrieverOnly
 from dalm.errors import UserError
 from dalm.models.loading import lora, place
 from dalm.models.retriever import load_retriever
@@ -20,6 +22,7 @@ from dalm.records import Example, Passage
 from dalm.training import gradient_cache
 from dalm.training.data.batches import Rows
 from dalm.training.objectives.contrastive import Contrastive
+from dalm.training.trainer import ObjectiveTrainer, arguments
 
 CHUNKS = [1, 2, 3, 100]
 
@@ -203,6 +206,37 @@ def test_passages_without_adapters_take_no_gradient(models, batch, gradients, tr
     retriever = models[0]
     whole, parts = Contrastive(retriever, 20.0), Contrastive(retriever, 20.0, chunk=2)
     equal(gradients(parts, parts(batch).total), gradients(whole, whole(batch).total))
+
+
+# Accumulation
+
+
+class Gradients(TrainerCallback):
+    """Keep the gradients of the last update."""
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        self.found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_chunks_in_the_trainer(models, rows, tmp_path, accumulated):
+    """Five rows: one batch of five, or of three and of two, accumulated."""
+    found = []
+    for chunk in (None, 2):
+        settings = RetrieverOnly(
+            **{"output_dir": str(tmp_path), "max_train_steps": 1, "learning_rate": 1e-12},
+            **{"per_device_train_batch_size": 5 // accumulated + accumulated - 1},
+            **{"gradient_accumulation_steps": accumulated, "max_grad_norm": 0.0},
+        )
+        objective = Contrastive(models[0], 20.0, chunk=chunk)
+        given = arguments(settings, place("cpu", "fp32"), [])
+        trainer = ObjectiveTrainer(objective, rows, given, {}, {})
+        trainer.args.save_strategy = "no"
+        kept = Gradients()
+        trainer.add_callback(kept)
+        trainer.train()
+        found.append(kept.found)
+    equal(found[1], found[0], tolerance=1e-8)  # the first update moved the weights by 1e-12
 
 
 # Matryoshka
