@@ -196,6 +196,8 @@ def options_of(name: str, arm: Arm, passages: str) -> Options | None:
     if arm.table is None:
         return None
     options = setting.training | arm.options
+    if arm.options.get("objective") == "listwise":
+        options.pop("logit_scale", None)  # it is of the contrastive loss
     if arm.joint:
         options |= {"passages": [passages], "generator_max_len": setting.reader_length}
         if arm.options["train_generator"]:

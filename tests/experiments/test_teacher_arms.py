@@ -9,7 +9,9 @@ import pytest
 import torch
 
 import dalm
+from dalm.config.joint_training import check_joint
 from dalm.config.options import check
+from dalm.config.retriever_training import check_retriever_only
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 
@@ -34,7 +36,9 @@ def test_every_arm_has_valid_options(teacher_arms: Any) -> None:
             options = teacher_arms.options_of(name, arm, "passages.csv")
             if options is not None:
                 made = dalm.RagE2E if arm.joint else dalm.RetrieverOnly
-                check(made(output_dir="run", **options))
+                settings = made(output_dir="run", **options)
+                check(settings)
+                (check_joint if arm.joint else check_retriever_only)(settings)
 
 
 def test_every_kind_of_labels_has_valid_options(teacher_arms: Any) -> None:
