@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dalm.commands.serve import serve as serve
     from dalm.commands.train_generator import train_generator_only as train_generator_only
     from dalm.commands.train_rag import train_rag_e2e as train_rag_e2e
+    from dalm.commands.train_reranker import train_reranker as train_reranker
     from dalm.commands.train_retriever import train_retriever_only as train_retriever_only
     from dalm.config import Ask as Ask
     from dalm.config import CompareRuns as CompareRuns
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from dalm.config import QaGen as QaGen
     from dalm.config import RagE2E as RagE2E
     from dalm.config import ReadingComprehension as ReadingComprehension
+    from dalm.config import RerankerTraining as RerankerTraining
     from dalm.config import RetrieverOnly as RetrieverOnly
     from dalm.config import ScoreCandidates as ScoreCandidates
     from dalm.config import Search as Search
@@ -53,6 +55,7 @@ COMMANDS = {
     "mine-negatives": "dalm.commands.mine_negatives:mine_negatives",
     "score-candidates": "dalm.commands.score_candidates:score_candidates",
     "train-retriever-only": "dalm.commands.train_retriever:train_retriever_only",
+    "train-reranker": "dalm.commands.train_reranker:train_reranker",
     "train-rag-e2e": "dalm.commands.train_rag:train_rag_e2e",
     "train-generator-only": "dalm.commands.train_generator:train_generator_only",
     "pretrain": "dalm.commands.pretrain:pretrain",

@@ -71,6 +71,12 @@ def after_training(
     return indexing(sources, retriever, f"{settings.output_dir}-index", settings)
 
 
+def after_reranker_training(train: str, settings: Any, reranker: object) -> list[object]:
+    """Return an evaluation on the test questions behind a common retriever, or its help."""
+    models = ["--retriever-name-or-path", RETRIEVER, "--reranker", reranker]
+    return evaluating("eval-retriever", train, settings, *models)
+
+
 def indexing(
     sources: Iterable[object], retriever: object, folder: object, settings: Any = None
 ) -> list[object]:

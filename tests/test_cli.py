@@ -553,6 +553,10 @@ EVALUATION = {
     "--query-max-len": None,
     "--passage-max-len": None,
 }
+NO_RERANKERS = {
+    *("--logit-scale", "--query-max-len", "--passage-max-len"),
+    *("--lora-rank", "--lora-alpha", "--lora-dropout", "--lora-target-modules"),
+}
 OPTIONS: dict[str, dict[str, object]] = {
     "train-retriever-only": {
         **COLUMNS,
@@ -572,6 +576,19 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--matryoshka-dims": None,
         "--use-peft --no-use-peft": False,
         "--use-bnb --no-use-bnb": False,
+    },
+    "train-reranker": {
+        **COLUMNS,
+        **MACHINE,
+        **{name: default for name, default in TRAINING.items() if name not in NO_RERANKERS},
+        "--reranker-name-or-path --model-name-or-path": REQUIRED,
+        "--dataset-path --train-dataset-csv-path": REQUIRED,
+        "--objective": None,
+        "--num-candidates": 8,
+        "--target-temperature": "auto",
+        "--max-length": None,
+        "--per-device-train-batch-size --batch-size": 8,
+        "--learning-rate": 2e-5,
     },
     "train-rag-e2e": {
         **COLUMNS,

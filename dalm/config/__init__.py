@@ -12,6 +12,7 @@ from dalm.config.generator_training import GeneratorOnly, Merge, Pretraining
 from dalm.config.joint_training import RagE2E
 from dalm.config.options import check, public
 from dalm.config.questions import QaGen
+from dalm.config.reranker_training import RerankerTraining
 from dalm.config.retriever_training import RetrieverOnly
 from dalm.config.serving import Ask, Export, Index, Search, Serve
 from dalm.config.shared import (
@@ -45,6 +46,7 @@ COMMAND_OPTIONS = (
     "QaGen",
     "RagE2E",
     "ReadingComprehension",
+    "RerankerTraining",
     "RetrieverOnly",
     "ScoreCandidates",
     "Search",
@@ -74,6 +76,7 @@ __all__ = [
     "QaGen",
     "RagE2E",
     "ReadingComprehension",
+    "RerankerTraining",
     "RetrieverLengths",
     "RetrieverOnly",
     "Run",

@@ -15,7 +15,7 @@ from dalm.config.shared import (
     RetrieverKind,
     RetrieverLengths,
 )
-from dalm.config.training import Contrast, Part, Training, covers
+from dalm.config.training import Contrast, Lora, Part, Training, covers
 from dalm.errors import UserError
 
 Preset = Literal["dalm", "rag-end2end", "atlas", "replug", "ra-dit", "independent", "two-phase"]
@@ -170,6 +170,7 @@ class RagE2E(
     Prompt,
     RetrieverKind,
     Contrast,
+    Lora,
     Training,
 ):
     """Options of `dalm train-rag-e2e`."""

@@ -99,7 +99,7 @@ class Lora:
 
 @panel("LoRA")
 @dataclass(frozen=True, kw_only=True)
-class OneModelLora:
+class OneModelLora(Lora):
     """LoRA of a command that trains one model."""
 
     use_peft: bool = False
@@ -146,7 +146,7 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(Optimisation, Lora, Machine, Run):
+class Training(Optimisation, Machine, Run):
     """Options shared by every training command."""
 
     command: ClassVar[str]

@@ -8,6 +8,7 @@ in memory, one at a time.
 
 import logging
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import safe_open
@@ -17,17 +18,33 @@ from transformers import AutoConfig, AutoTokenizer
 from dalm.errors import UserError
 from dalm.models import adapter_base, loading, model_merging
 from dalm.models.generator import Generator
+from dalm.models.reranker import Reranker, open_reranker
+from dalm.models.reranker_checks import PROBES
 from dalm.models.retriever import Retriever
 
 logger = logging.getLogger(__name__)
 
+Model = Retriever | Generator | Reranker
+"""What training exports."""
+Role = Literal["retriever", "generator", "reranker"]
+_ROLES: dict[type[Model], Role] = {
+    Retriever: "retriever",
+    Generator: "generator",
+    Reranker: "reranker",
+}
+_OUTPUTS = {"retriever": "vectors", "generator": "log-probabilities", "reranker": "scores"}
 WHOLE = 2 * 2**30
 """Bytes of weights up to which a second copy is loaded."""
 _PREFIXES = ("", "model.", "model.0.model.")
 """What names in memory have before those in files."""
 
 
-def check_export(model: Retriever | Generator, folder: Path) -> str:
+def role_of(model: Model) -> Role:
+    """Return what a model is for."""
+    return next(role for kind, role in _ROLES.items() if isinstance(model, kind))
+
+
+def check_export(model: Model, folder: Path) -> str:
     """Load what `model` was exported to, compare, and return in words what was compared.
 
     Raises:
@@ -46,11 +63,8 @@ def check_export(model: Retriever | Generator, folder: Path) -> str:
         return _compare_weights(model, folder)
 
 
-def _compare_outputs(model: Retriever | Generator, folder: Path) -> str:
-    role: model_merging.Role = "retriever" if isinstance(model, Retriever) else "generator"
-    again = model_merging.load(role, str(folder), model.placement)
-    with model.placement.autocast():
-        found, expected = model_merging.outputs(again), model_merging.outputs(model)
+def _compare_outputs(model: Model, folder: Path) -> str:
+    found, expected = _outputs_of_both(model, folder)
     difference = float((found - expected).abs().max())
     limit = model_merging.TOLERANCE if model.placement.precision == "fp32" else 0.1
     if not difference <= limit:  # NaN is refused, too
@@ -58,15 +72,27 @@ def _compare_outputs(model: Retriever | Generator, folder: Path) -> str:
             f"the export {folder} doesn't give what the model in memory gives: they differ by "
             f"{difference:.2g}; train from the last checkpoint again, and report the model"
         )
-    what = "vectors" if isinstance(model, Retriever) else "log-probabilities"
+    what = _OUTPUTS[role_of(model)]
     return f"loads from another folder, with the same {what} (within {difference:.1g})"
 
 
-def _compare_weights(model: Retriever | Generator, folder: Path) -> str:
+def _outputs_of_both(model: Model, folder: Path) -> tuple[Tensor, Tensor]:
+    """Return what the export and the model give, in units in which their differences compare."""
+    if isinstance(model, Reranker):
+        expected = model.logits(PROBES)
+        unit = max(1.0, float(expected.abs().max()))
+        return open_reranker(str(folder), model.placement).logits(PROBES) / unit, expected / unit
+    role: model_merging.Role = "retriever" if isinstance(model, Retriever) else "generator"
+    again = model_merging.load(role, str(folder), model.placement)
+    with model.placement.autocast():
+        return model_merging.outputs(again), model_merging.outputs(model)
+
+
+def _compare_weights(model: Model, folder: Path) -> str:
     """Load configuration and tokenizer, and compare every tensor in the files with its original."""
     base = adapter_base.base_of(folder)
     trusted = {"trust_remote_code": model.placement.trust_remote_code}
-    role = "retriever" if isinstance(model, Retriever) else "generator"
+    role = role_of(model)
     loading.loaded(lambda: AutoTokenizer.from_pretrained(folder, **trusted), str(folder), role)
     loading.loaded(
         lambda: AutoConfig.from_pretrained(base or folder, **trusted), base or str(folder), role

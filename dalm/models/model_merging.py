@@ -17,6 +17,7 @@ from dalm import artifacts, file_reading, progress
 from dalm.errors import UserError, reason_of
 from dalm.models import loading
 from dalm.models.batching import pad
+from dalm.models.embedding_model import saved_kind
 from dalm.models.generator import Generator, load_generator
 from dalm.models.retriever import Retriever, load_retriever
 
@@ -49,6 +50,11 @@ def role_of(folder: Path) -> Role:
         raise UserError(f"{folder}: no such folder; name one that a training command wrote")
     loading.check_whole(folder, "model")
     if (folder / "modules.json").is_file():
+        if saved_kind(str(folder), "cross-encoder") == "CrossEncoder":
+            raise UserError(
+                f"{folder} is a reranker, which is plain as it is: its weights need no merge and "
+                "no export"
+            )
         return "retriever"
     if loading.has_adapter(folder):
         task = file_reading.read_json(folder / loading.ADAPTER, _REMEDY).get("task_type")

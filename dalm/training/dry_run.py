@@ -26,6 +26,7 @@ from dalm.records import Passage
 from dalm.training import memory
 from dalm.training.data.batches import Rows, TrainingRows, spread_rows
 from dalm.training.data.packing import PackedBatch, PackedRows
+from dalm.training.data.reranker_rows import RerankerRows
 from dalm.training.data.sampler import LengthBatches
 from dalm.training.data.scored_rows import NO_SCORE, ScoredRows
 from dalm.training.objectives.objective import IndexForecast, Objective
@@ -62,6 +63,13 @@ def preview_prompt(generator: Generator, prompt: Prompt, *, whole: bool = False)
 def preview_text(retriever: Retriever, tokens: Sequence[int], kind: Kind) -> PreviewRow:
     """Return a text as the retriever reads it: its embedding has a loss, not its tokens."""
     return PreviewRow(kind, retriever.tokenizer(kind), tokens, [False] * len(tokens))
+
+
+def preview_pair(rows: RerankerRows) -> PreviewRow:
+    """Return the first question with its first candidate, as the reranker reads them."""
+    reranker, first = rows.reranker, rows.questions[0]
+    tokens = reranker.tokenise([(first.query, first.texts[0])])["input_ids"][0].tolist()
+    return PreviewRow("pair", reranker.model.tokenizer, tokens, [False] * len(tokens))
 
 
 def preview_rows(rows: Rows, *, whole: bool = False) -> list[PreviewRow]:

@@ -7,7 +7,7 @@ The lineage of the base's card is continued.
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from huggingface_hub import ModelCardData
@@ -15,10 +15,10 @@ from huggingface_hub.repocard import metadata_load
 
 from dalm import artifacts, file_reading
 from dalm import config as options
+from dalm.models.export_check import Role
 from dalm.prompts import describe, saved_settings
 from dalm.training import metrics_log
 
-Role = Literal["retriever", "generator"]
 UNKNOWN = "unknown: check"
 SCRATCH = "none: made from nothing"
 """In place of a base's name."""
@@ -26,6 +26,7 @@ CARD = "README.md"
 _TAGS = {
     "retriever": ("sentence-similarity", ["sentence-transformers", "feature-extraction"]),
     "generator": ("text-generation", []),
+    "reranker": ("text-ranking", ["sentence-transformers", "cross-encoder", "reranker"]),
 }
 _ORDER = ["license", "library_name", "pipeline_tag", "tags", "base_model", "base_model_relation"]
 """Order of the metadata; the lineage follows."""
@@ -157,7 +158,7 @@ def _metadata(
 ) -> ModelCardData:
     adapter = (folder / "adapter_config.json").is_file()
     task, tags = _TAGS[role]
-    library = "sentence-transformers" if role == "retriever" else "transformers"
+    library = "transformers" if role == "generator" else "sentence-transformers"
     on_hub = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", base) is not None and not Path(base).exists()
     return ModelCardData(
         license="unknown" if licence == UNKNOWN else licence,

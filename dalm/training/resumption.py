@@ -42,6 +42,7 @@ FIXED = (
     "train_encoders",
     "train_generator",
     "objective",
+    "max_length",
     "candidates",
     "from_scratch",
     "extend_vocabulary",

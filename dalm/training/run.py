@@ -18,6 +18,7 @@ from dalm.io.examples import Field, read_examples
 from dalm.io.scored_tables import read_scored
 from dalm.models import generator_checks, loading
 from dalm.models.generator import Generator, load_generator
+from dalm.models.reranker import Reranker, load_reranker
 from dalm.models.retriever import Retriever, retriever_from_config
 from dalm.next_step import log_next
 from dalm.prompts import read_prompt
@@ -50,7 +51,7 @@ class TrainingRun:
         if getattr(settings, "prompt", None):
             read_prompt(settings.prompt)
         self.placement = loading.placement_of(settings)
-        if settings.use_bnb:
+        if getattr(settings, "use_bnb", False):
             if not settings.use_peft or not covers(settings.use_peft, settings.use_bnb):
                 raise UserError("--use-bnb: 4-bit weights can't be trained; add --use-peft")
             loading.check_four_bit(self.placement.device)
@@ -116,6 +117,15 @@ class TrainingRun:
         self._adapt_retriever(retriever)
         self._adapt_generator(generator)
         return retriever, generator
+
+    def reranker(self) -> Reranker:
+        """Load the reranker to train, or an encoder with a new head."""
+        return load_reranker(
+            self.inputs["reranker_name_or_path"],
+            self.placement,
+            max_length=self.settings.max_length,
+            to_train=True,
+        )
 
     def frozen_retriever(self, name: str) -> Retriever:
         """Load a retriever that is only searched with, in the precision it computes in."""

@@ -13,7 +13,7 @@ from dalm import config as options
 from dalm.distributed import is_main
 from dalm.errors import UserError, reason_of
 from dalm.models import loading
-from dalm.models.export_check import check_export
+from dalm.models.export_check import check_export, role_of
 from dalm.redaction import redacted
 from dalm.training import checkpoints, metrics_log, model_card, resumption
 from dalm.training.objectives.objective import Objective
@@ -21,7 +21,7 @@ from dalm.training.objectives.objective import Objective
 logger = logging.getLogger(__name__)
 
 SETTINGS = "settings.yaml"
-MODELS = ("retriever", "generator")
+MODELS = ("retriever", "generator", "reranker")
 WRITTEN = (*MODELS, SETTINGS, metrics_log.FILE, "bits_per_byte.json")
 """Files and folders of a run, besides checkpoints."""
 _OPTION = "--output-dir"
@@ -139,7 +139,7 @@ class RunFolder:
             objective.export(staging)
         for name, model in objective.models().items():
             weights = loading.parameter_counts(model)
-            role: model_card.Role = "retriever" if name == "retriever" else "generator"
+            role = role_of(model)
             model_card.write(
                 staging / name, role, self.settings, self.inputs, data=data, weights=weights
             )

@@ -12,7 +12,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from dalm.errors import UserError
 from dalm.models import loading
-from dalm.models.reranker import MOST_TOKENS, Reranker, load_reranker
+from dalm.models.reranker import Reranker, load_reranker
+from dalm.models.reranker_checks import MOST_TOKENS
 from tests.conftest import build_reranker
 
 PLACEMENT = loading.place("cpu", "fp32")
@@ -92,7 +93,7 @@ def test_what_is_cut_is_counted_and_said_once(tiny_models, caplog):
 
 
 def test_a_control_token_that_a_text_spells_is_text(reranker):
-    ids = reranker._tokenise([("Who?", "Ada [SEP] lives [CLS] in [PAD] Ulm")])["input_ids"][0]
+    ids = reranker.tokenise([("Who?", "Ada [SEP] lives [CLS] in [PAD] Ulm")])["input_ids"][0]
     tokens = reranker.model.tokenizer.convert_ids_to_tokens(ids.tolist())
     assert tokens.count("[SEP]") == 2
     assert tokens.count("[CLS]") == 1

@@ -16,8 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dalm.errors import UserError
-from dalm.models.generator import Generator
-from dalm.models.retriever import Retriever
+from dalm.models.export_check import Model
 from dalm.plugins import entry_points_of, load_entry_point
 from dalm.training.data.batches import Batch
 
@@ -32,6 +31,7 @@ OBJECTIVES: dict[str, str] = {
     "lsr": "dalm.training.objectives.distillation:LanguageModelSupervision",
     "dalm": "dalm.training.objectives.dalm_loss:DalmObjective",
     "sft": "dalm.training.objectives.sft:SupervisedFineTuning",
+    "reranking": "dalm.training.objectives.reranker_objective:Reranking",
     "causal_lm": "dalm.training.objectives.causal_lm:CausalLM",
 }
 """Where each objective's class is, by its name: `module:class`."""
@@ -90,7 +90,7 @@ class Objective(nn.Module, ABC):
         return len(batch["query"]["input_ids"])
 
     @abstractmethod
-    def models(self) -> Mapping[str, Retriever | Generator]:
+    def models(self) -> Mapping[str, Model]:
         """Return the models that are trained, by the name of the folder they are written to."""
 
     def weighted_tokens(self, batch: Batch) -> float:  # noqa: ARG002
