@@ -746,6 +746,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--generator-peft-model-path": None,
         "--prompt": None,
         "--generator-max-len": None,
+        "--reranker": None,
         "--cache --no-cache": True,
         "--cache-dir": None,
         "--output": REQUIRED,

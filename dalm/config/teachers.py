@@ -12,7 +12,7 @@ Several = Parameter(consume_multiple=True, negative=())
 
 READS = {"teacher": ("generator",)}
 """Teachers that read with a generator."""
-LOADS = {"retriever_name_or_path": None, "generator_name_or_path": None}
+LOADS = {"retriever_name_or_path": None, "generator_name_or_path": None, "reranker": None}
 """Options with which a model is loaded locally."""
 SEARCHES = {"retriever_name_or_path": None}
 
@@ -76,6 +76,15 @@ class ReadingTeacher:
     default as in training, else 384, or what the model takes if that is less."""
 
 
+@panel("Reranker")
+@dataclass(frozen=True, kw_only=True)
+class RankingTeacher:
+    """The reranker of the teacher that scores by one."""
+
+    reranker: str | None = option(None, needs={"teacher": ("cross-encoder",)})
+    """Reranker of the teacher cross-encoder: a folder or a Hugging Face hub name."""
+
+
 @panel("Machine")
 @dataclass(frozen=True, kw_only=True)
 class TeacherMachine:
@@ -116,6 +125,7 @@ class ScoreCandidates(
     CandidateOptions,
     TeacherOptions,
     ReadingTeacher,
+    RankingTeacher,
     TeacherMachine,
     ScoredOutput,
 ):

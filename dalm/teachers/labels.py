@@ -27,6 +27,8 @@ class Scores:
     """Whether a teacher says that the best candidate is the positive."""
     temperature: float | None = None
     """That of the teacher whose scores these are."""
+    unscored: frozenset[int] = frozenset()
+    """Places of candidates of which a teacher can't say anything, though it can of others."""
 
     @property
     def best(self) -> int | None:
@@ -55,7 +57,8 @@ def score_in_turn(teachers: Sequence[Teacher], questions: Sequence[Candidates]) 
 
     Tied are the candidates that are not clearly worse than the best (`Teacher.margin`); the others
     are ruled out. A candidate that is left alone keeps its score, and no further teacher sees it.
-    A question of which a teacher can't say anything stays as it was.
+    Neither does one that the teacher can't score, though it can others. A question of which a
+    teacher can't say anything stays as it was.
     """
     scored = [Scores((None,) * len(each.passages), 0.0, False) for each in questions]
     left = [tuple(range(len(each.passages))) for each in questions]
@@ -69,7 +72,8 @@ def score_in_turn(teachers: Sequence[Teacher], questions: Sequence[Candidates]) 
                 continue
             positive = scored[row].has_positive or best >= teacher.least_positive
             every = tuple(map(known.get, range(len(questions[row].passages))))
-            scored[row] = Scores(every, teacher.margin, positive, teacher.temperature)
+            unscored = scored[row].unscored | {p for p, score in known.items() if score is None}
+            scored[row] = Scores(every, teacher.margin, positive, teacher.temperature, unscored)
             left[row] = tuple(scored[row].not_worse())
             if turn < len(teachers) - 1:
                 kept = tuple(s if p in left[row] else None for p, s in enumerate(every))
@@ -104,7 +108,7 @@ def label(
     The positive is the best candidate, of equal ones the first in the search, if a teacher says
     that there is one. Negatives are the first in the search that are ruled out or clearly worse
     than the positive, in every row with the same question: what answers one of its rows is no
-    negative of another.
+    negative of another. Candidates that a teacher couldn't score are left out: they may be right.
     """
     right: dict[str, set[str]] = defaultdict(set)
     for each, scores in zip(questions, scored, strict=True):
@@ -121,15 +125,15 @@ def _labelled(
     question: Candidates, scores: Scores, right: set[str], settings: ScoreCandidates
 ) -> ScoredQuestion:
     passages = [_written(each, settings.prepend_title) for each in question.passages]
-    candidates = [ScoredCandidate(*each) for each in zip(passages, scores.scores, strict=True)]
+    known = [place for place in range(len(passages)) if place not in scores.unscored]
+    candidates = [ScoredCandidate(passages[place], scores.scores[place]) for place in known]
     candidates.sort(key=lambda each: float("inf") if each.score is None else -each.score)
     made = ScoredQuestion(
         question.query, question.answer, tuple(candidates), temperature=scores.temperature
     )
     if scores.best is None:
         return made
-    keys = map(text_key, question.passages)
-    others = [p for p, key in zip(passages, keys, strict=True) if key not in right]
+    others = [passages[p] for p in known if text_key(question.passages[p]) not in right]
     return replace(
         made, positive=passages[scores.best], negatives=tuple(others[: settings.num_negatives])
     )

@@ -30,6 +30,7 @@ TEACHERS: dict[str, str] = {
     "gold": "dalm.teachers.gold:Gold",
     "answer-match": "dalm.teachers.answer_match:AnswerMatch",
     "generator": "dalm.teachers.answer_likelihood:AnswerLikelihood",
+    "cross-encoder": "dalm.teachers.cross_encoder:CrossEncoder",
 }
 """Where each teacher's class is, by its name: `module:class`."""
 GROUP = "dalm.teachers"

@@ -123,7 +123,7 @@ def test_a_teacher_that_can_t_say_leaves_what_was() -> None:
     found = labelled(asked("a b"), Fixed({"a": 1, "b": 2}, least=1), dumb)
     assert found.positive == Passage.of("b")
     partly = labelled(asked("a b c"), Fixed({"a": None, "b": 2, "c": 3}))
-    assert scores_of(partly) == {"c": 3, "b": 2, "a": None}
+    assert scores_of(partly) == {"c": 3, "b": 2}, "a is left out"
 
 
 def test_what_is_right_in_one_row_is_no_negative_of_the_same_question() -> None:
@@ -160,3 +160,15 @@ def test_the_temperature_is_of_the_teacher_whose_scores_are_written() -> None:
     assert labelled(asked("a b c"), alone, second).temperature == 1.0, "no candidate is left tied"
     nothing = Fixed(dict.fromkeys("abc"))
     assert labelled(asked("a b c"), nothing).temperature is None
+
+
+def test_a_candidate_that_a_teacher_cannot_score_is_no_negative() -> None:
+    teacher = Fixed({"a": None, "b": 3.0, "c": 0.0, "d": None})
+    found = labelled(asked("a b c d"), teacher)
+    assert scores_of(found) == {"b": 3.0, "c": 0.0}
+    assert (found.positive, texts(found.negatives)) == (Passage.of("b"), ["c"])
+    second = Fixed({"b": 1.0, "c": 2.0})
+    found = labelled(asked("a b c d"), Fixed({"a": None, "b": 1.0, "c": 1.0, "d": 0.0}), second)
+    assert second.asked == [["b", "c"]]
+    assert scores_of(found) == {"c": 2.0, "b": 1.0, "d": None}, "d was ruled out, a is unknown"
+    assert texts(found.negatives) == ["b", "d"]
