@@ -54,6 +54,7 @@ def bench(c: Context) -> None:
     """Run the benchmarks; needs the `bench` extra and the data (see docs/benchmarks.md)."""
     for name in (
         "retriever_training",
+        "contrastive_step",
         "joint_training",
         "pretraining",
         "search",

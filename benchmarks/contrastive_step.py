@@ -1,6 +1,6 @@
 """Measure a step of contrastive training, plain, in chunks and Matryoshka, beside a peer's.
 
-    python benchmarks/contrastive_step.py [--batch 128] [--chunk 16] [--precision fp32] [--large N]
+    python benchmarks/contrastive_step.py [--batch 128] [--chunk 16] [--rounds 3] [--large N]
 
 dalm and sentence-transformers (`MultipleNegativesRankingLoss` in both directions, its cached form
 and `MatryoshkaLoss` with equal weights that sum to 1) embed the same texts with the same weights of
@@ -26,7 +26,7 @@ import torch
 from common import child, data, minilm, row, table
 from torch import Tensor
 
-SCALE, LENGTH, ROUNDS, STEPS, WARM_UP = 100.0, 128, 3, 2, 8
+SCALE, LENGTH, STEPS, WARM_UP = 100.0, 128, 2, 8
 DIMS = [64, 128, 256]
 WAYS = ("plain", "chunks", "Matryoshka", "Matryoshka in chunks")
 
@@ -162,13 +162,14 @@ def agreement(way: str, batch: int, chunk: int) -> tuple[str, ...]:
     return row(way, f"{loss:.7f}", f"{other:.7f}", f"{difference:.1e}")
 
 
-def compared(way: str, batch: int, chunk: int, precision: str) -> tuple[str, ...]:
+def compared(way: str, given: argparse.Namespace) -> tuple[str, ...]:
     """Measure both in turns and return a line of the table."""
     found: dict[str, list[dict[str, float]]] = {who: [] for who in SIDES}
-    for _ in range(ROUNDS):
+    for _ in range(given.rounds):
         for who, seen in found.items():
-            sizes = (str(batch), str(chunk), precision)
+            sizes = (str(given.batch), str(given.chunk), given.precision)
             seen.append(child(Path(__file__), "measured", who, way, *sizes))
+            print(who, way, seen[-1], file=sys.stderr)
 
     def median(who: str, key: str) -> float:
         return statistics.median(each[key] for each in found[who])
@@ -195,6 +196,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--chunk", type=int, default=16)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--large", type=int, default=0)
     given = parser.parse_args()
     if given.large:
@@ -204,7 +206,7 @@ def main() -> None:
     rows = [agreement(way, 32, 8) for way in WAYS]
     heading = ("loss", "dalm", "sentence-transformers", "difference of the gradients")
     table("Losses of a batch of 32, in chunks of 8, without dropout", heading, rows)
-    rows = [compared(way, given.batch, given.chunk, given.precision) for way in WAYS]
+    rows = [compared(way, given) for way in WAYS]
     heading = ("step", "s dalm", "s sentence-transformers", "ratio (range)")
     heading = (*heading, "MB dalm", "MB sentence-transformers", "ratio of memory")
     title = f"A step with a batch of {given.batch}, in chunks of {given.chunk}, {given.precision}"

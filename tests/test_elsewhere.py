@@ -129,10 +129,11 @@ def test_queries_alone(models, examples):
     same(make, models)
 
 
-def test_the_retriever_alone(models, examples):
+@pytest.mark.parametrize("options", [{}, {"chunk": 2, "dims": [8]}])
+def test_the_retriever_alone(models, examples, options):
     def make(models):
         rows = Rows(examples, models[0])
-        return Contrastive(models[0], 20.0), rows.collate(range(4))
+        return Contrastive(models[0], 20.0, **options), rows.collate(range(4))
 
     same(make, models)
 

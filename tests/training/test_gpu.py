@@ -16,6 +16,7 @@ from dalm.models.retriever import load_retriever
 from dalm.training import gradient_cache
 from dalm.training.data.batches import Rows
 from dalm.training.objectives.candidates import BatchCandidates
+from dalm.training.objectives.contrastive import Contrastive
 from dalm.training.objectives.rag import RagToken
 from dalm.training.trainer import train
 
@@ -77,7 +78,10 @@ def test_a_run_over_an_index_refreshes_and_resumes(tiny_models, tiny_table, tmp_
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_both_passes_drop_the_same(tiny_models, tiny_table, monkeypatch, drop, kept, gradients):
+@pytest.mark.parametrize("alone", [False, True])
+def test_both_passes_drop_the_same(
+    tiny_models, tiny_table, monkeypatch, drop, kept, gradients, alone
+):
     """The device has a generator of random numbers of its own."""
     placement = place("cuda", "fp32")
     settings = RagE2E(output_dir="unused")
@@ -86,7 +90,10 @@ def test_both_passes_drop_the_same(tiny_models, tiny_table, monkeypatch, drop, k
     retriever = load_retriever(str(tiny_models.encoder), placement)
     drop(retriever, generator, 0.3)
     source = BatchCandidates(retriever, num_candidates=3, temperature=0.1)
-    objective = RagToken(retriever, generator, source, scale=20.0).train()
+    objective = RagToken(retriever, generator, source, scale=20.0)
+    if alone:
+        objective = Contrastive(retriever, 20.0, chunk=3, dims=[8])
+    objective.train()
     batch = to_device(Rows(examples, retriever, generator).collate(range(8)), placement.device)
     found = []
     for way, seed in ((gradient_cache.recomputed, 0), (kept, 0), (kept, 1)):

@@ -1,5 +1,7 @@
 """Objectives on a teacher's scores: beside sentence-transformers' and by hand; what they teach."""
 
+from functools import partial
+
 import pytest
 import torch
 from sentence_transformers.sentence_transformer import losses as theirs
@@ -237,3 +239,22 @@ def test_a_retriever_learns_to_rank_by_the_teachers_rule(fresh, kind, options):
         optimizer.step()
     assert sum(before) > 6, "not yet"
     assert ranks_of_the_best() == [0] * len(COLOURS)
+
+
+@pytest.mark.parametrize("make", [Listwise, partial(MarginMSE, margin_scale=2.0)])
+def test_cut_vectors_in_chunks_are_the_mean_of_a_whole_and_a_truncated_model(
+    retriever, questions, gradients, make
+):
+    options = {"num_candidates": 9, "target_temperature": 0.7, "contrasts": True}
+    batch = ScoredRows(questions, retriever, scored_only=True, **options).collate(range(5))
+    shared = {"scale": SCALE, "contrastive_weight": 0.5}
+    objective = make(retriever, chunk=2, dims=[6], **shared)
+    found = gradients(objective, objective(batch).total)
+    plain = make(retriever, **shared)
+    parts = [gradients(plain, plain(batch).total)]
+    retriever.model.truncate_dim = 6
+    parts.append(gradients(plain, plain(batch).total))
+    assert found.keys() == parts[0].keys()
+    for name, gradient in found.items():
+        expected = (parts[0][name] + parts[1][name]) / 2
+        torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-12)
