@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from dalm.config import RetrieverOnly
@@ -76,7 +76,7 @@ class RetrieverObjective(Objective):
         for dim in self.dims:
             losses.append(self.loss(cut(queries, dim), cut(passages, dim), batch)[0])
             parts[f"loss_{dim}"] = losses[-1].detach()
-        return Loss(torch.stack(losses).mean(), parts, *token_counts(batch))
+        return Loss(torch.stack(losses).mean(), parts, *token_counts(batch, self.chunk))
 
 
 def vector_options(settings: Any) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def embed(
 
 def _plan(retriever: Retriever, batch: Batch, chunk: int) -> gradient_cache.Plan:
     """Return how queries, then passages, are embedded; those of one kind at a time."""
-    lengths = [batch[kind]["attention_mask"].sum(1).cpu().numpy() for kind in KINDS]
+    lengths = [_lengths(batch, kind) for kind in KINDS]
     queries = len(lengths[0])
     kinds = np.repeat([0, 1], [queries, len(lengths[1])])
     no_gradient = torch.from_numpy((kinds == 1) & (not retriever.trains_passages))
@@ -144,7 +144,17 @@ def _plan(retriever: Retriever, batch: Batch, chunk: int) -> gradient_cache.Plan
     return plan
 
 
-def token_counts(batch: Batch) -> tuple[int, int]:
+def token_counts(batch: Batch, chunk: int | None = None) -> tuple[int, int]:
     """Return the tokens of a batch's queries and passages, without padding and with it."""
-    masks = [batch[kind]["attention_mask"] for kind in KINDS]
-    return sum(int(mask.sum()) for mask in masks), sum(mask.numel() for mask in masks)
+    tokens = padded = 0
+    for kind in KINDS:
+        lengths = _lengths(batch, kind)
+        groups = gradient_cache.micro_batches(lengths, chunk or len(lengths))
+        tokens += int(lengths.sum())
+        padded += sum(len(group) * int(lengths[group].max()) for group in groups)
+    return tokens, padded
+
+
+def _lengths(batch: Batch, kind: Kind) -> Int[np.ndarray, "texts"]:
+    lengths: np.ndarray = batch[kind]["attention_mask"].sum(1).cpu().numpy()
+    return lengths
