@@ -606,6 +606,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--num-candidates": None,
         "--marginal-temperature": None,
         "--target-temperature": "auto",
+        "--teacher-mix": 0.0,
         "--reader-passages": 1,
         "--gold-probability": 1.0,
         "--contrastive-weight": 1.0,

@@ -46,9 +46,10 @@ def train_rag_e2e(
     )
     searched = settings.candidates == "index"
     examples = run.examples(needs={"answer"} if searched else {"passage", "answer"})
+    scored = run.scored_questions() if settings.teacher_mix else []
     more = additional_passages(examples, settings)
     retriever, generator = run.pair()
-    rows = joint_rows(examples, more, retriever, generator, settings)
+    rows = joint_rows(examples, more, retriever, generator, settings, scored=scored)
     index = None
     if searched:
         index = TrainingIndex(len(rows.base), rows.base.identity(), retriever.device)

@@ -108,6 +108,10 @@ class JointObjective:
     )
     """Temperature of the generator's target distribution; auto: chosen so that on average K/3
     candidates carry it."""
+    teacher_mix: float = option(0.0, least=0, most=1, needs={"objective": ("pdist", "lsr")})
+    """Share of the target that a table's teacher has; the generator has the rest. The dataset is
+    then one that `dalm score-candidates` writes. It is the teacher's softmax over those of the
+    candidates that it has scored; where it has scored none, the generator has all. 0: none."""
     reader_passages: int = option(1, least=1, needs=READER)
     """Number of top candidates in the prompt of the fine-tuning loss, in random order."""
     gold_probability: float = option(1.0, least=0, most=1, needs=PRIOR)
@@ -224,6 +228,12 @@ def check_joint(settings: RagE2E) -> None:
             "--use-peft"
         )
     _check_without_effect(settings)
+    for name in ("query_column", "answer_column"):
+        if settings.teacher_mix and getattr(settings, name) != getattr(RagE2E, name):
+            raise UserError(
+                f"{spelled(name)} has no effect with --teacher-mix: a table of scored candidates "
+                "has fixed columns; leave it out"
+            )
     usual = (0, RagE2E.skip_gradient_below)
     if settings.skip_gradient_below not in usual and not _computes_candidates_again(settings):
         raise UserError(
@@ -247,7 +257,7 @@ def _check_without_effect(settings: RagE2E) -> None:
     if settings.train_encoders != "both":
         without_effect[encoders] = ["refresh_budget", "over_retrieve", "write_back"]
     if settings.train_encoders == "none":
-        without_effect[encoders] += ["reader_warmup", "contrastive_weight"]
+        without_effect[encoders] += ["reader_warmup", "contrastive_weight", "teacher_mix"]
     if not settings.train_generator:
         without_effect[generator] = ["reader_warmup", "generator_learning_rate"]
     for reason, names in without_effect.items():

@@ -28,7 +28,8 @@ from dalm.training.data.batches import Rows, TrainingRows, spread_rows
 from dalm.training.data.packing import PackedBatch, PackedRows
 from dalm.training.data.reranker_rows import RerankerRows
 from dalm.training.data.sampler import LengthBatches
-from dalm.training.data.scored_rows import NO_SCORE, ScoredRows
+from dalm.training.data.scored_rows import ScoredRows
+from dalm.training.data.teacher_scores import NO_SCORE
 from dalm.training.objectives.objective import IndexForecast, Objective
 
 logger = logging.getLogger(__name__)

@@ -87,6 +87,21 @@ def distil(
     return (target.exp() * difference).sum(1)
 
 
+def mixed_target(
+    logits: Float[Tensor, "B K"], teacher: Float[Tensor, "B K"], mix: float
+) -> Float[Tensor, "B K"]:
+    """Return the logarithm of (1 − mix) · softmax(logits) + mix · softmax(teacher).
+
+    What is at −inf in `teacher` has no part of its softmax. Where all of a query's candidates are,
+    it is softmax(logits) alone.
+    """
+    own = logits.log_softmax(1)
+    has_say = (teacher > float("-inf")).any(1, keepdim=True)
+    weights = torch.tensor([1 - mix, mix], dtype=own.dtype, device=own.device).log()
+    other = teacher.masked_fill(~has_say, 0.0).log_softmax(1)
+    return torch.where(has_say, torch.logaddexp(weights[0] + own, weights[1] + other), own)
+
+
 def margin_mse(scores: Float[Tensor, "B K"], target: Float[Tensor, "B K"]) -> Float[Tensor, "B"]:
     """Return the mean over k > 0 of ((s_0 − s_k) − (t_0 − t_k))² per query.
 

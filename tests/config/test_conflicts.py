@@ -23,6 +23,9 @@ REFUSED = [
     ({"reconstruction_weight": 0.3}, "--reconstruction-weight"),
     ({"reader_passages": 2}, "--reader-passages"),
     ({"objective": "emdr2", "target_temperature": 0.3}, "--target-temperature"),
+    ({"objective": "emdr2", "teacher_mix": 0.3}, "--teacher-mix has no effect without --objective"),
+    ({"objective": "pdist", "train_encoders": "none", "teacher_mix": 0.3}, "--teacher-mix"),
+    ({"objective": "lsr", "teacher_mix": 0.3, "query_column": "Q"}, "--query-column"),
     *(
         (options | {"skip_gradient_below": 0.001}, "--skip-gradient-below 0.001")
         for options in (

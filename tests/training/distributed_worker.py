@@ -86,19 +86,23 @@ def contrastive(retriever, _generator, rows, negatives=(), unmasked=(), adapted=
     return measured(Contrastive(retriever, 20.0, **options).double(), batch)
 
 
-def scored(retriever, _generator, rows, joint, without=(), unmasked=(), **options):
-    """Each row's candidates are its own passage and those of the next rows, scored 1, 1/2, 1/3 ...
+def scored_questions(rows, without=()):
+    """Return questions whose candidates are their own passage and those of the next three rows.
 
-    `without` rows have no positive.
+    The scores are 1, 1/2, 1/3 ...; `without` rows have no positive.
     """
-    retriever = load_retriever(retriever, CPU)
     passages = [Passage.of(passage) for _, _, passage in rows]
-    questions = []
     for row, (query, answer, _) in enumerate(rows):
         near = [passages[(row + n) % len(rows)] for n in range(4)]
         candidates = tuple(ScoredCandidate(p, 1 / (n + 1)) for n, p in enumerate(near))
         positive = (near[0], tuple(near[2:])) if row not in without else (None, ())
-        questions.append(ScoredQuestion(query, answer, candidates, *positive))
+        yield ScoredQuestion(query, answer, candidates, *positive)
+
+
+def on_scores(retriever, _generator, rows, joint, without=(), unmasked=(), **options):
+    """`unmasked`: false negatives by query or by passage that are taken for negatives."""
+    retriever = load_retriever(retriever, CPU)
+    questions = list(scored_questions(rows, without))
     made = ScoredRows(
         questions, retriever, num_candidates=3, target_temperature=0.5, contrasts=True, seed=1
     )
@@ -110,13 +114,23 @@ def scored(retriever, _generator, rows, joint, without=(), unmasked=(), **option
 
 
 def in_batch(
-    retriever, generator, rows, joint, negatives=(), unmasked=False, gold_probability=1.0, **options
+    retriever,
+    generator,
+    rows,
+    joint,
+    negatives=(),
+    unmasked=False,
+    gold_probability=1.0,
+    scored=False,
+    **options,
 ):
-    """`unmasked`: every passage of the batch may be a candidate."""
+    """`unmasked`: every passage of the batch may be a candidate; `scored`: by a teacher, too."""
     retriever = load_retriever(retriever, CPU)
     generator = load_generator(generator, CPU, max_length=128)
     given = examples_of(rows, (), negatives)
-    made = Rows(given, retriever, generator, gold_probability=gold_probability, seed=1)
+    asked = list(scored_questions(rows)) if scored else []
+    chosen = {"gold_probability": gold_probability, "seed": 1, "scored": asked}
+    made = Rows(given, retriever, generator, **chosen)
     source = [] if joint == "dalm" else [BatchCandidates(retriever, 4, 0.1)]
     objective = objective_class(joint)(retriever, generator, *source, scale=20.0, **options)
     batch = made.collate_share(range(len(rows)))
@@ -125,12 +139,14 @@ def in_batch(
     return measured(objective.double(), batch)
 
 
-def searched(retriever, generator, rows, without, joint, of_rows=None, **options):
+def searched(retriever, generator, rows, without, joint, of_rows=None, scored=False, **options):
     retriever = load_retriever(retriever, CPU).double()
     generator = load_generator(generator, CPU, max_length=128).double()
     base = [Passage.of(passage) for _, _, passage in rows]
     given = examples_of(rows, without)
-    made = RetrievedRows(given, retriever, generator, more=base, **of_rows or {})
+    asked = list(scored_questions(rows)) if scored else []
+    chosen = {"scored": asked} | (of_rows or {})
+    made = RetrievedRows(given, retriever, generator, more=base, **chosen)
     index = TrainingIndex(len(made.base), made.base.identity(), torch.device("cpu"))
     source = IndexCandidates(
         *(retriever, made.base, index),
@@ -174,7 +190,7 @@ def index(_retriever, _generator, _rows):
 def run(retriever, generator, inputs):
     """Return what comes out of every case, in this process or, together, in all of them."""
     cases = {"contrastive": contrastive, "in-batch": in_batch, "searched": searched}
-    cases["scored"] = scored
+    cases["scored"] = on_scores
     cases["index"] = index
     return {
         name: cases[case["kind"]](

@@ -82,6 +82,20 @@ CASES = {
         }
         for joint in ("dalm", "rag_token", "rag_sequence", "emdr2", "pdist", "lsr")
     },
+    "teacher mix": {
+        "kind": "searched",
+        "without": [1, 4],
+        "joint": "pdist",
+        "scored": True,
+        "teacher_mix": 0.4,
+    },
+    "teacher mix in batch": {
+        "kind": "in-batch",
+        "joint": "lsr",
+        "scored": True,
+        "teacher_mix": 0.4,
+        "negatives": NEGATIVES,
+    },
     "found": {"kind": "in-batch", "joint": "rag_token", "gold_probability": 0.5},
     "unmasked candidates": {"kind": "in-batch", "joint": "rag_token", "unmasked": True},
 }
@@ -190,6 +204,8 @@ def test_two_processes_give_the_loss_and_the_gradients_of_one(one, two, case):
         ("rag_token in batch", "unmasked candidates"),
         ("rag_token in batch", "rag_token in batch, hard negatives"),
         ("rag_token in batch", "found"),
+        ("teacher mix", "pdist"),
+        ("teacher mix in batch", "lsr in batch, hard negatives"),
     ],
 )
 def test_what_is_masked_and_gathered_matters_to_this_batch(one, case, without):

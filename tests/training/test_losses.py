@@ -200,6 +200,20 @@ def test_a_candidate_that_is_in_neither_is_none() -> None:
     assert not padded.grad[:, 3:].any()
 
 
+def test_mixed_target_by_hand() -> None:
+    # (1/2, 1/4, 1/4) and (3/4, -, 1/4): 3/4 · the first + 1/4 · the second
+    logits = torch.tensor([[1 / 2, 1 / 4, 1 / 4]] * 2, dtype=DOUBLE).log() + 5
+    teacher = torch.tensor([[math.log(3) + 9, -INF, 9.0], [-INF, -INF, -INF]], dtype=DOUBLE)
+    mixed = losses.mixed_target(logits, teacher, 0.25).exp()
+    assert mixed[0].tolist() == pytest.approx([9 / 16, 3 / 16, 4 / 16], abs=1e-12)
+    assert mixed[1].tolist() == pytest.approx([1 / 2, 1 / 4, 1 / 4], abs=1e-12)
+    alone = losses.mixed_target(logits, teacher, 1.0).exp()
+    assert alone[0].tolist() == pytest.approx([3 / 4, 0, 1 / 4], abs=1e-12)
+    assert alone[1].tolist() == pytest.approx([1 / 2, 1 / 4, 1 / 4], abs=1e-12)
+    none = losses.mixed_target(logits, teacher, 0.0).exp()
+    assert none.tolist() == [pytest.approx([1 / 2, 1 / 4, 1 / 4], abs=1e-12)] * 2
+
+
 def test_margin_mse_by_hand() -> None:
     # margins (1, 4) for targets (3, 2): ((1 − 3)² + (4 − 2)²) / 2 = 4; (5,) for (1,): 16
     scores = torch.tensor([[3.0, 2.0, -1.0], [5.0, 0.0, 9.0]], dtype=DOUBLE)

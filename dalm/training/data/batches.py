@@ -25,8 +25,9 @@ from dalm.models.cut_texts import (
 from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
 from dalm.prompts import Prompt
-from dalm.records import Example, Passage
+from dalm.records import Example, Passage, ScoredQuestion
 from dalm.training.data.gold_passages import GoldPassages
+from dalm.training.data.teacher_scores import TeacherScores
 from dalm.training.data.usable_rows import fitting
 
 
@@ -100,6 +101,12 @@ class Batch(TypedDict, total=False):
     """Whether the teacher names a positive, where others than it are negatives."""
     prompts: list[Prompt]
     """Whole prompts with their answers, for objectives that don't choose the passages."""
+    columns: Int[Tensor, "C"]
+    """Places of the passages in the knowledge base, in the order of `FalseNegatives`."""
+    teacher_places: Int[Tensor, "queries scored"]
+    """Places of the passages that a table's teacher has scored for each query; -1: none."""
+    teacher_logits: Float[Tensor, "queries scored"]
+    """Logits of its softmax over them."""
     weighted_tokens: float
     """Set by the trainer: see `Objective.weighted_tokens`."""
 
@@ -200,7 +207,8 @@ class Rows(TrainingRows):
 
     With `generator`, its prompts' tokens are held too. `more` are passages of the knowledge base
     besides the examples' own. A row's gold passage is added to its candidates with probability
-    `gold_probability`, drawn again in every epoch.
+    `gold_probability`, drawn again in every epoch. `scored` are questions whose passages a teacher
+    has scored, for the target of the rows with the same question and answer.
     """
 
     def __init__(
@@ -210,6 +218,7 @@ class Rows(TrainingRows):
         generator: Generator | None = None,
         *,
         more: Sequence[Passage] = (),
+        scored: Sequence[ScoredQuestion] = (),
         gold_probability: float = 1.0,
         seed: int = 0,
     ) -> None:
@@ -229,6 +238,10 @@ class Rows(TrainingRows):
         self.questions = [example.query for example in examples]
         self.answers = [example.answer for example in examples]
         self.query_tokens = Ragged(retriever.tokenise(self.questions, "query"))
+        self.teacher: TeacherScores | None = None
+        if scored:
+            places = {passage.id: place for place, passage in enumerate(passages)}
+            self.teacher = TeacherScores(scored, examples, places)
 
     def __len__(self) -> int:
         return len(self.gold)
@@ -329,6 +342,9 @@ class Rows(TrainingRows):
             batch["pieces"] = Pieces(passages, *self._pieces(own), first)
             batch["no_candidates"] = self._no_candidates(own, columns, first)
             batch["force_gold"] = self._force_gold(rows)[rank::ranks]
+        if self.teacher is not None:
+            batch["columns"] = torch.from_numpy(columns)
+            batch["teacher_places"], batch["teacher_logits"] = self.teacher.of(own)
         return batch
 
     def _false_negatives(

@@ -15,7 +15,7 @@ from dalm.io.examples import read_passages
 from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
 from dalm.prompts import STATE
-from dalm.records import Example, Passage
+from dalm.records import Example, Passage, ScoredQuestion
 from dalm.training.data.batches import Batch, Pieces, Rows
 from dalm.training.data.usable_rows import check_negatives
 
@@ -85,7 +85,7 @@ class RetrievedRows(Rows):
         answers += self._answers(texts)
         not_forced = torch.zeros(len(texts), dtype=torch.bool)
         weights = [1.0] * len(rows) + [self.reconstruction_weight] * len(texts)
-        return {
+        batch: Batch = {
             "query": self.retriever.batch(queries, "query"),
             "gold": torch.tensor([*self.gold[list(rows)].tolist(), *none]),
             "force_gold": torch.cat([self._force_gold(all_rows)[rank::ranks], not_forced]),
@@ -98,6 +98,10 @@ class RetrievedRows(Rows):
             "weights": torch.tensor(weights),
             "pieces": Pieces([], asked, answers),
         }
+        if self.teacher is not None:
+            found = self.teacher.of(rows, without=len(texts))
+            batch["teacher_places"], batch["teacher_logits"] = found
+        return batch
 
     def _statements(self, rows: Sequence[int], ranks: int) -> tuple[list[int], list[str]]:
         """Draw passages and a sentence of each, as many for every rank."""
@@ -145,9 +149,12 @@ def joint_rows(
     retriever: Retriever,
     generator: Generator,
     settings: RagE2E,
+    *,
+    scored: Sequence[ScoredQuestion] = (),
 ) -> Rows:
     """Return the rows of joint training; `more` are passages besides the examples' own."""
     chosen: dict[str, Any] = {"gold_probability": settings.gold_probability, "seed": settings.seed}
+    chosen["scored"] = scored
     if settings.candidates == "in-batch":
         return Rows(examples, retriever, generator, **chosen)
     chosen["reconstruction_weight"] = settings.reconstruction_weight

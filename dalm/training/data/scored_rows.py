@@ -14,11 +14,9 @@ from dalm.models.retriever import Retriever
 from dalm.records import Example, ScoredQuestion
 from dalm.training import losses
 from dalm.training.data.batches import Batch, FalseNegatives, Rows
+from dalm.training.data.teacher_scores import NO_SCORE, padded, temperatures
 
 logger = logging.getLogger(__name__)
-
-NO_SCORE = float("-inf")
-"""Score of a candidate that the teacher rules out."""
 
 
 class ScoredRows(Rows):
@@ -98,7 +96,7 @@ class ScoredRows(Rows):
 
     def drawn_scores(self) -> Float[np.ndarray, "rows K"]:
         """Return the scores that the rows' batches have in this epoch, −inf where there is none."""
-        return _table([self.scores[row][self.drawn(row)] for row in range(len(self))], NO_SCORE)
+        return padded([self.scores[row][self.drawn(row)] for row in range(len(self))], NO_SCORE)
 
     def _collate(self, rows: Sequence[int], rank: int, ranks: int) -> Batch:
         shares = [rows[each::ranks] for each in range(ranks)]
@@ -111,8 +109,8 @@ class ScoredRows(Rows):
         batch: Batch = {
             "query": self.retriever.batch([self.query_tokens[row] for row in own], "query"),
             "passage": self.base.features(here),
-            "candidates": torch.from_numpy(_table(columns, -1)),
-            "scores": torch.from_numpy(_table(scores, NO_SCORE)),
+            "candidates": torch.from_numpy(padded(columns, -1)),
+            "scores": torch.from_numpy(padded(scores, NO_SCORE)),
         }
         if self.temperatures is not None:
             batch["temperatures"] = torch.from_numpy(self.temperatures[own])
@@ -160,20 +158,17 @@ class ScoredRows(Rows):
         self, questions: Sequence[ScoredQuestion], given: float | Literal["auto"]
     ) -> Float[np.ndarray, "rows"]:
         """Return each row's temperature, and log how many candidates carry the target with it."""
-        scores = torch.from_numpy(self.drawn_scores())
+        drawn = self.drawn_scores()
         if given != "auto":
             found, source = np.full(len(questions), given), "--target-temperature"
-        elif all(question.temperature for question in questions):
-            found, source = np.array([q.temperature for q in questions]), "the teacher's"
         else:
-            third = ((scores > NO_SCORE).sum(1) / 3).clamp(min=1).mean().item()
-            chosen = losses.temperature_for(scores, third)
-            found = np.array([q.temperature or chosen for q in questions])
-            source = "auto: a third of the scored candidates"
-        target = scores / torch.from_numpy(found)[:, None]
+            found = temperatures(questions, drawn)
+            own = all(question.temperature for question in questions)
+            source = "the teacher's" if own else "auto: a third of the scored candidates"
+        target = torch.from_numpy(drawn / found[:, None])
         logger.info(
             "target     %.2f of %.3g candidates carry it on average, at temperature %s (%s)",
-            *(losses.effective_passages(target).mean(), (scores > NO_SCORE).sum(1).float().mean()),
+            *(losses.effective_passages(target).mean(), (drawn > NO_SCORE).sum(1).mean()),
             *(" to ".join(f"{t:.3g}" for t in sorted({found.min(), found.max()})), source),
         )
         return found
@@ -196,14 +191,6 @@ def scored_rows(
         contrasts=settings.contrastive_weight > 0,
         seed=settings.seed,
     )
-
-
-def _table(rows: Sequence[np.ndarray], padding: float) -> np.ndarray:
-    """Return rows of unlike lengths in one array, padded on the right."""
-    table = np.full((len(rows), max(map(len, rows))), padding, rows[0].dtype)
-    for row, values in zip(table, rows, strict=True):
-        row[: len(values)] = values
-    return table
 
 
 def _repeated(places: Int[np.ndarray, "C"]) -> Bool[np.ndarray, "C"]:

@@ -29,6 +29,8 @@ class Candidates(NamedTuple):
     log_prior: Float[Tensor, "B K"]
     passages: list[list[list[int]]]
     """Their tokens for the generator, (B, K, length)."""
+    places: Int[Tensor, "B K"] | None
+    """Their places in the knowledge base; None: not known in the batch."""
     pairs: Pairs | None
     """Queries and gold passages, for the contrastive loss."""
     parts: dict[str, Tensor]
@@ -131,6 +133,7 @@ class BatchCandidates(CandidateSource):
         return Candidates(
             scores.gather(1, columns).log_softmax(1),
             [[pieces[column] for column in row] for row in columns.tolist()],
+            batch["columns"][columns] if "columns" in batch else None,
             pairs,
             {},
             *token_counts(batch),

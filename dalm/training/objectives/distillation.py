@@ -15,7 +15,9 @@ from dalm.training.objectives.joint import RagObjective, Scored
 class Distillation(RagObjective):
     """Train the retriever with KL(target ‖ p), averaged over queries, and a reader loss.
 
-    The target is a softmax over the generator's scores of the candidates, without gradient.
+    The target is a softmax over the generator's scores of the candidates, without gradient; with
+    `teacher_mix` M it is (1 − M) of that and M of a table's teacher's, over those that it has
+    scored.
     """
 
     has_reader_loss: ClassVar[bool] = True
@@ -29,6 +31,8 @@ class Distillation(RagObjective):
         target = self._over_temperature(
             self.scores(losses.mean_log_probs(scored.log_probs, scored.mask))
         )
+        if scored.teacher is not None:
+            target = losses.mixed_target(target, scored.teacher, self.teacher_mix)
         divergence = losses.distil(scored.log_prior, target)
         return (scored.weights * divergence).sum() / scored.weights.sum(), target
 

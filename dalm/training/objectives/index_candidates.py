@@ -134,6 +134,7 @@ class IndexCandidates(CandidateSource):
         return Candidates(
             (similarity[:, 1:] / self.temperature).log_softmax(1),
             [[self.base.pieces[place].tolist() for place in row] for row in chosen.tolist()],
+            chosen,
             self._pairs(queries, vectors[:, 0], batch) if self.contrasts else None,
             {"index_age": torch.tensor(float(self.index.age), device=scores.device)},
             int(mask.sum()) + encoded,

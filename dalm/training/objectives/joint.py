@@ -25,7 +25,7 @@ from dalm.training.objectives.candidates import (
     CandidateSource,
     VectorIndex,
 )
-from dalm.training.objectives.contrastive import contrast, sharpness_of
+from dalm.training.objectives.contrastive import MASKED, contrast, sharpness_of
 from dalm.training.objectives.diagnostics import (
     DIAGNOSTIC_ROWS,
     Diagnosis,
@@ -134,6 +134,8 @@ class Scored(NamedTuple):
     """Weight of each query's answer."""
     tokens: float
     """Answer tokens, weighted, over which token losses are averaged."""
+    teacher: Float[Tensor, "B K"] | None = None
+    """Logits of a table's teacher's softmax over the candidates, −inf where it has no score."""
 
 
 class RagObjective(JointObjective):
@@ -160,13 +162,14 @@ class RagObjective(JointObjective):
         scale: float,
         contrastive_weight: float = 1.0,
         target_temperature: float | Literal["auto"] = "auto",
+        teacher_mix: float = 0.0,
         reader_passages: int = 1,
         reader_warmup: float = 0.0,
         skip_gradient_below: float = 0.0,
     ) -> None:
         super().__init__(retriever, generator, scale=scale, contrastive_weight=contrastive_weight)
         self.source = source
-        self.target_temperature = target_temperature
+        self.target_temperature, self.teacher_mix = target_temperature, teacher_mix
         self.reader_passages = reader_passages
         self.reader_warmup = reader_warmup
         self.skip_gradient_below = skip_gradient_below
@@ -186,6 +189,7 @@ class RagObjective(JointObjective):
             scale=config.logit_scale or sharpness_of(rows.retriever).scale,
             contrastive_weight=config.contrastive_weight,
             target_temperature=config.target_temperature,
+            teacher_mix=config.teacher_mix,
             reader_passages=config.reader_passages,
             reader_warmup=config.reader_warmup,
             skip_gradient_below=config.skip_gradient_below,
@@ -264,7 +268,8 @@ class RagObjective(JointObjective):
             log_probs = score_candidates(self.generator, prompts, candidates, skip_below)
         read = sum(prompt.length for prompt in prompts)
         self.source.count_work(self._passes(candidates), self.generator_weights, read)
-        loss, target = self.joint_loss(Scored(log_prior, log_probs, mask, weights, tokens))
+        teacher = teacher_logits(batch, found)
+        loss, target = self.joint_loss(Scored(log_prior, log_probs, mask, weights, tokens, teacher))
         terms = {self.name: loss}
         if self.has_reader_loss and self.trains_generator:
             answers = score_answers(self.generator, self._reader_prompts(batch, found))
@@ -273,6 +278,8 @@ class RagObjective(JointObjective):
             "best_nll": -log_probs.detach()[:, 0].sum() / mask.sum(),
             "target_passages": losses.effective_passages(target).mean(),
         }
+        if teacher is not None:
+            parts["teacher_rows"] = teacher.isfinite().any(1).float().mean()
         return terms, parts | prior_parts(log_prior)
 
     def _passes(self, candidates: int) -> float:
@@ -306,6 +313,17 @@ class RagObjective(JointObjective):
     def load_state(self, folder: Path, rank: int) -> None:
         """Load this rank's share of the index."""
         self.source.load(folder / f"index_{rank}.safetensors")
+
+
+def teacher_logits(batch: Batch, found: Candidates) -> Float[Tensor, "B K"] | None:
+    """Return the logits of a table's teacher for the candidates, −inf for those without a score."""
+    if "teacher_places" not in batch:
+        return None
+    assert found.places is not None
+    same = found.places[:, :, None] == batch["teacher_places"][:, None, :]  # (B, K, scored)
+    logits = batch["teacher_logits"][:, None, :].expand(same.shape)
+    none = logits.new_full((*same.shape[:2], 1), MASKED)
+    return torch.cat([logits.masked_fill(~same, MASKED), none], 2).amax(2).to(found.log_prior)
 
 
 def candidate_source(config: RagE2E, rows: Rows, index: VectorIndex | None) -> CandidateSource:
