@@ -565,6 +565,8 @@ OPTIONS: dict[str, dict[str, object]] = {
         **TRAINING,
         "--retriever-name-or-path --model-name-or-path": REQUIRED,
         "--dataset-path --train-dataset-csv-path": REQUIRED,
+        "--answer-column --dataset-answer-col-name": "Answer",
+        "--passages": None,
         "--objective": "contrastive",
         "--num-candidates": 8,
         "--target-temperature": "auto",

@@ -26,6 +26,7 @@ def train_retriever_only(
     """
     from dalm.config.retriever_training import check_retriever_only
     from dalm.next_step import after_training
+    from dalm.teachers.marked_examples import marked_examples
     from dalm.training import dry_run
     from dalm.training.data.batches import Rows
     from dalm.training.data.scored_rows import scored_rows
@@ -43,7 +44,10 @@ def train_retriever_only(
         questions = usable_questions(run.scored_questions(), settings, margins=margins)
         rows: Rows = scored_rows(questions, run.retriever(), settings, margins=margins)
     else:
-        examples = run.examples(needs={"passage"}, optional=set(), hints={"answer"})
+        if settings.passages:
+            examples = marked_examples(dataset_path, settings)
+        else:
+            examples = run.examples(needs={"passage"}, optional=set(), hints={"answer"})
         check_negatives(examples, settings)
         rows = Rows(examples, run.retriever())
     run.fit(

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 from cyclopts import Parameter
 
 from dalm.config.options import option, panel, spelled
-from dalm.config.shared import NegativesColumn, PairColumns, RetrieverKind, RetrieverLengths
+from dalm.config.shared import Columns, NegativesColumn, RetrieverKind, RetrieverLengths
 from dalm.config.training import Contrast, OneModelLora, Training, Vectors
 from dalm.errors import UserError
 
@@ -47,12 +47,24 @@ class RetrieverObjective:
     its question."""
 
 
+@panel("Passages")
+@dataclass(frozen=True, kw_only=True)
+class MarkedPassages:
+    """Passages of a table that has none."""
+
+    passages: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None
+    """Tables of passages, a knowledge base, in which the questions of a table without passages find
+    theirs: of the best by BM25 the first one with the answer in it, as `dalm score-candidates
+    --teacher answer-match` finds it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RetrieverOnly(
     OneModelLora,
     RetrieverObjective,
+    MarkedPassages,
     NegativesColumn,
-    PairColumns,
+    Columns,
     RetrieverLengths,
     RetrieverKind,
     Contrast,
@@ -80,6 +92,11 @@ def check_retriever_only(settings: RetrieverOnly) -> None:
     """
     if settings.objective not in get_args(FromScores):
         return
+    if settings.passages:
+        raise UserError(
+            f"--passages has no effect with --objective {settings.objective}: a table of scored "
+            "candidates has its own; leave it out"
+        )
     reasons = dict.fromkeys(NAMED_COLUMNS, "a table of scored candidates has fixed columns; ")
     if not settings.contrastive_weight:
         reasons["logit_scale"] = "it is of the contrastive loss; add --contrastive-weight, or "

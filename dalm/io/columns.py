@@ -152,8 +152,8 @@ def missing_column(table: Table, role: Role, name: str) -> UserError:
     remedy = f"set --{role}-column {likely}"
     if role == "passage" and likely == "NAME" and table.has(Columns.answer_column):
         remedy += (
-            ", or let the answers mark passages: dalm score-candidates "
-            f"{table.name} --passages PASSAGES --teacher answer-match --output scored.jsonl"
+            ", or let the answers mark passages of a knowledge base: dalm train-retriever-only "
+            f"RETRIEVER {table.name} --passages PASSAGES"
         )
     return UserError(
         f"{table.name} has no column {name!r} for the {role}, "

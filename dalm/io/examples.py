@@ -74,8 +74,13 @@ def read_rows(
     """Return the examples that `read_examples` reads, each by its row's place, 0 first."""
     needed = {"query", *needs}
     found = find_columns(table, columns, needed, needed.union(optional))
-    names = {role: getattr(Columns, f"{role}_column") for role in hints}
-    found |= {role: name for role, name in names.items() if table.has(name) and role not in found}
+    for role in hints:
+        default = getattr(Columns, f"{role}_column")
+        name = getattr(columns, f"{role}_column", default)
+        if table.has(name) and role not in found:
+            found[role] = name
+        elif name != default:
+            raise missing_column(table, role, name)
     kept, texts = _read_texts(table, found, needed, hints)
     nothing = [""] * len(kept)
     answers, written, titles = (texts.get(r, nothing) for r in ("answer", "passage", "title"))

@@ -1,6 +1,7 @@
 """Read the rows of table files one after the other: csv, tsv, jsonl, json and parquet."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from dalm.errors import UserError, reason_of
 from dalm.io.delimited_rows import BrokenRow, DelimitedRows, find_delimiter
 from dalm.io.json_rows import json_rows
 from dalm.io.row_types import Reading, Row, Rows, Select, UnreadRow, check_columns
-from dalm.io.text_lines import Lines, UnreadableError, read_lines
+from dalm.io.text_lines import Line, UnreadableError, read_lines
 
 _PARQUET_BATCH = 1024  # rows
 
@@ -57,21 +58,31 @@ def read_rows(
 # csv and tsv
 
 
-def _delimited_rows(lines: Lines, default: str, select: Select, reading: Reading) -> Rows:
-    delimiter, lines = find_delimiter(lines, default)
-    rows = iter(
-        DelimitedRows(lines, delimiter, recover=reading.recover, max_bytes=reading.max_bytes)
-    )
-    _, first = next(rows, (0, list[str]()))
-    assert not isinstance(first, BrokenRow), "without a header nothing is recovered"
-    header = [name.strip() for name in first]
-    if not any(header):
-        raise UnreadableError("it is empty; its first line must name the columns")
-    names = tuple(name for name in header if name)  # pandas leaves its index without a name
-    check_columns(names)
-    first_place = {name: place for place, name in reversed(list(enumerate(header)))}
-    places = {name: first_place[name] for name in select(names)}
-    return Rows(names, "line", _cells_by_name(rows, places, len(header)))
+def _delimited_rows(
+    lines: Generator[Line, None, None], default: str, select: Select, reading: Reading
+) -> Rows:
+    with ExitStack() as opened:
+        opened.callback(lines.close)  # else whoever holds an error holds the file open
+        delimiter, whole = find_delimiter(lines, default)
+        rows = iter(
+            DelimitedRows(whole, delimiter, recover=reading.recover, max_bytes=reading.max_bytes)
+        )
+        _, first = next(rows, (0, list[str]()))
+        assert not isinstance(first, BrokenRow), "without a header nothing is recovered"
+        header = [name.strip() for name in first]
+        if not any(header):
+            raise UnreadableError("it is empty; its first line must name the columns")
+        names = tuple(name for name in header if name)  # pandas leaves its index without a name
+        check_columns(names)
+        first_place = {name: place for place, name in reversed(list(enumerate(header)))}
+        places = {name: first_place[name] for name in select(names)}
+        file = opened.pop_all()
+
+    def cells() -> Iterator[Row | UnreadRow]:
+        with file:
+            yield from _cells_by_name(rows, places, len(header))
+
+    return Rows(names, "line", cells())
 
 
 def _cells_by_name(

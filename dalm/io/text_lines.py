@@ -5,7 +5,7 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -92,7 +92,7 @@ def read_lines(
     max_bytes: int | None = None,
     *,
     recover: bool = False,
-) -> Lines:
+) -> Generator[Line, None, None]:
     """Yield each line with its number and its end as it is: `\\n`, `\\r\\n` or `\\r`.
 
     A byte order mark is dropped and takes precedence over `encoding`, which is UTF-8 by default. A

@@ -1,0 +1,83 @@
+"""Passages that answers mark: those of `score-candidates`, counted, and what is refused."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dalm.cli import app, run
+from dalm.config import RetrieverOnly
+from dalm.errors import UserError
+from dalm.teachers.marked_examples import marked_examples
+
+Rows = list[dict[str, str]]
+
+
+def write(file: Path, rows: Rows, *names: str) -> str:
+    rows = [{name: row[name] for name in names} for row in rows]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(file)
+
+
+def options(passages: Path, **given: Any) -> RetrieverOnly:
+    return RetrieverOnly(output_dir="out", passages=[str(passages)], **given)
+
+
+def test_answers_mark_the_gold_passages(
+    tiny_rows: Rows, tiny_table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [*tiny_rows, {"Query": "What is nowhere?", "Answer": "Zanzibar"}]
+    table = write(tmp_path / "questions.jsonl", rows, "Query", "Answer")
+    with caplog.at_level(logging.INFO):
+        found = marked_examples(table, options(tiny_table))
+    marked = {each.query: each.passage.text for each in found if each.passage}
+    assert marked == {row["Query"]: row["Passage"] for row in tiny_rows}
+    assert [each.answer for each in found] == [row["Answer"] for row in tiny_rows]
+    assert not any(each.negatives for each in found)
+    assert f"labelled   {len(tiny_rows)} of {len(rows)} questions" in caplog.text
+
+
+def test_a_table_with_passages_is_trained_on_them(tiny_table: Path) -> None:
+    with pytest.raises(UserError, match="has passages of its own in the column 'Passage'"):
+        marked_examples(str(tiny_table), options(tiny_table))
+
+
+def test_without_answers_nothing_is_marked(
+    tiny_rows: Rows, tiny_table: Path, tmp_path: Path
+) -> None:
+    table = write(tmp_path / "questions.jsonl", tiny_rows, "Query")
+    with pytest.raises(UserError, match=r"has no answers, and marking passages by answers"):
+        marked_examples(table, options(tiny_table))
+    rows = [row | {"Answer": "Zanzibar"} for row in tiny_rows]
+    table = write(tmp_path / "other.jsonl", rows, "Query", "Answer")
+    with pytest.raises(UserError, match="dalm score-candidates --teacher generator"):
+        marked_examples(table, options(tiny_table))
+
+
+def test_a_retriever_is_trained_on_a_table_without_passages(
+    tiny_models: Any,
+    tiny_rows: Rows,
+    tiny_table: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [{"Query": row["Query"], "Said": row["Answer"]} for row in tiny_rows]
+    table = write(tmp_path / "questions.jsonl", rows, "Query", "Said")
+    line = ["train-retriever-only", str(tiny_models.encoder), table, "--epochs", "1"]
+    line += ["--device", "cpu", "--output-dir", str(tmp_path / "run")]
+    assert run(app, line) == 2
+    error = capsys.readouterr().err
+    assert "has no column 'Passage'" in error
+    line += ["--passages", str(tiny_table)]
+    assert run(app, line) == 2
+    assert "name their column: --answer-column NAME" in capsys.readouterr().err
+    with caplog.at_level(logging.INFO):
+        assert run(app, [*line, "--answer-column", "Said"]) == 0
+    assert "20 questions, 10 distinct passages" in caplog.text
+    assert f"next       dalm index {tiny_table}" in caplog.text
+    line = [*line[:-2], "--passages", str(tiny_table), "--objective", "listwise"]
+    assert run(app, [*line, "--overwrite-output-dir"]) == 2
+    assert "--passages has no effect with --objective listwise" in capsys.readouterr().err
