@@ -165,7 +165,7 @@ class Generator(nn.Module):
             return torch.cat(parts)
         hidden = self._backbone(ids, mask, positions)  # (rows, length, width)
         before = scored[:, 1:]
-        return self._head_log_probs(hidden[:, :-1][before], ids[:, 1:][before])
+        return self.head_log_probs(hidden[:, :-1][before], ids[:, 1:][before])
 
     def _backbone(self, ids: Tensor, mask: Tensor | None, positions: Tensor | None) -> Tensor:
         backbone = generator_checks.backbone_of(self.causal)
@@ -175,7 +175,10 @@ class Generator(nn.Module):
         out = backbone(input_ids=ids, attention_mask=mask, use_cache=False, **options)
         return out[0]  # type: ignore[no-any-return]
 
-    def _head_log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def head_log_probs(
+        self, hidden: Float[Tensor, "n width"], targets: Int[Tensor, "n"]
+    ) -> Float[Tensor, "n"]:
+        """Return the log-probabilities of tokens from the hidden states before them, in fp32."""
         vocabulary = self.causal.config.get_text_config().vocab_size
         if hidden.shape[0] * vocabulary * 4 <= LOGIT_BYTES:
             return self._score(hidden, targets)

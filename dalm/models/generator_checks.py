@@ -115,7 +115,7 @@ def longest(generator: "Generator") -> int | None:
     That is the least of what the config says and of what the table of positions has.
     """
     config = generator.model.config.get_text_config()
-    ids = _random_rows(generator, (8,))
+    ids = random_rows(generator, (8,))
 
     def run() -> None:
         mask = torch.ones_like(ids[0])[None]
@@ -167,7 +167,7 @@ def check_scores(generator: "Generator", name: str) -> None:
             numbers, or it doesn't run.
     """
     kind = type(generator.causal).__name__
-    ids = _random_rows(generator, (4,))[0][None]
+    ids = random_rows(generator, (4,))[0][None]
     mask = torch.ones_like(ids)
     scored = mask.bool()
     scored[:, 0] = False
@@ -219,7 +219,7 @@ def padding_is_harmless(generator: "Generator", most: int | None) -> Padding:
     lengths = [length for length in PROBE_LENGTHS if most is None or length + 2 <= most]
     if len(lengths) < 2:
         return Padding()
-    rows = _random_rows(generator, lengths)
+    rows = random_rows(generator, lengths)
     with loading.evaluating(generator), generator.placement.autocast():
         alone = [_logits(generator, [row])[:, 0] for row in rows]
         together = _logits(generator, rows)
@@ -233,12 +233,13 @@ def padding_is_harmless(generator: "Generator", most: int | None) -> Padding:
         # The second token follows the same first one, or else is none to compare.
         same = bool(alone[row][0].argmax() == together[0, row].argmax())
         steps = slice(0, 2 if same else 1)
-        answering.append(_ratio(together[steps, row] - alone[row][steps], effect))
-        scoring.append(_ratio(scored[row] - scored_alone[row], effect))
+        answering.append(ratio(together[steps, row] - alone[row][steps], effect))
+        scoring.append(ratio(scored[row] - scored_alone[row], effect))
     return Padding(min(scoring) < rounding, min(answering) < rounding)
 
 
-def _ratio(difference: Tensor, effect: float) -> float:
+def ratio(difference: Tensor, effect: float) -> float:
+    """Return the median of differences, relative to an effect."""
     return float(difference.abs().median()) / max(effect, 1e-5)
 
 
@@ -273,7 +274,7 @@ def _scores(generator: "Generator", rows: Sequence[Tensor]) -> list[Tensor]:
     return list(flat.split(scored.sum(1).tolist()))
 
 
-def _random_rows(generator: "Generator", lengths: Sequence[int]) -> list[Tensor]:
+def random_rows(generator: "Generator", lengths: Sequence[int]) -> list[Tensor]:
     """Return rows of random tokens, the same in every run; they don't ascend one by one."""
     random = torch.Generator().manual_seed(0)
     rows = [torch.randint(generator.embeddings, (n,), generator=random) for n in lengths]

@@ -88,14 +88,16 @@ class AnswerLikelihood(PairTeacher):
         A pair whose question and answer alone are too long for a prompt has none.
         """
         fitted = truncated = 0
+        order = sorted(range(len(pairs)), key=lambda row: pairs[row].passage)  # it is read once
         for start in range(0, len(pairs), BLOCK):
-            prompts = self._prompts(pairs[start : start + BLOCK])
-            fitting = {row: each for row, (each, _) in prompts.items()}
+            block = order[start : start + BLOCK]
+            prompts = self._prompts([pairs[row] for row in block])
+            places = [block[place] for place in prompts]
             truncated += sum(cut for _, cut in prompts.values())
-            fitted += len(fitting)
-            places = list(fitting)
-            for rows, scores in mean_log_probs(self.generator, list(fitting.values())):
-                yield {start + places[r]: s for r, s in zip(rows, scores, strict=True)}
+            fitted += len(prompts)
+            made = [prompt for prompt, _ in prompts.values()]
+            for rows, scores in mean_log_probs(self.generator, made):
+                yield {places[row]: score for row, score in zip(rows, scores, strict=True)}
         self._log_lengths(len(pairs), fitted, truncated)
 
     def _prompts(self, pairs: Sequence[Pair]) -> dict[int, tuple[Prompt, bool]]:

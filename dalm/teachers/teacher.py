@@ -36,8 +36,8 @@ TEACHERS: dict[str, str] = {
 GROUP = "dalm.teachers"
 """Group of the entry points of other packages' teachers."""
 
-SAMPLE = 16
-"""Pairs that a dry run scores, about."""
+RUNS, RUN = 5, 8
+"""Pairs that a dry run scores: so many runs, about, of so many."""
 
 Needs = Literal["answer", "gold"]
 """What a teacher must know of a question: its answer; its gold passages."""
@@ -153,8 +153,9 @@ class PairTeacher(Teacher):
         with self._open_cache() as cache:
             missing = [pair for pair, key in keys.items() if key not in cache]
             cache.log(self.name, len(keys), len(missing))
-        missing.sort(key=_size)
-        some = missing[:: max(1, len(missing) // SAMPLE)]
+        missing.sort(key=lambda pair: pair.passage)  # as a teacher may take them: read once
+        runs = range(0, len(missing), max(RUN, len(missing) // RUNS))
+        some = [pair for start in runs for pair in missing[start : start + RUN]]
         if some:
             list(self.score_pairs(some[:1]))  # the first call is slower than the others
             start = time.perf_counter()

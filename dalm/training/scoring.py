@@ -10,6 +10,7 @@ from torch import Tensor
 from dalm.models.batching import by_length, pad
 from dalm.models.generator import Generator
 from dalm.models.loading import evaluating
+from dalm.models.shared_start import log_probs_after, shares_starts
 from dalm.prompts import Prompt
 from dalm.training import gradient_cache
 from dalm.training.data.batches import Pieces
@@ -81,18 +82,71 @@ def score_no_grad(
 
 def mean_log_probs(
     generator: Generator, prompts: Sequence[Prompt]
-) -> Iterator[tuple[np.ndarray, list[float]]]:
-    """Yield batches of prompts of similar length: their places, and ℓ̄ = (1/T) Σ_t ℓ_t of each.
+) -> Iterator[tuple[Sequence[int], list[float]]]:
+    """Yield batches of prompts: their places, and ℓ̄ = (1/T) Σ_t ℓ_t of each.
 
-    In nats per token, over the answer's tokens and its EOS; without gradient and dropout.
+    In nats per token, over the answer's tokens and its EOS; without gradient and dropout. Tokens
+    with which prompts begin alike are read once, if the model can go on from them.
     """
-    lengths = np.array([prompt.length for prompt in prompts], np.int64)
-    for rows in by_length(lengths, SCORED_TOKENS, SCORED_PROMPTS):
+    left: Sequence[int] = range(len(prompts))
+    if groups := _alike(prompts) if shares_starts(generator) else []:
+        for rows, length in groups:
+            yield rows, _mean_after_start(generator, [prompts[row] for row in rows], length)
+        together = {row for rows, _ in groups for row in rows}
+        left = [row for row in left if row not in together]
+    lengths = np.array([prompts[row].length for row in left], np.int64)
+    for places in by_length(lengths, SCORED_TOKENS, SCORED_PROMPTS):
+        rows = [left[place] for place in places]
         some = [prompts[row] for row in rows]
         with generator.placement.autocast():
             totals = score_no_grad(generator, some)[:, 0].sum(1)
-        tokens = [prompt.length - prompt.answer_start for prompt in some]
-        yield rows, (totals.double() / torch.tensor(tokens)).tolist()
+        yield rows, (totals.double() / torch.tensor(_answer_tokens(some))).tolist()
+
+
+def _mean_after_start(generator: Generator, prompts: Sequence[Prompt], length: int) -> list[float]:
+    """Return ℓ̄ of prompts whose first `length` tokens are the same."""
+    ids, mask = pad([prompt.tokens[length:] for prompt in prompts], generator.pad_token)
+    starts = torch.tensor([prompt.answer_start - length for prompt in prompts])
+    scored = mask.bool() & (torch.arange(ids.shape[1]) >= starts[:, None])
+    ids, mask, scored = (each.to(generator.device) for each in (ids, mask, scored))
+    with evaluating(generator), generator.placement.autocast():
+        flat = log_probs_after(generator, prompts[0].tokens[:length], ids, mask, scored)
+    assert flat is not None, "shares_starts has tried it"
+    return [float(each.double().mean()) for each in flat.cpu().split(_answer_tokens(prompts))]
+
+
+def _answer_tokens(prompts: Sequence[Prompt]) -> list[int]:
+    return [prompt.length - prompt.answer_start for prompt in prompts]
+
+
+def _alike(prompts: Sequence[Prompt]) -> list[tuple[list[int], int]]:
+    """Return groups of prompts, by place, of which half or more is the same; and that length.
+
+    The token before an answer, from which its first one is predicted, is no part of it. Groups hold
+    at most `SCORED_TOKENS`; those with most tokens come first, for out of memory shows at once.
+    """
+    order = sorted(range(len(prompts)), key=lambda row: prompts[row].tokens)
+    groups: list[tuple[list[int], int]] = []
+    for row in order:
+        prompt = prompts[row]
+        if groups:
+            rows, length = groups[-1]
+            start = prompts[rows[0]].tokens[:length]
+            same = _common(start, prompt.tokens[: prompt.answer_start - 1])
+            longest = max(prompt.length, *(prompts[each].length for each in rows))
+            if 2 * same >= longest and (len(rows) + 1) * longest <= SCORED_TOKENS:
+                groups[-1] = [*rows, row], same
+                continue
+        groups.append(([row], prompt.answer_start - 1))
+    several = [group for group in groups if len(group[0]) > 1]
+    return sorted(several, key=lambda group: -sum(prompts[row].length for row in group[0]))
+
+
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    """Return how many tokens two sequences begin with alike."""
+    pairs = zip(first, second, strict=False)
+    least = min(len(first), len(second))
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), least)
 
 
 def _plan(

@@ -18,7 +18,7 @@ from dalm.models.lora_targets import lora_targets
 from dalm.models.packed_attention import find_way, packed_log_probs
 from dalm.prompts import Prompt
 from dalm.training import losses
-from dalm.training.scoring import score_candidates
+from dalm.training.scoring import mean_log_probs, score_candidates
 
 CPU = loading.place("cpu", "fp32")
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
@@ -161,12 +161,16 @@ def scores(generator: Generator) -> torch.Tensor:
 def check_scores(generator: Generator) -> None:
     """In a batch they are those of the whole model, prompt by prompt."""
     ours = scores(generator).flatten(0, 1)
+    expected = []
     for prompt, found in zip(prompts(generator), ours, strict=True):
         ids = torch.tensor([prompt.tokens])
         with torch.no_grad():
             logits = generator.model(input_ids=ids).logits.float().log_softmax(-1)
         whole = logits[0, :-1].gather(-1, ids[0, 1:, None])[prompt.answer_start - 1 :, 0]
         torch.testing.assert_close(found[: len(whole)], whole, rtol=1e-3, atol=1e-3)
+        expected.append(float(whole.mean()))
+    for rows, means in mean_log_probs(generator, prompts(generator)):  # read once where they can
+        assert means == pytest.approx([expected[row] for row in rows], rel=1e-3, abs=1e-3)
 
 
 def check_packing(generator: Generator) -> str:
