@@ -47,6 +47,8 @@ def score_candidates(
         found = candidate_search.search_candidates(questions, searcher, settings)
         del searcher
         teachers = [kind.from_config(settings) for kind in kinds]
+        for teacher in teachers:
+            found = teacher.add_candidates(found, passages)
         if settings.dry_run:
             labels.log_estimate(teachers, found)
             return

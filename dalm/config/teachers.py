@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from dalm.config.evaluation import Url
 from dalm.config.options import option, panel
 from dalm.config.shared import Columns, RetrieverKind, RetrieverLengths
 
@@ -12,9 +13,18 @@ Several = Parameter(consume_multiple=True, negative=())
 
 READS = {"teacher": ("generator",)}
 """Teachers that read with a generator."""
-LOADS = {"retriever_name_or_path": None, "generator_name_or_path": None, "reranker": None}
+ASKS = {"teacher": ("llm-pointwise", "llm-listwise")}
+"""Teachers that ask a language model."""
+LOADS = {
+    "retriever_name_or_path": None,
+    "generator_name_or_path": None,
+    "reranker": None,
+    "llm": None,
+}
 """Options with which a model is loaded locally."""
 SEARCHES = {"retriever_name_or_path": None}
+ON_A_SERVER = {"llm": Url(("http://...",))}
+"""Options that only a language model on a server needs."""
 
 
 @panel("Candidates")
@@ -48,6 +58,9 @@ class TeacherOptions:
     """What scores the candidates: answer-match, generator, gold ..., see docs/teachers.md. Of
     several teachers each further one decides among the candidates that those before it leave
     tied."""
+    feedback: str | None = option(None, needs={"teacher": ("feedback",)})
+    """Table of ratings by people for the teacher feedback, with a row for each: Query, Passage or
+    PassageId, and Rating (up or down, -1 to 1, or 0 to 5)."""
     num_negatives: int = option(4, least=0)
     """Maximum number of negatives per question, the highest-ranked by the search that score clearly
     below the positive."""
@@ -83,6 +96,31 @@ class RankingTeacher:
 
     reranker: str | None = option(None, needs={"teacher": ("cross-encoder",)})
     """Reranker of the teacher cross-encoder: a folder or a Hugging Face hub name."""
+
+
+@panel("Language model")
+@dataclass(frozen=True, kw_only=True)
+class AskedTeacher:
+    """The language model of the teachers that ask one."""
+
+    llm: str | None = option(None, needs=ASKS)
+    """Model that the teachers llm-pointwise and llm-listwise ask: an OpenAI-compatible server, such
+    as http://localhost:8000/v1, or a local instruct model, a folder or hub name."""
+    llm_model: str | None = option(None, needs=ON_A_SERVER)
+    """Name of the model on the server."""
+    llm_api_key_env: str = option("OPENAI_API_KEY", needs=ON_A_SERVER)
+    """Environment variable with the API key, if one is needed. The key is never written to disk."""
+    llm_concurrency: int = option(16, least=1, most=1024, needs=ON_A_SERVER)
+    """Number of concurrent requests."""
+    llm_max_retries: int = option(8, least=0, needs=ON_A_SERVER)
+    """Retries when the server is busy, fails or can't be reached, with exponential backoff."""
+    llm_timeout: float = option(300.0, over=0, needs=ON_A_SERVER)
+    """Request timeout in seconds."""
+    llm_max_new_tokens: int = option(256, least=8, needs={"llm": None})
+    """Maximum reply length in tokens; a model that reasons before it replies needs more."""
+    llm_window: int = option(10, least=2, most=100, needs={"teacher": ("llm-listwise",)})
+    """Number of passages that llm-listwise orders in one request. The window moves by half of it,
+    from the last candidates to the first."""
 
 
 @panel("Machine")
@@ -126,6 +164,7 @@ class ScoreCandidates(
     TeacherOptions,
     ReadingTeacher,
     RankingTeacher,
+    AskedTeacher,
     TeacherMachine,
     ScoredOutput,
 ):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from dalm.config import ScoreCandidates
 from dalm.records import Passage, ScoredCandidate, ScoredQuestion, question_id
 from dalm.retrieval.negatives import text_key
-from dalm.teachers.teacher import Candidates, PairTeacher, Teacher
+from dalm.teachers.teacher import Candidates, Teacher
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def score_in_turn(teachers: Sequence[Teacher], questions: Sequence[Candidates]) 
 def log_estimate(teachers: Sequence[Teacher], questions: Sequence[Candidates]) -> None:
     """Log how long the first teacher that takes time will take, after those before it."""
     for turn, teacher in enumerate(teachers):
-        if isinstance(teacher, PairTeacher):
+        if teacher.takes_time:
             scored = score_in_turn(teachers[:turn], questions)
             left = [
                 _only(each, scores.not_worse() if turn else range(len(each.passages)))

@@ -31,6 +31,9 @@ TEACHERS: dict[str, str] = {
     "answer-match": "dalm.teachers.answer_match:AnswerMatch",
     "generator": "dalm.teachers.answer_likelihood:AnswerLikelihood",
     "cross-encoder": "dalm.teachers.cross_encoder:CrossEncoder",
+    "feedback": "dalm.teachers.feedback:Feedback",
+    "llm-pointwise": "dalm.teachers.llm_pointwise:LlmPointwise",
+    "llm-listwise": "dalm.teachers.llm_listwise:LlmListwise",
 }
 """Where each teacher's class is, by its name: `module:class`."""
 GROUP = "dalm.teachers"
@@ -71,6 +74,8 @@ class Teacher(ABC):
     One that is nearer is tied with the best: it is no negative, and left to a further teacher."""
     least_positive: ClassVar[float] = -math.inf
     """Score that the best candidate must have to be the positive."""
+    takes_time: ClassVar[bool] = False
+    """Whether scoring takes more than seconds, so that `log_estimate` says how long."""
 
     @classmethod  # noqa: B027
     def check(cls, settings: Any) -> None:
@@ -93,6 +98,21 @@ class Teacher(ABC):
         it was.
         """
 
+    def add_candidates(
+        self,
+        questions: Sequence[Candidates],
+        passages: Sequence[Passage],  # noqa: ARG002
+    ) -> list[Candidates]:
+        """Return the questions with the candidates that it knows beside those of the search.
+
+        `passages` are those of the knowledge base.
+        """
+        return list(questions)
+
+    def log_estimate(self, questions: Sequence[Candidates]) -> None:  # noqa: ARG002
+        """Log how long scoring takes."""
+        logger.info("dry run    %s: seconds", self.name)
+
 
 class Pair(NamedTuple):
     """A question and answer with one passage."""
@@ -107,6 +127,8 @@ class PairTeacher(Teacher):
 
     `cache` is the folder of the caches; None: nothing is cached.
     """
+
+    takes_time: ClassVar[bool] = True
 
     def __init__(self, cache: Path | None) -> None:
         self.cache = cache

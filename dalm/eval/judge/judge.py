@@ -7,7 +7,6 @@ from pathlib import Path
 
 from dalm import distributed
 from dalm.config import EvalRag
-from dalm.config.evaluation import is_url
 from dalm.errors import UserError
 from dalm.eval.answer_metrics import abstains
 from dalm.eval.evaluation_output import EvaluationOutput
@@ -15,7 +14,8 @@ from dalm.eval.judge.judge_prompts import Case, correctness, faithfulness, prefe
 from dalm.eval.judge.verdicts import VerdictPair, read_verdict, with_preferences, with_verdicts
 from dalm.eval.results import Results, uncited_answers
 from dalm.llm.language_model import LanguageModel, Reply
-from dalm.llm.openai_client import OpenAIClient, greedy
+from dalm.llm.load_model import ModelChoice
+from dalm.llm.openai_client import OpenAIClient
 from dalm.llm.response_cache import Journal, cached_replies
 from dalm.llm.server_options import ServerOptions
 from dalm.progress import Stopwatch
@@ -74,8 +74,7 @@ def load_judge(settings: EvalRag, output: EvaluationOutput) -> Judge | None:
     """
     if settings.judge is None:
         return None
-    served = is_url(settings.judge)
-    model = _served(settings, output.resume) if served else _local(settings)
+    model = _choice(settings).load(settings, output.resume)
     journal = Path(settings.judge_journal or output.journal("judge.jsonl"))
     judge = Judge(model, journal, output.resume)
     if distributed.is_main():
@@ -85,33 +84,18 @@ def load_judge(settings: EvalRag, output: EvaluationOutput) -> Judge | None:
     return judge
 
 
-def _served(settings: EvalRag, resume: str) -> OpenAIClient:
-    endpoint = SERVER.endpoint(
-        settings.judge,
-        settings.judge_model,
-        settings.judge_api_key_env,
+def _choice(settings: EvalRag) -> ModelChoice:
+    assert settings.judge is not None
+    return ModelChoice(
+        options=SERVER,
+        name=settings.judge,
+        model=settings.judge_model,
+        api_key_env=settings.judge_api_key_env,
+        concurrency=settings.judge_concurrency,
         max_retries=settings.judge_max_retries,
         timeout=settings.judge_timeout,
-        resume=resume,
+        max_new_tokens=settings.judge_max_new_tokens,
     )
-    return OpenAIClient(endpoint, greedy(settings.judge_max_new_tokens), settings.judge_concurrency)
-
-
-def _local(settings: EvalRag) -> LanguageModel:
-    from dalm.llm.local_model import load_local_model
-    from dalm.models.loading import check_model_name, placement_of
-
-    assert settings.judge is not None
-    if ":" in settings.judge and not Path(settings.judge).exists():
-        raise UserError(
-            f"--judge {settings.judge}: not an address, which begins with http:// or https://, and "
-            "not a model's folder or hub name"
-        )
-    check_model_name(settings.judge, "judge")
-    placement = placement_of(settings)
-    model = load_local_model(settings.judge, placement, settings.judge_max_new_tokens)
-    model.length_option = SERVER.max_tokens
-    return model
 
 
 def try_judge(model: LanguageModel) -> None:
