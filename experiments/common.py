@@ -118,8 +118,10 @@ def start_of(cell: dict[str, Any]) -> dict[str, str]:
     cells that are compared have to start from the same.
     """
     found = {}
-    for model in (cell["retriever"], cell["generator"]):
-        folder = Path(model)
+    for kind in ("retriever", "generator"):
+        if kind not in cell:
+            continue
+        folder = Path(cell[kind])
         name = str(folder.relative_to(WORK)) if folder.is_relative_to(WORK) else folder.name
         digest = hashlib.blake2b(digest_size=6)
         for file in sorted(folder.rglob("*.safetensors")):

@@ -11,18 +11,22 @@ unit of the intervals.
                       first sentences of their passages. Searched are their passages and 2,000 of
                       the other 10,000, drawn likewise
     pubmedqa          700 questions, 300 test questions, 1,000 abstracts; answers are the abstracts'
-                      conclusions, which were cut off. pubmedqa-250: 250 of the questions
+                      conclusions, which were cut off
     toy-shared        the toy domain, its values shared within a place: the answer stands in about
                       four of a place's eight passages. 2,048 questions on half of the places
+
+A number at the end of a name stands for so many of the questions, drawn with a fixed seed.
 """
 
 import random
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from common import DATA, WORK, rows_of, write_rows
+from reworded import reworded
 
 FOLDER = WORK / "teachers"
 DRAWN = {"train": 700, "test": 400, "others": 2000}
@@ -54,17 +58,19 @@ def domain(name: str) -> Domain:
     folder = FOLDER / name
     files = {each: folder / f"{each}.csv" for each in ("train", "gold", "test", "passages")}
     if not all(file.exists() for file in files.values()):
+        whole, count = re.fullmatch(r"(.*?)(?:-(\d+))?", name).groups()
         train, test, passages = {
             "covidqa": _covidqa,
-            "covidqa-reworded": _covidqa_reworded,
+            "covidqa-reworded": _covidqa,
             "medquad": _medquad,
             "pubmedqa": _pubmedqa,
-            "pubmedqa-250": _pubmedqa,
             "toy-shared": _toy_shared,
-        }[name]()
+        }[whole]()
         passages = [*passages, *train, *test]
-        if name == "pubmedqa-250":
-            train = random.Random(0).sample(train, 250)
+        if count:
+            train = random.Random(0).sample(train, int(count))
+        if whole == "covidqa-reworded":
+            train = reworded(train)
         pairs = ("Title", "Passage", "Query", "Answer")
         write_rows(files["train"], ("Query", "Answer"), train)
         write_rows(files["gold"], pairs, train)
@@ -76,13 +82,6 @@ def domain(name: str) -> Domain:
 def _covidqa() -> tuple[list[Row], list[Row], list[Row]]:
     train, test, base = (rows_of(DATA / f"covidqa_{x}.csv") for x in ("train", "test", "passages"))
     return train, test, base
-
-
-def _covidqa_reworded() -> tuple[list[Row], list[Row], list[Row]]:
-    from reworded import reworded
-
-    _, test, base = _covidqa()
-    return rows_of(Path(reworded())), test, base
 
 
 def _medquad() -> tuple[list[Row], list[Row], list[Row]]:

@@ -13,18 +13,33 @@ import json
 
 from common import RESULTS, results, run
 from domains import describe
-from teacher_arms import LABELS, SETTINGS, Arm, arms, cell, label_cell
+from teacher_arms import (
+    COMPARED,
+    LABELLED_ONLY,
+    LABELS,
+    SETTINGS,
+    Arm,
+    Options,
+    arms,
+    cell,
+    label_cell,
+)
 from teacher_labels import make
 
 
 def main() -> None:
+    known = [*SETTINGS, *LABELLED_ONLY]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("domains", nargs="*", default=list(SETTINGS), help=", ".join(SETTINGS))
+    parser.add_argument("domains", nargs="*", default=known, help=", ".join(known))
     parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3])
     parser.add_argument("--arms", nargs="*", default=[""], help="only those with this in the name")
     given = parser.parse_args()
     for seed in given.seeds:
         for name in given.domains:
+            if name in LABELLED_ONLY:
+                for kind in COMPARED:
+                    label(label_cell(name, kind, 1))
+                continue
             describe_once(name)
             for arm in arms(name):
                 if any(text in arm.name for text in given.arms):
@@ -35,13 +50,18 @@ def run_arm(name: str, arm: Arm, seed: int) -> None:
     """Run an arm's cell and, before it, that of its labels, unless there are results."""
     if is_done("teachers", f"{name}: {arm.name}", seed):
         return
-    if arm.table in LABELS:
-        labels = label_cell(name, arm.table, seed)
-        run("teacher_labels", [labels], at_once=1, script="teacher_labels.py")
-        if not is_done("teacher_labels", labels["name"], labels["seed"]):
-            return  # it failed, and has said so
-        make(labels)  # its table, if that is gone
+    if arm.table in LABELS and not label(label_cell(name, arm.table, seed)):
+        return
     run("teachers", [cell(name, arm, seed)], at_once=1, script="teacher_cell.py")
+
+
+def label(labels: Options) -> bool:
+    """Make a set of labels, unless there is one; return whether there is one then."""
+    run("teacher_labels", [labels], at_once=1, script="teacher_labels.py")
+    if not is_done("teacher_labels", labels["name"], labels["seed"]):
+        return False  # it failed, and has said so
+    make(labels)  # its table, if that is gone
+    return True
 
 
 def is_done(experiment: str, name: str, seed: int) -> bool:

@@ -4,16 +4,16 @@ It reads a question and its answer, no passage, and replies greedily. So the ans
 in their passages word for word, as people's own wording doesn't. How good they are, and how many
 still do, is in docs/experiments.md. Replies are kept as they arrive; a later run goes on.
 
-    python experiments/reworded.py           make the table, show 20 of its rows
+    python experiments/reworded.py 100       reword so many answers, show 20 of them
 """
 
 import json
 import random
+import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from common import DATA, WORK, rows_of, write_rows
+from common import DATA, WORK, rows_of
 from instruct_model import smollm2
 
 SHOTS = (
@@ -39,6 +39,7 @@ ASK = (
 )
 LONGEST = 48
 """Tokens of a reply."""
+KEPT = WORK / "covidqa_reworded.jsonl"
 CUT = 400
 """Characters of an answer that are shown to the model."""
 
@@ -47,48 +48,43 @@ CUT = 400
 class Rewording:
     """A request to reword a row's answer."""
 
-    row: int
+    query: str
+    answer: str
     messages: list[dict[str, str]]
     response_format: None = None
 
 
-def reworded() -> str:
-    """Return the table with the reworded answers, and the given ones in the column `Given`."""
-    file = WORK / "covidqa_reworded.csv"
-    if not file.exists():
-        rows = rows_of(DATA / "covidqa_train.csv")
-        replies = _replies(rows)
-        changed = [
-            row | {"Given": row["Answer"], "Answer": replies[n]} for n, row in enumerate(rows)
-        ]
-        names = ("Title", "Passage", "Query", "Answer", "Given")
-        write_rows(file, names, changed)
-    return str(file)
+def reworded(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return rows with their answers reworded; the given ones are in the column `Given`."""
+    done = _read()
+    if missing := [row for row in rows if (row["Query"], row["Answer"]) not in done]:
+        _reword(missing)
+        done = _read()
+    return [
+        row | {"Answer": done[row["Query"], row["Answer"]], "Given": row["Answer"]} for row in rows
+    ]
 
 
-def _replies(rows: list[dict[str, str]]) -> dict[int, str]:
+def _reword(rows: list[dict[str, str]]) -> None:
     from dalm.llm.local_model import load_local_model
     from dalm.models.loading import place
 
-    kept = WORK / "covidqa_reworded.jsonl"
-    done = _read(kept)
-    missing = [Rewording(n, _messages(row)) for n, row in enumerate(rows) if n not in done]
-    if missing:
-        model = load_local_model(smollm2(), place("cpu", "bf16"), LONGEST)
-        with kept.open("a", encoding="utf-8") as out:
+    requests = [Rewording(row["Query"], row["Answer"], _messages(row)) for row in rows]
+    model = load_local_model(smollm2(), place("cpu", "bf16"), LONGEST)
+    with KEPT.open("a", encoding="utf-8") as out:
 
-            def keep(request: Rewording, reply: Any) -> None:
-                text = reply.text.strip().partition("\n")[0]
-                out.write(json.dumps({"row": request.row, "text": text}) + "\n")
-                out.flush()
+        def keep(request: Rewording, reply: Any) -> None:
+            text = reply.text.strip().partition("\n")[0]
+            line = {"query": request.query, "answer": request.answer, "text": text}
+            out.write(json.dumps(line) + "\n")
+            out.flush()
 
-            model.generate(missing, keep, lambda request, error: print(request.row, error))
-    return _read(kept)
+        model.generate(requests, keep, lambda request, error: print(request.query, error))
 
 
-def _read(file: Path) -> dict[int, str]:
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    return {line["row"]: line["text"] for line in map(json.loads, lines)}
+def _read() -> dict[tuple[str, str], str]:
+    lines = KEPT.read_text(encoding="utf-8").splitlines() if KEPT.exists() else []
+    return {(each["query"], each["answer"]): each["text"] for each in map(json.loads, lines)}
 
 
 def _messages(row: dict[str, str]) -> list[dict[str, str]]:
@@ -100,6 +96,11 @@ def _messages(row: dict[str, str]) -> list[dict[str, str]]:
     return [*found, {"role": "user", "content": asked}]
 
 
-if __name__ == "__main__":
-    for row in random.Random(0).sample(rows_of(Path(reworded())), 20):
+def main() -> None:
+    rows = random.Random(0).sample(rows_of(DATA / "covidqa_train.csv"), int(sys.argv[1]))
+    for row in reworded(rows)[:20]:
         print(f"{row['Query']}\n    {row['Given'][:200]}\n    {row['Answer']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -37,6 +37,8 @@ class Setting:
     """Batch, rate and number of updates."""
     reader_rate: float
     """Learning rate of a reader that is trained."""
+    contrast: Options = field(default_factory=dict)
+    """Further options of the contrastive loss."""
 
     @property
     def training(self) -> Options:
@@ -63,6 +65,7 @@ def _real(retriever: Callable[[], str], passage: int, rate: float, updates: int)
     )
 
 
+_COVIDQA = _real(minilm, 256, 3e-5, 96)
 SETTINGS = {
     "toy-shared": Setting(
         retriever=partial(misaligned, shared=True),
@@ -73,18 +76,27 @@ SETTINGS = {
             "per_device_train_batch_size": 16,
             "learning_rate": 3e-4,
             "num_warmup_steps": 20,
-            "logit_scale": 20.0,
             "max_train_steps": 256,
         },
+        contrast={"logit_scale": 20.0},
         reader_rate=3e-4,
     ),
-    "covidqa": _real(minilm, 256, 3e-5, 96),
+    "covidqa": _COVIDQA,
     "pubmedqa-250": _real(weak_encoder, 320, 1e-4, 64),
-    "covidqa-reworded": _real(minilm, 256, 3e-5, 96),
+    "covidqa-reworded": _COVIDQA,
     "medquad": _real(weak_encoder, 256, 1e-4, 132),
     "pubmedqa": _real(weak_encoder, 320, 1e-4, 132),
 }
 """Two epochs of COVID-QA and of the toy domain, three of MedQuAD and PubMedQA, four of its part."""
+LABELLED_ONLY = {"covidqa-100": _COVIDQA, "covidqa-reworded-100": _COVIDQA}
+"""Parts of domains on which labels are compared and nothing is trained."""
+COMPARED = ("answer match", "reader", "answer match, then reader")
+"""Those labels."""
+
+
+def setting_of(name: str) -> Setting:
+    return (SETTINGS | LABELLED_ONLY)[name]
+
 
 # Labels
 
@@ -111,27 +123,27 @@ def label_options(name: str, labels: str, generator: str) -> Options:
     """Return the options with which labels are made, by a reader if they need one."""
     options: Options = {"num_candidates": CANDIDATES, **LABELS[labels]["options"]}
     if "generator" in options["teacher"]:
-        length = SETTINGS[name].reader_length
+        length = setting_of(name).reader_length
         options |= {"generator_name_or_path": generator, "generator_max_len": length}
     return options
 
 
 def label_cell(name: str, labels: str, seed: int) -> Options:
     """Return the cell that makes labels; those that no seed changes are made once, as seed 1's."""
-    given, setting = LABELS[labels], SETTINGS[name]
+    given = LABELS[labels]
+    reads = "generator" in given["options"]["teacher"]
     is_drawn = given.get("positive") == "random" or "answers" in given or "reader" in given
-    own_reader = "generator" in given["options"]["teacher"] and name == "toy-shared"
-    if not is_drawn and not own_reader:
+    if not is_drawn and not (reads and name == "toy-shared"):
         seed = 1
-    generator = reader_of(name, given.get("reader"), seed)
+    generator = reader_of(name, given.get("reader"), seed) if reads else ""
     named = {"name": f"{name}: {labels}", "seed": seed, "domain": name}
-    models = {"retriever": setting.retriever(seed), "generator": generator}
+    models = {"generator": generator} if reads else {}
     return given | named | models | {"options": label_options(name, labels, generator)}
 
 
 def reader_of(name: str, kind: str | None, seed: int) -> str:
     """Return a reader's folder, which is made if it is missing."""
-    setting = SETTINGS[name]
+    setting = setting_of(name)
     own = setting.reader(seed)
     options = {"learning_rate": setting.reader_rate, "generator_max_len": setting.reader_length}
     if kind is None:
@@ -148,8 +160,10 @@ def reader_of(name: str, kind: str | None, seed: int) -> str:
 
 CONTRAST: Options = {"negatives_column": ""}
 """In-batch negatives, whatever makes the labels."""
-LISTWISE: Options = {"objective": "listwise"}
-JOINT: Options = {"candidates": "index", "num_candidates": CANDIDATES}
+SOFT: Options = {"marginal_temperature": 0.05}
+"""Temperature of the retriever's softmax over the candidates."""
+LISTWISE: Options = {"objective": "listwise", **SOFT}
+JOINT: Options = {"candidates": "index", "num_candidates": CANDIDATES, **SOFT}
 
 
 @dataclass(frozen=True)
@@ -196,8 +210,8 @@ def options_of(name: str, arm: Arm, passages: str) -> Options | None:
     if arm.table is None:
         return None
     options = setting.training | arm.options
-    if arm.options.get("objective") == "listwise":
-        options.pop("logit_scale", None)  # it is of the contrastive loss
+    if "negatives_column" in options:
+        options |= setting.contrast
     if arm.joint:
         options |= {"passages": [passages], "generator_max_len": setting.reader_length}
         if arm.options["train_generator"]:
@@ -208,13 +222,13 @@ def options_of(name: str, arm: Arm, passages: str) -> Options | None:
 def cell(name: str, arm: Arm, seed: int) -> Options:
     """Return an arm's cell."""
     setting = SETTINGS[name]
-    return {
+    reader = {"generator": setting.reader(seed)} if arm.joint else {}
+    return reader | {
         "name": f"{name}: {arm.name}",
         "seed": seed,
         "domain": name,
         "table": table_of(name, arm, seed),
         "retriever": setting.retriever(seed),
-        "generator": setting.reader(seed),
         "lengths": setting.lengths,
         "alone": not arm.joint,
         "options": options_of(name, arm, domain(name).passages),

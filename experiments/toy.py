@@ -117,16 +117,17 @@ HEADS = {  # oil and fuel share values, paint and seal others: only the jargon t
 }
 
 
-def toy_rows(split: Split, *, shared: bool = False) -> list[dict[str, str]]:
+def toy_rows(split: Split, *, shared: bool = False, draw: int = 0) -> list[dict[str, str]]:
     """Return the rows of one split, several questions per passage; no place is in both splits.
 
-    With `shared`, those of the variant whose values are shared within a place.
+    With `shared`, those of the variant whose values are shared within a place. Another `draw` has
+    other values at the same places.
     """
     rng = Random(SEED)
     places = _shuffled(rng, [first + last for first in FIRST for last in LAST])
     train, test = PLACES["train"], PLACES["test"]
     chosen = places[:train] if split == "train" else places[train : train + test]
-    rng = Random(f"{SEED} {split}")
+    rng = Random(f"{SEED} {split}{f' {draw}' if draw else ''}")
     rows = []
     for place in chosen:
         of_place = _shared_values(rng) if shared else (_values(rng) for _ in KINDS)
