@@ -133,7 +133,7 @@ def label_cell(name: str, labels: str, seed: int) -> Options:
     given = LABELS[labels]
     reads = "generator" in given["options"]["teacher"]
     is_drawn = given.get("positive") == "random" or "answers" in given or "reader" in given
-    if not is_drawn and not (reads and name == "toy-shared"):
+    if not is_drawn and not (reads and name.startswith("toy")):
         seed = 1
     generator = reader_of(name, given.get("reader"), seed) if reads else ""
     named = {"name": f"{name}: {labels}", "seed": seed, "domain": name}

@@ -50,7 +50,7 @@ def _trained(
 
     folder = FOLDER / "readers" / f"{name}-{kind.replace(' ', '-')}-{seed}"
     if not (folder / "generator").exists():
-        is_small = name == "toy-shared"
+        is_small = name.startswith("toy")
         shared: dict[str, Any] = {
             "output_dir": str(folder),
             "overwrite_output_dir": True,
