@@ -109,7 +109,8 @@ LABELS: dict[str, Options] = {
     "reader": READ,
     "answer match, then reader": {"options": {"teacher": ["answer-match", "generator"]}},
     "gold": {"options": {"teacher": ["gold"]}},
-    "BM25's first": MATCH | {"positive": "first"},
+    "BM25's first": {"options": {"teacher": ["search"]}},
+    "answer match, then BM25's first": {"options": {"teacher": ["answer-match", "search"]}},
     "random candidate": MATCH | {"positive": "random"},
     "reader, shuffled answers": READ | {"answers": "shuffled"},
     "untrained reader": READ | {"reader": "untrained"},
@@ -184,6 +185,8 @@ def arms(name: str) -> Iterator[Arm]:
     yield Arm("gold → contrast", "gold pairs", CONTRAST)
     if not name.startswith("pubmedqa"):  # answers that stand nowhere label nothing
         yield Arm("answer match → contrast", "answer match", CONTRAST)
+        both = "answer match, then BM25's first"
+        yield Arm(f"{both} → contrast", both, CONTRAST)
     yield Arm("BM25's first → contrast", "BM25's first", CONTRAST)
     for labels in ("reader", "answer match, then reader"):
         if labels == "reader" or not name.startswith("pubmedqa"):

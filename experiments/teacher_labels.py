@@ -5,8 +5,7 @@
 Prints JSON: the cost, and, over the training questions and by where their answers stand, the share
 that is labelled, whose label is a gold passage, and that has one among its candidates. `answers`:
 `shuffled` gives every question another's answer. `positive`: instead of what a teacher says,
-`random` takes one of the question's candidates, `first` what BM25 finds first by question and
-answer.
+`random` takes one of the question's candidates.
 """
 
 import json
@@ -49,53 +48,24 @@ def file_of(cell: Cell) -> Path:
 
 def make(cell: Cell) -> Path:
     """Return the table of labels, which is made if it is missing."""
+    from dalm import ScoreCandidates, score_candidates
+
     file = file_of(cell)
     if file.exists():
         return file
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_suffix(f".{os.getpid()}.jsonl")
-    if cell.get("positive") == "first":
-        _write_first(cell, unfinished)
-    else:
-        _score(cell, unfinished)
-    if cell.get("positive") == "random":
-        _draw_positives(unfinished, cell["seed"])
-    unfinished.rename(file)
-    return file
-
-
-def _score(cell: Cell, file: Path) -> None:
-    from dalm import ScoreCandidates, score_candidates
-
     tables = domain(cell["domain"])
     questions = tables.gold if "gold" in cell["options"]["teacher"] else tables.train
     if cell.get("answers") == "shuffled":
         questions = _shuffled(questions, cell["seed"])
     shared = {"passages": [tables.passages], "cache_dir": str(WORK / "cache")}
-    options = {**shared, **cell["options"], "output": str(file)}
+    options = {**shared, **cell["options"], "output": str(unfinished)}
     score_candidates(questions, ScoreCandidates(**options))
-
-
-def _write_first(cell: Cell, file: Path) -> None:
-    """Write what BM25 finds by question and answer, as if it were labelled."""
-    from dalm.config import Columns
-    from dalm.io.examples import read_passages
-    from dalm.retrieval.bm25 import BM25
-
-    tables = domain(cell["domain"])
-    rows = rows_of(Path(tables.train))
-    base = read_passages(tables.passages, Columns())
-    asked = [f"{row['Query']} {row['Answer']}" for row in rows]
-    found = BM25(base).search(asked, cell["options"]["num_candidates"])
-    lines = [
-        {
-            **row,
-            "Passage": hits[0].passage.text,
-            "Candidates": [hit.passage.to_dict() for hit in hits],
-        }
-        for row, hits in zip(rows, found, strict=True)
-    ]
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    if cell.get("positive") == "random":
+        _draw_positives(unfinished, cell["seed"])
+    unfinished.rename(file)
+    return file
 
 
 def _shuffled(questions: str, seed: int) -> str:
