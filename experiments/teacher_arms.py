@@ -14,7 +14,7 @@ from domains import domain
 from instruct_model import smollm2
 from teacher_labels import file_of
 from teacher_readers import by_heart, questions_by_rules, tuned, untrained
-from toy_models import misaligned, reader
+from toy_models import early_reader, misaligned, reader
 from weak_encoder import weak_encoder
 
 Options = dict[str, Any]
@@ -116,6 +116,11 @@ LABELS: dict[str, Options] = {
     "untrained reader": READ | {"reader": "untrained"},
     "reader that knows the answers": READ | {"reader": "by heart"},
     "tuned reader": READ | {"reader": "tuned"},
+    "early reader": READ | {"reader": "early"},
+    "answer match, then early reader": {
+        "options": {"teacher": ["answer-match", "generator"]},
+        "reader": "early",
+    },
 }
 """How labels are made; `reader` is another one than the domain's."""
 
@@ -144,6 +149,8 @@ def label_cell(name: str, labels: str, seed: int) -> Options:
 
 def reader_of(name: str, kind: str | None, seed: int) -> str:
     """Return a reader's folder, which is made if it is missing."""
+    if kind == "early":
+        return early_reader(seed)
     setting = setting_of(name)
     own = setting.reader(seed)
     options = {"learning_rate": setting.reader_rate, "generator_max_len": setting.reader_length}
@@ -203,6 +210,10 @@ def arms(name: str) -> Iterator[Arm]:
             yield Arm(title, "questions", options, joint=True)
     if name.startswith("covidqa"):
         yield Arm("questions by rules → contrast", "rules", CONTRAST)
+    if name.startswith("toy"):
+        for labels in ("early reader", "answer match, then early reader"):
+            yield Arm(f"{labels} → contrast", labels, CONTRAST)
+            yield Arm(f"{labels} → listwise", labels, LISTWISE)
     labels = "reader that knows the answers"
     yield Arm(f"{labels} → listwise", labels, LISTWISE)
 

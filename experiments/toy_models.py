@@ -96,12 +96,17 @@ def reader(seed: int, *, shared: bool = False) -> str:
     if not (folder / "generator").exists():
         updates = SHARED_UPDATES if shared else 700
         options = {**RATES, "per_device_train_batch_size": 32, "max_train_steps": updates}
+        is_stopped = any(folder.glob("checkpoint-*"))
+        start: dict[str, Any] = (
+            {"resume_from_checkpoint": "latest"} if is_stopped else {"overwrite_output_dir": True}
+        )
         settings = RagE2E(
             output_dir=str(folder),
-            overwrite_output_dir=True,
             seed=seed,
+            **start,
             train_encoders="none",
             num_candidates=1,
+            checkpoints_kept=4,
             **options,
         )
         retriever = misaligned(seed, shared=shared)
@@ -128,6 +133,27 @@ def cells(
                 "generator": reader(seed),
                 "options": None if given is None else shared | given,
             }
+
+
+def early_reader(seed: int) -> str:
+    """Return the variant's reader as it was after 640 of its updates: its second checkpoint."""
+    from safetensors.torch import load_file
+
+    from dalm.models.generator import load_generator
+    from dalm.models.loading import place
+
+    folder = WORK / f"early-reader-shared-{seed}"
+    if not folder.exists():
+        checkpoint = WORK / f"reader-shared-{seed}" / "checkpoint-640"
+        if not checkpoint.exists():
+            reader(seed, shared=True)
+        generator = load_generator(fresh(seed)[1], place("cpu", "fp32"), max_length=256)
+        tensors = load_file(checkpoint / "trainable.safetensors")
+        own = {name.removeprefix("generator."): tensors[name] for name in tensors}
+        unknown = generator.load_state_dict(own, strict=False).unexpected_keys
+        assert not unknown, unknown
+        generator.export(folder)
+    return str(folder)
 
 
 def _redrawn() -> str:
