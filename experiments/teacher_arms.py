@@ -14,7 +14,7 @@ from domains import domain
 from instruct_model import smollm2
 from teacher_labels import file_of
 from teacher_readers import by_heart, questions_by_rules, tuned, untrained
-from toy_models import early_reader, misaligned, reader
+from toy_models import early_reader, fresh, misaligned, reader
 from weak_encoder import weak_encoder
 
 Options = dict[str, Any]
@@ -117,6 +117,7 @@ LABELS: dict[str, Options] = {
     "reader that knows the answers": READ | {"reader": "by heart"},
     "tuned reader": READ | {"reader": "tuned"},
     "early reader": READ | {"reader": "early"},
+    "early reader, shuffled answers": READ | {"reader": "early", "answers": "shuffled"},
     "answer match, then early reader": {
         "options": {"teacher": ["answer-match", "generator"]},
         "reader": "early",
@@ -151,6 +152,8 @@ def reader_of(name: str, kind: str | None, seed: int) -> str:
     """Return a reader's folder, which is made if it is missing."""
     if kind == "early":
         return early_reader(seed)
+    if kind == "untrained" and name.startswith("toy"):
+        return fresh(seed)[1]
     setting = setting_of(name)
     own = setting.reader(seed)
     options = {"learning_rate": setting.reader_rate, "generator_max_len": setting.reader_length}
@@ -214,6 +217,8 @@ def arms(name: str) -> Iterator[Arm]:
         for labels in ("early reader", "answer match, then early reader"):
             yield Arm(f"{labels} → contrast", labels, CONTRAST)
             yield Arm(f"{labels} → listwise", labels, LISTWISE)
+        labels = "early reader, shuffled answers"
+        yield Arm(f"{labels} → contrast", labels, CONTRAST)
     labels = "reader that knows the answers"
     yield Arm(f"{labels} → listwise", labels, LISTWISE)
 
