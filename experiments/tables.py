@@ -83,6 +83,8 @@ def bits(experiment: str) -> str:
 
 
 def _markdown(lines: list[list[str]]) -> str:
+    if len(lines) == 1:
+        return ""
     lines = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
     return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
 

@@ -8,7 +8,7 @@ from common import WORK, rows_of, write_rows
 from domains import FOLDER, domain
 
 STEPS = {"tuned": 200, "by heart": 1500}
-"""Updates of a reader of two million weights, by what it becomes."""
+"""Updates of the toy domain's reader, by what it becomes."""
 STEPS_REAL = {"tuned": 40, "by heart": 400}
 """Those of SmolLM2, in batches of 8."""
 

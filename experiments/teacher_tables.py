@@ -17,7 +17,8 @@ from domains import STRATA
 Line = dict[str, Any]
 Values = np.ndarray[Any, np.dtype[np.float64]]
 UNTUNED, BAR, CEILING = "untuned", "answer match → contrast", "gold → contrast"
-READER, BOTH = "reader → listwise", "answer match, then reader → listwise"
+EARLY, READER = "early reader → contrast", "reader → listwise"
+BOTH = "answer match, then reader → listwise"
 BEST = 10
 """Ranks that MRR@10 counts."""
 
@@ -123,7 +124,7 @@ def _costs(lines: Sequence[Line]) -> list[str]:
 
 def summary_table() -> list[list[str]]:
     """Return MRR@10 of the decisive arms in every domain, alone / fused with BM25."""
-    shown = (UNTUNED, BAR, READER, BOTH, CEILING)
+    shown = _run()
     lines = [["MRR@10, alone / fused", "seeds", "BM25", *shown]]
     for domain in [line["name"] for line in results("teacher_domains")]:
         arms = by_arm(domain)
@@ -138,13 +139,19 @@ def summary_table() -> list[list[str]]:
     return lines
 
 
+def _run() -> list[str]:
+    """Return the decisive arms that have a result in any domain."""
+    run = {line["name"].partition(": ")[2] for line in results("teachers")}
+    return [name for name in (UNTUNED, BAR, EARLY, READER, BOTH, CEILING) if name in run]
+
+
 def _mean(arms: dict[str, list[Line]], name: str, way: str) -> str:
     return f"{values(arms[name], way).mean():.3f}" if name in arms else "–"
 
 
 def strata_table() -> list[list[str]]:
     """Return MRR@10 alone by where a test question's answer stands."""
-    shown = (UNTUNED, BAR, READER, BOTH, CEILING)
+    shown = _run()
     lines = [["MRR@10, alone", "answer stands", "questions", *shown]]
     for found in results("teacher_domains"):
         arms = by_arm(found["name"])
