@@ -83,6 +83,11 @@ def test_teachers_of_other_packages_are_found(monkeypatch: pytest.MonkeyPatch) -
         teacher_class("another")
 
 
+def test_the_search_s_own_order() -> None:
+    scores = teacher_class("search")().score(QUESTIONS)  # type: ignore[abstract]
+    assert scores == [[0, -1, -2], [0], [0, -1]]
+
+
 def test_each_pair_is_scored_once(tmp_path: Path) -> None:
     for cache in (None, tmp_path):
         teacher = Length(cache)
