@@ -11,9 +11,11 @@ import yaml
 from sentence_transformers import CrossEncoder
 
 from dalm.cli import app, run
+from dalm.io.scored_tables import write_scored
 from dalm.models import loading
 from dalm.models.reranker import load_reranker
 from dalm.next_step import RETRIEVER
+from dalm.records import Passage, ScoredCandidate, ScoredQuestion
 from tests.conftest import NAMES, TOWNS
 
 QUICK = ["--batch-size", 5, "--precision", "fp32", "--logging-steps", 1]
@@ -129,6 +131,26 @@ def test_an_encoder_gets_a_head_and_is_evaluated_as_the_next_line_says(
     assert dalm(*[each.replace(RETRIEVER, str(tiny_models.encoder)) for each in line]) == 0
     results = json.loads((tmp_path / "evaluation-1" / "results.json").read_text())
     assert "reranked" in json.dumps(results)
+
+
+def test_a_teachers_scores_are_followed(table, tiny_models, tmp_path, caplog):
+    """The teacher likes what somebody keeps, an owl best of all."""
+    caplog.set_level(logging.INFO)
+    rows = [json.loads(line) for line in table.read_text().splitlines()]
+    questions = []
+    for row in rows:
+        scores = zip((3.0, 1.0, 0.0), (*row["Negatives"][::2][::-1], row["Passage"]), strict=True)
+        candidates = tuple(ScoredCandidate(Passage.of(text), score) for score, text in scores)
+        questions.append(ScoredQuestion(row["Query"], None, candidates, temperature=1.5))
+    file = tmp_path / "scored.jsonl"
+    write_scored(file, questions, "made up")
+    line = ["train-reranker", tiny_models.reranker, file, "--output-dir", tmp_path / "out", *QUICK]
+    assert dalm(*line, *FAST) == 0
+    assert "of 3 scored candidates carry it on average, at temperature 1.5" in caplog.text
+    reranker = load_reranker(str(tmp_path / "out/reranker"), loading.place("cpu", "fp32"))
+    texts = ["Ada keeps an owl.", "Ada keeps a dog.", "Ada lives in Ulm."]
+    scores = reranker.score("Where does Ada live?", texts)
+    assert scores == sorted(scores, reverse=True)
 
 
 def test_a_dry_run_shows_a_pair_and_writes_nothing(table, tiny_models, tmp_path, caplog):
