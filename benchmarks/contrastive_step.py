@@ -10,7 +10,9 @@ all-MiniLM-L6-v2, at most 128 tokens of each, in fp32 on one thread.
 `seconds`: CPU seconds of forward and backward pass with dropout. Both are in one process and take
 turns, on another batch in each round; medians, and the median of the rounds' ratios.
 `memory`: the peak of a process that takes one step with AdamW, and by how much that is more than
-before the step. `--large N`: the same of dalm alone, with a batch of N, in chunks.
+before the step. `--large N`: the same of dalm alone, with a batch of N, in chunks. To take less
+time, all passages but those of the first two chunks are cut to a few words: the longest chunk has
+the peak.
 """
 
 import argparse
@@ -128,16 +130,19 @@ def agreement(way: str, batch: int, chunk: int) -> tuple[str, ...]:
 
 def seconds(way: str, batch: int, chunk: int, rounds: int) -> tuple[str, ...]:
     """Return the seconds of both, and their ratio."""
-    steps = [side(way, batch, chunk, rounds) for side in SIDES.values()]
+    steps = [side(way, batch, chunk, rounds + 1) for side in SIDES.values()]
     spent: list[list[float]] = []
-    for given in zip(*(batches for _, batches in steps), strict=True):
-        spent.append([])
-        for (compute, _), each in zip(steps, given, strict=True):
+    for number, given in enumerate(zip(*(batches for _, batches in steps), strict=True)):
+        turn = [0.0, 0.0]
+        for side in (0, 1) if number % 2 else (1, 0):  # who goes first finds no memory to reuse
+            compute, _ = steps[side]
             compute.model.train()
             start = time.process_time()
-            compute(each).backward()
-            spent[-1].append(time.process_time() - start)
-        print(way, spent[-1], file=sys.stderr)
+            compute(given[side]).backward()
+            turn[side] = time.process_time() - start
+        print(way, turn, file=sys.stderr)
+        spent.append(turn)
+    spent = spent[1:]  # the first round warms up
     ratios = [mine / other for mine, other in spent]
     medians = (f"{statistics.median(each):.2f}" for each in zip(*spent, strict=True))
     ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
@@ -149,10 +154,9 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def memory_of(who: str, way: str, batch: int, chunk: int) -> dict[str, float]:
+def memory_of(step: Step) -> dict[str, float]:
     """Take a step in this process; return its peak, and by how much it is more than before."""
-    torch.set_num_threads(1)
-    compute, batches = SIDES[who](way, batch, chunk)
+    compute, batches = step
     given = next(batches)
     compute.model.train()
     trained = [p for p in compute.model.parameters() if p.requires_grad]
@@ -177,32 +181,36 @@ def memory(way: str, batch: int, chunk: int) -> tuple[str, ...]:
 
 def main() -> None:
     """Measure what is asked for, or the memory of a step in this process."""
+    torch.set_num_threads(1)
     if sys.argv[1:2] == ["memory_of"]:
         who, way, batch, chunk = sys.argv[2:]
-        print(json.dumps(memory_of(who, way, int(batch), int(chunk))))
+        print(json.dumps(memory_of(SIDES[who](way, int(batch), int(chunk)))))
         return
     parts = ("agreement", "seconds", "memory")
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("parts", nargs="*", choices=(*parts, []), default=parts)
+    parser.add_argument("parts", nargs="*", choices=[*parts, "all"], default="all")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--chunk", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--large", type=int, default=0)
     given = parser.parse_args()
-    torch.set_num_threads(1)
+    chosen = {given.parts} if isinstance(given.parts, str) else {*given.parts}
     sizes = (given.batch, given.chunk)
     if given.large:
-        large = (str(given.large), str(given.chunk))
-        print(child(Path(__file__), "memory_of", "dalm", "chunks", *large))
+        queries, passages = texts(given.large)
+        for place in range(2 * given.chunk, given.large):
+            passages[place] = " ".join([str(place), *passages[place].split()[:10]])
+            queries[place] = " ".join([str(place), *queries[place].split()[:10]])
+        print(memory_of(ours("chunks", given.large, given.chunk)))
         return
     title = f"batch of {given.batch}, chunks of {given.chunk}"
-    if "agreement" in given.parts:
+    if chosen & {"agreement", "all"}:
         heading = ("loss", *SIDES, "difference of the gradients, relative")
         table(f"Loss, {title}", heading, [agreement(way, *sizes) for way in WAYS])
-    if "seconds" in given.parts:
+    if chosen & {"seconds", "all"}:
         heading = ("CPU seconds", *SIDES, "ratio (range)")
         table(f"Seconds, {title}", heading, [seconds(way, *sizes, given.rounds) for way in WAYS])
-    if "memory" in given.parts:
+    if chosen & {"memory", "all"}:
         heading = ("MB, peak (of the step)", *SIDES, "ratio of the step's")
         table(f"Memory, {title}", heading, [memory(way, *sizes) for way in WAYS])
 
