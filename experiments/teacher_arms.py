@@ -173,7 +173,9 @@ CONTRAST: Options = {"negatives_column": ""}
 """In-batch negatives, whatever makes the labels."""
 SOFT: Options = {"marginal_temperature": 0.05}
 """Temperature of the retriever's softmax over the candidates."""
-LISTWISE: Options = {"objective": "listwise", **SOFT}
+LISTWISE: Options = {"objective": "listwise", "contrastive_weight": 0.0, **SOFT}
+"""The teacher's scores alone."""
+BOTH: Options = LISTWISE | {"contrastive_weight": 1.0}
 JOINT: Options = {"candidates": "index", "num_candidates": CANDIDATES, **SOFT}
 
 
@@ -202,6 +204,7 @@ def arms(name: str) -> Iterator[Arm]:
         if labels == "reader" or not name.startswith("pubmedqa"):
             yield Arm(f"{labels} → listwise", labels, LISTWISE)
             yield Arm(f"{labels} → contrast", labels, CONTRAST)
+            yield Arm(f"{labels} → listwise and contrast", labels, BOTH)
     yield Arm("gold → listwise", "gold", LISTWISE)
     for labels in ("reader, shuffled answers", "untrained reader", "tuned reader"):
         yield Arm(f"{labels} → listwise", labels, LISTWISE)
@@ -229,7 +232,7 @@ def options_of(name: str, arm: Arm, passages: str) -> Options | None:
     if arm.table is None:
         return None
     options = setting.training | arm.options
-    if "negatives_column" in options:
+    if "negatives_column" in options or options.get("contrastive_weight"):
         options |= setting.contrast
     if arm.joint:
         options |= {"passages": [passages], "generator_max_len": setting.reader_length}

@@ -572,7 +572,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--target-temperature": "auto",
         "--marginal-temperature": None,
         "--margin-scale": None,
-        "--contrastive-weight": 0.0,
+        "--contrastive-weight": 1.0,
         "--num-train-epochs --epochs": 3,
         "--contrastive-chunk": None,
         "--matryoshka-dims": None,

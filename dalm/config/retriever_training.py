@@ -41,10 +41,11 @@ class RetrieverObjective:
     """Teacher's units that a similarity of 1 stands for. By default 1 for a model that is compared
     by the dot product; for cosines chosen so that the teacher's mean margin (root mean square) is
     a similarity of 0.2."""
-    contrastive_weight: float = option(0.0, least=0, needs=SCORES)
-    """Weight of the contrastive loss on the teacher's positives, added to the loss on its scores;
-    0: none. A candidate that the teacher doesn't put clearly below the positive is no negative of
-    its question."""
+    contrastive_weight: float = option(1.0, least=0, needs=SCORES)
+    """Weight of the contrastive loss on the teacher's positives, added to the loss on its scores:
+    the scores order a question's own candidates, and the contrast tells them from other questions'.
+    0: the scores alone. A candidate that the teacher doesn't put clearly below the positive is no
+    negative of its question."""
 
 
 @panel("Passages")
@@ -99,7 +100,7 @@ def check_retriever_only(settings: RetrieverOnly) -> None:
         )
     reasons = dict.fromkeys(NAMED_COLUMNS, "a table of scored candidates has fixed columns; ")
     if not settings.contrastive_weight:
-        reasons["logit_scale"] = "it is of the contrastive loss; add --contrastive-weight, or "
+        reasons["logit_scale"] = "it is of the contrastive loss, whose weight is 0; "
     for name, reason in reasons.items():
         if getattr(settings, name) != getattr(RetrieverOnly, name):
             raise UserError(

@@ -136,14 +136,14 @@ def test_a_resumed_run_ends_where_an_unbroken_one_ends(
 
 def test_options_without_effect_are_refused(train: Any, capsys: Any) -> None:
     refused = {
-        "--logit-scale 20": "it is of the contrastive loss; add --contrastive-weight",
+        "--logit-scale 20 --contrastive-weight 0": "it is of the contrastive loss, whose weight is",
         "--negatives-column Wrong": "a table of scored candidates has fixed columns",
         "--margin-scale 2": "has no effect without --objective margin_mse",
     }
     for options, reason in refused.items():
         assert train("--objective", "listwise", *options.split()) == 2
         assert reason in capsys.readouterr().err
-    for options in ("--num-candidates 4", "--target-temperature 1", "--contrastive-weight 1"):
+    for options in ("--num-candidates 4", "--target-temperature 1", "--contrastive-weight 2"):
         assert train(*options.split()) == 2
         assert "has no effect without --objective listwise" in capsys.readouterr().err
 

@@ -51,7 +51,7 @@ def usable_questions(
     One that it rules out is told apart from one with a score, but with `margins` it isn't.
 
     Raises:
-        UserError: there is none; or with a contrastive weight none with a positive, or no negative.
+        UserError: there is none; or with a contrastive weight that was set none with a positive.
     """
     kept = []
     for question in questions:
@@ -71,14 +71,12 @@ def usable_questions(
             "%d of %d questions left out: their candidates have no scores, or all the same",
             *(len(questions) - len(kept), len(questions)),
         )
-    positives = [Example(q.query, None, q.positive, q.negatives) for q in kept if q.positive]
-    logger.info("teacher    names a positive for %d of %d questions", len(positives), len(kept))
-    if settings.contrastive_weight:
-        if not positives:
-            raise UserError(
-                "--contrastive-weight has no effect: the teacher names no positive; leave it out"
-            )
-        check_negatives(positives, settings)
+    positives = sum(question.positive is not None for question in kept)
+    logger.info("teacher    names a positive for %d of %d questions", positives, len(kept))
+    if not positives and settings.contrastive_weight not in (0, RetrieverOnly.contrastive_weight):
+        raise UserError(
+            "--contrastive-weight has no effect: the teacher names no positive; leave it out"
+        )
     return kept
 
 

@@ -265,10 +265,8 @@ def test_a_table_that_teaches_nothing_is_refused():
         usable(NOTHING)
 
 
-def test_a_contrast_needs_positives_and_negatives():
+def test_a_contrast_that_was_asked_for_needs_positives():
     with pytest.raises(UserError, match=r"--contrastive-weight .*names no positive; leave it out"):
-        usable([QUESTIONS[2]], contrastive_weight=1.0)
-    without = [question("Who?", {0: 1.0, 1: 0.0}, 0)]
-    with pytest.raises(UserError, match="--per-device-train-batch-size 1: the negatives"):
-        usable(without, contrastive_weight=1.0, per_device_train_batch_size=1)
-    assert usable(QUESTIONS, contrastive_weight=1.0) == QUESTIONS
+        usable([QUESTIONS[2]], contrastive_weight=0.5)
+    assert usable([QUESTIONS[2]]) == [QUESTIONS[2]]
+    assert usable(QUESTIONS, contrastive_weight=0.5) == QUESTIONS
