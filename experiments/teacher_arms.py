@@ -197,6 +197,7 @@ def arms(name: str) -> Iterator[Arm]:
     yield Arm("gold → contrast", "gold pairs", CONTRAST)
     if not name.startswith("pubmedqa"):  # answers that stand nowhere label nothing
         yield Arm("answer match → contrast", "answer match", CONTRAST)
+        yield Arm("answer match → listwise", "answer match", LISTWISE)
         both = "answer match, then BM25's first"
         yield Arm(f"{both} → contrast", both, CONTRAST)
     yield Arm("BM25's first → contrast", "BM25's first", CONTRAST)

@@ -17,8 +17,18 @@ from domains import STRATA
 Line = dict[str, Any]
 Values = np.ndarray[Any, np.dtype[np.float64]]
 UNTUNED, BAR, CEILING = "untuned", "answer match → contrast", "gold → contrast"
-EARLY, READER = "early reader → contrast", "reader → listwise"
+EARLY, READER = "early reader → listwise", "reader → listwise"
 BOTH = "answer match, then reader → listwise"
+DECISIVE = (
+    UNTUNED,
+    BAR,
+    "answer match → listwise",
+    EARLY,
+    READER,
+    BOTH,
+    CEILING,
+    "gold → listwise",
+)
 BEST = 10
 """Ranks that MRR@10 counts."""
 
@@ -80,13 +90,13 @@ def _difference(domain: str, arms: dict[str, list[Line]], name: str, way: str) -
     pair = _same_seeds(arms[name], arms[BAR])
     if pair is None:
         return ""
-    mine, bar = (values(each, way) for each in pair)
+    mine, theirs = (values(each, way) for each in pair)
     documents = next(x["documents"] for x in results("teacher_domains") if x["name"] == domain)
-    (test,) = sign_flip_tests([mine - bar], documents, seed=0)
+    (test,) = sign_flip_tests([mine - theirs], documents, seed=0)
     if test.interval is None:
-        return f"{(mine - bar).mean():+.3f}"
+        return f"{(mine - theirs).mean():+.3f}"
     low, high = test.interval
-    return f"{(mine - bar).mean():+.3f} ({low:+.3f} to {high:+.3f})"
+    return f"{(mine - theirs).mean():+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def _same_seeds(
@@ -142,7 +152,7 @@ def summary_table() -> list[list[str]]:
 def _run() -> list[str]:
     """Return the decisive arms that have a result in any domain."""
     run = {line["name"].partition(": ")[2] for line in results("teachers")}
-    return [name for name in (UNTUNED, BAR, EARLY, READER, BOTH, CEILING) if name in run]
+    return [name for name in DECISIVE if name in run]
 
 
 def _mean(arms: dict[str, list[Line]], name: str, way: str) -> str:
