@@ -176,7 +176,7 @@ def memory(way: str, batch: int, chunk: int) -> tuple[str, ...]:
     given = (way, str(batch), str(chunk))
     found = [child(Path(__file__), "memory_of", who, *given) for who in SIDES]
     peaks = (f"{each['peak']:.0f} ({each['step']:.0f})" for each in found)
-    return row(way, *peaks, f"{found[0]['step'] / found[1]['step']:.2f}")
+    return row(way, *peaks, f"{found[0]['peak'] / found[1]['peak']:.2f}")
 
 
 def main() -> None:
@@ -211,7 +211,7 @@ def main() -> None:
         heading = ("CPU seconds", *SIDES, "ratio (range)")
         table(f"Seconds, {title}", heading, [seconds(way, *sizes, given.rounds) for way in WAYS])
     if chosen & {"memory", "all"}:
-        heading = ("MB, peak (of the step)", *SIDES, "ratio of the step's")
+        heading = ("MB, peak (of the step)", *SIDES, "ratio of the peaks")
         table(f"Memory, {title}", heading, [memory(way, *sizes) for way in WAYS])
 
 
