@@ -122,6 +122,8 @@ STARTS = [
     "mine-negatives questions/question_answer_pairs_train.csv "
     "--retriever-name-or-path BAAI/bge-small-en-v1.5 --output negatives.jsonl "
     "--max-share off --no-cache",
+    "train-reranker BAAI/bge-small-en-v1.5 negatives.jsonl --output-dir reranked "
+    "--max-train-steps 1",
     "score-candidates questions/question_answer_pairs_train.csv --passages passages.jsonl "
     "--teacher answer-match --output scored.jsonl",
     "export questions-tuned --output-dir exported",

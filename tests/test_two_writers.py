@@ -67,12 +67,12 @@ COMMANDS: dict[str, tuple[list[str], str, str]] = {
     ),
     "eval-retriever": (
         ["eval-retriever", "{table}", "--output-dir", "out", *SEARCH],
-        "dalm.eval.evaluation_run.EvaluationRun._search",
+        "dalm.eval.retrieval_evaluation.RetrievalEvaluation.evaluate",
         "--output-dir out",
     ),
     "eval-retriever-report": (
         ["eval-retriever", "{table}", "--report", "out.html", *SEARCH],
-        "dalm.eval.evaluation_run.EvaluationRun._search",
+        "dalm.eval.retrieval_evaluation.RetrievalEvaluation.evaluate",
         "--report out.html",
     ),
     "index": (
