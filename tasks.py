@@ -68,9 +68,14 @@ def bench(c: Context) -> None:
 
 @task
 def gpu(c: Context) -> None:
-    """Run the tests that need a GPU, and measure joint training at the sizes of 7B models on it."""
+    """Run what needs a GPU: tests, a benchmark at the sizes of 7B models, the larger experiments.
+
+    The experiments begin nothing after eight minutes; the same command goes on where they stopped.
+    """
     c.run("python -m pytest --quiet -m gpu")
     c.run("python benchmarks/gpu.py")
+    larger = "covidqa-larger covidqa-reworded-larger pubmedqa-larger medquad-larger"
+    c.run(f"python experiments/retriever_teachers.py {larger} --seeds 1 2 3 4 5 --minutes 8")
 
 
 @task

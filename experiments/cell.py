@@ -2,10 +2,11 @@
 
     python cell.py '{"table": ..., "test": ..., "retriever": ..., "generator": ..., "options": {}}'
 
-A cell runs in its own process, so that peak memory is the cell's. `options` are those of `RagE2E`,
-of `RetrieverOnly` if there is no generator to train ("alone": true), or of `GeneratorOnly` if there
-is no retriever to train ("reader": true); without options the pair is evaluated untrained.
-`encodes_in` is the precision in which the passages to search are encoded, fp32 by default.
+A cell runs in its own process, so that peak memory is the cell's. `options` are those of the cell's
+`command`; if it names none, of `RagE2E`, of `RetrieverOnly` if there is no generator to train
+("alone": true), or of `GeneratorOnly` if there is no retriever to train ("reader": true). Without
+options the pair is evaluated untrained. `encodes_in` is the precision in which the passages to
+search are encoded, fp32 by default.
 """
 
 import json
@@ -21,6 +22,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
+IMPLIED = {
+    "alone": "train-retriever-only",
+    "reader": "train-generator-only",
+    "both": "train-rag-e2e",
+}
+"""Command of a cell that names none."""
+
+
 def main() -> None:
     cell = json.loads(sys.argv[1])
     with tempfile.TemporaryDirectory() as folder:
@@ -33,26 +42,24 @@ def main() -> None:
 
 def train(cell: dict[str, Any], folder: str) -> dict[str, Any]:
     """Train; return the cost and the first and last line of the log."""
-    from dalm import (
-        GeneratorOnly,
-        RagE2E,
-        RetrieverOnly,
-        train_generator_only,
-        train_rag_e2e,
-        train_retriever_only,
-    )
+    import dalm
 
     if cell.get("options") is None:
         return {}
     shared = {"output_dir": folder, "overwrite_output_dir": True, "checkpointing_steps": 10**6}
     options = {**shared, "seed": cell["seed"], **cell["options"]}
+    implied = "alone" if cell.get("alone") else "reader" if cell.get("reader") else "both"
+    table, encoder, generator = (cell.get(name) for name in ("table", "retriever", "generator"))
     start, cpu = time.perf_counter(), time.process_time()
-    if cell.get("alone"):
-        train_retriever_only(cell["retriever"], cell["table"], RetrieverOnly(**options))
-    elif cell.get("reader"):
-        train_generator_only(cell["table"], cell["generator"], GeneratorOnly(**options))
-    else:
-        train_rag_e2e(cell["table"], cell["retriever"], cell["generator"], RagE2E(**options))
+    match cell.get("command", IMPLIED[implied]):
+        case "train-retriever-only":
+            dalm.train_retriever_only(encoder, table, dalm.RetrieverOnly(**options))
+        case "train-generator-only":
+            dalm.train_generator_only(table, generator, dalm.GeneratorOnly(**options))
+        case "train-rag-e2e":
+            dalm.train_rag_e2e(table, encoder, generator, dalm.RagE2E(**options))
+        case "train-reranker":
+            dalm.train_reranker(encoder, table, dalm.RerankerTraining(**options))
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
     lines = [json.loads(x) for x in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
     return {

@@ -6,10 +6,14 @@ that is stopped goes on where it was: what has a line isn't run again, and a rea
 kept as they come.
 
     python experiments/retriever_teachers.py [DOMAIN ...] [--seeds 1 2 3] [--arms TEXT ...]
+        [--minutes N]
 """
 
 import argparse
 import json
+import math
+import sys
+import time
 
 from common import RESULTS, results, run
 from domains import describe
@@ -17,11 +21,13 @@ from teacher_arms import (
     COMPARED,
     LABELLED_ONLY,
     LABELS,
+    LARGER,
     SETTINGS,
     Arm,
     Options,
     arms,
     cell,
+    domain_of,
     label_cell,
 )
 from teacher_labels import make
@@ -30,10 +36,13 @@ from teacher_labels import make
 def main() -> None:
     known = [*SETTINGS, *LABELLED_ONLY]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("domains", nargs="*", default=known, help=", ".join(known))
+    every = ", ".join([*known, *LARGER])
+    parser.add_argument("domains", nargs="*", default=known, help=every)
+    parser.add_argument("--minutes", type=float, help="begin nothing after so many minutes")
     parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3])
     parser.add_argument("--arms", nargs="*", default=[""], help="only those with this in the name")
     given = parser.parse_args()
+    end = time.monotonic() + 60 * (given.minutes or math.inf)
     for seed in given.seeds:
         for name in given.domains:
             if name in LABELLED_ONLY:
@@ -42,6 +51,8 @@ def main() -> None:
                 continue
             describe_once(name)
             for arm in arms(name):
+                if time.monotonic() > end:
+                    sys.exit("the time is over; the same command goes on from here")
                 if any(text in arm.name for text in given.arms):
                     run_arm(name, arm, seed)
 
@@ -71,7 +82,7 @@ def is_done(experiment: str, name: str, seed: int) -> bool:
 def describe_once(name: str) -> None:
     """Write a line on the domain's test questions, unless there is one."""
     if not is_done("teacher_domains", name, 0):
-        line = {"name": name, "seed": 0, **describe(name)}
+        line = {"name": name, "seed": 0, **describe(domain_of(name))}
         with (RESULTS / "teacher_domains.jsonl").open("a", encoding="utf-8") as out:
             out.write(json.dumps(line) + "\n")
 

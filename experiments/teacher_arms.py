@@ -5,7 +5,7 @@ size, learning rate and number of updates, however many of the questions an arm 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -39,6 +39,8 @@ class Setting:
     """Learning rate of a reader that is trained."""
     contrast: Options = field(default_factory=dict)
     """Further options of the contrastive loss."""
+    candidates: int = 8
+    """Candidates of a question: BM25's best by question and answer."""
 
     @property
     def training(self) -> Options:
@@ -94,14 +96,33 @@ COMPARED = ("answer match", "reader", "answer match, then reader")
 """Those labels."""
 
 
+def _larger(setting: Setting, updates: int) -> Setting:
+    """Return a setting for a GPU: batches of 32, 32 candidates of each question."""
+    options = {**setting.options, "per_device_train_batch_size": 32, "max_train_steps": updates}
+    return replace(setting, options=options, candidates=32)
+
+
+LARGER = {
+    "covidqa-larger": _larger(_COVIDQA, 120),
+    "covidqa-reworded-larger": _larger(_COVIDQA, 120),
+    "pubmedqa-larger": _larger(SETTINGS["pubmedqa"], 110),
+    "medquad-larger": _larger(SETTINGS["medquad"], 110),
+    "pubmedqa-20-larger": _larger(SETTINGS["pubmedqa"], 2),
+}
+"""Five epochs of the same domains, run only where they are named; the last one is a trial."""
+
+
 def setting_of(name: str) -> Setting:
-    return (SETTINGS | LABELLED_ONLY)[name]
+    return (SETTINGS | LABELLED_ONLY | LARGER)[name]
+
+
+def domain_of(name: str) -> str:
+    """Return the domain whose tables a setting takes."""
+    return name.removesuffix("-larger")
 
 
 # Labels
 
-CANDIDATES = 8
-"""Candidates of a question: BM25's best by question and answer."""
 MATCH: Options = {"options": {"teacher": ["answer-match"]}}
 READ: Options = {"options": {"teacher": ["generator"]}}
 LABELS: dict[str, Options] = {
@@ -128,9 +149,10 @@ LABELS: dict[str, Options] = {
 
 def label_options(name: str, labels: str, generator: str) -> Options:
     """Return the options with which labels are made, by a reader if they need one."""
-    options: Options = {"num_candidates": CANDIDATES, **LABELS[labels]["options"]}
+    setting = setting_of(name)
+    options: Options = {"num_candidates": setting.candidates, **LABELS[labels]["options"]}
     if "generator" in options["teacher"]:
-        length = setting_of(name).reader_length
+        length = setting.reader_length
         options |= {"generator_name_or_path": generator, "generator_max_len": length}
     return options
 
@@ -143,7 +165,7 @@ def label_cell(name: str, labels: str, seed: int) -> Options:
     if not is_drawn and not (reads and name.startswith("toy")):
         seed = 1
     generator = reader_of(name, given.get("reader"), seed) if reads else ""
-    named = {"name": f"{name}: {labels}", "seed": seed, "domain": name}
+    named = {"name": f"{name}: {labels}", "seed": seed, "domain": domain_of(name)}
     models = {"generator": generator} if reads else {}
     return given | named | models | {"options": label_options(name, labels, generator)}
 
@@ -162,7 +184,7 @@ def reader_of(name: str, kind: str | None, seed: int) -> str:
     if kind == "untrained":
         return untrained(own, seed)
     if kind == "by heart":
-        return by_heart(name, own, options, seed)
+        return by_heart(domain_of(name), own, options, seed)
     assert kind == "tuned"
     return tuned(name, own, str(file_of(label_cell(name, "reader", seed))), options, seed)
 
@@ -176,7 +198,7 @@ SOFT: Options = {"marginal_temperature": 0.05}
 LISTWISE: Options = {"objective": "listwise", "contrastive_weight": 0.0, **SOFT}
 """The teacher's scores alone."""
 BOTH: Options = LISTWISE | {"contrastive_weight": 1.0}
-JOINT: Options = {"candidates": "index", "num_candidates": CANDIDATES, **SOFT}
+JOINT: Options = {"candidates": "index", **SOFT}
 
 
 @dataclass(frozen=True)
@@ -187,8 +209,8 @@ class Arm:
     table: str | None = None
     """A key of `LABELS`, `gold pairs`, `questions` or `rules`; None: it isn't trained."""
     options: Options = field(default_factory=dict)
-    joint: bool = False
-    """Whether it is `train-rag-e2e`, over an index."""
+    command: str = "train-retriever-only"
+    """What trains; `train-rag-e2e`: over an index; `train-reranker`: the retriever stays."""
 
 
 def arms(name: str) -> Iterator[Arm]:
@@ -214,13 +236,17 @@ def arms(name: str) -> Iterator[Arm]:
         for trained in (False, True):
             title = f"joint, {objective}, reader {'trained' if trained else 'frozen'}"
             options = {**JOINT, "objective": objective, "train_generator": trained}
-            yield Arm(title, "questions", options, joint=True)
+            yield Arm(title, "questions", options, "train-rag-e2e")
+    for labels in ("answer match", "reader", "gold"):
+        if labels != "answer match" or not name.startswith("pubmedqa"):
+            yield Arm(f"{labels} → reranker", labels, command="train-reranker")
     if name.startswith("covidqa"):
         yield Arm("questions by rules → contrast", "rules", CONTRAST)
     if name.startswith("toy"):
         for labels in ("early reader", "answer match, then early reader"):
             yield Arm(f"{labels} → contrast", labels, CONTRAST)
             yield Arm(f"{labels} → listwise", labels, LISTWISE)
+            yield Arm(f"{labels} → listwise and contrast", labels, BOTH)
         labels = "early reader, shuffled answers"
         yield Arm(f"{labels} → contrast", labels, CONTRAST)
     labels = "reader that knows the answers"
@@ -229,14 +255,19 @@ def arms(name: str) -> Iterator[Arm]:
 
 def options_of(name: str, arm: Arm, passages: str) -> Options | None:
     """Return the options with which an arm trains; `passages` is the knowledge base."""
-    setting = SETTINGS[name]
+    setting = setting_of(name)
     if arm.table is None:
         return None
+    if arm.command == "train-reranker":
+        return {**setting.options, "num_candidates": setting.candidates}
     options = setting.training | arm.options
     if "negatives_column" in options or options.get("contrastive_weight"):
         options |= setting.contrast
-    if arm.joint:
-        options |= {"passages": [passages], "generator_max_len": setting.reader_length}
+    if options.get("objective") == "listwise":
+        options |= {"num_candidates": setting.candidates}
+    if arm.command == "train-rag-e2e":
+        options |= {"num_candidates": setting.candidates, "passages": [passages]}
+        options |= {"generator_max_len": setting.reader_length}
         if arm.options["train_generator"]:
             options |= {"generator_learning_rate": setting.reader_rate}
     return options
@@ -244,17 +275,17 @@ def options_of(name: str, arm: Arm, passages: str) -> Options | None:
 
 def cell(name: str, arm: Arm, seed: int) -> Options:
     """Return an arm's cell."""
-    setting = SETTINGS[name]
-    reader = {"generator": setting.reader(seed)} if arm.joint else {}
+    setting = setting_of(name)
+    reader = {"generator": setting.reader(seed)} if arm.command == "train-rag-e2e" else {}
     return reader | {
         "name": f"{name}: {arm.name}",
         "seed": seed,
-        "domain": name,
+        "domain": domain_of(name),
         "table": table_of(name, arm, seed),
         "retriever": setting.retriever(seed),
         "lengths": setting.lengths,
-        "alone": not arm.joint,
-        "options": options_of(name, arm, domain(name).passages),
+        "command": arm.command,
+        "options": options_of(name, arm, domain(domain_of(name)).passages),
     }
 
 
@@ -262,11 +293,11 @@ def table_of(name: str, arm: Arm, seed: int) -> str | None:
     """Return the table that an arm is trained on; labels are made by a cell of their own."""
     if arm.table in LABELS:
         return str(file_of(label_cell(name, arm.table, seed)))
-    tables = domain(name)
+    tables = domain(domain_of(name))
     files: dict[str | None, Callable[[], str | None]] = {
         None: lambda: None,
         "gold pairs": lambda: tables.gold,
         "questions": lambda: tables.train,
-        "rules": lambda: questions_by_rules(name),
+        "rules": lambda: questions_by_rules(domain_of(name)),
     }
     return files[arm.table]()

@@ -4,7 +4,8 @@
 
 A cell runs in its own process, so that peak memory is the cell's. It prints JSON: the cost, and the
 rank of each test question's first gold passage (0: not among the first 100), by the retriever's
-vectors alone and fused with BM25, so that measures, intervals and strata are computed afterwards.
+vectors alone and fused with BM25, and behind a reranker if that is what was trained, so that
+measures, intervals and strata are computed afterwards.
 """
 
 import json
@@ -20,6 +21,8 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 DEEP = 100
 """Hits of a ranking, as many as are fused."""
+RERANKED = 50
+"""Of these a reranker orders the first."""
 
 
 def main() -> None:
@@ -35,10 +38,14 @@ def main() -> None:
         else:
             tuned = f"{folder}/retriever"
         retriever = tuned if Path(tuned).exists() else cell["retriever"]
-        print(json.dumps({**trained, "ranks": ranks(cell, retriever)}))
+        made = Path(folder) / "reranker"
+        reranker = str(made) if made.exists() else None
+        print(json.dumps({**trained, "ranks": ranks(cell, retriever, reranker)}))
 
 
-def ranks(cell: dict[str, Any], retriever_name: str) -> dict[str, list[int]]:
+def ranks(
+    cell: dict[str, Any], retriever_name: str, reranker_name: str | None
+) -> dict[str, list[int]]:
     """Return the rank of each test question's first gold passage, by way of searching."""
     from domains import domain
     from fusion import reciprocal_ranks
@@ -46,12 +53,14 @@ def ranks(cell: dict[str, Any], retriever_name: str) -> dict[str, list[int]]:
     from dalm.config import Columns
     from dalm.io.examples import read_examples, read_passages
     from dalm.models.loading import place
+    from dalm.models.reranker import load_reranker
     from dalm.models.retriever import load_retriever
     from dalm.records import gold_passages, question_id
     from dalm.retrieval.base import DenseSearcher
     from dalm.retrieval.bm25 import BM25
     from dalm.retrieval.exact import build_index
     from dalm.retrieval.hybrid import weighted_sum
+    from dalm.retrieval.reranking import ordered
 
     tables = domain(cell["domain"])
     base = read_passages(tables.passages, Columns())
@@ -61,14 +70,21 @@ def ranks(cell: dict[str, Any], retriever_name: str) -> dict[str, list[int]]:
     right = [{passage.id for passage in golds[each]} for each in asked]
     queries = list(asked.values())
     lengths = {"passage": cell["lengths"][1], "query": cell["lengths"][0]}
-    retriever = load_retriever(retriever_name, place("cpu", "bf16"), lengths=lengths)
+    placement = place("auto", "bf16")
+    retriever = load_retriever(retriever_name, placement, lengths=lengths)
     dense = DenseSearcher(retriever, build_index(retriever, base)).search(queries, DEEP)
     text = BM25(base).search(queries, DEEP)
     pairs = list(zip(dense, text, strict=True))
-    found = {
-        "alone": _ranks(dense, right),
-        "fused": _ranks([weighted_sum([(0.5, a), (0.5, b)]) for a, b in pairs], right),
-    }
+    fused = [weighted_sum([(0.5, a), (0.5, b)]) for a, b in pairs]
+    found = {"alone": _ranks(dense, right), "fused": _ranks(fused, right)}
+    if reranker_name is not None:
+        reranker = load_reranker(reranker_name, placement)
+        best = [[each.hit for each in ranking[:RERANKED]] for ranking in fused]
+        reranked = [
+            ordered(hits, reranker.score(query, [hit.passage.text for hit in hits]))
+            for query, hits in zip(queries, best, strict=True)
+        ]
+        found["reranked"] = _ranks(reranked, right)
     if cell.get("options") is None:
         found["BM25"] = _ranks(text, right)
         found["RRF"] = _ranks([reciprocal_ranks(pair) for pair in pairs], right)

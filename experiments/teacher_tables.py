@@ -54,8 +54,10 @@ def by_arm(domain: str) -> dict[str, list[Line]]:
 def values(
     lines: Sequence[Line], way: str, measure: Callable[[Sequence[int]], Values] = reciprocal_ranks
 ) -> Values:
-    """Return a measure of each question, the mean over seeds."""
-    found: Values = np.mean([measure(line["ranks"][way]) for line in lines], axis=0)
+    """Return a measure of each question, the mean over seeds; `fused` behind a reranker, if any."""
+    ranks = [line["ranks"] for line in lines]
+    chosen = [each.get("reranked", each[way]) if way == "fused" else each[way] for each in ranks]
+    found: Values = np.mean([measure(each) for each in chosen], axis=0)
     return found
 
 
