@@ -61,8 +61,9 @@ def score_candidates(
     if any(question.positive for question in labelled):
         tuned = output.with_name(f"{output.stem}-tuned")
         retriever = settings.retriever_name_or_path or RETRIEVER
-        titles = ["--prepend-title"] * settings.prepend_title
-        log_next(["train-retriever-only", retriever, output, "--output-dir", tuned, *titles])
+        how = ["--objective", "listwise"] * kinds[-1].is_graded
+        how += ["--prepend-title"] * settings.prepend_title
+        log_next(["train-retriever-only", retriever, output, "--output-dir", tuned, *how])
 
 
 def _check(settings: ScoreCandidates) -> Path:

@@ -39,6 +39,7 @@ class AnswerLikelihood(PairTeacher):
     needs: ClassVar[frozenset[Needs]] = frozenset({"answer"})
     temperature: ClassVar[float] = 0.1
     margin: ClassVar[float] = 0.2
+    is_graded: ClassVar[bool] = True
 
     def __init__(self, generator: Generator, cache: Path | None) -> None:
         super().__init__(cache)

@@ -27,6 +27,7 @@ class CrossEncoder(PairTeacher):
     unit: ClassVar[str] = "logit of the reranker"
     temperature: ClassVar[float] = 1.0
     margin: ClassVar[float] = 2.0
+    is_graded: ClassVar[bool] = True
 
     def __init__(self, reranker: Reranker, cache: Path | None) -> None:
         super().__init__(cache)

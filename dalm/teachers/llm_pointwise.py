@@ -39,6 +39,7 @@ class LlmPointwise(LanguageModelTeacher):
     unit: ClassVar[str] = "grade from 0 to 10"
     temperature: ClassVar[float] = 1.0
     margin: ClassVar[float] = 3.0
+    is_graded: ClassVar[bool] = True
     least_positive: ClassVar[float] = 5.0
     field: ClassVar[str] = "grade"
     again: ClassVar[str] = 'Reply with nothing but the grade, such as {{"grade": 3}}.'

@@ -72,6 +72,9 @@ class Teacher(ABC):
     margin: ClassVar[float]
     """In its unit: a candidate so far below the best one, or farther, is clearly worse than it.
     One that is nearer is tied with the best: it is no negative, and left to a further teacher."""
+    is_graded: ClassVar[bool] = False
+    """Whether its scores tell how much better a passage is: then a retriever is to be trained on
+    them (`--objective listwise`), not on its positives alone."""
     least_positive: ClassVar[float] = -math.inf
     """Score that the best candidate must have to be the positive."""
     takes_time: ClassVar[bool] = False

@@ -57,6 +57,7 @@ def test_answer_match_marks_gold_passages_without_reading_them(
     assert "at most 5 each, by text search with the question and answer" in log
     assert "labelled   20 of 20 questions by answer-match" in log
     assert "next       dalm train-retriever-only BAAI/bge-small-en-v1.5" in log
+    assert "listwise" not in log
     examples = read_examples(tmp_path / "scored.jsonl", Columns())
     found = {each.query: each.passage.text for each in examples if each.passage}
     assert found == {row["Query"]: row["Passage"] for row in tiny_rows}
@@ -79,6 +80,7 @@ def test_two_teachers_and_what_is_trained_on_them(
     assert ", 0 to be scored" in again
     assert read_scored(tmp_path / "scored.jsonl", Columns()) == scored
     command = again.partition("next       dalm ")[2].split()
+    assert command[-2:] == ["--objective", "listwise"]
     assert command[:3] == ["train-retriever-only", str(tiny_models.encoder), command[2]]
     assert run(app, [*command, "--max-train-steps", "1", "--device", "cpu"]) == 0
 
