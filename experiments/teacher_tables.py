@@ -17,15 +17,17 @@ from domains import STRATA
 Line = dict[str, Any]
 Values = np.ndarray[Any, np.dtype[np.float64]]
 UNTUNED, BAR, CEILING = "untuned", "answer match → contrast", "gold → contrast"
-EARLY, READER = "early reader → listwise", "reader → listwise"
-BOTH = "answer match, then reader → listwise"
 DECISIVE = (
     UNTUNED,
+    "BM25's first → contrast",
     BAR,
     "answer match → listwise",
-    EARLY,
-    READER,
-    BOTH,
+    "early reader → listwise",
+    "early reader → listwise and contrast",
+    "reader → contrast",
+    "reader → listwise",
+    "reader → listwise and contrast",
+    "answer match, then reader → listwise and contrast",
     CEILING,
     "gold → listwise",
 )
