@@ -166,6 +166,11 @@ class ScoredCandidate:
         return cls(Passage.from_dict(known), None if score is None else float(score))
 
 
+def best_first(candidates: Iterable[ScoredCandidate]) -> list[ScoredCandidate]:
+    """Return candidates by their scores; those without one stand last, in their order."""
+    return sorted(candidates, key=lambda c: math.inf if c.score is None else -c.score)
+
+
 @dataclass(frozen=True, slots=True)
 class ScoredQuestion:
     """A question with its candidate passages as a teacher scores them, best first.

@@ -63,6 +63,7 @@ def score_candidates(
         retriever = settings.retriever_name_or_path or RETRIEVER
         how = ["--objective", "listwise"] * kinds[-1].is_graded
         how += ["--prepend-title"] * settings.prepend_title
+        how += ["--trust-remote-code"] * settings.trust_remote_code
         log_next(["train-retriever-only", retriever, output, "--output-dir", tuned, *how])
 
 

@@ -15,7 +15,7 @@ from dalm.errors import UserError
 from dalm.io.cell_values import CellError, cell_text
 from dalm.io.tables import Table, read_table
 from dalm.io.writers import LISTED, write_table
-from dalm.records import Passage, ScoredCandidate, ScoredQuestion, passage_id
+from dalm.records import Passage, ScoredCandidate, ScoredQuestion, best_first, passage_id
 
 CANDIDATES = "Candidates"
 SCORE = "score"
@@ -57,7 +57,11 @@ def read_scored(source: str | Path, columns: PairColumns) -> list[ScoredQuestion
 
     Raises UserError when the source can't be read, has no candidates, or one that is broken.
     """
-    table = read_table(source, encoding=columns.encoding)
+    return scored_questions(read_table(source, encoding=columns.encoding), columns)
+
+
+def scored_questions(table: Table, columns: PairColumns) -> list[ScoredQuestion]:
+    """Return the questions of a table as `read_scored` reads them, and raise as it does."""
     if not is_scored(table):
         raise UserError(
             f"{table.name} has no column {CANDIDATES!r} of scored candidates; make one: dalm score-"
@@ -77,10 +81,7 @@ def _question(
     """Return a row as a question with its candidates."""
     try:
         query, answer = cell_text(cells["Query"]), cell_text(cells["Answer"])
-        candidates = sorted(
-            (ScoredCandidate.from_dict(each) for each in cells[CANDIDATES]),
-            key=lambda each: float("inf") if each.score is None else -each.score,
-        )
+        candidates = best_first(map(ScoredCandidate.from_dict, cells[CANDIDATES]))
         by_text = {each.passage.text: each.passage for each in candidates}
         scored = {each.passage.text: each.passage for each in candidates if each.score is not None}
         positive = scored[cells["Passage"]] if cells["Passage"] else None

@@ -7,7 +7,7 @@ section 4.2) take the highest-ranked passage with the answer in it as the positi
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 from dalm.ingest.words import words
 from dalm.teachers.teacher import Candidates, Needs, Teacher
@@ -32,11 +32,6 @@ class AnswerMatch(Teacher):
     temperature: ClassVar[float] = 0.1
     margin: ClassVar[float] = 1.0
     least_positive: ClassVar[float] = 1.0
-
-    @classmethod
-    def from_config(cls, settings: Any) -> Self:  # noqa: ARG003
-        """Make the teacher; it has no options."""
-        return cls()
 
     def score(self, questions: Sequence[Candidates]) -> list[list[float]]:
         """Return 1 for candidates that contain the answer, else 0; log how many do."""

@@ -1,7 +1,7 @@
 """Score gold passages 1 and all others 0, as the ceiling of what a teacher can say."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 from dalm.retrieval.negatives import text_key
 from dalm.teachers.teacher import Candidates, Needs, Teacher
@@ -17,11 +17,6 @@ class Gold(Teacher):
     temperature: ClassVar[float] = 0.1
     margin: ClassVar[float] = 1.0
     least_positive: ClassVar[float] = 1.0
-
-    @classmethod
-    def from_config(cls, settings: Any) -> Self:  # noqa: ARG003
-        """Make the teacher; it has no options."""
-        return cls()
 
     def score(self, questions: Sequence[Candidates]) -> list[list[float]]:
         """Return 1 for candidates with the text of a gold passage, else 0."""

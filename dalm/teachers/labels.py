@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dalm.config import ScoreCandidates
-from dalm.records import Passage, ScoredCandidate, ScoredQuestion, question_id
+from dalm.records import Passage, ScoredCandidate, ScoredQuestion, best_first, question_id
 from dalm.retrieval.negatives import text_key
 from dalm.teachers.teacher import Candidates, Teacher
 
@@ -126,8 +126,7 @@ def _labelled(
 ) -> ScoredQuestion:
     passages = [_written(each, settings.prepend_title) for each in question.passages]
     known = [place for place in range(len(passages)) if place not in scores.unscored]
-    candidates = [ScoredCandidate(passages[place], scores.scores[place]) for place in known]
-    candidates.sort(key=lambda each: float("inf") if each.score is None else -each.score)
+    candidates = best_first(ScoredCandidate(passages[p], scores.scores[p]) for p in known)
     made = ScoredQuestion(
         question.query, question.answer, tuple(candidates), temperature=scores.temperature
     )

@@ -1,7 +1,7 @@
 """Score passages by their rank in the search that found them."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 from dalm.teachers.teacher import Candidates, Teacher
 
@@ -14,11 +14,6 @@ class SearchRank(Teacher):
     unit: ClassVar[str] = "ranks, 0 for the first"
     temperature: ClassVar[float] = 1.0
     margin: ClassVar[float] = 1.0
-
-    @classmethod
-    def from_config(cls, settings: Any) -> Self:  # noqa: ARG003
-        """Make the teacher; it has no options."""
-        return cls()
 
     def score(self, questions: Sequence[Candidates]) -> list[list[float]]:
         """Return 0, -1, -2 ... of the candidates."""

@@ -154,6 +154,16 @@ class TrainingRows(ABC):
         """Return a generator seeded by epoch and rows, so that a resumed run draws the same."""
         return np.random.default_rng([self.seed, self.epoch, *rows])
 
+    def draw_candidates(self, row: int, count: int, most: int) -> Int[np.ndarray, "K"]:
+        """Return which `most` of a row's `count` candidates a batch has, the first one first.
+
+        The others are drawn again in every epoch.
+        """
+        if count <= most:
+            return np.arange(count)
+        others = self.random([row]).choice(count - 1, most - 1, replace=False)
+        return np.concatenate([[0], 1 + np.sort(others)])
+
 
 class KnowledgeBase:
     """Hold distinct passages in tokens, for the retriever and, if given, for the generator."""

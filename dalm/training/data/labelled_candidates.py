@@ -9,17 +9,16 @@ from dalm.config import RerankerTraining
 from dalm.config.options import spelled
 from dalm.config.retriever_training import NAMED_COLUMNS
 from dalm.errors import UserError
-from dalm.io.examples import read_examples
-from dalm.io.scored_tables import is_scored, read_scored
+from dalm.io.examples import read_rows
+from dalm.io.scored_tables import is_scored, scored_questions
 from dalm.io.tables import read_table
 from dalm.records import Example, ScoredQuestion
+from dalm.training.data.teacher_scores import NO_SCORE
 
 logger = logging.getLogger(__name__)
 
 Kind = Literal["binary", "listwise"]
-RULED_OUT = float("-inf")
-"""Score of a candidate that gets nothing of a listwise target."""
-LABELS = {"binary": (1.0, 0.0), "listwise": (0.0, RULED_OUT)}
+LABELS = {"binary": (1.0, 0.0), "listwise": (0.0, NO_SCORE)}
 """Labels of a right passage and of a wrong one."""
 MINE = "mine them: dalm mine-negatives TABLE --retriever-name-or-path RETRIEVER --output FILE"
 SCORE = "score more candidates: dalm score-candidates ... --num-candidates N"
@@ -84,7 +83,7 @@ def _scored(question: ScoredQuestion) -> LabelledCandidates:
     if len({each.score for each in candidates}) < 2:
         candidates = candidates[:1]
     texts = tuple(each.passage.text for each in candidates)
-    scores = tuple(RULED_OUT if each.score is None else each.score for each in candidates)
+    scores = tuple(NO_SCORE if each.score is None else each.score for each in candidates)
     return LabelledCandidates(question.query, texts, scores, question.temperature)
 
 
@@ -120,7 +119,8 @@ def read_candidates(source: str, settings: RerankerTraining) -> LabelledTable:
     Raises:
         UserError: it can't be read, nothing in it can be learnt from, or an option has no effect.
     """
-    scored = is_scored(read_table(source, encoding=settings.encoding))
+    table = read_table(source, encoding=settings.encoding)
+    scored = is_scored(table)
     kind: Kind = settings.objective or ("listwise" if scored else "binary")
     if not (scored and kind == "listwise") and settings.target_temperature != "auto":
         raise UserError(
@@ -128,8 +128,8 @@ def read_candidates(source: str, settings: RerankerTraining) -> LabelledTable:
             "teacher's scores and --objective listwise; leave it out"
         )
     if not scored:
-        examples = read_examples(source, settings, needs={"passage"}, optional=set())
-        return LabelledTable(of_pairs(examples, kind), kind, None)
+        rows = read_rows(table, settings, needs={"passage"}, optional=set())
+        return LabelledTable(of_pairs(list(rows.values()), kind), kind, None)
     for name in NAMED_COLUMNS:
         if getattr(settings, name) != getattr(RerankerTraining, name):
             raise UserError(
@@ -137,4 +137,4 @@ def read_candidates(source: str, settings: RerankerTraining) -> LabelledTable:
                 "leave it out"
             )
     temperature = settings.target_temperature if kind == "listwise" else None
-    return LabelledTable(of_scores(read_scored(source, settings), kind), kind, temperature)
+    return LabelledTable(of_scores(scored_questions(table, settings), kind), kind, temperature)

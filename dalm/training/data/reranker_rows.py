@@ -12,7 +12,8 @@ from torch import Tensor
 from dalm.models.reranker import Reranker
 from dalm.training import losses
 from dalm.training.data.batches import TrainingRows
-from dalm.training.data.labelled_candidates import RULED_OUT, LabelledCandidates
+from dalm.training.data.labelled_candidates import LabelledCandidates
+from dalm.training.data.teacher_scores import NO_SCORE
 
 logger = logging.getLogger(__name__)
 
@@ -96,11 +97,7 @@ class RerankerRows(TrainingRows):
 
     def drawn(self, row: int) -> Int[np.ndarray, "K"]:
         """Return which of a row's candidates a batch has in this epoch, the first one first."""
-        count = len(self.questions[row].texts)
-        if count <= self.num_candidates:
-            return np.arange(count)
-        others = self.random([row]).choice(count - 1, self.num_candidates - 1, replace=False)
-        return np.concatenate([[0], 1 + np.sort(others)])
+        return self.draw_candidates(row, len(self.questions[row].texts), self.num_candidates)
 
     def wrong_to_right(self) -> float:
         """Return how many wrong passages a batch has for each right one, on average."""
@@ -128,7 +125,7 @@ class RerankerRows(TrainingRows):
         if given is None:
             return np.ones(len(self))
         drawn = [torch.tensor(q.labels)[self.drawn(row)] for row, q in enumerate(self.questions)]
-        scores = torch.nn.utils.rnn.pad_sequence(drawn, True, RULED_OUT).double()
+        scores = torch.nn.utils.rnn.pad_sequence(drawn, True, NO_SCORE).double()
         count = float(scores.isfinite().sum(1).float().mean())
         own = [each.temperature for each in self.questions]
         otherwise = given

@@ -88,11 +88,7 @@ class ScoredRows(Rows):
 
     def drawn(self, row: int) -> Int[np.ndarray, "K"]:
         """Return which of a row's candidates a batch has in this epoch, the first one first."""
-        count = len(self.candidates[row])
-        if count <= self.num_candidates:
-            return np.arange(count)
-        others = self.random([row]).choice(count - 1, self.num_candidates - 1, replace=False)
-        return np.concatenate([[0], 1 + np.sort(others)])
+        return self.draw_candidates(row, len(self.candidates[row]), self.num_candidates)
 
     def drawn_scores(self) -> Float[np.ndarray, "rows K"]:
         """Return the scores that the rows' batches have in this epoch, −inf where there is none."""
