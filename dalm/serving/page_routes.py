@@ -1,6 +1,8 @@
 """Serve the page that asks questions: / and the files that it loads."""
 
+import hashlib
 from importlib.resources import files
+from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -8,12 +10,17 @@ from starlette.routing import BaseRoute, Route
 
 from dalm.serving.service import Service
 
-FILES = {
-    "/": ("index.html", "text/html"),
-    "/page/page.css": ("page.css", "text/css"),
-    "/page/page.js": ("page.js", "text/javascript"),
-    "/page/icon.svg": ("icon.svg", "image/svg+xml"),
+MEDIA_TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
 }
+"""Kinds of files of the page, by the ends of their names; others aren't served."""
+FOLDER = files("dalm.serving") / "page"
+INDEX = "index.html"
+NAMES = sorted(each.name for each in FOLDER.iterdir() if each.name.endswith(tuple(MEDIA_TYPES)))
+FILES = {"/" if name == INDEX else f"/page/{name}": name for name in NAMES}
 PUBLIC = set(FILES)
 """The page holds nothing of the index, and asks for the key itself."""
 POLICY = "; ".join(
@@ -29,15 +36,17 @@ POLICY = "; ".join(
 
 def routes(_: Service) -> list[BaseRoute]:
     """Return the routes."""
-    folder = files("dalm.serving") / "page"
-    headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
 
-    def route(path: str, name: str, media_type: str) -> Route:
-        content = (folder / name).read_bytes()
+    def route(path: str, name: str) -> Route:
+        content, kind = (FOLDER / name).read_bytes(), MEDIA_TYPES[Path(name).suffix]
+        tag = f'"{hashlib.blake2b(content, digest_size=8).hexdigest()}"'
+        headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache", "ETag": tag}
 
-        async def file(_: Request) -> Response:
-            return Response(content, headers=headers, media_type=media_type)
+        async def file(request: Request) -> Response:
+            if request.headers.get("if-none-match") == tag:
+                return Response(status_code=304, headers=headers)
+            return Response(content, headers=headers, media_type=kind)
 
         return Route(path, file)
 
-    return [route(path, *file) for path, file in FILES.items()]
+    return [route(path, name) for path, name in FILES.items()]
