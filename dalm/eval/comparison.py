@@ -76,7 +76,13 @@ class MeasureResult:
         other = self.against
         if other is None or other.p_holm is None or other.p_holm > ALPHA or not other.difference:
             return "even"
-        return "better" if (other.difference > 0) == higher_is_better(self.measure) else "worse"
+        return "better" if self.improves else "worse"
+
+    @property
+    def improves(self) -> bool:
+        """Whether it is on the better side of the baseline's, significantly or not."""
+        change = self.against.difference if self.against else 0.0
+        return change > 0 if higher_is_better(self.measure) else change < 0
 
 
 def compare(

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from dalm.eval.report import charts, query_table
 from dalm.eval.results import Results
 from dalm.eval.sentences import counted, sentence
 from dalm.eval.summary import by_context, by_stage, interval_units, p_value
+from dalm.eval.verdict import Part, Verdict
 from dalm.training import metrics_log
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ class Report:
     gates: Sequence[Gate] = ()
     findings: Sequence[Sequence[str]] = ()
     training: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    verdict: Verdict | None = None
+    cost: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def all_systems(self) -> list[tuple[int, Results]]:
@@ -69,6 +72,31 @@ def training_logs(models: Sequence[str | None]) -> dict[str, list[Mapping[str, A
 def write_page(file: Path, report: Report) -> None:
     """Write the page, whole or not at all."""
     artifacts.write_text(file, render(report))
+
+
+def write_verdict_page(
+    path: Path,
+    verdict: Verdict,
+    parts: Sequence[Part],
+    *,
+    cost: Mapping[str, str],
+    command: str,
+) -> None:
+    """Write the verdict on a system with all its parts: an evaluation's page, whole or not at all.
+
+    `cost` is what it took, in words: minutes, requests, tokens. `command` is what made all of it,
+    as it was typed.
+    """
+    first = parts[0]
+    results = replace(first.results, facts={**first.results.facts, "command": command})
+    report = Report(
+        systems=[results],
+        measures=[first.measures],
+        baseline=first.baseline,
+        verdict=verdict,
+        cost=cost,
+    )
+    write_page(path, report)
 
 
 def render(report: Report) -> str:
@@ -104,6 +132,8 @@ def _parts(report: Report) -> dict[str, Any]:
             )
         ],
         "gates": report.gates,
+        "verdict": report.verdict,
+        "cost": report.cost,
         "charts": _charts(report),
         "training": {
             folder: [(curve.name, charts.training_chart(curve)) for curve in curves]
