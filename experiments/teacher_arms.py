@@ -14,7 +14,7 @@ from domains import domain
 from instruct_model import smollm2
 from teacher_labels import file_of
 from teacher_readers import by_heart, questions_by_rules, tuned, untrained
-from toy_models import early_reader, fresh, misaligned, reader
+from toy_models import fresh, misaligned, reader
 from weak_encoder import weak_encoder
 
 Options = dict[str, Any]
@@ -137,12 +137,6 @@ LABELS: dict[str, Options] = {
     "untrained reader": READ | {"reader": "untrained"},
     "reader that knows the answers": READ | {"reader": "by heart"},
     "tuned reader": READ | {"reader": "tuned"},
-    "early reader": READ | {"reader": "early"},
-    "early reader, shuffled answers": READ | {"reader": "early", "answers": "shuffled"},
-    "answer match, then early reader": {
-        "options": {"teacher": ["answer-match", "generator"]},
-        "reader": "early",
-    },
 }
 """How labels are made; `reader` is another one than the domain's."""
 
@@ -172,8 +166,6 @@ def label_cell(name: str, labels: str, seed: int) -> Options:
 
 def reader_of(name: str, kind: str | None, seed: int) -> str:
     """Return a reader's folder, which is made if it is missing."""
-    if kind == "early":
-        return early_reader(seed)
     if kind == "untrained" and name.startswith("toy"):
         return fresh(seed)[1]
     setting = setting_of(name)
@@ -229,12 +221,14 @@ def arms(name: str) -> Iterator[Arm]:
             yield Arm(f"{labels} → contrast", labels, CONTRAST)
             yield Arm(f"{labels} → listwise and contrast", labels, BOTH)
     yield Arm("gold → listwise", "gold", LISTWISE)
-    for labels in ("reader, shuffled answers", "untrained reader", "tuned reader"):
-        yield Arm(f"{labels} → listwise", labels, LISTWISE)
+    yield Arm("gold → listwise and contrast", "gold", BOTH)
+    for labels in ("untrained reader", "reader, shuffled answers", "tuned reader"):
+        yield Arm(f"{labels} → listwise and contrast", labels, BOTH)
+    yield Arm("untrained reader → listwise", "untrained reader", LISTWISE)
     yield Arm("random candidate → contrast", "random candidate", CONTRAST)
     for objective in ("pdist", "rag_sequence"):
         for trained in (False, True):
-            title = f"joint, {objective}, reader {'trained' if trained else 'frozen'}"
+            title = f"joint, {objective}, generator {'trained' if trained else 'frozen'}"
             options = {**JOINT, "objective": objective, "train_generator": trained}
             yield Arm(title, "questions", options, "train-rag-e2e")
     for labels in ("answer match", "reader", "gold"):
@@ -242,15 +236,8 @@ def arms(name: str) -> Iterator[Arm]:
             yield Arm(f"{labels} → reranker", labels, command="train-reranker")
     if name.startswith("covidqa"):
         yield Arm("questions by rules → contrast", "rules", CONTRAST)
-    if name.startswith("toy"):
-        for labels in ("early reader", "answer match, then early reader"):
-            yield Arm(f"{labels} → contrast", labels, CONTRAST)
-            yield Arm(f"{labels} → listwise", labels, LISTWISE)
-            yield Arm(f"{labels} → listwise and contrast", labels, BOTH)
-        labels = "early reader, shuffled answers"
-        yield Arm(f"{labels} → contrast", labels, CONTRAST)
     labels = "reader that knows the answers"
-    yield Arm(f"{labels} → listwise", labels, LISTWISE)
+    yield Arm(f"{labels} → listwise and contrast", labels, BOTH)
 
 
 def options_of(name: str, arm: Arm, passages: str) -> Options | None:

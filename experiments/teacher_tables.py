@@ -22,8 +22,6 @@ DECISIVE = (
     "BM25's first → contrast",
     BAR,
     "answer match → listwise",
-    "early reader → listwise",
-    "early reader → listwise and contrast",
     "reader → contrast",
     "reader → listwise",
     "reader → listwise and contrast",
