@@ -33,7 +33,7 @@ STAGES = (
     {"ingest", "models"},
     {"llm"},
     {"retrieval", "training"},
-    {"synth", "rag", "teachers"},
+    {"synth", "rag", "teachers", "feedback"},
     {"eval", "serving"},
     {"commands"},
     {"cli", "datasets", "__init__"},

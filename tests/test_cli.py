@@ -927,6 +927,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--shutdown-timeout": 30.0,
         "--mcp-stdio": False,
         "--allow-uploads": False,
+        "--feedback": False,
         "--log-questions": False,
     },
     "export": {

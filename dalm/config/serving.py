@@ -125,6 +125,9 @@ class Serving:
     extra mcp."""
     allow_uploads: Annotated[bool, Parameter(negative=())] = False
     """Let clients add, replace and delete documents of the index; without it they only read."""
+    feedback: Annotated[bool, Parameter(negative=())] = False
+    """Keep every question and answer in the index's folder, and take judgments of them; `dalm
+    feedback` makes training tables of them. Without it nothing is kept."""
     log_questions: Annotated[bool, Parameter(negative=())] = False
     """Write questions into the log."""
 

@@ -28,6 +28,7 @@ from dalm.serving import (
     completions,
     document_routes,
     embeddings,
+    feedback_routes,
     mcp_tools,
     operations,
     page_routes,
@@ -43,6 +44,7 @@ MODULES: tuple[ModuleType, ...] = (
     embeddings,
     searches,
     document_routes,
+    feedback_routes,
     mcp_tools,
     page_routes,
 )

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 from dalm.rag.citations import MARK
 from dalm.records import Hit
 from dalm.serving import api_errors, request_log
+from dalm.serving.answer_records import Keeping
 from dalm.serving.chat_requests import AnswerRequest, chat_request, completion_request
 from dalm.serving.request_fields import Fields
 from dalm.serving.service import RunningAnswer, Service
@@ -91,7 +92,7 @@ async def _answer(
 ) -> Response:
     log = request_log.of(request)
     log.question(*(question.text for question in asked.questions))
-    head = {
+    head: dict[str, Any] = {
         "id": f"{shape.prefix}-{uuid.uuid4().hex}",
         "object": shape.chunk if asked.stream else shape.whole,
         "created": int(time.time()),
@@ -99,8 +100,10 @@ async def _answer(
     }
     if not asked.stream:
         return await unless_gone(request, _whole(service, asked, shape, head, log))
-    answer = await unless_gone(request, service.ask(asked.questions[0]))
-    events = _events(answer, shape, head | citations_of(answer), asked.include_usage, log)
+    question = asked.questions[0]
+    answer = await unless_gone(request, service.ask(question))
+    keeping = Keeping(service, head["id"], question, answer)
+    events = _events(keeping, shape, head | citations_of(answer), asked.include_usage, log)
     return StreamingResponse(events, media_type="text/event-stream", headers=EVENTS)
 
 
@@ -113,9 +116,12 @@ async def _whole(
 ) -> Response:
     choices, answers = [], []
     for index, question in enumerate(asked.questions):
+        name = head["id"] if len(asked.questions) == 1 else f"{head['id']}-{index}"
         async with await service.ask(question) as answer:
-            async for _ in answer:
-                pass
+            with Keeping(service, name, question, answer) as keeping:
+                async for piece in answer:
+                    keeping.pieces.append(piece)
+                await keeping.whole()
         log.answer(answer)
         answers.append(answer)
         choices.append(shape.choice(index, answer.turn.answer, answer))
@@ -124,19 +130,23 @@ async def _whole(
 
 
 async def _events(
-    answer: RunningAnswer,
+    keeping: Keeping,
     shape: Shape,
     head: dict[str, Any],
     include_usage: bool,
     log: request_log.Entry,
 ) -> AsyncIterator[bytes]:
     usage = {"usage": None} if include_usage else {}
+    answer = keeping.answer
     first = True
     try:
-        async with answer:
-            async for piece in answer:
-                yield _event(head | {"choices": [shape.piece(piece, None, first)]} | usage)
-                first = False
+        with keeping:
+            async with answer:
+                async for piece in answer:
+                    keeping.pieces.append(piece)
+                    yield _event(head | {"choices": [shape.piece(piece, None, first)]} | usage)
+                    first = False
+            await keeping.whole()
         reason = answer.outcome.finish_reason
         yield _event(head | {"choices": [shape.piece(None, reason, first)]} | usage)
         if include_usage:

@@ -29,6 +29,8 @@ class Control(Stopwatch):
         super().__init__()  # stages: queue, search, prompt, first_token, generate
         self.sampling, self.outcome = sampling, Outcome()
         self.cancelled = False
+        self.prompt = ""
+        """The exact text that the generator reads, once it does."""
         self._cancellations: list[Callable[[], None]] = []
 
     def cancel(self) -> None:
@@ -133,6 +135,8 @@ class LocalGenerating:
         self, control: Control, sampling: Sampling, outcome: Outcome
     ) -> Callable[[Generator, Sequence[int], int], Iterator[str]]:
         def stream(generator: Generator, row: Sequence[int], most: int) -> Iterator[str]:
+            with self._tokenising:
+                control.prompt = generator.tokenizer.decode(row)
             job = Job(generator, row, sampling, most)
             control.on_cancel(job.cancel)
             self.queue.submit(job)
@@ -229,4 +233,5 @@ class _TimedServedReader(ServedGenerator):
     control: Control = field(default_factory=lambda: Control(Sampling()))
 
     def stream(self, query: str, hits: Sequence[Hit], /) -> Iterator[str]:
+        self.control.prompt = self._request(query, hits).prompt
         return self.control.timing(super().stream(query, hits))

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, fields
@@ -18,6 +19,7 @@ from dalm.config.options import spelled
 from dalm.config.serving import Serving
 from dalm.errors import UserError
 from dalm.records import Hit
+from dalm.serving.answer_records import Keeping
 from dalm.serving.api_errors import ApiError
 from dalm.serving.service import Question, Service
 
@@ -146,9 +148,12 @@ def build_server(service: Service) -> "MCPServer[Any]":
         """Answer a question from the documents, with the passages that were read for it."""
         check(question)
         try:
-            async with await service.ask(Question(text=question, where=where)) as answer:
-                async for _ in answer:
-                    pass
+            asked = Question(text=question, where=where)
+            async with await service.ask(asked) as answer:
+                with Keeping(service, f"mcp-{uuid.uuid4().hex}", asked, answer) as keeping:
+                    async for piece in answer:
+                        keeping.pieces.append(piece)
+                    await keeping.whole()
         except ApiError as error:
             refuse(error)
         turn = answer.turn

@@ -14,10 +14,12 @@ from starlette.types import ASGIApp
 from dalm import stop_signals
 from dalm.config import Serve
 from dalm.errors import UserError, reason_of
+from dalm.feedback.feedback_store import FeedbackStore
 from dalm.models.loading import check_model_is_there
 from dalm.rag.readers import load_reader, rewriter_of, served_reader
 from dalm.serving.generators import Generating, LocalGenerating, ServedGenerating
 from dalm.serving.guards import access_key
+from dalm.serving.kept_answers import KeptAnswers
 from dalm.serving.names import model_name
 from dalm.serving.open_index import ServedIndex
 from dalm.serving.service import Service
@@ -37,6 +39,8 @@ def open_service(index_dir: str, settings: Serve) -> Service:
     index = ServedIndex(index_dir, settings)
     service = Service(index, _generating(settings), settings)
     service.key = key
+    if settings.feedback:
+        service.answers = KeptAnswers(FeedbackStore.open(index.folder.path))
     return service
 
 

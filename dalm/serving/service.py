@@ -21,6 +21,7 @@ from dalm.retrieval.hybrid import Mode
 from dalm.retrieval.where import parse_condition
 from dalm.serving.api_errors import ApiError, invalid
 from dalm.serving.generators import Control, Generating
+from dalm.serving.kept_answers import KeptAnswers
 from dalm.serving.open_index import OpenIndex, ServedIndex
 from dalm.serving.server_metrics import Metrics
 from dalm.serving.slots import Slots
@@ -146,6 +147,7 @@ class Service:
         self.answering = Slots(settings.max_concurrent, settings.max_waiting)
         self.searching = Slots(SEARCHES, settings.max_waiting)
         self.metrics = Metrics(self.answering)
+        self.answers = KeptAnswers()
         self.key: str | None = None
         """The API key that requests have to carry."""
         self.running = 0

@@ -31,7 +31,7 @@ TEACHERS: dict[str, str] = {
     "answer-match": "dalm.teachers.answer_match:AnswerMatch",
     "generator": "dalm.teachers.answer_likelihood:AnswerLikelihood",
     "cross-encoder": "dalm.teachers.cross_encoder:CrossEncoder",
-    "feedback": "dalm.teachers.feedback:Feedback",
+    "feedback": "dalm.teachers.ratings:Feedback",
     "llm-pointwise": "dalm.teachers.llm_pointwise:LlmPointwise",
     "llm-listwise": "dalm.teachers.llm_listwise:LlmListwise",
 }

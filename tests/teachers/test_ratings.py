@@ -11,8 +11,8 @@ from dalm.config import Columns, ScoreCandidates
 from dalm.errors import UserError
 from dalm.io.scored_tables import read_scored
 from dalm.records import Passage
-from dalm.teachers.feedback import Feedback
 from dalm.teachers.labels import label, score_in_turn
+from dalm.teachers.ratings import Feedback
 from dalm.teachers.teacher import Candidates
 
 KNOWN = tuple(map(Passage.of, ("a", "b", "c", "d")))
