@@ -215,14 +215,16 @@ class JudgedQuery:
 class Hit:
     """A passage found for a query, with its score (higher is better).
 
-    `scores` are those of the stages of a search by their names: dense, text, relevance. `relevant`
-    is whether what was found answers the query, by the threshold of a calibrated index; None: there
-    is none.
+    `scores` are those of the stages of a search that found it, by their names: dense, text, fused,
+    reranked; and relevance. `ranks` are its places in the rankings of those stages, from 1.
+    `relevant` is whether what was found answers the query, by the threshold of a calibrated index;
+    None: there is none.
     """
 
     passage: Passage
     score: float
     scores: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
+    ranks: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
     relevant: bool | None = field(default=None, compare=False)
 
     @property
@@ -231,10 +233,10 @@ class Hit:
         return self.passage.id
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the hit as a JSON object: the scores, and the passage."""
+        """Return the hit as a JSON object: scores, ranks, and the passage."""
         known = {} if self.relevant is None else {"relevant": self.relevant}
-        scores = {"score": self.score, "scores": dict(self.scores), **known}
-        return {**scores, **self.passage.to_dict()}
+        stages = {"scores": dict(self.scores), "ranks": dict(self.ranks)}
+        return {"score": self.score, **stages, **known, **self.passage.to_dict()}
 
     @property
     def label(self) -> str:

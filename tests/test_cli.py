@@ -928,6 +928,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--mcp-stdio": False,
         "--allow-uploads": False,
         "--feedback": False,
+        "--documents": None,
         "--log-questions": False,
     },
     "export": {

@@ -48,12 +48,15 @@ def search(
 
 
 def _print(hits: "Sequence[Hit]") -> None:
-    """Print each hit: rank, score, source and page, and its text."""
+    """Print each hit: rank, score, scores and ranks by stage, source and page, and its text."""
     from dalm import display
 
     if not hits:
         display.show("nothing found")
     for rank, hit in enumerate(hits, start=1):
-        stages = ", ".join(f"{name} {score:.3f}" for name, score in hit.scores.items())
+        stages = ", ".join(
+            f"{name} {score:.3f}" + (f" #{hit.ranks[name]}" if name in hit.ranks else "")
+            for name, score in hit.scores.items()
+        )
         display.show(f"{rank}. {hit.label}   {hit.score:.4f} ({stages})")
         display.show(f"   {' '.join(hit.passage.text.split())}\n")

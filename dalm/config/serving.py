@@ -128,6 +128,9 @@ class Serving:
     feedback: Annotated[bool, Parameter(negative=())] = False
     """Keep every question and answer in the index's folder, and take judgments of them; `dalm
     feedback` makes training tables of them. Without it nothing is kept."""
+    documents: str | None = None
+    """Folder of the documents that were indexed, whose files can then be opened from the page: all
+    that `dalm passages` reads, hidden files left out."""
     log_questions: Annotated[bool, Parameter(negative=())] = False
     """Write questions into the log."""
 

@@ -63,11 +63,15 @@ F = TypeVar("F", bound=Found)
 
 @dataclass(slots=True)
 class Ranked:
-    """A passage that was found, with its scores by stage; made, as a hit, when it is returned."""
+    """A passage that was found, with its scores and ranks by stage.
+
+    The passage itself is made, as a hit, when it is returned.
+    """
 
     id: str
     score: float
     scores: dict[str, float]
+    ranks: dict[str, int]
     found: Found
 
     @property
@@ -77,8 +81,8 @@ class Ranked:
 
     @property
     def hit(self) -> Hit:
-        """The passage and its scores."""
-        return Hit(self.passage, self.score, self.scores)
+        """The passage, its scores and its ranks."""
+        return Hit(self.passage, self.score, self.scores, self.ranks)
 
 
 class VectorStore(Protocol):
@@ -91,6 +95,11 @@ class VectorStore(Protocol):
     @property
     def columns(self) -> Columns:
         """What a condition may name, with types: those of every passage, and those added."""
+        ...
+
+    @property
+    def keeps_order(self) -> bool:
+        """Whether `select` yields passages in the order in which they were added."""
         ...
 
     @property
@@ -118,6 +127,10 @@ class VectorStore(Protocol):
 
     def digests(self) -> dict[str, str]:
         """Return each passage's `digest_of`, by its id."""
+        ...
+
+    def passages_of(self, ids: Sequence[str], /) -> dict[str, Passage]:
+        """Return those passages that are there, by their ids."""
         ...
 
     def texts_of(self, ids: Sequence[str], /) -> dict[str, str]:

@@ -16,8 +16,9 @@ from dalm.retrieval.stored_values import values_of
 
 Encode = Callable[[Sequence[str]], Float[Tensor, "n dim"]]
 _ORIGIN = ("id", "document", "source", "title", "page")
-_ROW = re.compile(r"(?:, (?:line|item|row) \d+)?(?:, text \d+)?")
+ROW = re.compile(r"(?:, (?:line|item|row) \d+)?(?:, text \d+)?")
 """What follows a table's name in the source of one of its rows."""
+_OF_A_ROW = re.compile(rf"{ROW.pattern}\Z")
 
 
 @dataclass(slots=True)
@@ -30,6 +31,28 @@ class IndexedDocument:
     title: str
     passages: int = 0
     pages: int | None = None
+
+
+@dataclass(slots=True)
+class Source:
+    """A file of an index's passages; the rows of a table are one file."""
+
+    name: str
+    title: str
+    rows: bool = False
+    passages: int = 0
+
+    @property
+    def where(self) -> str:
+        """The condition that its passages fulfil."""
+        name = self.name.replace("'", "''")
+        rows = f" or source like '{_like(name)}, %'" if self.rows else ""
+        return f"source = '{name}'{rows}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the source as a JSON object."""
+        named = {"source": self.name, "title": self.title}
+        return {**named, "passages": self.passages, "where": self.where}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +80,57 @@ def list_documents(store: VectorStore, where: Condition | None = None) -> list[I
     return [found[key] for key in sorted(found)]
 
 
+def list_sources(store: VectorStore) -> list[Source]:
+    """Return the files of an index's passages by their names; passages without one are left out."""
+    found: dict[str, Source] = {}
+    for source, title in store.select(("source", "title")):
+        if not source:
+            continue
+        name = file_of(source)
+        known = found.setdefault(name, Source(name, title or ""))
+        known.passages += 1
+        known.rows |= name != source
+    return [found[name] for name in sorted(found)]
+
+
 def passages_of(store: VectorStore, document: str) -> list[str]:
     """Return the ids of a document's passages, by its id in `list_documents`."""
     alone = Joined(False, (Comparison("id", "=", document), IsNull("document")))
     either = Joined(True, (Comparison("document", "=", document), alone))
     return [id_ for (id_,) in store.select(("id",), either)]
+
+
+def file_of(source: str) -> str:
+    """Return the file of a source, which may be that of a table's row."""
+    return _OF_A_ROW.sub("", source, count=1)
+
+
+def neighbours_of(store: VectorStore, passage: Passage) -> tuple[Passage | None, Passage | None]:
+    """Return the passages before and after one in its document; None where it isn't known.
+
+    The order is that of their places in the document's text, else that of their pages if no two
+    share one, else that in which they were added, if the store keeps it.
+    """
+    column = "document" if passage.document else "source"
+    if not (name := getattr(passage, column)):
+        return None, None
+    same = store.select(("id",), Comparison(column, "=", name))
+    found = list(store.passages_of([id_ for (id_,) in same]).values())
+    if column == "source":
+        found = [each for each in found if not each.document]
+    if not store.keeps_order:
+        found.sort(key=lambda each: each.id)
+    if all(each.start is not None for each in found):
+        found.sort(key=lambda each: (each.start or 0, each.end or 0))
+    elif len({each.page for each in found} - {None}) == len(found):
+        found.sort(key=lambda each: each.page or 0)
+    elif not store.keeps_order:
+        return None, None
+    place = next((n for n, each in enumerate(found) if each.id == passage.id), None)
+    if place is None:  # deleted or replaced a moment ago
+        return None, None
+    after = found[place + 1] if place + 1 < len(found) else None
+    return found[place - 1] if place else None, after
 
 
 def passages_from(store: VectorStore, source: str) -> list[str]:
@@ -70,7 +139,7 @@ def passages_from(store: VectorStore, source: str) -> list[str]:
     return [
         id_
         for id_, found in store.select(("id", "source"), rows)
-        if found.startswith(source) and _ROW.fullmatch(found, len(source))
+        if found.startswith(source) and ROW.fullmatch(found, len(source))
     ]
 
 

@@ -25,6 +25,8 @@ class ExactIndex:
     all vectors once.
     """
 
+    keeps_order = True
+
     def __init__(
         self, passages: Sequence[Passage] = (), vectors: Float[Tensor, "N dim"] | None = None
     ) -> None:
@@ -158,10 +160,14 @@ class ExactIndex:
         """Return each passage's hash, by its id."""
         return {passage.id: digest_of(passage) for passage in self.passages}
 
+    def passages_of(self, ids: Sequence[str]) -> dict[str, Passage]:
+        """Return those passages that are there, by their ids."""
+        rows = self._rows_by_id()
+        return {each: self.passages[rows[each]] for each in ids if each in rows}
+
     def texts_of(self, ids: Sequence[str]) -> dict[str, str]:
         """Return the texts of those passages that are there, by their ids."""
-        rows = self._rows_by_id()
-        return {each: self.passages[rows[each]].text for each in ids if each in rows}
+        return {each: passage.text for each, passage in self.passages_of(ids).items()}
 
     def vectors_of(self, ids: Sequence[str]) -> Float[Tensor, "n dim"]:
         """Return the vectors of passages by their ids. Raises KeyError for an unknown id."""

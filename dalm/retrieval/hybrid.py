@@ -18,6 +18,9 @@ from dalm.retrieval.relevance import BEST, Relevance, relevance_of
 from dalm.retrieval.where import parse_condition
 
 Mode = Literal["dense", "text", "hybrid"]
+MODES: tuple[Mode, ...] = ("hybrid", "dense", "text")
+FUSED = "fused"
+"""Name of the fused score among those of a hit."""
 DENSE_WEIGHT = 0.5
 """Weight of the dense scores in hybrid search that isn't calibrated."""
 POOL = 100
@@ -45,7 +48,7 @@ class IndexSearcher:
         self.dense_weight, self.where, self.relevance = dense_weight, where, relevance
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """Return at most k passages for each query, best first, with the scores of each stage."""
+        """Return at most k passages for each query, best first, with scores and ranks by stage."""
         if self.relevance is None:
             return [[each.hit for each in found[:k]] for found in self._ranked(queries, k)]
         found = self._ranked(queries, max(k, BEST))
@@ -124,7 +127,10 @@ def searcher_of(
 
 def _named(stage: str, found: Sequence[Sequence[Found]]) -> list[list[Ranked]]:
     return [
-        [Ranked(each.id, each.score, {stage: each.score}, each) for each in ranking]
+        [
+            Ranked(each.id, each.score, {stage: each.score}, {stage: rank}, each)
+            for rank, each in enumerate(ranking, start=1)
+        ]
         for ranking in found
     ]
 
@@ -169,6 +175,10 @@ def _ordered(
     for ranking in rankings:
         for hit in ranking:
             if hit.id not in fused:
-                fused[hit.id] = Ranked(hit.id, scores[hit.id], {}, hit)
+                fused[hit.id] = Ranked(hit.id, scores[hit.id], {}, {}, hit)
             fused[hit.id].scores.update(hit.scores)
-    return sorted(fused.values(), key=lambda each: (-each.score, each.id))
+            fused[hit.id].ranks.update(hit.ranks)
+    found = sorted(fused.values(), key=lambda each: (-each.score, each.id))
+    for rank, each in enumerate(found, start=1):
+        each.scores[FUSED], each.ranks[FUSED] = each.score, rank
+    return found

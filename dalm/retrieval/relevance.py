@@ -53,7 +53,7 @@ class Relevance:
             values.append(_logistic(logit + judge["bias"]))
         relevant = max(values[:BEST], default=0.0) >= judge["threshold"]
         return [
-            Hit(hit.passage, hit.score, {**hit.scores, "relevance": value}, relevant)
+            Hit(hit.passage, hit.score, {**hit.scores, "relevance": value}, hit.ranks, relevant)
             for hit, value in zip(hits[:k], values, strict=False)
         ]
 

@@ -11,7 +11,7 @@ from dalm.records import Hit
 from dalm.retrieval.base import Searcher
 
 STAGE = "reranked"
-"""Name of the reranker's score among those of a hit."""
+"""Name of the reranker's score, and of the place by it, among those of a hit."""
 
 
 class PairScorer(Protocol):
@@ -46,12 +46,18 @@ class RerankedSearcher:
 
 
 def ordered(hits: Sequence[Hit], scores: Sequence[float]) -> list[Hit]:
-    """Return hits in the order of a reranker's scores, which they have beside the earlier ones."""
+    """Return hits in the order of a reranker's scores.
+
+    They have its scores and ranks beside the earlier ones.
+    """
     scored = [
         replace(hit, score=score, scores={**hit.scores, STAGE: score})
         for hit, score in zip(hits, scores, strict=True)
     ]
-    return sorted(scored, key=lambda hit: (-hit.score, hit.id))
+    best = sorted(scored, key=lambda hit: (-hit.score, hit.id))
+    return [
+        replace(hit, ranks={**hit.ranks, STAGE: rank}) for rank, hit in enumerate(best, start=1)
+    ]
 
 
 def reranked(searcher: Searcher, reranker: PairScorer | None, top: int) -> Searcher:

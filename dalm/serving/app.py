@@ -24,6 +24,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from dalm.serving import (
+    answer_routes,
     api_errors,
     completions,
     document_routes,
@@ -31,7 +32,9 @@ from dalm.serving import (
     feedback_routes,
     mcp_tools,
     operations,
+    page_facts,
     page_routes,
+    passage_routes,
     searches,
 )
 from dalm.serving.guards import Guards
@@ -41,11 +44,14 @@ from dalm.serving.service import Service
 MODULES: tuple[ModuleType, ...] = (
     operations,
     completions,
+    answer_routes,
     embeddings,
     searches,
     document_routes,
     feedback_routes,
+    passage_routes,
     mcp_tools,
+    page_facts,
     page_routes,
 )
 """Modules of routes, in the order in which paths are looked for."""

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from dalm.llm.sampling import Sampling
-from dalm.retrieval.hybrid import Mode
+from dalm.retrieval.hybrid import MODES, Mode
 from dalm.serving.api_errors import ApiError, invalid
 from dalm.serving.request_fields import Fields, text_of
 from dalm.serving.service import Question, Service
 
 _MOST_STOPS = 4
-_MODES = ("hybrid", "dense", "text")
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def _options(fields: Fields) -> dict[str, Any]:
     where = fields.text("where")
     return {
         "sampling": sampling,
-        "mode": cast("Mode | None", fields.choice("search", *_MODES)),
+        "mode": cast("Mode | None", fields.choice("search", *MODES)),
         "where": where,
         "reader_passages": fields.whole("reader_passages", 1, 100),
     }

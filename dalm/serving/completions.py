@@ -179,17 +179,21 @@ def _usage(answers: list[RunningAnswer]) -> dict[str, int] | None:
 
 
 def citations_of(*answers: RunningAnswer) -> dict[str, Any]:
-    """Return the passages that answers read, numbered as they cite them."""
+    """Return the passages that answers read, numbered as they cite them, and what was searched.
+
+    Of several answers each value is a list.
+    """
     lists = [
         [{"number": number, **hit.to_dict()} for number, hit in enumerate(answer.turn.hits, 1)]
         for answer in answers
     ]
-    searched = [answer.turn.searched for answer in answers]
-    one = len(answers) == 1
-    return {
-        "citations": lists[0] if one else lists,
-        "searched": searched[0] if one else searched,
+    told: dict[str, list[Any]] = {
+        "citations": lists,
+        "searched": [answer.turn.searched for answer in answers],
+        "not_found": [answer.turn.not_found for answer in answers],
+        "generation": [answer.index.generation.number for answer in answers],
     }
+    return {name: each[0] if len(answers) == 1 else each for name, each in told.items()}
 
 
 def annotations(text: str, hits: Any) -> list[dict[str, Any]]:

@@ -58,8 +58,8 @@ def routes(service: Service) -> list[BaseRoute]:
                            "--allow-uploads", code="read_only")  # fmt: skip
 
     async def listed(request: Request) -> JSONResponse:
-        offset = _number(request, "offset", 0, 0, 10**9)
-        limit = _number(request, "limit", 100, 1, MOST_LISTED)
+        offset = number_of(request, "offset", 0, 0, 10**9)
+        limit = number_of(request, "limit", 100, 1, MOST_LISTED)
         found = await service.run(list_documents, service.index.generation.store)
         data = [{"object": "document", **asdict(each)} for each in found[offset : offset + limit]]
         content = {"object": "list", "data": data, "total": len(found)}
@@ -107,7 +107,8 @@ def routes(service: Service) -> list[BaseRoute]:
     ]
 
 
-def _number(request: Request, name: str, default: int, least: int, most: int) -> int:
+def number_of(request: Request, name: str, default: int, least: int, most: int) -> int:
+    """Return a whole number of an address's query. Raises ApiError, 400, beyond the bounds."""
     text = request.query_params.get(name)
     if text is None:
         return default

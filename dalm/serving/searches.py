@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from dalm.retrieval.hybrid import Mode
+from dalm.retrieval.hybrid import MODES, Mode
 from dalm.serving import request_log
 from dalm.serving.api_errors import invalid
 from dalm.serving.chat_requests import check_model
@@ -27,7 +27,7 @@ def routes(service: Service) -> list[BaseRoute]:
         fields = await Fields.of(request)
         query = fields.required_text("query")
         top_k = fields.whole("top_k", 1, MOST_HITS) or 5
-        mode = cast("Mode | None", fields.choice("search", "hybrid", "dense", "text"))
+        mode = cast("Mode | None", fields.choice("search", *MODES))
         where = fields.text("where")
         fields.finish()
         log = request_log.of(request)

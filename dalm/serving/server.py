@@ -22,6 +22,7 @@ from dalm.serving.guards import access_key
 from dalm.serving.kept_answers import KeptAnswers
 from dalm.serving.names import model_name
 from dalm.serving.open_index import ServedIndex
+from dalm.serving.originals import Originals
 from dalm.serving.service import Service
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ def open_service(index_dir: str, settings: Serve) -> Service:
     """
     if settings.generator_name_or_path is not None:
         check_model_is_there(settings.generator_name_or_path, "generator")
+    if settings.documents is not None:
+        Originals(settings.documents)  # refused before models are loaded
     key = access_key(settings)
     index = ServedIndex(index_dir, settings)
     service = Service(index, _generating(settings), settings)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dalm.records import Hit, Passage
-from dalm.retrieval.base import Encoder
+from dalm.retrieval.base import Encoder, Ranked
 from dalm.retrieval.exact import ExactIndex
 from dalm.retrieval.hybrid import POOL, IndexSearcher, on_scale, weighted_sum
 from dalm.retrieval.relevance import Relevance
@@ -38,7 +38,36 @@ def hits(*scores):
 def test_a_part_number_of_one_passage_puts_it_first(store):
     (found,) = IndexSearcher(AllAlike(), store).search(["AB-217"], 3)
     assert found[0].passage.id == "217"
-    assert set(found[0].scores) == {"text"}  # beyond the best by the vectors
+    assert found[0].ranks == {"text": 1, "fused": 1}  # beyond the best by the vectors
+    assert found[0].scores.keys() == found[0].ranks.keys()
+
+
+def test_ranks_are_the_places_in_the_rankings_of_the_stages():
+    searcher = IndexSearcher(None, None, dense_weight=0.5)
+    named = {
+        stage: [
+            Ranked(id_, score, {stage: score}, {stage: rank}, hit)
+            for id_, score, rank, hit in (
+                (h.id, h.score, rank, h) for rank, h in enumerate(ranking, start=1)
+            )
+        ]
+        for stage, ranking in (("dense", hits(9.0, 8.0, 1.0)), ("text", hits(1.0, 9.0)[::-1]))
+    }
+    found = [each.hit for each in searcher.fuse(named["dense"], named["text"])]
+    assert [hit.id for hit in found] == ["1", "0", "2"]
+    assert [hit.ranks for hit in found] == [
+        {"dense": 2, "text": 1, "fused": 1},
+        {"dense": 1, "text": 2, "fused": 2},
+        {"dense": 3, "fused": 3},
+    ]
+    assert found[0].scores == {"dense": 8.0, "text": 9.0, "fused": found[0].score}
+
+
+@pytest.mark.parametrize("mode", ["dense", "text"])
+def test_a_mode_alone_ranks_by_its_own_stage(store, mode):
+    (found,) = IndexSearcher(AllAlike(), store, mode).search(["AB-217 part"], 3)
+    assert [hit.ranks for hit in found] == [{mode: n} for n in range(1, len(found) + 1)]
+    assert found[0].to_dict()["ranks"] == {mode: 1}
 
 
 def test_z_scores_by_hand():

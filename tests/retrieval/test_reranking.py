@@ -44,6 +44,7 @@ def test_the_best_of_those_that_are_reranked_come_first():
     assert [hit.passage for hit in one] == [PASSAGES[5], PASSAGES[4]]
     assert [hit.score for hit in two] == [5.0, 4.0]
     assert one[0].scores == {"dense": 0.5, "relevance": 0.5, "reranked": 5.0}
+    assert (one[0].ranks, one[1].ranks) == ({"reranked": 1}, {"reranked": 2})
     assert one[0].relevant is False, "the threshold was made on the scores before"
     assert len(scorer.calls) == 1, "pairs of all questions share batches"
     assert scorer.calls[0][0] == ("first?", "Ada reads book 0.")

@@ -80,7 +80,7 @@ def test_only_what_is_returned_is_made(store, monkeypatch):
     monkeypatch.setattr(Passage, "from_dict", lambda row: made.append(row["id"]) or from_dict(row))
     (hits,) = IndexSearcher(Encoder(), store).search(["pump 7"], 3)
     assert made == [hit.id for hit in hits]
-    assert isinstance(Ranked(hits[0].id, 1.0, {}, hits[0]).hit.passage, Passage)
+    assert isinstance(Ranked(hits[0].id, 1.0, {}, {}, hits[0]).hit.passage, Passage)
 
 
 @pytest.mark.parametrize("k", [1, 10, 100])

@@ -110,10 +110,12 @@ def test_a_reranker_orders_searches_and_texts(serving, tiny_models):
         hits = http.post("/search", json={"query": query, "top_k": 3}).json()["hits"]
         assert [hit["score"] for hit in hits] == sorted((h["score"] for h in hits), reverse=True)
         assert all(
-            {"dense", "text", "reranked"} == set(hit["scores"])
+            {"dense", "text", "fused", "reranked"} == hit["scores"].keys() == hit["ranks"].keys()
             for hit in hits
             if "Ada" in hit["text"]
         )
+        assert [hit["ranks"]["reranked"] for hit in hits] == [1, 2, 3]
+        assert {hit["ranks"]["fused"] for hit in hits} == {1, 2, 3}
         by_text = {hit["text"]: hit["scores"]["reranked"] for hit in hits}
         assert [by_text[text] for text in texts] == pytest.approx(scores, abs=1e-6)
         assert "reranker" in [model["id"] for model in http.get("/v1/models").json()["data"]]

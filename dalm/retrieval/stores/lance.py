@@ -89,6 +89,8 @@ class LanceStore:
     is full. A new folder is made, unless `create` is false.
     """
 
+    keeps_order = True
+
     @_explained
     def __init__(
         self,
@@ -190,6 +192,14 @@ class LanceStore:
         for start in range(0, len(ids), 1000):
             self.table.delete(_listed(ids[start : start + 1000]))
         return before - self.count()
+
+    @_explained
+    def passages_of(self, ids: Sequence[str]) -> dict[str, Passage]:
+        """Return those passages that are there, by their ids."""
+        if not ids:
+            return {}
+        found = self.table.search().where(_listed(ids)).select(list(SHOWN)).to_arrow()
+        return {row.id: row.passage for row in rows_of(found, [0.0] * len(found))}
 
     @_explained
     def texts_of(self, ids: Sequence[str]) -> dict[str, str]:

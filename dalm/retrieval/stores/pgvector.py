@@ -105,6 +105,8 @@ def _refusal(url: str, error: psycopg.Error) -> UserError:
 class PgvectorStore:
     """A vector store in a database of PostgreSQL."""
 
+    keeps_order = True
+
     def __init__(self, place: StorePlace) -> None:
         assert place.url is not None
         self.url, self.table, self.dim = place.url, place.table, place.dim
@@ -286,15 +288,19 @@ class PgvectorStore:
 
     @_explained
     def _selected(self, names: str, where: Condition | None) -> list[tuple[Any, ...]]:
-        sql = f"SELECT {names} FROM {self.table} WHERE {self._where(where)}"
+        sql = f"SELECT {names} FROM {self.table} WHERE {self._where(where)} ORDER BY row"
         return self.connection.execute(sql).fetchall()
 
     @_explained
-    def texts_of(self, ids: Sequence[str]) -> dict[str, str]:
-        """Return the texts of those passages that are there, by their ids."""
+    def passages_of(self, ids: Sequence[str]) -> dict[str, Passage]:
+        """Return those passages that are there, by their ids."""
         sql = f"SELECT {_SHOWN} FROM {self.table} WHERE id = ANY(%s)"
         found = (_passage(*row) for row in self.connection.execute(sql, [list(ids)]))
-        return {passage.id: passage.text for passage in found}
+        return {passage.id: passage for passage in found}
+
+    def texts_of(self, ids: Sequence[str]) -> dict[str, str]:
+        """Return the texts of those passages that are there, by their ids."""
+        return {each: passage.text for each, passage in self.passages_of(ids).items()}
 
     @_explained
     def vectors_of(self, ids: Sequence[str]) -> Float[Tensor, "n dim"]:

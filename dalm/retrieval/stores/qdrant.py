@@ -91,6 +91,8 @@ def _explained(
 class QdrantStore:
     """A vector store in a collection of Qdrant."""
 
+    keeps_order = False
+
     def __init__(self, place: StorePlace) -> None:
         assert place.url is not None
         self.table, self.dim = place.table, place.dim
@@ -280,9 +282,11 @@ class QdrantStore:
     @_explained
     def texts_of(self, ids: Sequence[str]) -> dict[str, str]:
         """Return the texts of those passages that are there, by their ids."""
-        return {each: passage.text for each, passage in self._passages(ids).items()}
+        return {each: passage.text for each, passage in self.passages_of(ids).items()}
 
-    def _passages(self, ids: Sequence[str]) -> dict[str, Passage]:
+    @_explained
+    def passages_of(self, ids: Sequence[str]) -> dict[str, Passage]:
+        """Return those passages that are there, by their ids."""
         found = (_passage(point.payload or {}) for point in self._retrieved(ids, _SHOWN))
         return {passage.id: passage for passage in found}
 
@@ -372,7 +376,7 @@ class QdrantStore:
 
     def _hits(self, found: Sequence[Scored]) -> list[list[Hit]]:
         """Return what was found with its passages; one deleted meanwhile is left out."""
-        passages = self._passages([each for scored in found for _, each in scored])
+        passages = self.passages_of([each for scored in found for _, each in scored])
         return [
             [Hit(passages[each], value) for value, each in scored if each in passages]
             for scored in found

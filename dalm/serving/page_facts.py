@@ -1,0 +1,43 @@
+"""Say what the page shows before anybody asks: /v1/page, /v1/sources."""
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Route
+
+from dalm.retrieval.documents import list_sources
+from dalm.retrieval.hybrid import MODES
+from dalm.serving.document_routes import MOST_LISTED, number_of
+from dalm.serving.passage_routes import NO_STORE
+from dalm.serving.service import Service
+
+
+def routes(service: Service) -> list[BaseRoute]:
+    """Return the routes."""
+
+    async def page(_: Request) -> JSONResponse:
+        settings, index = service.settings, service.index
+        content = {
+            "model": service.generating.name,
+            "generation": index.generation.number,
+            "examples": [],
+            "modes": sorted(MODES, key=lambda mode: mode != settings.search),
+            "reranker": index.reranker is not None,
+            "can": {
+                "upload": settings.allow_uploads,
+                "feedback": settings.feedback,
+                "compare": False,
+                "originals": settings.documents is not None,
+            },
+        }
+        return JSONResponse(content, headers=NO_STORE)
+
+    async def sources(request: Request) -> JSONResponse:
+        offset = number_of(request, "offset", 0, 0, 10**9)
+        limit = number_of(request, "limit", 100, 1, MOST_LISTED)
+        found = await service.run(list_sources, service.index.generation.store)
+        data = [each.to_dict() for each in found[offset : offset + limit]]
+        content = {"object": "list", "data": data, "total": len(found)}
+        content["has_more"] = offset + limit < len(found)
+        return JSONResponse(content, headers=NO_STORE)
+
+    return [Route("/v1/page", page), Route("/v1/sources", sources)]
