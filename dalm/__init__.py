@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from dalm.commands.eval_rag import eval_rag as eval_rag
     from dalm.commands.eval_retriever import eval_retriever as eval_retriever
     from dalm.commands.export import export as export
+    from dalm.commands.feedback import feedback as feedback
     from dalm.commands.index import index as index
     from dalm.commands.merge import merge as merge
     from dalm.commands.mine_negatives import mine_negatives as mine_negatives
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from dalm.config import EvalRag as EvalRag
     from dalm.config import EvalRetriever as EvalRetriever
     from dalm.config import Export as Export
+    from dalm.config import FeedbackExport as FeedbackExport
     from dalm.config import GeneratorOnly as GeneratorOnly
     from dalm.config import Index as Index
     from dalm.config import Merge as Merge
@@ -67,6 +69,7 @@ COMMANDS = {
     "search": "dalm.commands.search:search",
     "ask": "dalm.commands.ask:ask",
     "serve": "dalm.commands.serve:serve",
+    "feedback": "dalm.commands.feedback:feedback",
     "export": "dalm.commands.export:export",
     "demo": "dalm.commands.demo:demo",
 }

@@ -931,6 +931,17 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--documents": None,
         "--log-questions": False,
     },
+    "feedback": {
+        "--index-dir": REQUIRED,
+        "--output": None,
+        "--held-out": None,
+        "--held-out-share": 0.2,
+        "--ratings": None,
+        "--overwrite-output --no-overwrite-output": False,
+        "--forget-person": None,
+        "--forget-question": None,
+        "--list-people": False,
+    },
     "export": {
         "--tuned": REQUIRED,
         "--trust-remote-code": False,

@@ -8,6 +8,7 @@ Imports the standard library and cyclopts only, so that `dalm --help` starts qui
 
 from dalm.config.data import MineNegatives, Passages, ReadingComprehension
 from dalm.config.evaluation import CompareRuns, EvalRag, EvalRetriever
+from dalm.config.feedback_export import FeedbackExport
 from dalm.config.generator_training import GeneratorOnly, Merge, Pretraining
 from dalm.config.joint_training import RagE2E
 from dalm.config.options import check, public
@@ -37,6 +38,7 @@ COMMAND_OPTIONS = (
     "EvalRag",
     "EvalRetriever",
     "Export",
+    "FeedbackExport",
     "GeneratorOnly",
     "Index",
     "Merge",
@@ -63,6 +65,7 @@ __all__ = [
     "EvalRag",
     "EvalRetriever",
     "Export",
+    "FeedbackExport",
     "GeneratorLength",
     "GeneratorOnly",
     "Index",
