@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Self
@@ -21,6 +21,16 @@ def pair_key(query: str, answer: str | None, passage: str) -> bytes:
     parts = [part.encode("utf-8", "surrogatepass") for part in (query, answer or "", passage)]
     lengths = " ".join(str(len(part)) for part in parts)
     return blake2b(b"\n".join([lengths.encode(), *parts]), digest_size=KEY_BYTES).digest()
+
+
+def _pair_of(line: bytes) -> tuple[bytes, float] | None:
+    """Return the key and the score in a line; None if it is damaged."""
+    key, _, score = line.partition(b" ")
+    with suppress(ValueError):
+        found, value = bytes.fromhex(key.decode()), float(score)
+        if len(found) == KEY_BYTES and math.isfinite(value):
+            return found, value
+    return None
 
 
 class ScoreCache:
@@ -77,14 +87,11 @@ class ScoreCache:
             rest = rest[self._file.write(rest) or 0 :]
 
     def _read(self, content: bytes) -> None:
-        for line in content.splitlines():
-            key, _, score = line.partition(b" ")
-            try:
-                found, value = bytes.fromhex(key.decode()), float(score)
-            except ValueError:
-                continue  # damaged: it is scored again
-            if len(found) == KEY_BYTES and math.isfinite(value):
-                self._scores[found] = value
+        lines = content.splitlines()
+        scores = [pair for pair in map(_pair_of, lines) if pair is not None]
+        if damaged := len(lines) - len(scores):
+            logger.warning("%s: %d scores are damaged; they are scored again", self.path, damaged)
+        self._scores |= dict(scores)
 
     def log(self, teacher: str, pairs: int, missing: int) -> None:
         """Log how many scores are cached."""

@@ -44,7 +44,7 @@ def test_a_line_that_was_cut_off_is_scored_again(tmp_path: Path) -> None:
         assert (A in cache, B in cache, C in cache) == (True, False, True)
 
 
-def test_damaged_lines_are_scored_again(tmp_path: Path) -> None:
+def test_damaged_lines_are_scored_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "scores" / "x.txt"
     file.parent.mkdir()
     file.write_bytes(
@@ -53,6 +53,7 @@ def test_damaged_lines_are_scored_again(tmp_path: Path) -> None:
     with ScoreCache(tmp_path, "x") as cache:
         assert A not in cache
         assert cache.get(B) == 2
+    assert f"{file}: 4 scores are damaged; they are scored again" in caplog.messages
 
 
 def test_one_process_writes(tmp_path: Path) -> None:
