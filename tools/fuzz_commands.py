@@ -95,9 +95,9 @@ def lines(*rows: object) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-def row(**cells: object) -> dict[str, object]:
-    """Return a row of a table, with some cells changed."""
-    return dict(zip(("Passage", "Query", "Answer"), ROWS[0], strict=True)) | cells
+def row(*texts: str, **cells: object) -> dict[str, object]:
+    """Return a row of a table, the first by default, with some cells changed."""
+    return dict(zip(("Passage", "Query", "Answer"), texts or ROWS[0], strict=True)) | cells
 
 
 TABLES: dict[str, str | bytes] = {
@@ -166,6 +166,14 @@ def base_lines() -> dict[str, list[str]]:
             *("2", "--evaluate-generator", "--output-dir", "out", "--overwrite-output-dir"),
         ],
         "compare": ["run", "other"],
+        "index": ["table.csv", *models, "--index-dir", "index"],
+        "search": ["index", "Where?"],
+        "ask": ["index", "Where?", "--generator-name-or-path", "generator", "--max-new-tokens=2"],
+        "score-candidates": [
+            *("table.csv", "--passages", "table.csv", "--teacher", "generator", "--no-cache"),
+            *("--generator-name-or-path", "generator", "--output", "out.jsonl"),
+        ],
+        "train-reranker": ["encoder", "mined.jsonl", *training],
     }
 
 
@@ -183,6 +191,11 @@ CLASSES = {
     "eval-retriever": config.EvalRetriever,
     "eval-rag": config.EvalRag,
     "compare": config.CompareRuns,
+    "index": config.Index,
+    "search": config.Search,
+    "ask": config.Ask,
+    "score-candidates": config.ScoreCandidates,
+    "train-reranker": config.RerankerTraining,
 }
 
 
@@ -195,6 +208,9 @@ def prepare(folder: Path) -> None:
     (folder / "table.csv").write_text(CSV)
     (folder / "file.txt").write_text("\n\n".join(each[0] for each in ROWS))
     (folder / "file").write_text("text")
+    others = [each[0] for each in ROWS[1:] + ROWS[:1]]
+    mined = (row(*each, Negatives=[other]) for each, other in zip(ROWS, others, strict=True))
+    (folder / "mined.jsonl").write_text(lines(*mined))
     for name, content in TABLES.items():
         (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
     for name, content in YAMLS.items():
@@ -210,6 +226,8 @@ def prepare(folder: Path) -> None:
     line = ["train-retriever-only", "encoder", "table.csv", "--use-peft", "--lora-rank", "2"]
     assert run(app, [*line, "--output-dir", "tuned", "--max-train-steps", "1"]) == 0
     shutil.copytree("tuned/retriever", "adapter")
+    line = ["index", "table.csv", "--retriever-name-or-path", "encoder", "--index-dir", "index"]
+    assert run(app, line) == 0
     for name in ("run", "other"):
         line = ["eval-retriever", "table.csv", "--retriever-name-or-path", "encoder"]
         assert run(app, [*line, "--output-dir", name]) == 0

@@ -13,6 +13,7 @@ over such short steps.
 
 import copy
 from dataclasses import replace
+from functools import partial
 from typing import get_args
 
 import pytest
@@ -23,13 +24,16 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from dalm.models.generator import load_generator
 from dalm.models.loading import lora, place
 from dalm.models.packed_attention import Way
+from dalm.models.reranker import load_reranker
 from dalm.models.retriever import load_retriever
 from dalm.records import Passage, ScoredCandidate, ScoredQuestion
 from dalm.retrieval.training_index import TrainingIndex
 from dalm.training import gradient_cache
 from dalm.training.data.batches import Rows
 from dalm.training.data.corpus import documents
+from dalm.training.data.labelled_candidates import LabelledCandidates
 from dalm.training.data.packing import PackedRows
+from dalm.training.data.reranker_rows import RerankerRows
 from dalm.training.data.retrieved_rows import RetrievedRows
 from dalm.training.data.scored_rows import ScoredRows
 from dalm.training.data.sft_rows import SftRows
@@ -40,6 +44,7 @@ from dalm.training.objectives.contrastive import Contrastive
 from dalm.training.objectives.dalm_loss import DalmObjective
 from dalm.training.objectives.index_candidates import IndexCandidates
 from dalm.training.objectives.objective import OBJECTIVES, objective_class
+from dalm.training.objectives.reranker_objective import Reranking
 from dalm.training.objectives.sft import SupervisedFineTuning
 
 JOINT = ("rag_token", "rag_sequence", "emdr2", "pdist", "lsr")
@@ -50,6 +55,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 STEP = 1e-5
 """Distance that the weights are moved to either side, along a direction of length 1."""
 SIDES = ("queries", "passages", "generator")
+CUT = ({"chunk": 2}, {"dims": [4, 8]}, {"chunk": 2, "dims": [4, 8]})
+"""Options of a retriever's objective: texts at a time, sizes that vectors are cut to."""
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +104,7 @@ def normalised(norm, hidden):
 
 
 def in_batch(pair, examples, name, **options):
-    rows = Rows(examples, *pair)
+    rows = Rows(examples, *pair, scored=options.pop("scored", None))
     source = BatchCandidates(pair[0], options.pop("num_candidates", 4), 0.1)
     return objective_class(name)(*pair, source, scale=20.0, **options), rows.collate(ALL)
 
@@ -107,7 +114,9 @@ def over_an_index(pair, examples, name, **options):
     given = [replace(e, passage=None) if row in (1, 3) else e for row, e in enumerate(examples)]
     more = [Passage.of(f"{e.passage.text} And {e.query.lower()}") for e in examples]
     more += [e.passage for e in examples]
-    rows = RetrievedRows(given, *pair, more=more, reconstruction_weight=0.5)
+    rows = RetrievedRows(
+        given, *pair, more=more, reconstruction_weight=0.5, scored=options.pop("scored", None)
+    )
     index = TrainingIndex(len(rows.base), rows.base.identity(), torch.device("cpu"))
     most = options.pop("num_candidates", 4)
     source = IndexCandidates(
@@ -239,6 +248,26 @@ def test_dalm(pair, examples, negatives):
     check(DalmObjective(*pair, scale=20.0), batch)
 
 
+@pytest.mark.usefixtures("held")
+@pytest.mark.parametrize("source", ["in-batch", "index"])
+@pytest.mark.parametrize("name", ["pdist", "lsr"])
+def test_with_a_tables_teacher_in_the_target(pair, examples, name, source):
+    texts = [example.passage for example in examples]
+    scored = [
+        ScoredQuestion(
+            e.query,
+            e.answer,
+            tuple(ScoredCandidate(p, len(p.text) / 10) for p in texts[row % 2 :: 2]),
+            temperature=0.7,
+        )
+        for row, e in enumerate(examples)
+    ]
+    options = {"reader_passages": 2, "teacher_mix": 0.4, "scored": scored}
+    objective, batch = SOURCES[source](pair, examples, name, **options)
+    check(objective, batch)
+    assert objective(batch).parts["teacher_rows"] > 0
+
+
 # One model alone
 
 
@@ -248,9 +277,16 @@ def test_contrastive(pair, examples, negatives):
     check(Contrastive(pair[0], 20.0), batch, ("queries", "passages"))
 
 
+@pytest.mark.parametrize("options", CUT)
+def test_contrastive_in_chunks_on_cut_vectors(pair, examples, options):
+    _, batch = with_negatives(pair, examples, "rag_token")
+    check(Contrastive(pair[0], 20.0, **options), batch, ("queries", "passages"))
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 @pytest.mark.parametrize("name", ["listwise", "margin_mse"])
-def test_on_a_teachers_scores(pair, examples, name, weight):
+@pytest.mark.parametrize("cut", [{}, CUT[-1]], ids=["whole", "in chunks, cut"])
+def test_on_a_teachers_scores(pair, examples, name, weight, cut):
     texts = [example.passage for example in examples]
     scores = torch.randn(5, 5, generator=torch.Generator().manual_seed(1)).tolist()
     scores[3][4] = scores[3][0] = None
@@ -262,7 +298,7 @@ def test_on_a_teachers_scores(pair, examples, name, weight):
     ]
     options = {"scored_only": True} if name == "margin_mse" else {"target_temperature": 0.5}
     rows = ScoredRows(asked, pair[0], num_candidates=4, contrasts=weight > 0, **options)
-    objective = objective_class(name)(pair[0], scale=20.0, contrastive_weight=weight)
+    objective = objective_class(name)(pair[0], scale=20.0, contrastive_weight=weight, **cut)
     check(objective, rows.collate(ALL), ("queries", "passages"))
 
 
@@ -278,7 +314,25 @@ def test_causal_lm(pair, examples, way):
     check(CausalLM(pair[1], way), rows.collate(range(len(rows))), ("generator",))
 
 
+@pytest.mark.parametrize(
+    ("kind", "labels"), [("binary", (1.0, 0.0, 0.0)), ("listwise", (2.0, 0.5, float("-inf")))]
+)
+def test_reranking(tiny_models, examples, monkeypatch, kind, labels):
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)  # the losses round to fp32
+    monkeypatch.setattr(torch, "full", partial(torch.full, dtype=torch.float64))
+    here = place("cpu", "fp32")
+    reranker = load_reranker(str(tiny_models.reranker), here, to_train=True).double()
+    texts = [example.passage.text for example in examples]
+    questions = [
+        LabelledCandidates(e.query, tuple((texts + texts)[row : row + 3]), labels)
+        for row, e in enumerate(examples)
+    ]
+    rows = RerankerRows(questions, reranker, num_candidates=3)
+    batch = rows.collate(ALL)
+    batch["labels"] = [each.double() for each in batch["labels"]]
+    check(Reranking(reranker, kind, right_weight=1.5), batch, ("queries",))
+
+
 def test_every_objective_is_checked():
-    alone = {"contrastive", "listwise", "margin_mse", "sft", "causal_lm"}
-    others = {"reranking"}  # its losses are those of sentence-transformers, called as they are
-    assert set(OBJECTIVES) == {*JOINT, "dalm", *alone, *others}
+    alone = {"contrastive", "listwise", "margin_mse", "sft", "causal_lm", "reranking"}
+    assert set(OBJECTIVES) == {*JOINT, "dalm", *alone}
