@@ -26,8 +26,9 @@ def train_retriever_only(
     """
     from dalm.config.retriever_training import check_retriever_only
     from dalm.next_step import after_training
+    from dalm.retrieval.embedding_cache import CachedEncoder, folder_of
     from dalm.teachers.marked_examples import marked_examples
-    from dalm.training import dry_run
+    from dalm.training import dry_run, frozen_vectors
     from dalm.training.data.batches import Rows
     from dalm.training.data.scored_rows import scored_rows
     from dalm.training.data.usable_rows import check_negatives, usable_questions
@@ -35,6 +36,7 @@ def train_retriever_only(
     from dalm.training.run import TrainingRun
 
     check_retriever_only(settings)
+    cache = folder_of(settings.cache, settings.cache_dir)
     objective = objective_class(settings.objective, settings.command)
     run = TrainingRun(
         settings, retriever_name_or_path=retriever_name_or_path, dataset_path=dataset_path
@@ -50,6 +52,8 @@ def train_retriever_only(
             examples = run.examples(needs={"passage"}, optional=set(), hints={"answer"})
         check_negatives(examples, settings)
         rows = Rows(examples, run.retriever())
+    encoder = CachedEncoder(rows.retriever, cache)
+    frozen_vectors.encode(rows, encoder.encode_passages, dry_run=settings.dry_run)
     run.fit(
         objective.from_config(settings, rows),
         rows,

@@ -48,6 +48,25 @@ class RetrieverObjective:
     negative of its question."""
 
 
+FROZEN_PASSAGES = {"train_encoders": ("query", "query-adapter")}
+"""Options of training that leaves the passages' vectors as they are."""
+
+
+@panel("Encoders")
+@dataclass(frozen=True, kw_only=True)
+class TrainedEncoders:
+    """What of the retriever is trained."""
+
+    train_encoders: Literal["both", "query", "query-adapter"] = "both"
+    """query: LoRA adapters for queries only. query-adapter: a linear map of the queries' vectors,
+    which takes seconds on a CPU. Both leave every passage's vector as it is, so that `dalm index`
+    takes the tuned retriever over without encoding a passage."""
+    cache: bool = option(True, needs=FROZEN_PASSAGES)
+    """--no-cache: encode all passages, also when a run is resumed, and cache nothing."""
+    cache_dir: str | None = option(None, needs=FROZEN_PASSAGES)
+    """Folder for passage embeddings; by default the user cache."""
+
+
 @panel("Passages")
 @dataclass(frozen=True, kw_only=True)
 class MarkedPassages:
@@ -63,6 +82,7 @@ class MarkedPassages:
 class RetrieverOnly(
     OneModelLora,
     RetrieverObjective,
+    TrainedEncoders,
     MarkedPassages,
     NegativesColumn,
     Columns,
@@ -85,12 +105,16 @@ class RetrieverOnly(
 NAMED_COLUMNS = ("passage_column", "query_column", "title_column", "negatives_column")
 
 
+NO_ADAPTER_OPTIONS = ("use_bnb", "gradient_checkpointing", "contrastive_chunk")
+
+
 def check_retriever_only(settings: RetrieverOnly) -> None:
-    """Refuse options that have no effect on a table of scored candidates.
+    """Refuse options that have no effect on what is trained, or on a table of scored candidates.
 
     Raises:
         UserError: names the option.
     """
+    _check_encoders(settings)
     if settings.objective not in get_args(FromScores):
         return
     if settings.passages:
@@ -107,3 +131,23 @@ def check_retriever_only(settings: RetrieverOnly) -> None:
                 f"{spelled(name)} has no effect with --objective {settings.objective}: {reason}"
                 "leave it out"
             )
+
+
+def _check_encoders(settings: RetrieverOnly) -> None:
+    trained = f"--train-encoders {settings.train_encoders}"
+    if settings.train_encoders == "both":
+        return
+    if settings.use_peft:
+        added = "adds adapters" if settings.train_encoders == "query" else "freezes the encoder"
+        raise UserError(f"--use-peft: {trained} {added} itself; leave out --use-peft")
+    if settings.cache_dir and not settings.cache:
+        raise UserError("--cache-dir has no effect with --no-cache; leave one out")
+    for name in NO_ADAPTER_OPTIONS:
+        only_adapter = settings.train_encoders == "query-adapter" or name == "use_bnb"
+        if only_adapter and getattr(settings, name) != getattr(RetrieverOnly, name):
+            why = (
+                "4-bit weights need --use-peft"
+                if name == "use_bnb"
+                else ("texts are encoded once, before training, and no activations are kept")
+            )
+            raise UserError(f"{spelled(name)} doesn't go with {trained}: {why}; leave it out")

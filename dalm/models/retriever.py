@@ -23,6 +23,7 @@ from dalm.models import (
     adapter_base,
     embedding_model,
     loading,
+    query_adapter,
     retriever_checks,
     retriever_lora,
 )
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 ENCODE_TOKENS = 16_384
 """Tokens in a batch when encoding without gradient: enough to fill a GPU."""
+ENCODED = "sentence_embedding"
+"""Feature with vectors that training leaves unchanged, as `encode_frozen` gives them."""
 
 
 class Retriever(nn.Module):
@@ -148,8 +151,12 @@ class Retriever(nn.Module):
     def embed(self, features: dict[str, Any], kind: Kind) -> Float[Tensor, "batch dim"]:
         """Return vectors in fp32, with gradient.
 
-        If only queries have adapters, passages are embedded by the base, without gradient.
+        If only queries have adapters, passages are embedded by the base, without gradient. Where
+        features hold vectors that were encoded before (`ENCODED`), only a query adapter is run.
         """
+        if ENCODED in features:
+            vectors = query_adapter.apply_query_adapter(self.model, features[ENCODED], kind)
+            return self.cut(loading.at_least_fp32(vectors), self.model.truncate_dim)
         if kind == "passage" and self.adapts_queries_alone:
             with torch.no_grad(), self._without_adapters():
                 return self._embed(features, kind)
@@ -184,7 +191,15 @@ class Retriever(nn.Module):
     def trains_passages(self) -> bool:
         """Whether training changes the vectors of passages."""
         trained = any(parameter.requires_grad for parameter in self.parameters())
-        return trained and not self.adapts_queries_alone
+        return trained and not self.adapts_queries_alone and not self.trains_adapter_alone
+
+    @property
+    def trains_adapter_alone(self) -> bool:
+        """Whether training changes nothing but the map of the queries' vectors."""
+        router = query_adapter.adapter_router(self.model)
+        adapter = set() if router is None else {*router.parameters()}
+        trained = {parameter for parameter in self.parameters() if parameter.requires_grad}
+        return bool(trained) and trained <= adapter
 
     def encode_queries(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
         """Return the vectors of queries, without gradient."""
@@ -208,6 +223,23 @@ class Retriever(nn.Module):
                     self.embed(to_device(features, self.device), kind).float().cpu()
                 )
         return vectors
+
+    def encode_frozen(self, rows: Sequence[np.ndarray], kind: Kind) -> Float[Tensor, "texts dim"]:
+        """Return the vectors of texts in tokens as they enter the query adapter, if there is one.
+
+        They have all their dimensions, also in a model that cuts them.
+        """
+        with query_adapter.without_query_adapter(self.model):
+            return self.encode_tokens(rows, kind)
+
+    def add_query_adapter(self) -> None:
+        """Freeze the weights and add a linear map of the queries' vectors, to be trained alone.
+
+        One that the model has already is trained further.
+        """
+        self.requires_grad_(False)
+        query_adapter.add_query_adapter(self.model).requires_grad_(True)
+        loading.trainable_in_fp32(self)
 
     def add_lora(self, config: LoraConfig, *, queries_alone: bool = False) -> None:
         """Freeze the weights and add LoRA adapters, with `queries_alone` for queries only.

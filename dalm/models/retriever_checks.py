@@ -13,6 +13,7 @@ from dalm.models import loading
 from dalm.models.batching import to_device
 from dalm.models.embedding_model import input_module, pooling_of, vocabulary_size
 from dalm.models.position_limit import least, position_limit
+from dalm.models.query_adapter import adapter_router
 from dalm.models.retriever_sides import TASKS, Kind, Side
 
 if TYPE_CHECKING:
@@ -141,8 +142,10 @@ def description(retriever: "Retriever") -> list[str]:
     lengths = f"{sides['query'].max_len} tokens a query and {sides['passage'].max_len} a passage"
     if retriever.longest is not None:
         lengths += f" of at most {retriever.longest}"
+    adapted = adapter_router(retriever.model) is not None
     return [
         *poolings,
+        *(["query adapter"] if adapted else []),
         similarity,
         f"{retriever.dim} dimensions",
         *([f"trained to be cut to {' or '.join(smaller)}"] if smaller else []),

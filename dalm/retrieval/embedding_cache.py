@@ -20,6 +20,7 @@ from dalm.errors import UserError
 from dalm.file_reading import user_path
 from dalm.models.fingerprint import adapter_scalings, plain_config, tokenizer_configuration
 from dalm.models.loading import hash_weights
+from dalm.models.query_adapter import adapter_router
 from dalm.models.retriever import Retriever
 from dalm.progress import track
 
@@ -103,8 +104,8 @@ def fingerprint(retriever: Retriever, *, with_precision: bool = True) -> str:
     """Return a hash of everything that a passage's vector depends on except its text.
 
     That is the bytes of the weights, architecture, adapters with their scaling, pooling, tokenizer,
-    prompt, length and, unless told otherwise, precision. For a retriever whose adapters are for
-    queries only it is that of its base, which embeds the passages.
+    prompt, length and, unless told otherwise, precision. For a retriever with adapters for queries
+    only it is that of its base, which embeds the passages.
     """
     hashed = hashlib.blake2b(digest_size=KEY_BYTES)
     for part in _configuration(retriever, with_precision):
@@ -113,13 +114,27 @@ def fingerprint(retriever: Retriever, *, with_precision: bool = True) -> str:
     return hashed.hexdigest()
 
 
+def query_fingerprint(retriever: Retriever) -> str:
+    """Return a hash of the adapters that only queries pass; empty: there are none."""
+    found = [(name, weight) for name, weight, for_queries in _parts(retriever) if for_queries]
+    if not found:
+        return ""
+    hashed = hashlib.blake2b(digest_size=KEY_BYTES)
+    scalings = list(adapter_scalings(retriever.model))
+    hashed.update(json.dumps(scalings, sort_keys=True, default=str).encode())
+    hash_weights(hashed, found)
+    return hashed.hexdigest()
+
+
 def _configuration(retriever: Retriever, with_precision: bool) -> Iterator[Any]:
     side = retriever.sides["passage"]
     placement = retriever.placement
     precision = [placement.precision, placement.four_bit] if with_precision else []
     yield [FORMAT, side.prompt, side.max_len, *precision]
+    router = adapter_router(retriever.model)
+    of_queries = set() if router is None else {*router.modules()}
     for module in retriever.model.modules():
-        if isinstance(module, Module):
+        if isinstance(module, Module) and module not in of_queries:
             yield [type(module).__name__, module.get_config_dict()]
     if retriever.model.truncate_dim is not None:
         yield ["truncate_dim", retriever.model.truncate_dim]
@@ -132,11 +147,21 @@ def _configuration(retriever: Retriever, with_precision: bool) -> Iterator[Any]:
 
 
 def _weights(retriever: Retriever) -> Iterator[tuple[str, Tensor]]:
+    """Yield the weights that passages pass, by their names in the base."""
+    for name, weight, for_queries in _parts(retriever):
+        if not for_queries:
+            alone = retriever.adapts_queries_alone
+            yield name.replace(".base_layer.", ".") if alone else name, weight
+
+
+def _parts(retriever: Retriever) -> Iterator[tuple[str, Tensor, bool]]:
+    """Yield each weight with its name, and whether only queries pass it."""
+    router = adapter_router(retriever.model)
+    modules = retriever.model.named_children()
+    adapter = tuple(f"{name}." for name, module in modules if module is router)
     for name, weight in retriever.model.state_dict().items():
-        if not retriever.adapts_queries_alone:
-            yield name, weight
-        elif ".lora_" not in name:
-            yield name.replace(".base_layer.", "."), weight
+        lora = retriever.adapts_queries_alone and ".lora_" in name
+        yield name, weight, lora or name.startswith(adapter)
 
 
 def _key(text: str) -> bytes:

@@ -85,10 +85,17 @@ class Description:
     """Its table on the server."""
     vectors: str = FP32
     """What candidates are found by: the vectors in fp32, or codes of them (int8, binary)."""
+    query_fingerprint: str | None = None
+    """Of the adapters that only queries pass; empty: none, None: an earlier version wrote this."""
 
     def made_like(self, other: "Description") -> bool:
         """Tell whether the other's retriever is this one's: weights, prompts and lengths."""
-        return self._shares(other, "fingerprint", "query_prompt", "query_max_len")
+        same_adapters = (self.query_fingerprint or "") == (other.query_fingerprint or "")
+        return same_adapters and self._shares(other, "fingerprint", "query_prompt", "query_max_len")
+
+    def has_vectors_like(self, other: "Description") -> bool:
+        """Tell whether the other's passages have the vectors that they have here."""
+        return self._shares(other, "fingerprint")
 
     def kept_like(self, other: "Description") -> bool:
         """Tell whether the other is kept in the same kind of store, at the same place, alike."""
@@ -125,6 +132,8 @@ class Generation:
         if held and (handle := hold(folder)) is not None:
             weakref.finalize(self, os.close, handle)
         self.folder, self.unfinished = folder, unfinished
+        self.carried_over = False
+        """Whether its passages are another generation's, and not its source's alone."""
         self._store_url = store_url
         self.number = int(folder.name)
         self.description = read_record(folder / POINTER, Description, REBUILD)
@@ -138,6 +147,11 @@ class Generation:
                 f"the words in {folder} are by the analyser {self.description.analyser}, and this "
                 f"version searches by {ANALYSER}; {REBUILD}"
             )
+
+    @property
+    def follows_source(self) -> bool:
+        """Whether it is being built, and holds what its source has and nothing else."""
+        return self.unfinished and not self.carried_over
 
     @cached_property
     def store(self) -> VectorStore:

@@ -20,8 +20,9 @@ from dalm.models.loading import Placement, placement_of
 from dalm.models.retriever import Retriever, load_retriever, retriever_from_config
 from dalm.records import Passage, distinct_by_id
 from dalm.retrieval.base import REBUILD, VectorStore
+from dalm.retrieval.carrying_over import carry_over
 from dalm.retrieval.conditions import Comparison, Joined, Like
-from dalm.retrieval.embedding_cache import fingerprint
+from dalm.retrieval.embedding_cache import fingerprint, query_fingerprint
 from dalm.retrieval.index_folder import FORMAT, Description, Generation, IndexFolder
 from dalm.retrieval.passage_sources import CollectedPassages
 from dalm.retrieval.store_kinds import DEFAULT, FP32, store_kind
@@ -59,7 +60,7 @@ def check_settings(source: Sequence[str] | None, settings: Index) -> None:
     for name in ("prune", "rebuild", "strict"):
         if getattr(settings, name):
             raise UserError(f"--{name} needs the passages: name a table, or a folder of documents")
-    if not settings.calibrate:
+    if not settings.calibrate and settings.retriever_name_or_path is None:
         raise UserError("name passages to index: a table, or a folder of documents")
 
 
@@ -104,14 +105,31 @@ def open_generation(folder: IndexFolder, settings: Index) -> tuple[Generation, R
     if current is None or settings.rebuild:
         return folder.begin(description), retriever
     made = current.description
+    if not made.made_like(description) and made.has_vectors_like(description):
+        return _with_other_queries(folder, current, description, settings), retriever
     if not made.made_like(description):
         raise UserError(
             f"the index in {folder.path} is of the retriever {made.retriever}, with "
             f"other weights, lengths or prompts than {name}; leave --retriever-name-or-path out, "
             "or add --rebuild to build a new generation with this one"
         )
-    current.describe(replace(made, retriever=description.retriever, adapter=description.adapter))
+    names = ("retriever", "adapter", "query_fingerprint")
+    current.describe(replace(made, **{name: getattr(description, name) for name in names}))
     return current, retriever
+
+
+def _with_other_queries(
+    folder: IndexFolder, current: Generation, description: Description, settings: Index
+) -> Generation:
+    """Return a new generation with the passages of the present one, and their vectors."""
+    generation = folder.begin(description)
+    carry_over(current, generation)
+    if current.description.dense_weight is not None and not settings.calibrate:
+        logger.warning(
+            "the weight of the dense scores and the threshold were found with the retriever before "
+            "and aren't kept; find them again: --calibrate QUESTIONS"
+        )
+    return generation
 
 
 def _store(settings: Index, made: Description | None) -> dict[str, Any]:
@@ -157,6 +175,7 @@ def _described(
         retriever=name,
         adapter=adapter,
         fingerprint=fingerprint(retriever, with_precision=False),
+        query_fingerprint=query_fingerprint(retriever),
         dim=retriever.dim,
         query_prompt=query.prompt,
         passage_prompt=passage.prompt,
@@ -183,7 +202,10 @@ def retriever_of(generation: Generation, placement: Placement) -> Retriever:
         prompts={"query": made.query_prompt, "passage": made.passage_prompt},
         is_autoregressive=made.retriever_is_autoregressive,
     )
-    if fingerprint(retriever, with_precision=False) != made.fingerprint:
+    of_queries = made.query_fingerprint
+    if fingerprint(retriever, with_precision=False) != made.fingerprint or (
+        of_queries is not None and query_fingerprint(retriever) != of_queries
+    ):
         raise UserError(
             f"the retriever in {made.adapter or made.retriever} is no longer the one that built "
             f"the index in {generation.folder}; put it back, or {REBUILD}"
@@ -229,7 +251,7 @@ def bring_up_to_date(
     _check_chunking(generation, passages.chunking, prune=prune)
     generation.extend_columns(passages.columns)
     why_kept = _why_kept(store, passages) if prune else None
-    prune = (prune or generation.unfinished) and why_kept is None
+    prune = (prune or generation.follows_source) and why_kept is None
     update(store, passages, encode, prune=prune).log(why_kept)
     if passages.chunking and (prune or not made.chunking):
         generation.describe(replace(generation.description, chunking=passages.chunking))
@@ -238,7 +260,7 @@ def bring_up_to_date(
 def _check_chunking(generation: Generation, chunking: dict[str, Any], *, prune: bool) -> None:
     made = generation.description.chunking
     others = [name for name in chunking if name in made and made[name] != chunking[name]]
-    if others and not prune and not generation.unfinished:
+    if others and not prune and not generation.follows_source:
         options = ", ".join(f"{spelled(name)} {made[name]}" for name in others)
         raise UserError(
             f"the documents of this index were split with {options}; use that again, or add "

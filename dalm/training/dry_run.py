@@ -298,7 +298,7 @@ def _report_measured(
     `fixed` are the bytes of weights, gradients and AdamW. Return the bytes of everything.
     """
     logger.info(
-        "tokens     about %s for the models to read, without padding", _many(batches * ran.tokens)
+        "tokens     about %s for the models to read, without padding", many(batches * ran.tokens)
     )
     activations = ran.kept if ran.chunk else int(ran.kept / ran.fraction)
     needed, shown = sum(fixed) + activations, ""
@@ -319,7 +319,7 @@ def _report_measured(
     logger.info(
         "time       about %s on %s: %d rows took %.2f s forward and backward%s; optimizer and "
         "saving not included",
-        *(_duration(seconds), ran.device, ran.rows, ran.seconds, encoding),
+        *(duration(seconds), ran.device, ran.rows, ran.seconds, encoding),
     )
     return needed
 
@@ -332,12 +332,13 @@ def _report_index(index: IndexForecast) -> None:
     logger.info(
         "index      %s passages of %s tokens, about %s to encode, before the first update and %d "
         "times after%s",
-        *(_many(index.passages), _many(index.tokens), _duration(index.seconds / world_size())),
+        *(many(index.passages), many(index.tokens), duration(index.seconds / world_size())),
         *(index.refreshes, sample),
     )
 
 
-def _many(count: float) -> str:
+def many(count: float) -> str:
+    """Return a count in words."""
     return f"{round(count):,}"
 
 
@@ -345,7 +346,8 @@ def _size(count: float) -> str:
     return f"{count / 2**30:.1f} GB" if count >= 2**30 else f"{count / 2**20:.1f} MB"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time in words."""
     if seconds >= 7200:
         return f"{seconds / 3600:.1f} hours"
     return f"{seconds / 60:.1f} minutes" if seconds >= 120 else f"{seconds:.0f} seconds"

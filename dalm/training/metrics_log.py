@@ -58,7 +58,7 @@ class Meter:
         now = time.perf_counter()
         self.seconds += now - self.since
         line |= {
-            "padding": 1 - size["tokens"] / size["slots"],
+            "padding": 1 - size["tokens"] / size["slots"] if size["slots"] else 0.0,
             "samples_per_second": size["queries"] / self.seconds,
             "tokens_per_second": size["tokens"] / self.seconds,
             "peak_memory_mb": peak_memory() / 2**20,

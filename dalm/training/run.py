@@ -133,7 +133,9 @@ class TrainingRun:
 
     def _load_retriever(self) -> Retriever:
         given = self.settings
-        frozen = self._train_encoders != "both" or covers(given.use_peft, "retriever")
+        # What is exported whole isn't rounded, although it is frozen: beside a query adapter.
+        whole = self._train_encoders in ("both", "query-adapter")
+        frozen = not whole or covers(given.use_peft, "retriever")
         four_bit = covers(given.use_bnb, "retriever")
         placement = replace(self.placement, frozen=frozen, four_bit=four_bit)
         return retriever_from_config(given, self.inputs["retriever_name_or_path"], placement)
@@ -164,6 +166,8 @@ class TrainingRun:
         retriever.matryoshka_dims = ()  # what is trained now counts
         if self._train_encoders == "query":
             self._add_lora(retriever, "FEATURE_EXTRACTION", queries_alone=True)
+        elif self._train_encoders == "query-adapter":
+            retriever.add_query_adapter()
         elif covers(self.settings.use_peft, "retriever"):
             self._add_lora(retriever, "FEATURE_EXTRACTION")
         elif not any(parameter.requires_grad for parameter in retriever.parameters()):

@@ -90,6 +90,16 @@ def test_values_of_columns_are_listed(store: VectorStore) -> None:
     assert sorted(store.select(("id",), where)) == [("193",), ("199",)]
 
 
+def test_passages_are_read_by_their_ids_with_all_that_is_known_of_them(store: VectorStore) -> None:
+    more = Passage("more", "a", "T", headings=("One", "Two"), page=3, start=7, end=8, document="d")
+    store.add([more], VECTORS[:1])
+    found = store.passages_of(["007", "not there", "more"])
+    assert {key: passage.to_dict() for key, passage in found.items()} == {
+        "007": PASSAGES[7].to_dict(),
+        "more": more.to_dict(),
+    }
+
+
 def test_the_best_are_found_best_first(store: VectorStore) -> None:
     best = (QUERIES @ VECTORS.T).topk(10)
     right = 0

@@ -23,7 +23,7 @@ from dalm.models.cut_texts import (
     tell_cut_texts,
 )
 from dalm.models.generator import Generator
-from dalm.models.retriever import Retriever
+from dalm.models.retriever import ENCODED, Retriever
 from dalm.prompts import Prompt
 from dalm.records import Example, Passage, ScoredQuestion
 from dalm.training.data.gold_passages import GoldPassages
@@ -177,13 +177,16 @@ class KnowledgeBase:
         texts = [passage.text for passage in passages]
         self.tokens = Ragged(retriever.tokenise(texts, "passage"))
         self.pieces = Ragged([] if generator is None else generator.tokenise_passages(texts))
+        self.vectors: Float[Tensor, "passages dim"] | None = None
+        """Those that training leaves unchanged; None: they are embedded in every batch."""
 
     def __len__(self) -> int:
         return len(self.passages)
 
     def features(self, places: Sequence[int] | np.ndarray) -> dict[str, Any]:
         """Return what the retriever's `embed` takes for some of the passages."""
-        return self.retriever.batch([self.tokens[place] for place in places], "passage")
+        features = self.retriever.batch([self.tokens[place] for place in places], "passage")
+        return _with_vectors(features, self.vectors, places)
 
     def identity(self) -> str:
         """Return a hash of the passages in their order."""
@@ -248,6 +251,8 @@ class Rows(TrainingRows):
         self.questions = [example.query for example in examples]
         self.answers = [example.answer for example in examples]
         self.query_tokens = Ragged(retriever.tokenise(self.questions, "query"))
+        self.query_vectors: Float[Tensor, "rows dim"] | None = None
+        """Those that training leaves unchanged, as of the passages."""
         self.teacher: TeacherScores | None = None
         if scored:
             places = {passage.id: place for place, passage in enumerate(passages)}
@@ -341,7 +346,7 @@ class Rows(TrainingRows):
         places = [*self.gold[own].tolist(), *negatives[rank]]
         first = rank * len(own)
         batch: Batch = {
-            "query": self.retriever.batch([self.query_tokens[row] for row in own], "query"),
+            "query": self.query_features(own),
             "passage": self.base.features(places),
             "keys": torch.from_numpy(self.base.keys[places]),
             "hard_negatives": [len(each) for each in negatives],
@@ -356,6 +361,11 @@ class Rows(TrainingRows):
             batch["columns"] = torch.from_numpy(columns)
             batch["teacher_places"], batch["teacher_logits"] = self.teacher.of(own)
         return batch
+
+    def query_features(self, rows: Sequence[int]) -> dict[str, Any]:
+        """Return what the retriever's `embed` takes for the questions of some rows."""
+        features = self.retriever.batch([self.query_tokens[row] for row in rows], "query")
+        return _with_vectors(features, self.query_vectors, rows)
 
     def _false_negatives(
         self, everyone: Sequence[int], columns: np.ndarray, first: int, count: int
@@ -389,6 +399,12 @@ class Rows(TrainingRows):
     def _force_gold(self, rows: Sequence[int]) -> Tensor:
         drawn = self.random(rows).random(len(rows))
         return torch.from_numpy((drawn < self.gold_probability) & (self.gold[list(rows)] >= 0))
+
+
+def _with_vectors(
+    features: dict[str, Any], vectors: Tensor | None, places: Sequence[int] | np.ndarray
+) -> dict[str, Any]:
+    return features if vectors is None else features | {ENCODED: vectors[list(places)]}
 
 
 def spread_rows(count: int, size: int) -> list[int]:

@@ -103,7 +103,7 @@ class ScoredRows(Rows):
         columns = [np.searchsorted(here, places[row]) for row in own]
         scores = [self.scores[row][drawn[row]] for row in own]
         batch: Batch = {
-            "query": self.retriever.batch([self.query_tokens[row] for row in own], "query"),
+            "query": self.query_features(own),
             "passage": self.base.features(here),
             "candidates": torch.from_numpy(padded(columns, -1)),
             "scores": torch.from_numpy(padded(scores, NO_SCORE)),

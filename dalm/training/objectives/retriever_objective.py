@@ -13,7 +13,7 @@ from dalm.config import RetrieverOnly
 from dalm.errors import UserError
 from dalm.models.embedding_model import pools_side_by_side
 from dalm.models.generator import Generator
-from dalm.models.retriever import Retriever
+from dalm.models.retriever import ENCODED, Retriever
 from dalm.models.retriever_sides import Kind
 from dalm.training import gradient_cache
 from dalm.training.data.batches import Batch, Rows
@@ -133,8 +133,10 @@ def _plan(retriever: Retriever, batch: Batch, chunk: int) -> gradient_cache.Plan
         kind = KINDS[kinds[rows[0]]]
         places = torch.from_numpy(rows - queries * kinds[rows])
         width = plan.lengths[rows].max()  # without columns that only pad these rows
-        tokens = {name: batch[kind][name][places, :width] for name in TOKENS}
-        return retriever.embed(batch[kind] | tokens, kind)
+        some = {name: batch[kind][name][places, :width] for name in TOKENS}
+        if ENCODED in batch[kind]:
+            some[ENCODED] = batch[kind][ENCODED][places]
+        return retriever.embed(batch[kind] | some, kind)
 
     def norms(gradient: Tensor, _values: Tensor) -> Tensor:
         sizes: Tensor = gradient.norm(dim=1)
@@ -145,9 +147,11 @@ def _plan(retriever: Retriever, batch: Batch, chunk: int) -> gradient_cache.Plan
 
 
 def token_counts(batch: Batch, chunk: int | None = None) -> tuple[int, int]:
-    """Return the tokens of a batch's queries and passages, without padding and with it."""
+    """Return the tokens of a batch's texts that are read, without padding and with it."""
     tokens = padded = 0
     for kind in KINDS:
+        if ENCODED in batch[kind]:
+            continue  # read once, before training
         lengths = _lengths(batch, kind)
         groups = gradient_cache.micro_batches(lengths, chunk or len(lengths))
         tokens += int(lengths.sum())
