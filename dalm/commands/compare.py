@@ -56,10 +56,10 @@ def compare(
         gates += [regression_gate(each) for each in measures]
     if settings.report:
         from dalm.eval.report.page import Report, write_page
+        from dalm.eval.report.sections import Section
 
-        report = Report(
-            systems=systems, measures=measures, baseline=baseline, gates=gates, findings=found
-        )
+        section = Section(systems=systems, measures=measures, baseline=baseline, findings=found)
+        report = Report(sections=[section], gates=gates)
         with claim(Path(settings.report), "--report"):
             check_report(settings.report, settings.overwrite_report, "--overwrite-report")
             write_page(Path(settings.report), report)

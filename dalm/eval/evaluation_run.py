@@ -13,7 +13,7 @@ from ir_measures import Measure
 from dalm import distributed
 from dalm.config import EvalRag, EvalRetriever, check
 from dalm.eval.answer_evaluation import evaluate_answers
-from dalm.eval.comparison import MeasureResult, compare
+from dalm.eval.comparison import compare
 from dalm.eval.evaluated_models import EvaluatedModels
 from dalm.eval.evaluation_output import EvaluationOutput
 from dalm.eval.findings import findings
@@ -25,11 +25,13 @@ from dalm.eval.quality_gates import (
     evaluation_gates,
     parse_thresholds,
 )
+from dalm.eval.report.sections import Section
 from dalm.eval.results import BASELINE, Results, discard, save
 from dalm.eval.retrieval_evaluation import RetrievalEvaluation
 from dalm.eval.retrieval_metrics import retrieval_measures
 from dalm.eval.searched_index import SearchedIndex
 from dalm.eval.summary import print_results, run_facts, summary
+from dalm.eval.verdict import GUARD, Part
 from dalm.io.evaluation_set import EvaluationSet, read_evaluation_set
 from dalm.io.examples import Field
 from dalm.models.retriever import Retriever
@@ -165,12 +167,17 @@ class EvaluationRun:
         )
         baseline = others[0] if others else None
         measures = compare(results, baseline, seed=config.seed)
-        guards = {
-            dataset.name: compare(system, other, seed=config.seed)
-            for dataset, system, other in zip(
-                self.datasets[1:], systems[1:], baselines[1:], strict=False
+        guarded = zip(self.datasets[1:], systems[1:], baselines[1:], strict=False)
+        parts = [
+            Part(
+                name=GUARD,
+                results=replace(system, facts={"dataset": dataset.name, **system.facts}),
+                baseline=other,
+                measures=compare(system, other, seed=config.seed),
             )
-        }
+            for dataset, system, other in guarded
+        ]
+        guards = {str(each.results.facts["dataset"]): each.measures for each in parts}
         gates = evaluation_gates(measures, guards, config)
         found = findings(results, measures, config.seed)
         if baseline:
@@ -180,7 +187,10 @@ class EvaluationRun:
             save(self.folder / BASELINE, baseline, its_summary)
         save(self.folder, results, summary(measures, baseline, gates, found, config.seed))
         if config.report:
-            self._write_report(results, measures, baseline, gates, found)
+            section = Section(
+                systems=[results], measures=[measures], baseline=baseline, findings=[found]
+            )
+            self._write_report([section, *map(Section.of, parts)], gates)
         print_results(measures, results, baseline, found)
         logger.info("time       %s", self.watch)
         logger.info("run        %s", self.folder)
@@ -188,23 +198,10 @@ class EvaluationRun:
             logger.info("report     %s", config.report)
         enforce_gates(gates)
 
-    def _write_report(
-        self,
-        results: Results,
-        measures: Sequence[MeasureResult],
-        baseline: Results | None,
-        gates: Sequence[Gate],
-        found: Sequence[str],
-    ) -> None:
+    def _write_report(self, sections: Sequence[Section], gates: Sequence[Gate]) -> None:
         from dalm.eval.report.page import Report, training_logs, write_page
 
         generator = getattr(self.config, "generator_name_or_path", None)
-        report = Report(
-            systems=[results],
-            measures=[measures],
-            baseline=baseline,
-            gates=gates,
-            findings=[found],
-            training=training_logs((self.config.retriever_name_or_path, generator)),
-        )
+        training = training_logs((self.config.retriever_name_or_path, generator))
+        report = Report(sections=sections, gates=gates, training=training)
         write_page(Path(self.config.report or ""), report)

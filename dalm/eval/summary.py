@@ -26,6 +26,7 @@ from dalm.eval.sentences import counted, sentence
 from dalm.eval.significance import Interval
 from dalm.io.evaluation_set import EvaluationSet
 from dalm.progress import Stopwatch
+from dalm.redaction import redacted
 
 PACKAGES = ("indomain", "torch", "transformers", "sentence-transformers", "ir-measures")
 PRINTED_SENTENCES = 3
@@ -63,7 +64,7 @@ def summary(
 def run_facts(dataset: EvaluationSet, config: EvalRetriever, watch: Stopwatch) -> dict[str, Any]:
     """Return how the figures were made: command, data, settings, versions, seconds."""
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": typed_command(),
         "dataset": dataset.name,
         "passages": len(dataset.passages),
         "queries_unjudged": dataset.unjudged,
@@ -74,6 +75,13 @@ def run_facts(dataset: EvaluationSet, config: EvalRetriever, watch: Stopwatch) -
         "speed": watch.speed,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def typed_command() -> str:
+    """Return the command of this process as it was typed, to be typed again; keys are masked."""
+    name = Path(sys.argv[0]).name
+    program = ["python", "-m", "dalm"] if name == "__main__.py" else [name]
+    return redacted(shlex.join([*program, *sys.argv[1:]]))
 
 
 # On the terminal

@@ -60,7 +60,7 @@ class Part:
     """One evaluation of a system and its baseline: one kind of questions.
 
     `name` is `HUMAN`, `FEEDBACK`, `GENERATED`, `GUARD`, or any other for questions that decide as
-    generated ones do.
+    generated ones do; empty, if there is one part.
     """
 
     name: str
@@ -234,7 +234,7 @@ def _losses(part: Part) -> list[MeasureResult]:
 
 
 def _in(part: Part, result: MeasureResult) -> str:
-    return f"{part.name}: {sentence(result)}"
+    return f"{part.name}: {sentence(result)}" if part.name else sentence(result)
 
 
 def _headline(parts: Sequence[Part], lead: _Gain | None, losses: Sequence[str]) -> str:
@@ -262,7 +262,9 @@ def _reasons(
                 yield _in(part, later)
         if gains[part.name] and more:
             others = ", ".join(label(each.measure) for each in more)
-            yield f"{part.name}: significantly better, too: {others} ({counted(first)})"
+            yield f"{part.name}: significantly better, too: {others} ({counted(first)})".lstrip(
+                ": "
+            )
         if part not in deciding and part.name != GUARD:
             why = f"{names} do" if part.could_show(ALPHA) else "too few documents"
-            yield f"{part.name} ({counted(first)}) don't decide: {why}"
+            yield f"{part.name or 'questions'} ({counted(first)}) don't decide: {why}"

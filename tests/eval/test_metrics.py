@@ -20,6 +20,7 @@ from dalm.eval.metrics import (
 from dalm.eval.quality_gates import threshold_gates
 from dalm.eval.report.page import Report, render
 from dalm.eval.report.query_table import table_data
+from dalm.eval.report.sections import Section
 from dalm.records import JudgedQuery
 from tests.eval.example_results import results
 
@@ -112,7 +113,7 @@ def test_one_entry_is_enough_for_a_new_metric(monkeypatch):
         True,
         "answer length is 2.000 over 8 queries of 8 documents (maximum 2)",
     )
-    page = render(Report(systems=[mine], measures=[measures], baseline=base))
+    page = render(Report(sections=[Section(systems=[mine], measures=[measures], baseline=base)]))
     assert '<span class="name">answer length</span>' in page
     assert table_data([mine], base)["measures"]["words"] == {
         "label": "answer length",

@@ -10,6 +10,7 @@ from dalm.eval.summary import (
     measures_table,
     print_table,
     stages_table,
+    typed_command,
 )
 from tests.eval.example_results import BASE, TUNED, results
 
@@ -108,3 +109,19 @@ def test_without_a_baseline_each_stage_has_one_line():
         ["alone", "0.500"],
         ["fused", "with", "BM25", "1.000"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        (["/opt/bin/dalm", "compare", "a b", "c"], "dalm compare 'a b' c"),
+        (["/opt/dalm/__main__.py", "compare", "a"], "python -m dalm compare a"),
+        (
+            ["dalm", "eval-rag", "--judge", "http://me:pass@host/v1"],
+            "dalm eval-rag --judge http://***@host/v1",
+        ),
+    ],
+)
+def test_the_command_is_kept_as_it_was_typed_without_passwords(typed, kept, monkeypatch):
+    monkeypatch.setattr("sys.argv", typed)
+    assert typed_command() == kept

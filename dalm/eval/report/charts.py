@@ -26,6 +26,10 @@ LEARNING_RATE = "learning_rate"
 RUN_FIGURES = {*CLOCK, "step", "epoch", "grad_norm", "padding", "prompt_tokens"}
 """Fields of metrics.jsonl that describe the run rather than the model."""
 MOST_CURVES = 12
+FEW_POINTS = 40
+"""A curve of up to so many points shows each of them."""
+SAME = 1e-5
+"""Relative difference of two figures of the log that are one: sums in another order."""
 COLOURS = 6
 """Number of distinct colours, the baseline's included; further systems reuse them."""
 WIDTH, HEIGHT = 460, 280
@@ -92,19 +96,25 @@ def rank_fractions(results: Results, depth: int) -> dict[str, float]:
 def training_curves(lines: Sequence[Mapping[str, Any]]) -> list[Curve]:
     """Return a curve for each logged figure that isn't constant, the loss first.
 
-    `RUN_FIGURES` and learning rates are left out.
+    `RUN_FIGURES` and learning rates are left out, and what equals an earlier curve: a loss that is
+    its only part is drawn once.
     """
     names = dict.fromkeys(name for line in lines for name in line)
     wanted = [
         name for name in names if name not in RUN_FIGURES and not name.endswith(LEARNING_RATE)
     ]
-    curves = []
+    curves: list[Curve] = []
     for name in sorted(wanted, key=lambda name: name != "loss"):
         known = [(line["step"], line[name]) for line in lines if _is_number(line.get(name))]
         steps, values = zip(*known, strict=True) if known else ((), ())
-        if len(set(values)) > 1:
+        if len(set(values)) > 1 and not any(_same(each, steps, values) for each in curves):
             curves.append(Curve(name, steps, values))
     return curves[:MOST_CURVES]
+
+
+def _same(curve: Curve, steps: Sequence[float], values: Sequence[float]) -> bool:
+    pairs = zip(curve.ys, values, strict=False)
+    return curve.xs == steps and all(math.isclose(a, b, rel_tol=SAME) for a, b in pairs)
 
 
 def _is_number(value: object) -> bool:
@@ -213,7 +223,8 @@ def training_chart(curve: Curve) -> Markup:
     low, high = min(curve.ys), max(curve.ys)
     x = Axis(min(curve.xs), max(curve.xs), LEFT, SMALL_WIDTH - RIGHT)
     y = Axis(low, high, SMALL_HEIGHT - BOTTOM, TOP)
-    marks = [_frame(x, y, "update", SMALL_WIDTH, SMALL_HEIGHT), _line(x, y, curve, 1)]
+    line = _line(x, y, curve, 1, dots=len(curve.xs) <= FEW_POINTS)
+    marks = [_frame(x, y, "update", SMALL_WIDTH, SMALL_HEIGHT), line]
     return _svg(SMALL_WIDTH, SMALL_HEIGHT, curve.name, marks)
 
 

@@ -1,8 +1,10 @@
-"""Render an evaluation as one self-contained HTML page."""
+"""Render evaluations, and the verdict on them, as one self-contained HTML page."""
 
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,42 +14,42 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from dalm import artifacts, file_reading
-from dalm.eval.comparison import MeasureResult
-from dalm.eval.judge.verdicts import judge_summary
-from dalm.eval.metrics import BOUNDS, FOUND, is_variant, label, metric_of
+from dalm.eval.metrics import label
 from dalm.eval.quality_gates import Gate
 from dalm.eval.report import charts, query_table
+from dalm.eval.report.section_context import overview, section_context
+from dalm.eval.report.sections import Section, verdicts_of
 from dalm.eval.results import Results
-from dalm.eval.sentences import counted, sentence
-from dalm.eval.summary import by_context, by_stage, interval_units, p_value
-from dalm.eval.verdict import Part, Verdict
+from dalm.eval.sentences import counted
+from dalm.eval.summary import p_value
+from dalm.eval.verdict import WORDS, Part, Verdict
 from dalm.training import metrics_log
 
 logger = logging.getLogger(__name__)
 
+SCRIPTS = ("passage_text.js", "page.js")
+LONGEST_COMMAND = 90
+"""Characters of a command on one line."""
+FIRST_CURVES = 4
+"""Training curves that are shown; the others are folded away."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The content of the page: systems with their measures, compared with a baseline if any.
+    """The content of the page: one evaluation, or several with a verdict on all of them.
 
-    `findings` are those of each system. `training` holds the logs of the runs that trained the
-    models, by folder.
+    `verdicts` are those on each system; by default those that the sections give. `training` holds
+    the logs of the runs that trained the models, by folder. `cost`, `command` and the settings of
+    `stages` are those of a whole adaptation.
     """
 
-    systems: Sequence[Results]
-    measures: Sequence[Sequence[MeasureResult]]
-    baseline: Results | None = None
+    sections: Sequence[Section]
+    verdicts: Sequence[Verdict] = ()
     gates: Sequence[Gate] = ()
-    findings: Sequence[Sequence[str]] = ()
     training: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
-    verdict: Verdict | None = None
     cost: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def all_systems(self) -> list[tuple[int, Results]]:
-        """All systems with the positions of their colours: the baseline is 0."""
-        found = list(enumerate(self.systems, start=1))
-        return [(0, self.baseline), *found] if self.baseline else found
+    command: str = ""
+    stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def training_logs(models: Sequence[str | None]) -> dict[str, list[Mapping[str, Any]]]:
@@ -81,20 +83,23 @@ def write_verdict_page(
     *,
     cost: Mapping[str, str],
     command: str,
+    stages: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
-    """Write the verdict on a system with all its parts: an evaluation's page, whole or not at all.
+    """Write the verdict on a system with all its parts: an evaluation's page, a section each.
 
-    `cost` is what it took, in words: minutes, requests, tokens. `command` is what made all of it,
-    as it was typed.
+    `cost` is what it took, by name: minutes, requests, tokens. `command` is what made it, as it was
+    typed (`summary.typed_command`). `stages` are the settings of each stage, by name.
     """
-    first = parts[0]
-    results = replace(first.results, facts={**first.results.facts, "command": command})
+    settings = [part.results.facts.get("settings") or {} for part in parts]
+    names = ("retriever_name_or_path", "generator_name_or_path")
+    models = [each.get(name) for each in settings for name in names]
     report = Report(
-        systems=[results],
-        measures=[first.measures],
-        baseline=first.baseline,
-        verdict=verdict,
+        sections=[Section.of(part) for part in parts],
+        verdicts=[verdict],
+        training=training_logs(models),
         cost=cost,
+        command=command,
+        stages=stages or {},
     )
     write_page(path, report)
 
@@ -110,113 +115,92 @@ def render(report: Report) -> str:
     return template.render(
         **_parts(report),
         style=Markup((folder / "page.css").read_text("utf-8")),
-        script=Markup((folder / "page.js").read_text("utf-8")),
+        script=Markup("".join((folder / name).read_text("utf-8") for name in SCRIPTS)),
     )
 
 
 def _parts(report: Report) -> dict[str, Any]:
-    data = query_table.table_data(report.systems, report.baseline)
+    room = query_table.MOST_TEXT // len(report.sections)
+    sections = [section_context(section, room) for section in report.sections]
+    verdicts = report.verdicts or verdicts_of(report.sections)
+    names = [each.name for each in report.sections[0].systems]
     return {
-        "title": _title(report),
-        "facts": report.systems[0].facts,
-        "queries": report.systems[0].queries,
-        "legend": [(charts.colour(index), r.name) for index, r in report.all_systems],
-        "baseline": report.baseline,
-        "compared": [
-            {**_compared(results, measures), "findings": findings}
-            for results, measures, findings in zip(
-                report.systems,
-                report.measures,
-                report.findings or [()] * len(report.systems),
-                strict=True,
-            )
-        ],
+        "title": _title(report.sections[0]),
+        "sections": sections,
+        "verdicts": [_verdict(*each) for each in zip(names, verdicts, strict=False)],
+        "overview": overview(report.sections) if len(sections) > 1 else [],
         "gates": report.gates,
-        "verdict": report.verdict,
         "cost": report.cost,
-        "charts": _charts(report),
         "training": {
             folder: [(curve.name, charts.training_chart(curve)) for curve in curves]
             for folder, lines in report.training.items()
             if (curves := charts.training_curves(lines))
         },
-        "data": query_table.as_script(data),
-        "textless": _textless(data),
-        "origins": _origins([results for _, results in report.all_systems]),
+        "first_curves": FIRST_CURVES,
+        "data": query_table.as_script([each["data"] for each in sections]),
+        "command": _in_lines(report.command),
+        "stages": {name: _yaml(each) for name, each in report.stages.items()},
+        "origins": _origins(report.sections, report.command),
     }
 
 
-def _title(report: Report) -> str:
-    names = ", ".join(results.name for results in report.systems)
-    return f"{names} against {report.baseline.name}" if report.baseline else names
+def _title(section: Section) -> str:
+    names = ", ".join(results.name for results in section.systems)
+    return f"{names} against {section.baseline.name}" if section.baseline else names
 
 
-def _compared(results: Results, measures: Sequence[MeasureResult]) -> dict[str, Any]:
-    """Return one system's part of the page: headlines, table, sentences, answers by context."""
-    plain = [each for each in measures if not is_variant(each.measure)]
-    headlines = [*plain[:2], *(each for each in plain[2:] if _is_headline(each.measure))]
-    ends = charts.axis_ends(plain)
+def _verdict(name: str, verdict: Verdict) -> dict[str, Any]:
+    word = WORDS[verdict.outcome]
     return {
-        "name": results.name,
-        "headlines": headlines if len(headlines) > 2 else plain[:4],
-        "rows": [(each, charts.interval_chart(each, ends[each.measure])) for each in plain],
-        "sentences": [sentence(each) for each in plain if each.against],
-        "judge": list(judge_summary(results.facts.get("judge"))),
-        "stages": _stages(measures),
-        "by_context": by_context(measures),
-        "contexts": [FOUND, *BOUNDS.values()],
-        "units": interval_units(measures),
+        "name": name,
+        "word": word,
+        "kind": verdict.outcome.replace(" ", "-"),
+        "headline": verdict.headline.removeprefix(f"{word}: "),
+        "losses": verdict.losses,
+        "reasons": verdict.reasons,
     }
 
 
-def _stages(measures: Sequence[MeasureResult]) -> dict[str, Any]:
-    """Return the table of the stages of the search, with a bar of each row's first measure."""
-    names, rows = by_stage(measures)
-    bars = [charts.value_chart(row.values[0], int(row.evaluated)) for row in rows]
-    return {"names": names, "rows": list(zip(rows, bars, strict=True))}
-
-
-def _is_headline(measure: str) -> bool:
-    metric = metric_of(measure)
-    return metric is not None and metric.headline
-
-
-def _charts(report: Report) -> dict[str, Markup]:
-    systems = report.all_systems
-    depth = charts.depth_of([results for _, results in systems])
-    curves = [
-        (index, charts.recall_over_k(results, depth, with_band=index == 1))
-        for index, results in systems
-    ]
-    if not depth or not curves[0][1].xs:
-        return {}
-    fractions = [(index, charts.rank_fractions(results, depth)) for index, results in systems]
-    return {
-        "Recall over k": charts.recall_chart(curves),
-        "Rank of the first relevant passage": charts.rank_chart(fractions, depth),
-    }
-
-
-def _textless(data: Mapping[str, Any]) -> bool:
-    """Return whether the texts of some passages were left out to limit the page's size."""
-    named = {name for system in data["systems"] for hits in system["hits"] for _, name, _ in hits}
-    return bool(data["passages"]) and not named <= data["passages"].keys()
-
-
-def _origins(all_systems: Sequence[Results]) -> list[dict[str, str]]:
+def _origins(sections: Sequence[Section], command: str) -> list[dict[str, str]]:
     """Return command, facts and settings, once for the systems of one evaluation."""
     found: dict[tuple[str, str, str], list[str]] = {}
-    for results in all_systems:
-        facts = dict(results.facts)
-        command, settings = facts.pop("command", ""), facts.pop("settings", None)
-        key = (command, _yaml(facts), _yaml(settings))
-        if any(key):
-            found.setdefault(key, []).append(results.name)
+    for section in sections:
+        for _, results in section.all_systems:
+            key = _origin(results, command)
+            if any(key):
+                name = f"{section.name}: {results.name}" if section.name else results.name
+                found.setdefault(key, []).append(name)
     return [
-        {"names": ", ".join(names), "command": command, "facts": facts, "settings": settings}
-        for (command, facts, settings), names in found.items()
+        {"names": ", ".join(names), "command": _in_lines(typed), "facts": facts, "settings": kept}
+        for (typed, facts, kept), names in found.items()
     ]
+
+
+def _origin(results: Results, shown: str) -> tuple[str, str, str]:
+    facts = dict(results.facts)
+    command, settings = facts.pop("command", ""), facts.pop("settings", None)
+    return "" if command == shown else command, _yaml(facts), _yaml(settings)
+
+
+def _in_lines(command: str) -> str:
+    """Return a command with each option on a line of its own, to be typed again as it stands."""
+    with suppress(ValueError):  # no shell's words: it stays as it is
+        words = [shlex.quote(word) for word in shlex.split(command)]
+        if len(command) > LONGEST_COMMAND:
+            return " ".join(f"\\\n  {word}" if word.startswith("--") else word for word in words)
+    return command
 
 
 def _yaml(values: Any) -> str:
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True) if values else ""
+    """Return values as YAML, without what isn't set."""
+    kept = _without_null(values)
+    return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=100) if kept else ""
+
+
+def _without_null(values: Any) -> Any:
+    if isinstance(values, Mapping):
+        kept = {key: _without_null(value) for key, value in values.items()}
+        return {key: value for key, value in kept.items() if value not in (None, {}, [], ())}
+    if isinstance(values, list | tuple):
+        return [_without_null(value) for value in values]
+    return float(f"{values:.4g}") if isinstance(values, float) else values

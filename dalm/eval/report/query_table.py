@@ -16,13 +16,15 @@ SHOWN_HITS = 5
 LONGEST_TEXT = 2_000
 """Maximum characters of a passage; passages.jsonl in the run's folder has the rest."""
 MOST_TEXT = 16_000_000
-"""Maximum characters of all passages; those of the questions that changed most come first."""
+"""Maximum characters of a page's passages; those of the questions that changed most come first."""
 
 
-def table_data(systems: Sequence[Results], baseline: Results | None) -> dict[str, Any]:
+def table_data(
+    systems: Sequence[Results], baseline: Results | None, room: int = MOST_TEXT
+) -> dict[str, Any]:
     """Return what the table needs, the baseline's columns first, in the first system's order.
 
-    Each passage is included once. Beyond `MOST_TEXT` characters those of the questions that changed
+    Each passage is included once. Beyond `room` characters those of the questions that changed
     least are left out; the report says so.
     """
     first = systems[0]
@@ -35,7 +37,7 @@ def table_data(systems: Sequence[Results], baseline: Results | None) -> dict[str
         "measures": {name: _measure(name) for name in names},
         "queries": [_query(query) for query in first.queries],
         "systems": data,
-        "passages": _passages(all_systems, _wanted(first, data, _by_change(first, baseline))),
+        "passages": _passages(all_systems, _wanted(first, data, _by_change(first, baseline)), room),
     }
 
 
@@ -92,7 +94,7 @@ def _hits(ranking: Sequence[Hit], query: JudgedQuery) -> list[list[Any]]:
     """Return a query's hits as [rank, passage, score]: the first ones, and the relevant ones."""
     relevant = set(query.gold)
     return [
-        [rank, hit.passage.id, float(f"{hit.score:.6g}")]
+        [rank, hit.passage.id, float(f"{hit.score:.3g}")]
         for rank, hit in enumerate(ranking, start=1)
         if rank <= SHOWN_HITS or hit.passage.id in relevant
     ]
@@ -122,13 +124,12 @@ def _wanted(
         yield from first.queries[i].gold
 
 
-def _passages(systems: Sequence[Results], wanted: Iterable[str]) -> dict[str, list[Any]]:
+def _passages(systems: Sequence[Results], wanted: Iterable[str], room: int) -> dict[str, list[Any]]:
     """Return title, text, source and page of the wanted passages, as far as there is room."""
     known: dict[str, Passage] = {}
     for results in systems:
         known |= results.passages
     found: dict[str, list[Any]] = {}
-    room = MOST_TEXT
     for passage in (known[name] for name in dict.fromkeys(wanted) if name in known):
         text = passage.text[:LONGEST_TEXT] + " …" * (len(passage.text) > LONGEST_TEXT)
         room -= len(text)
@@ -143,7 +144,7 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def as_script(data: Mapping[str, Any]) -> Markup:
+def as_script(data: object) -> Markup:
     """Return data as JSON that is safe inside a script element: no tag can begin in it."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":

@@ -80,3 +80,10 @@ def test_what_moved_in_training_is_drawn_the_loss_first():
     assert (curves[0].xs, curves[0].ys) == ((1, 2, 3), (2.0, 1.0, 2 / 3))
     assert (curves[2].xs, curves[2].ys) == ((2, 3), (0.5, 0.7))
     assert training_curves([]) == []
+
+
+def test_a_loss_that_is_its_only_part_is_drawn_once():
+    lines = [{"step": s, "loss": 1 / s, "info_nce": 1 / s * (1 + 1e-7)} for s in (1, 2, 3)]
+    assert [curve.name for curve in training_curves(lines)] == ["loss"]
+    lines[2]["info_nce"] = 0.5
+    assert [curve.name for curve in training_curves(lines)] == ["loss", "info_nce"]

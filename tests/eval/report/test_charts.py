@@ -64,3 +64,9 @@ def test_a_measure_beyond_one_has_an_axis_of_its_own():
 def test_more_systems_than_colours_begin_again_without_the_baselines():
     found = [charts.colour(place) for place in range(8)]
     assert found == ["s0", "s1", "s2", "s3", "s4", "s5", "s1", "s2"]
+
+
+def test_few_points_of_a_curve_are_drawn_as_points():
+    few, many = (Curve("loss", range(n), [1 / (x + 1) for x in range(n)]) for n in (8, 80))
+    assert len(marks(charts.training_chart(few), "circle")) == 8
+    assert not marks(charts.training_chart(many), "circle")

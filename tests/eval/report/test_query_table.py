@@ -59,8 +59,7 @@ def test_where_there_is_no_room_the_questions_that_moved_keep_their_passages(mon
     far = [[Hit(Passage(f"p{i}", f"passage {i} " * 9), 1.0)] for i in range(4)]
     mine = results(values=(0.5, 0.5, 0.5, 1.0), hits=far, gold={})
     base = replace(mine, name="base", measures={"R@10": [0.5, 0.0, 0.5, 0.9]})
-    monkeypatch.setattr(query_table, "MOST_TEXT", 200)
-    assert list(table_data([mine], base)["passages"]) == ["p1", "p3"]
+    assert list(table_data([mine], base, room=200)["passages"]) == ["p1", "p3"]
     monkeypatch.setattr(query_table, "LONGEST_TEXT", 9)
     assert table_data([mine], base)["passages"]["p1"] == ["", "passage 1 …", "", None]
 
