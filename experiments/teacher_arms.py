@@ -132,13 +132,18 @@ LABELS: dict[str, Options] = {
     "gold": {"options": {"teacher": ["gold"]}},
     "BM25's first": {"options": {"teacher": ["search"]}},
     "answer match, then BM25's first": {"options": {"teacher": ["answer-match", "search"]}},
+    "answer match, then BM25's first, where the reader agrees": {
+        "options": {"teacher": ["answer-match", "search"]},
+        "agrees_with": "reader",
+    },
     "random candidate": MATCH | {"positive": "random"},
     "reader, shuffled answers": READ | {"answers": "shuffled"},
     "untrained reader": READ | {"reader": "untrained"},
     "reader that knows the answers": READ | {"reader": "by heart"},
     "tuned reader": READ | {"reader": "tuned"},
 }
-"""How labels are made; `reader` is another one than the domain's."""
+"""How labels are made; `reader` is another one than the domain's, `agrees_with` other labels: what
+those contradict is left unlabelled."""
 
 
 def label_options(name: str, labels: str, generator: str) -> Options:
@@ -159,6 +164,8 @@ def label_cell(name: str, labels: str, seed: int) -> Options:
     if not is_drawn and not (reads and name.startswith("toy")):
         seed = 1
     generator = reader_of(name, given.get("reader"), seed) if reads else ""
+    if "agrees_with" in given:
+        given = given | {"agrees_with": label_cell(name, given["agrees_with"], seed)}
     named = {"name": f"{name}: {labels}", "seed": seed, "domain": domain_of(name)}
     models = {"generator": generator} if reads else {}
     return given | named | models | {"options": label_options(name, labels, generator)}
@@ -213,6 +220,8 @@ def arms(name: str) -> Iterator[Arm]:
         yield Arm("answer match → contrast", "answer match", CONTRAST)
         yield Arm("answer match → listwise", "answer match", LISTWISE)
         both = "answer match, then BM25's first"
+        yield Arm(f"{both} → contrast", both, CONTRAST)
+        both += ", where the reader agrees"
         yield Arm(f"{both} → contrast", both, CONTRAST)
     yield Arm("BM25's first → contrast", "BM25's first", CONTRAST)
     for labels in ("reader", "answer match, then reader"):

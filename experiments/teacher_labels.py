@@ -5,7 +5,8 @@
 Prints JSON: the cost, and, over the training questions and by where their answers stand, the share
 that is labelled, whose label is a gold passage, and that has one among its candidates. `answers`:
 `shuffled` gives every question another's answer. `positive`: instead of what a teacher says,
-`random` takes one of the question's candidates.
+`random` takes one of the question's candidates. `agrees_with`: the cell of other labels; questions
+to which those give another positive are left unlabelled.
 """
 
 import json
@@ -64,6 +65,8 @@ def make(cell: Cell) -> Path:
     score_candidates(questions, ScoreCandidates(**options))
     if cell.get("positive") == "random":
         _draw_positives(unfinished, cell["seed"])
+    if cell.get("agrees_with"):
+        _keep_agreed(unfinished, make(cell["agrees_with"]))
     unfinished.rename(file)
     return file
 
@@ -78,10 +81,27 @@ def _shuffled(questions: str, seed: int) -> str:
 
 def _draw_positives(file: Path, seed: int) -> None:
     drawn = random.Random(seed)
-    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    lines = _lines(file)
     for line in lines:
         chosen = drawn.choice(line["Candidates"])
         line |= {"Title": chosen["title"], "Passage": chosen["text"], "Negatives": []}
+    _write(file, lines)
+
+
+def _keep_agreed(file: Path, other: Path) -> None:
+    lines = _lines(file)
+    for line, theirs in zip(lines, _lines(other), strict=True):
+        assert line["Query"] == theirs["Query"]
+        if line["Passage"] != theirs["Passage"]:
+            line |= {"Title": None, "Passage": None, "Negatives": []}
+    _write(file, lines)
+
+
+def _lines(file: Path) -> list[Cell]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def _write(file: Path, lines: list[Cell]) -> None:
     file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
