@@ -1,5 +1,9 @@
-"""Two processes at once on one output: the second is refused, or writes a folder of its own."""
+"""Two processes at once on one output: the second is refused, or writes a folder of its own.
 
+The first one is then stopped by a signal: it says so, and leaves nothing unfinished behind.
+"""
+
+import json
 import os
 import shutil
 import signal
@@ -10,6 +14,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from dalm import stop_signals
 from dalm.cli import app, run
 from dalm.eval.results import load
 from tests.forked import Forked, waiting_at
@@ -18,6 +23,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 CPU = ["--device", "cpu", "--precision", "fp32"]
 SEARCH = ["--retriever-name-or-path", "{encoder}", *CPU, "--no-cache"]
+READ = ["--generator-name-or-path", "{generator}"]
 MATCH = ["--passages", "{table}", "--teacher", "answer-match"]
 COMMANDS: dict[str, tuple[list[str], str, str]] = {
     "passages": (
@@ -50,6 +56,21 @@ COMMANDS: dict[str, tuple[list[str], str, str]] = {
         "dalm.training.trainer.ObjectiveTrainer.compute_loss",
         "--output-dir out",
     ),
+    "train-generator-only": (
+        ["train-generator-only", "{table}", "{generator}", "--output-dir", "out", *CPU],
+        "dalm.training.trainer.ObjectiveTrainer.compute_loss",
+        "--output-dir out",
+    ),
+    "train-rag-e2e": (
+        ["train-rag-e2e", "{table}", "{encoder}", "{generator}", "--output-dir", "out", *CPU],
+        "dalm.training.trainer.ObjectiveTrainer.compute_loss",
+        "--output-dir out",
+    ),
+    "train-reranker": (
+        ["train-reranker", "{reranker}", "{mined}", "--output-dir", "out", *CPU],
+        "dalm.training.trainer.ObjectiveTrainer.compute_loss",
+        "--output-dir out",
+    ),
     "pretrain": (
         ["pretrain", "{table}", "{generator}", "--output-dir", "out", "--sequence-length", "64"],
         "dalm.training.trainer.ObjectiveTrainer.compute_loss",
@@ -75,6 +96,16 @@ COMMANDS: dict[str, tuple[list[str], str, str]] = {
         "dalm.eval.retrieval_evaluation.RetrievalEvaluation.evaluate",
         "--report out.html",
     ),
+    "eval-rag": (
+        ["eval-rag", "{table}", "--output-dir", "out", "--evaluate-generator", *SEARCH, *READ],
+        "dalm.eval.answer_evaluation._answers",
+        "--output-dir out",
+    ),
+    "score-candidates-cache": (
+        ["score-candidates", "{table}", "--output", "out.jsonl", *MATCH[:3], "generator", *READ],
+        "dalm.teachers.answer_likelihood.AnswerLikelihood.score_pairs",
+        "--output out.jsonl",
+    ),
     "index": (
         ["index", "{table}", "--index-dir", "out", "--retriever-name-or-path", "{encoder}"],
         "dalm.retrieval.indexing.update",
@@ -91,7 +122,11 @@ COMMANDS: dict[str, tuple[list[str], str, str]] = {
 
 @pytest.fixture
 def paths(
-    tiny_models: Any, tiny_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_models: Any,
+    tiny_table: Path,
+    tiny_rows: list[dict[str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> dict[str, str]:
     """The inputs by name; the working directory is an empty one."""
     (tmp_path / "work").mkdir()
@@ -101,17 +136,24 @@ def paths(
     save_file({name: weight * 1.1 for name, weight in weights.items()}, tuned / "model.safetensors")
     named = {"table": tiny_table, "tuned": tuned}
     named |= {"encoder": tiny_models.encoder, "generator": tiny_models.generator}
+    mined = tmp_path / "mined.jsonl"
+    others = [row["Passage"] for row in tiny_rows[2:] + tiny_rows[:2]]
+    lines = (row | {"Negatives": [each]} for row, each in zip(tiny_rows, others, strict=True))
+    mined.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    named |= {"reranker": tiny_models.reranker, "mined": mined}
     return {name: str(path) for name, path in named.items()}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_second_process_on_the_same_output_is_refused_in_one_line(
+def test_a_second_process_is_refused_in_one_line_and_the_first_stops_cleanly(
     name: str, paths: dict[str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     line, place, named = COMMANDS[name]
     arguments = [part.format(**paths) for part in line]
 
     def first() -> int:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        stop_signals.listen()
         waiting_at(place, tmp_path / "writing")
         return run(app, arguments)
 
@@ -121,8 +163,11 @@ def test_a_second_process_on_the_same_output_is_refused_in_one_line(
     assert run(app, arguments) == 2
     said = capfd.readouterr().err.splitlines()[-1]
     assert said.startswith(f"dalm: {named}: another process is writing there; wait for it to end")
-    process.send(signal.SIGKILL)
-    assert process.end() == -signal.SIGKILL
+    process.send(signal.SIGTERM)
+    assert process.end() == 143
+    assert process.text().splitlines()[-1].startswith("dalm: stopped")
+    unfinished = [path for path in Path().rglob(".*") if path.name not in (".gitignore",)]
+    assert [*unfinished, *Path().rglob("*.part")] == []
 
 
 def test_numbered_folders_of_processes_at_once_are_two_whole_runs(
