@@ -17,7 +17,7 @@ _RULES = tuple(
     (re.compile(pattern, re.IGNORECASE if ignore_case else 0), replacement)
     for pattern, replacement, ignore_case in (
         # scheme://user:password@host, also where the password has a slash in it
-        (r"(:/+)[^\s/?#]*@", rf"\1{MASK}@", False),
+        (r"(:/+)[^\s/?#]*(?:@|%40)", rf"\1{MASK}@", True),
         (r"(:/+)[^\s/?#:@]*:(?!\d+(?:[/?#\s]|$))[^\s@]*@", rf"\1{MASK}@", False),
         # user:password@host
         (r"(?<![\w/.:@-])[\w.+-]+:[^\s/@]+@(?=[\w\[])", f"{MASK}@", False),
@@ -41,9 +41,10 @@ _RULES = tuple(
         (r"\bhf_(?:[A-Za-z0-9]{16,}|(?=[a-z0-9]*[A-Z])[A-Za-z0-9]{8,})", MASK, False),
         (r"\b(?:AIza[\w-]{20,}|AKIA[A-Z0-9]{12,})", MASK, False),
         (r"\beyJ[\w-]{10,}\.[\w-]+(?:\.[\w-]+)?", MASK, False),
-        # a part of an address's path that looks random
+        # a part of an address's path that looks random; a name with hyphens, if it is long
         (
-            r"(://\S*/)(?=[\w-]*\d)(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]{20,}(?=[/?#\s'\")]|$)",
+            r"(://\S*/)(?=[\w-]*\d)(?=[\w-]*[a-z])(?=[\w-]*[A-Z])(?:[\w-]{20,}|\w{10,})"
+            r"(?=[/?#\s'\")]|$)",
             rf"\1{MASK}",
             False,
         ),

@@ -17,6 +17,8 @@ from dalm.redaction import redacted
         ("http://host/v1?api_key=abc&x=1#token=d", "http://host/v1?api_key=***&x=1#token=***"),
         ("http://host/v1?subscription-Key=abc", "http://host/v1?subscription-Key=***"),
         ("http://host/v1?sig=a%2Bb;pw=c", "http://host/v1?sig=***;pw=***"),
+        ("http://me%3Apw%40host/v1", "http://***@host/v1"),
+        ("http://host/Zs3cr3tK9qW/v1", "http://host/***/v1"),
         ("http://host/key/abc/v1", "http://host/key/***/v1"),
         ("http://host/token=abc/v1", "http://host/token=***/v1"),
         ("http://host/sk-proj-abcdefghijk/v1", "http://host/***/v1"),
@@ -41,6 +43,7 @@ def test_secrets_are_masked(text: str, shown: str) -> None:
     [
         "http://localhost:8000/v1",
         "https://host:8443/users/@me",
+        "https://huggingface.co/Qwen/Qwen2-7B-Instruct/resolve/main/config.json",
         "https://host/openai/deployments/gpt?api-version=2024-06-01-preview",
         "https://huggingface.co/BAAI/bge-small-en-v1.5/resolve/main/config.json",
         "https://gateway.example/0123456789abcdef0123456789abcdef/gw/openai",
