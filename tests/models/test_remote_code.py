@@ -12,6 +12,7 @@ from dalm.errors import UserError
 from dalm.ingest.length_limit import TokenLimit
 from dalm.models import loading
 from dalm.models.generator import load_generator
+from dalm.models.reranker import load_reranker
 from dalm.models.retriever import load_retriever
 from dalm.synth.exercises import domain_vocabulary
 
@@ -45,6 +46,13 @@ class Own(Module):
     def save(self, path, **_): pass
     @classmethod
     def load(cls, *_, **__): return cls()
+"""
+RERANKER = """
+from transformers import BertConfig, BertForSequenceClassification
+class OwnConfig(BertConfig):
+    model_type = "own_reranker"
+class OwnModel(BertForSequenceClassification):
+    config_class = OwnConfig
 """
 LOAD = {"retriever": load_retriever, "generator": load_generator}
 
@@ -95,6 +103,35 @@ def test_code_is_refused_with_the_option_that_runs_it(own_model):
         f"{role} {folder} can't be loaded: it brings code of its own, which isn't run unless you "
         "ask for it: read it, then add --trust-remote-code"
     )
+
+
+def test_a_rerankers_code_is_refused_and_its_export_loads_where_it_is_trusted(
+    tiny_models, tmp_path
+):
+    folder = Path(shutil.copytree(tiny_models.reranker, tmp_path / "own"))
+    config = json.loads((folder / "config.json").read_text())
+    auto = {"AutoConfig": "OwnConfig", "AutoModelForSequenceClassification": "OwnModel"}
+    config |= {
+        "model_type": "own_reranker",
+        "architectures": ["OwnModel"],
+        "auto_map": {name: f"modeling_own.{kind}" for name, kind in auto.items()},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "modeling_own.py").write_text(RERANKER)
+    for to_train in (False, True):
+        with pytest.raises(UserError, match=r"code of its own.*add --trust-remote-code"):
+            load_reranker(str(folder), CPU, to_train=to_train)
+    pairs = [("Where does Ada live?", text) for text in TEXTS]
+    reranker = load_reranker(str(folder), TRUSTED)
+    assert type(reranker.model[0].model).__name__ == "OwnModel"
+    plain = load_reranker(str(tiny_models.reranker), CPU)
+    assert reranker.score_pairs(pairs) == plain.score_pairs(pairs)
+    reranker.export(tmp_path / "exported")
+    shutil.rmtree(folder)
+    again = load_reranker(str(tmp_path / "exported"), TRUSTED)
+    assert again.score_pairs(pairs) == pytest.approx(plain.score_pairs(pairs))
+    with pytest.raises(UserError, match="add --trust-remote-code"):
+        load_reranker(str(tmp_path / "exported"), CPU)
 
 
 @pytest.mark.parametrize("lora", [False, True])
