@@ -929,6 +929,8 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--allow-uploads": False,
         "--feedback": False,
         "--documents": None,
+        "--compare-index": None,
+        "--compare-generator-name-or-path": None,
         "--log-questions": False,
     },
     "feedback": {

@@ -131,6 +131,12 @@ class Serving:
     documents: str | None = None
     """Folder of the documents that were indexed, whose files can then be opened from the page: all
     that `dalm passages` reads, hidden files left out."""
+    compare_index: str | None = option(None, needs={"feedback": None})
+    """Folder of another index: the page then shows two answers side by side, from this index and
+    from that one, without saying which is which, and takes votes."""
+    compare_generator_name_or_path: str | None = option(None, needs={"feedback": None})
+    """Generator that answers beside this one in comparisons: a folder or a Hugging Face hub name;
+    by default the same one. It is loaded, too, as the retriever of --compare-index is."""
     log_questions: Annotated[bool, Parameter(negative=())] = False
     """Write questions into the log."""
 

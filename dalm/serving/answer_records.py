@@ -73,10 +73,16 @@ def record_of(
             "system": question.system,
             "earlier_questions": [asked for asked, _ in question.history],
         },
-        models={
-            "retriever": retriever_name(index),
-            "generator": model_name(service.generating.name),
-            "reranker": None if index.reranker is None else reranker_name(index),
-        },
+        models=models_of(service, answer),
         hits=[hit.to_dict() for hit in turn.hits],
     )
+
+
+def models_of(service: Service, answer: RunningAnswer) -> dict[str, str | None]:
+    """Return the names of the models that made an answer."""
+    index = answer.index
+    return {
+        "retriever": retriever_name(index),
+        "generator": model_name(service.generating.name),
+        "reranker": None if index.reranker is None else reranker_name(index),
+    }

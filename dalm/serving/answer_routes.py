@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
 from dalm.serving.api_errors import ApiError
+from dalm.serving.completions import numbered
 from dalm.serving.passage_routes import LONGEST_ID, NO_STORE
 from dalm.serving.service import Service
 
@@ -22,7 +23,7 @@ def routes(service: Service) -> list[BaseRoute]:
         if found is None:
             message = f"there is no answer {name!r:.80} any more, or there never was"
             raise ApiError(404, message, code="not_found")
-        hits = [{"number": number, **hit} for number, hit in enumerate(found.hits, 1)]
+        hits = await service.run(numbered, found.hits, found.answer)
         return JSONResponse(asdict(found) | {"hits": hits}, headers=NO_STORE)
 
     return [Route("/v1/answers/{id}", answer)]

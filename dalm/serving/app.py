@@ -26,6 +26,7 @@ from starlette.types import ASGIApp
 from dalm.serving import (
     answer_routes,
     api_errors,
+    comparisons,
     completions,
     document_routes,
     embeddings,
@@ -45,6 +46,7 @@ MODULES: tuple[ModuleType, ...] = (
     operations,
     completions,
     answer_routes,
+    comparisons,
     embeddings,
     searches,
     document_routes,

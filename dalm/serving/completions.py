@@ -5,7 +5,7 @@ import json
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from dalm.rag.citations import MARK
+from dalm.rag.support import support_of
 from dalm.records import Hit
 from dalm.serving import api_errors, request_log
 from dalm.serving.answer_records import Keeping
@@ -144,16 +145,17 @@ async def _events(
             async with answer:
                 async for piece in answer:
                     keeping.pieces.append(piece)
-                    yield _event(head | {"choices": [shape.piece(piece, None, first)]} | usage)
+                    yield event(head | {"choices": [shape.piece(piece, None, first)]} | usage)
                     first = False
             await keeping.whole()
         reason = answer.outcome.finish_reason
-        yield _event(head | {"choices": [shape.piece(None, reason, first)]} | usage)
+        head |= await asyncio.to_thread(citations_of, answer)
+        yield event(head | {"choices": [shape.piece(None, reason, first)]} | usage)
         if include_usage:
-            yield _event(head | {"choices": [], "usage": _usage([answer])})
+            yield event(head | {"choices": [], "usage": _usage([answer])})
     except Exception as error:
         log.failed(error)
-        yield _event(api_errors.of_exception(error).body)
+        yield event(api_errors.of_exception(error).body)
         return
     finally:
         answer.cancel()
@@ -161,7 +163,8 @@ async def _events(
     yield b"data: [DONE]\n\n"
 
 
-def _event(content: dict[str, Any]) -> bytes:
+def event(content: Mapping[str, Any]) -> bytes:
+    """Return a server-sent event."""
     return f"data: {json.dumps(content, ensure_ascii=False)}\n\n".encode()
 
 
@@ -181,10 +184,11 @@ def _usage(answers: list[RunningAnswer]) -> dict[str, int] | None:
 def citations_of(*answers: RunningAnswer) -> dict[str, Any]:
     """Return the passages that answers read, numbered as they cite them, and what was searched.
 
-    Of several answers each value is a list.
+    Those of a whole answer have the spans that it is certainly taken from, as `support`. Of several
+    answers each value is a list.
     """
     lists = [
-        [{"number": number, **hit.to_dict()} for number, hit in enumerate(answer.turn.hits, 1)]
+        numbered([hit.to_dict() for hit in answer.turn.hits], answer.turn.answer)
         for answer in answers
     ]
     told: dict[str, list[Any]] = {
@@ -194,6 +198,16 @@ def citations_of(*answers: RunningAnswer) -> dict[str, Any]:
         "generation": [answer.index.generation.number for answer in answers],
     }
     return {name: each[0] if len(answers) == 1 else each for name, each in told.items()}
+
+
+def numbered(hits: Sequence[Mapping[str, Any]], answer: str) -> list[dict[str, Any]]:
+    """Return hits with their numbers, and where each certainly supports the answer."""
+    found = []
+    for number, hit in enumerate(hits, 1):
+        spans = support_of(answer, hit["text"])
+        support = {"support": [list(span) for span in spans]} if spans else {}
+        found.append({"number": number, **hit, **support})
+    return found
 
 
 def annotations(text: str, hits: Any) -> list[dict[str, Any]]:

@@ -107,16 +107,20 @@ def _both(first: Condition | None, second: Condition) -> Condition:
 class ServedIndex:
     """The generation that is served; `refresh` opens another when the index has changed."""
 
-    def __init__(self, path: str | Path, settings: Serve) -> None:
+    def __init__(
+        self, path: str | Path, settings: Serve, beside: "ServedIndex | None" = None
+    ) -> None:
+        """Open the index at a path; what it has in common with one `beside` it is loaded once."""
         self.folder = IndexFolder(path)
         self.settings = settings
         self.placement: Placement = placement_of(settings)
         self.problem: str | None = None
         """Why the newest state of the index isn't served; None if it is."""
-        self.reranker = reranker_of(settings, self.placement)
+        self.reranker: Reranker | None
+        self.reranker = beside.reranker if beside else reranker_of(settings, self.placement)
         self._lock = threading.Lock()
         self._seen = self._state()
-        self.current = self._open(None)
+        self.current: OpenIndex = self._open(beside.current if beside else None)
 
     def refresh(self) -> bool:
         """Open the index again if it has changed; return whether another state is served.

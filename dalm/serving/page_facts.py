@@ -25,7 +25,7 @@ def routes(service: Service) -> list[BaseRoute]:
             "can": {
                 "upload": settings.allow_uploads,
                 "feedback": settings.feedback,
-                "compare": False,
+                "compare": service.compared is not None,
                 "originals": settings.documents is not None,
             },
         }

@@ -17,6 +17,7 @@ from dalm.errors import UserError, reason_of
 from dalm.feedback.feedback_store import FeedbackStore
 from dalm.models.loading import check_model_is_there
 from dalm.rag.readers import load_reader, rewriter_of, served_reader
+from dalm.serving.compared_system import add_compared, check_compared
 from dalm.serving.generators import Generating, LocalGenerating, ServedGenerating
 from dalm.serving.guards import access_key
 from dalm.serving.kept_answers import KeptAnswers
@@ -38,10 +39,12 @@ def open_service(index_dir: str, settings: Serve) -> Service:
         check_model_is_there(settings.generator_name_or_path, "generator")
     if settings.documents is not None:
         Originals(settings.documents)  # refused before models are loaded
+    check_compared(index_dir, settings)
     key = access_key(settings)
     index = ServedIndex(index_dir, settings)
     service = Service(index, _generating(settings), settings)
     service.key = key
+    add_compared(service, _generating)
     if settings.feedback:
         service.answers = KeptAnswers(FeedbackStore.open(index.folder.path))
     return service

@@ -148,6 +148,8 @@ class Service:
         self.searching = Slots(SEARCHES, settings.max_waiting)
         self.metrics = Metrics(self.answering)
         self.answers = KeptAnswers()
+        self.compared: Service | None = None
+        """The system that answers beside this one in comparisons."""
         self.key: str | None = None
         """The API key that requests have to carry."""
         self.running = 0
@@ -252,3 +254,5 @@ class Service:
         while True:
             await asyncio.sleep(every)
             await asyncio.to_thread(self.served.refresh)
+            if self.compared is not None:
+                await asyncio.to_thread(self.compared.served.refresh)
