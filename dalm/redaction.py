@@ -19,6 +19,9 @@ _RULES = tuple(
         # scheme://user:password@host, also where the password has a slash in it
         (r"(:/+)[^\s/?#]*(?:@|%40)", rf"\1{MASK}@", True),
         (r"(:/+)[^\s/?#:@]*:(?!\d+(?:[/?#\s]|$))[^\s@]*@", rf"\1{MASK}@", False),
+        # //user:password@host, and key@host:port
+        (r"((?<!\S)//)[^\s/?#]*@", rf"\1{MASK}@", False),
+        (r"(?<![\w/.:@-])[\w.+-]+@(?=[\w.-]+:\d)", f"{MASK}@", False),
         # user:password@host
         (r"(?<![\w/.:@-])[\w.+-]+:[^\s/@]+@(?=[\w\[])", f"{MASK}@", False),
         # ?api_key=..., /token/... in addresses; token=... and "api_key": "..." in texts
@@ -41,10 +44,10 @@ _RULES = tuple(
         (r"\bhf_(?:[A-Za-z0-9]{16,}|(?=[a-z0-9]*[A-Z])[A-Za-z0-9]{8,})", MASK, False),
         (r"\b(?:AIza[\w-]{20,}|AKIA[A-Z0-9]{12,})", MASK, False),
         (r"\beyJ[\w-]{10,}\.[\w-]+(?:\.[\w-]+)?", MASK, False),
-        # a part of an address's path that looks random; a name with hyphens, if it is long
+        # a part of an address that looks random; a name with hyphens, if it is long
         (
-            r"(://\S*/)(?=[\w-]*\d)(?=[\w-]*[a-z])(?=[\w-]*[A-Z])(?:[\w-]{20,}|\w{10,})"
-            r"(?=[/?#\s'\")]|$)",
+            r"(://(?:\S*[/=#])?)(?=[\w-]*\d)(?=[\w-]*[a-z])(?=[\w-]*[A-Z])(?:[\w-]{20,}|\w{10,})"
+            r"(?=[/?#&;\s'\")]|$)",
             rf"\1{MASK}",
             False,
         ),

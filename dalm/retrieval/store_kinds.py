@@ -4,6 +4,7 @@ Another package brings its own by an entry point of the group `dalm.vector_store
 `StoreKind`.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from dalm.retrieval.base import VectorStore
 ENTRY_POINTS = "dalm.vector_stores"
 DEFAULT = "lance"
 FP32 = "fp32"
+_AN_ADDRESS = re.compile(r"^(?:\w+:/+|//)[^/]*@|^[^/]*:[^/]*@|^[^/]+@[^/]+:\d")
+"""No folder, but an address with a name or key in it whose scheme is missing or misspelt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +85,11 @@ class StoreKind:
         if not self.schemes:
             raise UserError(f"--store-url has no effect on --store {self.name}; leave it out")
         scheme, found, _ = url.partition("://")
-        if self.takes_folder and url and not found:
+        if self.takes_folder and url and not found and not _AN_ADDRESS.search(url):
             return str(user_path(url).resolve())
         if not found or scheme not in self.schemes:
-            raise UserError(f"--store-url {redacted(url)}: not an address such as {wanted}{also}")
+            shown = redacted(re.split("[?#]", url)[0])
+            raise UserError(f"--store-url {shown}: not an address such as {wanted}{also}")
         try:
             return without_password(url)
         except ValueError as error:

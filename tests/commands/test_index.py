@@ -434,6 +434,12 @@ def collections(folder: Path) -> set[str]:
         ),
         (["--store", "qdrant"], "needs the server's address, or a folder: --store-url"),
         (["--store", "qdrant", "--store-url", "ftp://h"], "https://..., or a folder"),
+        *(
+            (["--store", "qdrant", "--store-url", f"{before}hush-hush@h:1/v1"], "or a folder")
+            for before in ("", "u:", "//u:", "http:/u:")
+        ),
+        (["--store", "pgvector", "--store-url", "http://h?x=hush-hush"], "an address such as"),
+        (["--store", "pgvector", "--store-url", "http://h#hush-hush"], "an address such as"),
         (["--store", "qdrant", "--store-url", "http://127.0.0.1:1"], "start the server, or"),
         (
             ["--store", "qdrant", "--store-url", "http://127.0.0.1:1?api_key=hush-hush"],
