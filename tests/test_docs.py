@@ -2,21 +2,28 @@
 
 import ast
 import inspect
+import itertools
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import dalm
 from dalm.cli import app, run
+from dalm.retrieval.index_folder import IndexFolder
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SKILL = ROOT / "skills" / "dalm" / "SKILL.md"
+PAGES = [
+    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md", SKILL),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 NEXT = re.compile(r"next +dalm ")
 SCRIPT = re.compile(r'run_script\("([a-z0-9-]+)"\)')
 
@@ -89,10 +96,11 @@ DOCUMENTS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # PEFT reads it
-def test_the_chain_of_the_readme_runs(
+@pytest.fixture
+def run_chain(
     tiny_models: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> Callable[[Path], list[str]]:
+    """Run a page's commands in a folder with documents, in order; return their names."""
     (tmp_path / "documents").mkdir()
     for name, text in DOCUMENTS.items():
         (tmp_path / "documents" / f"{name}.md").write_text(f"# The {name}\n\n{text}\n")
@@ -101,15 +109,74 @@ def test_the_chain_of_the_readme_runs(
         "BAAI/bge-small-en-v1.5": str(tiny_models.encoder),
         "Qwen/Qwen2.5-0.5B-Instruct": str(tiny_models.generator),
     }
-    chain = [words for words in commands(ROOT / "README.md") if len(words) > 3]
-    served = [words for words in chain if words[1] == "serve"]  # it would not end
-    chain = [words for words in chain if words not in served]
+
+    def run_all(page: Path) -> list[str]:
+        done = []
+        for words in _in_blocks(page):
+            if words[1] == "feedback":
+                _judge(Path("index"))
+            if words[1] != "serve":  # it would not end
+                assert run(app, [names.get(word, word) for word in words[1:]]) == 0, words
+                done.append(words[1])
+        return done
+
+    return run_all
+
+
+def _judge(index: Path) -> None:
+    """Let two people find the first passage right for ten questions, and the second one wrong."""
+    from dalm.feedback.feedback_store import FeedbackStore
+    from dalm.feedback.judgments import AnswerRecord, Judgment
+
+    store = IndexFolder(index).current().store
+    right, wrong = list(store.passages_of(list(store.digests())).values())[:2]
+    with FeedbackStore.open(index) as feedback:
+        for number in range(10):
+            shown = {"question": f"Question {number}?", "answer": "An answer.", "generation": 1}
+            hits = [{"id": each.id, "text": each.text} for each in (right, wrong)]
+            feedback.keep_answer(AnswerRecord(id=str(number), searched="", hits=hits, **shown))
+            for person, passage, value in itertools.product("ab", (right, wrong), (1, -1)):
+                if (passage is right) == (value == 1):
+                    about = {"answer_id": str(number), "person": person, "value": value}
+                    feedback.judge(Judgment(kind="passage", passage_id=passage.id, **about))
+
+
+def _in_blocks(page: Path) -> Iterator[list[str]]:
+    """Yield the commands of a page's blocks that have arguments."""
+    for line in "\n".join(code_blocks(page)).replace("\\\n", " ").splitlines():
+        words = shlex.split(line) if line.startswith("dalm ") else []
+        if len(words) > 3:
+            yield words
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # PEFT reads it
+def test_the_chain_of_the_readme_runs(run_chain: Any, tmp_path: Path) -> None:
     stages = ["passages", "qa-gen", "train-rag-e2e", "eval-rag", "index", "ask"]
-    assert [words[1] for words in chain] == stages
-    for words in chain:
-        assert run(app, [names.get(word, word) for word in words[1:]]) == 0, words
+    assert run_chain(ROOT / "README.md") == stages
     assert "EM" in (tmp_path / "evaluation-1" / "results.json").read_text()
     assert (tmp_path / "report.html").is_file()
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # PEFT reads it
+def test_the_chains_of_the_skill_run(run_chain: Any, tmp_path: Path, caplog: Any) -> None:
+    caplog.set_level("INFO", "dalm")
+    done = run_chain(SKILL)
+    assert done[:2] == ["passages", "qa-gen"]
+    assert {"eval-retriever", "eval-rag", "compare", "ask"} <= set(done)
+    assert done[-5:] == ["train-retriever-only", "index", "index", "feedback", done[-5]]
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) > 5
+    assert "only queries are embedded in another way" in caplog.text, "nothing was encoded again"
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_the_skill_says_what_it_is_for_in_few_lines() -> None:
+    text = SKILL.read_text(encoding="utf-8")
+    _, front, body = text.split("---\n", 2)
+    said = yaml.safe_load(front)
+    assert set(said) == {"name", "description"}
+    assert said["name"] == SKILL.parent.name
+    assert len(said["description"]) <= 1024, "what agents read of a skill that they don't use"
+    assert len(body.splitlines()) < 200
 
 
 # By hand where nothing leads to it; then every line that is printed as the next one.
