@@ -13,7 +13,7 @@ from dalm.models.reranker import Reranker
 from dalm.training import losses
 from dalm.training.data.batches import TrainingRows
 from dalm.training.data.labelled_candidates import LabelledCandidates
-from dalm.training.data.teacher_scores import NO_SCORE
+from dalm.training.data.teacher_scores import NO_SCORE, padded, temperatures
 
 logger = logging.getLogger(__name__)
 
@@ -124,15 +124,15 @@ class RerankerRows(TrainingRows):
         """Return each row's temperature, and log how many candidates carry the target with it."""
         if given is None:
             return np.ones(len(self))
-        drawn = [torch.tensor(q.labels)[self.drawn(row)] for row, q in enumerate(self.questions)]
-        scores = torch.nn.utils.rnn.pad_sequence(drawn, True, NO_SCORE).double()
-        count = float(scores.isfinite().sum(1).float().mean())
-        own = [each.temperature for each in self.questions]
-        otherwise = given
+        labels = [np.array(each.labels, np.float64) for each in self.questions]
+        scores = padded([each[self.drawn(row)] for row, each in enumerate(labels)], NO_SCORE)
+        count = (scores > NO_SCORE).sum(1).mean()
         if given == "auto":
-            otherwise = 1.0 if all(own) else losses.temperature_for(scores, max(1.0, count / 3))
-        found = np.array([t if t and given == "auto" else otherwise for t in own], np.float64)
-        carry = float(losses.effective_passages(scores / torch.from_numpy(found)[:, None]).mean())
+            found = temperatures(self.questions, scores)
+        else:
+            found = np.full(len(self), given, np.float64)
+        target = torch.from_numpy(scores / found[:, None])
+        carry = float(losses.effective_passages(target).mean())
         logger.info(
             "target     %.2f of %.3g scored candidates carry it on average, at temperature %s",
             *(carry, count, " to ".join(f"{t:.3g}" for t in sorted({found.min(), found.max()}))),

@@ -1,6 +1,7 @@
 """Know a table's teacher's scores of passages, for rows whose candidates are found in training."""
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -65,8 +66,17 @@ def _key(asked: ScoredQuestion | Example) -> tuple[str, str]:
     return question_id(asked.query), normalise(asked.answer or "")
 
 
+class Tempered(Protocol):
+    """Know the temperature of the softmax over its scores; None: not known."""
+
+    @property
+    def temperature(self) -> float | None:
+        """The temperature."""
+        ...
+
+
 def temperatures(
-    questions: Sequence[ScoredQuestion], scores: Float[np.ndarray, "questions K"]
+    questions: Sequence[Tempered], scores: Float[np.ndarray, "questions K"]
 ) -> Float[np.ndarray, "questions"]:
     """Return each question's temperature: its own, else one for all that have none.
 
