@@ -47,7 +47,7 @@ _RULES = tuple(
         # a part of an address that looks random; a name with hyphens, if it is long
         (
             r"(://(?:\S*[/=#])?)(?=[\w-]*\d)(?=[\w-]*[a-z])(?=[\w-]*[A-Z])(?:[\w-]{20,}|\w{10,})"
-            r"(?=[/?#&;\s'\")]|$)",
+            r"(?=[/?#&;:,\s'\")]|$)",
             rf"\1{MASK}",
             False,
         ),

@@ -23,7 +23,7 @@ from dalm.redaction import redacted
         ("http://host/Zs3cr3tK9qW/v1", "http://host/***/v1"),
         ("http://host/Zs3cr3tK9qW?x=1", "http://host/***?x=1"),
         ("http://host/v1?x=Zs3cr3tK9qW&y=1", "http://host/v1?x=***&y=1"),
-        ("http://host/v1#Zs3cr3tK9qW", "http://host/v1#***"),
+        ("http://host/v1#Zs3cr3tK9qW: no folder", "http://host/v1#***: no folder"),
         ("http://host/key/abc/v1", "http://host/key/***/v1"),
         ("http://host/token=abc/v1", "http://host/token=***/v1"),
         ("http://host/sk-proj-abcdefghijk/v1", "http://host/***/v1"),
