@@ -6,25 +6,19 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from dalm import distributed
 from dalm.eval.answers import score_answers
 from dalm.eval.metrics import BOUNDS, Column, metrics_that_need
 from dalm.eval.results import Results
 from dalm.io.evaluation_set import EvaluationSet
-from dalm.models.batching import by_length
 from dalm.models.generator import Generator
 from dalm.progress import Bar, Stopwatch, track
 from dalm.rag.citations import without_citations
 from dalm.rag.pipeline import NOT_FOUND, LocalReader, Reader, is_answerable, prompts_of
 from dalm.records import Hit, JudgedQuery, Passage
-from dalm.training.scoring import score_no_grad
+from dalm.training.scoring import mean_log_probs
 
 logger = logging.getLogger(__name__)
-
-SCORED_TOKENS = 8_192
-"""Tokens of a batch of prompts whose answers are scored."""
 
 Context = list[list[Hit]]
 """The passages in the prompt of each query."""
@@ -215,13 +209,12 @@ def _nll_per_token(
     """Return the NLL per token of each reference, None where the prompt has no room for it."""
     made = prompts_of(generator, queries, context, generator.max_length, references)
     found: list[float | None] = [None] * len(made)
-    fitting = [(row, prompt) for row, prompt in enumerate(made) if prompt is not None]
-    lengths = np.array([prompt.length for _, prompt in fitting], dtype=np.int64)
-    groups = list(by_length(lengths, SCORED_TOKENS, most=128))
-    with generator.placement.autocast():
-        for group in track(groups, len(fitting), "scoring answers", "references", len):
-            some = [fitting[each] for each in group]
-            totals = score_no_grad(generator, [prompt for _, prompt in some])[:, 0].sum(1).tolist()
-            for (row, prompt), total in zip(some, totals, strict=True):
-                found[row] = -total / (prompt.length - prompt.answer_start)
+    fitting = [row for row, prompt in enumerate(made) if prompt is not None]
+    scored = mean_log_probs(generator, [prompt for prompt in made if prompt is not None])
+    batches = track(
+        scored, len(fitting), "scoring answers", "references", lambda each: len(each[0])
+    )
+    for places, means in batches:
+        for place, mean in zip(places, means, strict=True):
+            found[fitting[place]] = -mean
     return found

@@ -14,6 +14,7 @@ from dalm.eval.results import Results
 from dalm.eval.retrieval_metrics import in_rank_order, measure_retrieval
 from dalm.eval.searched_index import SearchedIndex
 from dalm.io.evaluation_set import EvaluationSet
+from dalm.models.cut_texts import tell_cut_queries
 from dalm.models.retriever import Retriever
 from dalm.progress import Stopwatch
 from dalm.records import Hit
@@ -87,6 +88,7 @@ class RetrievalEvaluation:
             searcher = DenseSearcher(retriever, ExactIndex(passages, vectors))
             hits = searcher.search(self.queries, self.depth)
         self.watch.count("searching", len(hits), "questions")
+        tell_cut_queries(retriever, self.queries)
         return hits
 
     @cached_property

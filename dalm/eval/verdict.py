@@ -55,7 +55,7 @@ Outcome = Literal["better", "worse", "not shown"]
 WORDS = {"better": "Better", "worse": "Worse", "not shown": "Not shown to be better"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
     """One evaluation of a system and its baseline: one kind of questions.
 
@@ -126,8 +126,8 @@ class Verdict:
 def verdict_of(parts: Sequence[Part]) -> Verdict:
     """Return the verdict on one system by all its parts; this module's docstring has the rule."""
     deciding = _deciding(parts)
-    gains = {part.name: _gains(part, max(1, len(deciding))) for part in parts}
-    decisive = [gain for part in deciding for gain in gains[part.name]]
+    gains = {part: _gains(part, max(1, len(deciding))) for part in parts}
+    decisive = [gain for part in deciding for gain in gains[part]]
     survived = [gain for gain in decisive if gain.survived]
     losses = tuple(_in(part, each) for part in parts for each in _losses(part))
     outcome: Outcome = "not shown"
@@ -249,22 +249,22 @@ def _headline(parts: Sequence[Part], lead: _Gain | None, losses: Sequence[str]) 
 
 
 def _reasons(
-    parts: Sequence[Part], deciding: Sequence[Part], gains: Mapping[str, Sequence[_Gain]]
+    parts: Sequence[Part], deciding: Sequence[Part], gains: Mapping[Part, Sequence[_Gain]]
 ) -> Iterator[str]:
     names = " and ".join(part.name for part in deciding)
     if len(deciding) > 1:
         yield f"{names} decide: p, times {len(deciding)}, has to be at most {ALPHA}"
     for part in filter(lambda part: part.plain, parts):
-        first, *more = [gain.result for gain in gains[part.name]] or part.decisive or part.plain
+        first, *more = [gain.result for gain in gains[part]] or part.decisive or part.plain
         yield _in(part, first)
         for stage in LATER:
             if later := part.known.get(f"{first.measure}[{stage}]"):
                 yield _in(part, later)
-        if gains[part.name] and more:
+        if gains[part] and more:
             others = ", ".join(label(each.measure) for each in more)
-            yield f"{part.name}: significantly better, too: {others} ({counted(first)})".lstrip(
-                ": "
-            )
+            kind = f"{part.name}: " if part.name else ""
+            yield f"{kind}significantly better, too: {others} ({counted(first)})"
         if part not in deciding and part.name != GUARD:
-            why = f"{names} do" if part.could_show(ALPHA) else "too few documents"
+            few = f"too few documents for {number(len(part.plain), 'measure', 'measures')}"
+            why = f"{names} do" if part.could_show(ALPHA) else few
             yield f"{part.name or 'questions'} ({counted(first)}) don't decide: {why}"

@@ -76,6 +76,13 @@ def tell_cut_texts(
     )
 
 
+def tell_cut_queries(retriever: Retriever, queries: Sequence[str]) -> None:
+    """Log how many of the queries are cut, and what would change that."""
+    lengths = [len(row) for row in retriever.tokenise(queries, "query")]
+    cut = characters_read(retriever, queries, lengths, "query")
+    tell_cut_texts(retriever, "query", len(cut), len(queries))
+
+
 def _remedy(retriever: Retriever, kind: Kind) -> str:
     side, most = retriever.sides[kind], retriever.longest
     raised = ""

@@ -18,6 +18,7 @@ from torch import Tensor
 from dalm import artifacts
 from dalm.errors import UserError
 from dalm.file_reading import user_path
+from dalm.models.cut_texts import CountingEncoder
 from dalm.models.fingerprint import adapter_scalings, plain_config, tokenizer_configuration
 from dalm.models.loading import hash_weights
 from dalm.models.query_adapter import adapter_router
@@ -60,10 +61,13 @@ def encode_passages_cached(
     not the texts. Missing vectors are encoded and written shard by shard: of a knowledge base that
     grew only the new passages are encoded, and a killed run resumes. The order of the texts doesn't
     matter. A damaged shard is encoded again; a folder that can't be written to is a warning. None:
-    nothing is read or written.
+    nothing is read or written. How many of the texts encoded are cut is logged.
     """
+    encoder = CountingEncoder(retriever)
     if folder is None:
-        return retriever.encode_passages(texts)
+        vectors = encoder.encode(texts)
+        encoder.tell_cut()
+        return vectors
     folder = folder / fingerprint(retriever)
     keys = [_key(text) for text in texts]
     places: dict[bytes, list[int]] = {}
@@ -76,7 +80,7 @@ def encode_passages_cached(
     missing = list(places)
     parts = (missing[start : start + SHARD] for start in range(0, len(missing), SHARD))
     for part in track(parts, len(missing), "encoding passages", "passages", len):
-        encoded = retriever.encode_passages([texts[places[key][0]] for key in part])
+        encoded = encoder.encode([texts[places[key][0]] for key in part])
         for key, vector in zip(part, encoded, strict=True):
             vectors[places[key]] = vector
         _write(folder, part, encoded)
@@ -84,6 +88,7 @@ def encode_passages_cached(
         "vectors    %d passages: %d from the cache, %d encoded (%s)",
         *(len(set(keys)), len(set(keys)) - len(missing), len(missing), folder),
     )
+    encoder.tell_cut()
     return vectors
 
 

@@ -68,12 +68,12 @@ def test_the_same_figures_in_another_order(tmp_path, tiny_rows, pair, plain):
 
 
 def test_the_same_figures_one_text_at_a_time(tmp_path, tiny_table, pair, plain, monkeypatch):
-    from dalm.eval import answer_evaluation
     from dalm.models import generator, retriever
+    from dalm.training import scoring
 
     monkeypatch.setattr(retriever, "ENCODE_TOKENS", 1)
     monkeypatch.setattr(generator, "GENERATE_TOKENS", 1)
-    monkeypatch.setattr(answer_evaluation, "SCORED_TOKENS", 1)
+    monkeypatch.setattr(scoring, "SCORED_TOKENS", 1)
     line = ["--output-dir", tmp_path / "other", "--no-cache"]
     assert call("eval-rag", tiny_table, *pair, *line) == 0
     the_same(plain, tmp_path / "other")

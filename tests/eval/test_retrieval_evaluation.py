@@ -1,6 +1,7 @@
 """The stages of a search: figures worked out by hand, and computed again without our code."""
 
 import statistics
+from types import SimpleNamespace
 
 import ir_measures
 import numpy as np
@@ -18,15 +19,21 @@ from dalm.retrieval.bm25 import BM25
 
 
 class Vectors:
-    """An encoder whose vectors are known: those of the table of texts."""
+    """An encoder whose vectors are known: those of the table of texts, each of one token."""
+
+    sides = dict.fromkeys(("query", "passage"), SimpleNamespace(max_len=2))
 
     def __init__(self, table):
         self.table = table
 
-    def encode_queries(self, texts):
-        return torch.tensor([self.table[text] for text in texts], dtype=torch.float32)
+    def tokenise(self, texts, kind):
+        return [[text] for text in texts]
 
-    encode_passages = encode_queries
+    def encode_tokens(self, rows, kind):
+        return torch.tensor([self.table[text] for (text,) in rows], dtype=torch.float32)
+
+    def encode_queries(self, texts):
+        return self.encode_tokens(self.tokenise(texts, "query"), "query")
 
 
 def dataset_of(passages, queries):

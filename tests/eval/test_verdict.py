@@ -169,10 +169,22 @@ def test_generated_questions_decide_where_people_asked_too_few():
     few = part(HUMAN, documents=5, recall=0.0)
     verdict = verdict_of([few, part(GENERATED, **ALL)])
     assert verdict.outcome == "better"
-    assert "human questions (5 queries of 5 documents) don't decide: too few documents" in (
-        verdict.reasons
+    assert (
+        "human questions (5 queries of 5 documents) don't decide: too few documents for 1 measure"
+        in (verdict.reasons)
     )
     assert outcome(few, part(GENERATED, documents=5, **ALL)) == "not shown"
+
+
+def test_several_measures_need_more_documents():
+    # 7 documents allow p = 1/64, and 4 measures an adjusted p of 4/64.
+    gains = dict.fromkeys(("recall", "ndcg", "EM", "grounding"), 0.2)
+    verdict = verdict_of([part("", documents=7, **gains)])
+    assert verdict.outcome == "not shown"
+    assert verdict.reasons[-1] == (
+        "questions (7 queries of 7 documents) don't decide: too few documents for 4 measures"
+    )
+    assert outcome(part("", documents=8, **gains)) == "better"
 
 
 def test_a_loss_on_a_part_that_doesnt_decide_counts():

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import dalm.retrieval.embedding_cache as module
 from dalm.models import loading
+from dalm.models.cut_texts import CountingEncoder
 from dalm.models.loading import place
 from dalm.models.retriever import Retriever, load_retriever
 from dalm.retrieval.embedding_cache import default_folder, encode_passages_cached, fingerprint
@@ -31,13 +32,13 @@ def load(tiny_models: Any) -> Callable[..., Retriever]:
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The texts that were encoded."""
     seen: list[str] = []
-    encode = Retriever.encode_passages
+    encode = CountingEncoder.encode
 
-    def listening(self: Retriever, texts: Sequence[str]) -> Tensor:
+    def listening(self: CountingEncoder, texts: Sequence[str]) -> Tensor:
         seen.extend(texts)
         return encode(self, texts)
 
-    monkeypatch.setattr(Retriever, "encode_passages", listening)
+    monkeypatch.setattr(CountingEncoder, "encode", listening)
     return seen
 
 
@@ -77,15 +78,15 @@ def test_a_run_that_was_stopped_goes_on(
 ) -> None:
     monkeypatch.setattr(module, "SHARD", 1)
     retriever = load()
-    encode = Retriever.encode_passages
+    encode = CountingEncoder.encode
 
-    def stopped(self: Retriever, texts: Sequence[str]) -> Tensor:
+    def stopped(self: CountingEncoder, texts: Sequence[str]) -> Tensor:
         if texts[0] == TEXTS[2]:
             raise KeyboardInterrupt
         return encode(self, texts)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Retriever, "encode_passages", stopped)
+        patched.setattr(CountingEncoder, "encode", stopped)
         with pytest.raises(KeyboardInterrupt):
             encode_passages_cached(retriever, TEXTS, tmp_path)
     encoded.clear()
@@ -205,3 +206,17 @@ def test_default_folder_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     if os.name == "posix" and os.uname().sysname == "Linux":
         assert default_folder() == tmp_path / "dalm" / "vectors"
     assert default_folder().parts[-1] == "vectors"
+
+
+def test_how_many_of_the_texts_encoded_are_cut_is_said(
+    tiny_models: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    retriever = load_retriever(
+        str(tiny_models.encoder), place("cpu", "fp32"), lengths={"passage": 8}
+    )
+    with caplog.at_level("INFO"):
+        encode_passages_cached(retriever, ["short", "long " * 30], tmp_path)
+        encode_passages_cached(retriever, ["short", "long " * 30, "new " * 20], None)
+    told = [line for line in caplog.messages if line.startswith("lengths")]
+    assert "1 of 2 passages are cut at 8 tokens" in told[0]
+    assert "2 of 3 passages are cut at 8 tokens" in told[1]

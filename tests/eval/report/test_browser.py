@@ -225,7 +225,7 @@ def test_a_phone_shows_the_comparison(browser, page):
     assert text > 0
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, 800, 1060, 1280])
 def test_nothing_scrolls_inside_the_page(browser, page, width):
     browser.open(page)
     browser.size(width, 844, mobile=width == 390)

@@ -16,7 +16,7 @@ from dalm.eval.report.sections import Section
 from dalm.eval.verdict import GENERATED, GUARD, HUMAN, Part, verdict_of
 from tests.eval.example_results import BASE, TUNED, results
 
-VOID = {"meta", "link", "input", "br"}
+VOID = {"meta", "link", "input", "br", "wbr"}
 FACTS = {
     "command": "dalm eval-retriever a.csv --baseline 'b c'",
     "dataset": "a.csv",
