@@ -74,8 +74,8 @@ class MarkedPassages:
 
     passages: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None
     """Tables of passages, a knowledge base, in which the questions of a table without passages find
-    theirs: of the best by BM25 the first one with the answer in it, as `dalm score-candidates
-    --teacher answer-match` finds it."""
+    theirs: of the best by BM25 the first one with the answer in it, else the first one, as `dalm
+    score-candidates --teacher answer-match search` marks them."""
 
 
 @dataclass(frozen=True, kw_only=True)

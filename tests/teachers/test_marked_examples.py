@@ -28,15 +28,17 @@ def options(passages: Path, **given: Any) -> RetrieverOnly:
 def test_answers_mark_the_gold_passages(
     tiny_rows: Rows, tiny_table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rows = [*tiny_rows, {"Query": "What is nowhere?", "Answer": "Zanzibar"}]
+    reworded = tiny_rows[0] | {"Answer": "said in words that stand nowhere"}
+    rows = [*tiny_rows, reworded, {"Query": "Zanzibar?", "Answer": "Zanzibar"}]
     table = write(tmp_path / "questions.jsonl", rows, "Query", "Answer")
     with caplog.at_level(logging.INFO):
         found = marked_examples(table, options(tiny_table))
     marked = {each.query: each.passage.text for each in found if each.passage}
     assert marked == {row["Query"]: row["Passage"] for row in tiny_rows}
-    assert [each.answer for each in found] == [row["Answer"] for row in tiny_rows]
+    assert [each.answer for each in found] == [row["Answer"] for row in rows[:-1]]
     assert not any(each.negatives for each in found)
-    assert f"labelled   {len(tiny_rows)} of {len(rows)} questions" in caplog.text
+    told = f"{len(rows) - 1} of {len(rows)} questions: {len(tiny_rows)} by the first passage found"
+    assert f"labelled   {told} that has the answer in it, 1 by the first one found" in caplog.text
 
 
 def test_a_table_with_passages_is_trained_on_them(tiny_table: Path) -> None:
@@ -50,9 +52,9 @@ def test_without_answers_nothing_is_marked(
     table = write(tmp_path / "questions.jsonl", tiny_rows, "Query")
     with pytest.raises(UserError, match=r"has no answers, and marking passages by answers"):
         marked_examples(table, options(tiny_table))
-    rows = [row | {"Answer": "Zanzibar"} for row in tiny_rows]
+    rows = [{"Query": "Zanzibar?", "Answer": "Zanzibar"}]
     table = write(tmp_path / "other.jsonl", rows, "Query", "Answer")
-    with pytest.raises(UserError, match="dalm score-candidates --teacher generator"):
+    with pytest.raises(UserError, match="BM25 finds no passage for any of the questions"):
         marked_examples(table, options(tiny_table))
 
 
