@@ -10,7 +10,7 @@ import { chosen, condition, page } from "./state.js";
 import { busyTurn, Turn } from "./turn.js";
 
 const REMEMBERED = 20; // messages sent along with a follow-up question
-const MOST_HITS = 30; // of "passages only"
+const MOST_HITS = 30; // where no generator is asked
 
 let turns = [];
 let running = null; // the AbortController of what is being answered

@@ -34,8 +34,17 @@ function facts(answer) {
     ...Object.entries(answer.settings ?? {}),
     ["answer", answer.id],
   ];
-  return h("dl.facts", {}, rows.filter(([, value]) => value != null && value !== "").map(([name, value]) =>
-    h("div", {}, h("dt", {}, label(name)), text("dd", typeof value === "object" ? JSON.stringify(value) : String(value)))));
+  const told = rows.map(([name, value]) => [name, words(value)]).filter(([, value]) => value);
+  return h("dl.facts", {}, told.map(([name, value]) => h("div", {}, h("dt", {}, label(name)), text("dd", value))));
+}
+
+// A value as people read it; empty for nothing, and for lists and objects without anything.
+function words(value) {
+  if (value == null) return "";
+  if (Array.isArray(value)) return value.join("; ");
+  if (typeof value !== "object") return String(value);
+  const known = Object.entries(value).map(([name, each]) => [name.replaceAll("_", " "), words(each)]);
+  return known.filter(([, each]) => each).map(pair => pair.join(" ")).join(", ");
 }
 
 function label(name) {

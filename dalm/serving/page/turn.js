@@ -129,14 +129,10 @@ export class Turn {
     const hit = this.hits.find(each => each.number === number);
     if (hit) pinPassage(this.record, hit, this.hits, this.changed);
   }
-
-  show() {
-    this.element.scrollIntoView({ block: "start" });
-  }
 }
 
 export function busyTurn(turn) {
   turn.answer.draw("", { busy: true });
   $("turns").append(turn.element);
-  turn.show();
+  turn.element.scrollIntoView({ block: "start" });
 }

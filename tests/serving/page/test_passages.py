@@ -190,3 +190,19 @@ def test_thirty_passages_are_listed_and_drawn_ten_at_most(reader, cited, tiny_mo
         wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         reader.browser.size(390, 844, mobile=True)
         assert reader.run(f"return {wide}") == 0
+
+
+def test_what_supports_the_answer_is_marked_where_it_is_certain(page, generator):
+    generator.write = lambda _: "Bela keeps two cats [1]."
+    page.ask("Who keeps two cats?")
+    marked = page.run(
+        "const found = {};"
+        "for (const row of document.querySelectorAll('button.passage')) {"
+        "  row.closest('details')?.toggleAttribute('open', true); row.click();"
+        "  found[document.querySelector('.pinned').textContent] ="
+        "    [...document.querySelectorAll('.pinned mark')].map(mark => mark.textContent);"
+        "} return found"
+    )
+    assert len(marked) == 3
+    assert marked.pop("Bela keeps two cats.") == ["Bela keeps two cats"]
+    assert set(map(tuple, marked.values())) == {()}
