@@ -1,0 +1,31 @@
+"""The page with the pair that `dalm demo` trains, where one is there: DALM_DEMO=FOLDER."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dalm.config import Serve
+from dalm.serving.server import open_service
+from tests.serving.conftest import listening
+
+DEMO = os.environ.get("DALM_DEMO")
+
+
+@pytest.mark.skipif(DEMO is None, reason="DALM_DEMO names no folder of a finished `dalm demo`")
+def test_it_answers_from_the_right_sheet_of_the_toy_domain(reader):
+    folder = Path(DEMO or "")
+    generator = str(folder / "run" / "generator")
+    settings = Serve(generator_name_or_path=generator, max_new_tokens=16, precision="fp32")
+    with listening(open_service(str(folder / "index"), settings)) as url:
+        reader.open(url)
+        reader.ask("Which oil does the pump at Tavumbra need?")
+        assert reader.text(".answer") == "wumird"
+        assert reader.text("button.passage .title") == "Tavumbra: the skerrow"
+        reader.click("button.passage")
+        assert "It takes suthe wumird" in reader.text(".pinned")
+        reader.press("Ranks")
+        reader.press("Details")
+        reader.until("document.querySelector('.prompt')")
+        assert "Which oil does the pump at Tavumbra need?" in reader.text(".prompt")
+        assert reader.browser.complaints() == []
