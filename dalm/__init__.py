@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dalm.commands.adapt import adapt as adapt
     from dalm.commands.ask import ask as ask
     from dalm.commands.compare import compare as compare
     from dalm.commands.demo import demo as demo
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from dalm.commands.train_rag import train_rag_e2e as train_rag_e2e
     from dalm.commands.train_reranker import train_reranker as train_reranker
     from dalm.commands.train_retriever import train_retriever_only as train_retriever_only
+    from dalm.config import Adapt as Adapt
     from dalm.config import Ask as Ask
     from dalm.config import CompareRuns as CompareRuns
     from dalm.config import Demo as Demo
@@ -71,6 +73,7 @@ COMMANDS = {
     "serve": "dalm.commands.serve:serve",
     "feedback": "dalm.commands.feedback:feedback",
     "export": "dalm.commands.export:export",
+    "adapt": "dalm.commands.adapt:adapt",
     "demo": "dalm.commands.demo:demo",
 }
 """Every command by name, in the order of the help. The command line, the functions of this package

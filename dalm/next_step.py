@@ -2,7 +2,8 @@
 
 import logging
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,24 @@ logger = logging.getLogger(__name__)
 RETRIEVER = "BAAI/bge-small-en-v1.5"
 GENERATOR = "Qwen/Qwen2.5-0.5B-Instruct"
 """Models to begin with, where the command knows none."""
+_said: list[bool] = []
 COLUMNS = ("passage_column", "query_column", "answer_column", "title_column", "encoding")
+
+
+@contextmanager
+def unsaid() -> Iterator[None]:
+    """Log no next command within the block: the command that others are part of knows its own."""
+    _said.append(False)
+    try:
+        yield
+    finally:
+        _said.pop()
 
 
 def log_next(words: Iterable[object]) -> None:
     """Log a command of `dalm` as the shell takes it."""
+    if _said and not _said[-1]:
+        return
     logger.info("next       %s", shlex.join(["dalm", *map(str, words)]))
 
 

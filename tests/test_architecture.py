@@ -35,6 +35,7 @@ STAGES = (
     {"retrieval", "training"},
     {"synth", "rag", "teachers", "feedback"},
     {"eval", "serving"},
+    {"adaptation"},
     {"commands"},
     {"cli", "datasets", "__init__"},
     {"__main__"},

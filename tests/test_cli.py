@@ -81,7 +81,7 @@ def test_version(command: Command) -> None:
     assert command("--version") == Outcome(0, f"dalm {dalm.__version__}\n", "")
 
 
-@pytest.mark.parametrize("name", [*SCRIPTS, "demo", "version"])
+@pytest.mark.parametrize("name", [*SCRIPTS, "adapt", "demo", "version"])
 def test_help(command: Command, name: str) -> None:
     assert name in command("--help").out
     helped = command(name, "--help")
@@ -943,6 +943,36 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--forget-person": None,
         "--forget-question": None,
         "--list-people": False,
+    "adapt": {
+        "--docs": REQUIRED,
+        "--cache-dir": None,
+        "--cache --no-cache": True,
+        "--trust-remote-code": False,
+        "--precision": "auto",
+        "--device": "auto",
+        "--from": None,
+        "--to": None,
+        "--dry-run": False,
+        "--force": False,
+        "--test-share": None,
+        "--max-test-questions": 200,
+        "--reranker": None,
+        "--guard": None,
+        "--recipe": "independent",
+        "--stage-options": None,
+        "--seed": 42,
+        "--questions": None,
+        "--query-column": "Query",
+        "--answer-column": "Answer",
+        "--passage-column": "Passage",
+        "--encoding": None,
+        "--backend": "extractive",
+        "--question-model --model": None,
+        "--base-url": None,
+        "--feedback": None,
+        "--retriever-name-or-path --retriever": REQUIRED,
+        "--generator-name-or-path --generator": REQUIRED,
+        "--output-dir": REQUIRED,
     },
     "export": {
         "--tuned": REQUIRED,

@@ -1,15 +1,16 @@
-"""Train a small retriever and generator on the toy domain, and answer questions with them."""
+"""Adapt a small retriever and generator to the toy domain, and answer questions with them."""
 
+import csv
+import re
 import shlex
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from dalm.config import Columns, Demo, Index, RagE2E
-from dalm.display import console, show
+from dalm.config import Adapt, Columns, Demo
+from dalm.display import show
 
 if TYPE_CHECKING:
     from dalm.models.generator import Generator
@@ -19,23 +20,33 @@ if TYPE_CHECKING:
 DATA = Path(__file__).parents[1] / "datasets"
 TRAIN, TEST = DATA / "toy_data_train.csv", DATA / "toy_data_test.csv"
 MAX_NEW_TOKENS = 16
-MEASURES = (
-    "recall@1, dense",
-    "recall@1, hybrid",
-    "MRR@10, dense",
-    "MRR@10, hybrid",
-    "exact match, passage found",
-    "exact match, gold passage",
-    "exact match, no passage",
-)
+HELD_OUT = 0.11
+"""Of 144 places, 16."""
+PLACE = re.compile(r"\b(?:at|of|in) ([A-Z]\w+)", re.IGNORECASE)
+# Untrained weights need higher learning rates and more steps than pretrained ones.
+UNTRAINED: dict[str, dict[str, Any]] = {
+    "generator": {
+        "num_candidates": 1,
+        "num_train_epochs": 5,
+        "per_device_train_batch_size": 32,
+        "learning_rate": 1e-3,
+        "generator_learning_rate": 1.5e-3,
+        "lr_scheduler_type": "cosine",
+        "num_warmup_steps": 40,
+        "logit_scale": 20.0,
+        "use_peft": None,
+        "negatives_column": "",
+    },
+    "evaluate-human": {"max_new_tokens": MAX_NEW_TOKENS},
+}
 
 
 def demo(settings: Annotated[Demo, Parameter(name="*")] = Demo()) -> None:  # noqa: B008
-    """Train a small pair on an invented domain and ask it questions, in minutes, with no download.
+    """Adapt a small pair to an invented domain and ask it questions, in minutes, with no download.
 
-    The domain has its own jargon, which no model has seen. Retriever and generator are made from
-    its training texts and trained; an index is built of documents that they haven't met; questions
-    on these are answered from it.
+    The domain has its own jargon, which no model has seen. Its documents and questions are written
+    as files, retriever and generator are made from its training texts, and `dalm adapt` does the
+    rest; questions on documents that the pair hasn't met are answered from the index.
     """
     import torch
 
@@ -48,34 +59,75 @@ def demo(settings: Annotated[Demo, Parameter(name="*")] = Demo()) -> None:  # no
         try:
             if settings.retriever is None and settings.generator is None:
                 torch.set_num_threads(1)  # so small that a step on two takes 1.3 times as long
-            _train_and_ask(settings)
+            _adapt_and_ask(settings)
         finally:
             torch.set_num_threads(threads)
 
 
-def _train_and_ask(settings: Demo) -> None:
-    from dalm.commands.train_rag import train_rag_e2e
-    from dalm.io.examples import read_examples
+def _adapt_and_ask(settings: Demo) -> None:
+    from dalm.adaptation import adaptation
+    from dalm.adaptation.system_stages import SystemStages
+    from dalm.commands.adapt import adapt
 
-    start = time.perf_counter()
+    start, folder = time.perf_counter(), Path(settings.output_dir)
+    write_documents(folder)
     retriever, generator = untrained_pair(settings)
-    examples = read_examples(TEST, Columns(), needs={"passage", "answer"})
-    before = _evaluate(*_load(retriever, generator, settings), examples)
-    options = _training_options(settings)
-    train_rag_e2e(str(TRAIN), retriever, generator, options)
-    tuned = Path(options.output_dir)
-    retriever, generator = str(tuned / "retriever"), str(tuned / "generator")
-    pair = _load(retriever, generator, settings)
-    _print_measures(before, _evaluate(*pair, examples), examples)
-    _print_answers(*pair, examples)
-    show(
-        f"\n{(time.perf_counter() - start) / 60:.1f} minutes; the models are in {tuned}. Ask them:"
+    options = _options(settings, retriever, generator)
+    adapt([str(folder / "documents")], options)
+    stages = SystemStages([str(folder / "documents")], options, {})
+    served = stages.pairs.served()
+    assert served is not None
+    pair = _load(options.output_dir, served.generator, settings)
+    _print_measures(*pair, _held_out(options))
+    _print_answers(*pair, _held_out(options))
+    show(f"\n{(time.perf_counter() - start) / 60:.1f} minutes; the system is in {folder}. Ask it:")
+    show(shlex.join(["dalm", *map(str, adaptation.serving(stages, served))]))
+
+
+def _options(settings: Demo, retriever: str, generator: str) -> Adapt:
+    folder = Path(settings.output_dir)
+    is_untrained = settings.retriever is None and settings.generator is None
+    return Adapt(
+        retriever_name_or_path=retriever,
+        generator_name_or_path=generator,
+        output_dir=str(folder / "system"),
+        questions=str(folder / "questions.csv"),
+        backend="none",
+        recipe="joint" if is_untrained else "independent",
+        stage_options=UNTRAINED if is_untrained else None,
+        precision="fp32" if is_untrained else "auto",
+        test_share=HELD_OUT,
+        seed=settings.seed,
+        trust_remote_code=settings.trust_remote_code,
     )
-    show(shlex.join(["dalm", "serve", _index_dir(settings), "--generator-name-or-path", generator]))
 
 
-def _index_dir(settings: Demo) -> str:
-    return f"{settings.output_dir}/index"
+def write_documents(folder: Path) -> None:
+    """Write the toy domain as files: a Markdown file for each place, and a table of questions."""
+    from dalm import artifacts
+
+    places: dict[str, dict[str, str]] = {}
+    rows = [row for table in (TRAIN, TEST) for row in _rows(table)]
+    for row in rows:
+        found = PLACE.search(row["Query"])
+        place = found[1] if found else row.get("Title") or row["Query"]
+        title = row.get("Title") or place
+        places.setdefault(place, {}).setdefault(row["Passage"], title)
+    (folder / "documents").mkdir(parents=True, exist_ok=True)
+    for place, sheets in places.items():
+        sections = (f"## {title}\n\n{text}" for text, title in sheets.items())
+        name = re.sub(r"\W+", "-", place)
+        text = "\n\n".join([f"# {place}", *sections])
+        artifacts.write_text(folder / "documents" / f"{name}.md", f"{text}\n")
+    with artifacts.write_file(folder / "questions.csv") as out:
+        writer = csv.DictWriter(out, ["Query", "Answer", "Passage"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    with table.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
 
 
 def untrained_pair(settings: Demo) -> tuple[str, str]:
@@ -97,94 +149,44 @@ def untrained_pair(settings: Demo) -> tuple[str, str]:
     return str(retriever), str(generator)
 
 
-def _training_options(settings: Demo) -> RagE2E:
-    options = RagE2E(
-        output_dir=f"{settings.output_dir}/run",
-        overwrite_output_dir=True,
-        seed=settings.seed,
-        trust_remote_code=settings.trust_remote_code,
-    )
-    if settings.retriever is not None or settings.generator is not None:
-        return options
-    # Untrained weights need higher learning rates and more steps than pretrained ones.
-    return replace(
-        options,
-        num_train_epochs=5,
-        learning_rate=1e-3,
-        generator_learning_rate=1.5e-3,
-        lr_scheduler_type="cosine",
-        num_warmup_steps=40,
-        logit_scale=20.0,
-        num_candidates=1,
-        precision="fp32",
-    )
+def _held_out(options: Adapt) -> "list[Example]":
+    from dalm.adaptation.question_tables import test_table
+    from dalm.io.examples import read_examples
+
+    table = test_table(Path(options.output_dir) / "tables", "human")
+    return read_examples(table, Columns(), needs={"passage", "answer"})
 
 
-def _load(retriever: str, generator: str, settings: Demo) -> "tuple[IndexSearcher, Generator]":
-    """Build the index of the held-out documents anew with a retriever, and load its reader."""
-    from dalm.commands.index import index
+def _load(system: str, generator: str, settings: Demo) -> "tuple[IndexSearcher, Generator]":
     from dalm.models.generator import load_generator
     from dalm.models.loading import place
     from dalm.retrieval.hybrid import searcher_of
     from dalm.retrieval.index_folder import IndexFolder
 
-    building = Index(
-        index_dir=_index_dir(settings),
-        retriever_name_or_path=retriever,
-        rebuild=True,
-        keep=0,
-        trust_remote_code=settings.trust_remote_code,
-    )
-    index([str(TEST)], settings=building)
     placement = place("auto", "auto", trust_remote_code=settings.trust_remote_code)
-    searcher = searcher_of(IndexFolder(building.index_dir).current(), placement, "hybrid", None)
+    searcher = searcher_of(IndexFolder(f"{system}/index").current(), placement, "hybrid", None)
     return searcher, load_generator(generator, placement)
 
 
-def _evaluate(
+def _print_measures(
     searcher: "IndexSearcher", generator: "Generator", examples: "list[Example]"
-) -> list[float]:
-    """Return the values of `MEASURES`: four of the passages found, three of the answers."""
+) -> None:
+    """Say how often the index finds the right passage first, and how often the answer is right."""
     from dalm.eval.answer_metrics import exact_match
-    from dalm.eval.metrics import means
-    from dalm.eval.retrieval_metrics import measure_retrieval
     from dalm.rag.pipeline import answer
-    from dalm.records import Hit
-    from dalm.retrieval.hybrid import IndexSearcher
 
     queries = [example.query for example in examples]
-    gold = [example.passage for example in examples if example.passage]
-    relevant = [{passage.id} for passage in gold]
-    dense = IndexSearcher(searcher.encoder, searcher.store, "dense").search(queries, 10)
     hits = searcher.search(queries, 10)
-    measures = ["R@1", "RR@10"]
-    by_vectors, by_both = (
-        means(measure_retrieval(found, relevant, measures)) for found in (dense, hits)
+    gold = [example.passage.id for example in examples if example.passage]
+    first = sum(found[0].passage.id == right for found, right in zip(hits, gold, strict=True))
+    answers = answer(generator, queries, hits, reader_passages=1, max_new_tokens=MAX_NEW_TOKENS)
+    pairs = zip(answers, examples, strict=True)
+    right = sum(exact_match(given.text, [each.answer or ""]) for given, each in pairs)
+    count = len(examples)
+    show(
+        f"\n{count} questions on documents that were held out: the index finds the passage first "
+        f"for {first / count:.3f}, the answer is right for {right / count:.3f}"
     )
-    matches = []
-    no_hits: list[list[Hit]] = [[] for _ in gold]
-    for read in (hits, [[Hit(passage, 1.0)] for passage in gold], no_hits):
-        answers = answer(generator, queries, read, reader_passages=1, max_new_tokens=MAX_NEW_TOKENS)
-        pairs = zip(answers, examples, strict=True)
-        right = [exact_match(given.text, [each.answer or ""]) for given, each in pairs]
-        matches.append(sum(right) / len(right))
-    retrieval = [found[measure] for measure in measures for found in (by_vectors, by_both)]
-    return [*retrieval, *matches]
-
-
-def _print_measures(before: list[float], after: list[float], examples: "list[Example]") -> None:
-    from rich.table import Table
-
-    passages = {example.passage.id for example in examples if example.passage}
-    title = f"{len(examples)} questions on {len(passages)} held-out passages"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("measure")
-    table.add_column("before", justify="right")
-    table.add_column("after", justify="right")
-    for name, old, new in zip(MEASURES, before, after, strict=True):
-        table.add_row(name, f"{old:.3f}", f"{new:.3f}")
-    show()
-    console().print(table)
 
 
 def _print_answers(

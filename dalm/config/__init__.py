@@ -6,6 +6,7 @@ command line, in a YAML file and in Python: `RagE2E(output_dir="out", learning_r
 Imports the standard library and cyclopts only, so that `dalm --help` starts quickly.
 """
 
+from dalm.config.adaptation import Adapt
 from dalm.config.data import MineNegatives, Passages, ReadingComprehension
 from dalm.config.evaluation import CompareRuns, EvalRag, EvalRetriever
 from dalm.config.feedback_export import FeedbackExport
@@ -32,6 +33,7 @@ from dalm.config.training import (
 )
 
 COMMAND_OPTIONS = (
+    "Adapt",
     "Ask",
     "CompareRuns",
     "Demo",
@@ -58,6 +60,7 @@ COMMAND_OPTIONS = (
 
 __all__ = [
     "COMMAND_OPTIONS",
+    "Adapt",
     "Ask",
     "Columns",
     "CompareRuns",

@@ -1,0 +1,144 @@
+"""Run the stages of a system that have to run, one after the other."""
+
+import logging
+import shlex
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dalm import artifacts, next_step, stop_signals
+from dalm.adaptation.plan import Step, decide, record_of, written_by
+from dalm.adaptation.served_pair import Pair
+from dalm.adaptation.stage_options import read_stage_options
+from dalm.adaptation.stages import Stage
+from dalm.adaptation.state import State
+from dalm.adaptation.system_stages import SystemStages
+from dalm.adaptation.verdict_page import PAGE, duration, read_outcome
+from dalm.config import check
+from dalm.config.adaptation import STAGES, Adapt
+from dalm.errors import UserError
+from dalm.models.loading import check_model_is_there, check_no_adapter
+
+logger = logging.getLogger(__name__)
+
+
+def checked_stages(docs: Sequence[str], settings: Adapt) -> SystemStages:
+    """Refuse what can't work before anything runs; return the stages.
+
+    Raises:
+        UserError: names the option.
+    """
+    check(settings)
+    given = read_stage_options(settings.stage_options)
+    if settings.backend == "none" and settings.questions is None and settings.feedback is None:
+        raise UserError("--backend none: nothing is left to train on; add --questions")
+    if settings.backend == "transformers" and not settings.question_model:
+        raise UserError("--backend transformers needs --model, a folder or a name on the hub")
+    ends = (settings.from_stage, settings.to_stage)
+    if all(ends) and STAGES.index(ends[0] or "") > STAGES.index(ends[1] or ""):
+        raise UserError(f"--from {ends[0]} is after --to {ends[1]}; swap them")
+    artifacts.check_folder("--output-dir", Path(settings.output_dir))
+    for role in ("retriever", "generator"):
+        name = getattr(settings, f"{role}_name_or_path")
+        check_model_is_there(name, role)
+        check_no_adapter(name, role)
+    if settings.reranker:
+        check_model_is_there(settings.reranker, "reranker")
+    stages = SystemStages(docs, settings, given)
+    if not stages.files:
+        raise UserError(f"no files in {', '.join(docs)}; name a folder with documents")
+    names = [stage.name for stage in stages.all()]
+    for option, name in zip(("--from", "--to"), ends, strict=True):
+        if name is not None and name not in names:
+            raise UserError(f"{option} {name}: this system has no such stage, but {names}")
+    return stages
+
+
+def plan(stages: SystemStages, state: State) -> list[Step]:
+    """Return what would run, as far as that is known before anything has run."""
+    steps: list[Step] = []
+    for stage in stages.all():
+        running = [step.stage.name for step in steps if step.choice == "runs"]
+        steps.append(decide(stage, state, stages.settings, running))
+    return steps
+
+
+def run(stages: SystemStages, state: State) -> None:
+    """Run the stages that have to run, and say of each why it does or doesn't."""
+    names = [stage.name for stage in stages.all()]
+    for place, name in enumerate(names, start=1):
+        step = decide(_stage(stages, name), state, stages.settings)
+        what = "" if step.choice == "runs" else f"{step.choice}: "
+        logger.info("stage      %d/%d %s: %s%s", place, len(names), name, what, step.reason)
+        if step.choice == "runs":
+            _run_stage(stages, step, state)
+
+
+def _run_stage(stages: SystemStages, step: Step, state: State) -> None:
+    stage, start = step.stage, time.perf_counter()
+    before = record_of(stage)
+    if stage.resumes and not step.resumes:
+        _delete_checkpoints(stage)  # of other data or settings
+    state.begin(stage.name, before)
+    hint = "; the same command goes on where it was"
+    with next_step.unsaid(), stop_signals.explaining(lambda: hint):
+        stage.run(step.resumes)
+    after = _stage(stages, stage.name)
+    seconds = time.perf_counter() - start
+    # A hub model has its commit once it was loaded.
+    reads = {**before.reads, **_loaded(after)}
+    state.finish(
+        stage.name, replace(before, reads=reads, writes=written_by(after), seconds=seconds)
+    )
+    if stage.resumes:
+        _delete_checkpoints(stage)
+    logger.info("finished   %s in %s", stage.name, duration(seconds))
+
+
+def _loaded(stage: Stage) -> dict[str, str]:
+    names = {k for k, v in stage.reads.items() if isinstance(v, str)}
+    return {name: value for name, value in record_of(stage).reads.items() if name in names}
+
+
+def _delete_checkpoints(stage: Stage) -> None:
+    for path in stage.folder.glob("checkpoint-*"):
+        shutil.rmtree(path)
+
+
+def _stage(stages: SystemStages, name: str) -> Stage:
+    return next(each for each in stages.all() if each.name == name)
+
+
+def log_result(stages: SystemStages) -> None:
+    """Say the verdict, what is where, and the command that serves the system."""
+    outcome, folder = read_outcome(stages.folder), stages.folder
+    served = stages.pairs.served()
+    if outcome is None or served is None:
+        return
+    logger.info("verdict    %s", outcome.headline)
+    for sentence in outcome.losses:
+        logger.info("worse      %s", sentence)
+    if (folder / PAGE).exists():
+        logger.info("page       %s", folder / PAGE)
+    tuned = served != stages.pairs.untuned
+    why = "the tuned pair" if tuned else "the pair as it was"
+    if tuned and not outcome.switches:
+        why = "a tuned pair: by --force" if stages.settings.force else "the pair tuned before"
+    logger.info("index      %s, of %s", stages.pairs.index.path, why)
+    next_step.log_next(serving(stages, served))
+
+
+def serving(stages: SystemStages, pair: Pair) -> list[object]:
+    """Return the command that serves a pair from the index."""
+    words: list[object] = ["serve", stages.pairs.index.path]
+    words += ["--generator-name-or-path", pair.generator]
+    if stages.settings.reranker:
+        words += ["--reranker", stages.settings.reranker]
+    return words
+
+
+def spelled(words: Sequence[object]) -> str:
+    """Return a command as the shell takes it."""
+    return shlex.join(["dalm", *map(str, words)])

@@ -1,0 +1,124 @@
+"""Show which stages would run, why, and what they would take in time, memory and requests.
+
+What can be known now is measured or counted: a training's dry run, the requests of the question
+generator, the speed of the retriever on a few passages. Of a stage whose input isn't there yet the
+table says what it waits for.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+
+import dalm
+from dalm import next_step
+from dalm.adaptation.contents import MISSING, content_of
+from dalm.adaptation.plan import Step
+from dalm.adaptation.stage_options import settings_of
+from dalm.adaptation.state import State
+from dalm.adaptation.system_stages import SystemStages
+from dalm.adaptation.verdict_page import duration
+from dalm.config import Columns
+from dalm.display import cell, console, show
+from dalm.io.examples import read_passages
+from dalm.models.loading import place
+from dalm.models.retriever import load_retriever
+
+logger = logging.getLogger(__name__)
+
+SAMPLE = 16
+"""Passages that the retriever's speed is measured on."""
+SECONDS = ("tables", "verdict")
+"""Stages that load no model."""
+ENCODES = ("negatives", "index")
+COUNTED = ("qa-gen", "train-retriever-only", "train-generator-only", "train-rag-e2e")
+"""Commands that estimate themselves."""
+
+
+def show_plan(stages: SystemStages, steps: Sequence[Step], state: State) -> None:
+    """Print a table of the stages, then the estimates of the commands that make their own."""
+    from rich.table import Table
+
+    encoding = _encoding_seconds(stages, steps)
+    table = Table(box=None, pad_edge=False)
+    for name in ("stage", "dalm", "", "because", "takes"):
+        table.add_column(name)
+    for step in steps:
+        takes = _takes(stages, step, steps, state, encoding) if step.choice == "runs" else ""
+        row = (step.stage.name, step.stage.command, step.choice, step.reason, takes)
+        table.add_row(*map(cell, row))
+    console().print(table)
+    for step in steps:
+        if step.choice == "runs" and step.stage.command in COUNTED and _inputs_wait(step) is None:
+            show(f"\n{step.stage.name} (dalm {step.stage.command} --dry-run):")
+            with next_step.unsaid():
+                _dry_run(step)
+
+
+def _takes(
+    stages: SystemStages,
+    step: Step,
+    steps: Sequence[Step],
+    state: State,
+    encoding: tuple[int, float] | None,
+) -> str:
+    """Return what a stage would take, or what it isn't known without."""
+    stage = step.stage
+    if stage.name == "passages":
+        size = sum(file.stat().st_size for file in stages.files)
+        what = f"{len(stages.files)} files, {size / 1e6:.1f} MB"
+    elif stage.name in SECONDS:
+        what = "seconds"
+    elif stage.name in ENCODES and encoding is not None:
+        count, seconds = encoding
+        what = f"about {duration(seconds)} to encode {count:,} passages, as measured on {SAMPLE}"
+    elif (missing := _inputs_wait(step)) is not None:
+        return f"unknown until {_writer_of(missing, steps)} has run"
+    elif stage.command in COUNTED:
+        return "see below"
+    else:
+        what = "unknown until it has run once"
+    before = state.stages.get(stage.name)
+    return f"{what}; {duration(before.seconds)} the last time" if before else what
+
+
+def _inputs_wait(step: Step) -> str | None:
+    """Return what a stage reads that isn't there yet."""
+    reads = step.stage.reads.items()
+    return next((name for name, source in reads if content_of(source) == MISSING), None)
+
+
+def _writer_of(missing: str, steps: Sequence[Step]) -> str:
+    """Return the stage that writes what is missing, as far as its name says so."""
+    names = [step.stage.name for step in steps if step.choice == "runs"]
+    by_name = {
+        "passages": "passages",
+        "generated questions": "questions",
+        "questions": "negatives" if "negatives" in names else "tables",
+        "tuned retriever": "retriever" if "retriever" in names else "generator",
+        "tuned generator": "generator",
+    }
+    return by_name.get(missing, missing)
+
+
+def _encoding_seconds(stages: SystemStages, steps: Sequence[Step]) -> tuple[int, float] | None:
+    """Return the number of passages, and the seconds that encoding them takes, as measured."""
+    wanted = [s for s in steps if s.stage.name in ENCODES and s.choice == "runs"]
+    if not wanted or not stages.passages.exists():
+        return None
+    passages = read_passages(stages.passages, Columns())
+    given = stages.settings
+    placement = place(given.device, given.precision, trust_remote_code=given.trust_remote_code)
+    retriever = load_retriever(stages.pairs.untuned.retriever, placement)
+    texts = [each.text for each in passages[:: max(1, len(passages) // SAMPLE)][:SAMPLE]]
+    retriever.encode_passages(texts[:2])  # the first call is slower
+    start = time.perf_counter()
+    retriever.encode_passages(texts)
+    each = (time.perf_counter() - start) / len(texts)
+    return len(passages), each * len(passages)
+
+
+def _dry_run(step: Step) -> None:
+    stage = step.stage
+    values = {**vars(stage.options), "dry_run": True}
+    settings = settings_of(stage.name, stage.command, values)
+    dalm.command(stage.command)(*stage.arguments, settings=settings)

@@ -1,0 +1,232 @@
+"""Make the tables to train and to evaluate on: of people's questions, feedback and generated ones.
+
+A document is held out with all its questions, of whatever origin.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from dalm import artifacts
+from dalm.adaptation.marked_questions import placed_in
+from dalm.config import Columns
+from dalm.config.adaptation import Adapt
+from dalm.errors import UserError
+from dalm.eval.significance import least_p
+from dalm.io.examples import read_examples, read_passages, read_rows
+from dalm.io.splits import split_by_document
+from dalm.io.tables import read_table
+from dalm.io.writers import columns_of_provenance, write_table
+from dalm.records import Example, Passage, question_id
+
+logger = logging.getLogger(__name__)
+
+Origin = Literal["human", "feedback", "generated"]
+ORIGINS: tuple[Origin, ...] = ("human", "feedback", "generated")
+TRAIN, ANSWERS, SUMMARY = "train.jsonl", "answers.jsonl", "tables.json"
+ENOUGH_ANSWERS = 100
+"""Answers of people from which on the generator learns from these alone."""
+WANTED_DOCUMENTS = 10
+"""Held-out documents with which a difference can be shown, by a test over documents."""
+NOT_QUESTIONS = ("keywords", "title", "claim")
+"""Types of query that rules and models answer with a sentence of the passage, as no person does."""
+ALPHA = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A question with where it is from; `answerable` False: it has no passage and no answer."""
+
+    example: Example
+    origin: Origin
+    query_type: str = "question"
+    answerable: bool = True
+
+    @property
+    def document(self) -> str:
+        """What identifies the document of its passage."""
+        passage = self.example.passage
+        assert passage is not None
+        return passage.document or passage.title or passage.id
+
+
+def test_table(folder: Path, origin: Origin) -> Path:
+    """Return the table of held-out questions of an origin."""
+    return folder / f"{origin}_test.jsonl"
+
+
+def make_tables(
+    folder: Path,
+    settings: Adapt,
+    passages_file: Path,
+    generated: Sequence[Path],
+    feedback: Callable[[Mapping[str, Passage]], list[Example]] | None,
+) -> None:
+    """Write the tables of a system, and a summary of what is in them.
+
+    Raises:
+        UserError: no question is left to train on, or none has an answer.
+    """
+    passages = {each.id: each for each in read_passages(passages_file, Columns())}
+    rows, unanswerable = _read_generated(generated, passages)
+    if settings.questions:
+        rows += [Row(each, "human") for each in placed_in(_read_human(settings), passages)]
+    if feedback is not None:
+        rows += [Row(each, "feedback") for each in feedback(passages)]
+    if not rows:
+        raise UserError("there is no question to train on; name --questions, or a --backend")
+    share = settings.test_share or share_of({row.document for row in rows})
+    train, test = split(rows, share, settings.seed)
+    test += unanswerable
+    answers = _to_answer(train)
+    if not answers:
+        raise UserError("no question has an answer for the generator to learn; add --backend")
+    _write(folder, train, answers, test, settings)
+
+
+def _read_human(settings: Adapt) -> list[Example]:
+    columns = Columns(
+        query_column=settings.query_column,
+        answer_column=settings.answer_column,
+        passage_column=settings.passage_column,
+        encoding=settings.encoding,
+    )
+    assert settings.questions is not None
+    examples = read_examples(settings.questions, columns, needs={"query"})
+    usable = [each for each in examples if each.passage or each.answer]
+    if none := len(examples) - len(usable):
+        logger.warning("questions  %d have neither a passage nor an answer: left out", none)
+    if not usable:
+        raise UserError(
+            f"{settings.questions}: no question has a passage or an answer; name their columns: "
+            "--passage-column, --answer-column"
+        )
+    return usable
+
+
+def _read_generated(
+    tables: Iterable[Path], passages: Mapping[str, Passage]
+) -> tuple[list[Row], list[Row]]:
+    """Return the generated questions with their passages, and those that are unanswerable."""
+    rows: list[Row] = []
+    unanswerable: list[Row] = []
+    for path in tables:
+        table = read_table(path)
+        kinds = table.texts("QueryType")
+        marks = table.texts("Answerable") if "Answerable" in table.columns else ()
+        for place, each in read_rows(table, Columns(), needs={"query"}).items():
+            if marks and marks[place] == "false":
+                unanswerable.append(Row(each, "generated", kinds[place], answerable=False))
+            elif each.passage is not None:
+                passage = passages.get(each.passage.id, each.passage)
+                rows.append(Row(replace(each, passage=passage), "generated", kinds[place]))
+    return rows, unanswerable
+
+
+def share_of(documents: Iterable[str]) -> float:
+    """Return the fraction of documents to hold out: ten documents, a tenth to three tenths."""
+    count = len(set(documents))
+    return min(0.3, max(0.1, WANTED_DOCUMENTS / count))
+
+
+def split(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
+    """Split rows by document: first people's questions and feedback, then the other documents.
+
+    So each kind has its share of the held-out questions, and no document is on both sides.
+    """
+    sides: dict[str, bool] = {}  # whether a document is held out
+    for chosen in (("human", "feedback"), ("generated",)):
+        own = [row for row in rows if row.origin in chosen and row.document not in sides]
+        if len({row.document for row in own}) < 2:
+            continue
+        for held_out, side in enumerate(
+            split_by_document([row.example for row in own], share, seed)
+        ):
+            for example in side:
+                sides[Row(example, "human").document] = bool(held_out)
+    train = [row for row in rows if not sides.get(row.document, False)]
+    return train, [row for row in rows if sides.get(row.document, False)]
+
+
+def _to_answer(train: Sequence[Row]) -> list[Row]:
+    """Return the rows that the generator learns to answer."""
+    answered = [row for row in train if row.example.answer]
+    people = [row for row in answered if row.origin != "generated"]
+    if len(people) >= ENOUGH_ANSWERS:
+        return people
+    whole = [row for row in answered if row.query_type not in NOT_QUESTIONS]
+    return whole or answered
+
+
+def _write(
+    folder: Path,
+    train: Sequence[Row],
+    answers: Sequence[Row],
+    test: Sequence[Row],
+    settings: Adapt,
+) -> None:
+    write_table(folder / TRAIN, columns_of(train))
+    write_table(folder / ANSWERS, columns_of(answers))
+    summary: dict[str, Any] = {"answers": len(answers)}
+    for origin in ORIGINS:
+        own = [row for row in train if row.origin == origin]
+        held = _drawn([row for row in test if row.origin == origin], settings)
+        path = test_table(folder, origin)
+        path.unlink(missing_ok=True)
+        if held:
+            write_table(path, columns_of(held))
+        documents = {row.document for row in held if row.answerable}
+        answered = sum(bool(row.example.answer) for row in held)
+        counts = {"train": len(own), "test": len(held), "documents": len(documents)}
+        summary[origin] = counts | {"answered": answered}
+        if own or held:
+            _tell(origin, summary[origin])
+    logger.info("answers    the generator learns from %d of the questions", len(answers))
+    artifacts.write_json(folder / SUMMARY, summary)
+
+
+def _tell(origin: Origin, counts: Mapping[str, int]) -> None:
+    logger.info(
+        "%-10s %d questions to train on, %d held out, of %d documents",
+        *(origin, counts["train"], counts["test"], counts["documents"]),
+    )
+    if counts["test"] and least_p(counts["documents"]) > ALPHA:
+        logger.warning(
+            "%-10s %d held-out documents are too few for any difference to be shown: the test is "
+            "over documents; add documents, or raise --test-share",
+            *(origin, counts["documents"]),
+        )
+    if counts["train"] and not counts["test"]:
+        logger.warning("%-10s nothing is held out: all are of one document", origin)
+
+
+def _drawn(rows: Sequence[Row], settings: Adapt) -> list[Row]:
+    """Return all rows of at most `--max-test-questions` questions, drawn by their hash."""
+    questions = dict.fromkeys(question_id(row.example.query) for row in rows)
+    drawn = sorted(questions, key=lambda q: hashlib.sha256(f"{settings.seed}{q}".encode()).digest())
+    kept = set(drawn[: settings.max_test_questions])
+    if len(kept) < len(drawn):
+        logger.info("held out   %d questions are drawn of %d", len(kept), len(drawn))
+    return [row for row in rows if question_id(row.example.query) in kept]
+
+
+def columns_of(rows: Sequence[Row]) -> dict[str, Sequence[object]]:
+    """Return rows as columns that every command reads."""
+    examples = [row.example for row in rows]
+    passages = [each.passage or Passage("", "") for each in examples]
+    columns: dict[str, Sequence[object]] = {
+        "Title": [each.title for each in passages],
+        "Passage": [each.text for each in passages],
+        "Query": [each.query for each in examples],
+        "Answer": [each.answer or "" for each in examples],
+        "Origin": [row.origin for row in rows],
+        "QueryType": [row.query_type for row in rows],
+    }
+    if any(each.negatives for each in examples):
+        columns["Negatives"] = [[n.text for n in each.negatives] for each in examples]
+    if not all(row.answerable for row in rows):
+        columns["Answerable"] = [str(row.answerable).lower() for row in rows]
+    return columns | columns_of_provenance(passages, taken=columns)

@@ -1,0 +1,71 @@
+"""Decide whether the tuned pair is better, and write the verdict and its page."""
+
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dalm import artifacts
+from dalm.adaptation.state import State
+from dalm.file_reading import read_record
+
+VERDICT, PAGE = "verdict.json", "verdict.html"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The verdict as it is kept."""
+
+    outcome: str
+    headline: str
+    switches: bool
+    reasons: list[str]
+    losses: list[str]
+
+
+def read_outcome(folder: Path) -> Outcome | None:
+    """Return the verdict of a system; None: there is none yet."""
+    file = folder / VERDICT
+    return read_record(file, Outcome, "run dalm adapt --from verdict") if file.exists() else None
+
+
+def write_verdict(folder: Path, evaluations: Mapping[str, Path]) -> None:
+    """Write verdict.json, and verdict.html if anything was compared."""
+    from dalm.eval.report.page import write_verdict_page
+    from dalm.eval.verdict import FEEDBACK, GENERATED, GUARD, HUMAN, Part, verdict_of
+
+    names = {"human": HUMAN, "feedback": FEEDBACK, "generated": GENERATED, "guard": GUARD}
+    there = {each.name: each for each in evaluations.values() if (each / "results.json").exists()}
+    parts = [Part.read(names[name], run) for name, run in there.items()]
+    verdict = verdict_of(parts)
+    kept = Outcome(
+        verdict.outcome,
+        verdict.headline,
+        verdict.switches,
+        list(verdict.reasons),
+        list(verdict.losses),
+    )
+    (folder / PAGE).unlink(missing_ok=True)
+    if parts:
+        write_verdict_page(
+            folder / PAGE, verdict, parts, cost=cost_of(State(folder)), command=typed()
+        )
+    artifacts.write_json(folder / VERDICT, asdict(kept))
+
+
+def cost_of(state: State) -> dict[str, str]:
+    """Return how long each finished stage took, in words."""
+    return {name: duration(record.seconds) for name, record in state.stages.items()}
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def typed() -> str:
+    """Return the command as it was typed, where it was."""
+    return shlex.join(["dalm", *sys.argv[1:]]) if sys.argv[1:2] == ["adapt"] else "dalm adapt"
