@@ -943,6 +943,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--forget-person": None,
         "--forget-question": None,
         "--list-people": False,
+    },
     "adapt": {
         "--docs": REQUIRED,
         "--cache-dir": None,

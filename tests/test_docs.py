@@ -151,7 +151,7 @@ def _in_blocks(page: Path) -> Iterator[list[str]]:
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # PEFT reads it
 def test_the_chain_of_the_readme_runs(run_chain: Any, tmp_path: Path) -> None:
-    stages = ["passages", "qa-gen", "train-rag-e2e", "eval-rag", "index", "ask"]
+    stages = ["adapt", "passages", "qa-gen", "train-rag-e2e", "eval-rag", "index", "ask"]
     assert run_chain(ROOT / "README.md") == stages
     assert "EM" in (tmp_path / "evaluation-1" / "results.json").read_text()
     assert (tmp_path / "report.html").is_file()

@@ -1,7 +1,6 @@
 """Run the stages of a system that have to run, one after the other."""
 
 import logging
-import shlex
 import shutil
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from dalm.adaptation.verdict_page import PAGE, duration, read_outcome
 from dalm.config import check
 from dalm.config.adaptation import STAGES, Adapt
 from dalm.errors import UserError
+from dalm.file_reading import user_path
 from dalm.models.loading import check_model_is_there, check_no_adapter
 
 logger = logging.getLogger(__name__)
@@ -133,12 +133,10 @@ def log_result(stages: SystemStages) -> None:
 def serving(stages: SystemStages, pair: Pair) -> list[object]:
     """Return the command that serves a pair from the index."""
     words: list[object] = ["serve", stages.pairs.index.path]
-    words += ["--generator-name-or-path", pair.generator]
+    words += ["--generator-name-or-path", pair.generator, "--feedback"]
+    folders = [each for each in stages.docs if user_path(each).is_dir()]
+    if len(folders) == 1:
+        words += ["--documents", folders[0]]
     if stages.settings.reranker:
         words += ["--reranker", stages.settings.reranker]
     return words
-
-
-def spelled(words: Sequence[object]) -> str:
-    """Return a command as the shell takes it."""
-    return shlex.join(["dalm", *map(str, words)])

@@ -13,6 +13,9 @@ from dalm.config.options import spelled
 from dalm.errors import UserError
 
 Choice = Literal["runs", "kept", "skipped", "left"]
+OWN = ("serves", "judgments", "newest_judgment")
+"""Settings that are no options: what the index serves, and the feedback there is."""
+NOT_SET = ("its default", "none")
 NAMED = 3
 """Changed settings that a reason names."""
 
@@ -114,5 +117,10 @@ def changes(known: Record, now: Record) -> str | None:
 
 
 def _setting(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    old, new = (f"{values.get(name)}"[:40] for values in (before, after))
-    return f"{spelled(name)} changed from {old} to {new}"
+    old, new = (_shown(values.get(name, NOT_SET[name in OWN])) for values in (before, after))
+    named = name if name in OWN else spelled(name)
+    return f"{named} changed from {old} to {new}"
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else f"{value}"[:40]

@@ -5,12 +5,13 @@ A document is held out with all its questions, of whatever origin.
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from dalm import artifacts
+from dalm.adaptation.given_feedback import judged_examples
 from dalm.adaptation.marked_questions import placed_in
 from dalm.config import Columns
 from dalm.config.adaptation import Adapt
@@ -44,6 +45,8 @@ class Row:
     origin: Origin
     query_type: str = "question"
     answerable: bool = True
+    copies: int = 1
+    """How often it stands in the tables to train on."""
 
     @property
     def document(self) -> str:
@@ -63,9 +66,11 @@ def make_tables(
     settings: Adapt,
     passages_file: Path,
     generated: Sequence[Path],
-    feedback: Callable[[Mapping[str, Passage]], list[Example]] | None,
+    indexes: Sequence[Path] = (),
 ) -> None:
     """Write the tables of a system, and a summary of what is in them.
+
+    `generated` are tables of generated questions, `indexes` those whose feedback is read.
 
     Raises:
         UserError: no question is left to train on, or none has an answer.
@@ -74,8 +79,10 @@ def make_tables(
     rows, unanswerable = _read_generated(generated, passages)
     if settings.questions:
         rows += [Row(each, "human") for each in placed_in(_read_human(settings), passages)]
-    if feedback is not None:
-        rows += [Row(each, "feedback") for each in feedback(passages)]
+    if indexes:
+        for example, copies in judged_examples(indexes, passages):
+            found = placed_in([example], passages) if example.passage is None else [example]
+            rows += [Row(each, "feedback", copies=copies) for each in found]
     if not rows:
         raise UserError("there is no question to train on; name --questions, or a --backend")
     share = settings.test_share or share_of({row.document for row in rows})
@@ -168,8 +175,8 @@ def _write(
     test: Sequence[Row],
     settings: Adapt,
 ) -> None:
-    write_table(folder / TRAIN, columns_of(train))
-    write_table(folder / ANSWERS, columns_of(answers))
+    for name, rows in ((TRAIN, train), (ANSWERS, answers)):
+        write_table(folder / name, columns_of([row for row in rows for _ in range(row.copies)]))
     summary: dict[str, Any] = {"answers": len(answers)}
     for origin in ORIGINS:
         own = [row for row in train if row.origin == origin]

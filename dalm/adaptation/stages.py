@@ -1,7 +1,7 @@
 """Describe a stage: its command, what it reads and writes, its settings."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,8 @@ def command_stage(
     settings = settings_of(name, command, {**paths, **options}, given)
     check(settings)
     own = {each for each in paths if each not in given}
-    kept = {k: v for k, v in public(settings).items() if k not in own and k not in FREE}
+    left_out = own | FREE | _defaults(settings)
+    kept = {name: value for name, value in public(settings).items() if name not in left_out}
     resumes = hasattr(settings, "resume_from_checkpoint")
     reads = {**described.pop("reads"), **_named(given)}
 
@@ -89,6 +90,11 @@ def command_stage(
         resumes=resumes,
         **described,
     )
+
+
+def _defaults(settings: Any) -> set[str]:
+    """Return the options that have their defaults: a new one of a later version changes nothing."""
+    return {each.name for each in fields(settings) if getattr(settings, each.name) == each.default}
 
 
 def _named(given: Mapping[str, Any]) -> dict[str, Path]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import dalm
 from dalm import file_reading
-from dalm.adaptation import question_tables
+from dalm.adaptation import given_feedback, question_tables
 from dalm.adaptation.negatives_table import join_negatives
 from dalm.adaptation.question_tables import (
     ANSWERS,
@@ -162,10 +162,15 @@ class SystemStages:
             reads["people's questions"] = settings.questions
         names = ["query_column", "answer_column", "passage_column", "encoding"]
         names += ["test_share", "max_test_questions", "seed"]
+        values = {name: getattr(settings, name) for name in names}
+        indexes: list[Path] = []
+        if settings.feedback is not None:
+            indexes = given_feedback.indexes_of(settings.feedback, self.pairs.index.path)
+            values |= given_feedback.judgments_in(indexes)
 
         def run(_resume: bool) -> None:
             tables = [each for each in self._generated() if each.exists()]
-            question_tables.make_tables(self.tables, settings, self.passages, tables, None)
+            question_tables.make_tables(self.tables, settings, self.passages, tables, indexes)
 
         return Stage(
             name="tables",
@@ -173,7 +178,7 @@ class SystemStages:
             folder=self.tables,
             reads=reads,
             writes=[self.tables / TRAIN, self.tables / ANSWERS, self.tables / SUMMARY],
-            settings={name: getattr(settings, name) for name in names},
+            settings=values,
             run=run,
         )
 

@@ -1,13 +1,14 @@
 """Decide whether the tuned pair is better, and write the verdict and its page."""
 
-import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dalm import artifacts
 from dalm.adaptation.state import State
+from dalm.eval.report.page import write_verdict_page
+from dalm.eval.summary import typed_command
+from dalm.eval.verdict import FEEDBACK, GENERATED, GUARD, HUMAN, Part, verdict_of
 from dalm.file_reading import read_record
 
 VERDICT, PAGE = "verdict.json", "verdict.html"
@@ -32,9 +33,6 @@ def read_outcome(folder: Path) -> Outcome | None:
 
 def write_verdict(folder: Path, evaluations: Mapping[str, Path]) -> None:
     """Write verdict.json, and verdict.html if anything was compared."""
-    from dalm.eval.report.page import write_verdict_page
-    from dalm.eval.verdict import FEEDBACK, GENERATED, GUARD, HUMAN, Part, verdict_of
-
     names = {"human": HUMAN, "feedback": FEEDBACK, "generated": GENERATED, "guard": GUARD}
     there = {each.name: each for each in evaluations.values() if (each / "results.json").exists()}
     parts = [Part.read(names[name], run) for name, run in there.items()]
@@ -48,8 +46,14 @@ def write_verdict(folder: Path, evaluations: Mapping[str, Path]) -> None:
     )
     (folder / PAGE).unlink(missing_ok=True)
     if parts:
+        state = State(folder)
         write_verdict_page(
-            folder / PAGE, verdict, parts, cost=cost_of(State(folder)), command=typed()
+            folder / PAGE,
+            verdict,
+            parts,
+            cost=cost_of(state),
+            command=typed_command(),
+            stages={name: each.settings for name, each in state.stages.items() if each.settings},
         )
     artifacts.write_json(folder / VERDICT, asdict(kept))
 
@@ -64,8 +68,3 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def typed() -> str:
-    """Return the command as it was typed, where it was."""
-    return shlex.join(["dalm", *sys.argv[1:]]) if sys.argv[1:2] == ["adapt"] else "dalm adapt"

@@ -22,7 +22,7 @@ TRAIN, TEST = DATA / "toy_data_train.csv", DATA / "toy_data_test.csv"
 MAX_NEW_TOKENS = 16
 HELD_OUT = 0.11
 """Of 144 places, 16."""
-PLACE = re.compile(r"\b(?:at|of|in) ([A-Z]\w+)", re.IGNORECASE)
+PLACE = re.compile(r"\b(?:[Aa]t|of) ([A-Z]\w+)")
 # Untrained weights need higher learning rates and more steps than pretrained ones.
 UNTRAINED: dict[str, dict[str, Any]] = {
     "generator": {
@@ -110,7 +110,7 @@ def write_documents(folder: Path) -> None:
     rows = [row for table in (TRAIN, TEST) for row in _rows(table)]
     for row in rows:
         found = PLACE.search(row["Query"])
-        place = found[1] if found else row.get("Title") or row["Query"]
+        place = found[1] if found else row["Passage"].split()[0]
         title = row.get("Title") or place
         places.setdefault(place, {}).setdefault(row["Passage"], title)
     (folder / "documents").mkdir(parents=True, exist_ok=True)

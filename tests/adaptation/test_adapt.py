@@ -15,6 +15,10 @@ from dalm import config
 from dalm.adaptation.adaptation import checked_stages, plan
 from dalm.adaptation.state import State
 from dalm.cli import app, run
+from dalm.feedback.feedback_store import FeedbackStore
+from dalm.feedback.judgments import AnswerRecord, Judgment
+from dalm.io.examples import read_passages
+from dalm.records import Hit
 from dalm.retrieval.index_folder import IndexFolder
 from tests.forked import Forked, waiting_at
 
@@ -84,7 +88,7 @@ def test_a_changed_input_or_setting_reaches_what_depends_on_it_and_no_more(
     assert "tables" not in found
     assert "negatives" not in found
     found = reasons(line, system, test_share=0.4)
-    assert found["tables"] == "test_share changed from None to 0.4"
+    assert found["tables"] == "--test-share changed from None to 0.4"
 
 
 def test_another_model_reaches_what_it_is_read_by(
@@ -135,7 +139,7 @@ def test_force_switches_to_the_tuned_pair_and_says_so(
     assert made.retriever == str(folder / "models" / "1" / "retriever")
     said = [record.getMessage() for record in caplog.records]
     assert any("a tuned pair: by --force" in each for each in said)
-    assert said[-1].endswith(f"--generator-name-or-path {folder}/models/1/generator")
+    assert f"--generator-name-or-path {folder}/models/1/generator --feedback" in said[-1]
     # The pair that is served stays as it is when another one is trained.
     weights = folder / "models" / "1" / "retriever" / "model.safetensors"
     before = weights.read_bytes()
@@ -151,6 +155,50 @@ def test_force_switches_to_the_tuned_pair_and_says_so(
     baseline = json.loads((folder / "evaluation/human/baseline/results.json").read_text())
     assert "models/1/retriever" in baseline["name"]
     assert IndexFolder(folder / "index").current().description.retriever == made.retriever
+
+
+def test_feedback_joins_the_tables_and_its_number_is_a_reason(
+    line: list[str], system: Path, tmp_path: Path, tiny_rows: list[dict[str, str]]
+) -> None:
+    folder = shutil.copytree(system, tmp_path / "system")
+    with pytest.raises(config.options.UserError, match="feedback"):
+        reasons(line, folder, feedback=[])  # nothing is kept yet
+    passages = read_passages(folder / "passages" / "passages.jsonl", config.Columns())
+    with FeedbackStore.open(folder / "index") as store:
+        for place, passage in enumerate(passages):
+            name = passage.title
+            question = f"At {name}'s, who is at home?"
+            hits = [Hit(passage, 1.0).to_dict()]
+            store.keep_answer(
+                AnswerRecord(
+                    id=f"a{place}",
+                    question=question,
+                    searched=question,
+                    answer="nobody",
+                    generation=1,
+                    hits=hits,
+                )
+            )
+            for person in ("p", "q"):
+                known = {"answer_id": f"a{place}", "person": person}
+                store.judge(Judgment(kind="passage", value=1, passage_id=passage.id, **known))
+                store.judge(Judgment(kind="correction", text=name, **known))
+    found = reasons(line, folder, feedback=[])
+    assert found[
+        "tables"
+    ] == "judgments changed from its default to 40; newest_judgment changed " + (
+        "from its default to 40"
+    )
+    assert found["evaluate-feedback"] == "first time"
+    words = [*line, "--output-dir", str(folder), "--feedback", "--to", "tables"]
+    assert run(app, words) == 0
+    counts = json.loads((folder / "tables" / "tables.json").read_text())
+    assert counts["feedback"]["train"] + counts["feedback"]["test"] == 10
+    assert counts["feedback"]["test"] == counts["feedback"]["documents"] == 3
+    rows = [json.loads(each) for each in (folder / "tables/train.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["Origin"] == "feedback"]
+    assert len({row["Query"] for row in rows}) == 7
+    assert all(row["Answer"] in row["Passage"] for row in rows)
 
 
 PLACES = {

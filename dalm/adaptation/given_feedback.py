@@ -1,0 +1,50 @@
+"""Read what people said of a system's answers, as questions to train and to evaluate on."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from dalm.feedback.feedback_store import FeedbackStore
+from dalm.feedback.training_rows import feedback_rows
+from dalm.file_reading import user_path
+from dalm.records import Example, Passage
+
+logger = logging.getLogger(__name__)
+
+
+def indexes_of(named: Sequence[str], own: Path) -> list[Path]:
+    """Return the indexes whose feedback is read: those named, else the system's own."""
+    return [user_path(each) for each in named] or [own]
+
+
+def judgments_in(indexes: Sequence[Path]) -> dict[str, int]:
+    """Return how many judgments there are, and the number of the newest.
+
+    Raises:
+        UserError: an index keeps no feedback.
+    """
+    count = newest = 0
+    for index in indexes:
+        with FeedbackStore.open(index, create=False) as store:
+            numbers = [each.id for each in store.judgments()]
+        count += len(numbers)
+        newest = max([newest, *numbers])
+    return {"judgments": count, "newest_judgment": newest}
+
+
+def judged_examples(
+    indexes: Sequence[Path], passages: Mapping[str, Passage]
+) -> list[tuple[Example, int]]:
+    """Return the questions that judgments answer, and how often each stands in training.
+
+    Passages that are no longer there give no question.
+    """
+    with ExitStack() as opened:
+        stores = [opened.enter_context(FeedbackStore.open(each, create=False)) for each in indexes]
+        found = feedback_rows(stores, passages)
+    logger.info(
+        "feedback   %d questions by the judgments of %d people; %d conflict, %d are left out",
+        *(len(found.rows), len(found.people), found.conflicting, found.left_out.total()),
+    )
+    return [(row.example, row.copies) for row in found.rows]
