@@ -26,15 +26,15 @@ def adapt(
     from pathlib import Path
 
     from dalm import artifacts
-    from dalm.adaptation import adaptation, estimates
+    from dalm.adaptation import estimates, stage_runs
     from dalm.adaptation.state import State
 
-    stages = adaptation.checked_stages(docs, settings)
+    stages = stage_runs.checked_stages(docs, settings)
     folder = Path(settings.output_dir)
     if settings.dry_run:
         state = State(folder)
-        estimates.show_plan(stages, adaptation.plan(stages, state), state)
+        estimates.show_plan(stages, stage_runs.plan(stages, state), state)
         return
     with artifacts.claim_folder(folder, "--output-dir"):
-        adaptation.run(stages, State(folder))
-    adaptation.log_result(stages)
+        stage_runs.run(stages, State(folder))
+    stage_runs.log_result(stages)

@@ -65,7 +65,7 @@ def demo(settings: Annotated[Demo, Parameter(name="*")] = Demo()) -> None:  # no
 
 
 def _adapt_and_ask(settings: Demo) -> None:
-    from dalm.adaptation import adaptation
+    from dalm.adaptation import stage_runs
     from dalm.adaptation.system_stages import SystemStages
     from dalm.commands.adapt import adapt
 
@@ -81,7 +81,7 @@ def _adapt_and_ask(settings: Demo) -> None:
     _print_measures(*pair, _held_out(options))
     _print_answers(*pair, _held_out(options))
     show(f"\n{(time.perf_counter() - start) / 60:.1f} minutes; the system is in {folder}. Ask it:")
-    show(shlex.join(["dalm", *map(str, adaptation.serving(stages, served))]))
+    show(shlex.join(["dalm", *map(str, stage_runs.serving(stages, served))]))
 
 
 def _options(settings: Demo, retriever: str, generator: str) -> Adapt:

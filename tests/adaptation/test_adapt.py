@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dalm import config
-from dalm.adaptation.adaptation import checked_stages, plan
+from dalm.adaptation.stage_runs import checked_stages, plan
 from dalm.adaptation.state import State
 from dalm.cli import app, run
 from dalm.feedback.feedback_store import FeedbackStore
