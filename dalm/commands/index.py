@@ -32,7 +32,7 @@ def index(
     from dalm import artifacts, progress, stop_signals
     from dalm.models.cut_texts import CountingEncoder
     from dalm.next_step import log_next
-    from dalm.retrieval import index_folder, indexing, passage_sources, relevance
+    from dalm.retrieval import example_questions, index_folder, indexing, passage_sources, relevance
     from dalm.retrieval.calibration import calibrate
 
     logger = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ def index(
         if settings.calibrate:
             found = calibrate(generation.store, retriever, settings)
             relevance.save(generation.folder, found.relevance)
+            example_questions.save(generation.folder, found.examples)
             generation.describe(replace(generation.description, dense_weight=found.dense_weight))
         folder.switch(generation.number)
         for number in folder.drop(settings.keep):

@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from statistics import fmean
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from dalm.models.retriever import Retriever
 from dalm.progress import track
 from dalm.records import Hit, Passage, gold_passages, question_id
 from dalm.retrieval.base import VectorStore
+from dalm.retrieval.example_questions import ExampleQuestion, is_presentable
 from dalm.retrieval.hybrid import POOL, on_scale
 from dalm.retrieval.relevance import BEST, Relevance, rarity
 
@@ -42,6 +44,8 @@ class Calibration:
 
     dense_weight: float
     relevance: Relevance | None
+    examples: Sequence[ExampleQuestion] = ()
+    """Questions whose passage is found first."""
 
 
 def calibrate(store: VectorStore, retriever: Retriever, settings: Index) -> Calibration:
@@ -66,7 +70,13 @@ def calibrate(store: VectorStore, retriever: Retriever, settings: Index) -> Cali
         "calibrated dense weight %.2f on %d questions: MRR@10 %.3f, dense %.3f, text %.3f",
         *(best, len(found), quality[best], quality[1.0], quality[0.0]),
     )
-    return Calibration(best, _relevance(found, words, MODES | {"hybrid": best}))
+    first = (row for row in found if row.reciprocal_rank(best) == 1)
+    examples = [
+        ExampleQuestion(row.query, tuple(compress(row.ids, row.gold)))
+        for row in first
+        if is_presentable(row.query)
+    ]
+    return Calibration(best, _relevance(found, words, MODES | {"hybrid": best}), examples)
 
 
 class _Words:

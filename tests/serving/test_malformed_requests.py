@@ -15,7 +15,7 @@ import pytest
 
 PATHS = (
     *("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank"),
-    *("/search", "/documents"),
+    *("/search", "/documents", "/v1/comparisons", "/v1/feedback"),
 )
 GOOD = {
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "Where is Ulm?"}]},
@@ -24,6 +24,8 @@ GOOD = {
     "/v1/rerank": {"query": "Ulm", "documents": ["Ulm"]},
     "/search": {"query": "Ulm"},
     "/documents": {"text": "Some words of a text.", "title": "t"},
+    "/v1/comparisons": {"question": "Where is Ulm?"},
+    "/v1/feedback": {"answer_id": "none", "person": "p", "kind": "answer", "value": 1},
 }
 WRONG = (None, True, -1, 1e308, 10**30, "", " ", "\0", [], [[]], [None], {}, {"a": {}}, "x" * 5000)
 GOOD_TEXTS = ("\0", "x" * 5000)
@@ -37,6 +39,9 @@ BODIES = (
 TARGETS = (
     *("/../../etc/passwd", "/page/../../../etc/passwd", "/page/%2e%2e/page_routes.py"),
     *("/documents/..%2f..%2fetc", "//etc/passwd", "/v1//models", "/%00", "/page/page.js%00.html"),
+    *("/v1/passages/%00/original", "/v1/passages/..%2f..%2fetc/original", "/v1/passages//context"),
+    *("/v1/passages/none/original/../../x", "/v1/answers/%ff", "/v1/answers/", "/v1/answers/a/b"),
+    *("/v1/sources?limit=0", "/v1/sources?offset=-1", "/v1/sources?limit=%00", "/v1/comparisons"),
     *("/documents?limit=-1", "/documents?limit=1e9", "/documents?offset=%ff", "/" + "a" * 3000),
     *("/v1/models/../../x", "/search/", "/\\..\\..\\windows", "/%c0%ae%c0%ae/etc"),
 )
@@ -133,10 +138,16 @@ def judged(answer: bytes) -> str:
 
 
 @pytest.fixture(scope="module")
-def url(serving, people_index, tmp_path_factory) -> Iterator[str]:
-    """A server that lets clients write, into a copy of the index."""
+def url(serving, people_index, tiny_models, tmp_path_factory) -> Iterator[str]:
+    """A server that lets clients do everything, with a copy of the index."""
     folder = tmp_path_factory.mktemp("malformed") / "index"
-    with serving(shutil.copytree(people_index, folder), allow_uploads=True) as address:
+    options = {
+        "allow_uploads": True,
+        "feedback": True,
+        "documents": str(people_index.parent),
+        "compare_generator_name_or_path": str(tiny_models.generator),
+    }
+    with serving(shutil.copytree(people_index, folder), **options) as address:
         yield address
 
 
