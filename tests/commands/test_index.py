@@ -80,7 +80,9 @@ def test_conditions_hold_in_every_mode(index, capsys, mode):
     assert dalm(*line) == 0
     [hit] = json.loads(capsys.readouterr().out)
     assert (hit["text"], hit["page"], hit["Year"]) == ("Bela keeps two cats.", 2, 1914)
-    assert set(hit["scores"]) == ({"dense", "text"} if mode == "hybrid" else {mode})
+    stages = {"dense", "text", "fused"} if mode == "hybrid" else {mode}
+    assert hit["scores"].keys() == stages
+    assert hit["ranks"] == dict.fromkeys(stages, 1)
 
 
 @pytest.mark.parametrize(
