@@ -55,7 +55,7 @@ def record_of(
     """Return what is kept of an answer; `broken_off_at` is its text if it didn't reach its end."""
     turn, index = answer.turn, answer.index
     text = turn.answer if broken_off_at is None else without_thoughts(broken_off_at).strip()
-    passages = question.reader_passages or service.settings.reader_passages
+    settings = service.settings
     return AnswerRecord(
         id=name,
         question=question.text,
@@ -66,9 +66,13 @@ def record_of(
         stopped=broken_off_at is not None,
         prompt="" if turn.not_found else answer.control.prompt,
         settings={
-            "search": question.mode or service.settings.search,
+            "search": question.mode or settings.search,
             "where": question.where,
-            "reader_passages": passages,
+            "dense_weight": index.searcher.dense_weight,
+            "reader_passages": question.reader_passages or service.generating.reader_passages,
+            "max_new_tokens": question.sampling.max_tokens or settings.max_new_tokens,
+            "citations": settings.citations,
+            "answer_anyway": settings.answer_anyway,
             "sampling": asdict(question.sampling),
             "system": question.system,
             "earlier_questions": [asked for asked, _ in question.history],

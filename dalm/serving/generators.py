@@ -79,6 +79,10 @@ class Generating(Protocol):
 
     name: str
 
+    @property
+    def reader_passages(self) -> int:
+        """The number of best hits in a prompt, unless a request says another."""
+
     def reader(self, control: Control, system: str | None, passages: int | None) -> Reader:
         """Return a reader for one request; `system` is put before the prompt's instruction.
 
@@ -101,6 +105,11 @@ class LocalGenerating:
         self.queue = GenerationQueue(reader.generator.eval(), most)
         self._tokenising = threading.Lock()  # a tokenizer bears one thread at a time
         self._instructed = lru_cache(32)(reader.generator.instructed)
+
+    @property
+    def reader_passages(self) -> int:
+        """The number of best hits in a prompt, unless a request says another."""
+        return self.local.reader_passages
 
     def reader(self, control: Control, system: str | None, passages: int | None) -> Reader:
         """Return a reader for one request."""
@@ -136,7 +145,7 @@ class LocalGenerating:
     ) -> Callable[[Generator, Sequence[int], int], Iterator[str]]:
         def stream(generator: Generator, row: Sequence[int], most: int) -> Iterator[str]:
             with self._tokenising:
-                control.prompt = generator.tokenizer.decode(row)
+                control.prompt = generator.tokenizer.decode(row, clean_up_tokenization_spaces=False)
             job = Job(generator, row, sampling, most)
             control.on_cancel(job.cancel)
             self.queue.submit(job)
@@ -194,6 +203,11 @@ class ServedGenerating:
         model = copy.copy(reader.model)
         model.endpoint = endpoint
         self.served, self.name = replace(reader, model=model), model.name
+
+    @property
+    def reader_passages(self) -> int:
+        """The number of best hits in a prompt, unless a request says another."""
+        return self.served.reader_passages
 
     def reader(self, control: Control, system: str | None, passages: int | None) -> Reader:
         """Return a reader for one request."""

@@ -50,6 +50,8 @@ def test_everything_kept_of_an_answer_is_told(http, generator):
     assert (found["generation"], found["not_found"], found["stopped"]) == (1, False, False)
     assert found["settings"]["where"] == "source = 'people.pdf'"
     assert found["settings"]["sampling"]["seed"] == 3
+    assert found["settings"]["reader_passages"] == 2
+    assert (found["settings"]["max_new_tokens"], found["settings"]["dense_weight"]) == (6, 0.5)
     assert found["models"] == {"retriever": "encoder", "generator": "stub", "reranker": None}
     assert found["hits"] == reply["citations"]
 
