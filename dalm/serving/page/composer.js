@@ -63,11 +63,15 @@ export function offer() {
   $("mode").replaceChildren(...page.modes.map(mode => h("option", { value: mode }, MODES[mode] ?? mode)));
   chosen.search = $("mode").value;
   $("mode").disabled = page.modes.length < 2;
+  offerExamples();
+  showChosen();
+}
+
+export function offerExamples() {
   $("examples").replaceChildren(...page.examples.map(example => {
     const asks = text("button", example, { type: "button" });
     asks.onclick = () => submit(example);
     return h("li", {}, asks);
   }));
   $("examples-head").hidden = !page.examples.length;
-  showChosen();
 }

@@ -1,7 +1,7 @@
 // Start the page: ask the server what it offers, and open what the address names.
 
 import { get, key } from "./api.js";
-import { offer, startComposer } from "./composer.js";
+import { offer, offerExamples, startComposer } from "./composer.js";
 import { ask, newConversation, showConversation, showKept } from "./conversation.js";
 import { showDocuments, takeDrops } from "./documents.js";
 import { $, icon } from "./dom.js";
@@ -11,6 +11,8 @@ import { togglePane } from "./pane.js";
 import { startPreviews } from "./preview.js";
 import { problem } from "./problems.js";
 import { page } from "./state.js";
+
+const [TRIES, PAUSE] = [5, 2000]; // of asking for examples; milliseconds between
 
 function askForKey(message) {
   $("key-form").hidden = false;
@@ -36,8 +38,21 @@ async function connect() {
   $("generation").textContent = page.generation == null ? "" : `index generation ${page.generation}`;
   offer();
   document.body.classList.add("is-ready");
+  awaitExamples(TRIES);
   $("question").focus();
   openAddress();
+}
+
+// A server that has just started is still choosing them.
+function awaitExamples(tries) {
+  if (page.examples.length || !tries) return;
+  setTimeout(async () => {
+    if ($("empty").hidden) return;
+    const { examples } = await get("/v1/page").catch(() => page);
+    page.examples = examples;
+    offerExamples();
+    awaitExamples(tries - 1);
+  }, PAUSE);
 }
 
 // /?answer=ID shows a kept answer, /?q=QUESTION asks.

@@ -6,7 +6,9 @@ import re
 from selenium.webdriver.common.keys import Keys
 
 from tests.llm.stub_server import Sent
+from tests.serving.conftest import build_index
 from tests.serving.page.conftest import HOSTILE
+from tests.serving.test_page_facts import TEXT, TOPICS
 
 
 def test_it_answers_with_the_passages_and_loads_nothing_else(page, address):
@@ -74,6 +76,23 @@ def test_stop_ends_an_answer_and_it_can_be_asked_again(page, generator):
     page.finished()
     assert "Ada lives in Ulm" in page.text(".answer")
     assert page.run("return document.querySelectorAll('.turn').length") == 1
+
+
+def test_examples_of_the_corpus_are_asked_with_one_click(
+    reader, cited, tiny_models, tmp_path, generator
+):
+    rows = [{"Passage": TEXT.format(topic, 3), "source": f"{topic}.pdf"} for topic in TOPICS]
+    table = tmp_path / "rows.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with cited(build_index(tmp_path / "index", table, tiny_models.encoder), search="text") as url:
+        reader.open(url)  # the server may still be choosing
+        reader.until("document.querySelectorAll('#examples button').length")
+        examples = reader.texts("#examples button")
+        assert len(examples) <= 3
+        assert any(topic in examples[0] for topic in TOPICS)
+        reader.click("#examples button")
+        reader.finished()
+        assert reader.text(".question") == examples[0]
 
 
 def test_a_failing_generator_is_told_with_a_way_to_try_again(page, generator):

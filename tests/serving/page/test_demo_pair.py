@@ -1,7 +1,9 @@
-"""The page with the pair that `dalm demo` trains, where one is there: DALM_DEMO=FOLDER."""
+"""The page with the pair that `dalm demo` trains, where one is there.
+
+DALM_DEMO is the index and the generator of the line that the demo prints, with a blank between.
+"""
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -12,12 +14,11 @@ from tests.serving.conftest import listening
 DEMO = os.environ.get("DALM_DEMO")
 
 
-@pytest.mark.skipif(DEMO is None, reason="DALM_DEMO names no folder of a finished `dalm demo`")
+@pytest.mark.skipif(DEMO is None, reason="DALM_DEMO names no index and generator of a demo")
 def test_it_answers_from_the_right_sheet_of_the_toy_domain(reader):
-    folder = Path(DEMO or "")
-    generator = str(folder / "run" / "generator")
+    index, generator = (DEMO or "").split()
     settings = Serve(generator_name_or_path=generator, max_new_tokens=16, precision="fp32")
-    with listening(open_service(str(folder / "index"), settings)) as url:
+    with listening(open_service(index, settings)) as url:
         reader.open(url)
         reader.ask("Which oil does the pump at Tavumbra need?")
         assert reader.text(".answer") == "wumird"
