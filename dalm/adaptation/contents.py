@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 
 from dalm.file_reading import user_path
 from dalm.models.loading import EDITABLE
@@ -69,7 +70,10 @@ def _hash(file: Path, _size: int, _modified: int) -> str:
 
 def _hub_content(name: str) -> str:
     for file in ("config.json", "modules.json"):
-        found = try_to_load_from_cache(name, file)
+        try:
+            found = try_to_load_from_cache(name, file)
+        except HFValidationError:  # the path of a model that isn't trained yet
+            return MISSING
         if isinstance(found, str):
             return f"{name}@{Path(found).parent.name}"
     return name
