@@ -17,6 +17,7 @@ from dalm.errors import UserError
 from dalm.records import Hit, Passage
 from dalm.retrieval.base import VectorStore
 from dalm.retrieval.bm25 import BM25
+from dalm.retrieval.documents import neighbours_of
 from dalm.retrieval.exact import ExactIndex
 from dalm.retrieval.store_kinds import STORES, StorePlace
 from dalm.retrieval.stores.lance import LanceStore
@@ -98,6 +99,33 @@ def test_passages_are_read_by_their_ids_with_all_that_is_known_of_them(store: Ve
         "007": PASSAGES[7].to_dict(),
         "more": more.to_dict(),
     }
+
+
+def test_passages_come_back_by_their_ids_with_all_that_is_known_of_them(store: VectorStore) -> None:
+    found = store.passages_of(["007", "nothing", "190"])
+    assert {name: each.to_dict() for name, each in found.items()} == {
+        each.id: each.to_dict() for each in (PASSAGES[7], PASSAGES[190])
+    }
+    assert store.passages_of([]) == {}
+    if store.keeps_order:
+        assert [id_ for (id_,) in store.select(("id",))] == [each.id for each in PASSAGES]
+
+
+def test_neighbours_follow_the_spans_the_pages_or_the_order_if_it_is_kept(make) -> None:
+    spans = [Passage(f"s{n}", f"s{n}", document="d", start=n, end=n + 1) for n in (2, 0, 1)]
+    pages = [Passage(f"p{n}", f"p{n}", source="p.pdf", page=n) for n in (3, 1, 2)]
+    rows = [Passage(f"r{n}", f"r{n}", document="r") for n in (2, 0, 1)]
+    passages = [*spans, *pages, *rows]
+    store = filled(make, passages, torch.eye(len(passages), DIM))
+
+    def around(name: str) -> list[str | None]:
+        found = neighbours_of(store, store.passages_of([name])[name])
+        return [each and each.id for each in found]
+
+    assert [around(f"s{n}") for n in range(3)] == [[None, "s1"], ["s0", "s2"], ["s1", None]]
+    assert [around(f"p{n}") for n in (1, 2, 3)] == [[None, "p2"], ["p1", "p3"], ["p2", None]]
+    kept = [["r2", "r1"], ["r0", None], [None, "r0"]]
+    assert [around(f"r{n}") for n in range(3)] == (kept if store.keeps_order else [[None] * 2] * 3)
 
 
 def test_the_best_are_found_best_first(store: VectorStore) -> None:
