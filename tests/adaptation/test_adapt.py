@@ -118,6 +118,28 @@ def test_missing_and_damaged_outputs_are_made_again(
     assert reasons(line, folder)["index"] == "its output is missing (index)"
 
 
+def test_a_dry_run_estimates_what_can_be_known_and_writes_nothing(
+    line: list[str], system: Path, tmp_path: Path, caplog: Any, capfd: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    new = tmp_path / "new"
+    assert run(app, [*line, "--output-dir", str(new), "--dry-run"]) == 0
+    rows = capfd.readouterr().out.splitlines()
+    assert re.search(r"^passages +passages +runs +first time +10 files, 0.0 MB$", rows[1].rstrip())
+    assert re.search(r"^retriever .+ unknown until negatives has run$", rows[4].rstrip())
+    assert not new.exists()
+    folder = shutil.copytree(system, tmp_path / "system")
+    before = {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
+    words = [*line, "--output-dir", str(folder), "--from", "retriever", "--dry-run"]
+    assert run(app, words) == 0
+    shown = capfd.readouterr().out
+    assert "see below" in shown
+    assert "retriever (dalm train-retriever-only --dry-run):" in shown
+    said = [record.getMessage() for record in caplog.records]
+    assert sum(each.startswith("memory ") for each in said) == 2  # retriever and generator
+    assert {file: file.stat().st_mtime_ns for file in folder.rglob("*")} == before
+
+
 def test_from_and_to(line: list[str], system: Path, tmp_path: Path) -> None:
     found = reasons(line, system, from_stage="generator")
     assert list(found) == STAGES[4:]
