@@ -1,13 +1,16 @@
 """Live through a month of questions, judgments and changed documents, with kills.
 
-    python tools/feedback_month.py [--questions 200] [--judged 20] [--kills 20] [--seed 0]
+    python tools/feedback_month.py [--train] [--questions 200] [--judged 20] [--kills 20] [--seed 0]
 
 A real server answers questions of the toy domain and takes judgments of three people, one of whom
 is wrong on purpose; a document is replaced and one removed. The server is killed (SIGKILL) at
 random moments, and started again. Checked are: every judgment that was answered with 201, and every
 answer whose end was told, is in the store as it was sent; passages that are gone are in no hit and
-in no row of `dalm feedback`; the person who is wrong has far less weight than the others. Exit code
-1: something is wrong, and the folder stays.
+in no row of `dalm feedback`; the person who is wrong has far less weight than the others. With
+--train the system is made by `dalm adapt`, and trained twice more with --feedback while it is
+served; that is killed, too. Checked are that the index is switched if the verdict says so, or
+--force does the second time, and else not; that the server serves it; and that a rollback brings
+the generation before back. Exit code 1: something is wrong, and the folder stays.
 """
 
 import argparse
@@ -32,7 +35,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from kill_training import ended, start
+from kill_training import ended, killed_after, start
 
 import dalm
 from dalm import cli
@@ -45,6 +48,19 @@ from dalm.records import normalise
 TABLE = Path(dalm.__file__).parent / "datasets" / "toy_data_train.csv"
 PEOPLE = {"ada": 1, "bob": 1, "eve": -1}
 """People, and the sign with which they say what is right."""
+TRAINING = {
+    "num_candidates": 1,
+    "num_train_epochs": 2,
+    "per_device_train_batch_size": 32,
+    "learning_rate": 1e-3,
+    "generator_learning_rate": 1.5e-3,
+    "logit_scale": 20.0,
+    "use_peft": None,
+    "negatives_column": "",
+}
+"""Of small models with random weights."""
+LONGEST_TRAINING = 30.0
+"""Seconds after which a training is killed, at most."""
 START = time.perf_counter()
 LONGEST = 0.4
 """Seconds after which the server is killed, at most, after a request began."""
@@ -71,6 +87,7 @@ class Month:
     process: int = 0
     port: int = 0
     kills: int = 0
+    training_kills: int = 0
     ended: dict[str, str] = field(default_factory=dict)
     """Answers whose end was told, by id."""
     broken: int = 0
@@ -362,20 +379,91 @@ def _people(month: Month) -> tuple[dict[str, float], dict[str, float]]:
 def live(folder: Path, options: argparse.Namespace) -> Month:
     """Live through the month; two of its four weeks are before the documents change."""
     asked, retriever, generator = make_domain(folder, 8, options.seed)
-    index = folder / "index"
-    index_documents(folder, index, "--retriever-name-or-path", retriever)
+    index = folder / ("system/index" if options.train else "index")
     month = Month(folder, options, index, generator)
+    if options.train:
+        adapt(month, retriever)
+    else:
+        index_documents(folder, index, "--retriever-name-or-path", retriever)
     month.serve()
     half, first = options.questions // 2, options.judged // 2
     kills = options.kills // 2
     a_week(month, asked[:half], first, kills)
+    if options.train:
+        check_training(month, retriever, 1)
     change_documents(month, asked[0].place)
     about = [each for each in asked[half:] if each.place in month.changed]
     others = [each for each in asked[half:] if each.place not in month.changed]
     rest = [*others[: options.judged - first], *about, *others[options.judged - first :]]
     a_week(month, rest[: options.questions - half], options.judged - first, options.kills - kills)
+    if options.train:
+        check_training(month, retriever, 2, "--force")
+        check_rollback(month)
     month.stop()
     return month
+
+
+def adapt(month: Month, retriever: str, *more: str, kills: int = 0) -> None:
+    """Run `dalm adapt`, killed so many times on the way and started again."""
+    recipe = month.folder / "stages.json"
+    stages = {"generator": TRAINING, "evaluate-human": {"max_new_tokens": 8}}
+    recipe.write_text(json.dumps(stages))
+    line = ["adapt", str(month.folder / "documents"), "--retriever-name-or-path", retriever]
+    line += ["--generator-name-or-path", month.generator, "--backend", "none", "--recipe", "joint"]
+    line += ["--questions", str(month.folder / "questions.csv"), "--precision", "fp32"]
+    line += ["--output-dir", str(month.index.parent), "--stage-options", str(recipe)]
+    line += ["--test-share", "0.3", "--device", "cpu", *more]
+    for number in range(kills + 1):
+        process = start(partial(cli.run, cli.app, line), month.folder / "adapt.log")
+        if number < kills and killed_after(process, random.uniform(1, LONGEST_TRAINING)):
+            month.training_kills += 1
+            month.check_kept()
+            continue
+        if number == kills and (code := os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])):
+            raise RuntimeError(f"dalm adapt ended with code {code}; see adapt.log")
+        return
+
+
+def served(month: Month) -> tuple[int, str]:
+    """Return the number of the generation that is searched, and its retriever."""
+    number = json.loads((month.index / "index.json").read_text())["generation"]
+    file = month.index / "generations" / str(number) / "index.json"
+    return number, json.loads(file.read_text())["retriever"]
+
+
+def check_training(month: Month, retriever: str, round_: int, *more: str) -> None:
+    """Train from feedback while the index is served, and check what the verdict did."""
+    before = served(month)
+    adapt(month, retriever, "--feedback", *more, kills=2)
+    after = served(month)
+    verdict = json.loads((month.index.parent / "verdict.json").read_text())
+    switched = after != before
+    wanted = verdict["switches"] or "--force" in more
+    told = f"{verdict['outcome']}; generation {before[0]} to {after[0]}"
+    month.check(f"verdict and switch {round_}", told, wanted == switched)
+    check_generation(month, f"served after {round_}")
+
+
+def check_generation(month: Month, name: str) -> None:
+    """Check that the server serves the generation that the index points to, within ten seconds."""
+    number, limit = served(month)[0], time.monotonic() + 10
+    while (found := month.send("POST", "/search", {"query": "a"})["generation"]) != number:
+        if time.monotonic() > limit:
+            break
+        time.sleep(0.1)
+    month.check(name, f"generation {found}", found == number)
+
+
+def check_rollback(month: Month) -> None:
+    """Switch back to the generation before, if there is one, and ask what was deleted."""
+    pointer = json.loads((month.index / "index.json").read_text())
+    if pointer["previous"] is None:
+        month.check("rollback", "no generation before", True)
+        return
+    run_to_end(month.folder, "index", "--index-dir", month.index, "--rollback")
+    number, _ = served(month)
+    month.check("rollback", f"generation {number}", number == pointer["previous"])
+    check_generation(month, "served after the rollback")
 
 
 def change_documents(month: Month, place: str) -> None:
@@ -395,6 +483,7 @@ def change_documents(month: Month, place: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--train", action="store_true", help="train twice by dalm adapt")
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--judged", type=int, default=20, help="questions that three people judge")
     parser.add_argument("--kills", type=int, default=20)
@@ -414,6 +503,8 @@ def main() -> int:
     month.check("judgments answered with 201, all kept", len(month.judged),
                 len(month.judged) == 3 * options.judged)  # fmt: skip
     month.check("kills", month.kills, month.kills == options.kills)
+    if options.train:
+        month.check("kills of adapt", month.training_kills, month.training_kills > 0)
     month.check("hits that are gone", month.found_gone, not month.found_gone)
     check_rows(month)
     width = max(len(name) for name, _, _ in month.checks)
