@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import Any
 
 from common import HERE, over_seeds, results
+from query_side_tables import query_side_table
 from teacher_tables import arms_table, labels_table, reading_table, strata_table, summary_table
 
 PAGE = HERE.parent / "docs" / "experiments.md"
@@ -45,6 +46,8 @@ def text_of(name: str) -> str:
     """Return the Markdown of a table by its name in the page."""
     if name.startswith("teachers_"):
         return _markdown(arms_table(name.removeprefix("teachers_").replace("_", "-")))
+    if name.startswith("query_side_"):
+        return _markdown(query_side_table(name.removeprefix("query_side_").replace("_", "-")))
     if name in OF_TEACHERS:
         return _markdown(OF_TEACHERS[name]())
     return bits(name) if name.endswith("_bits") else table(name)
