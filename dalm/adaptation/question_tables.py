@@ -7,6 +7,7 @@ import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -211,9 +212,21 @@ def _tell(origin: Origin, counts: Mapping[str, int]) -> None:
 
 
 def _drawn(rows: Sequence[Row], settings: Adapt) -> list[Row]:
-    """Return all rows of at most `--max-test-questions` questions, drawn by their hash."""
-    questions = dict.fromkeys(question_id(row.example.query) for row in rows)
-    drawn = sorted(questions, key=lambda q: hashlib.sha256(f"{settings.seed}{q}".encode()).digest())
+    """Return all rows of at most `--max-test-questions` questions, drawn by their hash.
+
+    They are drawn from each document in turn: a test's unit is the document.
+    """
+    documents: dict[str, dict[str, None]] = {}
+    for row in rows:
+        document = row.document if row.answerable else ""
+        documents.setdefault(document, {})[question_id(row.example.query)] = None
+
+    def place(question: str) -> bytes:
+        return hashlib.sha256(f"{settings.seed}{question}".encode()).digest()
+
+    columns = [sorted(each, key=place) for each in documents.values()]
+    turns = (each for turn in zip_longest(*columns) for each in turn if each is not None)
+    drawn = list(dict.fromkeys(turns))
     kept = set(drawn[: settings.max_test_questions])
     if len(kept) < len(drawn):
         logger.info("held out   %d questions are drawn of %d", len(kept), len(drawn))

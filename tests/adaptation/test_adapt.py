@@ -206,11 +206,8 @@ def test_feedback_joins_the_tables_and_its_number_is_a_reason(
                 store.judge(Judgment(kind="passage", value=1, passage_id=passage.id, **known))
                 store.judge(Judgment(kind="correction", text=name, **known))
     found = reasons(line, folder, feedback=[])
-    assert found[
-        "tables"
-    ] == "judgments changed from its default to 40; newest_judgment changed " + (
-        "from its default to 40"
-    )
+    why = "judgments changed from none to 40; newest_judgment changed from none to 40"
+    assert found["tables"] == why
     assert found["evaluate-feedback"] == "first time"
     words = [*line, "--output-dir", str(folder), "--feedback", "--to", "tables"]
     assert run(app, words) == 0
