@@ -378,7 +378,7 @@ def _people(month: Month) -> tuple[dict[str, float], dict[str, float]]:
 
 def live(folder: Path, options: argparse.Namespace) -> Month:
     """Live through the month; two of its four weeks are before the documents change."""
-    asked, retriever, generator = make_domain(folder, 8, options.seed)
+    asked, retriever, generator = make_domain(folder, max(8, options.questions // 9), options.seed)
     index = folder / ("system/index" if options.train else "index")
     month = Month(folder, options, index, generator)
     if options.train:
