@@ -33,7 +33,7 @@ STAGES = (
     {"ingest", "models"},
     {"llm"},
     {"retrieval", "training"},
-    {"synth", "rag", "teachers", "feedback"},
+    {"synth", "rag", "teachers", "user_feedback"},
     {"eval", "serving"},
     {"adaptation"},
     {"commands"},

@@ -125,8 +125,8 @@ def run_chain(
 
 def _judge(index: Path) -> None:
     """Let two people find the first passage right for ten questions, and the second one wrong."""
-    from dalm.feedback.feedback_store import FeedbackStore
-    from dalm.feedback.judgments import AnswerRecord, Judgment
+    from dalm.user_feedback.feedback_store import FeedbackStore
+    from dalm.user_feedback.judgments import AnswerRecord, Judgment
 
     store = IndexFolder(index).current().store
     right, wrong = list(store.passages_of(list(store.digests())).values())[:2]

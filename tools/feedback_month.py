@@ -39,11 +39,11 @@ from kill_training import ended, killed_after, start
 
 import dalm
 from dalm import cli
-from dalm.feedback.feedback_store import FeedbackStore
 from dalm.io.tables import read_table
 from dalm.models.tiny import build_encoder, build_generator
 from dalm.prompts import MARKS
 from dalm.records import normalise
+from dalm.user_feedback.feedback_store import FeedbackStore
 
 TABLE = Path(dalm.__file__).parent / "datasets" / "toy_data_train.csv"
 PEOPLE = {"ada": 1, "bob": 1, "eve": -1}
@@ -358,9 +358,9 @@ def check_rows(month: Month) -> None:
 
 
 def _people(month: Month) -> tuple[dict[str, float], dict[str, float]]:
-    from dalm.feedback.feedback_tables import passages_of_index
-    from dalm.feedback.training_rows import feedback_rows
     from dalm.retrieval.index_folder import IndexFolder
+    from dalm.user_feedback.feedback_tables import passages_of_index
+    from dalm.user_feedback.training_rows import feedback_rows
 
     def written() -> int:
         with FeedbackStore.open(month.index) as store:

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from dalm.feedback.feedback_store import FeedbackStore
-from dalm.feedback.training_rows import feedback_rows
 from dalm.file_reading import user_path
 from dalm.records import Example, Passage
+from dalm.user_feedback.feedback_store import FeedbackStore
+from dalm.user_feedback.training_rows import feedback_rows
 
 logger = logging.getLogger(__name__)
 

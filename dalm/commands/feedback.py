@@ -23,12 +23,12 @@ def feedback(
     """
     from dalm.config import check
     from dalm.errors import UserError
-    from dalm.feedback import feedback_tables
-    from dalm.feedback.feedback_store import FeedbackStore
-    from dalm.feedback.training_rows import feedback_rows
     from dalm.file_reading import user_path
     from dalm.next_step import log_next
     from dalm.retrieval.index_folder import IndexFolder
+    from dalm.user_feedback import feedback_tables
+    from dalm.user_feedback.feedback_store import FeedbackStore
+    from dalm.user_feedback.training_rows import feedback_rows
 
     check(settings)
     feedback_tables.check_files(settings)

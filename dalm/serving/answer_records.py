@@ -4,10 +4,10 @@ import asyncio
 from dataclasses import asdict
 from typing import Self
 
-from dalm.feedback.judgments import AnswerRecord
 from dalm.llm.thoughts import without_thoughts
 from dalm.serving.names import model_name, reranker_name, retriever_name
 from dalm.serving.service import Question, RunningAnswer, Service
+from dalm.user_feedback.judgments import AnswerRecord
 
 
 class Keeping:

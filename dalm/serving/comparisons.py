@@ -14,13 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from dalm.feedback.judgments import ComparisonRecord
 from dalm.serving import api_errors, request_log
 from dalm.serving.answer_records import models_of
 from dalm.serving.api_errors import ApiError
 from dalm.serving.completions import EVENTS, event, numbered, unless_gone
 from dalm.serving.request_fields import Fields
 from dalm.serving.service import Question, RunningAnswer, Service
+from dalm.user_feedback.judgments import ComparisonRecord
 
 SHOWN = ("id", "text", "title", "source", "page", "headings")
 """What is told of a passage; further columns may be in one index alone, and scores would tell."""

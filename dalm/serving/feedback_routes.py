@@ -10,11 +10,11 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
 from dalm.errors import UserError
-from dalm.feedback.feedback_store import FeedbackStore, UnknownAnswerError
-from dalm.feedback.judgments import KINDS, Judgment, Kind
 from dalm.serving.api_errors import ApiError, invalid
 from dalm.serving.request_fields import Fields
 from dalm.serving.service import Service
+from dalm.user_feedback.feedback_store import FeedbackStore, UnknownAnswerError
+from dalm.user_feedback.judgments import KINDS, Judgment, Kind
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from collections import OrderedDict
 from typing import TypeVar
 
 from dalm.errors import UserError
-from dalm.feedback.feedback_store import FeedbackStore
-from dalm.feedback.judgments import AnswerRecord, ComparisonRecord
 from dalm.serving.api_errors import ApiError
+from dalm.user_feedback.feedback_store import FeedbackStore
+from dalm.user_feedback.judgments import AnswerRecord, ComparisonRecord
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)

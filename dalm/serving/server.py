@@ -14,7 +14,6 @@ from starlette.types import ASGIApp
 from dalm import stop_signals
 from dalm.config import Serve
 from dalm.errors import UserError, reason_of
-from dalm.feedback.feedback_store import FeedbackStore
 from dalm.models.loading import check_model_is_there
 from dalm.rag.readers import load_reader, rewriter_of, served_reader
 from dalm.serving.compared_system import add_compared, check_compared
@@ -25,6 +24,7 @@ from dalm.serving.names import model_name
 from dalm.serving.open_index import ServedIndex
 from dalm.serving.originals import Originals
 from dalm.serving.service import Service
+from dalm.user_feedback.feedback_store import FeedbackStore
 
 logger = logging.getLogger(__name__)
 

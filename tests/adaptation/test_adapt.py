@@ -15,11 +15,11 @@ from dalm import config
 from dalm.adaptation.stage_runs import checked_stages, plan
 from dalm.adaptation.state import State
 from dalm.cli import app, run
-from dalm.feedback.feedback_store import FeedbackStore
-from dalm.feedback.judgments import AnswerRecord, Judgment
 from dalm.io.examples import read_passages
 from dalm.records import Hit
 from dalm.retrieval.index_folder import IndexFolder
+from dalm.user_feedback.feedback_store import FeedbackStore
+from dalm.user_feedback.judgments import AnswerRecord, Judgment
 from tests.forked import Forked, waiting_at
 
 STAGES = ["passages", "tables", "negatives", "retriever", "generator"]

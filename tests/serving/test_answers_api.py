@@ -7,8 +7,8 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from dalm.feedback.judgments import AnswerRecord
 from dalm.serving.kept_answers import IN_MEMORY, KeptAnswers
+from dalm.user_feedback.judgments import AnswerRecord
 from tests.llm.stub_server import serving as stub_serving
 
 ANSWER = "Ada lives in Ulm. [1] Nobody else does."

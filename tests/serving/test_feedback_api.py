@@ -9,8 +9,8 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from dalm.feedback.feedback_store import FeedbackStore
-from dalm.feedback.judgments import AnswerRecord, ComparisonRecord
+from dalm.user_feedback.feedback_store import FeedbackStore
+from dalm.user_feedback.judgments import AnswerRecord, ComparisonRecord
 from tests.llm.stub_server import serving as stub_serving
 
 CHAT = "/v1/chat/completions"

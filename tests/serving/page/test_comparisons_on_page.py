@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from dalm.feedback.feedback_store import FeedbackStore
+from dalm.user_feedback.feedback_store import FeedbackStore
 from tests.serving.page.conftest import ANSWER
 
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from dalm.feedback.feedback_store import FeedbackStore
+from dalm.user_feedback.feedback_store import FeedbackStore
 
 
 @pytest.fixture(scope="module")

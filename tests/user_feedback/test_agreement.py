@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from dalm.feedback.agreement import Vote, evidence, reliabilities, supports
+from dalm.user_feedback.agreement import Vote, evidence, reliabilities, supports
 
 
 def votes(**people: str) -> list[Vote]:

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
-from dalm.feedback.agreement import ASSUMED, ASSUMED_RIGHT, Support, reliabilities, supports
-from dalm.feedback.evidence import AnswerClaim, Evidence, PassageClaim, evidence_of
-from dalm.feedback.feedback_store import FeedbackStore
 from dalm.records import Example, Passage, question_id
+from dalm.user_feedback.agreement import ASSUMED, ASSUMED_RIGHT, Support, reliabilities, supports
+from dalm.user_feedback.evidence import AnswerClaim, Evidence, PassageClaim, evidence_of
+from dalm.user_feedback.feedback_store import FeedbackStore
 
 LEAST = 0.1
 """Support that a claim needs, of either sign; conflicting evidence has less."""

@@ -17,20 +17,20 @@ from dalm.config import (
     RetrieverOnly,
     ScoreCandidates,
 )
-from dalm.feedback.feedback_store import FeedbackStore
-from dalm.feedback.judgments import AnswerRecord, ComparisonRecord, Judgment
-from dalm.feedback.training_rows import (
+from dalm.io.examples import read_examples
+from dalm.io.tables import read_table
+from dalm.records import Passage
+from dalm.retrieval.index_folder import IndexFolder
+from dalm.teachers.ratings import read_ratings
+from dalm.user_feedback.feedback_store import FeedbackStore
+from dalm.user_feedback.judgments import AnswerRecord, ComparisonRecord, Judgment
+from dalm.user_feedback.training_rows import (
     FeedbackRow,
     FeedbackRows,
     feedback_rows,
     is_held_out,
     training_examples,
 )
-from dalm.io.examples import read_examples
-from dalm.io.tables import read_table
-from dalm.records import Passage
-from dalm.retrieval.index_folder import IndexFolder
-from dalm.teachers.ratings import read_ratings
 
 PASSAGES = {f"p{n}": Passage(f"p{n}", f"text {n}", source="a.md") for n in range(30)}
 QUESTION = "Who wrote it?"

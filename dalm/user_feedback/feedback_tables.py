@@ -9,13 +9,13 @@ from rich.table import Table
 from dalm import display
 from dalm.config import FeedbackExport
 from dalm.errors import UserError
-from dalm.feedback.feedback_store import FeedbackStore
-from dalm.feedback.training_rows import FeedbackRow, FeedbackRows, is_held_out
 from dalm.file_reading import user_path
 from dalm.io.writers import check_output_file, columns_of_provenance, write_table
 from dalm.records import Passage
 from dalm.retrieval.base import VectorStore
 from dalm.retrieval.conditions import Membership
+from dalm.user_feedback.feedback_store import FeedbackStore
+from dalm.user_feedback.training_rows import FeedbackRow, FeedbackRows, is_held_out
 
 logger = logging.getLogger(__name__)
 

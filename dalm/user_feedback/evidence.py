@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dalm.feedback.agreement import Vote
-from dalm.feedback.feedback_store import FeedbackStore
-from dalm.feedback.judgments import AnswerRecord, Judgment
 from dalm.records import Passage, normalise, question_id
+from dalm.user_feedback.agreement import Vote
+from dalm.user_feedback.feedback_store import FeedbackStore
+from dalm.user_feedback.judgments import AnswerRecord, Judgment
 
 _MARK = re.compile(r"\s*[\[［【]\s*\d+(?:\s*[,;，；、]\s*\d+)*\s*[\]］】]")
 """A citation such as ` [1, 3]`, whose numbers mean nothing beside another prompt."""

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
 from dalm.errors import UserError, reason_of
-from dalm.feedback.judgments import AnswerRecord, ComparisonRecord, Judgment
 from dalm.records import question_id
+from dalm.user_feedback.judgments import AnswerRecord, ComparisonRecord, Judgment
 
 T = TypeVar("T")
 

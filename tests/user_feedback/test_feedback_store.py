@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from dalm.errors import UserError
-from dalm.feedback.feedback_store import FILE, FeedbackStore, UnknownAnswerError
-from dalm.feedback.judgments import AnswerRecord, ComparisonRecord, Judgment
+from dalm.user_feedback.feedback_store import FILE, FeedbackStore, UnknownAnswerError
+from dalm.user_feedback.judgments import AnswerRecord, ComparisonRecord, Judgment
 
 ANSWER = AnswerRecord(
     id="chatcmpl-1",
