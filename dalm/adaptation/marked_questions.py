@@ -16,9 +16,6 @@ CANDIDATES = 32
 """Passages that are searched for each question, as `dalm score-candidates` does by default."""
 ALIKE = 0.5
 """Fraction of the words of the shorter of two passages that the longer must have to be the same."""
-FEW = 0.5
-"""Fraction of the questions below which the answers' words are no guide: then the first passage of
-the search by question and answer is taken for the others, as docs/experiments.md measured."""
 
 
 def placed_in(examples: Sequence[Example], passages: Mapping[str, Passage]) -> list[Example]:
@@ -26,7 +23,8 @@ def placed_in(examples: Sequence[Example], passages: Mapping[str, Passage]) -> l
 
     A passage that was given is found again by its words, as documents are split in another way: the
     candidate that holds the answer and most of these words. Without one it is the first candidate
-    of a search by question and answer that holds the answer (answer match).
+    of a search by question and answer that holds the answer (answer match), else the first of all:
+    as `dalm train-retriever-only --passages` marks them.
     """
     searched = list(passages.values())
     search = BM25(searched)
@@ -43,19 +41,13 @@ def placed_in(examples: Sequence[Example], passages: Mapping[str, Passage]) -> l
         first.append(candidates[0] if candidates and is_open else None)
     unmarked = [place for place, each in enumerate(examples) if each.passage is None]
     labelled = sum(found[place] is not None for place in unmarked)
-    if unmarked and labelled < FEW * len(unmarked):
+    if unmarked:
         logger.info(
-            "marked     %d of %d questions without a passage have their answer's words in one; for "
-            "the others the first passage found by question and answer is taken",
+            "marked     %d of %d questions without a passage by the first passage found that has "
+            "the answer in it, the others by the first one found",
             *(labelled, len(unmarked)),
         )
-        found = [each or other for each, other in zip(found, first, strict=True)]
-    elif unmarked:
-        logger.info(
-            "marked     %d of %d questions without a passage, by the first passage found that has "
-            "the answer in it",
-            *(labelled, len(unmarked)),
-        )
+    found = [each or other for each, other in zip(found, first, strict=True)]
     if given := len(examples) - len(unmarked):
         again = sum(
             p is not None and e.passage is not None for p, e in zip(found, examples, strict=True)

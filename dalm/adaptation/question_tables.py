@@ -31,8 +31,9 @@ ORIGINS: tuple[Origin, ...] = ("human", "feedback", "generated")
 TRAIN, ANSWERS, SUMMARY = "train.jsonl", "answers.jsonl", "tables.json"
 ENOUGH_ANSWERS = 100
 """Answers of people from which on the generator learns from these alone."""
-WANTED_DOCUMENTS = 10
-"""Held-out documents with which a difference can be shown, by a test over documents."""
+WANTED_DOCUMENTS, MOST_HELD_OUT = 12, 0.4
+"""Held-out documents with which a difference can be shown, by a test over documents whose p is
+adjusted for a dozen measures, and the fraction of documents that this may cost."""
 NOT_QUESTIONS = ("keywords", "title", "claim")
 """Types of query that rules and models answer with a sentence of the passage, as no person does."""
 ALPHA = 0.05
@@ -86,8 +87,7 @@ def make_tables(
             rows += [Row(each, "feedback", copies=copies) for each in found]
     if not rows:
         raise UserError("there is no question to train on; name --questions, or a --backend")
-    share = settings.test_share or share_of({row.document for row in rows})
-    train, test = split(rows, share, settings.seed)
+    train, test = split(rows, settings.test_share, settings.seed)
     test += unanswerable
     answers = _to_answer(train)
     if not answers:
@@ -135,23 +135,26 @@ def _read_generated(
 
 
 def share_of(documents: Iterable[str]) -> float:
-    """Return the fraction of documents to hold out: ten documents, a tenth to three tenths."""
+    """Return the fraction of documents to hold out: twelve of them, a tenth to four tenths."""
     count = len(set(documents))
-    return min(0.3, max(0.1, WANTED_DOCUMENTS / count))
+    return min(MOST_HELD_OUT, max(0.1, WANTED_DOCUMENTS / count))
 
 
-def split(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
+def split(rows: Sequence[Row], share: float | None, seed: int) -> tuple[list[Row], list[Row]]:
     """Split rows by document: first people's questions and feedback, then the other documents.
 
-    So each kind has its share of the held-out questions, and no document is on both sides.
+    So each kind has its share of the held-out questions, and no document is on both sides. Without
+    a share it is that of `share_of`.
     """
     sides: dict[str, bool] = {}  # whether a document is held out
     for chosen in (("human", "feedback"), ("generated",)):
         own = [row for row in rows if row.origin in chosen and row.document not in sides]
-        if len({row.document for row in own}) < 2:
+        documents = {row.document for row in own}
+        if len(documents) < 2:
             continue
+        part = share or share_of(documents)
         for held_out, side in enumerate(
-            split_by_document([row.example for row in own], share, seed)
+            split_by_document([row.example for row in own], part, seed)
         ):
             for example in side:
                 sides[Row(example, "human").document] = bool(held_out)

@@ -114,8 +114,8 @@ class AdaptEvaluation:
     """What the tuned pair is compared on with the one before."""
 
     test_share: float | None = option(None, over=0, most=0.9)
-    """Fraction of documents to hold out. By default as many as a difference can be shown with, ten,
-    but no fewer than a tenth and no more than three tenths."""
+    """Fraction of documents to hold out. By default as many as a difference can be shown with,
+    twelve, but no fewer than a tenth and no more than four tenths."""
     max_test_questions: int = option(200, least=1)
     """Maximum number of held-out questions of each kind (human, generated, feedback), drawn."""
     reranker: str | None = None
