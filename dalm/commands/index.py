@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from dalm.config import Index
 
 if TYPE_CHECKING:
-    from dalm.retrieval.index_folder import Generation
+    from dalm.retrieval.index_folder import Generation, IndexFolder
 
 
 def index(
@@ -44,7 +44,7 @@ def index(
         stop_signals.explaining(lambda: "; the same command goes on with what isn't stored yet"),
     ):
         if settings.rollback:
-            logger.info("searched   generation %d, before it was %d", *folder.roll_back())
+            _roll_back(folder)
             return
         indexing.check_retriever(folder, source, settings)
         folder.prepare()
@@ -71,6 +71,30 @@ def index(
     log_next(["search", folder.path, "QUESTION"])
     if settings.strict:
         passages.check_all_read()
+
+
+def _roll_back(folder: "IndexFolder") -> None:
+    """Search the generation before, and name the documents that come back with it."""
+    import logging
+    from contextlib import suppress
+
+    from dalm.errors import UserError
+    from dalm.retrieval.documents import list_documents
+
+    logger = logging.getLogger(__name__)
+    known = None
+    with suppress(UserError):  # a damaged one is a reason to roll back
+        known = {each.id for each in list_documents(folder.current().store)}
+    logger.info("searched   generation %d, before it was %d", *folder.roll_back())
+    if known is None:
+        return
+    back = [each for each in list_documents(folder.current().store) if each.id not in known]
+    if back:
+        logger.warning(
+            "back       documents are found again that the later generation doesn't have: %d, such "
+            "as %s; delete them with dalm index SOURCE --prune if they were removed on purpose",
+            *(len(back), back[0].source or back[0].title or back[0].id),
+        )
 
 
 def _say_search(generation: "Generation", recall: float | None) -> None:

@@ -121,7 +121,23 @@ def test_another_retriever_needs_a_new_generation(index, table, tiny_models, tmp
     assert "generation 2" in caplog.text
     assert dalm("index", "--index-dir", folder, "--rollback") == 0
     assert "generation 1, before it was 2" in caplog.text
+    assert "are found again" not in caplog.text
     assert dalm("search", folder, "Ada", "--search", "dense") == 0
+
+
+def test_a_rollback_names_the_documents_that_come_back(tiny_rows, tiny_models, tmp_path, caplog):
+    folder = tmp_path / "index"
+    titled = [{"Title": row["Passage"].split()[0], **row} for row in tiny_rows]
+    for name, rows, options in (
+        ("all.jsonl", titled, []),
+        ("fewer.jsonl", [row for row in titled if row["Title"] != "Ada"], ["--rebuild"]),
+    ):
+        table = tmp_path / name
+        table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        building = ["--retriever-name-or-path", tiny_models.encoder, *options]
+        assert dalm("index", table, "--index-dir", folder, *building) == 0
+    assert dalm("index", "--index-dir", folder, "--rollback") == 0
+    assert "that the later generation doesn't have: 1, such as Ada;" in caplog.text
 
 
 @pytest.mark.parametrize(
