@@ -16,7 +16,12 @@ import yaml
 
 import dalm
 from dalm.cli import app, run
+from dalm.config import Columns
+from dalm.io.examples import read_passages
+from dalm.records import Hit
 from dalm.retrieval.index_folder import IndexFolder
+from dalm.user_feedback.feedback_store import FeedbackStore
+from dalm.user_feedback.judgments import AnswerRecord, Judgment
 
 ROOT = Path(__file__).parents[1]
 SKILL = ROOT / "skills" / "dalm" / "SKILL.md"
@@ -180,6 +185,21 @@ def test_the_skill_says_what_it_is_for_in_few_lines() -> None:
 
 
 # By hand where nothing leads to it; then every line that is printed as the next one.
+def judge_answers(passages: str, folder: str) -> None:
+    """Index the passages, and keep answers of which two people found a passage right."""
+    building = ["--index-dir", folder, "--retriever-name-or-path", "BAAI/bge-small-en-v1.5"]
+    assert run(app, ["index", passages, *building]) == 0
+    with FeedbackStore.open(folder) as store:
+        for place, passage in enumerate(read_passages(passages, Columns())):
+            question = f"Which one is number {place}?"
+            asked = {"question": question, "searched": question, "answer": "this"}
+            hits = [Hit(passage, 1.0).to_dict()]
+            store.keep_answer(AnswerRecord(id=f"a{place}", generation=1, hits=hits, **asked))
+            for person in ("p", "q"):
+                known = {"answer_id": f"a{place}", "person": person, "passage_id": passage.id}
+                store.judge(Judgment(kind="right_passage", **known))
+
+
 STARTS = [
     "passages documents --output passages.jsonl",
     "train-retriever-only BAAI/bge-small-en-v1.5 questions/question_answer_pairs_train.csv "
@@ -215,7 +235,9 @@ def test_every_line_that_is_printed_as_the_next_one_runs(
     monkeypatch.chdir(here)
     caplog.set_level("INFO", "dalm")
     followed = set()
-    for start in STARTS:
+    for start in [*STARTS, "feedback judged --output judged.csv"]:
+        if start.startswith("feedback"):
+            judge_answers("passages.jsonl", "judged")
         waiting = [shlex.split(start)]
         while waiting:
             words = waiting.pop()

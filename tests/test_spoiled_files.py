@@ -128,6 +128,7 @@ RULES = (
     Rule("index/*.txn", None),  # LanceDB's, to write to the table
     Rule("index/*_hint.json", None),
     Rule("index/generations/1/store/*", SEARCH, named="index/generations/1/store"),
+    Rule("index/generations/1/examples.json", None),  # a page does without them
     Rule("index/*", SEARCH),
     Rule("scored.jsonl", LISTWISE, "unread", harmless=("negative",)),
     Rule("reranked/reranker/*", (*SEARCH, "--reranker", "reranked/reranker")),

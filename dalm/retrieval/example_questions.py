@@ -3,6 +3,7 @@
 They are questions of the table by which the index was calibrated; a page shows some of them.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 from dalm import artifacts
 from dalm.file_reading import DamagedError, read_json
 from dalm.retrieval.base import Searcher, VectorStore
+
+logger = logging.getLogger(__name__)
 
 FILE = "examples.json"
 MOST = 24
@@ -43,14 +46,15 @@ def save(folder: Path, examples: Sequence[ExampleQuestion]) -> None:
 
 
 def read(folder: Path) -> list[ExampleQuestion]:
-    """Return the examples of a generation; none without a file, or if it is damaged."""
+    """Return the examples of a generation; none without a file, or if it is damaged, with a log."""
     file = folder / FILE
     if not file.exists():
         return []
     try:
         rows: Any = read_json(file, REMEDY).get("examples")
         return [ExampleQuestion(each["question"], tuple(each["passages"])) for each in rows]
-    except (DamagedError, TypeError, KeyError):  # nothing depends on them
+    except (DamagedError, AttributeError, TypeError, KeyError):  # nothing depends on them
+        logger.warning("examples   %s is damaged: no questions are shown; %s", file, REMEDY)
         return []
 
 

@@ -288,7 +288,7 @@ def test_a_measured_batch_leaves_the_random_state(rows):
     ("seconds", "said"), [(3, "3 seconds"), (150, "2.5 minutes"), (9000, "2.5 hours")]
 )
 def test_durations(seconds, said):
-    assert dry_run._duration(seconds) == said
+    assert dry_run.duration(seconds) == said
 
 
 def test_sizes():

@@ -120,7 +120,7 @@ def test_threads_and_processes_write_to_one_file(tmp_path: Path) -> None:
     code = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
-from tests.feedback.test_feedback_store import write
+from tests.user_feedback.test_feedback_store import write
 write(sys.argv[1], sys.argv[2])
 """
     processes = [
