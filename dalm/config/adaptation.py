@@ -1,28 +1,13 @@
 """Define the options of `dalm adapt`."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from cyclopts import Parameter
 
 from dalm.config.options import option, panel
 from dalm.config.shared import Machine, VectorCache
 
-STAGES = (
-    "passages",
-    "questions",
-    "tables",
-    "negatives",
-    "retriever",
-    "generator",
-    "evaluate-human",
-    "evaluate-feedback",
-    "evaluate-generated",
-    "evaluate-guard",
-    "verdict",
-    "index",
-)
-"""The stages in their order; `generator` trains both models with `--recipe joint`."""
 StageName = Literal[
     "passages",
     "questions",
@@ -37,6 +22,8 @@ StageName = Literal[
     "verdict",
     "index",
 ]
+STAGES: tuple[StageName, ...] = get_args(StageName)
+"""The stages in their order; `generator` trains both models with `--recipe joint`."""
 Recipe = Literal["independent", "joint"]
 ASKS = {"backend": ("http", "transformers")}
 TABLE = {"questions": None}
