@@ -6,11 +6,9 @@ sign-flip test over documents (`dalm.eval.significance`).
 """
 
 import statistics
-from collections import defaultdict
 
 import numpy as np
-from common import results
-from teacher_tables import Line, firsts, reciprocal_ranks
+from teacher_tables import Line, by_arm, firsts, reciprocal_ranks, shown_difference
 
 KINDS = ("alone", "fused")
 UNTUNED, ENCODER = "untuned", "whole encoder"
@@ -21,7 +19,7 @@ def query_side_table(domain: str) -> list[list[str]]:
     shown = [f"{way}: {what}" for way in KINDS for what in ("recall@1", "MRR@10")]
     differences = ["MRR@10 − untuned, alone", "fused"]
     lines = [["", "seeds", *shown, *differences, "training, CPU s", "encoding again, CPU s"]]
-    arms = _by_arm(domain)
+    arms = by_arm(domain, "query_side")
     bm25 = [arms[UNTUNED][0]["ranks"]["BM25"]["alone"]] if UNTUNED in arms else []
     for ranks in bm25:
         figures = [f"{of(ranks).mean():.3f}" for of in (firsts, reciprocal_ranks)]
@@ -32,15 +30,6 @@ def query_side_table(domain: str) -> list[list[str]]:
                 label = f"{name}, {way}" if name == ENCODER else name
                 lines.append([label, str(len(found)), *_row(domain, arms, name, way)])
     return lines
-
-
-def _by_arm(domain: str) -> dict[str, list[Line]]:
-    arms: dict[str, list[Line]] = defaultdict(list)
-    for line in results("query_side"):
-        name, _, arm = line["name"].partition(": ")
-        if name == domain:
-            arms[arm].append(line)
-    return arms
 
 
 def _row(domain: str, arms: dict[str, list[Line]], name: str, way: str) -> list[str]:
@@ -62,8 +51,6 @@ def _median(found: list[Line], name: str) -> str:
 
 def _difference(domain: str, arms: dict[str, list[Line]], name: str, way: str, kind: str) -> str:
     """Return the mean difference of MRR@10 from the untuned retriever, with its interval."""
-    from dalm.eval.significance import sign_flip_tests
-
     before = {line["seed"]: line["ranks"]["old index"][kind] for line in arms[UNTUNED]}
     pairs = [
         (line["ranks"][way][kind], before[line["seed"]])
@@ -73,10 +60,4 @@ def _difference(domain: str, arms: dict[str, list[Line]], name: str, way: str, k
     if not pairs:
         return ""
     each = [reciprocal_ranks(mine) - reciprocal_ranks(theirs) for mine, theirs in pairs]
-    difference = np.mean(each, axis=0)
-    documents = next(x["documents"] for x in results("teacher_domains") if x["name"] == domain)
-    (test,) = sign_flip_tests([difference], documents, seed=0)
-    if test.interval is None:
-        return f"{difference.mean():+.3f}"
-    low, high = test.interval
-    return f"{difference.mean():+.3f} ({low:+.3f} to {high:+.3f})"
+    return shown_difference(domain, np.mean(each, axis=0))

@@ -41,10 +41,10 @@ def firsts(ranks: Sequence[int]) -> Values:
     return np.array([float(rank == 1) for rank in ranks])
 
 
-def by_arm(domain: str) -> dict[str, list[Line]]:
+def by_arm(domain: str, experiment: str = "teachers") -> dict[str, list[Line]]:
     """Return the results of a domain's arms, in the order in which they were first run."""
     arms: dict[str, list[Line]] = defaultdict(list)
-    for line in results("teachers"):
+    for line in results(experiment):
         name, _, arm = line["name"].partition(": ")
         if name == domain:
             arms[arm].append(line)
@@ -85,20 +85,25 @@ def _figures(lines: Sequence[Line], way: str) -> list[str]:
 
 def _difference(domain: str, arms: dict[str, list[Line]], name: str, way: str) -> str:
     """Return the mean difference of MRR@10 from answer match, with its interval."""
-    from dalm.eval.significance import sign_flip_tests
-
     if name == BAR or BAR not in arms:
         return ""
     pair = _same_seeds(arms[name], arms[BAR])
     if pair is None:
         return ""
     mine, theirs = (values(each, way) for each in pair)
+    return shown_difference(domain, mine - theirs)
+
+
+def shown_difference(domain: str, differences: Values) -> str:
+    """Return the mean of the questions' differences, with its interval over documents."""
+    from dalm.eval.significance import sign_flip_tests
+
     documents = next(x["documents"] for x in results("teacher_domains") if x["name"] == domain)
-    (test,) = sign_flip_tests([mine - theirs], documents, seed=0)
+    (test,) = sign_flip_tests([differences], documents, seed=0)
     if test.interval is None:
-        return f"{(mine - theirs).mean():+.3f}"
+        return f"{differences.mean():+.3f}"
     low, high = test.interval
-    return f"{(mine - theirs).mean():+.3f} ({low:+.3f} to {high:+.3f})"
+    return f"{differences.mean():+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def _same_seeds(

@@ -82,9 +82,7 @@ def make_tables(
     if settings.questions:
         rows += [Row(each, "human") for each in placed_in(_read_human(settings), passages)]
     if indexes:
-        for example, copies in judged_examples(indexes, passages):
-            found = placed_in([example], passages) if example.passage is None else [example]
-            rows += [Row(each, "feedback", copies=copies) for each in found]
+        rows += _judged(indexes, passages)
     if not rows:
         raise UserError("there is no question to train on; name --questions, or a --backend")
     train, test = split(rows, settings.test_share, settings.seed)
@@ -113,6 +111,19 @@ def _read_human(settings: Adapt) -> list[Example]:
             "--passage-column, --answer-column"
         )
     return usable
+
+
+def _judged(indexes: Sequence[Path], passages: Mapping[str, Passage]) -> list[Row]:
+    """Return the questions of feedback; the passages of those without one are found at once."""
+    judged = judged_examples(indexes, passages)
+    without = [example for example, _ in judged if example.passage is None]
+    found = {each.query: each for each in placed_in(without, passages)} if without else {}
+    rows = []
+    for example, copies in judged:
+        placed = example if example.passage else found.get(example.query)
+        if placed is not None:
+            rows.append(Row(placed, "feedback", copies=copies))
+    return rows
 
 
 def _read_generated(

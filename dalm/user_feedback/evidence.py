@@ -1,18 +1,15 @@
 """Turn judgments into votes on claims: that a passage, or an answer, is right for a question."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from dalm.rag.citations import without_citations
 from dalm.records import Passage, normalise, question_id
 from dalm.user_feedback.agreement import Vote
 from dalm.user_feedback.feedback_store import FeedbackStore
 from dalm.user_feedback.judgments import AnswerRecord, Judgment
-
-_MARK = re.compile(r"\s*[\[［【]\s*\d+(?:\s*[,;，；、]\s*\d+)*\s*[\]］】]")
-"""A citation such as ` [1, 3]`, whose numbers mean nothing beside another prompt."""
 
 
 class PassageClaim(NamedTuple):
@@ -69,7 +66,7 @@ def evidence_of(stores: Sequence[FeedbackStore], passages: Mapping[str, Passage]
                 found.queries[claim.question] = query_of(answer)
                 if isinstance(claim, AnswerClaim):
                     text = judgment.text if judgment.kind == "correction" and right else None
-                    found.texts[claim] = without_marks(text or answer.answer)
+                    found.texts[claim] = without_citations(text or answer.answer)
                 if _is_there(claim, answer, passages):
                     found.usable.add(claim)
                 else:
@@ -82,11 +79,6 @@ def evidence_of(stores: Sequence[FeedbackStore], passages: Mapping[str, Passage]
 def query_of(answer: AnswerRecord) -> str:
     """Return the question of a row: of a follow-up what was searched, which stands alone."""
     return answer.searched if answer.settings.get("earlier_questions") else answer.question
-
-
-def without_marks(text: str) -> str:
-    """Return an answer without its citations."""
-    return _MARK.sub("", text).strip()
 
 
 def _newest(judgments: Sequence[Judgment], left_out: Counter[str]) -> list[Judgment]:
@@ -112,9 +104,9 @@ def _claims(
     if judgment.kind in ("passage", "right_passage"):
         right = judgment.kind == "right_passage" or judgment.value == 1
         return [(PassageClaim(question, judgment.passage_id or ""), right)]
-    given = AnswerClaim(question, normalise(without_marks(answer.answer)))
+    given = AnswerClaim(question, normalise(without_citations(answer.answer)))
     if judgment.kind == "correction":
-        corrected = AnswerClaim(question, normalise(without_marks(judgment.text or "")))
+        corrected = AnswerClaim(question, normalise(without_citations(judgment.text or "")))
         said: list[tuple[PassageClaim | AnswerClaim, bool]] = [(corrected, True)]
         if (judgment.person, answer.id) not in rated and given != corrected:
             said.append((given, False))
