@@ -1,4 +1,4 @@
-"""Locate data and models, run child processes, and print tables."""
+"""Locate data and models, run child processes, print tables and write them into the docs."""
 
 import json
 import os
@@ -9,11 +9,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from machine import provenance
+
+sys.path.append(str(Path(__file__).parents[1] / "tools"))
+from page_tables import fill, markdown, tables_of
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
-DATA = Path(os.environ.get("DALM_BENCH_DATA", Path(__file__).parents[2] / "shared" / "data"))
+ROOT = Path(__file__).parents[1]
+DATA = Path(os.environ.get("DALM_BENCH_DATA", ROOT.parent / "shared" / "data"))
 
 
 def data(name: str) -> str:
@@ -47,10 +53,27 @@ def row(*cells: object) -> tuple[str, ...]:
     return tuple(str(cell) for cell in cells)
 
 
-def table(title: str, heading: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a Markdown table."""
-    print(f"\n### {title}\n")
-    print(f"| {' | '.join(heading)} |")
-    print(f"|{'---|' * len(heading)}")
-    for cells in rows:
-        print(f"| {' | '.join(cells)} |")
+def table(
+    name: str,
+    title: str,
+    heading: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    trial: bool,
+) -> None:
+    """Print a Markdown table and write it into the page of docs/ that has a place for its name.
+
+    The place is between the lines `<!-- table NAME -->` and `<!-- end -->`. Above the table stand
+    its title, the date, the machine and the command. `trial`: the sizes are smaller than the
+    defaults, only to see that the script runs; nothing is written.
+    """
+    text = f"{title}. {provenance()}\n\n{markdown([heading, *rows])}"
+    print(f"\n{text}", flush=True)
+    if trial:
+        print(f"a trial: table {name} is not written", flush=True)
+        return
+    places = [page for page in sorted((ROOT / "docs").glob("*.md")) if name in tables_of(page)]
+    if len(places) != 1:
+        sys.exit(f"{len(places)} pages of docs/ have a place for table {name}, instead of one")
+    fill(places[0], [name], lambda _: text)
+    print(f"wrote table {name} in docs/{places[0].name}", flush=True)

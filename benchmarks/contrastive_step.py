@@ -203,16 +203,21 @@ def main() -> None:
             queries[place] = " ".join([str(place), *queries[place].split()[:10]])
         print(memory_of(ours("chunks", given.large, given.chunk)))
         return
+    default = [(n, parser.get_default(n)) for n in ("batch", "chunk", "rounds")]
+    trial = any(getattr(given, name) != value for name, value in default)
     title = f"batch of {given.batch}, chunks of {given.chunk}"
     if chosen & {"agreement", "all"}:
         heading = ("loss", *SIDES, "difference of the gradients, relative")
-        table(f"Loss, {title}", heading, [agreement(way, *sizes) for way in WAYS])
+        rows = [agreement(way, *sizes) for way in WAYS]
+        table("contrastive_agreement", f"Loss, {title}", heading, rows, trial=trial)
     if chosen & {"seconds", "all"}:
         heading = ("CPU seconds", *SIDES, "ratio (range)")
-        table(f"Seconds, {title}", heading, [seconds(way, *sizes, given.rounds) for way in WAYS])
+        rows = [seconds(way, *sizes, given.rounds) for way in WAYS]
+        table("contrastive_seconds", f"Seconds, {title}", heading, rows, trial=trial)
     if chosen & {"memory", "all"}:
         heading = ("MB, peak (of the step)", *SIDES, "ratio of the peaks")
-        table(f"Memory, {title}", heading, [memory(way, *sizes) for way in WAYS])
+        rows = [memory(way, *sizes) for way in WAYS]
+        table("contrastive_memory", f"Memory, {title}", heading, rows, trial=trial)
 
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ def main() -> None:
         rows = [measure(folder, way, peak, tiny=chosen.tiny) for way in chosen.way or WAYS]
     heading = ("candidates", "samples/s", "tokens/s", "TFLOP/s", "of the peak", "GiB")
     title = f"joint training on {name}, products at {peak / 1e12:.0f} TFLOP/s"
-    table(title, heading, rows)
+    table("gpu_training", title, heading, rows, trial=chosen.tiny)
 
 
 if __name__ == "__main__":

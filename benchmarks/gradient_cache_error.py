@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common import child, data, minilm, row, table
+from common import child, data, markdown, minilm, provenance, row
 
 THRESHOLDS = (0.0, 1e-6, 1e-4, 1e-3, 1e-2)
 COLUMNS = (None, *THRESHOLDS)
@@ -220,7 +220,7 @@ def show(name: str, measured: list[dict[str, Any]]) -> None:
                 cells = [cell(parts[each], parts[0.0]) for each in COLUMNS if each != 0]
                 if any(cells):
                     rows.append(row(step, updates, *cells))
-        table(f"{name}, {title}", heading, rows)
+        print(f"\n{name}, {title}. {provenance()}\n\n{markdown([heading, *rows])}")
 
 
 def _error(these: list[dict[str, Any]], first: list[dict[str, Any]], model: str) -> str:

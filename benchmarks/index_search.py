@@ -169,11 +169,15 @@ def main() -> None:
             kind = "exact" if seen["recall"] is None else f"recall@10 {seen['recall']:.3f}"
             cells = [f"{a:.1f} | {b:.1f} | {a / b:.2f}" for a, b in pairs]
             searched.append(row(f"{count:,}", f"{mode}, {kind}", *cells))
+    trial = min(given.passages) < parser.get_default("passages")[0] or 0 < given.queries < 60
     heading = ("passages", "stored/s", "indices, s", "MB before", "MB after storing", "peak MB")
-    table("Building an index", heading, built)
+    kind = f"{given.dimensions} dimensions"
+    table("index_building", f"Building an index, {kind}", heading, built, trial=trial)
+    if not searched:
+        return
     heading = ("passages", "search", "dalm, ms", "LanceDB's client, ms", "ratio")
     heading += ("dalm, CPU ms", "LanceDB's client, CPU ms", "ratio")
-    table("Searching an index", heading, searched)
+    table("index_searching", f"Searching an index, {kind}", heading, searched, trial=trial)
 
 
 if __name__ == "__main__":

@@ -201,7 +201,8 @@ def against_the_plain_way() -> None:
     plain = {way: child(Path(__file__), way) for way in dict.fromkeys(beside.values())}
     rows = [row(way, *_cells(child(Path(__file__), way), plain[beside[way]])) for way in beside]
     heading = ("step", "MB", "plain MB", "ratio", "s", "plain s", "ratio")
-    table("Joint training, one step: peak memory above the weights, and time", heading, rows)
+    title = "One step of joint training: peak memory above the weights, and CPU seconds"
+    table("joint_step", title, heading, rows, trial=False)
 
 
 def _cells(ours: dict[str, float], plain: dict[str, float]) -> list[str]:
@@ -229,7 +230,8 @@ def against_one_candidate() -> None:
             )
     heading = ["step", "MB K=1", "MB K=8", "K=8 / K=1 (≤ 1.5)", "s K=1", "s K=8"]
     heading += ["s of 8 forward, 3 backward", "K=8 / that (≤ 1)"]
-    table("One candidate and eight: memory and time of a step", heading, rows)
+    title = "One candidate and eight: memory and CPU seconds of a step"
+    table("joint_candidates", title, heading, rows, trial=False)
 
 
 def main() -> None:

@@ -80,7 +80,7 @@ def main() -> None:
                 speeds = (f"{megabytes / seconds:.2f}", f"{megabytes / used:.2f}")
                 rows.append(row(*cells, *speeds))
     heading = ("documents", "way", "MB", "passages", "seconds", "MB/s", "MB per CPU second")
-    table("Passages", heading, rows)
+    table("passages", "Splitting documents into passages", heading, rows, trial=False)
 
 
 if __name__ == "__main__":

@@ -160,7 +160,8 @@ def main() -> None:
     heading = ["precision", "TRL's packing"]
     for name in (*SPEEDS, "MB above the start"):
         heading += [f"dalm, {name}", "TRL", "ratio (range)"]
-    table(f"Pretraining, {SIZE} weights, rows of {LENGTH}, batch {BATCH}", heading, rows)
+    title = f"Pretraining, {SIZE} weights, rows of {LENGTH}, batch {BATCH}"
+    table("pretraining_speed", title, heading, rows, trial=QUICK)
 
 
 def compared(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> list[str]:

@@ -90,7 +90,8 @@ def main() -> None:
             )
         )
     heading = ("precision", "dalm, samples/s", "sentence-transformers, samples/s", "ratio (range)")
-    table("Retriever training, all-MiniLM-L6-v2, MedQuAD, batch 32", heading, rows)
+    title = "Retriever training, all-MiniLM-L6-v2, MedQuAD, batch 32"
+    table("retriever_training", title, heading, rows, trial=False)
 
 
 if __name__ == "__main__":

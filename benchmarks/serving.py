@@ -136,7 +136,8 @@ def main() -> None:
             if errors:
                 sys.exit(f"{len(errors)} errors, first of all {errors[0]}")
     heading = ("answered", "answers", "errors", "p50, s", "p99, s", "answers/s")
-    table(f"Serving: {CLIENTS} clients for {SECONDS} s, {TOKENS} tokens", heading, rows)
+    title = f"Serving: {CLIENTS} clients for {SECONDS} s, {TOKENS} tokens"
+    table("serving", title, heading, rows, trial=QUICK)
 
 
 if __name__ == "__main__":

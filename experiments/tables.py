@@ -1,13 +1,16 @@
 """Write the results into the tables of docs/experiments.md: `python tables.py`."""
 
-import re
 import statistics
+import sys
 from collections import defaultdict
 from typing import Any
 
 from common import HERE, over_seeds, results
 from query_side_tables import query_side_table
 from teacher_tables import arms_table, labels_table, reading_table, strata_table, summary_table
+
+sys.path.append(str(HERE.parent / "tools"))
+from page_tables import fill, markdown, tables_of
 
 PAGE = HERE.parent / "docs" / "experiments.md"
 MEASURES = {
@@ -34,22 +37,17 @@ OF_TEACHERS = {
 
 
 def main() -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    for name in re.findall(r"<!-- table (\w+) -->", page):
-        pattern = rf"(<!-- table {name} -->\n).*?(<!-- end -->)"
-        text = text_of(name)
-        page = re.sub(pattern, lambda m, text=text: m[1] + text + m[2], page, flags=re.DOTALL)
-    PAGE.write_text(page, encoding="utf-8")
+    fill(PAGE, tables_of(PAGE), text_of)
 
 
 def text_of(name: str) -> str:
     """Return the Markdown of a table by its name in the page."""
     if name.startswith("teachers_"):
-        return _markdown(arms_table(name.removeprefix("teachers_").replace("_", "-")))
+        return markdown(arms_table(name.removeprefix("teachers_").replace("_", "-")))
     if name.startswith("query_side_"):
-        return _markdown(query_side_table(name.removeprefix("query_side_").replace("_", "-")))
+        return markdown(query_side_table(name.removeprefix("query_side_").replace("_", "-")))
     if name in OF_TEACHERS:
-        return _markdown(OF_TEACHERS[name]())
+        return markdown(OF_TEACHERS[name]())
     return bits(name) if name.endswith("_bits") else table(name)
 
 
@@ -67,7 +65,7 @@ def table(experiment: str) -> str:
             for measure in shown
         ]
         lines.append([name, str(len(found)), *cells, *_costs(found)])
-    return _markdown(lines)
+    return markdown(lines)
 
 
 def bits(experiment: str) -> str:
@@ -82,14 +80,7 @@ def bits(experiment: str) -> str:
         ]
         updates = statistics.median(each["last"]["step"] for each in found)
         lines.append([name, str(len(found)), *cells, f"{updates:.0f}"])
-    return _markdown(lines)
-
-
-def _markdown(lines: list[list[str]]) -> str:
-    if len(lines) == 1:
-        return ""
-    lines = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
-    return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
+    return markdown(lines)
 
 
 def _costs(found: list[dict[str, Any]]) -> list[str]:
