@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, chdir, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeVar
@@ -88,7 +89,18 @@ def place(device: str, precision: Precision, *, trust_remote_code: bool = False)
         raise UserError("--precision fp16 needs a GPU; on this CPU use bf16, fp32 or auto")
     if precision == "bf16" and resolved.type == "cuda" and not has_bf16(resolved):
         raise UserError("--precision bf16: this GPU has no bf16 arithmetic; use fp16, fp32 or auto")
+    if precision == "bf16" and resolved.type == "cpu" and not has_bf16(resolved):
+        _warn_of_emulated_bf16()
     return Placement(resolved, precision, trust_remote_code=trust_remote_code)
+
+
+@cache
+def _warn_of_emulated_bf16() -> None:
+    """Warn once per process: a command that loads several models places each of them."""
+    logger.warning(
+        "--precision bf16: this CPU has neither AVX512-BF16 nor AMX and emulates bf16, which is "
+        "several times slower than fp32; use --precision auto or fp32"
+    )
 
 
 def placement_of(settings: Any) -> Placement:
@@ -125,11 +137,17 @@ def _device(name: str) -> torch.device:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Return whether bf16 products run in hardware: emulated ones are slower than fp32."""
+    """Return whether bf16 products run in hardware: emulated ones are slower than fp32.
+
+    On a CPU oneDNN computes them, with AVX512-BF16 or AMX; ONEDNN_MAX_CPU_ISA may rule both out.
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
+        allowed = any(name in limit for name in ("ALL", "DEFAULT", "BF16", "FP16", "AMX", "AVX10"))
+        supported = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return allowed and bool(supported)
     return False
 
 
