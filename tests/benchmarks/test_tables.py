@@ -1,6 +1,5 @@
 """The tables of the benchmarks: where they are written, and what stands above each of them."""
 
-import ast
 import os
 import re
 import subprocess
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.suite import tables_of as tables_written
 from tools.page_tables import tables_of
 
 ROOT = Path(__file__).parents[2]
@@ -32,15 +32,8 @@ for name, trial in (("speed", False), ("memory", True), ("other", False)):
 """
 
 
-def written(script: Path) -> list[str]:
-    """Return the names of the tables that a script writes."""
-    calls = (node for node in ast.walk(ast.parse(script.read_text())) if isinstance(node, ast.Call))
-    tables = (c for c in calls if isinstance(c.func, ast.Name) and c.func.id == "table")
-    return [name.value for c in tables if isinstance(name := c.args[0], ast.Constant)]
-
-
 def test_every_table_of_a_script_has_one_place_and_every_place_a_script() -> None:
-    names = [name for script in SCRIPTS for name in written(script)]
+    names = [name for script in SCRIPTS for name in tables_written(script)]
     assert len(names) > 10
     assert sorted(names) == sorted(TABLES)
 
@@ -51,7 +44,7 @@ def test_a_table_says_its_machine_and_the_command_that_makes_it(name: str) -> No
         pytest.skip("not measured yet")
     found = PROVENANCE.search(TABLES[name])
     assert found, TABLES[name][:200]
-    assert name in written(ROOT / found[2])
+    assert name in tables_written(ROOT / found[2])
 
 
 def test_a_table_is_written_into_its_place_but_for_a_trial(tmp_path: Path) -> None:
