@@ -142,14 +142,16 @@ def read_record(path: Path, kind: type[T], remedy: str = _REMEDY) -> T:
     return record_from(read_json(path, remedy), kind, str(path), remedy)
 
 
-def record_from(content: dict[str, Any], kind: type[T], where: str, remedy: str = _REMEDY) -> T:
+def record_from(content: object, kind: type[T], where: str, remedy: str = _REMEDY) -> T:
     """Return the dataclass `kind` from an object's values, whose types are its annotations.
 
     `Annotated[int, 1]` is a number of at least 1.
 
     Raises:
-        DamagedError: a field without a default is missing, or of another type.
+        DamagedError: it is no object, or a field without a default is missing or of another type.
     """
+    if not isinstance(content, dict):
+        raise DamagedError(f"{where} is damaged (it is {content!r:.40}); {remedy}")
     hints = get_type_hints(kind, include_extras=True)
     values = {}
     for field in fields(kind):  # type: ignore[arg-type]

@@ -34,7 +34,12 @@ def log_next(words: Iterable[object]) -> None:
     """Log a command of `dalm` as the shell takes it."""
     if _said and not _said[-1]:
         return
-    logger.info("next       %s", shlex.join(["dalm", *map(str, words)]))
+    logger.info("next       %s", line(words))
+
+
+def line(words: Iterable[object]) -> str:
+    """Return a command of `dalm` as the shell takes it."""
+    return shlex.join(["dalm", *map(str, words)])
 
 
 def held_out_table(train: str | Path) -> Path | None:

@@ -933,6 +933,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--feedback": False,
         "--documents": None,
         "--compare-index": None,
+        "--compare-previous": False,
         "--compare-generator-name-or-path": None,
         "--log-questions": False,
     },

@@ -1,13 +1,14 @@
 """Show which stages would run, why, and what they would take in time, memory and requests.
 
 What can be known now is measured or counted: a training's dry run, the requests of the question
-generator, the speed of the retriever on a few passages. Of a stage whose input isn't there yet the
-table says what it waits for.
+generator, the speed of the retriever on a few passages and of the generator on a few questions. Of
+a stage whose input isn't there yet the table says what it waits for.
 """
 
 import logging
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import dalm
 from dalm import next_step
@@ -19,9 +20,12 @@ from dalm.adaptation.system_stages import SystemStages
 from dalm.adaptation.verdict_page import duration
 from dalm.config import Columns
 from dalm.display import cell, console, show
-from dalm.io.examples import read_passages
+from dalm.io.examples import read_examples, read_passages
+from dalm.models.generator import load_generator
 from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
+from dalm.rag.pipeline import answer
+from dalm.records import Example, Hit
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +33,8 @@ SAMPLE = 16
 """Passages that the retriever's speed is measured on."""
 SECONDS = ("tables", "verdict")
 """Stages that load no model."""
+ANSWERED = 4
+"""Questions that the generator's speed is measured on."""
 ENCODES = ("negatives", "index")
 COUNTED = ("qa-gen", "train-retriever-only", "train-generator-only", "train-rag-e2e")
 """Commands that estimate themselves."""
@@ -71,6 +77,8 @@ def _takes(
     elif stage.name in ENCODES and encoding is not None:
         count, seconds = encoding
         what = f"about {duration(seconds)} to encode {count:,} passages, as measured on {SAMPLE}"
+    elif found := _answering(stages, step, steps):
+        what = found
     elif (missing := _inputs_wait(step)) is not None:
         return f"unknown until {_writer_of(missing, steps)} has run"
     elif stage.command in COUNTED:
@@ -115,6 +123,40 @@ def _encoding_seconds(stages: SystemStages, steps: Sequence[Step]) -> tuple[int,
     retriever.encode_passages(texts)
     each = (time.perf_counter() - start) / len(texts)
     return len(passages), each * len(passages)
+
+
+def _asked(step: Step) -> list[Example]:
+    """Return the questions of an evaluation of answers; none while they aren't there."""
+    table = Path(str(step.stage.arguments[0])) if step.stage.command == "eval-rag" else None
+    if table is None or not table.exists():
+        return []
+    return read_examples(table, Columns(), needs={"query"})
+
+
+def _answering(stages: SystemStages, step: Step, steps: Sequence[Step]) -> str | None:
+    """Return what an evaluation of answers takes, as measured on a few of its questions.
+
+    Each of two systems reads a prompt of the passages found for each question, and with bounds one
+    of the right passage and one without any.
+    """
+    if any(each.stage.name == "tables" and each.choice == "runs" for each in steps):
+        return None  # other questions, perhaps
+    asked, options, given = _asked(step), step.stage.options, stages.settings
+    few = [each for each in asked if each.passage][:ANSWERED]
+    if not few:
+        return None
+    placement = place(given.device, given.precision, trust_remote_code=given.trust_remote_code)
+    generator = load_generator(stages.pairs.untuned.generator, placement)
+    hits = [[Hit(each.passage, 1.0)] * options.reader_passages for each in few if each.passage]
+    start = time.perf_counter()
+    lengths = {"reader_passages": options.reader_passages, "max_new_tokens": options.max_new_tokens}
+    answer(generator, [each.query for each in few], hits, **lengths)
+    seconds = (time.perf_counter() - start) / len(few)
+    prompts = 2 * (3 if options.bounds else 1) * len(asked)
+    return (
+        f"about {duration(seconds * prompts)} for {prompts:,} prompts and their answers, as "
+        f"measured on {len(few)}"
+    )
 
 
 def _dry_run(step: Step) -> None:

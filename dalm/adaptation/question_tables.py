@@ -6,10 +6,11 @@ A document is held out with all its questions, of whatever origin.
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from dalm import artifacts
 from dalm.adaptation.given_feedback import judged_examples
@@ -18,6 +19,7 @@ from dalm.config import Columns
 from dalm.config.adaptation import Adapt
 from dalm.errors import UserError
 from dalm.eval.significance import least_p
+from dalm.file_reading import DamagedError, read_json, record_from
 from dalm.io.examples import read_examples, read_passages, read_rows
 from dalm.io.splits import split_by_document
 from dalm.io.tables import read_table
@@ -61,6 +63,31 @@ class Row:
 def test_table(folder: Path, origin: Origin) -> Path:
     """Return the table of held-out questions of an origin."""
     return folder / f"{origin}_test.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Questions of an origin: to train on, held out, with an answer; and held-out documents."""
+
+    train: Annotated[int, 0] = 0
+    test: Annotated[int, 0] = 0
+    documents: Annotated[int, 0] = 0
+    answered: Annotated[int, 0] = 0
+
+
+def read_counts(folder: Path) -> dict[Origin, Counts] | None:
+    """Return what is in the tables of a folder, by origin.
+
+    None: they aren't there, or the summary is damaged, and the stage makes it again.
+    """
+    file = folder / SUMMARY
+    if not file.exists():
+        return None
+    with suppress(DamagedError):
+        rows = read_json(file)
+        there = (each for each in ORIGINS if each in rows)
+        return {each: record_from(rows[each], Counts, str(file)) for each in there}
+    return None
 
 
 def make_tables(
@@ -202,26 +229,26 @@ def _write(
             write_table(path, columns_of(held))
         documents = {row.document for row in held if row.answerable}
         answered = sum(bool(row.example.answer) for row in held)
-        counts = {"train": len(own), "test": len(held), "documents": len(documents)}
-        summary[origin] = counts | {"answered": answered}
+        counts = Counts(len(own), len(held), len(documents), answered)
+        summary[origin] = asdict(counts)
         if own or held:
-            _tell(origin, summary[origin])
+            _tell(origin, counts)
     logger.info("answers    the generator learns from %d of the questions", len(answers))
     artifacts.write_json(folder / SUMMARY, summary)
 
 
-def _tell(origin: Origin, counts: Mapping[str, int]) -> None:
+def _tell(origin: Origin, counts: Counts) -> None:
     logger.info(
         "%-10s %d questions to train on, %d held out, of %d documents",
-        *(origin, counts["train"], counts["test"], counts["documents"]),
+        *(origin, counts.train, counts.test, counts.documents),
     )
-    if counts["test"] and least_p(counts["documents"]) > ALPHA:
+    if counts.test and least_p(counts.documents) > ALPHA:
         logger.warning(
             "%-10s %d held-out documents are too few for any difference to be shown: the test is "
             "over documents; add documents, or raise --test-share",
-            *(origin, counts["documents"]),
+            *(origin, counts.documents),
         )
-    if counts["train"] and not counts["test"]:
+    if counts.train and not counts.test:
         logger.warning("%-10s nothing is held out: all are of one document", origin)
 
 

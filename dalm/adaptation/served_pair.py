@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dalm import artifacts
 from dalm.adaptation.contents import MISSING, content_of
+from dalm.errors import UserError
 from dalm.file_reading import DamagedError, read_record
 from dalm.retrieval.index_folder import POINTER, Description, IndexFolder
 
@@ -47,6 +48,16 @@ class ServedPairs:
         """Return the pair of the generation that is searched; None: there is no index."""
         if self.index.pointer is None or (made := self.index.described()) is None:
             return None
+        return self._pair_of(made)
+
+    def previous(self, served: Pair) -> Pair | None:
+        """Return the pair of the generation before; None: there is none, or it is the same."""
+        with suppress(UserError):
+            pair = self._pair_of(self.index.previous().description)
+            return None if pair == served else pair
+        return None
+
+    def _pair_of(self, made: Description) -> Pair:
         if (number := self._number_of(made.retriever)) is not None:
             return Pair(made.retriever, str(self.folder / str(number) / "generator"))
         return Pair(made.retriever, self.untuned.generator)
@@ -60,8 +71,7 @@ class ServedPairs:
         if served is None:
             return self.untuned
         number = self._number_of(served.retriever)
-        kept = None if number is None else self._kept(number)
-        if kept is not None and kept.content == content_of_pair(tuned):
+        if number is not None and (kept := self._kept(number)).content == content_of_pair(tuned):
             served = Pair(kept.before_retriever, kept.before_generator)
         gone = MISSING in (content_of(served.retriever), content_of(served.generator))
         names = all("/" not in each or Path(each).exists() for each in asdict(served).values())
@@ -71,7 +81,7 @@ class ServedPairs:
         """Copy a tuned pair, by hard links where the disk has them, and return the copy."""
         content = content_of_pair(tuned)
         numbers = self._numbers()
-        same = (n for n in numbers if (kept := self._kept(n)) and kept.content == content)
+        same = (n for n in numbers if self._kept(n).content == content)
         number = next(same, max(numbers, default=0) + 1)
         target = self.folder / str(number)
         if not target.exists():
@@ -105,10 +115,9 @@ class ServedPairs:
                 return number
         return None
 
-    def _kept(self, number: int) -> _Kept | None:
-        with suppress(DamagedError):
-            return read_record(self.folder / str(number) / PAIR, _Kept)
-        return None
+    def _kept(self, number: int) -> _Kept:
+        remedy = "take it from a backup, or adapt in another --output-dir"
+        return read_record(self.folder / str(number) / PAIR, _Kept, remedy)
 
 
 def content_of_pair(pair: Pair) -> str:

@@ -135,6 +135,10 @@ def log_result(stages: SystemStages) -> None:
     if tuned and not outcome.switches:
         why = "a tuned pair: by --force" if stages.settings.force else "the pair tuned before"
     logger.info("index      %s, of %s", stages.pairs.index.path, why)
+    if (before := stages.pairs.previous(served)) is not None:
+        words = [*serving(stages, served), "--compare-previous"]
+        words += ["--compare-generator-name-or-path", before.generator]
+        logger.info("compare    with the pair before, blind: %s", next_step.line(words))
     next_step.log_next(serving(stages, served))
 
 

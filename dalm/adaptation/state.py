@@ -7,7 +7,7 @@ from typing import Any
 
 from dalm import artifacts
 from dalm.errors import UserError
-from dalm.file_reading import DamagedError, read_record, record_from
+from dalm.file_reading import read_record, record_from
 
 FILE = "adapt.json"
 FORMAT = 1
@@ -49,9 +49,6 @@ class State:
             self.begun = self._records(found.begun, remedy)
 
     def _records(self, content: Mapping[str, Any], remedy: str) -> dict[str, Record]:
-        for name, value in content.items():
-            if not isinstance(value, dict):
-                raise DamagedError(f"{self.file} is damaged ({name} is {value!r:.40}); {remedy}")
         return {
             name: record_from(value, Record, f"{self.file}: {name}", remedy)
             for name, value in content.items()

@@ -7,16 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import dalm
-from dalm import file_reading
 from dalm.adaptation import given_feedback, question_tables
+from dalm.adaptation.index_update import IndexUpdate, calibration_table
 from dalm.adaptation.negatives_table import join_negatives
 from dalm.adaptation.question_tables import (
     ANSWERS,
-    ORIGINS,
-    SUMMARY,
     TRAIN,
     Origin,
+    read_counts,
     test_table,
 )
 from dalm.adaptation.served_pair import Pair, ServedPairs, content_of_pair
@@ -177,7 +175,7 @@ class SystemStages:
             command="split by document",
             folder=self.tables,
             reads=reads,
-            writes=[self.tables / TRAIN, self.tables / ANSWERS, self.tables / SUMMARY],
+            writes=[self.tables],
             settings=values,
             run=run,
         )
@@ -231,11 +229,8 @@ class SystemStages:
         )
 
     def _epochs(self) -> int:
-        summary = self.tables / SUMMARY
-        questions = 0
-        if summary.exists():
-            counts = file_reading.read_json(summary)
-            questions = sum(counts.get(origin, {}).get("train", 0) for origin in ORIGINS)
+        counts = read_counts(self.tables) or {}
+        questions = sum(each.train for each in counts.values())
         return 1 if questions >= MANY_QUESTIONS else 2
 
     def _generator(self) -> Stage:
@@ -355,12 +350,11 @@ class SystemStages:
     def _has_answers(self, table: Path) -> bool:
         if table.parent != self.tables:  # the guard
             return table.exists() and read_table(str(table)).has(self.settings.answer_column)
-        summary = self.tables / SUMMARY
-        if not summary.exists():
-            return True
-        origin = table.name.removesuffix("_test.jsonl")
-        counts = file_reading.read_json(summary).get(origin, {})
-        return bool(counts.get("answered") or not counts.get("test"))
+        counts = {
+            test_table(self.tables, origin): each
+            for origin, each in (read_counts(self.tables) or {}).items()
+        }
+        return table not in counts or bool(counts[table].answered or not counts[table].test)
 
     # Verdict and index
 
@@ -394,34 +388,23 @@ class SystemStages:
         serves = f"tuned pair {content_of_pair(wanted)[:8]}" if wanted else "pair before"
         given = self.given.get("index", {})
         settings_of("index", "index", {"index_dir": "index"}, given)
+        reads, options = {"passages": self.passages}, self._machine("index")
+        table = calibration_table(self.tables, by_rules=self.settings.backend == "extractive")
+        if table is not None and "calibrate" not in given:
+            reads["held-out questions"] = table
+            options["calibrate"] = str(table)
+        update = IndexUpdate(pairs=self.pairs, passages=self.passages, options=options, given=given)
 
         def run(_resume: bool) -> None:
-            self._update_index(wanted, given)
+            update.run(wanted)
 
         return Stage(
             name="index",
             command="index",
             folder=self.pairs.index.path,
-            reads={"passages": self.passages},
+            reads=reads,
             writes=[],
             settings={"serves": serves, **given},
             run=run,
             is_there=lambda: self.pairs.index.pointer is not None,
         )
-
-    def _update_index(self, wanted: Pair | None, given: Mapping[str, Any]) -> None:
-        """Bring the index up to date, in a new generation if another pair is to be served."""
-        served = self.pairs.served()
-        pair = served or self.pairs.untuned
-        if wanted is not None:
-            pair = self.pairs.keep(wanted, self.pairs.before(wanted))
-        options: dict[str, Any] = {"index_dir": str(self.pairs.index.path)}
-        options |= self._machine("index")
-        if served is not None and served.retriever == pair.retriever:
-            options["prune"] = True
-        else:
-            options["retriever_name_or_path"] = pair.retriever
-            options["rebuild"] = served is not None
-        settings = settings_of("index", "index", options, given)
-        dalm.command("index")([str(self.passages)], settings=settings)
-        self.pairs.drop_unused()

@@ -1,6 +1,7 @@
 """Decide whether the tuned pair is better, and write the verdict and its page."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from dalm.adaptation.state import State
 from dalm.eval.report.page import write_verdict_page
 from dalm.eval.summary import typed_command
 from dalm.eval.verdict import FEEDBACK, GENERATED, GUARD, HUMAN, Part, verdict_of
-from dalm.file_reading import read_record
+from dalm.file_reading import DamagedError, read_record
+from dalm.llm.response_cache import Journal
+from dalm.synth.generation import JOURNAL
 
 VERDICT, PAGE = "verdict.json", "verdict.html"
 
@@ -26,9 +29,11 @@ class Outcome:
 
 
 def read_outcome(folder: Path) -> Outcome | None:
-    """Return the verdict of a system; None: there is none yet."""
-    file = folder / VERDICT
-    return read_record(file, Outcome, "run dalm adapt --from verdict") if file.exists() else None
+    """Return the verdict of a system; None: there is none yet, or one to be made again."""
+    if (folder / VERDICT).exists():
+        with suppress(DamagedError):
+            return read_record(folder / VERDICT, Outcome)
+    return None
 
 
 def write_verdict(folder: Path, evaluations: Mapping[str, Path]) -> None:
@@ -51,16 +56,25 @@ def write_verdict(folder: Path, evaluations: Mapping[str, Path]) -> None:
             folder / PAGE,
             verdict,
             parts,
-            cost=cost_of(state),
+            cost=cost_of(folder, state),
             command=typed_command(),
             stages={name: each.settings for name, each in state.stages.items() if each.settings},
         )
     artifacts.write_json(folder / VERDICT, asdict(kept))
 
 
-def cost_of(state: State) -> dict[str, str]:
-    """Return how long each finished stage took, in words."""
-    return {name: duration(record.seconds) for name, record in state.stages.items()}
+def cost_of(folder: Path, state: State) -> dict[str, str]:
+    """Return how long each finished stage took, in words, and what questions cost of a model."""
+    cost = {name: duration(record.seconds) for name, record in state.stages.items()}
+    journal = folder / "questions" / JOURNAL
+    if "questions" in cost and journal.exists():
+        with Journal(journal) as kept:
+            asked = kept.replies
+        cost["questions"] += (
+            f", {asked.number:,} replies of a model: {asked.tokens_in:,} tokens read, "
+            f"{asked.tokens_out:,} written"
+        )
+    return cost
 
 
 def duration(seconds: float) -> str:

@@ -134,6 +134,11 @@ class Serving:
     compare_index: str | None = option(None, needs={"feedback": None})
     """Folder of another index: the page then shows two answers side by side, from this index and
     from that one, without saying which is which, and takes votes."""
+    compare_previous: Annotated[bool, Parameter(negative=())] = option(
+        False, needs={"feedback": None}
+    )
+    """Compare with the generation before of this index, which dalm index --rollback goes back to,
+    in place of another index."""
     compare_generator_name_or_path: str | None = option(None, needs={"feedback": None})
     """Generator that answers beside this one in comparisons: a folder or a Hugging Face hub name;
     by default the same one. It is loaded, too, as the retriever of --compare-index is."""

@@ -14,6 +14,7 @@ import os
 import secrets
 import shutil
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
@@ -265,10 +266,31 @@ class IndexFolder:
         Raises:
             UserError: no index, or a damaged one.
         """
+        return self._opened(lambda pointer: pointer.generation, to_search)
+
+    def previous(self, *, to_search: bool = True) -> Generation:
+        """Open the generation before the one that is searched; `to_search` as for `current`.
+
+        Raises:
+            UserError: there is none, or a damaged one.
+        """
+        return self._opened(self.number_before, to_search)
+
+    def number_before(self, pointer: Pointer) -> int:
+        """Return the number of the generation before the one that is searched.
+
+        Raises:
+            UserError: there is none.
+        """
+        if pointer.previous is None or pointer.previous not in self.numbers():
+            raise UserError(f"{self.path} has no earlier generation to go back to")
+        return pointer.previous
+
+    def _opened(self, number_of: Callable[[Pointer], int], to_search: bool) -> Generation:
         while True:
             pointer = self.complete_pointer()
             try:
-                return self._open(pointer.generation, held=to_search).opened()
+                return self._open(number_of(pointer), held=to_search).opened()
             except UserError:
                 if self.pointer == pointer:
                     raise  # else it was deleted after the pointer was read
@@ -348,13 +370,9 @@ class IndexFolder:
         Raises:
             UserError: there is none.
         """
-        pointer = self.pointer
-        if pointer is None or pointer.previous not in self.numbers():
-            raise UserError(f"{self.path} has no earlier generation to go back to")
-        assert pointer.previous is not None
-        self._open(pointer.previous).opened()
-        self.switch(pointer.previous)
-        return pointer.previous, pointer.generation
+        number, before = self.previous().number, self.complete_pointer().generation
+        self.switch(number)
+        return number, before
 
     def drop(self, keep: int) -> list[int]:
         """Delete complete generations but the one that is searched and `keep` others.

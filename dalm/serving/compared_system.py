@@ -27,6 +27,14 @@ def check_compared(index_dir: str, settings: Serve) -> None:
     index, generator = settings.compare_index, settings.compare_generator_name_or_path
     if generator is not None:
         check_model_is_there(generator, "generator")
+    if settings.compare_previous:
+        if index is not None:
+            raise UserError("--compare-index and --compare-previous name two indexes; take one")
+        folder = IndexFolder(index_dir)
+        try:
+            folder.number_before(folder.complete_pointer())
+        except UserError as error:
+            raise UserError(f"--compare-previous: {error}") from error
     if index is None:
         return
     IndexFolder(index).complete_pointer()
@@ -44,7 +52,8 @@ def add_compared(service: Service, generating: Callable[[Serve], Generating]) ->
     """
     settings = service.settings
     index, name = settings.compare_index, settings.compare_generator_name_or_path
-    if index is None and name is None:
+    previous = settings.compare_previous
+    if index is None and name is None and not previous:
         return
     if name is not None:
         settings = replace(
@@ -54,9 +63,12 @@ def add_compared(service: Service, generating: Callable[[Serve], Generating]) ->
             generator_url=None,
             generator_model=None,
         )
-    served = service.served
+    served = compared = service.served
+    if index is not None or previous:
+        path = index or served.folder.path
+        compared = ServedIndex(path, settings, beside=served, previous=previous)
     other = Service(
-        served if index is None else ServedIndex(index, settings, beside=served),
+        compared,
         service.generating if name is None else generating(settings),
         settings,
     )

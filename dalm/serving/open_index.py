@@ -108,10 +108,19 @@ class ServedIndex:
     """The generation that is served; `refresh` opens another when the index has changed."""
 
     def __init__(
-        self, path: str | Path, settings: Serve, beside: "ServedIndex | None" = None
+        self,
+        path: str | Path,
+        settings: Serve,
+        beside: "ServedIndex | None" = None,
+        *,
+        previous: bool = False,
     ) -> None:
-        """Open the index at a path; what it has in common with one `beside` it is loaded once."""
+        """Open the index at a path; what it has in common with one `beside` it is loaded once.
+
+        `previous`: it is the generation before the one that is searched.
+        """
         self.folder = IndexFolder(path)
+        self.previous = previous
         self.settings = settings
         self.placement: Placement = placement_of(settings)
         self.problem: str | None = None
@@ -145,7 +154,7 @@ class ServedIndex:
 
     def _open(self, before: OpenIndex | None) -> OpenIndex:
         """Open the index; a retriever that is loaded already serves generations that it made."""
-        generation = self.folder.current()
+        generation = self.folder.previous() if self.previous else self.folder.current()
         if before and before.generation.description.made_like(generation.description):
             retriever = before.retriever
         else:
@@ -164,8 +173,8 @@ class ServedIndex:
             return ("damaged", *_stamp(self.folder.path / POINTER))
         if pointer is None:
             return ("none",)
-        file = self.folder.path / "generations" / str(pointer.generation) / POINTER
-        return (pointer.generation, *_stamp(file))
+        number = pointer.previous if self.previous else pointer.generation
+        return (number, *_stamp(self.folder.path / "generations" / str(number) / POINTER))
 
 
 def _stamp(file: Path) -> tuple[int, ...]:

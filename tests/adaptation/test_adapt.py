@@ -18,6 +18,8 @@ from dalm.cli import app, run
 from dalm.io.examples import read_passages
 from dalm.records import Hit
 from dalm.retrieval.index_folder import IndexFolder
+from dalm.serving.server import open_service
+from dalm.serving.service import Service
 from dalm.user_feedback.feedback_store import FeedbackStore
 from dalm.user_feedback.judgments import AnswerRecord, Judgment
 from tests.forked import Forked, waiting_at
@@ -36,6 +38,12 @@ def reasons(line: list[str], folder: Path, **changed: Any) -> dict[str, str]:
     return {step.stage.name: step.reason for step in steps if step.choice == "runs"}
 
 
+def opened(words: list[str]) -> Service:
+    """Return the service that a printed line of `dalm serve` would run."""
+    _, bound, _ = app.parse_args(words[1:])
+    return open_service(words[2], bound.arguments["settings"])
+
+
 def test_the_user_leaves_with_a_verdict_and_an_index_that_answers(
     line: list[str], system: Path, tmp_path: Path, caplog: Any, capfd: Any
 ) -> None:
@@ -50,6 +58,7 @@ def test_the_user_leaves_with_a_verdict_and_an_index_that_answers(
     assert "<html" in (folder / "verdict.html").read_text()
     made = IndexFolder(folder / "index").current().description
     assert made.retriever == line[3]
+    assert made.dense_weight is not None  # by the held-out questions
     words = shlex.split(next(each for each in said if each.startswith("next "))[11:])
     assert words[:2] == ["dalm", "serve"]
     assert run(app, ["ask", words[2], "Where does Ada live?", *words[3:5]]) == 0
@@ -134,6 +143,9 @@ def test_a_dry_run_estimates_what_can_be_known_and_writes_nothing(
     assert run(app, words) == 0
     shown = capfd.readouterr().out
     assert "see below" in shown
+    asked = re.search(r"^evaluate-human .* for (\d+) prompts and their answers, as ", shown, re.M)
+    assert asked is not None
+    assert int(asked[1]) == 2 * 8  # two systems, without bounds, eight questions
     assert "retriever (dalm train-retriever-only --dry-run):" in shown
     said = [record.getMessage() for record in caplog.records]
     assert sum(each.startswith("memory ") for each in said) == 2  # retriever and generator
@@ -162,6 +174,14 @@ def test_force_switches_to_the_tuned_pair_and_says_so(
     said = [record.getMessage() for record in caplog.records]
     assert any("a tuned pair: by --force" in each for each in said)
     assert f"--generator-name-or-path {folder}/models/1/generator --feedback" in said[-1]
+    # The generation before is of the untuned pair: to go back to, and to compare with.
+    index = IndexFolder(folder / "index")
+    assert index.previous().description.retriever == line[3]
+    compare = next(each for each in said if each.startswith("compare "))
+    assert compare.endswith(f"--compare-previous --compare-generator-name-or-path {line[5]}")
+    service = opened(shlex.split(compare.partition(": ")[2]))
+    assert service.compared is not None
+    assert service.compared.index.generation.number == index.previous().number
     # The pair that is served stays as it is when another one is trained.
     weights = folder / "models" / "1" / "retriever" / "model.safetensors"
     before = weights.read_bytes()

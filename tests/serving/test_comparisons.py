@@ -15,7 +15,7 @@ from dalm.serving.comparisons import SHOWN
 from dalm.serving.server import open_service
 from tests.llm.stub_server import Sent
 from tests.llm.stub_server import serving as stub_serving
-from tests.serving.conftest import build_index, serve_settings
+from tests.serving.conftest import build_index, dalm, serve_settings
 
 QUESTION = {"question": "Where does Ada live?"}
 
@@ -122,6 +122,7 @@ def test_what_cannot_be_compared_is_refused_before_models_are_loaded(index, tiny
     for options, message in (
         ({"compare_index": str(index)}, "is the index that is served"),
         ({"compare_index": str(tmp_path)}, "is not an index"),
+        ({"compare_previous": True}, "--compare-previous: .* has no earlier generation"),
         ({"compare_generator_name_or_path": str(tmp_path / "no")}, "generator"),
     ):
         with pytest.raises(UserError, match=message):
@@ -145,3 +146,28 @@ def test_models_are_shared_and_what_more_is_loaded_is_said(index, other_index, t
     loaded = service.generating.local.generator.model.parameters()
     size = sum(each.nbytes for each in loaded) / 1e6
     assert f"generator: {size:.1f} MB of weights beside the" in caplog.text
+
+
+def test_the_generation_before_is_compared_with_and_followed(index, people, tiny_models, tmp_path):
+    folder = Path(shutil.copytree(index, tmp_path / "index"))
+    other = tmp_path / "other.csv"
+    other.write_text("Passage\nAda lives in Rome.\n")
+    build_index(folder, other, tiny_models.encoder, "--rebuild", "--prune")
+    settings = serve_settings(tiny_models, feedback=True, compare_previous=True)
+    service = open_service(str(folder), settings)
+    assert service.compared is not None
+
+    def numbers() -> tuple[int, int]:
+        assert service.compared is not None
+        return service.index.generation.number, service.compared.index.generation.number
+
+    assert numbers() == (2, 1)
+    (hit,) = service.compared.index.search("Where does Ada live?", 1)
+    assert hit.passage.text == "Ada lives in Ulm."
+    assert dalm("index", "--index-dir", folder, "--rollback") == 0
+    assert service.served.refresh()
+    assert service.compared.served.refresh()
+    assert numbers() == (1, 2)
+    both = serve_settings(tiny_models, feedback=True, compare_previous=True, compare_index="x")
+    with pytest.raises(UserError, match="name two indexes; take one"):
+        open_service(str(folder), both)
