@@ -124,6 +124,29 @@ def test_the_original_opens_at_its_place(reader, cited, page_index, files, gener
         assert not reader.shown(".original a")
 
 
+def test_the_original_opens_behind_a_key(reader, cited, page_index, files, generator, monkeypatch):
+    monkeypatch.setenv("DALM_API_KEY", "the-key")
+    with cited(page_index, documents=str(files)) as url:
+        reader.open(url, ready=False)
+        reader.until("!document.getElementById('key-form').hidden")
+        reader.find("#key").send_keys("the-key" + Keys.ENTER)
+        reader.until("document.getElementById('key-form').hidden")
+        choose(reader, "search")
+        reader.ask("Ada keeps one owl")
+        pin(reader, "Owls")
+        reader.until("document.querySelector('.original a')")
+        # Headless Chromium saves PDFs instead of showing them: look at what it is given.
+        reader.run(
+            "window.open = () => (window.opened = {});"
+            "URL.createObjectURL = file => { window.file = file; return 'blob:it'; }"
+        )
+        reader.click(".original a")
+        assert reader.until("window.opened?.location") == "blob:it#page=1"
+        assert reader.run("return window.file.type") == "application/pdf"
+        reader.run("window.file.text().then(text => { window.text = text; })")
+        assert reader.until("window.text") == (files / "owls.pdf").read_text()
+
+
 def test_ranks_by_stage_and_moves_are_told(page):
     page.ask("Where does Ada live?")
     page.press("Ranks")
