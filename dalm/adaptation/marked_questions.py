@@ -9,11 +9,13 @@ from dalm.ingest.words import words
 from dalm.records import Example, Passage
 from dalm.retrieval.bm25 import BM25
 from dalm.teachers.answer_match import contains
+from dalm.teachers.marked_examples import mark
+from dalm.teachers.teacher import Candidates
 
 logger = logging.getLogger(__name__)
 
 CANDIDATES = 32
-"""Passages that are searched for each question, as `dalm score-candidates` does by default."""
+"""Passages among which a given one is looked for."""
 ALIKE = 0.5
 """Fraction of the words of the shorter of two passages that the longer must have to be the same."""
 
@@ -22,51 +24,45 @@ def placed_in(examples: Sequence[Example], passages: Mapping[str, Passage]) -> l
     """Return the questions whose passage is found in the documents, each with it.
 
     A passage that was given is found again by its words, as documents are split in another way: the
-    candidate that holds the answer and most of these words. Without one it is the first candidate
-    of a search by question and answer that holds the answer (answer match), else the first of all:
-    as `dalm train-retriever-only --passages` marks them.
+    candidate that holds the answer and most of these words. Questions without one are marked by
+    their answers (`marked_examples.mark`), if they have any.
     """
-    searched = list(passages.values())
-    search = BM25(searched)
-    texts = [
-        each.passage.text if each.passage else f"{each.query}\n{each.answer or ''}"
+    given = [each for each in examples if each.passage]
+    unmarked = [
+        Candidates(each.query, each.answer, ())
         for each in examples
+        if each.answer and not each.passage
     ]
-    found: list[Passage | None] = []
-    first: list[Passage | None] = []
-    for example, hits in zip(examples, search.search(texts, CANDIDATES), strict=True):
-        candidates = [hit.passage for hit in hits]
-        found.append(_passage_of(example, candidates, passages))
-        is_open = example.passage is None and bool(example.answer)
-        first.append(candidates[0] if candidates and is_open else None)
-    unmarked = [place for place, each in enumerate(examples) if each.passage is None]
-    labelled = sum(found[place] is not None for place in unmarked)
-    if unmarked:
-        logger.info(
-            "marked     %d of %d questions without a passage by the first passage found that has "
-            "the answer in it, the others by the first one found",
-            *(labelled, len(unmarked)),
-        )
-    found = [each or other for each, other in zip(found, first, strict=True)]
-    if given := len(examples) - len(unmarked):
-        again = sum(
-            p is not None and e.passage is not None for p, e in zip(found, examples, strict=True)
-        )
-        logger.info("placed     %d of %d passages found again in the documents", again, given)
-    return [
-        replace(example, passage=passage)
-        for example, passage in zip(examples, found, strict=True)
-        if passage is not None
-    ]
+    found_again = iter(_found_again(given, passages) if given else ())
+    marked = iter(mark(unmarked, list(passages.values())) if unmarked else ())
+    placed: list[Example] = []
+    for each in examples:
+        source = found_again if each.passage else marked if each.answer else iter(())
+        if passage := next(source, None):
+            placed.append(replace(each, passage=passage))
+    return placed
 
 
-def _passage_of(
+def _found_again(
+    examples: Sequence[Example], passages: Mapping[str, Passage]
+) -> list[Passage | None]:
+    """Return the passage of the documents that each example's own is; None: none is."""
+    texts = [each.passage.text for each in examples if each.passage]
+    search = BM25(list(passages.values())).search(texts, CANDIDATES)
+    found = [
+        _same(example, [hit.passage for hit in hits], passages)
+        for example, hits in zip(examples, search, strict=True)
+    ]
+    again = len(found) - found.count(None)
+    logger.info("placed     %d of %d passages found again in the documents", again, len(found))
+    return found
+
+
+def _same(
     example: Example, candidates: Sequence[Passage], passages: Mapping[str, Passage]
 ) -> Passage | None:
     given = example.passage
-    if given is None:
-        holding = (each for each in candidates if contains(each.text, example.answer or ""))
-        return next(holding, None)
+    assert given is not None
     if given.id in passages:
         return passages[given.id]
     alike = {each.id: _shared(given.text, each.text) for each in candidates}

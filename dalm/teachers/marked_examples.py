@@ -6,29 +6,27 @@ and as good as a generator's wherever answers don't stand in several passages
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import fields
 
 from dalm.config import Columns, RetrieverOnly, ScoreCandidates
 from dalm.errors import UserError
 from dalm.io.columns import find_columns
 from dalm.io.tables import read_table
-from dalm.records import Example
+from dalm.records import Example, Passage
 from dalm.retrieval.bm25 import BM25
 from dalm.teachers import candidate_search, labels
 from dalm.teachers.answer_match import AnswerMatch
 from dalm.teachers.search_rank import SearchRank
-from dalm.teachers.teacher import Needs, Teacher
+from dalm.teachers.teacher import Candidates, Needs, Teacher
 
 logger = logging.getLogger(__name__)
 
 
 def marked_examples(source: str, settings: RetrieverOnly) -> list[Example]:
-    """Return the questions of a table with the passages that answer them, as far as words tell.
+    """Return the questions of a table with the passages that answer them, as `mark` finds them.
 
-    They are the positives of `dalm score-candidates --teacher answer-match search` with its
-    defaults: of the passages that BM25 finds by question and answer the first with the answer in
-    it; the first of all where none has it. Questions for which nothing is found are left out. How
-    many are marked by which is logged.
+    Questions for which nothing is found are left out.
 
     Raises:
         UserError: the table has passages or no answers, or nothing is found for any question.
@@ -40,38 +38,46 @@ def marked_examples(source: str, settings: RetrieverOnly) -> list[Example]:
             f"--passages: {table.name} has passages of its own in the column {own!r}; leave out "
             "--passages to train on them, or the column"
         )
-    teachers: list[Teacher] = [AnswerMatch(), SearchRank()]
-    columns = {each.name: getattr(settings, each.name) for each in fields(Columns)}
     assert settings.passages is not None
+    columns = {each.name: getattr(settings, each.name) for each in fields(Columns)}
     search = ScoreCandidates(
-        **columns,
-        passages=settings.passages,
-        teacher=[each.name for each in teachers],
-        output="-",
+        **columns, passages=settings.passages, teacher=[AnswerMatch.name], output="-"
     )
     needs: dict[Needs, str] = {"answer": "marking passages by answers (--passages)"}
     questions = candidate_search.read_questions(table, search, needs)
-    searcher = BM25(candidate_search.read_knowledge_base(search))
-    found = candidate_search.search_candidates(questions, searcher, search)
-    matched = labels.score_in_turn(teachers[:1], found)
-    scored = labels.score_in_turn(teachers, found)
-    examples = [
-        Example(each.query, each.answer, each.positive)
-        for each in labels.label(found, scored, search)
-        if each.positive is not None
+    passages = mark(questions, candidate_search.read_knowledge_base(search))
+    found = [
+        Example(each.query, each.answer, passage)
+        for each, passage in zip(questions, passages, strict=True)
+        if passage is not None
     ]
-    _tell(len(examples), sum(each.has_positive for each in matched), len(questions))
-    return examples
-
-
-def _tell(marked: int, matched: int, questions: int) -> None:
-    if not marked:
+    if not found:
         raise UserError(
             "--passages: BM25 finds no passage for any of the questions; name the passages that "
             "they are about"
         )
+    return found
+
+
+def mark(questions: Sequence[Candidates], passages: Sequence[Passage]) -> list[Passage | None]:
+    """Return the passage that answers each question, as far as words tell; None: none is found.
+
+    They are the positives of `dalm score-candidates --teacher answer-match search` with its
+    defaults: of the passages that BM25 finds by question and answer the first with the answer in
+    it; the first of all where none has it. How many are marked by which is logged.
+    """
+    teachers: list[Teacher] = [AnswerMatch(), SearchRank()]
+    names = [each.name for each in teachers]
+    search = ScoreCandidates(passages=[], teacher=names, output="-")
+    found = candidate_search.search_candidates(questions, BM25(passages), search)
+    matched = labels.score_in_turn(teachers[:1], found)
+    scored = labels.score_in_turn(teachers, found)
+    marked = [each.positive for each in labels.label(found, scored, search)]
+    by_answer, by_search = sum(each.has_positive for each in matched), len(marked)
+    by_search -= marked.count(None) + by_answer
     logger.info(
         "labelled   %d of %d questions: %d by the first passage found that has the answer in it, "
         "%d by the first one found",
-        *(marked, questions, matched, marked - matched),
+        *(by_answer + by_search, len(questions), by_answer, by_search),
     )
+    return marked
