@@ -615,6 +615,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--reader-passages": 1,
         "--gold-probability": 1.0,
         "--contrastive-weight": 1.0,
+        "--contrastive-chunk": None,
         "--train-encoders": "both",
         "--train-generator --no-train-generator": True,
         "--reader-warmup": 0.0,

@@ -45,22 +45,23 @@ class Optimisation:
 @panel("Optimisation")
 @dataclass(frozen=True, kw_only=True)
 class Contrast:
-    """Settings of the contrastive loss."""
+    """Settings of the contrastive loss, and of how a batch for it fits into memory."""
 
     logit_scale: float | None = option(None, over=0)
     """Scale of the similarity in the contrastive loss: 1 / temperature. By default 100 for cosines,
     1 for a model that is compared by the dot product of vectors of any length."""
+    contrastive_chunk: int | None = option(None, least=1)
+    """Embed a batch this many texts at a time (GradCache): activations are kept for so many, so
+    that a batch of thousands fits into memory. The gradient is that of the whole batch, for one
+    more forward pass. In joint training the generator reads this many prompts at a time, too. By
+    default the activations of the whole batch are kept."""
 
 
 @panel("Vectors")
 @dataclass(frozen=True, kw_only=True)
 class Vectors:
-    """How a batch's vectors are computed, and which of their dimensions are trained."""
+    """Which dimensions of the vectors are trained."""
 
-    contrastive_chunk: int | None = option(None, least=1)
-    """Embed a batch this many texts at a time (GradCache): activations are kept for so many, so
-    that a batch of thousands fits into memory. The gradient is that of the whole batch, for one
-    more forward pass. By default the activations of the whole batch are kept."""
     matryoshka_dims: Annotated[list[int] | None, Parameter(consume_multiple=True, negative=())] = (
         option(None, least=1)
     )

@@ -54,29 +54,35 @@ def answer_mask(lengths: Tensor) -> Bool[Tensor, "rows T"]:
 
 
 def score_candidates(
-    generator: Generator, prompts: Sequence[Prompt], candidates: int, skip_below: float = 0.0
+    generator: Generator,
+    prompts: Sequence[Prompt],
+    candidates: int,
+    *,
+    skip_below: float = 0.0,
+    chunk: int | None = None,
 ) -> Float[Tensor, "B K T"]:
     """Return ℓ of B·K prompts, K for each query in turn, with gradient at the memory of B prompts.
 
-    −∂loss/∂ℓ_bkt of a marginal likelihood is r_bkt, the responsibility of passage k for token t,
-    times the answer's weight; `skip_below` leaves out the prompts with the least of it (see
-    `gradient_cache.Plan`). A frozen generator scores without dropout.
+    With `chunk`, at the memory of so many. −∂loss/∂ℓ_bkt of a marginal likelihood is r_bkt, the
+    responsibility of passage k for token t, times the answer's weight; `skip_below` leaves out the
+    prompts with the least of it (see `gradient_cache.Plan`). A frozen generator scores without
+    dropout.
     """
     if not any(p.requires_grad for p in generator.parameters()):
-        return score_no_grad(generator, prompts, candidates)
-    if candidates == 1 and torch.is_grad_enabled():
+        return score_no_grad(generator, prompts, candidates, chunk)
+    if candidates == 1 and torch.is_grad_enabled() and (chunk or len(prompts)) >= len(prompts):
         return score_answers(generator, prompts)[:, None, :]
-    plan = _plan(generator, prompts, candidates, skip_below)
+    plan = _plan(generator, prompts, candidates, chunk)._replace(skip_below=skip_below)
     table = gradient_cache.recomputed(plan, list(generator.parameters()))
     return table.view(-1, candidates, table.shape[1])
 
 
 def score_no_grad(
-    generator: Generator, prompts: Sequence[Prompt], candidates: int = 1
+    generator: Generator, prompts: Sequence[Prompt], candidates: int = 1, chunk: int | None = None
 ) -> Float[Tensor, "B K T"]:
     """Return ℓ of B·K prompts without gradient and without dropout."""
     with evaluating(generator):
-        table = gradient_cache.without_gradient(_plan(generator, prompts, candidates))
+        table = gradient_cache.without_gradient(_plan(generator, prompts, candidates, chunk))
     return table.view(-1, candidates, table.shape[1])
 
 
@@ -150,7 +156,7 @@ def _common(first: Sequence[int], second: Sequence[int]) -> int:
 
 
 def _plan(
-    generator: Generator, prompts: Sequence[Prompt], candidates: int, skip_below: float = 0.0
+    generator: Generator, prompts: Sequence[Prompt], candidates: int, chunk: int | None = None
 ) -> gradient_cache.Plan:
     def score(rows: np.ndarray) -> Tensor:
         return score_answers(generator, [prompts[row] for row in rows])
@@ -161,4 +167,4 @@ def _plan(
 
     lengths = np.array([prompt.length for prompt in prompts])
     size = len(prompts) // candidates
-    return gradient_cache.Plan(score, lengths, size, gradient_size, skip_below)
+    return gradient_cache.Plan(score, lengths, min(size, chunk or size), gradient_size)

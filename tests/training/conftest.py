@@ -85,7 +85,9 @@ def in_batch(models: tuple[Retriever, Generator]) -> Callable[..., RagObjective]
     def make(
         joint: str, num_candidates: int = 3, temperature: float = 0.1, **options: Any
     ) -> RagObjective:
-        source = BatchCandidates(models[0], num_candidates, temperature)
+        source = BatchCandidates(
+            models[0], num_candidates, temperature, chunk=options.pop("chunk", None)
+        )
         return objective_class(joint)(*models, source, **{"scale": 20.0} | options)
 
     return make
@@ -105,7 +107,7 @@ def searched(
     ) -> tuple[RagObjective, RetrievedRows]:
         of_rows = ("reconstruction_weight", "gold_probability", "seed")
         of_source = ("num_candidates", "temperature", "over_retrieve", "write_back")
-        of_source += ("refresh_budget",)
+        of_source += ("refresh_budget", "chunk")
         given = [
             Example(e.query, e.answer, None if row in without else e.passage)
             for row, e in enumerate(examples)

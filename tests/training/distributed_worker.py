@@ -10,7 +10,9 @@ import json
 import sys
 from datetime import timedelta
 from pathlib import Path
+from unittest import mock
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
@@ -22,9 +24,11 @@ from dalm.models.loading import lora, place
 from dalm.models.retriever import load_retriever
 from dalm.records import Example, Passage, ScoredCandidate, ScoredQuestion
 from dalm.retrieval.training_index import TrainingIndex
+from dalm.training import gradient_cache
 from dalm.training.data.batches import Rows
 from dalm.training.data.retrieved_rows import RetrievedRows
 from dalm.training.data.scored_rows import ScoredRows
+from dalm.training.gradient_cache import recomputed
 from dalm.training.objectives.candidates import BatchCandidates
 from dalm.training.objectives.contrastive import Contrastive
 from dalm.training.objectives.index_candidates import IndexCandidates
@@ -122,21 +126,44 @@ def in_batch(
     unmasked=False,
     gold_probability=1.0,
     scored=False,
+    chunk=None,
+    kept=None,
     **options,
 ):
-    """`unmasked`: every passage of the batch may be a candidate; `scored`: by a teacher, too."""
+    """`unmasked`: every passage of the batch may be a candidate; `scored`: by a teacher, too.
+
+    `kept` (None: no dropout): whether the activations of all chunks are kept.
+    """
     retriever = load_retriever(retriever, CPU)
     generator = load_generator(generator, CPU, max_length=128)
     given = examples_of(rows, (), negatives)
     asked = list(scored_questions(rows)) if scored else []
     chosen = {"gold_probability": gold_probability, "seed": 1, "scored": asked}
     made = Rows(given, retriever, generator, **chosen)
-    source = [] if joint == "dalm" else [BatchCandidates(retriever, 4, 0.1)]
+    source = [BatchCandidates(retriever, 4, 0.1, chunk=chunk)]
+    if joint == "dalm":
+        source, options = [], options | {"chunk": chunk}
     objective = objective_class(joint)(retriever, generator, *source, scale=20.0, **options)
     batch = made.collate_share(range(len(rows)))
     if unmasked:
         batch["no_candidates"] = torch.zeros_like(batch["no_candidates"])
-    return measured(objective.double(), batch)
+    if kept is None:
+        return measured(objective.double(), batch)
+    torch.manual_seed(rank())
+    for module in objective.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.3
+    with mock.patch.object(gradient_cache, "recomputed", keep if kept else recomputed):
+        return measured(objective.double(), batch)
+
+
+def keep(plan, _parameters):
+    """Compute the micro-batches of a plan once, and keep their activations."""
+    groups = plan.groups(np.arange(len(plan.lengths)))
+    parts = [plan.run(group) for group in groups]
+    width = max(part.shape[1] for part in parts)
+    rows = torch.cat([torch.nn.functional.pad(p, (0, width - p.shape[1])) for p in parts])
+    return rows[torch.from_numpy(np.concatenate(groups).argsort())]
 
 
 def searched(retriever, generator, rows, without, joint, of_rows=None, scored=False, **options):
@@ -151,6 +178,7 @@ def searched(retriever, generator, rows, without, joint, of_rows=None, scored=Fa
     source = IndexCandidates(
         *(retriever, made.base, index),
         **{"num_candidates": 3, "temperature": 0.1, "over_retrieve": 2, "write_back": True},
+        chunk=options.pop("chunk", None),
     )
     objective = objective_class(joint)(retriever, generator, source, scale=20.0, **options)
     objective.begin_update(0.0)

@@ -76,6 +76,8 @@ class CandidateSource(ABC):
 
     num_candidates: int
     """K: candidates of a query, at most."""
+    chunk: int | None = None
+    """Texts that are embedded with gradient at a time; None: the whole batch."""
 
     @abstractmethod
     def __call__(self, batch: Batch, *, frozen: bool = False) -> Candidates:
@@ -119,13 +121,21 @@ class BatchCandidates(CandidateSource):
     would be held against a passage that is right.
     """
 
-    def __init__(self, retriever: Retriever, num_candidates: int, temperature: float) -> None:
+    def __init__(
+        self,
+        retriever: Retriever,
+        num_candidates: int,
+        temperature: float,
+        *,
+        chunk: int | None = None,
+    ) -> None:
         self.retriever = retriever
         self.num_candidates, self.temperature = num_candidates, temperature
+        self.chunk = chunk
 
     def __call__(self, batch: Batch, *, frozen: bool = False) -> Candidates:  # noqa: ARG002
         """Return the batch's best passages for each query."""
-        pairs = embed_pairs(self.retriever, batch)
+        pairs = embed_pairs(self.retriever, batch, self.chunk)
         scores = pairs.candidate_scores(1 / self.temperature, batch["no_candidates"])
         gold = pairs.gold_columns()
         columns = choose(scores, gold, batch["force_gold"], self.num_candidates)
@@ -136,7 +146,7 @@ class BatchCandidates(CandidateSource):
             batch["columns"][columns] if "columns" in batch else None,
             pairs,
             {},
-            *token_counts(batch),
+            *token_counts(batch, self.chunk),
         )
 
     def fewest_rows(self) -> int:

@@ -157,9 +157,9 @@ def inner_products(
         return torch.einsum("bd,bpd->bp", queries, passages)
 
 
-def embed_pairs(retriever: Retriever, batch: Batch) -> Pairs:
-    """Embed a batch's queries and passages, with gradient."""
-    vectors = embed(retriever, batch)
+def embed_pairs(retriever: Retriever, batch: Batch, chunk: int | None = None) -> Pairs:
+    """Embed a batch's queries and passages, with gradient; `chunk` texts at a time if given."""
+    vectors = embed(retriever, batch, chunk)
     return Pairs(*vectors, batch["false_negatives"], batch["hard_negatives"])
 
 

@@ -16,7 +16,7 @@ from dalm.training.objectives.diagnostics import DIAGNOSTIC_ROWS, Diagnosis, dia
 from dalm.training.objectives.joint import JointObjective, padded_length, prior_parts
 from dalm.training.objectives.objective import Loss
 from dalm.training.objectives.retriever_objective import token_counts
-from dalm.training.scoring import candidate_prompts, score_answers
+from dalm.training.scoring import candidate_prompts, score_candidates
 
 
 class DalmObjective(JointObjective):
@@ -39,6 +39,7 @@ class DalmObjective(JointObjective):
             rows.generator,
             scale=config.logit_scale or sharpness_of(rows.retriever).scale,
             contrastive_weight=config.contrastive_weight,
+            chunk=config.contrastive_chunk,
         )
         made.diagnostic_batch = rows.diagnostic_batch(DIAGNOSTIC_ROWS)
         return made
@@ -49,26 +50,31 @@ class DalmObjective(JointObjective):
 
     def forward(self, batch: Batch) -> Loss:
         """Return the loss of the batch."""
-        pairs = embed_pairs(self.retriever, batch)
+        pairs = embed_pairs(self.retriever, batch, self.chunk)
         contrasted = contrast(pairs, self.scale)
         prompts = self._prompts(batch)
         tokens = batch.get("weighted_tokens") or self.weighted_tokens(batch)
-        log_probs = score_answers(self.generator, [Prompt(p.tokens, 1) for p in prompts])
+        whole = [Prompt(prompt.tokens, 1) for prompt in prompts]
+        log_probs = score_candidates(self.generator, whole, 1, chunk=self.chunk)[:, 0]
         log_prior = pairs.scores(self.scale).log_softmax(1)
         log_gold = log_prior.gather(1, pairs.gold_columns()[:, None]).squeeze(1)
         lengths = torch.tensor(batch["pieces"].answer_lengths(), device=log_gold.device)
         nll = losses.dalm_nll(log_gold, log_probs, lengths).sum() / tokens
         parts = {name: part.detach() for name, part in contrasted.items()}
         parts |= prior_parts(log_prior) | {"best_nll": _answer_nll(log_probs, prompts)}
-        tokens_read, padded = token_counts(batch)
+        tokens_read, padded = token_counts(batch, self.chunk)
         sizes = [prompt.length for prompt in prompts]
         parts["prompt_tokens"] = torch.tensor(float(sum(sizes)), device=nll.device)
         return Loss(
             self.contrastive_weight * contrasted["info_nce"] + nll,
             parts | {"dalm": nll.detach()},
             tokens_read + sum(sizes),
-            padded + padded_length(sizes, batch),
+            padded + padded_length(sizes, batch, self.chunk),
         )
+
+    def fewest_rows(self) -> int:
+        """Return as many rows as fill a chunk."""
+        return max(2, self.chunk or 0)
 
     def diagnose(self, batch: Batch) -> Diagnosis:
         """Return what a batch's questions find among its own passages."""

@@ -24,6 +24,7 @@ from dalm.training.objectives.candidates import Candidates, CandidateSource, Vec
 from dalm.training.objectives.contrastive import MASKED, Pairs, inner_products
 from dalm.training.objectives.diagnostics import Diagnosis, Reach
 from dalm.training.objectives.objective import IndexForecast
+from dalm.training.objectives.retriever_objective import embed_queries
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +55,10 @@ class IndexCandidates(CandidateSource):
         refresh_budget: float = 0.0,
         contrasts: bool = True,
         skip_gradient_below: float = 0.0,
+        chunk: int | None = None,
     ) -> None:
         self.retriever, self.base, self.index = retriever, base, index
+        self.chunk = chunk
         self.num_candidates, self.temperature = num_candidates, temperature
         self.over_retrieve, self.write_back = over_retrieve, write_back
         self.refresh_budget = refresh_budget
@@ -110,7 +113,7 @@ class IndexCandidates(CandidateSource):
 
     def __call__(self, batch: Batch, *, frozen: bool = False) -> Candidates:
         """Return the best passages of the knowledge base for each query."""
-        queries, gold = self.retriever.embed(batch["query"], "query"), batch["gold"]
+        queries, gold = embed_queries(self.retriever, batch, self.chunk), batch["gold"]
         statements = int((batch["excluded"] >= 0).any())
         found = self._search(queries, self.num_candidates * self.over_retrieve + statements, batch)
         places = torch.cat([gold[:, None], found], 1)  # (B, P): gold, then found
@@ -205,7 +208,7 @@ class IndexCandidates(CandidateSource):
         return gradient_cache.recomputed(plan, list(self.retriever.parameters()))[inverse]
 
     def _plan(self, places: Int[Tensor, "distinct"], size: int) -> gradient_cache.Plan:
-        rows = places.cpu().numpy()
+        rows, size = places.cpu().numpy(), min(size, self.chunk or size)
 
         def embed(some: np.ndarray) -> Tensor:
             features = to_device(self.base.features(rows[some]), self.retriever.device)

@@ -43,7 +43,6 @@ from dalm.training.objectives.objective import IndexForecast, Loss, Objective
 from dalm.training.scoring import (
     answer_mask,
     candidate_prompts,
-    score_answers,
     score_candidates,
     score_no_grad,
 )
@@ -64,12 +63,14 @@ class JointObjective(Objective):
         *,
         scale: float,
         contrastive_weight: float = 1.0,
+        chunk: int | None = None,
     ) -> None:
         super().__init__()
         self.retriever = retriever
         self.generator = generator
         self.scale = scale
         self.contrastive_weight = contrastive_weight
+        self.chunk = chunk
         self.diagnostic_batch: Batch | None = None
         self.reach: Reach | None = None
 
@@ -117,10 +118,10 @@ def prior_parts(log_prior: Float[Tensor, "B K"]) -> dict[str, Tensor]:
     }
 
 
-def padded_length(lengths: list[int], batch: Batch) -> int:
+def padded_length(lengths: list[int], batch: Batch, chunk: int | None = None) -> int:
     """Return the tokens of prompts in micro-batches, padding included."""
-    sizes = np.array(lengths)
-    groups = micro_batches(sizes, len(batch["query"]["input_ids"]))
+    sizes, most = np.array(lengths), len(batch["query"]["input_ids"])
+    groups = micro_batches(sizes, min(most, chunk or most))
     return sum(len(group) * int(sizes[group].max()) for group in groups)
 
 
@@ -167,7 +168,12 @@ class RagObjective(JointObjective):
         reader_warmup: float = 0.0,
         skip_gradient_below: float = 0.0,
     ) -> None:
-        super().__init__(retriever, generator, scale=scale, contrastive_weight=contrastive_weight)
+        super().__init__(
+            *(retriever, generator),
+            scale=scale,
+            contrastive_weight=contrastive_weight,
+            chunk=source.chunk,
+        )
         self.source = source
         self.target_temperature, self.teacher_mix = target_temperature, teacher_mix
         self.reader_passages = reader_passages
@@ -217,7 +223,7 @@ class RagObjective(JointObjective):
 
     def fewest_rows(self) -> int:
         """Return how many rows of a batch have as many candidates as those of a whole batch."""
-        return self.source.fewest_rows()
+        return max(self.source.fewest_rows(), self.chunk or 0)
 
     def index_work(self) -> float:
         """Return the arithmetic of this rank since the index was encoded."""
@@ -245,7 +251,7 @@ class RagObjective(JointObjective):
             total = total + 0 * sum(p.sum() for p in self.retriever.parameters() if p.requires_grad)
         lengths = [prompt.length for prompt in prompts]
         parts["prompt_tokens"] = torch.tensor(float(sum(lengths)), device=total.device)
-        padded = found.padded_tokens + padded_length(lengths, batch)
+        padded = found.padded_tokens + padded_length(lengths, batch, self.chunk)
         return Loss(total, parts, found.tokens + sum(lengths), padded)
 
     @abstractmethod
@@ -262,18 +268,22 @@ class RagObjective(JointObjective):
         tokens = batch.get("weighted_tokens") or self.weighted_tokens(batch)
         candidates = log_prior.shape[1]
         if self.has_reader_loss:
-            log_probs = score_no_grad(self.generator, prompts, candidates)
+            log_probs = score_no_grad(self.generator, prompts, candidates, self.chunk)
         else:
-            skip_below = self.skip_gradient_below
-            log_probs = score_candidates(self.generator, prompts, candidates, skip_below)
+            log_probs = score_candidates(
+                *(self.generator, prompts, candidates),
+                skip_below=self.skip_gradient_below,
+                chunk=self.chunk,
+            )
         read = sum(prompt.length for prompt in prompts)
         self.source.count_work(self._passes(candidates), self.generator_weights, read)
         teacher = teacher_logits(batch, found)
         loss, target = self.joint_loss(Scored(log_prior, log_probs, mask, weights, tokens, teacher))
         terms = {self.name: loss}
         if self.has_reader_loss and self.trains_generator:
-            answers = score_answers(self.generator, self._reader_prompts(batch, found))
-            terms["reader"] = -(weights[:, None] * answers).sum() / tokens
+            asked = self._reader_prompts(batch, found)
+            answers = score_candidates(self.generator, asked, 1, chunk=self.chunk)
+            terms["reader"] = -(weights[:, None, None] * answers).sum() / tokens
         parts = {name: term.detach() for name, term in terms.items()} | {
             "best_nll": -log_probs.detach()[:, 0].sum() / mask.sum(),
             "target_passages": losses.effective_passages(target).mean(),
@@ -330,8 +340,9 @@ def candidate_source(config: RagE2E, rows: Rows, index: VectorIndex | None) -> C
     """Return where the options take candidates from: the batch, or an index."""
     num_candidates = config.num_candidates or (4 if index is None else 8)
     temperature = config.marginal_temperature or sharpness_of(rows.retriever).temperature
+    chunk = config.contrastive_chunk
     if index is None:
-        return BatchCandidates(rows.retriever, num_candidates, temperature)
+        return BatchCandidates(rows.retriever, num_candidates, temperature, chunk=chunk)
     return IndexCandidates(
         rows.retriever,
         rows.base,
@@ -343,4 +354,5 @@ def candidate_source(config: RagE2E, rows: Rows, index: VectorIndex | None) -> C
         refresh_budget=config.refresh_budget,
         skip_gradient_below=config.skip_gradient_below,
         contrasts=bool((rows.gold >= 0).any()),
+        chunk=chunk,
     )

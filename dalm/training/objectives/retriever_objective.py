@@ -116,17 +116,32 @@ def embed(
     if chunk is None:
         query, passage = (retriever.embed(batch[kind], kind) for kind in KINDS)
         return query, passage
-    plan = _plan(retriever, batch, chunk)
-    vectors = gradient_cache.recomputed(plan, list(retriever.parameters()))
+    vectors = _in_chunks(retriever, batch, chunk, KINDS)
     queries = len(batch["query"]["input_ids"])
     return vectors[:queries], vectors[queries:]
 
 
-def _plan(retriever: Retriever, batch: Batch, chunk: int) -> gradient_cache.Plan:
-    """Return how queries, then passages, are embedded; those of one kind at a time."""
-    lengths = [_lengths(batch, kind) for kind in KINDS]
+def embed_queries(
+    retriever: Retriever, batch: Batch, chunk: int | None = None
+) -> Float[Tensor, "B dim"]:
+    """Return the vectors of a batch's queries, with gradient, as `embed` does."""
+    if chunk is None:
+        return retriever.embed(batch["query"], "query")
+    return _in_chunks(retriever, batch, chunk, ("query",))
+
+
+def _in_chunks(retriever: Retriever, batch: Batch, chunk: int, of: Sequence[Kind]) -> Tensor:
+    plan = _plan(retriever, batch, chunk, of)
+    return gradient_cache.recomputed(plan, list(retriever.parameters()))
+
+
+def _plan(
+    retriever: Retriever, batch: Batch, chunk: int, of: Sequence[Kind]
+) -> gradient_cache.Plan:
+    """Return how queries, and after them passages, are embedded; those of one kind at a time."""
+    lengths = [_lengths(batch, kind) for kind in of]
     queries = len(lengths[0])
-    kinds = np.repeat([0, 1], [queries, len(lengths[1])])
+    kinds = np.repeat(np.arange(len(of)), [len(each) for each in lengths])
     no_gradient = torch.from_numpy((kinds == 1) & (not retriever.trains_passages))
 
     def run(rows: np.ndarray) -> Tensor:

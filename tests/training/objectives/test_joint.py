@@ -202,17 +202,64 @@ def test_low_memory_equals_the_naive_way_over_an_index(searched, gradients, join
     both_ways(objective, batch, gradients)
 
 
-@pytest.mark.parametrize("source", ["in-batch", "index"])
+CHUNKED = {"chunk": 2, "reader_passages": 2}
+
+
 @pytest.mark.parametrize("joint", JOINT)
+def test_chunks_equal_the_naive_way_in_the_batch(in_batch, rows, gradients, joint):
+    both_ways(in_batch(joint, SEVERAL, **CHUNKED), rows.collate(ALL), gradients)
+
+
+@pytest.mark.parametrize("joint", JOINT)
+def test_chunks_equal_the_naive_way_over_an_index(searched, gradients, joint):
+    objective, rows = searched(joint, without=(1, 3), reconstruction_weight=0.5, **CHUNKED)
+    both_ways(objective, rows.collate(ALL), gradients)
+
+
+def test_dalm_in_chunks_equals_its_formula(models, rows, gradients):
+    objective, batch = separate(models, chunk=2), rows.collate(ALL)
+    ours = objective(batch).total
+    same(gradients(objective, ours), gradients(objective, dalm_reference(models, batch, 20.0)))
+
+
+@pytest.mark.parametrize("joint", ["dalm", *JOINT])
+def test_a_chunk_is_what_is_read_with_gradient_at_a_time(
+    models, in_batch, rows, monkeypatch, joint
+):
+    """Of texts, and of prompts."""
+    objective = separate(models, chunk=2) if joint == "dalm" else in_batch(joint, **CHUNKED)
+    read = []
+    embed, score = type(models[0]).embed, type(models[1]).token_log_probs
+
+    def embedding(self, features, kind):
+        read.append((torch.is_grad_enabled(), len(features["input_ids"])))
+        return embed(self, features, kind)
+
+    def scoring(self, ids, *rest):
+        read.append((torch.is_grad_enabled(), len(ids)))
+        return score(self, ids, *rest)
+
+    monkeypatch.setattr(type(models[0]), "embed", embedding)
+    monkeypatch.setattr(type(models[1]), "token_log_probs", scoring)
+    objective(rows.collate(ALL)).total.backward()
+    assert max(count for _, count in read) == 2
+    assert sum(count for with_gradient, count in read if with_gradient) >= 5 + 5 + 5
+
+
+@pytest.mark.parametrize("source", ["in-batch", "index"])
+@pytest.mark.parametrize(
+    ("joint", "chunk"), [*((name, None) for name in JOINT), ("rag_token", 2), ("pdist", 2)]
+)
 def test_with_dropout_low_memory_equals_plain_autograd(
-    models, in_batch, searched, rows, gradients, monkeypatch, drop, kept, joint, source
+    models, in_batch, searched, rows, gradients, monkeypatch, drop, kept, joint, source, chunk
 ):
     """The same masks in scores and gradient: in value and in every weight's gradient."""
     drop(*models, 0.3)
     if source == "in-batch":
-        objective, batch = in_batch(joint, SEVERAL), rows.collate(ALL)
+        objective, batch = in_batch(joint, SEVERAL, chunk=chunk), rows.collate(ALL)
     else:
-        objective, made = searched(joint, num_candidates=SEVERAL, over_retrieve=2)
+        options = {"num_candidates": SEVERAL, "over_retrieve": 2, "chunk": chunk}
+        objective, made = searched(joint, **options)
         batch = made.collate(ALL)
     results = []
     for way in (gradient_cache.recomputed, kept):
