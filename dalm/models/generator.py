@@ -86,6 +86,8 @@ class Generator(nn.Module):
         self.longest: int | None = None
         """Tokens of prompt and answer that the model takes; None: there is no limit."""
         self.padding = generator_checks.Padding()
+        self.shares_prefixes: bool | None = None
+        """Whether prompts can be scored in a tree (`dalm.models.prefix_tree`); None: not tried."""
         self.texts = texts_of(tokenizer, template, self.date)
         """The template's texts within the model's chat template."""
         self.frame, self._borders = frame_of(tokenizer, self.texts)
@@ -163,11 +165,17 @@ class Generator(nn.Module):
             alone = [(row[kept][None], own[kept][None]) for row, kept, own in rows]
             parts = [self.token_log_probs(i, torch.ones_like(i), own) for i, own in alone]
             return torch.cat(parts)
-        hidden = self._backbone(ids, mask, positions)  # (rows, length, width)
+        hidden = self.hidden_states(ids, mask, positions)
         before = scored[:, 1:]
         return self.head_log_probs(hidden[:, :-1][before], ids[:, 1:][before])
 
-    def _backbone(self, ids: Tensor, mask: Tensor | None, positions: Tensor | None) -> Tensor:
+    def hidden_states(
+        self,
+        ids: Int[Tensor, "rows length"],
+        mask: Tensor | None,
+        positions: Int[Tensor, "rows length"] | None = None,
+    ) -> Float[Tensor, "rows length width"]:
+        """Return the hidden states that the head takes; the arguments are `token_log_probs`'s."""
         backbone = generator_checks.backbone_of(self.causal)
         if positions is None and mask is not None:
             positions = (mask.cumsum(1) - 1).clamp(min=0)

@@ -46,14 +46,20 @@ def packed_log_probs(
 def block_diagonal(
     generator: Generator, positions: Int[Tensor, "rows length"]
 ) -> Tensor:  # (rows, 1, length, length)
-    """Return the mask by which a token attends to its own document up to itself.
-
-    Boolean, or for eager attention what is added to the scores.
-    """
+    """Return the mask by which a token attends to its own document up to itself."""
     document = (positions == 0).cumsum(1)
     length = positions.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=positions.device).tril()
-    attends = (document[:, None, :] == document[:, :, None]) & causal
+    return attention_mask(generator, (document[:, None, :] == document[:, :, None]) & causal)
+
+
+def attention_mask(
+    generator: Generator, attends: Bool[Tensor, "rows length length"]
+) -> Tensor:  # (rows, 1, length, length)
+    """Return the mask by which tokens (second axis) attend to some tokens (third axis) alone.
+
+    Boolean, or for eager attention what is added to the scores.
+    """
     if generator.model.config.get_text_config()._attn_implementation != "eager":
         return attends[:, None]
     dtype = generator.model.dtype

@@ -4,7 +4,8 @@ A loss over candidates needs the values of all of them at once, and keeping ever
 for the backward pass costs K times the memory of one batch. But ∂loss/∂values is known once the
 values are. So all values are computed without gradient first, in micro-batches; in the backward
 pass rows are computed again, in micro-batches, and backpropagated with their part of the gradient.
-That costs one more forward pass of those rows.
+That costs one more forward pass of those rows. The first `Plan.kept` micro-batches keep their
+activations from the first pass and save it: one takes no more memory than the second pass does.
 
 Rows without gradient aren't computed again. With `Plan.skip_below` = 0 nothing else is left out:
 the gradient is that of plain autograd up to rounding, with dropout too, since the second pass
@@ -44,9 +45,17 @@ class Plan(NamedTuple):
     """Fraction of the sum of those sizes that rows left out of the second pass may hold."""
     kinds: np.ndarray | None = None
     """Kind of each row, such as query or passage; a micro-batch has rows of one. None: one kind."""
+    grouping: Callable[[np.ndarray], list[np.ndarray]] | None = None
+    """How some of the rows are grouped; None: by kind and length."""
+    kept: int = 0
+    """Micro-batches, the first ones, whose activations are kept for the backward pass."""
 
     def groups(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Group some of the rows by kind and length."""
+        """Group some of the rows into micro-batches."""
+        if not len(rows):
+            return []
+        if self.grouping is not None:
+            return self.grouping(rows)
         kinds = np.zeros(len(rows)) if self.kinds is None else self.kinds[rows]
         parts = [rows[kinds == kind] for kind in np.unique(kinds)]
         return [
@@ -61,7 +70,7 @@ def micro_batches(lengths: np.ndarray, size: int) -> list[np.ndarray]:
 
 def without_gradient(plan: Plan) -> Float[Tensor, "rows width"]:
     """Return the values of all rows, padded with 0 on the right."""
-    return _first_pass(plan, torch.device("cpu"))[0]
+    return _first_pass(plan._replace(kept=0), torch.device("cpu")).table
 
 
 def not_negligible(sizes: Float[Tensor, "rows"], skip_below: float) -> np.ndarray:
@@ -98,7 +107,7 @@ class _Recomputed(torch.autograd.Function):
             torch.is_autocast_enabled(device.type),
         )
         ctx.autocast = (device.type, dtype, enabled)
-        values, ctx.drawn = _first_pass(plan, device)
+        values, ctx.drawn, ctx.kept = _first_pass(plan, device)
         ctx.save_for_backward(values)
         return values
 
@@ -108,13 +117,23 @@ class _Recomputed(torch.autograd.Function):
         device, dtype, enabled = ctx.autocast
         (values,) = ctx.saved_tensors
         rows = not_negligible(plan.gradient_size(gradient, values), plan.skip_below)
+
+        def run_backwards(group: np.ndarray, part: Tensor) -> None:
+            weight = gradient[torch.from_numpy(group), : part.shape[1]]
+            torch.autograd.grad(part, ctx.parameters, weight, allow_unused=True)
+
         with _summed(ctx.parameters) as sums:
+            while ctx.kept:  # one after another, so that each frees its activations
+                group, part = ctx.kept.pop(0)
+                if np.isin(group, rows).any():
+                    run_backwards(group, part)
+                del part
+                rows = np.setdiff1d(rows, group)
             for group, state in _second_pass(plan, rows, ctx.drawn):
                 with _drawing_from(state):
                     with torch.enable_grad(), torch.autocast(device, dtype=dtype, enabled=enabled):
                         part = plan.run(group)
-                    weight = gradient[torch.from_numpy(group), : part.shape[1]]
-                    torch.autograd.grad(part, ctx.parameters, weight, allow_unused=True)
+                    run_backwards(group, part)
         return None, *sums
 
 
@@ -152,22 +171,28 @@ Group = tuple[np.ndarray, RandomState | None]
 """A micro-batch, and the state from which it draws random numbers; None: it draws none."""
 
 
-def _first_pass(
-    plan: Plan, device: torch.device
-) -> tuple[Float[Tensor, "rows width"], list[Group]]:
-    """Return the values of all rows, and the micro-batches for which random numbers were drawn."""
+class _FirstPass(NamedTuple):
+    table: Float[Tensor, "rows width"]
+    """The values of all rows."""
+    drawn: list[Group]
+    """The micro-batches that aren't kept for which random numbers were drawn."""
+    kept: list[tuple[np.ndarray, Tensor]]
+    """The micro-batches whose activations are kept, and their values with gradient."""
+
+
+def _first_pass(plan: Plan, device: torch.device) -> _FirstPass:
     drawn: list[Group] = []
     parts = []
-    for rows in plan.groups(np.arange(len(plan.lengths))):
+    for number, rows in enumerate(plan.groups(np.arange(len(plan.lengths)))):
         before = RandomState(device)
-        with torch.no_grad():
+        with torch.set_grad_enabled(number < plan.kept):
             parts.append((rows, plan.run(rows)))
-        if RandomState(device) != before:
+        if number >= plan.kept and RandomState(device) != before:
             drawn.append((rows, before))
     table = parts[0][1].new_zeros(len(plan.lengths), max(part.shape[1] for _, part in parts))
     for rows, part in parts:
-        table[torch.from_numpy(rows), : part.shape[1]] = part
-    return table, drawn
+        table[torch.from_numpy(rows), : part.shape[1]] = part.detach()
+    return _FirstPass(table, drawn, parts[: plan.kept])
 
 
 def _second_pass(plan: Plan, rows: np.ndarray, drawn: Sequence[Group]) -> Iterator[Group]:

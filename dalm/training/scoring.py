@@ -10,6 +10,7 @@ from torch import Tensor
 from dalm.models.batching import by_length, pad
 from dalm.models.generator import Generator
 from dalm.models.loading import evaluating
+from dalm.models.prefix_tree import Tree, common, prefix_trees, tree_log_probs
 from dalm.models.shared_start import log_probs_after, shares_starts
 from dalm.prompts import Prompt
 from dalm.training import gradient_cache
@@ -17,6 +18,9 @@ from dalm.training.data.batches import Pieces
 
 SCORED_TOKENS, SCORED_PROMPTS = 8_192, 128
 """Tokens, padding included, and prompts of a batch that is scored without gradient."""
+KEPT = 1
+"""Micro-batches of candidates whose activations are kept from the first pass: one takes no more
+memory than computing it again does."""
 
 
 def candidate_prompts(
@@ -138,7 +142,7 @@ def _alike(prompts: Sequence[Prompt]) -> list[tuple[list[int], int]]:
         if groups:
             rows, length = groups[-1]
             start = prompts[rows[0]].tokens[:length]
-            same = _common(start, prompt.tokens[: prompt.answer_start - 1])
+            same = common(start, prompt.tokens[: prompt.answer_start - 1])
             longest = max(prompt.length, *(prompts[each].length for each in rows))
             if 2 * same >= longest and (len(rows) + 1) * longest <= SCORED_TOKENS:
                 groups[-1] = [*rows, row], same
@@ -148,23 +152,54 @@ def _alike(prompts: Sequence[Prompt]) -> list[tuple[list[int], int]]:
     return sorted(several, key=lambda group: -sum(prompts[row].length for row in group[0]))
 
 
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    """Return how many tokens two sequences begin with alike."""
-    pairs = zip(first, second, strict=False)
-    least = min(len(first), len(second))
-    return next((place for place, (a, b) in enumerate(pairs) if a != b), least)
-
-
 def _plan(
     generator: Generator, prompts: Sequence[Prompt], candidates: int, chunk: int | None = None
 ) -> gradient_cache.Plan:
+    lengths = np.array([prompt.length for prompt in prompts])
+    size = chunk or len(prompts) // candidates
+
     def score(rows: np.ndarray) -> Tensor:
-        return score_answers(generator, [prompts[row] for row in rows])
+        return _score_together(generator, [prompts[row] for row in rows], size)
+
+    def grouping(rows: np.ndarray) -> list[np.ndarray]:
+        trees = prefix_trees(generator, [prompts[row] for row in rows], size)
+        return [
+            rows[np.concatenate([trees[tree].places for tree in group])]
+            for group in _by_tokens(trees, size * int(lengths[rows].max(initial=1)))
+        ]
 
     def gradient_size(gradient: Tensor, log_probs: Tensor) -> Tensor:
         # At the logits a token's gradient is that of ℓ times 1 − p: an easy token has none.
         return (gradient.abs() * -torch.expm1(log_probs)).sum(1)
 
-    lengths = np.array([prompt.length for prompt in prompts])
-    size = len(prompts) // candidates
-    return gradient_cache.Plan(score, lengths, min(size, chunk or size), gradient_size)
+    return gradient_cache.Plan(score, lengths, size, gradient_size, grouping=grouping, kept=KEPT)
+
+
+def tokens_read(
+    generator: Generator, prompts: Sequence[Prompt], candidates: int, chunk: int | None = None
+) -> tuple[int, int]:
+    """Return the tokens that are read to score B·K prompts once, and the same with padding."""
+    size = chunk or len(prompts) // candidates
+    if candidates == 1 and size >= len(prompts):  # none of them are shared
+        longest = max(prompt.length for prompt in prompts)
+        return sum(prompt.length for prompt in prompts), len(prompts) * longest
+    trees = prefix_trees(generator, prompts, size)
+    longest = max(prompt.length for prompt in prompts)
+    padded = sum(
+        len(group) * max(trees[tree].tokens for tree in group)
+        for group in _by_tokens(trees, size * longest)
+    )
+    return sum(tree.tokens for tree in trees), padded
+
+
+def _by_tokens(trees: Sequence[Tree], budget: int) -> Iterator[np.ndarray]:
+    """Group rows of similar length into micro-batches of at most so many tokens."""
+    return by_length(np.array([tree.tokens for tree in trees]), budget, len(trees))
+
+
+def _score_together(generator: Generator, prompts: Sequence[Prompt], size: int) -> Tensor:
+    trees = prefix_trees(generator, prompts, size)
+    if len(trees) == len(prompts):
+        return score_answers(generator, prompts)
+    flat = tree_log_probs(generator, prompts, trees)
+    return unflatten(flat, torch.tensor(_answer_tokens(prompts)))

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from dalm.collectives import gather
 from dalm.distributed import rank, world_size
@@ -220,12 +221,23 @@ def run(retriever, generator, inputs):
     cases = {"contrastive": contrastive, "in-batch": in_batch, "searched": searched}
     cases["scored"] = on_scores
     cases["index"] = index
-    return {
-        name: cases[case["kind"]](
-            retriever, generator, inputs["rows"], **{k: v for k, v in case.items() if k != "kind"}
-        )
-        for name, case in inputs["cases"].items()
-    }
+    with mock.patch.object(LlamaRMSNorm, "forward", normalised):
+        return {
+            name: cases[case["kind"]](
+                *(retriever, generator, inputs["rows"]),
+                **{k: v for k, v in case.items() if k != "kind"},
+            )
+            for name, case in inputs["cases"].items()
+        }
+
+
+def normalised(norm, hidden):
+    """Return what a Llama's norm gives where it doesn't round to fp32 within.
+
+    Processes have other prompts in a row, and add gradients in another order before it rounds.
+    """
+    scale = (hidden.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon).rsqrt()
+    return norm.weight * hidden * scale
 
 
 def main(retriever, generator, inputs, result):

@@ -13,10 +13,10 @@ from dalm.training.data.batches import Batch, Rows
 from dalm.training.objectives.candidates import VectorIndex
 from dalm.training.objectives.contrastive import contrast, embed_pairs, sharpness_of
 from dalm.training.objectives.diagnostics import DIAGNOSTIC_ROWS, Diagnosis, diagnose_batch
-from dalm.training.objectives.joint import JointObjective, padded_length, prior_parts
+from dalm.training.objectives.joint import JointObjective, prior_parts
 from dalm.training.objectives.objective import Loss
 from dalm.training.objectives.retriever_objective import token_counts
-from dalm.training.scoring import candidate_prompts, score_candidates
+from dalm.training.scoring import candidate_prompts, score_candidates, tokens_read
 
 
 class DalmObjective(JointObjective):
@@ -62,14 +62,15 @@ class DalmObjective(JointObjective):
         nll = losses.dalm_nll(log_gold, log_probs, lengths).sum() / tokens
         parts = {name: part.detach() for name, part in contrasted.items()}
         parts |= prior_parts(log_prior) | {"best_nll": _answer_nll(log_probs, prompts)}
-        tokens_read, padded = token_counts(batch, self.chunk)
+        texts_read, padded = token_counts(batch, self.chunk)
         sizes = [prompt.length for prompt in prompts]
         parts["prompt_tokens"] = torch.tensor(float(sum(sizes)), device=nll.device)
+        prompts_read, prompts_padded = tokens_read(self.generator, whole, 1, self.chunk)
         return Loss(
             self.contrastive_weight * contrasted["info_nce"] + nll,
             parts | {"dalm": nll.detach()},
-            tokens_read + sum(sizes),
-            padded + padded_length(sizes, batch, self.chunk),
+            texts_read + prompts_read,
+            padded + prompts_padded,
         )
 
     def fewest_rows(self) -> int:

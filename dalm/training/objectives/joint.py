@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple, Self
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -18,7 +17,6 @@ from dalm.models.retriever import Retriever
 from dalm.prompts import Prompt
 from dalm.training import losses
 from dalm.training.data.batches import Batch, Rows
-from dalm.training.gradient_cache import micro_batches
 from dalm.training.objectives.candidates import (
     BatchCandidates,
     Candidates,
@@ -45,6 +43,7 @@ from dalm.training.scoring import (
     candidate_prompts,
     score_candidates,
     score_no_grad,
+    tokens_read,
 )
 
 
@@ -116,13 +115,6 @@ def prior_parts(log_prior: Float[Tensor, "B K"]) -> dict[str, Tensor]:
         "prior_entropy": losses.entropy(log_prior).mean(),
         "prior_passages": losses.effective_passages(log_prior).mean(),
     }
-
-
-def padded_length(lengths: list[int], batch: Batch, chunk: int | None = None) -> int:
-    """Return the tokens of prompts in micro-batches, padding included."""
-    sizes, most = np.array(lengths), len(batch["query"]["input_ids"])
-    groups = micro_batches(sizes, min(most, chunk or most))
-    return sum(len(group) * int(sizes[group].max()) for group in groups)
 
 
 class Scored(NamedTuple):
@@ -251,8 +243,8 @@ class RagObjective(JointObjective):
             total = total + 0 * sum(p.sum() for p in self.retriever.parameters() if p.requires_grad)
         lengths = [prompt.length for prompt in prompts]
         parts["prompt_tokens"] = torch.tensor(float(sum(lengths)), device=total.device)
-        padded = found.padded_tokens + padded_length(lengths, batch, self.chunk)
-        return Loss(total, parts, found.tokens + sum(lengths), padded)
+        read, padded = tokens_read(self.generator, prompts, found.log_prior.shape[1], self.chunk)
+        return Loss(total, parts, found.tokens + read, found.padded_tokens + padded)
 
     @abstractmethod
     def joint_loss(self, scored: Scored) -> tuple[Float[Tensor, ""], Float[Tensor, "B K"]]:
@@ -275,7 +267,7 @@ class RagObjective(JointObjective):
                 skip_below=self.skip_gradient_below,
                 chunk=self.chunk,
             )
-        read = sum(prompt.length for prompt in prompts)
+        read, _ = tokens_read(self.generator, prompts, candidates, self.chunk)
         self.source.count_work(self._passes(candidates), self.generator_weights, read)
         teacher = teacher_logits(batch, found)
         loss, target = self.joint_loss(Scored(log_prior, log_probs, mask, weights, tokens, teacher))

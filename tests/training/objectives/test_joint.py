@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from dalm.models.batching import to_device
+from dalm.models.prefix_tree import shares_prefixes
 from dalm.prompts import Prompt
 from dalm.training import gradient_cache, losses, scoring
 from dalm.training.objectives import joint
@@ -223,27 +224,36 @@ def test_dalm_in_chunks_equals_its_formula(models, rows, gradients):
 
 
 @pytest.mark.parametrize("joint", ["dalm", *JOINT])
-def test_a_chunk_is_what_is_read_with_gradient_at_a_time(
-    models, in_batch, rows, monkeypatch, joint
-):
-    """Of texts, and of prompts."""
+def test_a_chunk_is_what_is_read_at_a_time(models, in_batch, rows, monkeypatch, joint):
+    """Of texts, and of prompts, by the tokens of the longest ones."""
     objective = separate(models, chunk=2) if joint == "dalm" else in_batch(joint, **CHUNKED)
-    read = []
-    embed, score = type(models[0]).embed, type(models[1]).token_log_probs
+    texts, tokens, longest = [], [], []
+    embed, read, join = (
+        type(models[0]).embed,
+        type(models[1]).hidden_states,
+        type(models[1].frame).join,
+    )
 
     def embedding(self, features, kind):
-        read.append((torch.is_grad_enabled(), len(features["input_ids"])))
+        texts.append(len(features["input_ids"]))
         return embed(self, features, kind)
 
-    def scoring(self, ids, *rest):
-        read.append((torch.is_grad_enabled(), len(ids)))
-        return score(self, ids, *rest)
+    def reading(self, ids, *rest):
+        tokens.append((torch.is_grad_enabled(), ids.numel()))
+        return read(self, ids, *rest)
 
+    def joining(*arguments):
+        longest.append(join(*arguments).length)
+        return join(*arguments)
+
+    shares_prefixes(models[1])
     monkeypatch.setattr(type(models[0]), "embed", embedding)
-    monkeypatch.setattr(type(models[1]), "token_log_probs", scoring)
+    monkeypatch.setattr(type(models[1]), "hidden_states", reading)
+    monkeypatch.setattr(type(models[1].frame), "join", joining)
     objective(rows.collate(ALL)).total.backward()
-    assert max(count for _, count in read) == 2
-    assert sum(count for with_gradient, count in read if with_gradient) >= 5 + 5 + 5
+    assert max(texts) == 2
+    assert max(longest) < max(count for _, count in tokens) <= 2 * max(longest)
+    assert sum(with_gradient for with_gradient, _ in tokens) > 2
 
 
 @pytest.mark.parametrize("source", ["in-batch", "index"])
@@ -307,13 +317,14 @@ def test_light_passages_are_not_run_backwards(in_batch, rows, monkeypatch):
     objective = in_batch("rag_sequence", temperature=0.002, skip_gradient_below=LIGHT)
     batch = rows.collate(ALL)
     seen = []
-    score = scoring.score_answers
+    score = scoring._score_together
 
-    def counted(generator, prompts):
+    def counted(generator, prompts, size):
         seen.append((torch.is_grad_enabled(), len(prompts)))
-        return score(generator, prompts)
+        return score(generator, prompts, size)
 
-    monkeypatch.setattr(scoring, "score_answers", counted)
+    monkeypatch.setattr(scoring, "_score_together", counted)
+    monkeypatch.setattr(scoring, "KEPT", 0)
     objective(batch).total.backward()
     assert sum(n for graded, n in seen if not graded) == 15
     assert 5 <= sum(n for graded, n in seen if graded) < 15
