@@ -98,6 +98,56 @@ def test_the_second_pass_draws_the_masks_of_the_first(layer, kept):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("kept", [1, 2, 9])
+def test_kept_micro_batches_are_computed_once_and_give_the_same(layer, kept):
+    seen = []
+    made = with_dropout(layer, seen)._replace(kept=kept)
+    torch.manual_seed(3)
+    expected = plain(made)
+    torch.manual_seed(3)
+    seen.clear()
+    ours = recomputed(made, list(layer.parameters()))
+    groups = [group.tolist() for group in made.groups(np.arange(7))]
+    assert seen == [(number < kept, group) for number, group in enumerate(groups)]
+    torch.testing.assert_close(ours, expected, rtol=0, atol=0)
+    seen.clear()
+    found = torch.autograd.grad(loss_of(ours), list(layer.parameters()))
+    assert seen == [(True, group) for group in groups[kept:]]
+    exact = torch.autograd.grad(loss_of(expected), list(layer.parameters()))
+    torch.testing.assert_close(found, exact, rtol=0, atol=1e-12)
+
+
+def test_rows_that_do_not_matter_are_left_out_of_those_that_are_not_kept(layer):
+    """A kept micro-batch is run backwards as a whole, or not at all."""
+    seen = []
+    made = plan(layer, seen, lambda g, values: torch.tensor([1.0, 1, 0, 0, 0, 0, 0]))
+    table = recomputed(made._replace(kept=1), list(layer.parameters()))
+    assert made.groups(np.arange(7))[0].tolist() == [2, 4]
+    seen.clear()
+    found = torch.autograd.grad(loss_of(table), list(layer.parameters()))
+    assert seen == [(True, [0, 1])]
+    chosen = torch.tensor([0, 1])
+    exact = torch.autograd.grad(loss_of_rows(layer, chosen), list(layer.parameters()))
+    torch.testing.assert_close(found, exact, rtol=0, atol=1e-12)
+
+
+def loss_of_rows(layer, chosen):
+    """Return the part of `loss_of` that has a gradient through some rows."""
+    table = plain(plan(layer))
+    weights = torch.zeros(7, 1, dtype=torch.float64).index_fill(0, chosen, 1.0)
+    return loss_of(table.detach() + weights * (table - table.detach()))
+
+
+def test_a_plan_may_say_which_rows_are_computed_together(layer):
+    seen = []
+    made = plan(layer, seen)._replace(grouping=lambda rows: [rows[::2], rows[1::2]])
+    table = recomputed(made, list(layer.parameters()))
+    assert [rows for _, rows in seen] == [[0, 2, 4, 6], [1, 3, 5]]
+    found = torch.autograd.grad(loss_of(table), list(layer.parameters()))
+    exact = torch.autograd.grad(loss_of(plain(plan(layer))), list(layer.parameters()))
+    torch.testing.assert_close(found, exact, rtol=0, atol=1e-12)
+
+
 def test_rows_that_drew_nothing_are_computed_again_one_by_one(layer):
     """Only some micro-batches draw: those come again whole, the others' rows as they are needed."""
     seen = []
