@@ -1,9 +1,10 @@
-"""Measure a joint step with a real generator and LoRA: its passes, the whole, and its memory.
+"""Measure a joint step with SmolLM2-135M and LoRA: its passes, the whole, and its memory.
 
-    python benchmarks/generator_step.py [passes] [step] [memory] [--batch 4] [--candidates index]
+    python benchmarks/generator_step.py [passes] [step] [memory] [--batch 4] [--rounds 1]
 
-all-MiniLM-L6-v2 and the generator in DALM_BENCH_GENERATOR (SmolLM2-135M-Instruct), LoRA with its
-defaults on the generator, `rag_token` with K = 4 on MedQuAD, default lengths, fp32, one thread.
+all-MiniLM-L6-v2 and the generator in DALM_BENCH_GENERATOR, by default one of SmolLM2-135M's sizes
+with random weights; LoRA with its defaults on the generator, `rag_token` with K = 4 on MedQuAD,
+default lengths, fp32, one thread.
 
 Four ways to compute the same step take turns in one process, on another batch in each round:
 `shared`, as dalm does: prompts that begin alike in one row, activations of the first micro-batch
@@ -11,18 +12,22 @@ kept; `twice`: the same with every activation computed again; `apart`: twice, ea
 of its own; `plain`: all prompts in one batch, padded to the longest of them, with the logits of
 every token and all activations kept. CPU seconds, medians.
 
-`passes`: the scoring pass without gradient, and the second one, forward and backward; the largest
-difference of a log-probability between shared and apart, and of the summed gradient, relative.
+`passes`: the scoring pass without gradient, and the second one, forward and backward, without
+dropout, with candidates from the batch and from an index of 128 passages; the largest difference of
+a log-probability between shared and apart, and of the gradient of their sum, relative.
 `step`: forward and backward pass of the whole objective, and the share of it that its matrix
 products take alone: what is left is attention, norms, activations, dropout and Python.
 `memory`: the peak of a process that takes one step, above that before it.
 """
 
 import argparse
+import atexit
 import json
 import os
+import shutil
 import statistics
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -36,13 +41,26 @@ from common import child, data, minilm, row, table
 WAYS = ("shared", "twice", "apart", "plain")
 CANDIDATES = 4
 LORA = {"rank": 16, "alpha": 32, "dropout": 0.05}
-PASSAGES = 512
+PASSAGES = 128
+SMOLLM2 = {
+    **{"vocab_size": 49_152, "hidden_size": 576, "intermediate_size": 1_536},
+    **{"num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3},
+    **{"max_position_embeddings": 2_048, "tie_word_embeddings": True},
+}
 
 
-def generator_folder() -> str:
-    """Return the folder of the causal language model that DALM_BENCH_GENERATOR names."""
-    if (folder := os.environ.get("DALM_BENCH_GENERATOR")) is None:
-        sys.exit("name the folder of a causal language model in DALM_BENCH_GENERATOR")
+def generator_folder(texts: list[str]) -> str:
+    """Return the folder that DALM_BENCH_GENERATOR names, or one with random weights."""
+    if (named := os.environ.get("DALM_BENCH_GENERATOR")) is not None:
+        return named
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from dalm.models.tiny import build_generator
+
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    build_generator(texts, Path(folder), width=16, layers=1, heads=1, vocabulary=8_000)
+    LlamaForCausalLM(LlamaConfig(**SMOLLM2)).save_pretrained(folder)  # type: ignore[arg-type]
     return folder
 
 
@@ -68,19 +86,20 @@ def objective_of(batch: int, candidates: str, batches: int) -> tuple[Any, list[A
     examples = read_examples(data("medquad_train.csv"), settings, needs={"passage", "answer"})
     placement = place("cpu", "fp32")
     retriever = load_retriever(minilm(), placement)
-    generator = load_generator(generator_folder(), placement)
+    texts = [f"{e.query} {e.answer} {e.passage.text}" for e in examples[::10] if e.passage]
+    generator = load_generator(generator_folder(texts), placement)
     generator.add_lora(lora(**LORA, targets=None, task="CAUSAL_LM"))  # type: ignore[arg-type]
     searched = candidates == "index"
     every = list({e.passage.id: e.passage for e in examples if e.passage}.values())
-    used = examples[:: len(examples) // (batch * batches + 2)][: batch * batches + 2]
+    used = examples[:: len(examples) // (2 * batch * batches + 8)]
     rows = joint_rows(used, every[: PASSAGES if searched else 0], retriever, generator, settings)
     index = TrainingIndex(len(rows.base), "benchmark", retriever.device) if searched else None
     objective = objective_class("rag_token").from_config(settings, rows, index)
     objective.diagnostic_batch = None
     objective.begin_update(0.0)
     objective.train()
-    order = torch.randperm(len(used)).tolist()
-    chosen = [order[start : start + batch] for start in range(2, len(order), batch)]
+    order = torch.randperm(len(rows)).tolist()
+    chosen = [order[2 + n * batch : 2 + (n + 1) * batch] for n in range(batches)]
     return objective, [rows.collate(some) for some in [order[:2], *chosen]]
 
 
@@ -203,9 +222,9 @@ def resident(name: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
-def memory_of(way: str, batch: int, candidates: str) -> float:
+def memory_of(way: str, batch: int) -> float:
     """Return the peak of a step above the memory before it, in MB."""
-    objective, batches = objective_of(batch, candidates, 1)
+    objective, batches = objective_of(batch, "in-batch", 1)
     with way_of(way, objective.generator):
         Path("/proc/self/clear_refs").write_text("5")  # resets the recorded peak
         before = resident("VmRSS")
@@ -214,49 +233,50 @@ def memory_of(way: str, batch: int, candidates: str) -> float:
 
 
 def report_passes(given: argparse.Namespace, title: str) -> None:
-    objective, batches = objective_of(given.batch, given.candidates, given.rounds)
-    found = turns(objective, batches, ("shared", "apart"), partial(passes, objective))
     rows = []
-    for name, key in (("scoring, without gradient", "first"), ("second, with gradient", "second")):
-        seconds = [statistics.median(each[key] for each in found[way]) for way in found]
-        ratios = [b[key] / a[key] for a, b in zip(found["shared"], found["apart"], strict=True)]
-        rows.append(row(name, *(f"{s:.2f}" for s in seconds), f"{statistics.median(ratios):.2f}"))
-    read = [sum(each["read"] for each in found[way]) for way in found]
-    rows.append(row("tokens read", *(f"{r:,}" for r in read), f"{read[1] / read[0]:.2f}"))
-    pairs = [(a["of"], b["of"]) for a, b in zip(found["shared"], found["apart"], strict=True)]
-    values = max(float((a[0] - b[0]).abs().max()) for a, b in pairs)
-    gradients = max(float((a[1] - b[1]).norm() / b[1].norm()) for a, b in pairs)
-    rows.append(row("largest difference, nats", f"{values:.1e}", "", ""))
-    rows.append(row("difference of the gradients, relative", f"{gradients:.1e}", "", ""))
-    heading = ("pass", "shared", "apart", "apart / shared")
-    name = f"generator_passes_{given.candidates.replace('-', '_')}"
-    table(name, f"Passes over the candidates' prompts, {title}", heading, rows, trial=given.trial)
+    for source in ("in-batch", "index"):
+        objective, batches = objective_of(given.batch, source, given.rounds)
+        found = turns(objective, batches, ("shared", "apart"), partial(passes, objective))
+        pairs = list(zip(found["shared"], found["apart"], strict=True))
+        for name, key in (("scoring pass, s", "first"), ("second pass, s", "second")):
+            seconds = [statistics.median(each[key] for each in found[way]) for way in found]
+            ratio = statistics.median(b[key] / a[key] for a, b in pairs)
+            rows.append(row(f"{source}: {name}", *(f"{s:.2f}" for s in seconds), f"{ratio:.2f}"))
+        read = [sum(each["read"] for each in found[way]) for way in found]
+        rows.append(
+            row(f"{source}: tokens read", *(f"{r:,}" for r in read), f"{read[1] / read[0]:.2f}")
+        )
+        values = max(float((a["of"][0] - b["of"][0]).abs().max()) for a, b in pairs)
+        norms = [float((a["of"][1] - b["of"][1]).norm() / b["of"][1].norm()) for a, b in pairs]
+        rows.append(row(f"{source}: largest difference, nats", f"{values:.1e}", "", ""))
+        rows.append(row(f"{source}: difference of the gradients", f"{max(norms):.1e}", "", ""))
+    heading = ("candidates", "shared", "apart", "apart / shared")
+    title = f"Passes over the candidates' prompts, {title}"
+    table("generator_passes", title, heading, rows, trial=given.trial)
 
 
 def report_step(given: argparse.Namespace, title: str) -> None:
-    objective, batches = objective_of(given.batch, given.candidates, given.rounds)
+    objective, batches = objective_of(given.batch, "in-batch", given.rounds)
     found = turns(objective, batches, WAYS, partial(step, objective))
-    rate = products(objective, batches[-1]) / found["shared"][-1]["step"]
+    share = products(objective, batches[-1]) / found["shared"][-1]["step"]
     rows = []
     for way in WAYS:
         keys = ("forward", "backward", "step")
         seconds = [statistics.median(each[key] for each in found[way]) for key in keys]
         pairs = zip(found[way], found["plain"], strict=True)
         ratio = statistics.median(a["step"] / b["step"] for a, b in pairs)
-        share = f"{rate:.2f}" if way == "shared" else ""
-        rows.append(row(way, *(f"{s:.1f}" for s in seconds), f"{ratio:.2f}", share))
-    heading = ("way", "forward, s", "backward, s", "step, s", "of plain", "products' share")
-    name = f"generator_step_{given.candidates.replace('-', '_')}"
-    table(name, f"Seconds of a joint step, {title}", heading, rows, trial=given.trial)
+        of_step = f"{share:.2f}" if way == "shared" else ""
+        rows.append(row(way, *(f"{s:.1f}" for s in seconds), f"{ratio:.2f}", of_step))
+    heading = ("way", "forward, s", "backward, s", "step, s", "of plain", "its products alone")
+    title = f"Seconds of a joint step, {title}"
+    table("generator_step", title, heading, rows, trial=given.trial)
 
 
 def report_memory(given: argparse.Namespace, title: str) -> None:
-    sizes = (str(given.batch), given.candidates)
-    peaks = {way: child(Path(__file__), "memory_of", way, *sizes) for way in WAYS}
+    peaks = {way: child(Path(__file__), "memory_of", way, str(given.batch)) for way in WAYS}
     rows = [row(way, f"{mb:.0f}", f"{mb / peaks['plain']:.2f}") for way, mb in peaks.items()]
-    name = f"generator_memory_{given.candidates.replace('-', '_')}"
-    heading = ("way", "MB", "of plain")
-    table(name, f"Peak memory of a joint step, {title}", heading, rows, trial=given.trial)
+    title = f"Peak memory of a joint step, {title}"
+    table("generator_memory", title, ("way", "MB", "of plain"), rows, trial=given.trial)
 
 
 def main() -> None:
@@ -265,17 +285,18 @@ def main() -> None:
 
     torch.set_num_threads(1)
     if sys.argv[1:2] == ["memory_of"]:
-        print(json.dumps(memory_of(sys.argv[2], int(sys.argv[3]), sys.argv[4])))
+        print(json.dumps(memory_of(sys.argv[2], int(sys.argv[3]))))
         return
     parts = {"passes": report_passes, "step": report_step, "memory": report_memory}
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("parts", nargs="*", choices=[*parts, []], default=[])
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--candidates", choices=["in-batch", "index"], default="in-batch")
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--trial", action="store_true", help="print the tables, write none")
     given = parser.parse_args()
-    title = f"batch of {given.batch}, {CANDIDATES} candidates, {given.candidates}"
+    named = os.environ.get("DALM_BENCH_GENERATOR", "")
+    model = Path(named).name or "SmolLM2-135M's sizes, random weights"
+    title = f"{model}, batch of {given.batch}, {CANDIDATES} candidates"
     for name in given.parts or parts:
         parts[name](given, title)
 

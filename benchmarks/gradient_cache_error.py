@@ -177,12 +177,14 @@ def run(
     def counted(plan: Any, parameters: Any) -> Any:
         model = "generator" if id(parameters[0]) in generators else "retriever"
 
-        def run(rows: Any) -> Any:
+        def run(rows: Any, compute: Any = plan.run) -> Any:
             read[model] += len(rows) * torch.is_grad_enabled()
-            return plan.run(rows)
+            return compute(rows)
 
-        size = max(1, plan.size // 2) if halved else plan.size
-        return recomputed(plan._replace(run=run, size=size), parameters)
+        plan = plan._replace(run=run, kept=0)  # a kept micro-batch isn't read again
+        if halved:
+            plan = plan._replace(size=max(1, plan.size // 2), grouping=None)
+        return recomputed(plan, parameters)
 
     objective.zero_grad()
     cuda = torch.cuda.is_available()

@@ -102,9 +102,8 @@ def be_plain(batch: Any, settings: Any) -> None:
     batch["query"] = padded(batch["query"], settings.query_max_len)
     if "passage" in batch:
         batch["passage"] = padded(batch["passage"], settings.passage_max_len)
-    joint.score_answers = plain_scores  # type: ignore[assignment]
-    dalm_loss.score_answers = plain_scores  # type: ignore[assignment]
     joint.score_candidates = plain_candidates  # type: ignore[assignment]
+    dalm_loss.score_candidates = plain_candidates  # type: ignore[assignment]
     joint.score_no_grad = scored_no_grad  # type: ignore[assignment]
     gradient_cache.recomputed = kept  # type: ignore[assignment]
 
@@ -139,12 +138,12 @@ def plain_scores(generator: Any, prompts: Any) -> Any:
     return unflatten(chosen[scored], scored.sum(1))
 
 
-def plain_candidates(generator: Any, prompts: Any, candidates: int) -> Any:
+def plain_candidates(generator: Any, prompts: Any, candidates: int, **_: Any) -> Any:
     scores = plain_scores(generator, prompts)
     return scores.view(-1, candidates, scores.shape[1])
 
 
-def scored_no_grad(generator: Any, prompts: Any, candidates: int = 1) -> Any:
+def scored_no_grad(generator: Any, prompts: Any, candidates: int = 1, *_: Any) -> Any:
     """Score candidates without gradient: even the plain way wouldn't keep what it won't use."""
     import torch
 
