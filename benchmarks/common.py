@@ -60,14 +60,16 @@ def table(
     rows: Sequence[Sequence[str]],
     *,
     trial: bool,
+    origin: str | None = None,
 ) -> None:
     """Print a Markdown table and write it into the page of docs/ that has a place for its name.
 
     The place is between the lines `<!-- table NAME -->` and `<!-- end -->`. Above the table stand
     its title, the date, the machine and the command. `trial`: the sizes are smaller than the
-    defaults, only to see that the script runs; nothing is written.
+    defaults, only to see that the script runs; nothing is written. `origin` is what `provenance`
+    said when the rows were measured, if that was earlier.
     """
-    text = f"{title}. {provenance()}\n\n{markdown([heading, *rows])}"
+    text = f"{title}. {origin or provenance()}\n\n{markdown([heading, *rows])}"
     print(f"\n{text}", flush=True)
     if trial:
         print(f"a trial: table {name} is not written", flush=True)

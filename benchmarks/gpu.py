@@ -1,181 +1,183 @@
-"""Measure joint training on one GPU at the sizes that people use.
+"""Measure training, encoding, an index and generation on one GPU at the sizes that people use.
 
-A retriever of bge-large's size (BERT, 24 layers of width 1,024) and a generator of 7 billion
-weights (Llama 2's shape), both from configs with random weights: neither speed nor memory depends
-on them. LoRA on both, bf16, batch 24, default lengths, texts longer than those lengths. The share
-of the peak is the arithmetic that torch counts in a step, over the time of a step, over what a
-product of two 8,192 x 8,192 matrices reaches on the same GPU in the same run.
+    python benchmarks/gpu.py [--tiny] [--minutes 10] [PART ...]
 
-`--tiny` builds models of a few thousand weights and runs on whatever device there is.
+Each part is a process of its own and a line of benchmarks/results/gpu.jsonl. A call begins nothing
+after so many minutes; the next one on a GPU of the same name goes on from there, also after a part
+that failed. Tables are written into docs/benchmarks.md from all lines. The parts and what each
+measures are in gpu_parts.py, the models in gpu_models.py. What time is left goes to the larger half
+of the comparison of teachers, whose results are lines of their own.
+
+`--tiny`, or no GPU: models of a few thousand weights on whatever device there is, to see that every
+part runs; their lines go to outputs/gpu-tiny.jsonl, and no table is written.
 """
 
 import argparse
-import csv
 import json
-import random
-import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from common import row, table
+import torch
+from common import ROOT, row, table
+from machine import machine, provenance
 
-WAYS = {
-    "in-batch": ["--candidates", "in-batch"],
-    "index": ["--candidates", "index"],
+RESULTS = ROOT / "benchmarks" / "results" / "gpu.jsonl"
+TINY = ROOT / "outputs" / "gpu-tiny.jsonl"
+TRAINING = {
+    "train dalm": "`--objective dalm`, one passage",
+    "train in-batch": "`rag_token`, 4 passages of the batch",
+    "train index": "`rag_token`, 8 passages of the index",
+    "train 4-bit": "`rag_token`, 4 passages of the batch, 4-bit weights",
 }
-STEPS, COUNTED = 8, (2, 4)
-"""Steps of the timed run, of which the first two warm up, and of the two runs whose arithmetic is
-counted: their difference is free of what a run does once."""
-ROWS = 512
+LARGER = ("covidqa-larger", "covidqa-reworded-larger", "pubmedqa-larger", "medquad-larger")
+Line = dict[str, Any]
 
 
-def write_table(path: Path) -> list[str]:
-    """Write questions, passages and answers of invented words; return their texts."""
-    chance = random.Random(0)
-    syllables = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
-    words = ["".join(chance.choices(syllables, k=chance.randint(1, 3))) for _ in range(3000)]
-
-    def text(shortest: int, longest: int) -> str:
-        return " ".join(chance.choices(words, k=chance.randint(shortest, longest)))
-
-    heading = ("Passage", "Query", "Answer")
-    rows = [(text(150, 220), text(8, 20), text(8, 40)) for _ in range(ROWS)]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([heading, *rows])
-    return [cell for cells in rows for cell in cells]
+def lines_of(file: Path) -> list[Line]:
+    """Return the lines so far, the last of each part on each device."""
+    texts = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    lines = [json.loads(text) for text in texts]
+    return list({(line["device"], line["part"]): line for line in lines}.values())
 
 
-def build_models(texts: list[str], folder: Path, device: str, *, tiny: bool) -> None:
-    """Save a retriever and a generator with the texts' tokenizers and random weights."""
-    import torch
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
-
-    from dalm.models.tiny import build_encoder, build_generator
-
-    build_encoder(texts, folder / "retriever", layers=1, vocabulary=4000, max_length=512)
-    build_generator(texts, folder / "generator", layers=1, vocabulary=4000, max_length=4096)
-    if tiny:
-        return
-    sizes = {
-        "retriever": (AutoModel, {
-            "vocab_size": 30522, "hidden_size": 1024, "num_hidden_layers": 24,
-            "num_attention_heads": 16, "intermediate_size": 4096,
-        }),
-        "generator": (AutoModelForCausalLM, {
-            "vocab_size": 32000, "hidden_size": 4096, "num_hidden_layers": 32,
-            "num_attention_heads": 32, "num_key_value_heads": 32, "head_dim": 128,
-            "intermediate_size": 11008, "tie_word_embeddings": False, "attention_bias": False,
-        }),
-    }  # fmt: skip
-    for name, (kind, size) in sizes.items():
-        config = AutoConfig.from_pretrained(folder / name)
-        config.update(size)
-        with torch.device(device):
-            model = kind.from_config(config, dtype=torch.bfloat16)
-        model.save_pretrained(folder / name)
-        if name == "retriever":
-            _fit_pooling(folder / name, size["hidden_size"])
-        print(f"{name}: {sum(p.numel() for p in model.parameters()) / 1e9:.2f} billion weights")
-        del model
-        torch.cuda.empty_cache()
+def run_part(name: str, *, tiny: bool) -> Line | None:
+    """Measure a part in a process of its own; say why if it fails."""
+    print(f"{name} ...", flush=True)
+    start = time.perf_counter()
+    command = [sys.executable, __file__, "--child", name, *["--tiny"] * tiny]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    seconds = round(time.perf_counter() - start, 1)
+    if done.returncode:
+        print(f"{name} failed after {seconds} s:\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}")
+        return None
+    figures = json.loads(done.stdout.strip().splitlines()[-1])
+    print(f"{name}: {seconds} s, {figures}", flush=True)
+    return {"part": name, "device": machine(), "seconds": seconds, "origin": provenance()} | figures
 
 
-def _fit_pooling(folder: Path, width: int) -> None:
-    """Name the new width in the pooling's own config."""
-    path = folder / "1_Pooling" / "config.json"
-    settings = json.loads(path.read_text())
-    known = {key: width for key in settings if "dimension" in key}
-    path.write_text(json.dumps(settings | known))
+def measure(name: str, *, tiny: bool) -> Line:
+    """Measure a part in this process."""
+    import gpu_models
+    from gpu_parts import PARTS
+
+    folder = Path(tempfile.gettempdir()) / ("dalm-gpu-tiny" if tiny else "dalm-gpu")
+    if name != "tests":
+        gpu_models.prepare(folder, tiny=tiny)
+    return PARTS[name](folder, tiny=tiny)
 
 
-def peak_rate(device: str, *, size: int) -> float:
-    """Return the operations per second of a bf16 product of two square matrices."""
-    import torch
-
-    left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in "lr")
-    seconds = []
-    for _ in range(12):
-        synchronise(device)
-        start = time.perf_counter()
-        left @ right
-        synchronise(device)
-        seconds.append(time.perf_counter() - start)
-    return 2 * size**3 / statistics.median(seconds[2:])
-
-
-def synchronise(device: str) -> None:
-    """Wait until the device has done its work."""
-    import torch
-
-    if device == "cuda":
-        torch.cuda.synchronize()
+def run_parts(names: list[str], file: Path, end: float, *, tiny: bool) -> list[str]:
+    """Run the parts that this device has no line of; return those that failed or are left."""
+    left = []
+    for name in names:
+        if any((e["part"], e["device"]) == (name, machine()) for e in lines_of(file)):
+            continue
+        line = run_part(name, tiny=tiny) if time.monotonic() < end else None
+        if line is None:
+            left.append(name)
+            continue
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(line) + "\n")
+    return left
 
 
-def train(folder: Path, way: str, steps: int, *, tiny: bool) -> list[dict[str, Any]]:
-    """Train some steps and return the lines of the log."""
-    from dalm.cli import app, run
-
-    output = folder / f"run-{way}-{steps}"
-    line = ["train-rag-e2e", folder / "rows.csv", folder / "retriever", folder / "generator"]
-    line += ["--output-dir", output, "--use-peft", "both", "--max-train-steps", steps]
-    line += ["--batch-size", 4 if tiny else 24, "--logging-steps", 1, *WAYS[way]]
-    line += [] if tiny else ["--precision", "bf16", "--device", "cuda"]
-    if run(app, [str(part) for part in line]):
-        sys.exit("the training failed")
-    return [json.loads(each) for each in (output / "metrics.jsonl").read_text().splitlines()]
+def run_larger_experiments(end: float) -> None:
+    """Go on with the experiments that only a GPU can run, which know where they stopped."""
+    minutes = (end - time.monotonic()) / 60
+    if minutes > 0:
+        script = str(ROOT / "experiments" / "retriever_teachers.py")
+        seeds = ["--seeds", "1", "2", "3", "4", "5", "--minutes", f"{minutes:.1f}"]
+        subprocess.run([sys.executable, script, *LARGER, *seeds], check=False)
 
 
-def measure(folder: Path, way: str, peak: float, *, tiny: bool) -> tuple[str, ...]:
-    """Return a line of the table: speed, share of the peak, and peak memory of a run."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
+def tables(lines: list[Line], *, trial: bool) -> None:
+    """Write the tables of all devices."""
+    measured = [line for line in lines if "skipped" not in line]
+    trained = [line for line in measured if line["part"] in TRAINING]
+    used = [line for line in measured if line["part"].split()[0] in USES]
+    if trained:
+        heading = ("device", "training", "questions/s", "tokens/s", "TFLOP/s", "of the peak", "GiB")
+        rows = [training_row(line) for line in trained]
+        origin = trained[-1]["origin"]
+        table("gpu_training", "Joint training", heading, rows, trial=trial, origin=origin)
+    if used:
+        heading = ("device", "work", "tokens/s", "of the peak", "GiB", "measured or extrapolated")
+        rows = [USES[line["part"].split()[0]](line) for line in used]
+        origin = used[-1]["origin"]
+        table("gpu_use", "Encoding and generation", heading, rows, trial=trial, origin=origin)
 
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    lines = train(folder, way, STEPS, tiny=tiny)[2:]
-    counted = []
-    for steps in COUNTED:
-        with FlopCounterMode(display=False) as counter:
-            train(folder, way, steps, tiny=tiny)
-        counted.append(counter.get_total_flops())
-    arithmetic = (counted[1] - counted[0]) / (COUNTED[1] - COUNTED[0])
-    median = {key: statistics.median(line[key] for line in lines) for key in lines[0]}
-    batch = 4 if tiny else 24
-    rate = arithmetic / (batch / median["samples_per_second"])
+
+def training_row(line: Line) -> tuple[str, ...]:
+    """Return a line of the first table."""
     return row(
-        way,
-        f"{median['samples_per_second']:.1f}",
-        f"{median['tokens_per_second']:,.0f}",
-        f"{rate / 1e12:.1f}",
-        f"{rate / peak:.0%}",
-        f"{median['peak_memory_mb'] / 1024:.1f}",
+        *(line["device"], TRAINING[line["part"]], f"{line['samples_per_second']:.1f}"),
+        *(f"{line['tokens_per_second']:,.0f}", f"{line['flops'] / 1e12:.1f}"),
+        *(f"{line['flops'] / line['peak_flops']:.0%}", f"{line['gib']:.1f}"),
     )
 
 
-def main() -> None:
-    """Build the models, train in both ways, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tiny", action="store_true", help="a few thousand weights, any device")
-    parser.add_argument("--way", choices=list(WAYS), action="append", help="default: all")
-    chosen = parser.parse_args()
-    import torch
+def encoding_row(line: Line) -> tuple[str, ...]:
+    """Return the line of encoding."""
+    said = (
+        f"a million: {line['minutes_for_a_million']:.1f} min, extrapolated from {line['slice']:,}"
+    )
+    said += f"; tokenising them {line['minutes_to_tokenise_a_million']:.1f} min"
+    share = f"{line['flops'] / line['peak_flops']:.0%}"
+    tokens = f"{line['tokens_per_second']:,.0f}"
+    return row(line["device"], "encoding passages", tokens, share, f"{line['gib']:.1f}", said)
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu" and not chosen.tiny:
-        sys.exit("there is no CUDA device: --tiny tries the same on this one")
-    peak = peak_rate(device, size=512 if chosen.tiny else 8192)
-    name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
-    with tempfile.TemporaryDirectory() as parent:
-        folder = Path(parent)
-        texts = write_table(folder / "rows.csv")
-        build_models(texts, folder, device, tiny=chosen.tiny)
-        rows = [measure(folder, way, peak, tiny=chosen.tiny) for way in chosen.way or WAYS]
-    heading = ("candidates", "samples/s", "tokens/s", "TFLOP/s", "of the peak", "GiB")
-    title = f"joint training on {name}, products at {peak / 1e12:.0f} TFLOP/s"
-    table("gpu_training", title, heading, rows, trial=chosen.tiny)
+
+def refreshing_row(line: Line) -> tuple[str, ...]:
+    """Return the line of refreshing an index."""
+    said = f"encoding {line['encoding_minutes']:.1f} min, extrapolated from {line['slice']:,}; "
+    said += f"moving the vectors {line['moving_seconds']:.1f} s, "
+    said += f"search of a batch {line['search_milliseconds']:.1f} ms, both measured"
+    work = f"refreshing {line['vectors']:,} vectors"
+    return row(line["device"], work, "", "", f"{line['gib']:.1f}", said)
+
+
+def generation_row(line: Line) -> tuple[str, ...]:
+    """Return a line of generation."""
+    said = f"{line['new_tokens']:,} new tokens in {line['seconds']:.1f} s, measured"
+    work = f"generation, {line['batch']} at once"
+    tokens = f"{line['tokens_per_second']:,.0f}"
+    return row(line["device"], work, tokens, "", f"{line['gib']:.1f}", said)
+
+
+USES = {"encode": encoding_row, "refresh": refreshing_row, "generate": generation_row}
+
+
+def main() -> None:
+    """Run what is left of the parts, and write the tables."""
+    from gpu_parts import PARTS
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join(PARTS)}")
+    parser.add_argument("--tiny", action="store_true", help="a few thousand weights, any device")
+    parser.add_argument("--minutes", type=float, default=10, help="begin nothing after so many")
+    parser.add_argument("--child", choices=PARTS, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.child:
+        print(json.dumps(measure(given.child, tiny=given.tiny)))
+        return
+    if unknown := [name for name in given.parts if name not in PARTS]:
+        parser.error(f"no part is called {unknown[0]!r}; there are {', '.join(PARTS)}")
+    tiny = given.tiny or not torch.cuda.is_available()
+    if tiny:
+        print("tiny models, to see that every part runs; nothing here says how fast a GPU is")
+    file, end = TINY if tiny else RESULTS, time.monotonic() + 60 * given.minutes
+    left = run_parts(given.parts or list(PARTS), file, end, tiny=tiny)
+    tables(lines_of(file), trial=tiny)
+    if not (tiny or given.parts):
+        run_larger_experiments(end)
+    print(f"lines are in {file.relative_to(ROOT)}")
+    if left:
+        sys.exit(f"not done: {', '.join(left)}; the same command goes on from there")
 
 
 if __name__ == "__main__":
