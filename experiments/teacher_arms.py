@@ -240,6 +240,10 @@ def arms(name: str) -> Iterator[Arm]:
             title = f"joint, {objective}, generator {'trained' if trained else 'frozen'}"
             options = {**JOINT, "objective": objective, "train_generator": trained}
             yield Arm(title, "questions", options, "train-rag-e2e")
+    if not name.startswith("toy"):  # half the time
+        options = {**JOINT, "objective": "rag_sequence", "train_generator": False}
+        title = "joint, rag_sequence, generator frozen, K = 4"
+        yield Arm(title, "questions", options | {"num_candidates": 4}, "train-rag-e2e")
     for labels in ("answer match", "reader", "gold"):
         if labels != "answer match" or not name.startswith("pubmedqa"):
             yield Arm(f"{labels} → reranker", labels, command="train-reranker")
@@ -262,7 +266,7 @@ def options_of(name: str, arm: Arm, passages: str) -> Options | None:
     if options.get("objective") == "listwise":
         options |= {"num_candidates": setting.candidates}
     if arm.command == "train-rag-e2e":
-        options |= {"num_candidates": setting.candidates, "passages": [passages]}
+        options = {"num_candidates": setting.candidates, "passages": [passages]} | options
         options |= {"generator_max_len": setting.reader_length}
         if arm.options["train_generator"]:
             options |= {"generator_learning_rate": setting.reader_rate}

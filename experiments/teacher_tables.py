@@ -25,7 +25,7 @@ DECISIVE = (
     "reader → contrast",
     "reader → listwise",
     "reader → listwise and contrast",
-    "answer match, then reader → listwise and contrast",
+    "joint, rag_sequence, generator frozen",
     CEILING,
     "gold → listwise",
 )

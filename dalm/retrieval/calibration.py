@@ -209,7 +209,7 @@ def _relevance(
             np.array([_logit(weights, each).max() for each in part])
             for part in (answerable, without)
         ]
-        bar = float(np.quantile(values[0], REFUSED))
+        bar = _bar(*values)
         threshold = float(1 / (1 + np.exp(-bar)))
         relevance.modes[mode] = {
             **dict(zip([*names, "bias"], map(float, weights), strict=True)),
@@ -221,6 +221,18 @@ def _relevance(
             *(threshold, mode, 100 * (values[0] < bar).mean(), 100 * (values[1] >= bar).mean()),
         )
     return relevance
+
+
+def _bar(answerable: np.ndarray, without: np.ndarray) -> float:
+    """Return the value that refuses at most `REFUSED` of the answerable questions.
+
+    It refuses fewer where that lets no further question without its document through: then it lies
+    midway between the two values that it parts.
+    """
+    bar = float(np.quantile(answerable, REFUSED))
+    beaten = without[without < bar].max(initial=-np.inf)
+    lowest = answerable[answerable > beaten].min(initial=np.inf)
+    return float((beaten + lowest) / 2) if np.isfinite(beaten) and lowest < bar else bar
 
 
 class _Scorer:
