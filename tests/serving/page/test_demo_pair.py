@@ -22,7 +22,7 @@ def test_it_answers_from_the_right_sheet_of_the_toy_domain(reader):
         reader.open(url)
         reader.ask("Which oil does the pump at Tavumbra need?")
         assert reader.text(".answer") == "wumird"
-        assert reader.text("button.passage .title") == "Tavumbra: the skerrow"
+        assert "Tavumbra: the skerrow" in reader.text("button.passage")
         reader.click("button.passage")
         assert "It takes suthe wumird" in reader.text(".pinned")
         reader.press("Ranks")
