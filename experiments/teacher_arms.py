@@ -229,6 +229,8 @@ def arms(name: str) -> Iterator[Arm]:
             yield Arm(f"{labels} → listwise", labels, LISTWISE)
             yield Arm(f"{labels} → contrast", labels, CONTRAST)
             yield Arm(f"{labels} → listwise and contrast", labels, BOTH)
+    longer = CONTRAST | {"max_train_steps": 8 * setting_of(name).options["max_train_steps"]}
+    yield Arm("gold → contrast, eight times as long", "gold pairs", longer)
     yield Arm("gold → listwise", "gold", LISTWISE)
     yield Arm("gold → listwise and contrast", "gold", BOTH)
     for labels in ("untrained reader", "reader, shuffled answers", "tuned reader"):
