@@ -16,7 +16,7 @@ from dalm.io.tables import read_table
 from dalm.records import Example, Passage
 from dalm.retrieval.bm25 import BM25
 from dalm.teachers import candidate_search, labels
-from dalm.teachers.answer_match import AnswerMatch
+from dalm.teachers.answer_match import AnswerMatch, matches
 from dalm.teachers.search_rank import SearchRank
 from dalm.teachers.teacher import Candidates, Needs, Teacher
 
@@ -70,14 +70,27 @@ def mark(questions: Sequence[Candidates], passages: Sequence[Passage]) -> list[P
     names = [each.name for each in teachers]
     search = ScoreCandidates(passages=[], teacher=names, output="-")
     found = candidate_search.search_candidates(questions, BM25(passages), search)
-    matched = labels.score_in_turn(teachers[:1], found)
     scored = labels.score_in_turn(teachers, found)
     marked = [each.positive for each in labels.label(found, scored, search)]
-    by_answer, by_search = sum(each.has_positive for each in matched), len(marked)
-    by_search -= marked.count(None) + by_answer
+    holding = [int(sum(each)) for each in matches(found)]
+    _tell(holding, marked)
+    return marked
+
+
+def _tell(holding: Sequence[int], marked: Sequence[Passage | None]) -> None:
+    by_answer = sum(number > 0 for number in holding)
+    by_search = len(marked) - marked.count(None) - by_answer
     logger.info(
         "labelled   %d of %d questions: %d by the first passage found that has the answer in it, "
         "%d by the first one found",
-        *(by_answer + by_search, len(questions), by_answer, by_search),
+        *(by_answer + by_search, len(marked), by_answer, by_search),
     )
-    return marked
+    several = sum(number > 1 for number in holding)
+    if 2 * several > len(marked):
+        logger.warning(
+            "labelled   for %d of %d questions several passages found have the answer in them, and "
+            "the first may be the wrong one; a generator that reads can tell them apart: dalm "
+            "train-rag-e2e --passages, or dalm score-candidates --teacher generator (docs/"
+            "experiments.md)",
+            *(several, len(marked)),
+        )

@@ -39,6 +39,23 @@ def test_answers_mark_the_gold_passages(
     assert not any(each.negatives for each in found)
     told = f"{len(rows) - 1} of {len(rows)} questions: {len(tiny_rows)} by the first passage found"
     assert f"labelled   {told} that has the answer in it, 1 by the first one found" in caplog.text
+    assert "several passages found have the answer" not in caplog.text
+
+
+def test_answers_in_several_passages_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    passages = write(
+        tmp_path / "passages.jsonl",
+        [{"Passage": f"Set the {name} to 3 bar."} for name in ("pump", "fan", "boiler")],
+        "Passage",
+    )
+    rows = [
+        {"Query": f"How much does the {name} take?", "Answer": "3 bar"} for name in ("pump", "x")
+    ]
+    table = write(tmp_path / "questions.jsonl", rows, "Query", "Answer")
+    marked_examples(table, options(Path(passages)))
+    assert "for 2 of 2 questions several passages found have the answer in them" in caplog.text
 
 
 def test_a_table_with_passages_is_trained_on_them(tiny_table: Path) -> None:
