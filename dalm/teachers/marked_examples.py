@@ -90,7 +90,7 @@ def _tell(holding: Sequence[int], marked: Sequence[Passage | None]) -> None:
         logger.warning(
             "labelled   for %d of %d questions several passages found have the answer in them, and "
             "the first may be the wrong one; a generator that reads can tell them apart: dalm "
-            "train-rag-e2e --passages, or dalm score-candidates --teacher generator (docs/"
-            "experiments.md)",
+            "train-rag-e2e --candidates index, or dalm score-candidates --teacher generator "
+            "(docs/experiments.md)",
             *(several, len(marked)),
         )
