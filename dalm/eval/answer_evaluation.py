@@ -8,20 +8,16 @@ from dataclasses import replace
 
 from dalm import distributed
 from dalm.eval.answers import score_answers
+from dalm.eval.cached_reader import Answered, CachedReader, Context
 from dalm.eval.metrics import BOUNDS, Column, metrics_that_need
 from dalm.eval.results import Results
 from dalm.io.evaluation_set import EvaluationSet
-from dalm.models.generator import Generator
-from dalm.progress import Bar, Stopwatch, track
+from dalm.progress import Bar, Stopwatch
 from dalm.rag.citations import without_citations
-from dalm.rag.pipeline import NOT_FOUND, LocalReader, Reader, is_answerable, prompts_of
+from dalm.rag.pipeline import NOT_FOUND, Reader, is_answerable
 from dalm.records import Hit, JudgedQuery, Passage
-from dalm.training.scoring import mean_log_probs
 
 logger = logging.getLogger(__name__)
-
-Context = list[list[Hit]]
-"""The passages in the prompt of each query."""
 
 
 def evaluate_answers(
@@ -48,17 +44,15 @@ def evaluate_answers(
         ]
         contexts["found"] = found
         refused = {row for row, hits in enumerate(found) if not is_answerable(hits)}
-    answers = _all_answers(reader, queries, contexts, watch)
+    answered = _all_answers(reader, queries, contexts, watch)
+    answers = {name: each.answers for name, each in answered.items()}
     answers["found"] = [
         NOT_FOUND if row in refused else text for row, text in enumerate(answers["found"])
     ]
-    likelihoods: dict[str, Column] = {}
-    if isinstance(reader, LocalReader):
-        likelihoods = _all_nll(reader.generator, queries, contexts, watch)
     measures = dict(results.measures)
     for name, context in contexts.items():
         plain = list(map(without_citations, answers[name])) if reader.cites else answers[name]
-        measures |= _columns(name, plain, likelihoods.get(name), queries, context)
+        measures |= _columns(name, plain, answered[name].nll, queries, context)
     if reader.cites:
         metrics = metrics_that_need("citations")
         measures |= score_answers(metrics, answers["found"], queries, contexts["found"])
@@ -115,28 +109,33 @@ def _all_answers(
     queries: Sequence[JudgedQuery],
     contexts: Mapping[str, Context],
     watch: Stopwatch,
-) -> dict[str, list[str]]:
+) -> dict[str, Answered]:
     """Answer each query from each context; one bar counts all answers."""
-    answers: dict[str, list[str]] = {}
-    share = len(distributed.share(queries))
-    with Bar(share * len(contexts), "answering", "answers") as bar:
-        for name, context in contexts.items():
-            stage = "bounds" if name in BOUNDS else "answering"
-            with watch.stage(stage):
-                answers[name] = _answers(reader, queries, context)
-            bar.update(share)
-            if isinstance(reader, LocalReader):
-                tokens = reader.generator.tokenise(answers[name])
-                watch.count(stage, sum(map(len, tokens)), "tokens")
-            else:
-                watch.count(stage, len(queries), "answers")
-    return answers
+    share, stage = len(distributed.share(queries)), "answering"
+    with Bar(share * len(contexts), stage, "answers") as bar, watch.stage(stage):
+        found, generated = _answers(reader, queries, list(contexts.values()), bar)
+    if isinstance(reader, CachedReader):
+        tokens = reader.generator.tokenise(generated)
+        watch.count(stage, sum(map(len, tokens)), "tokens")
+    else:
+        watch.count(stage, len(generated), "answers")
+    return dict(zip(contexts, found, strict=True))
 
 
-def _answers(reader: Reader, queries: Sequence[JudgedQuery], context: Context) -> list[str]:
-    mine = distributed.share([query.query for query in queries])
-    texts = reader.answer(mine, distributed.share(context))
-    return distributed.gather_shares([each.text for each in texts])
+def _answers(
+    reader: Reader, queries: Sequence[JudgedQuery], contexts: Sequence[Context], bar: Bar
+) -> tuple[list[Answered], list[str]]:
+    """Return the answers by context, and those that were generated for them."""
+    mine, found = distributed.share([query.query for query in queries]), list[Answered]()
+    if isinstance(reader, CachedReader):
+        found, generated = reader.answer_and_score(queries, contexts)
+        bar.update(len(mine) * len(contexts))
+        return found, generated
+    for context in contexts:
+        own = [each.text for each in reader.answer(mine, distributed.share(context))]
+        found.append(Answered(distributed.gather_shares(own)))
+        bar.update(len(mine))
+    return found, [text for each in found for text in each.answers]
 
 
 def _random(
@@ -157,64 +156,3 @@ def _random(
             index += each <= index
         hits.append(Hit(passages[names[index]], 1.0))
     return hits
-
-
-# Likelihood
-
-
-def _all_nll(
-    generator: Generator,
-    queries: Sequence[JudgedQuery],
-    contexts: Mapping[str, Context],
-    watch: Stopwatch,
-) -> dict[str, Column]:
-    """Return each query's NLL from each context; one bar counts all references."""
-    found: dict[str, Column] = {}
-    share = len(distributed.share([each for query in queries for each in query.references]))
-    with Bar(share * len(contexts), "scoring answers", "references") as bar:
-        for name, context in contexts.items():
-            with watch.stage("scoring answers"):
-                found[name] = _nll(generator, queries, context)
-            bar.update(share)
-    return found
-
-
-def _nll(generator: Generator, queries: Sequence[JudgedQuery], context: Context) -> Column:
-    """Return the negative log-likelihood per token of the likeliest reference, in nats.
-
-    −(1/T) Σ_t log p(token t | prompt, tokens before it), over the answer's tokens and its EOS. None
-    for a query without a reference, or whose references leave no room for the question.
-    """
-    rows = [(i, reference) for i, query in enumerate(queries) for reference in query.references]
-    mine = distributed.share(rows)
-    texts, passages = [queries[i].query for i, _ in mine], [context[i] for i, _ in mine]
-    scored = _nll_per_token(generator, texts, passages, [reference for _, reference in mine])
-    lowest: dict[int, float] = {}
-    for (i, _), value in zip(rows, distributed.gather_shares(scored), strict=True):
-        if value is not None:
-            lowest[i] = min(value, lowest.get(i, value))
-    too_long = {i for i, _ in rows} - lowest.keys()
-    if too_long:
-        logger.warning(
-            "NLL        %d answers leave no room for the question and have none; raise "
-            "--generator-max-len",
-            len(too_long),
-        )
-    return [lowest.get(i) for i in range(len(queries))]
-
-
-def _nll_per_token(
-    generator: Generator, queries: Sequence[str], context: Context, references: Sequence[str]
-) -> list[float | None]:
-    """Return the NLL per token of each reference, None where the prompt has no room for it."""
-    made = prompts_of(generator, queries, context, generator.max_length, references)
-    found: list[float | None] = [None] * len(made)
-    fitting = [row for row, prompt in enumerate(made) if prompt is not None]
-    scored = mean_log_probs(generator, [prompt for prompt in made if prompt is not None])
-    batches = track(
-        scored, len(fitting), "scoring answers", "references", lambda each: len(each[0])
-    )
-    for places, means in batches:
-        for place, mean in zip(places, means, strict=True):
-            found[fitting[place]] = -mean
-    return found

@@ -6,6 +6,7 @@ from functools import cached_property, partial
 from dalm import distributed
 from dalm.config import EvalRag, EvalRetriever
 from dalm.errors import check_all
+from dalm.eval.cached_reader import CachedReader
 from dalm.eval.evaluation_output import EvaluationOutput
 from dalm.eval.searched_index import SearchedIndex, check_search_index
 from dalm.models.loading import check_model_is_there, placement_of
@@ -89,7 +90,7 @@ class EvaluatedModels:
             return self._served(config)
         assert config.generator_name_or_path is not None
         adapter, length = config.generator_peft_model_path, config.generator_max_len
-        return load_reader(config, config.generator_name_or_path, adapter, length)
+        return _cached(load_reader(config, config.generator_name_or_path, adapter, length))
 
     def _served(self, config: EvalRag) -> ServedGenerator:
         logger.info("NLL        not measured: a server gives no log-probabilities of a reference")
@@ -104,7 +105,7 @@ class EvaluatedModels:
         length = config.generator_max_len
         if isinstance(tuned, LocalReader):
             length = tuned.generator.max_length
-        return load_reader(config, config.baseline_generator, None, length)
+        return _cached(load_reader(config, config.baseline_generator, None, length))
 
     @property
     def names(self) -> tuple[str, str]:
@@ -122,3 +123,7 @@ class EvaluatedModels:
             f"{tuned} + {answers.generator_peft_model_path or generator}",
             f"{baseline} + {answers.baseline_generator or generator}",
         )
+
+
+def _cached(reader: LocalReader) -> CachedReader:
+    return CachedReader(reader.generator, reader.reader_passages, reader.max_new_tokens)

@@ -3,7 +3,7 @@
 import copy
 import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from transformers import (
     StoppingCriteria,
     StoppingCriteriaList,
 )
+from transformers.cache_utils import DynamicCache
 
 from dalm.errors import UserError
 from dalm.models import adapter_base, chat_template, generator_checks, loading
@@ -51,6 +52,8 @@ CHUNK = 1024
 """Tokens of a chunk: with a vocabulary of 32,000, 128 MB of fp32 logits."""
 GENERATE_TOKENS = 8_192
 """Tokens per batch when generating, prompt and answer counted."""
+
+AfterBatch = Callable[[Sequence[int], DynamicCache], None]
 
 
 class Generator(nn.Module):
@@ -207,14 +210,24 @@ class Generator(nn.Module):
             logits = self._softcap * torch.tanh(logits / self._softcap)
         return -F.cross_entropy(logits, targets, reduction="none")
 
-    def generate(self, asked: Sequence[Prompt], max_new_tokens: int) -> list[str]:
-        """Write an answer to each prompt, greedily, of at most `max_new_tokens` tokens."""
+    def generate(
+        self, asked: Sequence[Prompt], max_new_tokens: int, after: AfterBatch | None = None
+    ) -> list[str]:
+        """Write an answer to each prompt, greedily, of at most `max_new_tokens` tokens.
+
+        `after` gets the rows of each batch, and the keys and values of their prompts, padded on the
+        left, and answers.
+        """
         answers = [""] * len(asked)
         lengths = np.array([prompt.length for prompt in asked])
         most = 128 if self.padding.when_answering else 1
         groups = list(by_length(lengths + max_new_tokens, GENERATE_TOKENS, most))
         for group in track(groups, len(asked), "answering", "answers", len):
-            batch = self.generate_tokens([asked[row].tokens for row in group], max_new_tokens)
+            hooks = {} if after is None else {"past_key_values": DynamicCache()}
+            tokens = [asked[row].tokens for row in group]
+            batch = self.generate_tokens(tokens, max_new_tokens, **hooks)
+            if after is not None:
+                after(group.tolist(), hooks["past_key_values"])
             texts = self.tokenizer.batch_decode(batch, skip_special_tokens=True)
             for row, text in zip(group, texts, strict=True):
                 answers[row] = text.strip()

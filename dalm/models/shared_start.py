@@ -37,18 +37,36 @@ def log_probs_after(
     cache = _plain_cache(backbone(input_ids=first, use_cache=True))
     if cache is None:
         return None
-    rows, length = ids.shape
-    cache.batch_repeat_interleave(rows)
-    whole = torch.cat([mask.new_ones(rows, len(start)), mask], dim=1)
+    cache.batch_repeat_interleave(len(ids))
+    before = mask.new_ones(len(ids), len(start))
+    return log_probs_from(generator, cache, before, ids, mask, scored=scored)
+
+
+@torch.no_grad()
+def log_probs_from(
+    generator: Generator,
+    cache: DynamicCache,
+    before: Int[Tensor, "rows start"],
+    ids: Int[Tensor, "rows length"],
+    mask: Int[Tensor, "rows length"],
+    *,
+    scored: Bool[Tensor, "rows length"],
+) -> Float[Tensor, "scored"]:
+    """Return log p(token | tokens before it) of rows that go on from cached keys and values.
+
+    `before` is the mask of the cached tokens, which may be padded on the left. The cache grows by
+    the rows' tokens.
+    """
+    whole = torch.cat([before, mask], dim=1)
     options = {}
     if generator.takes_positions:
-        positions = len(start) + torch.arange(length, device=ids.device)
-        options = {"position_ids": positions.expand(rows, -1)}
-    out = backbone(
+        positions = (whole.cumsum(1) - 1).clamp(min=0)
+        options = {"position_ids": positions[:, before.shape[1] :]}
+    out = generator_checks.backbone_of(generator.causal)(
         input_ids=ids, attention_mask=whole, past_key_values=cache, use_cache=True, **options
     )
-    before = scored[:, 1:]
-    return generator.head_log_probs(out[0][:, :-1][before], ids[:, 1:][before])
+    preceding = scored[:, 1:]
+    return generator.head_log_probs(out[0][:, :-1][preceding], ids[:, 1:][preceding])
 
 
 def _plain_cache(out: Any) -> DynamicCache | None:

@@ -166,14 +166,29 @@ def answer(
         UserError: a question that leaves no room for an answer.
     """
     read = [tuple(found[:reader_passages]) for found in hits]
+    prompts = prompts_to_answer(generator, queries, read, max_new_tokens)
+    texts = generator.generate(prompts, max_new_tokens)
+    return [Answer(*answered) for answered in zip(queries, texts, read, strict=True)]
+
+
+def prompts_to_answer(
+    generator: Generator,
+    queries: Sequence[str],
+    read: Sequence[Sequence[Hit]],
+    max_new_tokens: int,
+) -> list[Prompt]:
+    """Return each question's prompt, with room for an answer within the generator's length.
+
+    Raises:
+        UserError: a question that leaves no room for an answer.
+    """
     room = generator.max_length - max_new_tokens
     prompts = []
     for query, prompt in zip(queries, prompts_of(generator, queries, read, room), strict=True):
         if prompt is None:
             raise NoRoomError(query, room)
         prompts.append(prompt)
-    texts = generator.generate(prompts, max_new_tokens)
-    return [Answer(*answered) for answered in zip(queries, texts, read, strict=True)]
+    return prompts
 
 
 def prompts_of(

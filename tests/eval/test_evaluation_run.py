@@ -170,9 +170,11 @@ def test_citations_are_asked_for_measured_and_taken_out(tmp_path, tiny_table, pa
     from dalm.prompts import CITE
 
     asked: list[str] = []
+    real = Generator.generate
 
-    def generate(self, prompts, max_new_tokens):
+    def generate(self, prompts, max_new_tokens, after):
         asked.extend(self.tokenizer.decode(prompt.tokens) for prompt in prompts)
+        real(self, prompts, max_new_tokens, after)
         return ["in Ulm [2]."] * len(prompts)
 
     monkeypatch.setattr(Generator, "generate", generate)
