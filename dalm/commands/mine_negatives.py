@@ -33,6 +33,7 @@ def mine_negatives(
     from dalm.retrieval import negatives
     from dalm.retrieval.bm25 import BM25
     from dalm.retrieval.embedding_cache import encode_passages_cached, folder_of
+    from dalm.retrieval.encoder_backend import use_backend
     from dalm.retrieval.exact import ExactIndex
 
     output = _check(settings)
@@ -49,6 +50,7 @@ def mine_negatives(
             placement_of(settings),
             settings.retriever_peft_model_path,
         )
+        use_backend(retriever, settings.encoder_backend)
         texts = [passage.text for passage in passages]
         index = ExactIndex(passages, encode_passages_cached(retriever, texts, cache))
         lexical = BM25(passages) if settings.bm25 else None
@@ -65,8 +67,10 @@ def _check(settings: MineNegatives) -> Path:
     """
     from dalm.io.writers import check_output_file
     from dalm.models.loading import check_model_name
+    from dalm.retrieval.encoder_backend import check_backend
 
     check(settings)
+    check_backend(settings.encoder_backend)
     if settings.first_rank > settings.last_rank:
         raise UserError(
             f"--first-rank {settings.first_rank} is greater than --last-rank {settings.last_rank}; "

@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from dalm.config.options import option, panel
 from dalm.config.shared import (
+    EncoderBackend,
     Html,
     Machine,
     PairColumns,
@@ -188,5 +189,7 @@ class Mining:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MineNegatives(PairColumns, RetrieverLengths, RetrieverKind, Machine, VectorCache, Mining):
+class MineNegatives(
+    PairColumns, RetrieverLengths, RetrieverKind, EncoderBackend, Machine, VectorCache, Mining
+):
     """Options of `dalm mine-negatives`."""

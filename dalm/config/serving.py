@@ -9,6 +9,7 @@ from dalm.config.data import DocumentReading, PassageLengths
 from dalm.config.evaluation import Answering, ServedGeneratorOptions, Several
 from dalm.config.options import option, panel
 from dalm.config.shared import (
+    EncoderBackend,
     Machine,
     Prompt,
     RemoteCode,
@@ -59,7 +60,13 @@ class IndexBuilding:
 
 @dataclass(frozen=True, kw_only=True)
 class Index(
-    IndexBuilding, Machine, RetrieverLengths, RetrieverKind, PassageLengths, DocumentReading
+    IndexBuilding,
+    Machine,
+    RetrieverLengths,
+    RetrieverKind,
+    EncoderBackend,
+    PassageLengths,
+    DocumentReading,
 ):
     """Options of `dalm index`."""
 

@@ -103,6 +103,17 @@ class RetrieverKind:
     """Prefix of every passage; by default the model's own, or that of its model family."""
 
 
+@panel("Retriever")
+@dataclass(frozen=True, kw_only=True)
+class EncoderBackend:
+    """What computes vectors."""
+
+    encoder_backend: Literal["torch", "onnx-int8"] | None = None
+    """torch (default), or onnx-int8: ONNX Runtime with weights and activations of 8 bits, faster
+    on a CPU, with a little less recall. An index keeps it for its questions. Needs the extra
+    onnx."""
+
+
 @panel("Reranker")
 @dataclass(frozen=True, kw_only=True)
 class Reranking:

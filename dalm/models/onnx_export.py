@@ -6,6 +6,7 @@ quantised by ONNX Runtime: sentence-transformers exports by way of optimum-onnx,
 version (0.1.0) doesn't run with transformers 5.
 """
 
+import copy
 import importlib.util
 import logging
 import warnings
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from sentence_transformers.base.modules import Transformer
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
@@ -26,6 +28,7 @@ from dalm.models.retriever import Retriever
 
 FP32, INT8 = "onnx/model.onnx", "onnx/model_quint8.onnx"
 """Files in a retriever's folder, by the names that sentence-transformers gives them."""
+OPTION = "--onnx"
 OUTPUT = "last_hidden_state"
 _NEEDED = ("onnx", "onnxruntime", "onnxscript")
 _ONE_FILE = 1.8e9
@@ -42,37 +45,45 @@ class Written(NamedTuple):
     """Least cosine between the int8 file's vectors and the model's."""
 
 
-def check_installed() -> None:
-    """Refuse an export without the packages that it needs.
+def check_installed(option: str = OPTION) -> None:
+    """Refuse an option without the packages that it needs.
 
     Raises:
         UserError: names the extra.
     """
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f'--onnx needs {", ".join(missing)}: pip install "indomain[onnx]"')
+        raise UserError(f'{option} needs {", ".join(missing)}: pip install "indomain[onnx]"')
 
 
-def export(retriever: Retriever, folder: Path) -> Written:
+def export(retriever: Retriever, folder: Path, option: str = OPTION) -> Written:
     """Write a retriever's transformer to ONNX in fp32 and int8, and compare their vectors.
 
-    Weights are quantised to 8 bits, activations at each run (dynamically). Both are unsigned: with
-    signed weights a CPU without VNNI adds up in 16 bits, and overflows.
+    Adapters are merged; `option` is what asked for it. Weights are quantised to 8 bits, activations
+    at each run (dynamically). Both are unsigned: with signed weights a CPU without VNNI adds up in
+    16 bits, and overflows.
 
     Raises:
         UserError: it has no single transformer, it can't be exported, or its vectors change.
     """
-    module = _transformer_of(retriever)
+    module = _transformer_of(retriever, option)
     (folder / FP32).parent.mkdir(exist_ok=True)
     with _quiet():
-        _export(module, folder / FP32, retriever.name)
-        _quantise(folder / FP32, folder / INT8)
+        try:
+            _export(module, folder / FP32)
+            _quantise(folder / FP32, folder / INT8)
+        except Exception as error:  # torch's exporter raises errors of every stage
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise UserError(
+                f"{option}: retriever {retriever.name} can't be exported to ONNX "
+                f"({lines[0][:200]}); leave out {option}"
+            ) from error
     expected = model_merging.outputs(retriever)
     difference = float((running(retriever, folder / FP32) - expected).abs().max())
     if not difference <= model_merging.TOLERANCE:
         raise UserError(
-            f"--onnx: retriever {retriever.name} gives other vectors in ONNX (they differ by "
-            f"{difference:.2g}); leave out --onnx"
+            f"{option}: retriever {retriever.name} gives other vectors in ONNX (they differ by "
+            f"{difference:.2g}); leave out {option}"
         )
     shape = (-1, retriever.dim)
     found = running(retriever, folder / INT8)
@@ -80,7 +91,7 @@ def export(retriever: Retriever, folder: Path) -> Written:
     return Written(difference, float(cosine.min()))
 
 
-def _transformer_of(retriever: Retriever) -> Transformer:
+def _transformer_of(retriever: Retriever, option: str) -> Transformer:
     module = input_module(retriever.model, "query")
     if (
         not isinstance(module, Transformer)
@@ -88,8 +99,9 @@ def _transformer_of(retriever: Retriever) -> Transformer:
         or module.modality_config["text"]["method"] != "forward"
     ):
         raise UserError(
-            f"--onnx: retriever {retriever.name} begins with {type(retriever.model[0]).__name__}, "
-            "and only a single transformer is exported to ONNX; leave out --onnx"
+            f"{option}: retriever {retriever.name} begins with "
+            f"{type(retriever.model[0]).__name__}, and only a single transformer is exported to "
+            f"ONNX; leave out {option}"
         )
     transformer: Transformer = module
     return transformer
@@ -109,32 +121,37 @@ class _Plain(nn.Module):
         return vectors
 
 
-def _export(module: Transformer, file: Path, name: str) -> None:
+def _export(module: Transformer, file: Path) -> None:
     """Write the graph for any number of texts and tokens."""
     tokenizer: Any = module.tokenizer
     encoded = tokenizer(list(_EXAMPLES), padding=True, return_tensors="pt")
     takes = module.model_forward_params
     names = [each for each in encoded if takes is None or each in takes]
     size = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
-    model = module.model.cpu().eval()
-    try:
-        torch.onnx.export(
-            _Plain(model, names),
-            tuple(encoded[each] for each in names),
-            file,
-            input_names=names,
-            output_names=[OUTPUT],
-            dynamic_shapes=(tuple(size for _ in names),),
-            dynamo=True,
-            external_data=_size(model) > _ONE_FILE,
-            verbose=False,
-        )
-    except Exception as error:  # torch's exporter raises errors of every stage
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(
-            f"--onnx: retriever {name} can't be exported to ONNX ({lines[0][:200]}); leave out "
-            "--onnx"
-        ) from error
+    model = _merged(module.model).cpu().eval()
+    torch.onnx.export(
+        _Plain(model, names),
+        tuple(encoded[each] for each in names),
+        file,
+        input_names=names,
+        output_names=[OUTPUT],
+        dynamic_shapes=(tuple(size for _ in names),),
+        dynamo=True,
+        external_data=_size(model) > _ONE_FILE,
+        verbose=False,
+    )
+
+
+def _merged(model: nn.Module) -> nn.Module:
+    """Return a model with its adapters merged: itself if it has none, else a copy."""
+    if not any(isinstance(module, BaseTunerLayer) for module in model.modules()):
+        return model
+    model = copy.deepcopy(model)
+    adapted = [(n, m) for n, m in model.named_modules() if isinstance(m, BaseTunerLayer)]
+    for name, module in adapted:
+        module.merge()
+        model.set_submodule(name, module.get_base_layer())
+    return model
 
 
 def _size(model: nn.Module) -> int:

@@ -37,6 +37,11 @@ logger = logging.getLogger(__name__)
 
 ENCODE_TOKENS = 16_384
 """Tokens in a batch when encoding without gradient: enough to fill a GPU."""
+CPU_TOKENS = 2_048
+"""The same on a CPU, whose cache holds the activations of so many: more are no faster there, and
+take more memory."""
+Backend = Literal["torch", "onnx-int8"]
+"""What computes the vectors of texts without gradient."""
 ENCODED = "sentence_embedding"
 """Feature with vectors that training leaves unchanged, as `encode_frozen` gives them."""
 
@@ -68,6 +73,8 @@ class Retriever(nn.Module):
         """Whether every vector has length 1, so that a dot product is a cosine."""
         self.pads = True
         """Whether texts of several lengths are encoded in one batch, padded."""
+        self.backend: Backend = "torch"
+        self._onnx: nn.Module | None = None
         self.adapts_queries_alone = False
         self.matryoshka_dims: tuple[int, ...] = ()
         """Sizes, besides the whole, that the vectors were trained to be cut to."""
@@ -211,18 +218,46 @@ class Retriever(nn.Module):
 
     def encode_tokens(self, rows: Sequence[np.ndarray], kind: Kind) -> Float[Tensor, "texts dim"]:
         """Return the vectors of texts in tokens, without gradient and without dropout."""
-        lengths = np.array([len(row) for row in rows])
         vectors = torch.empty(len(rows), self.dim)
-        grouped = by_length if self.pads else by_equal_length
-        groups = list(grouped(lengths, ENCODE_TOKENS, most=256))
+        groups = self._groups(np.array([len(row) for row in rows]))
         what = "questions" if kind == "query" else "passages"
-        with loading.evaluating(self), torch.no_grad(), self.placement.autocast():
+        with (
+            loading.evaluating(self),
+            torch.no_grad(),
+            self.placement.autocast(),
+            self._in_backend(),
+        ):
             for group in track(groups, len(rows), f"encoding {what}", what, len):
                 features = self.batch([rows[row] for row in group], kind)
                 vectors[torch.from_numpy(group)] = (
                     self.embed(to_device(features, self.device), kind).float().cpu()
                 )
         return vectors
+
+    def _groups(self, lengths: np.ndarray) -> list[np.ndarray]:
+        """Return the batches, by the rows' places, in which texts are encoded."""
+        if self._onnx is not None:
+            # One by one: int8's scale is of a whole batch, so that a text would change the others.
+            return list(by_length(lengths, 0, most=1))
+        budget = min(ENCODE_TOKENS, CPU_TOKENS) if self.device.type == "cpu" else ENCODE_TOKENS
+        grouped = by_length if self.pads else by_equal_length
+        return list(grouped(lengths, budget, most=256))
+
+    def encode_by(self, backend: Backend, model: nn.Module) -> None:
+        """Let another model than the transformer, made of it, encode texts without gradient."""
+        self.backend, self._onnx = backend, model
+
+    @contextmanager
+    def _in_backend(self) -> Iterator[None]:
+        module = embedding_model.input_module(self.model, "passage")
+        if self._onnx is None:
+            yield
+            return
+        own, module.model = module.model, self._onnx
+        try:
+            yield
+        finally:
+            module.model = own
 
     def encode_frozen(self, rows: Sequence[np.ndarray], kind: Kind) -> Float[Tensor, "texts dim"]:
         """Return the vectors of texts in tokens as they enter the query adapter, if there is one.

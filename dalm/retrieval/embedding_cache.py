@@ -109,8 +109,8 @@ def fingerprint(retriever: Retriever, *, with_precision: bool = True) -> str:
     """Return a hash of everything that a passage's vector depends on except its text.
 
     That is the bytes of the weights, architecture, adapters with their scaling, pooling, tokenizer,
-    prompt, length and, unless told otherwise, precision. For a retriever with adapters for queries
-    only it is that of its base, which embeds the passages.
+    prompt, length and, unless told otherwise, precision and backend. For a retriever with adapters
+    for queries only it is that of its base, which embeds the passages.
     """
     hashed = hashlib.blake2b(digest_size=KEY_BYTES)
     for part in _configuration(retriever, with_precision):
@@ -134,7 +134,9 @@ def query_fingerprint(retriever: Retriever) -> str:
 def _configuration(retriever: Retriever, with_precision: bool) -> Iterator[Any]:
     side = retriever.sides["passage"]
     placement = retriever.placement
-    precision = [placement.precision, placement.four_bit] if with_precision else []
+    precision: list[Any] = [placement.precision, placement.four_bit] if with_precision else []
+    if with_precision and retriever.backend != "torch":
+        precision.append(retriever.backend)
     yield [FORMAT, side.prompt, side.max_len, *precision]
     router = adapter_router(retriever.model)
     of_queries = set() if router is None else {*router.modules()}

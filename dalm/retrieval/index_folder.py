@@ -86,17 +86,22 @@ class Description:
     """Its table on the server."""
     vectors: str = FP32
     """What candidates are found by: the vectors in fp32, or codes of them (int8, binary)."""
+    encoder_backend: str = "torch"
+    """What computes the vectors of passages and queries: torch, or onnx-int8."""
     query_fingerprint: str | None = None
     """Of the adapters that only queries pass; empty: none, None: an earlier version wrote this."""
 
     def made_like(self, other: "Description") -> bool:
         """Tell whether the other's retriever is this one's: weights, prompts and lengths."""
         same_adapters = (self.query_fingerprint or "") == (other.query_fingerprint or "")
-        return same_adapters and self._shares(other, "fingerprint", "query_prompt", "query_max_len")
+        same_vectors = self.has_vectors_like(other)
+        return (
+            same_adapters and same_vectors and self._shares(other, "query_prompt", "query_max_len")
+        )
 
     def has_vectors_like(self, other: "Description") -> bool:
         """Tell whether the other's passages have the vectors that they have here."""
-        return self._shares(other, "fingerprint")
+        return self._shares(other, "fingerprint", "encoder_backend")
 
     def kept_like(self, other: "Description") -> bool:
         """Tell whether the other is kept in the same kind of store, at the same place, alike."""

@@ -23,6 +23,7 @@ from dalm.retrieval.base import REBUILD, VectorStore
 from dalm.retrieval.carrying_over import carry_over
 from dalm.retrieval.conditions import Comparison, Joined, Like
 from dalm.retrieval.embedding_cache import fingerprint, query_fingerprint
+from dalm.retrieval.encoder_backend import TORCH, check_backend, use_backend
 from dalm.retrieval.index_folder import FORMAT, Description, Generation, IndexFolder
 from dalm.retrieval.passage_sources import CollectedPassages
 from dalm.retrieval.store_kinds import DEFAULT, FP32, store_kind
@@ -52,8 +53,9 @@ def check_settings(source: Sequence[str] | None, settings: Index) -> None:
         UserError: names the option, or asks for a source.
     """
     check(settings)
-    others = (source, settings.rebuild, settings.calibrate, settings.vectors, settings.strict)
-    if settings.rollback and any(others):
+    check_backend(settings.encoder_backend)
+    names = ("rebuild", "calibrate", "vectors", "strict", "encoder_backend")
+    if settings.rollback and any((source, *(getattr(settings, name) for name in names))):
         raise UserError("--rollback does nothing else; leave the passages and other options out")
     if source or settings.rollback:
         return
@@ -92,13 +94,15 @@ def open_generation(folder: IndexFolder, settings: Index) -> tuple[Generation, R
     """
     name, adapter = settings.retriever_name_or_path, settings.retriever_peft_model_path
     store = _store(settings, folder.described())
+    backend = _backend(settings, folder.described())
     again = settings.rebuild and name is not None  # also if the current one is damaged
     current = folder.current(to_search=False) if folder.pointer and not again else None
     if name is not None:
         retriever = retriever_from_config(settings, name, placement_of(settings), adapter)
+        use_backend(retriever, backend)
     else:
         assert current is not None
-        retriever = retriever_of(current, placement_of(settings))
+        retriever = retriever_of(current, placement_of(settings), backend)
         name, adapter = current.description.retriever, current.description.adapter
     description = _described(retriever, _absolute(name), adapter and _absolute(adapter), settings)
     description = replace(description, **store)
@@ -161,6 +165,21 @@ def _store(settings: Index, made: Description | None) -> dict[str, Any]:
     return {"store": name, "url": url, "vectors": vectors}
 
 
+def _backend(settings: Index, made: Description | None) -> str:
+    """Return what computes a generation's vectors: as named, or as the index's.
+
+    Raises:
+        UserError: an index has vectors of another backend and isn't to be rebuilt.
+    """
+    backend = settings.encoder_backend or (made.encoder_backend if made else TORCH)
+    if made and not settings.rebuild and backend != made.encoder_backend:
+        raise UserError(
+            f"the index in {settings.index_dir} is encoded by {made.encoder_backend}; leave "
+            f"--encoder-backend {backend} out, or add --rebuild to build a new generation by it"
+        )
+    return backend
+
+
 def _absolute(name: str) -> str:
     """Return a folder's absolute path, and a hub name as it is."""
     return str(user_path(name).absolute()) if user_path(name).exists() else name
@@ -175,6 +194,7 @@ def _described(
         retriever=name,
         adapter=adapter,
         fingerprint=fingerprint(retriever, with_precision=False),
+        encoder_backend=retriever.backend,
         query_fingerprint=query_fingerprint(retriever),
         dim=retriever.dim,
         query_prompt=query.prompt,
@@ -187,8 +207,10 @@ def _described(
     )
 
 
-def retriever_of(generation: Generation, placement: Placement) -> Retriever:
-    """Load the retriever that made a generation.
+def retriever_of(
+    generation: Generation, placement: Placement, backend: str | None = None
+) -> Retriever:
+    """Load the retriever that made a generation, to encode by its backend or by another.
 
     Raises:
         UserError: it is gone, or another one has taken its place.
@@ -210,6 +232,7 @@ def retriever_of(generation: Generation, placement: Placement) -> Retriever:
             f"the retriever in {made.adapter or made.retriever} is no longer the one that built "
             f"the index in {generation.folder}; put it back, or {REBUILD}"
         )
+    use_backend(retriever, backend or made.encoder_backend, f"the index in {generation.folder}")
     return retriever
 
 

@@ -68,7 +68,7 @@ def test_a_graph_of_other_weights_is_refused(exported, tiny_models, tmp_path, mo
     monkeypatch.setattr(
         onnx_export,
         "_export",
-        lambda module, file, name: shutil.copy(folder / onnx_export.FP32, file),
+        lambda module, file: shutil.copy(folder / onnx_export.FP32, file),
     )
     with pytest.raises(UserError, match="gives other vectors in ONNX"):
         onnx_export.export(retriever, tmp_path)

@@ -8,6 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from dalm.errors import UserError
 from dalm.models import loading
+from dalm.models import retriever as retriever_module
 from dalm.models.batching import pad
 from dalm.models.retriever import load_retriever
 from dalm.models.retriever_sides import retriever_prompts
@@ -51,6 +52,24 @@ def test_embeddings_are_unit_vectors_in_the_order_of_the_texts(folder):
     same(together.norm(dim=1), torch.ones(3))
     same(torch.cat([retriever.encode_passages([text]) for text in PASSAGES]), together)
     assert (together[0] - together[1]).abs().max() > 1e-3
+
+
+def test_a_batch_on_a_cpu_has_a_limit_of_tokens(folder, monkeypatch):
+    retriever, read = load_retriever(str(folder), CPU), []
+    embed, texts = retriever.embed, [*PASSAGES, *QUERIES] * 3
+    expected = retriever.encode_passages(texts)
+
+    def spied(features, kind):
+        read.append(features["input_ids"].shape)
+        return embed(features, kind)
+
+    monkeypatch.setattr(retriever, "embed", spied)
+    longest = max(map(len, retriever.tokenise(texts, "passage")))
+    monkeypatch.setattr(retriever_module, "CPU_TOKENS", longest + 1)
+    same(retriever.encode_passages(texts), expected)
+    assert all(rows * length <= longest + 1 for rows, length in read)
+    assert sum(rows for rows, _ in read) == len(texts)
+    assert 3 < len(read) < len(texts)
 
 
 def test_embed_gives_the_same_with_gradient(folder):
