@@ -175,7 +175,7 @@ def passes(objective: Any, batch: Any) -> dict[str, Any]:
     from dalm.training import gradient_cache, scoring
 
     generator = objective.generator
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(objective):
         found = objective.source(batch)
     each = [[passage] for some in found.passages for passage in some]
     prompts = scoring.candidate_prompts(generator, batch["pieces"], each)

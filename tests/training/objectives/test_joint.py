@@ -7,12 +7,14 @@ import torch
 import torch.nn.functional as F
 
 from dalm.models.batching import to_device
+from dalm.models.loading import lora
 from dalm.models.prefix_tree import shares_prefixes
 from dalm.prompts import Prompt
 from dalm.training import gradient_cache, losses, scoring
 from dalm.training.objectives import joint
 from dalm.training.objectives.contrastive import contrast, embed_pairs
 from dalm.training.objectives.dalm_loss import DalmObjective
+from dalm.training.objectives.retriever_objective import token_counts
 
 JOINT = ("rag_token", "rag_sequence", "emdr2", "pdist", "lsr")
 ALL = range(5)
@@ -282,6 +284,41 @@ def test_with_dropout_low_memory_equals_plain_autograd(
     same(found, expected)
     torch.manual_seed(1)
     assert objective(batch).total.item() != pytest.approx(ours, rel=1e-3), "nothing was dropped"
+
+
+@pytest.mark.parametrize("kept_groups", [0, 1])
+def test_adapters_with_dropout_and_checkpointed_activations(
+    models, in_batch, rows, gradients, monkeypatch, kept, kept_groups
+):
+    models[1].add_lora(lora(rank=2, alpha=4, dropout=0.3, targets=None, task="CAUSAL_LM"))
+    seeded = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # adapters that begin at zero change nothing yet
+        for name, parameter in models[1].double().named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.3, generator=seeded)
+    models[1].checkpoint_activations()
+    monkeypatch.setattr(scoring, "KEPT", kept_groups)
+    objective, batch = in_batch("rag_token", SEVERAL).train(), rows.collate(ALL)
+    found = []
+    for way in (gradient_cache.recomputed, kept):
+        monkeypatch.setattr(gradient_cache, "recomputed", way)
+        torch.manual_seed(0)
+        found.append(gradients(objective, objective(batch).total))
+    same(*found)
+
+
+def test_what_prompts_begin_with_alike_is_read_once(models, in_batch, rows):
+    """And counted once, in the log and for the refreshes of an index."""
+    objective, batch = in_batch("rag_token"), rows.collate(ALL)
+    texts, _ = token_counts(batch)
+    shared = objective(batch)
+    prompts = int(shared.parts["prompt_tokens"])
+    assert texts < shared.tokens < texts + 0.9 * prompts
+    assert shared.tokens <= shared.padded_tokens
+    models[1].shares_prefixes = False
+    apart = objective(batch)
+    assert apart.tokens == texts + prompts
+    assert apart.total.item() == pytest.approx(shared.total.item(), abs=1e-12)
 
 
 @pytest.mark.parametrize("joint", ["pdist", "lsr"])
