@@ -72,6 +72,7 @@ def objective_of(batch: int, candidates: str, batches: int) -> tuple[Any, list[A
     from dalm.io.examples import read_examples
     from dalm.models.generator import load_generator
     from dalm.models.loading import lora, place
+    from dalm.models.prefix_tree import shares_prefixes
     from dalm.models.retriever import load_retriever
     from dalm.retrieval.training_index import TrainingIndex
     from dalm.training.data.retrieved_rows import joint_rows
@@ -97,6 +98,7 @@ def objective_of(batch: int, candidates: str, batches: int) -> tuple[Any, list[A
     objective = objective_class("rag_token").from_config(settings, rows, index)
     objective.diagnostic_batch = None
     objective.begin_update(0.0)
+    shares_prefixes(generator)  # tried once a run, not once a step
     objective.train()
     order = torch.randperm(len(rows)).tolist()
     chosen = [order[2 + n * batch : 2 + (n + 1) * batch] for n in range(batches)]
