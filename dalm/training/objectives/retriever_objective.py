@@ -113,11 +113,11 @@ def embed(
     With `chunk`, activations are kept for so many texts at a time: all are embedded without
     gradient, and in the backward pass again with it (`gradient_cache`), with the same dropout.
     """
-    if chunk is None:
+    queries, passages = (len(batch[kind]["input_ids"]) for kind in KINDS)
+    if chunk is None or chunk >= queries + passages:
         query, passage = (retriever.embed(batch[kind], kind) for kind in KINDS)
         return query, passage
     vectors = _in_chunks(retriever, batch, chunk, KINDS)
-    queries = len(batch["query"]["input_ids"])
     return vectors[:queries], vectors[queries:]
 
 
@@ -125,7 +125,7 @@ def embed_queries(
     retriever: Retriever, batch: Batch, chunk: int | None = None
 ) -> Float[Tensor, "B dim"]:
     """Return the vectors of a batch's queries, with gradient, as `embed` does."""
-    if chunk is None:
+    if chunk is None or chunk >= len(batch["query"]["input_ids"]):
         return retriever.embed(batch["query"], "query")
     return _in_chunks(retriever, batch, chunk, ("query",))
 
