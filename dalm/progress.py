@@ -70,7 +70,7 @@ class Bar:
             self._outer.ahead(done - self.initial)
             return
         now = time.monotonic()
-        if os.environ.get("RANK", "0") != "0" or now - self._start < self.delay:
+        if now - self._start < self.delay or os.environ.get("RANK", "0") != "0":
             return
         if not sys.stderr.isatty():
             self._write_line(done, now)

@@ -14,7 +14,11 @@ from dalm.records import Hit, Passage
 
 K1 = 1.2  # term-frequency saturation
 B = 0.75  # length normalisation
-BLOCK_SCORES = 4 << 20  # scores in memory at once: 32 MB, whatever the number of queries
+FREQUENT = 0.2  # fraction of the passages from which on a word's weights are added as a whole row
+TOGETHER = 64  # queries between two looks at the progress
+
+STRIDES = 64  # scores that share a maximum
+SMALLEST = np.nextafter(np.float32(0), np.float32(1))  # above 0
 
 Array = np.ndarray[Any, Any]
 
@@ -37,6 +41,8 @@ class BM25:
             for each in texts
         )
         self.weights = self._weights(_counts(found, self.vocabulary))  # (V, N), by word
+        self._frequent = self._frequent_words()
+        self._starts: list[int] = self.weights.indptr.tolist()
 
     def _weights(self, counts: csr_array) -> csr_array:
         lengths = counts.sum(axis=1)
@@ -48,6 +54,12 @@ class BM25:
         by_word.data *= np.repeat(idf, frequencies).astype(np.float32)
         return by_word
 
+    def _frequent_words(self) -> dict[int, Array]:
+        """Return the weights of frequent words for all passages: adding a row is far faster."""
+        counts = np.diff(self.weights.indptr)
+        words = np.flatnonzero(counts >= max(1, FREQUENT * len(self.passages)))
+        return {word: self.weights[[word]].toarray()[0] for word in words.tolist()}
+
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """Return each query's min(k, N) best passages, best first.
 
@@ -56,17 +68,30 @@ class BM25:
         """
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
-        block = max(1, BLOCK_SCORES // max(1, len(self.passages)))
-        known = ([self.vocabulary[w] for w in terms(q) if w in self.vocabulary] for q in queries)
-        counts = _counts(known, self.vocabulary)  # (B, V)
+        groups = [queries[start : start + TOGETHER] for start in range(0, len(queries), TOGETHER)]
         found: list[list[Hit]] = []
-        for query in track(range(len(queries)), len(queries), "searching words", "questions"):
-            if query % block == 0:
-                scores = counts[query : query + block] @ self.weights  # (block, N), sparse
-            line = slice(*scores.indptr[query % block : query % block + 2])
-            best = _best(scores.data[line], scores.indices[line], k)
-            found.append([Hit(self.passages[row], score) for score, row in best])
+        for group in track(groups, len(queries), "searching words", "questions", len):
+            for query in group:
+                scores, rows = _best(self._scores(query), k)
+                found.append(list(map(Hit, map(self.passages.__getitem__, rows), scores)))
         return found
+
+    def _scores(self, query: str) -> Array:
+        """Return the score of every passage, fp32; 0: it has no word of the query."""
+        scores = np.zeros(len(self.passages), np.float32)
+        for term, count in Counter(terms(query)).items():
+            word = self.vocabulary.get(term)
+            if word is None:
+                continue
+            row = self._frequent.get(word)
+            if row is not None:
+                scores += row if count == 1 else row * np.float32(count)
+                continue
+            start, end = self._starts[word], self._starts[word + 1]
+            weights = self.weights.data[start:end]
+            weights = weights if count == 1 else weights * np.float32(count)
+            np.add.at(scores, self.weights.indices[start:end], weights)
+        return scores
 
 
 def _counts(rows: Iterable[Sequence[int]], vocabulary: Sized) -> csr_array:
@@ -85,11 +110,19 @@ def _counts(rows: Iterable[Sequence[int]], vocabulary: Sized) -> csr_array:
     return csr_array(parts, shape=(len(ends) - 1, len(vocabulary)))
 
 
-def _best(scores: Array, rows: Array, k: int) -> list[tuple[float, int]]:
-    """Return the k largest scores with their rows; of equal scores the first rows."""
-    if len(scores) > k:
-        boundary = np.partition(scores, -k)[-k]
-        kept = scores >= boundary  # with all ties at the boundary: the sort below chooses
-        scores, rows = scores[kept], rows[kept]
-    order = np.lexsort((rows, -scores))[:k]
-    return list(zip(scores[order].tolist(), rows[order].tolist(), strict=True))
+def _best(scores: Array, k: int) -> tuple[list[float], list[int]]:
+    """Return the k largest scores above 0 and their rows; of equal scores the first rows."""
+    least = max(SMALLEST, _bound(scores, k))
+    (rows,) = (scores >= least).nonzero()  # with all ties at the boundary: the sort chooses
+    scores = scores[rows]
+    order = (-scores).argsort(kind="stable")[:k]
+    return scores[order].tolist(), rows[order].tolist()
+
+
+def _bound(scores: Array, k: int) -> Any:
+    """Return a score that at least k reach, or all: of many scores the k-th largest maximum."""
+    maxima = scores
+    if len(scores) >= 4 * STRIDES * k:  # few of them hold two of the k largest
+        whole = len(scores) // STRIDES * STRIDES
+        maxima = scores[:whole].reshape(STRIDES, -1).max(axis=0)
+    return np.partition(maxima, -k)[-k] if len(maxima) > k else 0

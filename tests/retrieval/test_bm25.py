@@ -1,4 +1,5 @@
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -80,12 +81,34 @@ def test_nothing_to_search_and_nothing_to_ask() -> None:
         BM25(passages("ant")).search(["ant"], 0)
 
 
-def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("k", [1, 7, 40, 900])
+def test_many_queries_and_passages_are_as_each_alone_and_as_the_formula(k: int) -> None:
     rng = np.random.default_rng(1)
     names = np.array([f"w{i}" for i in range(30)])
-    index = BM25(passages(*(" ".join(rng.choice(names, 9)) for _ in range(50))))
-    queries = [" ".join(rng.choice(names, 3)) for _ in range(11)]
-    whole = index.search(queries, 7)
-    monkeypatch.setattr(module, "BLOCK_SCORES", 150)  # three queries
-    assert index.search(queries, 7) == whole
-    assert [index.search([query], 7)[0] for query in queries] == whole
+    chances = 1 / np.arange(1, 31)
+    drawn = [rng.choice(names, 9, p=chances / chances.sum()) for _ in range(700)]
+    texts = [" ".join(words) for words in drawn]  # frequent words, rare ones, and many ties
+    index = BM25(passages(*texts))
+    queries = [" ".join(rng.choice(names, 3)) for _ in range(99)]
+    found = index.search(queries, k)
+    assert found == [index.search([query], k)[0] for query in queries]
+    frequencies = Counter(word for words in drawn for word in set(words))
+    for query, hits in zip(queries, found, strict=True):
+        scores = [sum(weight(w, words, frequencies) for w in query.split()) for words in drawn]
+        hit = [row for row, score in enumerate(scores) if score]
+        best = sorted(hit, key=lambda row: (-round(scores[row], 4), row))[:k]
+        assert [each.score for each in hits] == pytest.approx([scores[r] for r in best], abs=1e-4)
+        assert [each.score for each in hits] == sorted((h.score for h in hits), reverse=True)
+        places = [index.passages.index(each.passage) for each in hits]
+        assert [scores[place] for place in places] == pytest.approx(
+            [h.score for h in hits], abs=1e-4
+        )
+        ties = [(-h.score, place) for h, place in zip(hits, places, strict=True)]
+        assert ties == sorted(ties)
+
+
+def weight(word: str, words: Sequence[str], frequencies: Counter[str]) -> float:
+    """Weight of a word in one of 700 passages of nine words each, from the formula."""
+    found = list(words).count(word)
+    idf = math.log(1 + (700 - frequencies[word] + 0.5) / (frequencies[word] + 0.5))
+    return idf * found / (found + module.K1)
