@@ -53,7 +53,7 @@ def docs(c: Context) -> None:
 def bench(c: Context, again: bool = False) -> None:
     """Run the benchmarks and write their tables into the docs; goes on where it was stopped.
 
-    Under an hour on two cores; needs the `bench` extra and the data (see docs/benchmarks.md).
+    Begins nothing after 55 minutes; needs the `bench` extra and the data (see docs/benchmarks.md).
     """
     c.run("python benchmarks/suite.py" + " --again" * again)
 

@@ -48,6 +48,15 @@ def child(script: Path, *arguments: str) -> Any:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+def precisions() -> list[str]:
+    """Return the precisions worth measuring: bf16 only where it isn't emulated."""
+    import torch
+
+    from dalm.models.loading import has_bf16
+
+    return ["fp32", *["bf16"] * has_bf16(torch.device("cpu"))]
+
+
 def row(*cells: object) -> tuple[str, ...]:
     """Return a line of a table."""
     return tuple(str(cell) for cell in cells)

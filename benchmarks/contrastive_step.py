@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[*parts, "all"], default="all")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--chunk", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--large", type=int, default=0)
     given = parser.parse_args()
     chosen = {given.parts} if isinstance(given.parts, str) else {*given.parts}

@@ -1,7 +1,10 @@
-"""Measure what one epoch of retriever training gains on MedQuAD, beside sentence-transformers.
+"""Measure what one epoch of retriever training gains on MedQuAD.
 
-Both trainers use the same rows and settings, and both models are evaluated by `dalm eval-retriever`
-on the test questions over all passages of both files.
+    python benchmarks/medquad.py [--peer]
+
+The models are evaluated by `dalm eval-retriever` on the test questions over all passages of both
+files. `--peer`: also train with sentence-transformers' own trainer, on the same rows and settings,
+which takes as long again.
 """
 
 import json
@@ -42,14 +45,15 @@ def evaluated(name: str, folder: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    if len(sys.argv) > 1:
+    if len(sys.argv) > 2:
         start = time.perf_counter()
         {"ours": ours, "theirs": theirs}[sys.argv[1]](sys.argv[2])
         print(json.dumps(time.perf_counter() - start))
         return
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for who, name in (("ours", "dalm"), ("theirs", "sentence-transformers")):
+        peers = [("theirs", "sentence-transformers")] * ("--peer" in sys.argv)
+        for who, name in [("ours", "dalm"), *peers]:
             seconds = child(Path(__file__), who, f"{folder}/{who}")
             found = evaluated(f"{folder}/{who}/retriever", f"{folder}/{who}-evaluation")
             if who == "ours":

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from common import child, data, row, table
+from common import child, data, precisions, row, table
 
 QUICK = "--quick" in sys.argv
 SIZE, LENGTH, BATCH, DOCUMENTS = ("1m", 256, 4, 300) if QUICK else ("5m", 512, 8, 2000)
@@ -146,11 +146,11 @@ def main() -> None:
         found = ours(model, precision) if who == "dalm" else theirs(model, precision, who)
         print(json.dumps(found))
         return
-    rounds, precisions, more = (1, ("fp32",), ("--quick",)) if QUICK else (3, ("fp32", "bf16"), ())
+    rounds, wanted, more = (1, ["fp32"], ["--quick"]) if QUICK else (3, precisions(), [])
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         model = start(folder)
-        for precision in precisions:
+        for precision in wanted:
             seen: dict[str, list[dict[str, float]]] = {"dalm": [], "bfd_split": [], "wrapped": []}
             for _ in range(rounds):
                 for who, found in seen.items():

@@ -74,6 +74,12 @@ def test_a_run_that_was_killed_goes_on_and_again_forgets_it(call: Any, tmp_path:
     assert call("--again")[2] == ["first", "second", "third"]
 
 
+def test_nothing_begins_after_the_time(call: Any) -> None:
+    code, last, ran = call("--minutes", "0")
+    assert (code, ran) == (1, [])
+    assert last == "wrote nothing (0 min); left for the next call: first, second, third"
+
+
 def test_an_unknown_name_is_refused(call: Any, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     monkeypatch.setattr(sys, "argv", ["suite.py", "fourth"])
     with pytest.raises(SystemExit):

@@ -47,6 +47,16 @@ def test_a_table_says_its_machine_and_the_command_that_makes_it(name: str) -> No
     assert name in tables_written(ROOT / found[2])
 
 
+SECTIONS = re.split(r"^#+ ", (ROOT / "docs" / "benchmarks.md").read_text("utf-8"), flags=re.M)[1:]
+
+
+@pytest.mark.parametrize("text", SECTIONS, ids=lambda text: text.splitlines()[0])
+def test_a_section_with_figures_says_how_and_where_they_were_measured(text: str) -> None:
+    if re.search(r"^\|.*\d", text, re.MULTILINE):
+        assert re.search(r"`(?:[A-Z_]+=\S+ )*(?:python [a-z]+/|dalm |inv )[^`]+`", text)
+        assert re.search(r"AVX|AMX|NVIDIA|H[12]00", text)
+
+
 def test_a_table_is_written_into_its_place_but_for_a_trial(tmp_path: Path) -> None:
     page = tmp_path / "repository" / "docs" / "page.md"
     page.parent.mkdir(parents=True)
