@@ -1,11 +1,12 @@
 """Gather tensors of all ranks, with gradient or of unequal length, and sum numbers."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from dalm.distributed import has_group, rank, world_size
 
@@ -71,6 +72,26 @@ def total(number: float, device: torch.device) -> float:
     summed = torch.tensor(number, dtype=torch.float64, device=device)
     dist.all_reduce(summed)
     return float(summed)
+
+
+def is_sharded(model: nn.Module | None) -> bool:
+    """Return whether a model's weights are sharded over the ranks (see `training.sharding`)."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    if model is None or fsdp is None:
+        return False
+    return any(isinstance(module, fsdp.FSDPModule) for module in model.modules())
+
+
+def missing_passes(model: Any, passes: int) -> int:
+    """Return how many more passes through a model than `passes` of its own a rank has to run.
+
+    Sharded weights are gathered by all ranks together, in each pass: one that runs fewer than
+    another would leave it waiting for ever. To be called before the first of them; 0 if the weights
+    aren't sharded.
+    """
+    if not is_sharded(model):
+        return 0
+    return -smallest(-passes, model.placement.device) - passes
 
 
 def _is_distributed() -> bool:

@@ -523,6 +523,7 @@ TRAINING = {
     "--max-grad-norm": 1.0,
     "--logit-scale": None,
     "--gradient-checkpointing --no-gradient-checkpointing": False,
+    "--shard": "none",
     "--seed": 42,
     "--query-max-len": None,
     "--passage-max-len": None,

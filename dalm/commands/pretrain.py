@@ -51,6 +51,11 @@ def pretrain(
     generator = _generator(run, generator_name_or_path, texts)
     rows = training_rows(generator, corpus, settings)
     objective = CausalLM(generator)
+    if settings.shard != "none" and objective.way == "apart":
+        raise UserError(
+            f"--shard {settings.shard}: the generator can't keep packed documents apart in a row, "
+            "and processes with other numbers of them can't keep in step; leave it out"
+        )
     evaluation = HeldOutEvaluation(objective, corpus, settings)
     run.fit(
         objective,

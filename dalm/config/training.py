@@ -36,8 +36,14 @@ class Optimisation:
     """Decoupled weight decay, applied to weight matrices only (no biases, no norms)."""
     max_grad_norm: float = option(1.0, least=0.0)
     """Maximum gradient norm for clipping; 0 disables it."""
+    optimizer: Literal["adamw", "adamw-8bit"] = "adamw"
+    """adamw-8bit: AdamW whose state takes 2 bytes a weight instead of 8; needs bitsandbytes."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    shard: Literal["none", "grad", "full"] = "none"
+    """What each of several GPUs (torchrun) holds a part of (FSDP2). none: nothing (DDP). grad:
+    gradients and optimizer state; a layer's weights are kept from the forward to the backward pass.
+    full: the weights, too, which are gathered layer by layer."""
     seed: int = option(42, least=0, most=2**32 - 1)
     """Random seed for new weights, data order and dropout."""
 

@@ -20,6 +20,7 @@ from transformers import BitsAndBytesConfig
 from transformers.utils import find_adapter_config_file
 
 from dalm import artifacts, progress
+from dalm.distributed import world_size
 from dalm.errors import UserError
 from dalm.file_reading import DamagedError, user_path
 from dalm.models import load_errors
@@ -119,7 +120,7 @@ def placement_of(settings: Any) -> Placement:
 def _device(name: str) -> torch.device:
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator(check_available=True)
-        return accelerator if accelerator is not None else torch.device("cpu")
+        return torch.device("cpu") if accelerator is None else _own(accelerator)
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -133,6 +134,13 @@ def _device(name: str) -> torch.device:
     }
     if not available.get(device.type, False):
         raise UserError(f"--device {name}: not available on this machine; use --device auto")
+    return _own(device)
+
+
+def _own(device: torch.device) -> torch.device:
+    """Return the GPU of this process where torchrun started one for each, else the device."""
+    if device.type == "cuda" and device.index is None and world_size() > 1:
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return device
 
 
@@ -159,6 +167,15 @@ def check_four_bit(device: torch.device) -> None:
         )
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UserError('--use-bnb needs bitsandbytes: pip install "indomain[4bit]"')
+
+
+def check_eight_bit(device: torch.device) -> None:
+    """Refuse an optimizer in 8 bits where there is none, before anything is loaded."""
+    option = "--optimizer adamw-8bit"
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"{option} needs an NVIDIA GPU or a CPU, and the device is {device.type}")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(f'{option} needs bitsandbytes: pip install "indomain[4bit]"')
 
 
 def lora(

@@ -18,6 +18,7 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from torch import Tensor, nn
 
 from dalm import artifacts
+from dalm.collectives import missing_passes
 from dalm.errors import UserError
 from dalm.models import (
     adapter_base,
@@ -221,6 +222,7 @@ class Retriever(nn.Module):
         vectors = torch.empty(len(rows), self.dim)
         groups = self._groups(np.array([len(row) for row in rows]))
         what = "questions" if kind == "query" else "passages"
+        missing = missing_passes(self, len(groups))
         with (
             loading.evaluating(self),
             torch.no_grad(),
@@ -232,6 +234,9 @@ class Retriever(nn.Module):
                 vectors[torch.from_numpy(group)] = (
                     self.embed(to_device(features, self.device), kind).float().cpu()
                 )
+            for _ in range(missing):
+                features = self.batch([rows[0]] if len(rows) else self.tokenise([""], kind), kind)
+                self.embed(to_device(features, self.device), kind)
         return vectors
 
     def _groups(self, lengths: np.ndarray) -> list[np.ndarray]:

@@ -6,8 +6,9 @@ in fp32, over all ranks together.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -133,21 +134,65 @@ class TrainingIndex:
         save_file({"vectors": self.own.contiguous()}, file, metadata=text)
 
     def load(self, file: Path) -> str | None:
-        """Read what `save` wrote, or return why it can't be used."""
+        """Read what `save` wrote, or return why it can't be used.
+
+        If it isn't this rank's shard, as the run had another number of ranks, the shard is put
+        together from all files whose names differ from this one's by the number.
+        """
         try:
-            with safe_open(file, "pt") as stored:
-                state = stored.metadata()
-                if state["identity"] != self._identity():
-                    return "the knowledge base or the number of processes is another"
-                self.vectors = stored.get_tensor("vectors").to(self.device)
-                self.age, self.refreshes = int(state["age"]), int(state["refreshes"])
-                self.work = float(state["work"])
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+            shards = [_SavedShard.read(file)] if file.is_file() else []
+            if [shard.rows for shard in shards] != [range(self.start, self.end)]:
+                others = file.parent.glob(file.stem.rstrip("0123456789") + f"*{file.suffix}")
+                shards = [_SavedShard.read(each) for each in others]
+            return self._take(sorted(shards, key=lambda shard: shard.rows.start))
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, IndexError):
             return "it is missing or broken"
+
+    def _take(self, shards: Sequence["_SavedShard"]) -> str | None:
+        """Take this rank's rows from saved shards, in the order of their rows."""
+        if any(shard.identity != self.identity or shard.passages != self.count for shard in shards):
+            return "the knowledge base is another"
+        vectors = torch.cat([shard.part(self.start, self.end) for shard in shards])
+        if len(vectors) != self.end - self.start:
+            return "a part of it is missing"
+        is_own = shards[0].rows == range(self.start, self.end)
+        self.vectors = vectors.to(self.device)
+        self.age, self.refreshes = shards[0].age, shards[0].refreshes
+        # The ranks' work is only ever summed.
+        self.work = sum(shard.work for shard in shards) / (1 if is_own else self.ranks)
         return None
 
     def _identity(self) -> str:
         return f"{self.identity} {self.start} {self.end} {self.count}"
+
+
+class _SavedShard(NamedTuple):
+    """Vectors of some rows in a file, and what is said of them."""
+
+    file: Path
+    identity: str
+    passages: int
+    rows: range
+    age: int
+    refreshes: int
+    work: float
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Read what is said of a file's vectors."""
+        with safe_open(file, "pt") as stored:
+            state = stored.metadata()
+        identity, start, end, passages = state["identity"].rsplit(" ", 3)
+        rows = range(int(start), int(end))
+        said = int(state["age"]), int(state["refreshes"]), float(state["work"])
+        return cls(file, identity, int(passages), rows, *said)
+
+    def part(self, start: int, end: int) -> Float[Tensor, "rows dim"]:
+        """Return the vectors of those of its rows that are from `start` to before `end`."""
+        first, last = (min(max(row - self.rows.start, 0), len(self.rows)) for row in (start, end))
+        with safe_open(self.file, "pt") as stored:
+            vectors: Tensor = stored.get_slice("vectors")[first:last]
+        return vectors
 
 
 class SampledIndex(TrainingIndex):

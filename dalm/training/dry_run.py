@@ -38,8 +38,8 @@ MAX_PASSAGES = 2_000
 """Passages that a dry run encodes at most."""
 MAX_SECONDS = 10.0
 """Expected seconds of a batch above which only two rows are measured."""
-OPTIMIZER_BYTES = 8
-"""AdamW's two moments of a trained weight, in fp32."""
+OPTIMIZER_BYTES = {"adamw": 8, "adamw-8bit": 2}
+"""AdamW's two moments of a trained weight, in fp32 or in 8 bits."""
 OPEN, CLOSE = "⟦", "⟧"
 """Marks around a token of the loss."""
 
@@ -176,7 +176,7 @@ def report(
     ran = _measured(objective, rows, settings, placement)
     batches = passes * float(rows.lengths().sum()) / ran.length
     index = objective.index_forecast(ran.work * batches / updates, updates)
-    fixed = _fixed_bytes(objective)
+    fixed = _fixed_bytes(objective, settings)
     needed = _report_measured(ran, fixed, batches, index)
     free = memory.free_bytes(placement.device)
     if free is not None and needed - fixed[0] > free:  # the weights are there already
@@ -205,12 +205,18 @@ def _count(rows: TrainingRows, settings: Training) -> tuple[int, int, float]:
     return min(size * accumulated, len(rows)), updates, updates / in_epoch
 
 
-def _fixed_bytes(objective: Objective) -> tuple[int, int, int]:
-    """Return the bytes of the weights, of their gradients and of the optimizer's moments."""
+def _fixed_bytes(objective: Objective, settings: Training) -> tuple[int, int, int]:
+    """Return a process's bytes of the weights, of their gradients and of the optimizer's moments.
+
+    Of sharded weights embeddings, head and a layer at a time come on top.
+    """
+    shard, each = settings.shard, OPTIMIZER_BYTES[settings.optimizer]
+    ranks = 1 if shard == "none" else world_size()
     every = [p for model in objective.models().values() for p in model.parameters()]
     trained = [p for p in every if p.requires_grad]
     weights, gradients = (sum(p.numel() * p.element_size() for p in ps) for ps in (every, trained))
-    return weights, gradients, OPTIMIZER_BYTES * sum(p.numel() for p in trained)
+    moments = each * sum(p.numel() for p in trained)
+    return weights // (ranks if shard == "full" else 1), gradients // ranks, moments // ranks
 
 
 @dataclass(frozen=True)

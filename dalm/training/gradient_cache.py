@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
+from dalm.collectives import is_sharded, missing_passes
 from dalm.models.batching import by_length
 
 Run = Callable[[np.ndarray], Float[Tensor, "rows width"]]
@@ -49,6 +50,8 @@ class Plan(NamedTuple):
     """How some of the rows are grouped; None: by kind and length."""
     kept: int = 0
     """Micro-batches, the first ones, whose activations are kept for the backward pass."""
+    model: nn.Module | None = None
+    """What computes them: if its weights are sharded, all ranks compute as many micro-batches."""
 
     def groups(self, rows: np.ndarray) -> list[np.ndarray]:
         """Group some of the rows into micro-batches."""
@@ -94,6 +97,9 @@ def recomputed(plan: Plan, parameters: Sequence[Tensor]) -> Float[Tensor, "rows 
     trained = [p for p in parameters if p.requires_grad]
     if not trained or not torch.is_grad_enabled():
         return without_gradient(plan)
+    if is_sharded(plan.model):
+        # Their gradients are summed over the ranks, and added, in the second pass itself.
+        trained = [torch.zeros((), device=trained[0].device, requires_grad=True)]
     return _Recomputed.apply(plan, *trained)  # type: ignore[no-any-return,no-untyped-call]
 
 
@@ -117,23 +123,35 @@ class _Recomputed(torch.autograd.Function):
         device, dtype, enabled = ctx.autocast
         (values,) = ctx.saved_tensors
         rows = not_negligible(plan.gradient_size(gradient, values), plan.skip_below)
+        sharded = is_sharded(plan.model)
 
-        def run_backwards(group: np.ndarray, part: Tensor) -> None:
+        def run_backwards(group: np.ndarray, part: Tensor, factor: int = 1) -> None:
             weight = gradient[torch.from_numpy(group), : part.shape[1]]
-            torch.autograd.grad(part, ctx.parameters, weight, allow_unused=True)
+            weight = weight if factor else torch.zeros_like(weight)
+            if sharded:
+                torch.autograd.backward(part, weight)
+            else:
+                torch.autograd.grad(part, ctx.parameters, weight, allow_unused=True)
+
+        def run_again(group: np.ndarray, state: RandomState | None, factor: int = 1) -> None:
+            with _drawing_from(state):
+                with torch.enable_grad(), torch.autocast(device, dtype=dtype, enabled=enabled):
+                    part = plan.run(group)
+                run_backwards(group, part, factor)
 
         with _summed(ctx.parameters) as sums:
             while ctx.kept:  # one after another, so that each frees its activations
                 group, part = ctx.kept.pop(0)
-                if np.isin(group, rows).any():
+                if sharded or np.isin(group, rows).any():
                     run_backwards(group, part)
                 del part
                 rows = np.setdiff1d(rows, group)
-            for group, state in _second_pass(plan, rows, ctx.drawn):
-                with _drawing_from(state):
-                    with torch.enable_grad(), torch.autocast(device, dtype=dtype, enabled=enabled):
-                        part = plan.run(group)
-                    run_backwards(group, part)
+            groups = list(_second_pass(plan, rows, ctx.drawn))
+            missing = missing_passes(plan.model, len(groups))
+            for group, state in groups:
+                run_again(group, state)
+            for _ in range(missing):
+                run_again(_spare(plan), RandomState(values.device), factor=0)
         return None, *sums
 
 
@@ -183,16 +201,26 @@ class _FirstPass(NamedTuple):
 def _first_pass(plan: Plan, device: torch.device) -> _FirstPass:
     drawn: list[Group] = []
     parts = []
-    for number, rows in enumerate(plan.groups(np.arange(len(plan.lengths)))):
+    groups = plan.groups(np.arange(len(plan.lengths)))
+    missing = missing_passes(plan.model, len(groups))
+    for number, rows in enumerate(groups):
         before = RandomState(device)
         with torch.set_grad_enabled(number < plan.kept):
             parts.append((rows, plan.run(rows)))
         if number >= plan.kept and RandomState(device) != before:
             drawn.append((rows, before))
+    for _ in range(missing):
+        with torch.no_grad(), _drawing_from(RandomState(parts[0][1].device)):
+            plan.run(_spare(plan))
     table = parts[0][1].new_zeros(len(plan.lengths), max(part.shape[1] for _, part in parts))
     for rows, part in parts:
         table[torch.from_numpy(rows), : part.shape[1]] = part.detach()
     return _FirstPass(table, drawn, parts[: plan.kept])
+
+
+def _spare(plan: Plan) -> np.ndarray:
+    """Return a micro-batch for a rank to run that has fewer than another."""
+    return plan.groups(np.arange(len(plan.lengths)))[0]
 
 
 def _second_pass(plan: Plan, rows: np.ndarray, drawn: Sequence[Group]) -> Iterator[Group]:

@@ -16,18 +16,18 @@ from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 from transformers import TrainerCallback
 
 from dalm import artifacts, file_reading
-from dalm.collectives import total
+from dalm.collectives import missing_passes, total
 from dalm.config import Pretraining
 from dalm.distributed import is_main, share
 from dalm.models.generator import Generator
 from dalm.models.loading import evaluating
 from dalm.models.packed_attention import Way, packed_log_probs
 from dalm.progress import track
-from dalm.training import checkpoints, metrics_log
+from dalm.training import checkpoints, metrics_log, sharding
 from dalm.training.data.corpus import Corpus, documents
 from dalm.training.data.packing import PackedBatch, PackedRows
 from dalm.training.objectives.causal_lm import CausalLM
@@ -65,19 +65,24 @@ class HeldOutTexts:
         """Return the bits per byte, computed on `batch` rows at a time."""
         generator = self.generator
         rows = share(range(len(self.rows)))
-        nats = 0.0
+        batches = [rows[start : start + batch] for start in range(0, len(rows), batch)]
+        nats, missing = 0.0, missing_passes(generator, len(batches))
         with evaluating(generator), generator.placement.autocast():
-            starts = range(0, len(rows), batch)
-            batches = (rows[start : start + batch] for start in starts)
             for some in track(batches, len(rows), f"held-out {self.name} text", "rows", len):
-                packed = cast(PackedBatch, self.rows.collate(some))
-                tokens, positions, scored = (
-                    each.to(generator.device)
-                    for each in (packed["tokens"], packed["positions"], packed["scored"])
-                )
-                found = packed_log_probs(generator, tokens, positions, scored, way)
-                nats -= float(found.double().sum())
+                nats += self._nats(some, way)
+            for _ in range(missing):
+                self._nats([0], way)
         return total(nats, generator.device) / math.log(2) / self.bytes
+
+    def _nats(self, rows: Sequence[int], way: Way) -> float:
+        """Return the negative log-likelihood of some rows."""
+        packed = cast(PackedBatch, self.rows.collate(rows))
+        tokens, positions, scored = (
+            each.to(self.generator.device)
+            for each in (packed["tokens"], packed["positions"], packed["scored"])
+        )
+        found = packed_log_probs(self.generator, tokens, positions, scored, way)
+        return -float(found.double().sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +143,12 @@ class BestWeights:
         figures = self.measure(step)
         self.history.append(figures)
         self._new = figures.line()
-        if step and self.writes and self.chosen is figures:
+        if not step or self.chosen is not figures:
+            return figures
+        weights = sharding.gather_trained(model)
+        if self.writes:
             with artifacts.stage_file(self.folder / _WEIGHTS) as staged:
-                save_file(_trained(model), staged)
+                save_file(weights, staged)
         return figures
 
     def observe(self) -> dict[str, float]:
@@ -154,8 +162,8 @@ class BestWeights:
         file = self.folder / _WEIGHTS
         if file.is_file():
             stored = load_file(file)
-            for name, weight in _trained(model).items():
-                weight.copy_(stored[name])
+            for name, weight in sharding.trained(model).items():
+                sharding.set_weight(weight, stored[name])
 
     def save(self, folder: Path) -> None:
         """Write figures and weights into a checkpoint; the weights are hard-linked if possible."""
@@ -171,10 +179,6 @@ class BestWeights:
         if self.writes and (folder / _WEIGHTS).is_file():
             self.folder.mkdir(parents=True, exist_ok=True)
             _link(folder / _WEIGHTS, self.folder / _WEIGHTS)
-
-
-def _trained(model: nn.Module) -> dict[str, Tensor]:
-    return {name: p.data for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _link(source: Path, target: Path) -> None:

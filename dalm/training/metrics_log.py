@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dalm import artifacts, file_reading
 from dalm.collectives import gather
+from dalm.distributed import rank, world_size
 from dalm.training.objectives.objective import Loss
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 FILE = "metrics.jsonl"
 CLOCK = ("samples_per_second", "tokens_per_second", "peak_memory_mb", "refresh_seconds")
 """Keys in which two equal runs may differ."""
+SIZES = ("queries", "tokens", "slots")
+"""Sums of a batch's sizes. Slots are padded tokens."""
 
 
 class Meter:
@@ -37,8 +40,7 @@ class Meter:
 
     def add(self, loss: Loss, queries: int) -> None:
         """Add a batch."""
-        # "slots" is padded tokens: checkpoints of earlier versions hold the name.
-        sizes = {"queries": queries, "tokens": loss.tokens, "slots": loss.padded_tokens}
+        sizes = dict(zip(SIZES, (queries, loss.tokens, loss.padded_tokens), strict=True))
         device = loss.total.device
         values = {"loss": loss.total.detach(), **loss.parts}
         values |= {k: torch.tensor(v, dtype=torch.float64, device=device) for k, v in sizes.items()}
@@ -54,7 +56,7 @@ class Meter:
         ranks = gather(sums[None])  # (ranks, names + 1)
         *totals, batches = ranks.sum(0).tolist()
         line = {name: total / batches for name, total in zip(names, totals, strict=True)}
-        size = {name: line.pop(name) * batches for name in ("queries", "tokens", "slots")}
+        size = {name: line.pop(name) * batches for name in SIZES}
         now = time.perf_counter()
         self.seconds += now - self.since
         line |= {
@@ -74,11 +76,19 @@ class Meter:
         sums = {name: value.item() for name, value in self.sums.items()}
         return {"sums": sums, "batches": self.batches, "seconds": self.seconds}
 
-    def load(self, state: dict[str, Any], device: torch.device) -> None:
-        """Restore a checkpoint's state."""
-        values = state["sums"].items()
-        self.sums = {k: torch.tensor(v, dtype=torch.float64, device=device) for k, v in values}
-        self.batches, self.seconds = state["batches"], state["seconds"]
+    def load(self, folder: Path, device: torch.device) -> None:
+        """Restore a checkpoint's state; of other ranks than these, each takes an equal part."""
+        files, ranks = sorted(folder.glob("meter_*.json")), world_size()
+        if len(files) == ranks:
+            files, ranks = [folder / f"meter_{rank()}.json"], 1
+        states = [file_reading.read_json(file) for file in files]
+        self.sums = {}
+        for name in states[0]["sums"]:
+            # Of sizes the ranks' sum is logged, of everything else their mean.
+            parts = ranks if name in SIZES else len(files)
+            value = sum(state["sums"][name] for state in states) / parts
+            self.sums[name] = torch.tensor(value, dtype=torch.float64, device=device)
+        self.batches, self.seconds = states[0]["batches"], states[0]["seconds"]
         self.since = time.perf_counter()
 
 

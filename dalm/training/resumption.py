@@ -2,7 +2,8 @@
 
 A checkpoint records the options, the number of processes, and hashes of the data and of the frozen
 weights. What can't be continued to the bit with another value is refused; what can be changed on
-purpose, such as the learning rate or the number of epochs, is said.
+purpose, such as the learning rate or the number of epochs, is said. Another number of processes
+goes on with the same batches, if it divides them.
 """
 
 import hashlib
@@ -25,13 +26,14 @@ from dalm.models.batching import Ragged
 from dalm.models.loading import hash_weights
 from dalm.records import Passage
 from dalm.training.data.batches import TrainingRows
+from dalm.training.data.sampler import LengthBatches
 from dalm.training.objectives.objective import Objective
 
 logger = logging.getLogger(__name__)
 
 FILE = "run.json"
+BATCH = "per_device_train_batch_size"
 FIXED = (
-    "per_device_train_batch_size",
     "gradient_accumulation_steps",
     "seed",
     "use_peft",
@@ -52,6 +54,7 @@ FIXED = (
 FREE = (
     *("logging_steps", "checkpointing_steps", "checkpoints_kept", "with_tracking", "report_to"),
     *("output_dir", "hub_model_id", "cache", "cache_dir", "trust_remote_code"),
+    *("shard", "per_device_train_batch_size"),  # the batch of all processes is compared
     # What these read is compared itself.
     *("passage_column", "query_column", "title_column", "answer_column", "text_column"),
     *("negatives_column", "prepend_title", "encoding", "passages", "replay", "replay_ratio"),
@@ -84,15 +87,12 @@ def check_options(checkpoint: Path, settings: options.Training) -> None:
     """Refuse options that a resumed run can't change, and log the others that have changed.
 
     Raises:
-        UserError: names the option, or the number of processes.
+        UserError: names the option.
     """
     before = file_reading.read_json(checkpoint / FILE, "resume from another checkpoint")
-    processes, known = before.get("processes"), before.get("options")
-    if processes != world_size():
-        raise UserError(
-            f"{world_size()} processes: {checkpoint} was written by {processes}; start as many, or "
-            "start a run in another folder"
-        )
+    known = before.get("options")
+    if isinstance(known, dict):
+        _check_batch(checkpoint, before.get("processes"), known.get(BATCH), settings)
     changed = []
     for name, value in json.loads(json.dumps(options.public(settings))).items():
         if not isinstance(known, dict) or name not in known or name in FREE or known[name] == value:
@@ -107,6 +107,27 @@ def check_options(checkpoint: Path, settings: options.Training) -> None:
             "resuming with %s: from %s on, this is not the run that one without a break would be",
             *(", ".join(changed), checkpoint.name),
         )
+
+
+def _check_batch(checkpoint: Path, processes: Any, size: Any, settings: options.Training) -> None:
+    """Refuse batches that have another size over all processes.
+
+    Raises:
+        UserError: names the size, and one that fits.
+    """
+    now, own = world_size(), settings.per_device_train_batch_size
+    if not isinstance(processes, int) or not isinstance(size, int):
+        return
+    if now * own != processes * size:
+        by = f" by each of {processes} processes" if now != processes else ""
+        fits, left = divmod(processes * size, now)
+        remedy = f"set it to {fits}" if by and not left else "resume with the same"
+        raise UserError(
+            f"{spelled(BATCH)} {own}{f' on {now} processes' if now > 1 else ''}: {checkpoint} was "
+            f"written with {size}{by}; {remedy}, or start a run in another folder"
+        )
+    if now != processes:
+        logger.warning("resuming on %d processes, %d before: dropout is drawn anew", now, processes)
 
 
 def check_content(checkpoint: Path, now: dict[str, Any]) -> None:
@@ -125,6 +146,24 @@ def check_content(checkpoint: Path, now: dict[str, Any]) -> None:
             raise UserError(
                 f"{checkpoint} was written with other {what} ({', '.join(differing)}); {_REMEDY}"
             )
+
+
+def tell_batches(checkpoint: Path, rows: TrainingRows, settings: options.Training) -> None:
+    """Warn if another number of processes divides the rows into other batches."""
+    before = file_reading.read_json(checkpoint / FILE, "resume from another checkpoint")
+    if before.get("processes") == world_size():
+        return
+    ranks = (
+        (before["options"][BATCH], before["processes"]),
+        (getattr(settings, BATCH), world_size()),
+    )
+    then, now = (LengthBatches(rows, size, 0, ranks=each).sizes() for size, each in ranks)
+    if then != now:
+        logger.warning(
+            "batches    %d rows are divided into other batches than on %d processes: the first "
+            "epoch from here on may repeat some rows and leave out others",
+            *(len(rows), before["processes"]),
+        )
 
 
 def write(checkpoint: Path, run: dict[str, Any]) -> None:

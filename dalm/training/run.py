@@ -23,7 +23,7 @@ from dalm.models.retriever import Retriever, retriever_from_config
 from dalm.next_step import log_next
 from dalm.prompts import read_prompt
 from dalm.records import Example, ScoredQuestion
-from dalm.training import checkpoints, dry_run, memory, resumption
+from dalm.training import checkpoints, dry_run, memory, resumption, sharding
 from dalm.training.data.batches import TrainingRows
 from dalm.training.objectives.objective import Objective
 from dalm.training.run_folder import RunFolder, check_repository
@@ -55,6 +55,9 @@ class TrainingRun:
             if not settings.use_peft or not covers(settings.use_peft, settings.use_bnb):
                 raise UserError("--use-bnb: 4-bit weights can't be trained; add --use-peft")
             loading.check_four_bit(self.placement.device)
+        if settings.optimizer == "adamw-8bit":
+            loading.check_eight_bit(self.placement.device)
+        sharding.check_shard(settings, self.placement)
         self.trackers = _trackers(settings)
         if settings.hub_model_id and not settings.dry_run and is_main():
             check_repository(settings.hub_model_id, settings.hub_token)
@@ -241,13 +244,14 @@ class TrainingRun:
         record = resumption.record(self.settings, objective, [rows, *held_out])
         if self.folder.checkpoint is not None:
             resumption.check_content(self.folder.checkpoint, record)
+            resumption.tell_batches(self.folder.checkpoint, rows, self.settings)
         how_to_resume = partial(checkpoints.how_to_resume, self.folder.path)
         with (
             self.folder.open(),
             stop_signals.explaining(how_to_resume),
             memory.explaining(self.settings),
         ):
-            train(
+            sharded = train(
                 objective,
                 rows,
                 self.settings,
@@ -259,6 +263,8 @@ class TrainingRun:
                 callbacks=callbacks,
             )
             data += finish()
+            if sharded is not None:
+                sharded.gather()
             if is_main():
                 self.folder.export(objective, data)
                 trusted = ["--trust-remote-code"] * self.settings.trust_remote_code

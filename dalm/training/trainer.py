@@ -3,31 +3,32 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from dalm import artifacts, file_reading, stop_signals
+from dalm import artifacts, stop_signals
 from dalm.collectives import total
 from dalm.config import Training
 from dalm.distributed import from_main, rank, world_size
 from dalm.errors import UserError
 from dalm.models.loading import Placement
 from dalm.progress import Bar
-from dalm.training import checkpoints, metrics_log, resumption
+from dalm.training import checkpoints, metrics_log, resumption, sharding, training_state
 from dalm.training.data.batches import Batch, TrainingRows
 from dalm.training.data.sampler import EpochLoader, LengthBatches
 from dalm.training.objectives.objective import Loss, Objective
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS = "trainable.safetensors"
+SCHEDULE = "scheduler.pt"
+EIGHT_BIT = "adamw_bnb_8bit"
 
 
 def train(
@@ -41,11 +42,12 @@ def train(
     rates: Mapping[str, float] | None = None,
     trackers: list[str] | None = None,
     callbacks: Sequence[TrainerCallback] = (),
-) -> None:
+) -> sharding.ShardedModels | None:
     """Train the objective to the end, from the start or from a checkpoint.
 
-    `record` is what checkpoints record of the run (`resumption.record`), `checkpoint` the main
-    process's, `rates` learning rates for some of the objective's models, by name.
+    With `--shard` return its models, which stay sharded until they are gathered. `record` is what
+    checkpoints record of the run (`resumption.record`), `checkpoint` the main process's, `rates`
+    learning rates for some of the objective's models, by name.
 
     Raises:
         UserError: a checkpoint that doesn't fit.
@@ -56,6 +58,8 @@ def train(
     trainer = ObjectiveTrainer(
         objective, rows, arguments(settings, placement, trackers or []), rates or {}, record or {}
     )
+    if settings.shard != "none":
+        trainer.shard(settings.shard)
     checkpoint = from_main(checkpoint)
     for callback in callbacks:
         trainer.add_callback(callback)
@@ -63,6 +67,7 @@ def train(
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if trainer.stop.signal is not None:
         raise checkpoints.Interrupted(trainer.stop.signal, checkpoints.steps(folder)[-1][1])
+    return trainer.sharded
 
 
 class ObjectiveTrainer(Trainer):
@@ -83,6 +88,7 @@ class ObjectiveTrainer(Trainer):
         self.stop = checkpoints.StopOnSignal()
         self.progress = ProgressBar()
         self.warned: set[str] = set()
+        self.sharded: sharding.ShardedModels | None = None
         super().__init__(
             model=objective,
             args=arguments,
@@ -95,6 +101,11 @@ class ObjectiveTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.add_callback(self.progress)
         self.add_callback(self.stop)
+
+    def shard(self, how: sharding.Shard) -> None:
+        """Shard the objective's models; DDP isn't used then."""
+        self.sharded = sharding.ShardedModels(self.trained.models().values(), how)
+        self.is_distributed_loading_by_transformers = True  # accelerate is to leave them alone
 
     @property
     def trained(self) -> Objective:
@@ -167,7 +178,10 @@ class ObjectiveTrainer(Trainer):
         return loss.total
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Return AdamW with groups for each model, and weight decay on matrices only."""
+        """Return AdamW with groups for each model, and weight decay on matrices only.
+
+        In 8 bits it is that of bitsandbytes (Dettmers et al. 2021, arXiv:2110.02861).
+        """
         if self.optimizer is None:
             groups = []
             for name, part in self.trained.models().items():
@@ -179,11 +193,15 @@ class ObjectiveTrainer(Trainer):
                         groups.append(
                             {"params": chosen, "lr": rate, "weight_decay": decay, "name": name}
                         )
-            self.optimizer = torch.optim.AdamW(
-                groups,
-                lr=self.args.learning_rate,  # of no group, but some schedules read it
-                fused=self.args.device.type != "mps",
-            )
+            rate = self.args.learning_rate  # of no group, but some schedules read it
+            if self.args.optim == EIGHT_BIT:
+                self.optimizer = import_module("bitsandbytes").optim.AdamW8bit(groups, lr=rate)
+            else:
+                fused = self.args.device.type != "mps"
+                self.optimizer = torch.optim.AdamW(groups, lr=rate, fused=fused)
+            assert self.optimizer is not None
+            # Weights that only a forward pass has gathered would not be those of after the step.
+            self.optimizer.register_step_pre_hook(lambda *_: sharding.reshard(self.trained))
         return self.optimizer
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -243,31 +261,27 @@ class ObjectiveTrainer(Trainer):
         if world_size() > 1:
             dist.barrier()
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        assert output_dir is not None
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write nothing: the weights are written with the optimizer's state."""
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         folder = Path(output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(self._trainable(), folder / WEIGHTS)
+        assert self.optimizer is not None
+        training_state.save(folder, self.trained, self.optimizer)
+        if self.args.should_save:
+            assert self.lr_scheduler is not None
+            torch.save(self.lr_scheduler.state_dict(), folder / SCHEDULE)
 
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: nn.Module | None = None
     ) -> None:
         folder = Path(resume_from_checkpoint)
-        file = folder / WEIGHTS
-        stored = load_file(file) if file.is_file() else {}
-        trained = self._trainable()
-        if {k: v.shape for k, v in stored.items()} != {k: v.shape for k, v in trained.items()}:
-            raise UserError(
-                f"checkpoint {folder} holds other weights than this run trains; "
-                "resume with the models and the LoRA options that it was started with"
-            )
-        with torch.no_grad():
-            for name, parameter in trained.items():
-                parameter.copy_(stored[name])
+        training_state.load_weights(folder, self.trained)
         if self.is_world_process_zero():
             checkpoints.clear_unfinished(self.folder)
             metrics_log.rewind(self.folder / metrics_log.FILE, checkpoints.step(folder))
-        self.meter.load(file_reading.read_json(folder / f"meter_{rank()}.json"), self.args.device)
+        self.meter.load(folder, self.args.device)
         self.trained.load_state(folder, rank())
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -279,19 +293,16 @@ class ObjectiveTrainer(Trainer):
         assert optimizer is not None
         assert schedule is not None
         wanted = [(group["initial_lr"], group["weight_decay"]) for group in optimizer.param_groups]
-        super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
+        training_state.load_optimizer(Path(checkpoint), self.trained, optimizer)
+        schedule.load_state_dict(torch.load(Path(checkpoint) / SCHEDULE, weights_only=True))
         factors = [factor(schedule.last_epoch) for factor in schedule.lr_lambdas]
         groups = optimizer.param_groups
         for group, (rate, decay), factor in zip(groups, wanted, factors, strict=True):
             group |= {"lr": rate * factor, "initial_lr": rate, "weight_decay": decay}
         schedule.base_lrs = [rate for rate, _ in wanted]
         schedule._last_lr = [group["lr"] for group in groups]
-
-    def _trainable(self) -> dict[str, Tensor]:
-        named = self.trained.named_parameters()
-        return {name: p.data for name, p in named if p.requires_grad}
 
 
 class ProgressBar(TrainerCallback):
@@ -357,6 +368,7 @@ def arguments(settings: Training, placement: Placement, trackers: list[str]) -> 
         save_steps=500 if every == "epoch" else every,
         save_total_limit=settings.checkpoints_kept,
         report_to=trackers,
+        optim=EIGHT_BIT if settings.optimizer == "adamw-8bit" else "adamw_torch",
         bf16=placement.precision == "bf16",
         fp16=placement.precision == "fp16",
         use_cpu=on_cpu,

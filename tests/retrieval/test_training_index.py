@@ -127,17 +127,34 @@ def test_another_knowledge_base_is_refused(index, tmp_path, count, identity):
     index.save(tmp_path / "index.safetensors")
     other = TrainingIndex(count, identity, CPU)
     problem = other.load(tmp_path / "index.safetensors")
-    assert problem == "the knowledge base or the number of processes is another"
+    assert problem == "the knowledge base is another"
     assert other.vectors is None
 
 
-def test_a_shard_of_another_number_of_processes_is_refused(index, tmp_path, monkeypatch):
-    index.save(tmp_path / "index.safetensors")
-    monkeypatch.setattr("dalm.retrieval.training_index.position", lambda: (0, 2))
-    half = TrainingIndex(30, "passages", CPU)
-    problem = half.load(tmp_path / "index.safetensors")
-    assert problem == "the knowledge base or the number of processes is another"
-    assert (half.start, half.end, half.vectors) == (0, 15, None)
+@pytest.mark.parametrize("before", [1, 2, 4])
+def test_shards_of_another_number_of_processes_are_divided_anew(
+    index, tmp_path, monkeypatch, before
+):
+    """Of 30 vectors three processes have ten each."""
+    at = {"place": (0, 1)}
+    monkeypatch.setattr("dalm.retrieval.training_index.position", lambda: at["place"])
+    whole, work = index.own.clone(), 12.0
+    for rank in range(before):
+        at["place"] = (rank, before)
+        shard = TrainingIndex(30, "passages", CPU)
+        shard.vectors = whole[shard.start : shard.end]
+        shard.age, shard.refreshes, shard.work = 4, 3, work / before
+        shard.save(tmp_path / f"index_{rank}.safetensors")
+    for rank in range(3):
+        at["place"] = (rank, 3)
+        third = TrainingIndex(30, "passages", CPU)
+        assert third.load(tmp_path / f"index_{rank}.safetensors") is None
+        assert torch.equal(third.own, whole[10 * rank : 10 * rank + 10])
+        assert (third.age, third.refreshes, third.work) == (4, 3, pytest.approx(4.0))
+    if before > 1:
+        (tmp_path / "index_1.safetensors").unlink()
+        problem = TrainingIndex(30, "passages", CPU).load(tmp_path / "index_2.safetensors")
+        assert problem == "a part of it is missing"
 
 
 def cut(file):

@@ -215,12 +215,27 @@ def test_steps_by_hand(rows):
 
 def test_weights_gradients_and_moments_by_hand(rows, generator):
     objective = SupervisedFineTuning.of(rows)
+    settings = GeneratorOnly(output_dir="o")
     count = sum(p.numel() for p in generator.parameters())
-    assert dry_run._fixed_bytes(objective) == (4 * count, 4 * count, 8 * count)
+    assert dry_run._fixed_bytes(objective, settings) == (4 * count, 4 * count, 8 * count)
     for parameter in generator.parameters():
         parameter.requires_grad_(parameter.ndim == 1)
     few = sum(p.numel() for p in generator.parameters() if p.ndim == 1)
-    assert dry_run._fixed_bytes(objective) == (4 * count, 4 * few, 8 * few)
+    assert dry_run._fixed_bytes(objective, settings) == (4 * count, 4 * few, 8 * few)
+
+
+def test_each_of_several_processes_needs_memory_for_its_part(rows, generator, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    objective = SupervisedFineTuning.of(rows)
+    count = sum(p.numel() for p in generator.parameters())
+
+    def needed(**options):
+        return dry_run._fixed_bytes(objective, GeneratorOnly(output_dir="o", **options))
+
+    assert needed() == (4 * count, 4 * count, 8 * count)
+    assert needed(optimizer="adamw-8bit") == (4 * count, 4 * count, 2 * count)
+    assert needed(shard="grad") == (4 * count, count, 2 * count)
+    assert needed(shard="full") == (count, count, 2 * count)
 
 
 @dataclass

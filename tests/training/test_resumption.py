@@ -69,11 +69,18 @@ def test_what_can_not_go_on_to_the_bit_is_refused(command, copied, capsys, optio
     assert re.search(said, capsys.readouterr().err)
 
 
-def test_another_number_of_processes_is_refused(command, copied, capsys, monkeypatch):
+def test_another_batch_of_another_number_of_processes_is_refused(
+    command, copied, capsys, monkeypatch
+):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     assert command(*resume(copied)) == 2
-    assert "2 processes: " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "--per-device-train-batch-size 5 on 2 processes: " in said
+    assert "was written with 5 by each of 1 processes; resume with the same" in said
+    monkeypatch.setenv("WORLD_SIZE", "5")
+    assert command(*resume(copied), "--batch-size", 2) == 2
+    assert "set it to 1, or start a run in another folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

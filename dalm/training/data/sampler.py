@@ -55,7 +55,7 @@ class LengthBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         random = np.random.default_rng([self.seed, self.epoch])
         order = random.permutation(len(self.lengths))[: self.rows]
-        sizes = self._sizes()
+        sizes = self.sizes()
         batches: list[list[int]] = []
         start = 0
         for pool in np.array_split(sizes, -(-len(sizes) // self.POOL)):
@@ -66,7 +66,7 @@ class LengthBatches(Sampler[list[int]]):
         for batch in random.permutation(len(batches)):
             yield batches[batch]
 
-    def _sizes(self) -> list[int]:
+    def sizes(self) -> list[int]:
         """Return the batches' sizes over all ranks: multiples of the ranks, nearly equal."""
         each, more = divmod(self.rows // self.ranks, self.batches)
         return [(each + (batch < more)) * self.ranks for batch in range(self.batches)]

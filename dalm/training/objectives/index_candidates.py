@@ -215,7 +215,9 @@ class IndexCandidates(CandidateSource):
             return self.retriever.embed(features, "passage")
 
         lengths = self.base.tokens.lengths[rows]
-        return gradient_cache.Plan(embed, lengths, size, _norms, self.skip_gradient_below)
+        return gradient_cache.Plan(
+            embed, lengths, size, _norms, self.skip_gradient_below, model=self.retriever
+        )
 
     def index_work(self) -> float:
         """Return the arithmetic of this rank since the index was encoded."""

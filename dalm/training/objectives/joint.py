@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from dalm.collectives import is_sharded
 from dalm.config import RagE2E
 from dalm.models.batching import to_device
 from dalm.models.generator import Generator
@@ -239,7 +240,8 @@ class RagObjective(JointObjective):
             terms["info_nce"] = self.contrastive_weight * contrasted["info_nce"]
         parts |= {name: part.detach() for name, part in contrasted.items()} | found.parts
         total = torch.stack(list(terms.values())).sum()
-        if self.warming_up:  # DDP waits for a gradient of every weight
+        if self.warming_up and not is_sharded(self.retriever):
+            # DDP waits for a gradient of every weight.
             total = total + 0 * sum(p.sum() for p in self.retriever.parameters() if p.requires_grad)
         lengths = [prompt.length for prompt in prompts]
         parts["prompt_tokens"] = torch.tensor(float(sum(lengths)), device=total.device)

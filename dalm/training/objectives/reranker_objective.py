@@ -47,10 +47,11 @@ class Reranking(Objective):
         else:
             self.loss = ListNetLoss(model, in_fp32, mini_batch_size=-1)  # all pairs at once
         self._scores: Tensor
-        model.register_forward_hook(self._note)
 
-    def _note(self, _model: nn.Module, _given: Any, found: dict[str, Tensor]) -> None:
-        self._scores = found["scores"].detach().float().view(-1)
+        def note(_model: nn.Module, _given: Any, found: dict[str, Tensor]) -> None:
+            self._scores = found["scores"].detach().float().view(-1)
+
+        model.register_forward_hook(note)  # no method, with which a copy would copy this objective
 
     def models(self) -> Mapping[str, Reranker]:
         """Return the reranker."""
