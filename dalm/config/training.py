@@ -44,6 +44,9 @@ class Optimisation:
     """What each of several GPUs (torchrun) holds a part of (FSDP2). none: nothing (DDP). grad:
     gradients and optimizer state; a layer's weights are kept from the forward to the backward pass.
     full: the weights, too, which are gathered layer by layer."""
+    cpu_offload: bool = option(False, needs={"shard": ("grad", "full")})
+    """Keep each GPU's part of weights, gradients and optimizer state in the CPU's memory, where the
+    optimizer then runs."""
     seed: int = option(42, least=0, most=2**32 - 1)
     """Random seed for new weights, data order and dropout."""
 

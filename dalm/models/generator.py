@@ -26,6 +26,7 @@ from transformers import (
 )
 from transformers.cache_utils import DynamicCache
 
+from dalm.collectives import is_sharded
 from dalm.errors import UserError
 from dalm.models import adapter_base, chat_template, generator_checks, loading
 from dalm.models.batching import by_length, pad
@@ -101,7 +102,8 @@ class Generator(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return torch.device(self.model.device)
+        # The shards of sharded weights may be in the CPU's memory.
+        return self.placement.device if is_sharded(self) else torch.device(self.model.device)
 
     @property
     def causal(self) -> Any:

@@ -18,7 +18,7 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from torch import Tensor, nn
 
 from dalm import artifacts
-from dalm.collectives import missing_passes
+from dalm.collectives import is_sharded, missing_passes
 from dalm.errors import UserError
 from dalm.models import (
     adapter_base,
@@ -87,7 +87,8 @@ class Retriever(nn.Module):
     @property
     def device(self) -> torch.device:
         """The device that the model is on."""
-        return torch.device(self.model.device)
+        # The shards of sharded weights may be in the CPU's memory.
+        return self.placement.device if is_sharded(self) else torch.device(self.model.device)
 
     @property
     def dim(self) -> int:

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from dalm.collectives import is_sharded, missing_passes
 from dalm.models.batching import by_length
@@ -50,7 +50,7 @@ class Plan(NamedTuple):
     """How some of the rows are grouped; None: by kind and length."""
     kept: int = 0
     """Micro-batches, the first ones, whose activations are kept for the backward pass."""
-    model: nn.Module | None = None
+    model: Any = None
     """What computes them: if its weights are sharded, all ranks compute as many micro-batches."""
 
     def groups(self, rows: np.ndarray) -> list[np.ndarray]:
@@ -99,7 +99,9 @@ def recomputed(plan: Plan, parameters: Sequence[Tensor]) -> Float[Tensor, "rows 
         return without_gradient(plan)
     if is_sharded(plan.model):
         # Their gradients are summed over the ranks, and added, in the second pass itself.
-        trained = [torch.zeros((), device=trained[0].device, requires_grad=True)]
+        assert plan.model is not None
+        device = plan.model.placement.device  # where its shards are may be another
+        trained = [torch.zeros((), device=device, requires_grad=True)]
     return _Recomputed.apply(plan, *trained)  # type: ignore[no-any-return,no-untyped-call]
 
 

@@ -88,6 +88,8 @@ def check_shard(settings: Any, placement: Placement) -> None:
         )
     if placement.device.type not in ("cpu", "cuda"):
         raise UserError(f"{option} needs NVIDIA GPUs or CPUs, and the device is {placement.device}")
+    if settings.cpu_offload and placement.device.type == "cpu":
+        raise UserError("--cpu-offload: the weights are in the CPU's memory already; leave it out")
     if placement.precision == "fp16":
         raise UserError(f"{option} doesn't scale fp16 gradients; use --precision bf16 or fp32")
     if settings.optimizer != "adamw":

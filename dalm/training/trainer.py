@@ -59,7 +59,7 @@ def train(
         objective, rows, arguments(settings, placement, trackers or []), rates or {}, record or {}
     )
     if settings.shard != "none":
-        trainer.shard(settings.shard)
+        trainer.shard(settings.shard, settings.cpu_offload)
     checkpoint = from_main(checkpoint)
     for callback in callbacks:
         trainer.add_callback(callback)
@@ -102,9 +102,10 @@ class ObjectiveTrainer(Trainer):
         self.add_callback(self.progress)
         self.add_callback(self.stop)
 
-    def shard(self, how: sharding.Shard) -> None:
+    def shard(self, how: sharding.Shard, offload: bool) -> None:
         """Shard the objective's models; DDP isn't used then."""
-        self.sharded = sharding.ShardedModels(self.trained.models().values(), how)
+        models = self.trained.models().values()
+        self.sharded = sharding.ShardedModels(models, how, offload=offload)
         self.is_distributed_loading_by_transformers = True  # accelerate is to leave them alone
 
     @property
@@ -375,7 +376,7 @@ def arguments(settings: Training, placement: Placement, trackers: list[str]) -> 
         remove_unused_columns=False,
         prediction_loss_only=True,
         ddp_find_unused_parameters=False,
-        ddp_backend="gloo" if on_cpu and world_size() > 1 else None,
+        ddp_backend=_backend(settings, on_cpu=on_cpu),
         dataloader_num_workers=0,  # collating is copying a few arrays
         disable_tqdm=True,
     )
@@ -383,3 +384,10 @@ def arguments(settings: Training, placement: Placement, trackers: list[str]) -> 
     if made.n_gpu > 1:
         made._n_gpu = 1
     return made
+
+
+def _backend(settings: Training, *, on_cpu: bool) -> str | None:
+    """Return the backend of the process group; None: that of the GPUs."""
+    if on_cpu:
+        return "gloo" if world_size() > 1 else None
+    return "cpu:gloo,cuda:nccl" if settings.cpu_offload else None

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import torch
 from accelerate.state import AcceleratorState
 from torch.distributed.tensor import DTensor
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from dalm import config, distributed
 from dalm.models.generator import load_generator
@@ -133,7 +134,7 @@ def sft(models, _folder):
 def pretraining(models, folder):
     """With the best weights by held-out text, which every other update improves."""
     generator = models.generator()
-    packed = PackedRows(documents(generator, texts(), ends=True), 48, ranks=2)
+    packed = PackedRows(documents(generator, texts(), ends=True), 48, ranks=BATCH)
     objective = CausalLM(generator)
     settings = config.Pretraining(
         output_dir=str(folder), sequence_length=48, evaluation_steps=1, patience=None
@@ -170,6 +171,10 @@ CASES = {
 }
 
 
+OFFLOADED = ("sft",)
+"""Cases whose shards are kept in the CPU's memory, which here is the device's."""
+
+
 def fit(models: Path, folder: Path, case: str, shard: str, resume: Path | None) -> None:
     """Train three updates, or from a checkpoint on, and write what came out."""
     make, options, of_models = CASES[case]
@@ -184,6 +189,7 @@ def fit(models: Path, folder: Path, case: str, shard: str, resume: Path | None) 
         learning_rate=1e-2,
         weight_decay=0.1,
         shard=shard,
+        cpu_offload=shard != "none" and case in OFFLOADED,
         device="cpu",
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -206,10 +212,20 @@ def fit(models: Path, folder: Path, case: str, shard: str, resume: Path | None) 
         objective.export(folder / "export")
 
 
+def normalise(norm: LlamaRMSNorm, hidden: torch.Tensor) -> torch.Tensor:
+    """Return what LlamaRMSNorm gives, which rounds its gradients to fp32, in float64.
+
+    Prompts that begin alike share rows, others in two processes than in one: so do their roundings.
+    """
+    size = hidden.square().mean(-1, keepdim=True) + norm.variance_epsilon
+    return norm.weight * (hidden * size.rsqrt())
+
+
 def run(models: Path, folder: Path, steps: Iterable[tuple[str, str, str, Path | None]]) -> int:
     """Run (name, case, how it is sharded, the checkpoint that it is resumed from) in turn."""
     logging.disable(logging.INFO)
     warnings.simplefilter("ignore")  # of libraries; in pytest they are errors
+    LlamaRMSNorm.forward = normalise  # in this process alone
     AcceleratorState._reset_state(reset_partial_state=True)  # of the process that was forked
     for name, case, shard, resume in steps:
         fit(models, folder / name, case, shard, resume)

@@ -1,6 +1,7 @@
 """A resumed run goes on with the same data and options, or says what is another."""
 
 import csv
+import importlib.util
 import json
 import re
 import shutil
@@ -220,3 +221,15 @@ def test_a_hash_knows_content_and_not_identity():
         {"names": ["a", "bc"]},
     ]
     assert len({made(), *(made(**each) for each in others)}) == len(others) + 1
+
+
+def test_an_optimizer_in_8_bits_needs_bitsandbytes(command, tmp_path, capsys, monkeypatch):
+    find = importlib.util.find_spec
+
+    def found(name, *package):
+        return None if name == "bitsandbytes" else find(name, *package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", found)
+    assert command("--output-dir", tmp_path / "run", "--optimizer", "adamw-8bit") == 2
+    said = capsys.readouterr().err
+    assert '--optimizer adamw-8bit needs bitsandbytes: pip install "indomain[4bit]"' in said

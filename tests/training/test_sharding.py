@@ -140,6 +140,8 @@ def test_the_export_of_sharded_models_is_that_of_one_process(folder, case):
     [
         ({}, "fp32", 1, "--shard full: one process has no other to share with; .* torchrun"),
         ({}, "fp16", 2, "--shard full doesn't scale fp16 gradients; use --precision bf16"),
+        ({"cpu_offload": True}, "fp32", 2, "--cpu-offload: the weights are in the CPU's memory"),
+        ({"optimizer": "adamw-8bit"}, "fp32", 2, "adamw-8bit needs whole weights; use adamw"),
         ({"use_bnb": True}, "fp32", 2, "4-bit weights can't be sharded; leave out --use-bnb"),
         ({"train_encoders": "query-adapter"}, "fp32", 2, "a query adapter is one small matrix"),
     ],
@@ -149,7 +151,10 @@ def test_what_can_not_be_sharded_is_refused(monkeypatch, options, precision, pro
     settings = RetrieverOnly(output_dir="o", shard="full", **options)
     with pytest.raises(UserError, match=said):
         check_shard(settings, Placement(torch.device("cpu"), precision))
-    check_shard(replace(settings, shard="none"), Placement(torch.device("cpu"), precision))
+    check_shard(
+        replace(settings, shard="none", cpu_offload=False),
+        Placement(torch.device("cpu"), precision),
+    )
 
 
 def test_a_single_number_can_not_be_sharded(tiny_models):
