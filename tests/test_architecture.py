@@ -28,7 +28,7 @@ STAGES = (
         "plugins",
         "next_step",
     },
-    {"collectives"},
+    {"collectives", "scaling"},
     {"prompts", "io"},
     {"ingest", "models"},
     {"llm"},

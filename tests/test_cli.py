@@ -477,6 +477,7 @@ RETRIEVER = {
     "--query-prompt": None,
     "--passage-prompt": None,
 }
+RAY = {"--ray": None, "--ray-actors": None, "--ray-max-actors": None}
 MACHINE = {"--precision": "auto", "--device": "auto", "--trust-remote-code": False}
 RERANKING = {"--reranker": None, "--rerank-top": 50}
 ANSWERING = {
@@ -736,6 +737,8 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--seed": 42,
     },
     "score-candidates": {
+        **RAY,
+        "--ray-gpus": None,
         **COLUMNS,
         **ANSWER,
         **RETRIEVER,
@@ -792,8 +795,11 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--max-megabytes": 64,
         "--strict": False,
         "--processes": 1,
+        **RAY,
     },
     "qa-gen": {
+        **RAY,
+        "--ray-gpus": None,
         "--dataset-path": REQUIRED,
         "--passage-column --passage-column-name --dataset-passage-col-name": "Passage",
         "--title-column --title-column-name": "Title",
@@ -903,6 +909,8 @@ OPTIONS: dict[str, dict[str, object]] = {
         "--keep": 1,
         "--calibrate": None,
         "--query-column": "Query",
+        **RAY,
+        "--ray-gpus": None,
     },
     "search": {
         "--index-dir": REQUIRED,

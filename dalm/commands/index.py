@@ -30,7 +30,6 @@ def index(
     from dataclasses import replace
 
     from dalm import artifacts, progress, stop_signals
-    from dalm.models.cut_texts import CountingEncoder
     from dalm.next_step import log_next
     from dalm.retrieval import example_questions, index_folder, indexing, passage_sources, relevance
     from dalm.retrieval.calibration import calibrate
@@ -51,9 +50,9 @@ def index(
         with passage_sources.collected(source or (), settings, folder.path) as passages:
             generation, retriever = indexing.open_generation(folder, settings)
             if source:
-                encoder = CountingEncoder(retriever)
+                encoder = indexing.encoder_of(generation, retriever, settings)
                 indexing.bring_up_to_date(
-                    generation, passages, encoder.encode, prune=settings.prune
+                    generation, passages, encoder.encode_blocks, prune=settings.prune
                 )
                 encoder.tell_cut()
         with progress.waiting("preparing the search"):

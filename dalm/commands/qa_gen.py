@@ -64,9 +64,16 @@ def qa_gen(
 
 def _checked(settings: QaGen) -> Path:
     """Refuse what can't work, before anything is read or generated; return the output folder."""
+    from dalm.scaling.pool import check_pool
     from dalm.synth.query_mix import QueryMix
 
     check(settings)
+    check_pool(settings)
+    if settings.ray is not None and settings.backend != "transformers":
+        raise UserError(
+            f"--ray has no effect on --backend {settings.backend}: actors run the model of "
+            "--backend transformers; leave it out"
+        )
     QueryMix.of(settings)
     folder = user_path(settings.output_dir)
     if settings.backend == "transformers" and not settings.generator_name_or_path:

@@ -52,6 +52,8 @@ def score_candidates(
         if settings.dry_run:
             labels.log_estimate(teachers, found)
             return
+        if settings.ray is not None:
+            candidate_search.work_elsewhere(teachers, settings)
         scored = labels.score_in_turn(teachers, found)
         labelled = labels.label(found, scored, settings)
         write_scored(output, labelled, " ".join(settings.teacher))
@@ -76,10 +78,15 @@ def _check(settings: ScoreCandidates) -> Path:
     from dalm.io.table_files import kind
     from dalm.io.writers import check_output_file
     from dalm.models.loading import check_model_is_there
-    from dalm.teachers.candidate_search import check_search
+    from dalm.scaling.pool import check_pool
+    from dalm.teachers.candidate_search import check_ray_has_effect, check_search
     from dalm.teachers.teacher import teacher_class
 
     check(settings)
+    check_pool(settings)
+    if settings.ray is not None and settings.dry_run:
+        raise UserError("--dry-run estimates the time on this machine; leave out --ray")
+    check_ray_has_effect(settings)
     repeated = sorted({name for name in settings.teacher if settings.teacher.count(name) > 1})
     if repeated:
         raise UserError(f"--teacher {repeated[0]}: named twice; each teacher decides once")

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from dalm.config.cluster import RayCluster
 from dalm.config.options import option, panel
 from dalm.config.shared import (
     EncoderBackend,
@@ -80,7 +81,7 @@ class PassageOutput:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passages(PassageLengths, DocumentReading, PassageOutput):
+class Passages(PassageLengths, DocumentReading, RayCluster, PassageOutput):
     """Options of `dalm passages`."""
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from cyclopts import Parameter
 
+from dalm.config.cluster import ModelActors
 from dalm.config.data import PassageColumns
 from dalm.config.options import option, panel
 from dalm.config.query_types import (
@@ -156,5 +157,5 @@ class Tables:
 
 
 @dataclass(frozen=True, kw_only=True)
-class QaGen(PassageColumns, Backend, Questions, QueryFilters, OwnModels, Tables):
+class QaGen(PassageColumns, Backend, Questions, QueryFilters, OwnModels, ModelActors, Tables):
     """Options of `dalm qa-gen`."""

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from dalm.config.cluster import ModelActors
 from dalm.config.data import DocumentReading, PassageLengths
 from dalm.config.evaluation import Answering, ServedGeneratorOptions, Several
 from dalm.config.options import option, panel
@@ -67,6 +68,7 @@ class Index(
     EncoderBackend,
     PassageLengths,
     DocumentReading,
+    ModelActors,
 ):
     """Options of `dalm index`."""
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from dalm.config.cluster import ModelActors
 from dalm.config.evaluation import Url
 from dalm.config.options import option, panel
 from dalm.config.shared import Columns, RetrieverKind, RetrieverLengths
@@ -166,6 +167,7 @@ class ScoreCandidates(
     RankingTeacher,
     AskedTeacher,
     TeacherMachine,
+    ModelActors,
     ScoredOutput,
 ):
     """Options of `dalm score-candidates`."""

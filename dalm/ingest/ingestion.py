@@ -1,23 +1,12 @@
-"""Load files and split them into passages, in order, on several processes, in bounded memory."""
+"""Load files and split them into passages, in order, in bounded memory."""
 
-import ctypes
 import json
-import logging
-import multiprocessing
 import os
-import signal
-import sys
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
-from multiprocessing import active_children, connection, get_context
-from threading import Thread
+from functools import partial
 
-from dalm import stop_signals
 from dalm.config import Passages, check
-from dalm.display import LogFormatter
 from dalm.errors import UserError
 from dalm.ingest.chunking import Chunker
 from dalm.ingest.contained_documents import Sketch, sketches_of
@@ -27,13 +16,12 @@ from dalm.ingest.loaders import has_several_tables, loader_of, read_documents
 from dalm.ingest.loaders.loader import Document, File, LoaderOptions, Skipped
 from dalm.ingest.near_duplicates import Signatures, shingles, signatures
 from dalm.ingest.unread import unread_parts
-from dalm.io.text_encoding import AUTO, check_encoding
+from dalm.io.text_encoding import check_encoding
 from dalm.io.text_lines import MEGABYTE
 from dalm.records import PROVENANCE, Passage
+from dalm.scaling.pool import WorkerDiedError, check_pool, pool_of
 
 BATCH_CHARACTERS, BATCH_ROWS = 1_000_000, 10_000  # of a table, at most
-QUEUED = 3  # batches per process submitted at once
-PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 
 
 def check_settings(settings: Passages) -> None:
@@ -56,6 +44,7 @@ def check_settings(settings: Passages) -> None:
             f"--processes {settings.processes}: this machine has {cpus} CPUs; a number up to that "
             "is fastest"
         )
+    check_pool(settings)
     check_encoding(settings.encoding)
     if settings.keep_contained and settings.near_duplicates == 1:
         raise UserError(
@@ -94,43 +83,20 @@ class BatchResult:
 
 
 def ingest(files: Iterable[File], settings: Passages) -> Generator[BatchResult]:
-    """Load and split files on several processes; the passages don't depend on their number.
+    """Load and split files in a pool of workers; the passages don't depend on their number.
 
     Raises:
         UserError: the tokenizer can't be loaded, or a process died.
     """
     batches = make_batches(files, _loader_options(settings))
-    processes = settings.processes
-    if processes == 1:
-        yield from map(Ingester(settings), batches)
-        return
-    if settings.tokenizer is not None:
-        Ingester(settings)  # a wrong name is one error here, not one from each process
-    queue: deque[tuple[Batch, Future[BatchResult]]] = deque()
-    before = set(active_children())
-    # Spawned, not forked: a fork would copy the locks of this process's threads, held or not.
-    pool = ProcessPoolExecutor(
-        processes, mp_context=get_context("spawn"), initializer=_initialise, initargs=(settings,)
-    )
     try:
-        for batch in batches:
-            queue.append((batch, pool.submit(_ingest_batch, batch)))
-            if len(queue) >= QUEUED * processes:
-                yield queue.popleft()[1].result()
-        while queue:
-            yield queue.popleft()[1].result()
-    except BrokenProcessPool as error:
-        names = ", ".join(dict.fromkeys(batch.file.source for batch, _ in queue))
+        yield from pool_of(settings).map(partial(Ingester, settings), batches)
+    except WorkerDiedError as error:
+        names = ", ".join(dict.fromkeys(batch.file.source for batch in error.items))
         raise UserError(
             f"a process died while reading {names or 'a file'}: out of memory, or a file that "
-            "crashes its loader; try --processes 1, or leave the file out"
+            "crashes its loader; try one process (--processes 1, no --ray), or leave the file out"
         ) from error
-    except BaseException:  # a stop, too: nobody waits for what the workers are at
-        for worker in set(active_children()) - before:
-            worker.kill()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _loader_options(settings: Passages) -> LoaderOptions:
@@ -226,44 +192,3 @@ def from_json(line: bytes) -> Passage:
     if not isinstance(row, dict):
         raise TypeError(f"{type(row).__name__}, not an object")
     return Passage.from_dict(row | {"text": row.pop("Passage"), "title": row.pop("Title")})
-
-
-# Worker processes
-
-
-def end_with_parent() -> None:
-    """Let this process end when its parent does, however that ends; signals are the parent's.
-
-    Linux kills it. Elsewhere, and if the parent is gone already, a thread notices.
-    """
-    for number in stop_signals.NUMBERS:  # a terminal sends Ctrl-C to all of its processes
-        signal.signal(number, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
-
-
-def _exit_after(sentinel: int) -> None:
-    connection.wait([sentinel])
-    os._exit(1)
-
-
-_ingester: Ingester | None = None
-
-
-def _initialise(settings: Passages) -> None:
-    global _ingester  # noqa: PLW0603 - what a worker process keeps between batches
-    end_with_parent()
-    if settings.encoding == AUTO:  # the guesses are logged
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(LogFormatter("%(message)s"))
-        logging.basicConfig(handlers=[handler], level=logging.ERROR)
-        logging.getLogger("dalm").setLevel(logging.INFO)
-    _ingester = Ingester(settings)
-
-
-def _ingest_batch(batch: Batch) -> BatchResult:
-    assert _ingester is not None
-    return _ingester(batch)

@@ -12,12 +12,13 @@ from typing import Any
 
 from dalm.config import Passages
 from dalm.errors import UserError
-from dalm.ingest.ingestion import BatchResult, Ingester, end_with_parent, from_json, make_batches
+from dalm.ingest.ingestion import BatchResult, Ingester, from_json, make_batches
 from dalm.ingest.loaders import ARCHIVES, by_extension
 from dalm.ingest.loaders.loader import File, Skipped
 from dalm.io.table_files import kind
 from dalm.io.text_lines import MEGABYTE
 from dalm.records import Passage
+from dalm.scaling.process_pool import end_with_parent
 
 FIELDS = ("text_column", "title_column", "encoding", "html")
 """What a client may say of a file: options of `dalm passages`."""

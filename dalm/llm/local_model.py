@@ -96,15 +96,10 @@ class LocalModel:
         A request that leaves the model no room for `max_new_tokens` fails.
         """
         rows = [self.tokenise(request.messages) for request in requests]
-        lengths = np.array([len(row) for row in rows], np.int64)
-        fits = lengths <= self._room()
-        for place in np.flatnonzero(~fits).tolist():
+        fitting, others = self._groups(rows)
+        for place in others:
             on_failure(requests[place], ModelError("the prompt leaves no room for an answer"))
-        fitting = np.flatnonzero(fits)
-        totals = lengths[fitting] + self.max_new_tokens
-        most = MAX_BATCH if self.generator.padding.when_answering else 1
-        for group in by_length(totals, GENERATE_TOKENS, most):
-            places = fitting[group].tolist()
+        for places in fitting:
             start = time.perf_counter()
             batch = [rows[place] for place in places]
             replies = self.generator.generate_tokens(batch, self.max_new_tokens)
@@ -115,6 +110,23 @@ class LocalModel:
                     on_failure(requests[place], ModelError(reason))
                 else:
                     on_reply(requests[place], reply)
+
+    def batches(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
+        """Return the places of the conversations that `generate` batches together.
+
+        The last batch are those that leave no room for a reply, if there are any.
+        """
+        fitting, others = self._groups([self.tokenise(messages) for messages in conversations])
+        return [*fitting, others] if others else fitting
+
+    def _groups(self, rows: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[int]]:
+        """Return the places of rows by batch, and of those that leave no room for a reply."""
+        lengths = np.array([len(row) for row in rows], np.int64)
+        fits = lengths <= self._room()
+        fitting = np.flatnonzero(fits)
+        most = MAX_BATCH if self.generator.padding.when_answering else 1
+        groups = by_length(lengths[fitting] + self.max_new_tokens, GENERATE_TOKENS, most)
+        return [fitting[group].tolist() for group in groups], np.flatnonzero(~fits).tolist()
 
     def _reply(self, tokens_in: int, ids: Sequence[int], seconds: float) -> Reply:
         text = self.tokenizer.decode(ids, skip_special_tokens=True).strip()

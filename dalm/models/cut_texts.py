@@ -4,8 +4,6 @@ import logging
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from jaxtyping import Float
-from torch import Tensor
 
 from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
@@ -101,27 +99,6 @@ def _remedy(retriever: Retriever, kind: Kind) -> str:
 def _special(retriever: Retriever, kind: Kind) -> int:
     count = getattr(retriever.tokenizer(kind), "num_special_tokens_to_add", None)
     return int(count(False)) if count else 0
-
-
-class CountingEncoder:
-    """Encode passages with a retriever, and count those that it cuts."""
-
-    def __init__(self, retriever: Retriever) -> None:
-        self.retriever = retriever
-        self.total = self.cut = 0
-
-    def encode(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
-        """Return the vectors of passages, without gradient."""
-        rows = self.retriever.tokenise(texts, "passage")
-        lengths = [len(row) for row in rows]
-        self.total += len(texts)
-        self.cut += len(characters_read(self.retriever, texts, lengths, "passage"))
-        return self.retriever.encode_tokens(rows, "passage")
-
-    def tell_cut(self) -> None:
-        """Log how many of the passages encoded are cut."""
-        if self.total:
-            tell_cut_texts(self.retriever, "passage", self.cut, self.total)
 
 
 # Prompts of a generator

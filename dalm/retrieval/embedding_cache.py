@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from dalm import artifacts
 from dalm.errors import UserError
 from dalm.file_reading import user_path
-from dalm.models.cut_texts import CountingEncoder
+from dalm.models.counting_encoder import CountingEncoder
 from dalm.models.fingerprint import adapter_scalings, plain_config, tokenizer_configuration
 from dalm.models.loading import hash_weights
 from dalm.models.query_adapter import adapter_router
@@ -53,7 +54,10 @@ def folder_of(cache: bool, folder: str | None) -> Path | None:
 
 
 def encode_passages_cached(
-    retriever: Retriever, texts: Sequence[str], folder: Path | None
+    retriever: Retriever,
+    texts: Sequence[str],
+    folder: Path | None,
+    encoder: CountingEncoder | None = None,
 ) -> Float[Tensor, "texts dim"]:
     """Return the vectors of passages, fp32, from the cache in `folder` where it has them.
 
@@ -61,35 +65,40 @@ def encode_passages_cached(
     not the texts. Missing vectors are encoded and written shard by shard: of a knowledge base that
     grew only the new passages are encoded, and a killed run resumes. The order of the texts doesn't
     matter. A damaged shard is encoded again; a folder that can't be written to is a warning. None:
-    nothing is read or written. How many of the texts encoded are cut is logged.
+    nothing is read or written. How many of the texts encoded are cut is logged. `encoder` may
+    encode in a pool.
     """
-    encoder = CountingEncoder(retriever)
-    if folder is None:
-        vectors = encoder.encode(texts)
-        encoder.tell_cut()
-        return vectors
-    folder = folder / fingerprint(retriever)
+    encoder = encoder or CountingEncoder(retriever)
+    folder = folder and folder / fingerprint(retriever)
     keys = [_key(text) for text in texts]
     places: dict[bytes, list[int]] = {}
     for place, key in enumerate(keys):
         places.setdefault(key, []).append(place)
     vectors = torch.empty(len(texts), retriever.dim)
-    for found, shard in _shards(folder, places.keys(), retriever.dim):
+    for found, shard in _shards(folder, places.keys(), retriever.dim) if folder else ():
         for key, vector in zip(found, shard, strict=True):
             vectors[places.pop(key)] = vector
     missing = list(places)
-    parts = (missing[start : start + SHARD] for start in range(0, len(missing), SHARD))
-    for part in track(parts, len(missing), "encoding passages", "passages", len):
-        encoded = encoder.encode([texts[places[key][0]] for key in part])
-        for key, vector in zip(part, encoded, strict=True):
-            vectors[places[key]] = vector
-        _write(folder, part, encoded)
-    logger.info(
-        "vectors    %d passages: %d from the cache, %d encoded (%s)",
-        *(len(set(keys)), len(set(keys)) - len(missing), len(missing), folder),
-    )
+    parts = [missing[start : start + SHARD] for start in range(0, len(missing), SHARD)]
+    blocks = ([texts[places[key][0]] for key in part] for part in parts)
+    with closing(encoder.encode_blocks(blocks)) as encoded:
+        done = zip(parts, encoded, strict=True)
+        for part, block in track(done, len(missing), "encoding passages", "passages", _size):
+            for key, vector in zip(part, block, strict=True):
+                vectors[places[key]] = vector
+            if folder:
+                _write(folder, part, block)
+    if folder:
+        logger.info(
+            "vectors    %d passages: %d from the cache, %d encoded (%s)",
+            *(len(set(keys)), len(set(keys)) - len(missing), len(missing), folder),
+        )
     encoder.tell_cut()
     return vectors
+
+
+def _size(block: tuple[Sequence[bytes], Tensor]) -> int:
+    return len(block[0])
 
 
 class CachedEncoder:

@@ -1,9 +1,12 @@
 """Bring an index up to date with its passages: add, replace, delete; encode what isn't stored."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +19,7 @@ from dalm.config import Index, check
 from dalm.config.options import spelled
 from dalm.errors import UserError
 from dalm.file_reading import user_path
+from dalm.models.counting_encoder import CountingEncoder, Encode, encode_counting
 from dalm.models.loading import Placement, placement_of
 from dalm.models.retriever import Retriever, load_retriever, retriever_from_config
 from dalm.records import Passage, distinct_by_id
@@ -28,12 +32,14 @@ from dalm.retrieval.index_folder import FORMAT, Description, Generation, IndexFo
 from dalm.retrieval.passage_sources import CollectedPassages
 from dalm.retrieval.store_kinds import DEFAULT, FP32, store_kind
 from dalm.retrieval.stored_values import digest_of
+from dalm.scaling.pool import check_pool, pool_of
 
 logger = logging.getLogger(__name__)
 
 BLOCK = 2048
 """Passages that are encoded and stored at once: the most that a killed run encodes again."""
 
+NOT_WITH_ROLLBACK = ("rebuild", "calibrate", "vectors", "strict", "encoder_backend", "ray")
 RETRIEVER_OPTIONS = (
     "retriever_peft_model_path",
     "retriever_is_autoregressive",
@@ -43,7 +49,8 @@ RETRIEVER_OPTIONS = (
     "passage_prompt",
 )
 
-Encode = Callable[[Sequence[str]], Float[Tensor, "n dim"]]
+EncodeBlocks = Callable[[Iterable[Sequence[str]]], Generator[Float[Tensor, "n dim"]]]
+"""Yield the vectors of one block of texts after the other."""
 
 
 def check_settings(source: Sequence[str] | None, settings: Index) -> None:
@@ -53,13 +60,14 @@ def check_settings(source: Sequence[str] | None, settings: Index) -> None:
         UserError: names the option, or asks for a source.
     """
     check(settings)
+    check_pool(settings)
     check_backend(settings.encoder_backend)
-    names = ("rebuild", "calibrate", "vectors", "strict", "encoder_backend")
-    if settings.rollback and any((source, *(getattr(settings, name) for name in names))):
+    others = (source, *(getattr(settings, name) for name in NOT_WITH_ROLLBACK))
+    if settings.rollback and any(others):
         raise UserError("--rollback does nothing else; leave the passages and other options out")
     if source or settings.rollback:
         return
-    for name in ("prune", "rebuild", "strict"):
+    for name in ("prune", "rebuild", "strict", "ray"):
         if getattr(settings, name):
             raise UserError(f"--{name} needs the passages: name a table, or a folder of documents")
     if not settings.calibrate and settings.retriever_name_or_path is None:
@@ -216,6 +224,12 @@ def retriever_of(
         UserError: it is gone, or another one has taken its place.
     """
     made = generation.description
+    return _described_retriever(made, generation.folder, placement, backend)
+
+
+def _described_retriever(
+    made: Description, folder: Path, placement: Placement, backend: str | None
+) -> Retriever:
     retriever = load_retriever(
         made.retriever,
         placement,
@@ -230,10 +244,26 @@ def retriever_of(
     ):
         raise UserError(
             f"the retriever in {made.adapter or made.retriever} is no longer the one that built "
-            f"the index in {generation.folder}; put it back, or {REBUILD}"
+            f"the index in {folder}; put it back, or {REBUILD}"
         )
-    use_backend(retriever, backend or made.encoder_backend, f"the index in {generation.folder}")
+    use_backend(retriever, backend or made.encoder_backend, f"the index in {folder}")
     return retriever
+
+
+def encoder_of(generation: Generation, retriever: Retriever, settings: Index) -> CountingEncoder:
+    """Return the encoder of a generation's passages: its retriever, here or in a Ray cluster."""
+    pinned = replace(settings, precision=retriever.placement.precision)
+    made, folder = generation.description, generation.folder
+    make = partial(_encode_elsewhere, made, folder, pinned, retriever.backend)
+    if settings.ray is None:
+        return CountingEncoder(retriever)
+    return CountingEncoder(retriever, pool_of(settings), make)
+
+
+def _encode_elsewhere(made: Description, folder: Path, settings: Index, backend: str) -> Encode:
+    """Load the retriever of an index in another process, and check that it is the same."""
+    retriever = _described_retriever(made, folder, placement_of(settings), backend)
+    return partial(encode_counting, retriever)
 
 
 @dataclass(slots=True)
@@ -261,7 +291,7 @@ class Changes:
 
 
 def bring_up_to_date(
-    generation: Generation, passages: CollectedPassages, encode: Encode, *, prune: bool
+    generation: Generation, passages: CollectedPassages, encode: EncodeBlocks, *, prune: bool
 ) -> None:
     """Let a generation have the passages of its source, and log what has changed.
 
@@ -303,7 +333,7 @@ def _why_kept(store: VectorStore, passages: CollectedPassages) -> str | None:
 
 
 def update(
-    store: VectorStore, passages: Iterable[Passage], encode: Encode, *, prune: bool
+    store: VectorStore, passages: Iterable[Passage], encode: EncodeBlocks, *, prune: bool
 ) -> Changes:
     """Store the passages that are new or changed; with `prune` delete what isn't among them.
 
@@ -325,26 +355,42 @@ def update(
             there.add(passage.id)
     stale = sum(is_stale)
     changes.new, changes.changed, changes.gone = stale - len(there), len(there), len(known)
-    with progress.Bar(stale, "indexing", "passages") as bar:
+
+    def blocks() -> Iterator[_Block]:
         left = (passage for place, passage in enumerate(passages) if is_stale[place])
         while block := list(islice(left, BLOCK)):
-            store.add(block, _vectors(store, block, there, encode))
-            bar.update(len(block))
+            changed = [passage for passage in block if passage.id in there]
+            yield _Block(block, _vectors_kept(store, changed))
+
+    # Read twice: an encoder that works ahead, elsewhere, would hold what it is ahead of.
+    texts = (texts for block in blocks() if (texts := block.texts()))
+    with progress.Bar(stale, "indexing", "passages") as bar, closing(encode(texts)) as encoded:
+        for block in blocks():
+            store.add(block.passages, block.vectors(encoded))
+            bar.update(len(block.passages))
     if prune and known:
         changes.deleted = store.delete(list(known))
     return changes
 
 
-def _vectors(
-    store: VectorStore, block: Sequence[Passage], there: Collection[str], encode: Encode
-) -> Float[Tensor, "n dim"]:
-    """Return a block's vectors: those that the store has, and the others encoded."""
-    kept = _vectors_kept(store, [passage for passage in block if passage.id in there])
-    missing = [passage for passage in block if passage.id not in kept]
-    if missing:
-        encoded = encode([passage.text for passage in missing])
-        kept |= dict(zip([passage.id for passage in missing], encoded.cpu(), strict=True))
-    return torch.stack([kept[passage.id] for passage in block])
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Passages to be stored, and the vectors that the store has of them."""
+
+    passages: list[Passage]
+    kept: dict[str, Tensor]
+
+    def texts(self) -> list[str]:
+        """Return the texts to be encoded."""
+        return [passage.text for passage in self.passages if passage.id not in self.kept]
+
+    def vectors(self, encoded: Iterator[Tensor]) -> Float[Tensor, "n dim"]:
+        """Return all vectors, those of `texts` from the next that are encoded."""
+        missing = [passage.id for passage in self.passages if passage.id not in self.kept]
+        vectors = dict(self.kept)
+        if missing:
+            vectors |= dict(zip(missing, next(encoded).cpu(), strict=True))
+        return torch.stack([vectors[passage.id] for passage in self.passages])
 
 
 def _vectors_kept(store: VectorStore, changed: Sequence[Passage]) -> dict[str, Tensor]:

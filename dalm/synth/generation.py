@@ -7,7 +7,10 @@ import logging
 import re
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dalm.config import QaGen
 from dalm.display import show
@@ -27,6 +30,9 @@ from dalm.synth.query_mix import QueryMix, Slot
 from dalm.synth.question_judge import QuestionJudge
 from dalm.synth.question_prompts import QuestionRequest, requests_of
 from dalm.synth.question_replies import Draft, is_empty_list
+
+if TYPE_CHECKING:
+    from dalm.llm.local_model import LocalModel
 
 logger = logging.getLogger(__name__)
 
@@ -81,10 +87,22 @@ def _load(settings: QaGen, name: str | None, temperature: float) -> LanguageMode
             "seed": settings.seed,
         }
         return OpenAIClient(endpoint, parameters, settings.concurrency)
+    assert name is not None
+    if settings.ray is None:
+        return _load_local(settings, name)
+    from dalm.llm.pooled_model import PooledModel
+    from dalm.models.loading import placement_of
+    from dalm.scaling.pool import pool_of
+
+    pinned = replace(settings, precision=placement_of(settings).precision)
+    load = partial(_load_local, pinned, name)
+    return PooledModel(load(), pool_of(settings), load)
+
+
+def _load_local(settings: QaGen, name: str) -> "LocalModel":
     from dalm.llm.local_model import load_local_model
     from dalm.models.loading import placement_of
 
-    assert name is not None
     return load_local_model(name, placement_of(settings), settings.max_new_tokens)
 
 

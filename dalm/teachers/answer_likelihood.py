@@ -24,8 +24,6 @@ from dalm.training.scoring import mean_log_probs
 
 logger = logging.getLogger(__name__)
 
-BLOCK = 2_048  # pairs whose prompts are in memory at once
-
 
 class AnswerLikelihood(PairTeacher):
     """Score by ℓ̄ = (1/T) Σ_t log p(answer token t | prompt with the passage, tokens before it).
@@ -40,6 +38,7 @@ class AnswerLikelihood(PairTeacher):
     temperature: ClassVar[float] = 0.1
     margin: ClassVar[float] = 0.2
     is_graded: ClassVar[bool] = True
+    block: ClassVar[int] = 2_048  # pairs whose prompts are in memory at once
 
     def __init__(self, generator: Generator, cache: Path | None) -> None:
         super().__init__(cache)
@@ -83,15 +82,19 @@ class AnswerLikelihood(PairTeacher):
         loading.hash_weights(hashed, generator.model.state_dict().items())
         return hashed.hexdigest()
 
+    def order(self, pairs: Sequence[Pair]) -> list[int]:
+        """Return the places of the pairs, those with the same passage together: it is read once."""
+        return sorted(range(len(pairs)), key=lambda row: pairs[row].passage)
+
     def score_pairs(self, pairs: Sequence[Pair]) -> Iterator[Mapping[int, float]]:
         """Yield the scores batch by batch, of prompts of similar length.
 
         A pair whose question and answer alone are too long for a prompt has none.
         """
         fitted = truncated = 0
-        order = sorted(range(len(pairs)), key=lambda row: pairs[row].passage)  # it is read once
-        for start in range(0, len(pairs), BLOCK):
-            block = order[start : start + BLOCK]
+        order = self.order(pairs)
+        for start in range(0, len(pairs), self.block):
+            block = order[start : start + self.block]
             prompts = self._prompts([pairs[row] for row in block])
             places = [block[place] for place in prompts]
             truncated += sum(cut for _, cut in prompts.values())

@@ -3,7 +3,9 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
+from socket import gethostname
 
 from dalm.config import RetrieverLengths, ScoreCandidates
 from dalm.config.options import spelled
@@ -11,17 +13,19 @@ from dalm.config.shared import RetrieverKind
 from dalm.errors import UserError
 from dalm.io.examples import Field, read_passages, read_rows
 from dalm.io.tables import Table
+from dalm.models.counting_encoder import CountingEncoder, Encode, encode_counting
 from dalm.models.loading import placement_of
-from dalm.models.retriever import retriever_from_config, tell_retriever
+from dalm.models.retriever import Retriever, retriever_from_config, tell_retriever
 from dalm.progress import track
 from dalm.records import Passage, gold_passages, normalise, question_id
 from dalm.retrieval.base import Searcher
 from dalm.retrieval.bm25 import BM25
-from dalm.retrieval.embedding_cache import encode_passages_cached
+from dalm.retrieval.embedding_cache import encode_passages_cached, fingerprint
 from dalm.retrieval.exact import ExactIndex
 from dalm.retrieval.hybrid import IndexSearcher, Mode
 from dalm.retrieval.negatives import text_key
-from dalm.teachers.teacher import Candidates, Needs
+from dalm.scaling.pool import pool_of
+from dalm.teachers.teacher import Candidates, Needs, PairTeacher, Teacher, teacher_class
 
 logger = logging.getLogger(__name__)
 
@@ -130,18 +134,63 @@ def searcher_of_passages(
     passages: Sequence[Passage], settings: ScoreCandidates, cache: Path | None
 ) -> Searcher:
     """Return the search of `--search`; a retriever's vectors are cached in a folder."""
-    mode, name = mode_of(settings), settings.retriever_name_or_path
+    mode = mode_of(settings)
     if mode == "text":
         return BM25(passages)
-    assert name is not None
     adapter = settings.retriever_peft_model_path
-    retriever = retriever_from_config(
-        settings, name, replace(placement_of(settings), frozen=True), adapter
-    )
+    retriever = _retriever(settings)
     tell_retriever(retriever, adapter)
     texts = [passage.text for passage in passages]
-    index = ExactIndex(passages, encode_passages_cached(retriever, texts, cache))
+    encoder = None
+    if settings.ray is not None:
+        make = partial(_encode_elsewhere, pinned(settings), fingerprint(retriever))
+        encoder = CountingEncoder(retriever, pool_of(settings), make)
+    index = ExactIndex(passages, encode_passages_cached(retriever, texts, cache, encoder))
     return IndexSearcher(retriever, index, mode)
+
+
+def _retriever(settings: ScoreCandidates) -> Retriever:
+    name, adapter = settings.retriever_name_or_path, settings.retriever_peft_model_path
+    assert name is not None
+    placement = replace(placement_of(settings), frozen=True)
+    return retriever_from_config(settings, name, placement, adapter)
+
+
+def pinned(settings: ScoreCandidates) -> ScoreCandidates:
+    """Return the options of a worker: its precision is that of this machine, whatever its own."""
+    return replace(settings, precision=placement_of(settings).precision)
+
+
+def _encode_elsewhere(settings: ScoreCandidates, expected: str) -> Encode:
+    """Load the retriever in another process, and check that it is the same."""
+    retriever = _retriever(settings)
+    if fingerprint(retriever) != expected:
+        raise UserError(
+            f"retriever {retriever.name}: another model is under the same name on {gethostname()}; "
+            "use one that every machine finds"
+        )
+    return partial(encode_counting, retriever)
+
+
+def check_ray_has_effect(settings: ScoreCandidates) -> None:
+    """Refuse a Ray cluster where neither the search nor a teacher would work in it.
+
+    Raises:
+        UserError: says what would.
+    """
+    takes_pool = any(issubclass(teacher_class(name), PairTeacher) for name in settings.teacher)
+    if settings.ray is not None and not takes_pool and not settings.retriever_name_or_path:
+        raise UserError(
+            f"--ray has no effect on --teacher {' '.join(settings.teacher)}: the vectors of "
+            "--retriever-name-or-path and the teachers generator and cross-encoder are computed "
+            "in a cluster; leave it out"
+        )
+
+
+def work_elsewhere(teachers: Sequence[Teacher], settings: ScoreCandidates) -> None:
+    """Let the teachers score in the Ray cluster of the options."""
+    for teacher in teachers:
+        teacher.use_pool(pool_of(settings), pinned(settings))
 
 
 def search_candidates(

@@ -12,8 +12,6 @@ from dalm.models.reranker import Reranker, load_reranker
 from dalm.retrieval.embedding_cache import folder_of
 from dalm.teachers.teacher import Pair, PairTeacher, required
 
-BATCH = 256  # pairs of about the same length that are scored, and kept, at a time
-
 
 class CrossEncoder(PairTeacher):
     """Score by the output of a reranker for question and passage, before its activation.
@@ -28,6 +26,7 @@ class CrossEncoder(PairTeacher):
     temperature: ClassVar[float] = 1.0
     margin: ClassVar[float] = 2.0
     is_graded: ClassVar[bool] = True
+    block: ClassVar[int] = 256  # of about the same length, that are scored, and kept, at a time
 
     def __init__(self, reranker: Reranker, cache: Path | None) -> None:
         super().__init__(cache)
@@ -50,10 +49,14 @@ class CrossEncoder(PairTeacher):
         """A hash of weights, length and precision."""
         return f"{self.reranker.fingerprint()}-{self.reranker.placement.precision}"
 
+    def order(self, pairs: Sequence[Pair]) -> list[int]:
+        """Return the places of the pairs, of the longest passages first."""
+        return sorted(range(len(pairs)), key=lambda row: -len(pairs[row].passage))
+
     def score_pairs(self, pairs: Sequence[Pair]) -> Iterator[Mapping[int, float]]:
         """Yield the scores batch by batch, of the longest passages first."""
-        order = sorted(range(len(pairs)), key=lambda row: -len(pairs[row].passage))
-        for start in range(0, len(order), BATCH):
-            rows = order[start : start + BATCH]
+        order = self.order(pairs)
+        for start in range(0, len(order), self.block):
+            rows = order[start : start + self.block]
             logits = self.reranker.logits([(pairs[row].query, pairs[row].passage) for row in rows])
             yield dict(zip(rows, logits.tolist(), strict=True))

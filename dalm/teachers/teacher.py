@@ -9,11 +9,14 @@ import logging
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from socket import gethostname
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from dalm.config.options import spelled
@@ -21,6 +24,7 @@ from dalm.errors import UserError
 from dalm.plugins import entry_points_of, load_entry_point
 from dalm.progress import Bar
 from dalm.records import Passage
+from dalm.scaling.pool import Make, Pool
 from dalm.teachers.score_cache import ScoreCache, pair_key
 
 logger = logging.getLogger(__name__)
@@ -95,6 +99,9 @@ class Teacher(ABC):
         """
         return cls()
 
+    def use_pool(self, pool: Pool, settings: Any) -> None:  # noqa: B027
+        """Score in a pool, if that takes time; by default it doesn't."""
+
     @abstractmethod
     def score(self, questions: Sequence[Candidates]) -> Sequence[Sequence[float | None]]:
         """Return a finite score of each candidate of each question, in their order.
@@ -134,9 +141,16 @@ class PairTeacher(Teacher):
     """
 
     takes_time: ClassVar[bool] = True
+    block: ClassVar[int] = 256
+    """Pairs that are scored together."""
 
     def __init__(self, cache: Path | None) -> None:
         self.cache = cache
+        self._elsewhere: tuple[Pool, Make[Sequence[Pair], Mapping[int, float]]] | None = None
+
+    def use_pool(self, pool: Pool, settings: Any) -> None:
+        """Score in a pool, with what `from_config` loads there by the same options."""
+        self._elsewhere = pool, partial(_scorer, type(self), settings, self.identity)
 
     @property
     @abstractmethod
@@ -150,6 +164,23 @@ class PairTeacher(Teacher):
         A pair that can't be scored is left out.
         """
 
+    def order(self, pairs: Sequence[Pair]) -> Sequence[int]:
+        """Return the places of the pairs in the order in which blocks of them are scored."""
+        return range(len(pairs))
+
+    def _scored(self, pairs: Sequence[Pair]) -> Iterator[Mapping[int, float]]:
+        """Yield the scores of one batch after the other, computed here or in the pool."""
+        if self._elsewhere is None:
+            yield from self.score_pairs(pairs)
+            return
+        pool, make = self._elsewhere
+        order = self.order(pairs)
+        blocks = [order[start : start + self.block] for start in range(0, len(order), self.block)]
+        of_blocks = ([pairs[row] for row in block] for block in blocks)
+        with closing(pool.map(make, of_blocks)) as scored:
+            for block, scores in zip(blocks, scored, strict=True):
+                yield {block[place]: score for place, score in scores.items()}
+
     def score(self, questions: Sequence[Candidates]) -> list[list[float | None]]:
         """Return the scores; what the cache has is not computed again.
 
@@ -162,7 +193,7 @@ class PairTeacher(Teacher):
             cache.log(self.name, len(keys), len(missing))
             known = len(keys) - len(missing)
             with Bar(len(keys), "scoring", "candidates", initial=known) as bar:
-                for batch in self.score_pairs(missing) if missing else ():
+                for batch in self._scored(missing) if missing else ():
                     self._check(batch)
                     cache.add({keys[missing[row]]: score for row, score in batch.items()})
                     bar.update(len(batch))
@@ -201,6 +232,21 @@ class PairTeacher(Teacher):
                     f"teacher {self.name}: a score is {score}; try --precision fp32, or another "
                     "model"
                 )
+
+
+def _scorer(
+    kind: type[PairTeacher], settings: Any, identity: str
+) -> Callable[[Sequence[Pair]], Mapping[int, float]]:
+    """Load a teacher in a worker, check that it is the command's own, and return how it scores."""
+    teacher = kind.from_config(settings)
+    if teacher.identity != identity:
+        raise UserError(
+            f"teacher {kind.name}: another model is under the same name on {gethostname()}; use "
+            "one that every machine finds"
+        )
+    return lambda pairs: dict(
+        each for batch in teacher.score_pairs(pairs) for each in batch.items()
+    )
 
 
 def _keys(questions: Sequence[Candidates]) -> dict[Pair, bytes]:

@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
+from dalm.models.counting_encoder import CountingEncoder
 from dalm.models.cut_texts import (
-    CountingEncoder,
     characters_read,
     count_behind,
     is_behind,
@@ -98,7 +98,7 @@ def test_an_index_counts_what_it_encodes(tiny_models, caplog):
         encoder.tell_cut()
         assert caplog.text == ""
         short, long = "Ada lives in Ulm.", " ".join(WORDS * 2)
-        vectors = [encoder.encode([short]), encoder.encode([long, long])]
+        vectors = list(encoder.encode_blocks([[short], [long, long]]))
         encoder.tell_cut()
     assert "2 of 3 passages are cut at 20 tokens" in caplog.text
     plain = encoder.retriever.encode_passages([long])

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 import dalm.retrieval.embedding_cache as module
-from dalm.models import loading
-from dalm.models.cut_texts import CountingEncoder
+from dalm.models import counting_encoder, loading
 from dalm.models.loading import place
 from dalm.models.retriever import Retriever, load_retriever
 from dalm.retrieval.embedding_cache import default_folder, encode_passages_cached, fingerprint
@@ -32,13 +31,13 @@ def load(tiny_models: Any) -> Callable[..., Retriever]:
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The texts that were encoded."""
     seen: list[str] = []
-    encode = CountingEncoder.encode
+    encode = counting_encoder.encode_counting
 
-    def listening(self: CountingEncoder, texts: Sequence[str]) -> Tensor:
+    def listening(retriever: Retriever, texts: Sequence[str]) -> tuple[Tensor, int]:
         seen.extend(texts)
-        return encode(self, texts)
+        return encode(retriever, texts)
 
-    monkeypatch.setattr(CountingEncoder, "encode", listening)
+    monkeypatch.setattr(counting_encoder, "encode_counting", listening)
     return seen
 
 
@@ -78,15 +77,15 @@ def test_a_run_that_was_stopped_goes_on(
 ) -> None:
     monkeypatch.setattr(module, "SHARD", 1)
     retriever = load()
-    encode = CountingEncoder.encode
+    encode = counting_encoder.encode_counting
 
-    def stopped(self: CountingEncoder, texts: Sequence[str]) -> Tensor:
+    def stopped(retriever: Retriever, texts: Sequence[str]) -> tuple[Tensor, int]:
         if texts[0] == TEXTS[2]:
             raise KeyboardInterrupt
-        return encode(self, texts)
+        return encode(retriever, texts)
 
     with monkeypatch.context() as patched:
-        patched.setattr(CountingEncoder, "encode", stopped)
+        patched.setattr(counting_encoder, "encode_counting", stopped)
         with pytest.raises(KeyboardInterrupt):
             encode_passages_cached(retriever, TEXTS, tmp_path)
     encoded.clear()

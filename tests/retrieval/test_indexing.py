@@ -1,7 +1,7 @@
 """An index follows its source: nothing is encoded twice, nothing deleted is found, no mixture."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,11 +39,12 @@ class Encoder:
         self.texts: list[str] = []
         self.most = most
 
-    def __call__(self, texts: Sequence[str]) -> torch.Tensor:
-        if len(self.texts) + len(texts) > self.most:
-            raise KeyboardInterrupt
-        self.texts += texts
-        return torch.tensor([[1.0, len(text), hash(text) % 97, 2.0] for text in texts])
+    def __call__(self, blocks: Iterable[Sequence[str]]) -> Generator[torch.Tensor]:
+        for texts in blocks:
+            if len(self.texts) + len(texts) > self.most:
+                raise KeyboardInterrupt
+            self.texts += texts
+            yield torch.tensor([[1.0, len(text), hash(text) % 97, 2.0] for text in texts])
 
 
 @pytest.fixture

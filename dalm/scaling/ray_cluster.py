@@ -1,0 +1,177 @@
+"""Start a Ray of this machine, or join a cluster, and see whether the actors have room there."""
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from dalm.errors import UserError, reason_of
+
+logger = logging.getLogger(__name__)
+
+LOCAL, AUTO = "local", "auto"
+HEAD_ROOM = 2
+"""CPUs beside those of the actors: Ray Data's own tasks and actor need some, and wait for ever."""
+REACHED_WITHIN = 3.0
+"""Seconds in which the address takes a connection."""
+ANSWERS_WITHIN = 30.0
+"""Seconds in which a Ray answers there."""
+SURROUNDINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nobody is told of it
+    # Ray starts workers with niceness 15: on a busy machine they hardly run.
+    "RAY_worker_niceness": "0",
+}
+"""Environment of a Ray that is started here, unless the user has set it otherwise."""
+
+
+def check_installed() -> None:
+    """Refuse `--ray` without Ray.
+
+    Raises:
+        UserError: names the extra.
+    """
+    missing = [name for name in ("ray", "pandas", "pyarrow") if find_spec(name) is None]
+    if missing:
+        raise UserError(f'--ray needs {", ".join(missing)}: pip install "indomain[ray]"')
+
+
+def check_address(address: str) -> None:
+    """Refuse an address at which no Ray answers, within seconds.
+
+    Raises:
+        UserError: names the address and the reason.
+    """
+    if address in (LOCAL, AUTO):
+        return
+    host, _, port = address.rpartition(":")
+    if "/" in address or not host or not port.isdigit() or int(port) >= 1 << 16:
+        raise UserError(
+            f"--ray {address}: not an address; start the command on a machine of the cluster with "
+            "--ray auto, or name its head as HOST:PORT, such as 10.0.0.1:6379"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACHED_WITHIN).close()
+    except OSError as error:
+        raise UserError(
+            f"--ray {address}: no Ray answers there ({reason_of(error)}); start one with "
+            "`ray start --head`, or leave the address out to use this machine alone"
+        ) from error
+    _check_is_ray(address)
+
+
+def _check_is_ray(address: str) -> None:
+    """Ask a Ray whether it is well, in a process of its own: what is no Ray lets `init` hang."""
+    line = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        code = subprocess.run(line, timeout=ANSWERS_WITHIN, capture_output=True, check=False)
+    except subprocess.TimeoutExpired:
+        code = None
+    if code is None or code.returncode:
+        raise UserError(
+            f"--ray {address}: something else than a Ray listens there, or one of another version "
+            "or with another token; name the address of the cluster's head"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What a Ray has in all."""
+
+    address: str
+    cpus: float
+    gpus: float
+
+    def pool_size(self, actors: int | None, most: int | None) -> tuple[int, int]:
+        """Return how many one-CPU actors are started at least, and at most.
+
+        Raises:
+            UserError: the cluster has not enough CPUs for them and Ray Data's own work.
+        """
+        room = int(self.cpus) - HEAD_ROOM
+        least = actors or max(1, room)
+        if least > room:
+            remedy = f"use --ray-actors {room}" if room > 0 else "use a larger one"
+            raise UserError(
+                f"--ray-actors {least}: the Ray cluster ({self.address}) has {self.cpus:g} CPUs, "
+                f"and {least} actors need {least + HEAD_ROOM}, of which Ray Data itself takes "
+                f"{HEAD_ROOM}; {remedy}"
+            )
+        return least, max(least, min(most or least, room))
+
+    def gpus_of(self, actors: int, wanted: float | None, *, runs_model: bool) -> float:
+        """Return the share of GPUs of an actor.
+
+        Raises:
+            UserError: the cluster has not enough GPUs for the actors.
+        """
+        if wanted is None:
+            wanted = 1.0 if runs_model and self.gpus >= actors else 0.0
+        if wanted * actors > self.gpus:
+            raise UserError(
+                f"--ray-gpus {wanted:g}: the Ray cluster ({self.address}) has {self.gpus:g} GPUs, "
+                f"and {actors} actors need {wanted * actors:g}; use fewer actors, or a smaller "
+                "share"
+            )
+        logger.info(
+            "ray        %d actors or more, each of 1 CPU and %g GPUs; the cluster (%s) has %g and "
+            "%g",
+            *(actors, wanted, self.address, self.cpus, self.gpus),
+        )
+        return wanted
+
+
+@contextmanager
+def connected(address: str, actors: int) -> Generator[Cluster]:
+    """Use a Ray while the block runs: the one this process has, one at an address, or a new one.
+
+    One that was started here ends with the block. Its CPUs are logical: it has head room however
+    few there are.
+
+    Raises:
+        UserError: no Ray answers there.
+    """
+    import ray
+
+    if ray.is_initialized():  # by whoever called this from Python
+        yield _described(address)
+        return
+    _start(address, actors)
+    try:
+        yield _described(address)
+    finally:
+        ray.shutdown()
+
+
+def _start(address: str, actors: int) -> None:
+    import ray
+
+    for name, value in SURROUNDINGS.items():
+        os.environ.setdefault(name, value)
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == LOCAL:
+        cpus = max(os.cpu_count() or 1, actors) + HEAD_ROOM
+        options |= {"num_cpus": cpus, "include_dashboard": False}
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address=address, **options)
+    except ConnectionError as error:
+        raise UserError(
+            f"--ray {address}: {reason_of(error)}; start one with `ray start --head`, or leave the "
+            "address out to use this machine alone"
+        ) from error
+    finally:
+        signal.signal(signal.SIGTERM, handler)  # Ray takes it; this package ends commands by it
+
+
+def _described(address: str) -> Cluster:
+    import ray
+
+    found = ray.cluster_resources()
+    return Cluster(address, found.get("CPU", 0.0), found.get("GPU", 0.0))
