@@ -170,14 +170,19 @@ def growth(sizes: list[int], values: list[float]) -> float:
     return math.log(values[-1] / values[-2]) / math.log(sizes[-1] / sizes[-2])
 
 
-def measure(largest: int) -> dict[str, dict[int, dict[str, float]]]:
+def measure(largest: int, kept: Path | None) -> dict[str, dict[int, dict[str, float]]]:
+    """Measure every stage and size that isn't among the results kept in a file."""
+    known = json.loads(kept.read_text()) if kept and kept.exists() else {}
     found: dict[str, dict[int, dict[str, float]]] = {stage: {} for stage in STAGES}
     for stage, counts in SIZES.items():
-        for count in counts:
-            if count <= largest:
-                given = ("--stage", stage, "--count", str(count))
-                found[stage][count] = child(Path(__file__), *given)
-                print(stage, count, found[stage][count], file=sys.stderr, flush=True)
+        for count in (count for count in counts if count <= largest):
+            name = f"{stage} {count}"
+            if name not in known:
+                known[name] = child(Path(__file__), "--stage", stage, "--count", str(count))
+                if kept:
+                    kept.write_text(json.dumps(known))
+            print(name, known[name], file=sys.stderr, flush=True)
+            found[stage][count] = known[name]
     return found
 
 
@@ -201,7 +206,7 @@ def measured(found: dict[str, dict[int, dict[str, float]]], *, trial: bool) -> N
     heading = ["stage", "passages", "CPU s", "µs a passage", "MB", "bytes a passage on disk",
                "exponent"]  # fmt: skip
     title = f"Measured on synthetic passages and vectors of {DIM} dimensions"
-    table("scale-measured", title, heading, rows, trial=trial)
+    table("scale_measured", title, heading, rows, trial=trial)
 
 
 def reckoned(
@@ -245,12 +250,13 @@ def reckoned(
         f"encoder of {given.weights:.3g} weights, {given.flops:.3g} operations/s sustained by a "
         f"GPU, and prices of {given.cpu_hour:g} an hour of a CPU and {given.gpu_hour:g} of a GPU"
     )
-    table("scale-reckoned", title, heading, rows, trial=trial)
+    table("scale_reckoned", title, heading, rows, trial=trial)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--largest", type=int, default=1_000_000, help="leave out larger sizes")
+    parser.add_argument("--kept", type=Path, help="file of results, to go on after a kill")
     parser.add_argument("--tokens", type=int, default=130, help="of a passage")
     parser.add_argument("--weights", type=float, default=1.1e8, help="of the encoder")
     parser.add_argument("--flops", type=float, default=1e14, help="a GPU's operations/s, sustained")
@@ -264,7 +270,7 @@ def main() -> None:
         STAGES[given.stage](given.count)
         return
     trial = given.largest < 1_000_000
-    found = measure(given.largest)
+    found = measure(given.largest, given.kept)
     measured(found, trial=trial)
     reckoned(found, given, trial=trial)
 

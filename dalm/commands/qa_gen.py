@@ -69,21 +69,37 @@ def _checked(settings: QaGen) -> Path:
 
     check(settings)
     check_pool(settings)
-    if settings.ray is not None and settings.backend != "transformers":
+    if settings.ray is not None and settings.backend not in ("transformers", "vllm"):
         raise UserError(
             f"--ray has no effect on --backend {settings.backend}: actors run the model of "
-            "--backend transformers; leave it out"
+            "--backend transformers or vllm; leave it out"
         )
+    if settings.backend == "vllm":
+        _check_vllm(settings)
     QueryMix.of(settings)
     folder = user_path(settings.output_dir)
-    if settings.backend == "transformers" and not settings.generator_name_or_path:
-        raise UserError("--backend transformers needs --model, a folder or a name on the hub")
+    local = settings.backend in ("transformers", "vllm")
+    if local and not settings.generator_name_or_path:
+        raise UserError(
+            f"--backend {settings.backend} needs --model, a folder or a name on the hub"
+        )
     if settings.dry_run and settings.limit:
         raise UserError(
             "--dry-run generates nothing, --limit some questions; leave out one of them"
         )
     _check_folder(folder, settings)
     return folder
+
+
+def _check_vllm(settings: QaGen) -> None:
+    from dalm.llm.vllm_model import check_installed
+
+    if settings.ray is None:
+        raise UserError("--backend vllm runs in a Ray cluster: add --ray, with its address")
+    if settings.ray_gpus is not None:
+        raise UserError("--ray-gpus has no effect on --backend vllm, which takes one GPU an actor")
+    if not settings.dry_run:
+        check_installed()
 
 
 def _check_folder(folder: Path, settings: QaGen) -> None:

@@ -20,9 +20,10 @@ from dalm.config.query_types import (
 Kind = Literal["fact", "why", "how", "compare"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-ASKS = {"backend": ("http", "transformers")}
+ASKS = {"backend": ("http", "transformers", "vllm")}
 """Backends that use a language model."""
 OVER_HTTP = {"backend": ("http",)}
+SAMPLES = {"backend": ("http", "vllm")}
 LOADS = {"backend": ("transformers",), "retriever_name_or_path": None}
 """Options with which a model is loaded locally."""
 
@@ -32,14 +33,16 @@ LOADS = {"backend": ("transformers",), "retriever_name_or_path": None}
 class Backend:
     """Backend that generates the questions."""
 
-    backend: Literal["http", "transformers", "extractive"] = "extractive"
+    backend: Literal["http", "transformers", "vllm", "extractive"] = "extractive"
     """http: a model on an OpenAI-compatible server (vLLM, Ollama, llama.cpp, TGI ...).
-    transformers: a local instruct model. extractive: a start without a model: rules copy questions
-    and keywords from the text, so that they hold the passage's own words."""
+    transformers: a local instruct model, with --ray in many copies. vllm: vLLM on the GPUs of the
+    cluster of --ray; --dry-run shows its configuration. extractive: a start without a model: rules
+    copy questions and keywords from the text, so that they hold the passage's own words."""
     generator_name_or_path: Annotated[str | None, Parameter(alias="--model")] = option(
         None, needs=ASKS
     )
-    """Name of the model on the server; for transformers a folder or a Hugging Face hub name."""
+    """Name of the model on the server; for transformers and vllm a folder or a Hugging Face hub
+    name."""
     base_url: str | None = option(None, needs=OVER_HTTP)
     """Base URL of the server, such as http://localhost:8000/v1; without a path /v1 is added."""
     api_key_env: str = option("OPENAI_API_KEY", needs=OVER_HTTP)
@@ -50,7 +53,7 @@ class Backend:
     """Retries when the server is busy, fails or can't be reached, with exponential backoff."""
     timeout: float = option(300.0, over=0, needs=OVER_HTTP)
     """Request timeout in seconds."""
-    temperature: float = option(0.0, least=0, most=2, needs=OVER_HTTP)
+    temperature: float = option(0.0, least=0, most=2, needs=SAMPLES)
     """Sampling temperature; 0: greedy decoding."""
     max_new_tokens: int = option(1024, least=16, needs=ASKS)
     """Maximum reply length in tokens."""

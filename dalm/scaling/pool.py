@@ -29,11 +29,14 @@ class Pool(Protocol):
         """
 
 
-class WorkerDiedError(Exception):
-    """Report that a worker died, with the items of which it may have been one."""
+class WorkerDiedError(UserError):
+    """Report that a worker died, with the items of which one was its work."""
 
     def __init__(self, items: Sequence[Any] = ()) -> None:
-        super().__init__("a worker died")
+        super().__init__(
+            "a worker died over its work again and again: its machine may have too little memory; "
+            "use fewer workers, or do the work in this process alone"
+        )
         self.items = items
 
 

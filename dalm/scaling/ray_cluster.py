@@ -27,6 +27,8 @@ SURROUNDINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nobody is told of it
     # Ray starts workers with niceness 15: on a busy machine they hardly run.
     "RAY_worker_niceness": "0",
+    # Of native code: it warns of what Ray Data does by itself.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 """Environment of a Ray that is started here, unless the user has set it otherwise."""
 
@@ -137,6 +139,8 @@ def connected(address: str, actors: int) -> Generator[Cluster]:
     Raises:
         UserError: no Ray answers there.
     """
+    for name, value in SURROUNDINGS.items():  # Ray reads some when it is imported
+        os.environ.setdefault(name, value)
     import ray
 
     if ray.is_initialized():  # by whoever called this from Python
@@ -152,8 +156,6 @@ def connected(address: str, actors: int) -> Generator[Cluster]:
 def _start(address: str, actors: int) -> None:
     import ray
 
-    for name, value in SURROUNDINGS.items():
-        os.environ.setdefault(name, value)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == LOCAL:
         cpus = max(os.cpu_count() or 1, actors) + HEAD_ROOM
@@ -161,7 +163,7 @@ def _start(address: str, actors: int) -> None:
     handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, **options)
-    except ConnectionError as error:
+    except Exception as error:  # whatever Ray raises where it can't start or be joined
         raise UserError(
             f"--ray {address}: {reason_of(error)}; start one with `ray start --head`, or leave the "
             "address out to use this machine alone"

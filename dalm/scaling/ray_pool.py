@@ -6,7 +6,7 @@ import pickle
 import socket
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import dalm
-from dalm.errors import UserError
+from dalm.errors import UserError, reason_of
 from dalm.scaling import ray_cluster
 from dalm.scaling.pool import Make, Outcome, R, T, Worker, WorkerDiedError
 
@@ -97,12 +97,30 @@ def _mapped(
         num_gpus=gpus or None,
     )
     batches = mapped.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-    for found in (row for batch in batches for row in batch.to_pylist()):
-        if found["outcome"] is None:
-            raise WorkerDiedError([pickle.loads(ray.get(blocks[found["row"]])["item"][0].as_py())])
-        yield found["row"], (found["host"], found["process"]), found["outcome"]
+    with _explained():
+        for found in (row for batch in batches for row in batch.to_pylist()):
+            if found["outcome"] is None:
+                item = ray.get(blocks[found["row"]])["item"][0].as_py()
+                raise WorkerDiedError([pickle.loads(item)])
+            yield found["row"], (found["host"], found["process"]), found["outcome"]
     if repeated := ray.get(tries.repeated.remote()):
         logger.warning("ray        %d blocks were repeated: their actor died", repeated)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Say what Ray says in one line, unless the work itself has failed."""
+    from ray.exceptions import RayError, RayTaskError
+
+    try:
+        yield
+    except RayTaskError:
+        raise
+    except RayError as error:
+        raise UserError(
+            f"--ray: {reason_of(error)}; see that every machine of the cluster has this package "
+            "and enough memory, and start the same command again"
+        ) from error
 
 
 def _configure() -> None:

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 from dalm.config import QaGen
 from dalm.display import show
 from dalm.ingest.languages import log_other_languages
@@ -81,13 +83,13 @@ def _load(settings: QaGen, name: str | None, temperature: float) -> LanguageMode
             max_retries=settings.max_retries,
             timeout=settings.timeout,
         )
-        parameters = {
-            "temperature": temperature,
-            "max_tokens": settings.max_new_tokens,
-            "seed": settings.seed,
-        }
-        return OpenAIClient(endpoint, parameters, settings.concurrency)
+        return OpenAIClient(endpoint, _sampling(settings, temperature), settings.concurrency)
     assert name is not None
+    if settings.backend == "vllm":
+        from dalm.llm.vllm_model import VllmModel
+        from dalm.scaling.ray_pool import RayPool
+
+        return VllmModel(name, _sampling(settings, temperature), RayPool.of(settings))
     if settings.ray is None:
         return _load_local(settings, name)
     from dalm.llm.pooled_model import PooledModel
@@ -97,6 +99,11 @@ def _load(settings: QaGen, name: str | None, temperature: float) -> LanguageMode
     pinned = replace(settings, precision=placement_of(settings).precision)
     load = partial(_load_local, pinned, name)
     return PooledModel(load(), pool_of(settings), load)
+
+
+def _sampling(settings: QaGen, temperature: float) -> dict[str, float]:
+    most = settings.max_new_tokens
+    return {"temperature": temperature, "max_tokens": most, "seed": settings.seed}
 
 
 def _load_local(settings: QaGen, name: str) -> "LocalModel":
@@ -212,6 +219,12 @@ def print_estimate(
     if model is None:
         _print_extraction(passages, settings)
         return
+    if settings.backend == "vllm":
+        from dalm.llm.vllm_model import VllmModel
+
+        assert isinstance(model, VllmModel)
+        show("vLLM        ray.data.llm.vLLMEngineProcessorConfig:")
+        show(yaml.safe_dump(model.configuration(), sort_keys=False).rstrip())
     requests = question_requests(model, passages, settings)
     known, answered = Totals(), 0
     if (folder / JOURNAL).exists():

@@ -1,4 +1,5 @@
 import threading
+from functools import partial
 
 import pytest
 import torch
@@ -7,7 +8,9 @@ from transformers import AutoTokenizer
 from dalm.errors import UserError
 from dalm.llm.language_model import Conversation, ModelError
 from dalm.llm.local_model import LocalModel, load_local_model
+from dalm.llm.pooled_model import PooledModel
 from dalm.models.loading import place
+from tests.scaling.pickling import Pickling
 
 TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'system' and strict %}"
@@ -150,3 +153,31 @@ def test_the_identity_is_of_weights_and_template(model):
     assert after != before
     model.tokenizer.chat_template += " "
     assert identity() not in (before, after)
+
+
+def test_in_a_pool_the_replies_are_the_same_and_the_model_is_compared(model, monkeypatch):
+    monkeypatch.setattr("dalm.llm.local_model.MAX_BATCH", 2)
+    load = partial(load_local_model, model.name, place("cpu", "fp32"), 6)
+    names = ("Ada", "Bela", "Cyrus", "Dora", "Egon")
+    requests = [conversation(f"Where does {name} live?") for name in names]
+    requests.insert(1, conversation("Ada " * 400))
+    pooled = PooledModel(model, Pickling(), load)
+    found, failed, _ = replies(model, requests)
+    again, failed_again = replies_of(pooled, requests)
+    assert {n: (r.text, r.tokens_in, r.tokens_out) for n, r in found.items()} == again
+    assert failed == failed_again
+    assert failed[1] == "the prompt leaves no room for an answer"
+    assert (pooled.identity, pooled.parameters) == (model.identity, model.parameters)
+    model.identity = "another"
+    with pytest.raises(UserError, match="another model is under the same name"):
+        replies_of(PooledModel(model, Pickling(), load), requests)
+
+
+def replies_of(model, requests):
+    found, failed = {}, {}
+
+    def on_reply(request, reply):
+        found[requests.index(request)] = reply.text, reply.tokens_in, reply.tokens_out
+
+    model.generate(requests, on_reply, lambda r, e: failed.update({requests.index(r): str(e)}))
+    return found, failed

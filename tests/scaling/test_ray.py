@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -30,13 +29,17 @@ WORDS = ["Ada", "Bela", "Cyrus", "Dora", "Egon", "Fanny"]
 def ray() -> Iterator[ModuleType]:
     """Start a Ray of two actors and head room, which the commands of this module find."""
     import ray
-    from ray.data import DataContext
 
     with ray_cluster.connected("local", 2):
-        # Small work may be done before the second actor is there; here both are waited for.
-        DataContext.get_current().wait_for_min_actors_s = 240
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         yield ray
+
+
+@pytest.fixture
+def both_are_waited_for(ray: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin when both actors are there: one alone may have done small work by then."""
+    context = ray.data.DataContext.get_current()
+    monkeypatch.setattr(context, "wait_for_min_actors_s", 240)
 
 
 def dying(number: int) -> int:
@@ -78,6 +81,7 @@ def documents(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("both_are_waited_for")
 def test_passages_are_the_same_byte_for_byte(
     documents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +130,7 @@ def kept_pool(monkeypatch: pytest.MonkeyPatch) -> Callable[[], RayPool]:
     return lambda: pools[-1]
 
 
+@pytest.mark.usefixtures("both_are_waited_for")
 def test_an_index_gets_the_same_vectors_byte_for_byte(
     tiny_models: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,35 +175,3 @@ def test_candidates_get_the_same_scores_byte_for_byte(
     assert blocks > 2
     assert run(app, [*line, *files, "--overwrite-output", *more]) == 0
     assert not pool().done, "a rerun finds every score in the cache"
-
-
-def test_replies_are_the_same(
-    tiny_models: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from dalm.config import QaGen
-    from dalm.llm import local_model
-    from dalm.llm.language_model import Conversation
-    from dalm.synth.generation import load_model
-    from tests.llm.test_local_model import TEMPLATE, folder_with
-
-    monkeypatch.setattr(local_model, "MAX_BATCH", 3)
-    folder = folder_with(TEMPLATE, tiny_models, tmp_path)
-    asked = [f"Where does {word} live?" for word in WORDS] + ["Ada " * 400]  # too long
-    requests = [Conversation([{"role": "user", "content": text}]) for text in asked]
-    settings = QaGen(backend="transformers", generator_name_or_path=folder, max_new_tokens=16)
-    pool, found = kept_pool(monkeypatch), []
-    for each in (settings, replace(settings, ray=[], ray_actors=1)):
-        model, replies = load_model(each), {}
-        assert model is not None
-
-        def on_reply(request: Any, reply: Any, replies: dict[Any, Any] = replies) -> None:
-            replies[asked[requests.index(request)]] = reply.text, reply.tokens_out
-
-        def on_failure(request: Any, error: Any, replies: dict[Any, Any] = replies) -> None:
-            replies[asked[requests.index(request)]] = str(error)
-
-        model.generate(requests, on_reply, on_failure)
-        found.append(replies)
-    assert found[0] == found[1]
-    assert len(found[0]) == 7
-    assert sum(pool().done.values()) == 3

@@ -12,15 +12,20 @@ from dalm.errors import UserError
 from dalm.records import Passage
 from dalm.teachers.cross_encoder import CrossEncoder
 from dalm.teachers.teacher import Candidates
+from tests.scaling.pickling import Pickling
 
 PASSAGES = ("Ada lives in Ulm.", "Bela lives in Bern. At home Bela keeps two cats.", "Gero")
 QUERIES = ("Where does Ada live?", "What does Bela keep?")
 
 
-def made(tmp_path: Path, **given: Any) -> CrossEncoder:
+def settings_of(tmp_path: Path, **given: Any) -> ScoreCandidates:
     options: dict[str, Any] = {"passages": ["p"], "teacher": ["cross-encoder"], "output": "o.jsonl"}
     options |= {"cache_dir": str(tmp_path / "cache"), "precision": "fp32", "device": "cpu"}
-    settings = ScoreCandidates(**(options | given))
+    return ScoreCandidates(**(options | given))
+
+
+def made(tmp_path: Path, **given: Any) -> CrossEncoder:
+    settings = settings_of(tmp_path, **given)
     CrossEncoder.check(settings)
     return CrossEncoder.from_config(settings)
 
@@ -48,3 +53,18 @@ def test_a_reranker_must_be_named_and_there(tmp_path: Path) -> None:
         made(tmp_path)
     with pytest.raises(UserError, match="no/such-reranker"):
         made(tmp_path, reranker="no/such-reranker")
+
+
+def test_in_a_pool_the_scores_are_the_same_and_the_model_is_compared(
+    tiny_models: Any, tmp_path: Path
+) -> None:
+    asked = [Candidates(query, None, tuple(map(Passage.of, PASSAGES))) for query in QUERIES]
+    options = {"reranker": str(tiny_models.reranker), "cache": False, "cache_dir": None}
+    alone, pooled = made(tmp_path, **options), made(tmp_path, **options)
+    pooled.use_pool(Pickling(), settings_of(tmp_path, **options))
+    alone.block = pooled.block = 2  # type: ignore[misc]
+    assert pooled.score(asked) == alone.score(asked)
+    pooled.identity = "another"  # type: ignore[misc]
+    pooled.use_pool(Pickling(), settings_of(tmp_path, **options))
+    with pytest.raises(UserError, match="another model is under the same name"):
+        pooled.score(asked)
