@@ -112,7 +112,10 @@ def store(count: int) -> None:
             yield torch.nn.functional.normalize(vectors)
 
     with tempfile.TemporaryDirectory() as folder:
-        passages = [Passage.of(" ".join(words_of(number).split()[:10])) for number in range(count)]
+        passages = [
+            Passage.of(f"{number} {' '.join(words_of(number).split()[:10])}")
+            for number in range(count)
+        ]
         index, begun = LanceStore(Path(folder), DIM, {}), time.process_time()
         update(index, passages, encode, prune=False)
         stored = time.process_time() - begun
