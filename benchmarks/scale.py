@@ -201,9 +201,10 @@ def measured(found: dict[str, dict[int, dict[str, float]]], *, trial: bool) -> N
         for count, seconds in zip(counts, times, strict=True):
             one = by_count[count]
             disk = f"{one['disk'] / count:,.0f}" if "disk" in one else ""
+            held = f"{one['bytes'] / 1e6:,.0f}" if stage != "search" else ""  # making its vectors
             rows.append(
                 row(LABELS[stage], f"{count:,}", f"{seconds:,.3g}", f"{seconds / count * 1e6:,.3g}",
-                    f"{one['bytes'] / 1e6:,.0f}", disk,
+                    held, disk,
                     f"{growth(counts, times):.2f}" if count == counts[-1] else "")
             )  # fmt: skip
     heading = ["stage", "passages", "CPU s", "µs a passage", "MB", "bytes a passage on disk",
@@ -250,8 +251,9 @@ def reckoned(
     heading = ["stage", "hours", "GB", f"machines for {given.within:g} h", "cost", "limit"]
     title = (
         f"Reckoned for {TARGET:,} passages of {given.tokens} tokens and {DIM} dimensions, an "
-        f"encoder of {given.weights:.3g} weights, {given.flops:.3g} operations/s sustained by a "
-        f"GPU, and prices of {given.cpu_hour:g} an hour of a CPU and {given.gpu_hour:g} of a GPU"
+        f"encoder of {given.weights / 1e6:,.0f} million weights, {given.flops / 1e12:g} TFLOP/s "
+        f"sustained by a GPU, and prices of {given.cpu_hour:g} an hour of a CPU and "
+        f"{given.gpu_hour:g} of a GPU"
     )
     table("scale_reckoned", title, heading, rows, trial=trial)
 

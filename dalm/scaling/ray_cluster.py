@@ -72,13 +72,17 @@ def _check_is_ray(address: str) -> None:
     """Ask a Ray whether it is well, in a process of its own: what is no Ray lets `init` hang."""
     line = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     try:
-        code = subprocess.run(line, timeout=ANSWERS_WITHIN, capture_output=True, check=False)
+        done = subprocess.run(line, timeout=ANSWERS_WITHIN, capture_output=True, check=False)
     except subprocess.TimeoutExpired:
-        code = None
-    if code is None or code.returncode:
         raise UserError(
-            f"--ray {address}: something else than a Ray listens there, or one of another version "
-            "or with another token; name the address of the cluster's head"
+            f"--ray {address}: no Ray answers there in {ANSWERS_WITHIN:g} s; name the address of "
+            "the cluster's head"
+        ) from None
+    if done.returncode:
+        raise UserError(
+            f"--ray {address}: what listens there is no Ray that takes this one, but something "
+            "else, another version or one with another token; name the address of the cluster's "
+            "head"
         )
 
 

@@ -86,7 +86,8 @@ def _mapped(
         ray.put(pa.table({"row": [row], "item": [pickle.dumps(item)]}, schema=schema))
         for row, item in enumerate(items)
     ]
-    tries = ray.remote(num_cpus=0)(_Tries).remote()
+    immortal = {"max_restarts": -1, "max_task_retries": -1}
+    tries = ray.remote(num_cpus=0, **immortal)(_Tries).remote()
     mapped = ray.data.from_arrow_refs(blocks).map_batches(
         _Actor,
         fn_constructor_args=(make, tries, str(Path.cwd()), dalm.__version__),

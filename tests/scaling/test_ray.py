@@ -30,6 +30,8 @@ def ray() -> Iterator[ModuleType]:
     """Start a Ray of two actors and head room, which the commands of this module find."""
     # On a busy machine a worker imports for minutes, and Ray would start one after the other.
     os.environ.setdefault("RAY_worker_register_timeout_seconds", "600")
+    # Nor does it kill them for the memory that other programs take.
+    os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
     with ray_cluster.connected("local", 2):
         import ray
 
