@@ -156,3 +156,26 @@ def test_an_index_gets_the_same_vectors_byte_for_byte(
     assert len(found["alone"][0]) == 120
     assert len(pool().done) == 2
     assert sum(pool().done.values()) == 15
+
+
+def test_candidates_get_the_same_scores_byte_for_byte(
+    tiny_models: Any, tiny_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dalm.teachers.cross_encoder import CrossEncoder
+
+    monkeypatch.setattr(CrossEncoder, "block", 16)
+    line = ["score-candidates", str(tiny_table), "--passages", str(tiny_table), "--teacher"]
+    line += ["cross-encoder", "--reranker", str(tiny_models.reranker), "--num-candidates", "5"]
+    pool, found = kept_pool(monkeypatch), {}
+    for name, more in (("alone", []), ("by-ray", ["--ray", "--ray-actors", "1"])):
+        output, cache = tmp_path / f"{name}.jsonl", tmp_path / name
+        files = ["--output", str(output), "--cache-dir", str(cache)]
+        assert run(app, [*line, *files, *more]) == 0
+        found[name] = output.read_bytes()
+        found[f"{name} cache"] = next((cache / "scores").iterdir()).read_bytes()
+    assert found["by-ray"] == found["alone"]
+    assert found["by-ray cache"] == found["alone cache"]
+    blocks = sum(pool().done.values())
+    assert blocks > 2
+    assert run(app, [*line, *files, "--overwrite-output", *more]) == 0
+    assert not pool().done, "a rerun finds every score in the cache"
