@@ -5,8 +5,8 @@ on another number of processes, sharded or not.
 """
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,7 @@ def save(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -
         state[_WEIGHT + name] = weight.detach()
         for key, value in optimizer.state.get(weight, {}).items():
             state[f"{_OPTIMIZER}{key}/{name}"] = value
-    with _plain_errors():
-        state_dict_saver.save(state, checkpoint_id=checkpoint / FOLDER, no_dist=not has_group())
+    _run(partial(state_dict_saver.save, state), checkpoint)
 
 
 def load_weights(checkpoint: Path, model: nn.Module) -> None:
@@ -99,16 +98,19 @@ def _stored(checkpoint: Path) -> dict[str, Any]:
 
 
 def _load(checkpoint: Path, state: dict[str, Any]) -> None:
-    with _plain_errors():
-        state_dict_loader.load(state, checkpoint_id=checkpoint / FOLDER, no_dist=not has_group())
+    _run(partial(state_dict_loader.load, state), checkpoint)
 
 
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Raise what went wrong on a process, such as a full disk, instead of torch's collection."""
+def _run(call: Callable[..., Any], checkpoint: Path) -> None:
+    """Let all processes write or read, and raise what went wrong in one, such as a full disk.
+
+    torch raises a collection of errors.
+    """
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process
-            yield
+            call(checkpoint_id=checkpoint / FOLDER, no_dist=not has_group())
+            return
     except CheckpointException as error:
-        raise next(iter(error.failures.values()))[0] from error
+        failure = next(iter(error.failures.values()))[0]
+    raise failure  # here, so that it keeps its own cause

@@ -152,7 +152,7 @@ def test_shards_of_another_number_of_processes_are_divided_anew(
         assert torch.equal(third.own, whole[10 * rank : 10 * rank + 10])
         assert (third.age, third.refreshes, third.work) == (4, 3, pytest.approx(4.0))
     if before > 1:
-        (tmp_path / "index_1.safetensors").unlink()
+        (tmp_path / f"index_{before - 1}.safetensors").unlink()
         problem = TrainingIndex(30, "passages", CPU).load(tmp_path / "index_2.safetensors")
         assert problem == "a part of it is missing"
 
