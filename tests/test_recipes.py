@@ -174,6 +174,7 @@ def test_the_command_of_a_launch_is_read_by_the_command_line(
     [given] = [each for each in settings if hasattr(each, "use_peft")]
     assert (given.use_peft, given.per_device_train_batch_size) == ("both", 8)
     assert given.output_dir in ("runs/joint", "/runs/joint")
+    assert given.shard == ("none" if launch.stem == "one-node" else "full")
 
 
 def _parsed(words: list[str]) -> Any:
@@ -219,7 +220,7 @@ def test_a_job_of_slurm_goes_on_when_it_is_requeued(found, restarts, more, tmp_p
     subprocess.run(["bash", script, "--seed", "1"], cwd=tmp_path, env=job, check=True)
     assert (tmp_path / "called").read_text() == (
         "--nnodes 2 --nproc-per-node gpu --rdzv-id 7 --rdzv-backend c10d "
-        "--rdzv-endpoint node1:29500 -m dalm train-rag-e2e --config recipes/joint.yaml"
+        "--rdzv-endpoint node1:29500 -m dalm train-rag-e2e --config recipes/joint.yaml --shard full"
         f"{more} --seed 1\n"
     )
 

@@ -5,4 +5,4 @@ set -euo pipefail
 
 torchrun --nnodes "${NODES:?number of machines}" --nproc-per-node gpu \
   --rdzv-id dalm --rdzv-backend c10d --rdzv-endpoint "${HEAD:?name of one machine}:29500" \
-  -m dalm train-rag-e2e --config recipes/joint.yaml "$@"
+  -m dalm train-rag-e2e --config recipes/joint.yaml --shard full "$@"
