@@ -8,7 +8,6 @@ sentence-transformers' ONNX backend is left out: it doesn't load beside transfor
 import csv
 import json
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -65,10 +64,15 @@ def encoders(way: str) -> tuple[Encode, Encode]:
 def memory(way: str) -> dict[str, float]:
     """Return the peak of this process, and by how much encoding a part raised it, in MB."""
     _, encode = encoders(way)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before = peak_mb()
     encode(passages()[: PASSAGES // PARTS])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"peak": peak, "raised": peak - before}
+    return {"peak": peak_mb(), "raised": peak_mb() - before}
+
+
+def peak_mb() -> float:
+    """Return the peak of this process; getrusage's begins with that of the process above it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def recalls(queries: Any, vectors: Any, gold: Sequence[int]) -> list[float]:
