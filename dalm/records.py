@@ -141,6 +141,10 @@ def gold_passages(examples: Iterable[Example]) -> dict[str, list[Passage]]:
     return {question: list(passages.values()) for question, passages in golds.items()}
 
 
+NO_SCORE = float("-inf")
+"""Score of a candidate that the teacher rules out, or hasn't seen."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScoredCandidate:
     """A candidate passage of a question, and a teacher's score of it; higher is better.

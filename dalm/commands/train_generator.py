@@ -1,10 +1,13 @@
 """Fine-tune a generator on questions with passages in the prompt."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from dalm.config import GeneratorOnly
+
+if TYPE_CHECKING:
+    from dalm.io.examples import Field
 
 
 def train_generator_only(
@@ -25,6 +28,15 @@ def train_generator_only(
     generator_name_or_path
         Causal language model: a folder, or a name on the Hugging Face hub.
     """
+    from dalm.config import check
+    from dalm.io.examples import read_examples
+
+    check(settings)
+    retriever_name = settings.retriever_name_or_path
+    needs: "set[Field]" = {"answer"} if retriever_name else {"passage", "answer"}
+    examples = read_examples(dataset_path, settings, needs=needs)
+
+    # Importing torch takes seconds; what is wrong with the data has been said by now.
     from dalm.models.loading import check_model_name
     from dalm.next_step import RETRIEVER, after_training
     from dalm.retrieval.base import DenseSearcher
@@ -38,11 +50,9 @@ def train_generator_only(
     run = TrainingRun(
         settings, dataset_path=dataset_path, generator_name_or_path=generator_name_or_path
     )
-    retriever_name = settings.retriever_name_or_path
     if retriever_name is not None:
         check_model_name(retriever_name, "retriever")
     cache = folder_of(settings.cache, settings.cache_dir)
-    examples = run.examples(needs={"answer"} if retriever_name else {"passage", "answer"})
     passages = searched_passages(examples, settings)
 
     found = None

@@ -1,10 +1,13 @@
 """Train a retriever and a generator jointly on questions, passages and answers."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from dalm.config import RagE2E
+
+if TYPE_CHECKING:
+    from dalm.io.examples import Field
 
 
 def train_rag_e2e(
@@ -28,15 +31,28 @@ def train_rag_e2e(
     generator_name_or_path
         Causal language model: a folder, or a name on the Hugging Face hub.
     """
+    from dalm.config import check
     from dalm.config.joint_training import check_joint
+    from dalm.io.examples import read_examples
+    from dalm.io.scored_tables import read_scored
+    from dalm.training.data.usable_rows import additional_passages
+
+    check_joint(settings)
+    check(settings)
+    searched = settings.candidates == "index"
+    needs: "set[Field]" = {"answer"} if searched else {"passage", "answer"}
+    examples = read_examples(dataset_path, settings, needs=needs)
+    scored = read_scored(dataset_path, settings) if settings.teacher_mix else []
+    more = additional_passages(examples, settings)
+
+    # Importing torch takes seconds; what is wrong with the data has been said by now.
     from dalm.next_step import after_training
     from dalm.retrieval.training_index import SampledIndex, TrainingIndex
     from dalm.training import dry_run
-    from dalm.training.data.retrieved_rows import additional_passages, joint_rows
+    from dalm.training.data.retrieved_rows import joint_rows
     from dalm.training.objectives.objective import objective_class
     from dalm.training.run import TrainingRun
 
-    check_joint(settings)
     joint = objective_class(settings.objective, settings.command)
     run = TrainingRun(
         settings,
@@ -44,10 +60,6 @@ def train_rag_e2e(
         retriever_name_or_path=retriever_name_or_path,
         generator_name_or_path=generator_name_or_path,
     )
-    searched = settings.candidates == "index"
-    examples = run.examples(needs={"answer"} if searched else {"passage", "answer"})
-    scored = run.scored_questions() if settings.teacher_mix else []
-    more = additional_passages(examples, settings)
     retriever, generator = run.pair()
     rows = joint_rows(examples, more, retriever, generator, settings, scored=scored)
     index = None

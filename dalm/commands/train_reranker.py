@@ -24,9 +24,15 @@ def train_reranker(
         Table with questions, passages and hard negatives, as `dalm mine-negatives` writes it, or of
         candidates that `dalm score-candidates` has scored.
     """
+    from dalm.config import check
+    from dalm.training.data.labelled_candidates import read_candidates
+
+    check(settings)
+    data = read_candidates(dataset_path, settings)
+
+    # Importing torch takes seconds; what is wrong with the data has been said by now.
     from dalm.next_step import after_reranker_training
     from dalm.training import dry_run
-    from dalm.training.data.labelled_candidates import read_candidates
     from dalm.training.data.reranker_rows import RerankerRows
     from dalm.training.objectives.reranker_objective import Reranking
     from dalm.training.run import TrainingRun
@@ -34,7 +40,6 @@ def train_reranker(
     run = TrainingRun(
         settings, reranker_name_or_path=reranker_name_or_path, dataset_path=dataset_path
     )
-    data = read_candidates(dataset_path, settings)
     reranker = run.reranker()
     rows = RerankerRows(
         data.questions,

@@ -5,6 +5,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from dalm.config import RetrieverOnly
+from dalm.records import Example
+
+CONTRASTIVE = RetrieverOnly.objective
+"""What is trained without a teacher's scores; others say what they need when they are imported."""
 
 
 def train_retriever_only(
@@ -24,18 +28,25 @@ def train_retriever_only(
         Table with questions and passages: csv, tsv, jsonl, parquet, a saved dataset, a hub name; or
         of candidates that `dalm score-candidates` has scored.
     """
+    from dalm.config import check
     from dalm.config.retriever_training import check_retriever_only
+
+    check_retriever_only(settings)
+    check(settings)
+    examples: list[Example] = []
+    if settings.objective == CONTRASTIVE:
+        examples = _examples(dataset_path, settings)
+
+    # Importing torch takes seconds; what is wrong with the data has been said by now.
     from dalm.next_step import after_training
     from dalm.retrieval.embedding_cache import CachedEncoder, folder_of
-    from dalm.teachers.marked_examples import marked_examples
     from dalm.training import dry_run, frozen_vectors
     from dalm.training.data.batches import Rows
     from dalm.training.data.scored_rows import scored_rows
-    from dalm.training.data.usable_rows import check_negatives, usable_questions
+    from dalm.training.data.usable_rows import usable_questions
     from dalm.training.objectives.objective import objective_class
     from dalm.training.run import TrainingRun
 
-    check_retriever_only(settings)
     cache = folder_of(settings.cache, settings.cache_dir)
     objective = objective_class(settings.objective, settings.command)
     run = TrainingRun(
@@ -46,12 +57,7 @@ def train_retriever_only(
         questions = usable_questions(run.scored_questions(), settings, margins=margins)
         rows: Rows = scored_rows(questions, run.retriever(), settings, margins=margins)
     else:
-        if settings.passages:
-            examples = marked_examples(dataset_path, settings)
-        else:
-            examples = run.examples(needs={"passage"}, optional=set(), hints={"answer"})
-        check_negatives(examples, settings)
-        rows = Rows(examples, run.retriever())
+        rows = Rows(examples or _examples(dataset_path, settings), run.retriever())
     encoder = CachedEncoder(rows.retriever, cache)
     frozen_vectors.encode(rows, encoder.encode_passages, dry_run=settings.dry_run)
     run.fit(
@@ -67,3 +73,24 @@ def train_retriever_only(
             has_corpus="scores" not in objective.needs,
         ),
     )
+
+
+def _examples(source: str, settings: RetrieverOnly) -> list[Example]:
+    """Read a table's questions with their passages, or mark passages for them.
+
+    Raises:
+        UserError: the table can't be read, or leaves a question without a negative.
+    """
+    from dalm.io.examples import read_examples
+    from dalm.training.data.usable_rows import check_negatives
+
+    if settings.passages:
+        from dalm.teachers.marked_examples import marked_examples
+
+        examples = marked_examples(source, settings)
+    else:
+        examples = read_examples(
+            source, settings, needs={"passage"}, optional=set(), hints={"answer"}
+        )
+    check_negatives(examples, settings)
+    return examples

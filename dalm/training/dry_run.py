@@ -22,14 +22,13 @@ from dalm.models.loading import Placement
 from dalm.models.retriever import Retriever
 from dalm.models.retriever_sides import Kind
 from dalm.prompts import Prompt
-from dalm.records import Passage
+from dalm.records import NO_SCORE, Passage
 from dalm.training import memory
 from dalm.training.data.batches import Rows, TrainingRows, spread_rows
 from dalm.training.data.packing import PackedBatch, PackedRows
 from dalm.training.data.reranker_rows import RerankerRows
 from dalm.training.data.sampler import LengthBatches
 from dalm.training.data.scored_rows import ScoredRows
-from dalm.training.data.teacher_scores import NO_SCORE
 from dalm.training.objectives.objective import IndexForecast, Objective
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,7 @@ from dalm.errors import UserError
 from dalm.io.examples import read_rows
 from dalm.io.scored_tables import is_scored, scored_questions
 from dalm.io.tables import read_table
-from dalm.records import Example, ScoredQuestion
-from dalm.training.data.teacher_scores import NO_SCORE
+from dalm.records import NO_SCORE, Example, ScoredQuestion
 
 logger = logging.getLogger(__name__)
 

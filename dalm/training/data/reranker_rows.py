@@ -10,10 +10,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dalm.models.reranker import Reranker
+from dalm.records import NO_SCORE
 from dalm.training import losses
 from dalm.training.data.batches import TrainingRows
 from dalm.training.data.labelled_candidates import LabelledCandidates
-from dalm.training.data.teacher_scores import NO_SCORE, padded, temperatures
+from dalm.training.data.teacher_scores import padded, temperatures
 
 logger = logging.getLogger(__name__)
 

@@ -11,13 +11,11 @@ from dalm.config import RagE2E
 from dalm.errors import UserError
 from dalm.ingest.sentence_boundaries import sentence_starts
 from dalm.ingest.words import split_words
-from dalm.io.examples import read_passages
 from dalm.models.generator import Generator
 from dalm.models.retriever import Retriever
 from dalm.prompts import STATE
 from dalm.records import Example, Passage, ScoredQuestion
 from dalm.training.data.batches import Batch, Pieces, Rows
-from dalm.training.data.usable_rows import check_negatives
 
 QUESTIONS_PER_STATEMENT = 4
 WORDS = range(6, 41)
@@ -117,30 +115,6 @@ class RetrievedRows(Rows):
         assert self.generator is not None
         room = self.generator.max_length - self.generator.frame.overhead() - len(self.task)
         return [row[:room].tolist() for row in self.generator.tokenise_answers(texts)]
-
-
-def additional_passages(examples: Sequence[Example], settings: RagE2E) -> list[Passage]:
-    """Return the passages for joint training to search besides the examples' own.
-
-    Raises:
-        UserError: fewer than two passages in all, or a contrastive weight without gold passages.
-    """
-    own = {example.passage.id for example in examples if example.passage}
-    if settings.candidates == "in-batch":
-        check_negatives(examples, settings)
-        return []
-    more = [p for source in settings.passages or () for p in read_passages(source, settings)]
-    count = len(own.union(passage.id for passage in more))
-    if count < 2:
-        raise UserError(
-            f"--candidates index: the knowledge base has {count} passages; name tables of passages "
-            "with --passages"
-        )
-    if not own and settings.contrastive_weight not in (0, RagE2E.contrastive_weight):
-        raise UserError(
-            "--contrastive-weight has no effect on a table without gold passages; leave it out"
-        )
-    return more
 
 
 def joint_rows(

@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float, Int
 
 from dalm.config import RetrieverOnly
 from dalm.models.retriever import Retriever
-from dalm.records import Example, ScoredQuestion
+from dalm.records import NO_SCORE, Example, ScoredQuestion
 from dalm.training import losses
 from dalm.training.data.batches import Batch, FalseNegatives, Rows
-from dalm.training.data.teacher_scores import NO_SCORE, padded, temperatures
+from dalm.training.data.teacher_scores import padded, temperatures
 
 logger = logging.getLogger(__name__)
 

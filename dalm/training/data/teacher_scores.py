@@ -9,11 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dalm.errors import UserError
-from dalm.records import Example, ScoredQuestion, normalise, question_id
+from dalm.records import NO_SCORE, Example, ScoredQuestion, normalise, question_id
 from dalm.training import losses
-
-NO_SCORE = float("-inf")
-"""Score of a candidate that the teacher rules out, or hasn't seen."""
 
 
 class TeacherScores:

@@ -1,19 +1,26 @@
-"""Leave out rows that fit into no prompt or that teach nothing; refuse tables without negatives."""
+"""Leave out rows that fit into no prompt or that teach nothing; refuse tables without negatives.
+
+Nothing here imports torch, so that data are refused before the seconds that it takes.
+"""
 
 import logging
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from dalm.config import Optimisation, RetrieverOnly
+from dalm.config import Optimisation, RagE2E, RetrieverOnly
 from dalm.errors import UserError
-from dalm.models.batching import Sequences
-from dalm.models.generator import Generator
-from dalm.records import Example, ScoredQuestion, question_id
+from dalm.io.examples import read_passages
+from dalm.records import Example, Passage, ScoredQuestion, question_id
+
+if TYPE_CHECKING:
+    from dalm.models.batching import Sequences
+    from dalm.models.generator import Generator
 
 logger = logging.getLogger(__name__)
 
 
 def fitting(
-    queries: Sequences, answers: Sequences, generator: Generator, passages: int = 1
+    queries: "Sequences", answers: "Sequences", generator: "Generator", passages: int = 1
 ) -> list[int]:
     """Return the rows whose question and answer fit into a prompt with so many passages.
 
@@ -104,3 +111,27 @@ def check_negatives(examples: Sequence[Example], settings: Optimisation) -> None
             "all rows ask the same question, so every passage is right and none is a negative: the "
             "contrastive loss stays at 0; add rows with other questions, or hard negatives"
         )
+
+
+def additional_passages(examples: Sequence[Example], settings: RagE2E) -> list[Passage]:
+    """Return the passages for joint training to search besides the examples' own.
+
+    Raises:
+        UserError: fewer than two passages in all, or a contrastive weight without gold passages.
+    """
+    own = {example.passage.id for example in examples if example.passage}
+    if settings.candidates == "in-batch":
+        check_negatives(examples, settings)
+        return []
+    more = [p for source in settings.passages or () for p in read_passages(source, settings)]
+    count = len(own.union(passage.id for passage in more))
+    if count < 2:
+        raise UserError(
+            f"--candidates index: the knowledge base has {count} passages; name tables of passages "
+            "with --passages"
+        )
+    if not own and settings.contrastive_weight not in (0, RagE2E.contrastive_weight):
+        raise UserError(
+            "--contrastive-weight has no effect on a table without gold passages; leave it out"
+        )
+    return more

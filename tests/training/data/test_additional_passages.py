@@ -5,7 +5,7 @@ import pytest
 from dalm.config import RagE2E
 from dalm.errors import UserError
 from dalm.records import Example, Passage
-from dalm.training.data.retrieved_rows import additional_passages
+from dalm.training.data.usable_rows import additional_passages
 
 A, B, C = (Passage.of(text) for text in ("One passage.", "Two passages.", "Three passages."))
 

@@ -11,8 +11,8 @@ from dalm.config import RetrieverOnly
 from dalm.errors import UserError
 from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
-from dalm.records import Passage, ScoredCandidate, ScoredQuestion
-from dalm.training.data.scored_rows import NO_SCORE, ScoredRows
+from dalm.records import NO_SCORE, Passage, ScoredCandidate, ScoredQuestion
+from dalm.training.data.scored_rows import ScoredRows
 from dalm.training.data.usable_rows import usable_questions
 
 TEXTS = [
