@@ -1,11 +1,13 @@
 """Train a retriever on questions and passages, or on a teacher's scores of passages."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from dalm.config import RetrieverOnly
-from dalm.records import Example
+
+if TYPE_CHECKING:
+    from dalm.records import Example
 
 CONTRASTIVE = RetrieverOnly.objective
 """What is trained without a teacher's scores; others say what they need when they are imported."""
@@ -33,7 +35,7 @@ def train_retriever_only(
 
     check_retriever_only(settings)
     check(settings)
-    examples: list[Example] = []
+    examples: list["Example"] = []
     if settings.objective == CONTRASTIVE:
         examples = _examples(dataset_path, settings)
 
@@ -75,7 +77,7 @@ def train_retriever_only(
     )
 
 
-def _examples(source: str, settings: RetrieverOnly) -> list[Example]:
+def _examples(source: str, settings: RetrieverOnly) -> list["Example"]:
     """Read a table's questions with their passages, or mark passages for them.
 
     Raises:
