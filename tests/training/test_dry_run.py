@@ -176,7 +176,8 @@ def test_each_of_two_processes_measures_alone(
             assert run(app, [*line, "--batch-size", size]) == 0
         assert "5 updates of 4 rows, 1 epochs" in caplog.text
         found.append(int(re.search(r"tokens +about ([\d,]+)", caplog.text)[1].replace(",", "")))
-    assert found[1] == pytest.approx(found[0], rel=0.1)
+    # Prompts share the instruction within a process: of half of them each, less is shared.
+    assert 0.9 * found[0] <= found[1] <= (1.5 if name == "index" else 1.1) * found[0]
     monkeypatch.setenv("RANK", "1")  # it has nothing to say
     assert run(app, [*line, "--batch-size", "2"]) == 0
 
