@@ -2,7 +2,7 @@
 
 import importlib.util
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,7 +14,6 @@ from dalm import stop_signals
 from dalm.config.training import TRACKERS, covers
 from dalm.distributed import is_main
 from dalm.errors import UserError, reason_of
-from dalm.io.examples import Field, read_examples
 from dalm.io.scored_tables import read_scored
 from dalm.models import generator_checks, loading
 from dalm.models.generator import Generator, load_generator
@@ -22,7 +21,7 @@ from dalm.models.reranker import Reranker, load_reranker
 from dalm.models.retriever import Retriever, retriever_from_config
 from dalm.next_step import log_next
 from dalm.prompts import read_prompt
-from dalm.records import Example, ScoredQuestion
+from dalm.records import ScoredQuestion
 from dalm.training import checkpoints, dry_run, memory, resumption, sharding
 from dalm.training.data.batches import TrainingRows
 from dalm.training.objectives.objective import Objective
@@ -81,16 +80,6 @@ class TrainingRun:
         return str(getattr(self.settings, "train_encoders", "both"))
 
     # Data and models
-
-    def examples(
-        self,
-        needs: Collection[Field],
-        optional: Collection[Field] = ("passage", "answer"),
-        hints: Collection[Field] = (),
-    ) -> list[Example]:
-        """Read the examples of the command's table; see `read_examples`."""
-        table = self.inputs["dataset_path"]
-        return read_examples(table, self.settings, needs=needs, optional=optional, hints=hints)
 
     def scored_questions(self) -> list[ScoredQuestion]:
         """Read the questions of the command's table of scored candidates; see `read_scored`."""
