@@ -25,6 +25,7 @@ class Vectors:
 
     def __init__(self, table):
         self.table = table
+        self.dim = len(next(iter(table.values())))
 
     def tokenise(self, texts, kind):
         return [[text] for text in texts]
