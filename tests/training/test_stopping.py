@@ -99,7 +99,7 @@ def test_a_step_that_ends_in_time_is_followed_by_a_checkpoint(arguments, tmp_pat
 @pytest.mark.parametrize(
     "place",
     [
-        "dalm.training.run.read_examples",
+        "dalm.io.examples.read_examples",
         "dalm.training.data.batches.Rows.__init__",
     ],
 )
