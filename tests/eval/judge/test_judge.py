@@ -52,7 +52,7 @@ def test_a_reply_that_cannot_be_read_is_kept_and_is_no_verdict(tmp_path, stub, r
 
 def test_a_case_that_the_server_refuses_stops_no_other(tmp_path, stub, caplog):
     stub.plan.extend(["", "", "too_long"])
-    pairs = judge(stub.url, tmp_path).verdicts(cases("Ulm", "Bern", "Graz"))
+    pairs = judge(stub.url, tmp_path, timeout=60.0).verdicts(cases("Ulm", "Bern", "Graz"))
     assert sum(pair.words is None for pair in pairs) == 1
     assert "1 of 6 requests got no reply (most often: 400 the context holds" in caplog.text
 
