@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import dalm
 from dalm import next_step
@@ -20,9 +21,10 @@ from dalm.adaptation.system_stages import SystemStages
 from dalm.adaptation.verdict_page import duration
 from dalm.config import Columns
 from dalm.display import cell, console, show
+from dalm.eval.metrics import BOUNDS
 from dalm.io.examples import read_examples, read_passages
 from dalm.models.generator import load_generator
-from dalm.models.loading import place
+from dalm.models.loading import Placement, place
 from dalm.models.retriever import load_retriever
 from dalm.rag.pipeline import answer
 from dalm.records import Example, Hit
@@ -40,16 +42,25 @@ COUNTED = ("qa-gen", "train-retriever-only", "train-generator-only", "train-rag-
 """Commands that estimate themselves."""
 
 
+class _Speeds(NamedTuple):
+    """What was measured of the untuned models; None: there is nothing to measure it on."""
+
+    encoding: tuple[int, float] | None
+    """The number of passages, and the seconds that encoding them takes."""
+    answering: tuple[int, float] | None
+    """The number of questions tried, and the seconds of a prompt with its answer."""
+
+
 def show_plan(stages: SystemStages, steps: Sequence[Step], state: State) -> None:
     """Print a table of the stages, then the estimates of the commands that make their own."""
     from rich.table import Table
 
-    encoding = _encoding_seconds(stages, steps)
+    speeds = _Speeds(_encoding_seconds(stages, steps), _answering_seconds(stages, steps))
     table = Table(box=None, pad_edge=False)
     for name in ("stage", "dalm", "", "because", "takes"):
         table.add_column(name)
     for step in steps:
-        takes = _takes(stages, step, steps, state, encoding) if step.choice == "runs" else ""
+        takes = _takes(stages, step, steps, state, speeds) if step.choice == "runs" else ""
         row = (step.stage.name, step.stage.command, step.choice, step.reason, takes)
         table.add_row(*map(cell, row))
     console().print(table)
@@ -65,7 +76,7 @@ def _takes(
     step: Step,
     steps: Sequence[Step],
     state: State,
-    encoding: tuple[int, float] | None,
+    speeds: _Speeds,
 ) -> str:
     """Return what a stage would take, or what it isn't known without."""
     stage = step.stage
@@ -74,10 +85,10 @@ def _takes(
         what = f"{len(stages.files)} files, {size / 1e6:.1f} MB"
     elif stage.name in SECONDS:
         what = "seconds"
-    elif stage.name in ENCODES and encoding is not None:
-        count, seconds = encoding
+    elif stage.name in ENCODES and speeds.encoding is not None:
+        count, seconds = speeds.encoding
         what = f"about {duration(seconds)} to encode {count:,} passages, as measured on {SAMPLE}"
-    elif found := _answering(stages, step, steps):
+    elif found := _answering(step, speeds.answering):
         what = found
     elif (missing := _inputs_wait(step)) is not None:
         return f"unknown until {_writer_of(missing, steps)} has run"
@@ -114,9 +125,7 @@ def _encoding_seconds(stages: SystemStages, steps: Sequence[Step]) -> tuple[int,
     if not wanted or not stages.passages.exists():
         return None
     passages = read_passages(stages.passages, Columns())
-    given = stages.settings
-    placement = place(given.device, given.precision, trust_remote_code=given.trust_remote_code)
-    retriever = load_retriever(stages.pairs.untuned.retriever, placement)
+    retriever = load_retriever(stages.pairs.untuned.retriever, _placement(stages))
     texts = [each.text for each in passages[:: max(1, len(passages) // SAMPLE)][:SAMPLE]]
     retriever.encode_passages(texts[:2])  # the first call is slower
     start = time.perf_counter()
@@ -133,30 +142,45 @@ def _asked(step: Step) -> list[Example]:
     return read_examples(table, Columns(), needs={"query"})
 
 
-def _answering(stages: SystemStages, step: Step, steps: Sequence[Step]) -> str | None:
-    """Return what an evaluation of answers takes, as measured on a few of its questions.
-
-    Each of two systems reads a prompt of the passages found for each question, and with bounds one
-    of the right passage and one without any.
-    """
+def _answering_seconds(stages: SystemStages, steps: Sequence[Step]) -> tuple[int, float] | None:
+    """Return the number of questions tried, and the seconds of a prompt with its answer."""
     if any(each.stage.name == "tables" and each.choice == "runs" for each in steps):
         return None  # other questions, perhaps
-    asked, options, given = _asked(step), step.stage.options, stages.settings
-    few = [each for each in asked if each.passage][:ANSWERED]
-    if not few:
+    for step in steps:
+        few = [each for each in _asked(step) if each.passage][:ANSWERED]
+        if step.choice == "runs" and few:
+            break
+    else:
         return None
-    placement = place(given.device, given.precision, trust_remote_code=given.trust_remote_code)
-    generator = load_generator(stages.pairs.untuned.generator, placement)
+    options = step.stage.options
+    generator = load_generator(stages.pairs.untuned.generator, _placement(stages))
     hits = [[Hit(each.passage, 1.0)] * options.reader_passages for each in few if each.passage]
-    start = time.perf_counter()
     lengths = {"reader_passages": options.reader_passages, "max_new_tokens": options.max_new_tokens}
+    start = time.perf_counter()
     answer(generator, [each.query for each in few], hits, **lengths)
-    seconds = (time.perf_counter() - start) / len(few)
-    prompts = 2 * (3 if options.bounds else 1) * len(asked)
+    return len(few), (time.perf_counter() - start) / len(few)
+
+
+def _answering(step: Step, measured: tuple[int, float] | None) -> str | None:
+    """Return what an evaluation of answers takes, by what `_answering_seconds` measured.
+
+    Each of two systems reads a prompt of the passages found for each question, and one of each
+    bound.
+    """
+    if measured is None or not (asked := _asked(step)):
+        return None
+    count, seconds = measured
+    contexts = 1 + len(BOUNDS) * step.stage.options.bounds
+    prompts = 2 * contexts * len(asked)
     return (
         f"about {duration(seconds * prompts)} for {prompts:,} prompts and their answers, as "
-        f"measured on {len(few)}"
+        f"measured on {count}"
     )
+
+
+def _placement(stages: SystemStages) -> Placement:
+    given = stages.settings
+    return place(given.device, given.precision, trust_remote_code=given.trust_remote_code)
 
 
 def _dry_run(step: Step) -> None:

@@ -150,6 +150,13 @@ def test_a_dry_run_estimates_what_can_be_known_and_writes_nothing(
     said = [record.getMessage() for record in caplog.records]
     assert sum(each.startswith("memory ") for each in said) == 2  # retriever and generator
     assert {file: file.stat().st_mtime_ns for file in folder.rglob("*")} == before
+    file = tmp_path / "options.json"
+    file.write_text(json.dumps({"evaluate-human": {"max_new_tokens": 4}}))
+    words[words.index("--stage-options") + 1] = str(file)
+    assert run(app, words) == 0
+    asked = re.search(r"^evaluate-human .* for (\d+) prompts ", capfd.readouterr().out, re.M)
+    assert asked is not None
+    assert int(asked[1]) == 2 * 4 * 8  # with a gold, a random and no passage
 
 
 def test_from_and_to(line: list[str], system: Path, tmp_path: Path) -> None:
