@@ -27,18 +27,15 @@ class IndexUpdate:
         The first generation is of the untuned pair, so that there is one to go back to and to
         compare with.
         """
-        served = self.pairs.served()
-        if served is None:
-            served = self.pairs.untuned
+        there = self.pairs.served()
+        served = there or self.pairs.untuned
+        if there is None:
             self._index(retriever_name_or_path=served.retriever)
-        elif wanted is None:
+        pair = self.pairs.keep(wanted, self.pairs.before(wanted)) if wanted else served
+        if pair.retriever != served.retriever:
+            self._index(retriever_name_or_path=pair.retriever, rebuild=True)
+        elif there is not None:
             self._index(prune=True)
-        if wanted is not None:
-            pair = self.pairs.keep(wanted, self.pairs.before(wanted))
-            if pair.retriever == served.retriever:
-                self._index(prune=True)
-            else:
-                self._index(retriever_name_or_path=pair.retriever, rebuild=True)
         self.pairs.drop_unused()
 
     def _index(self, **options: Any) -> None:
@@ -53,7 +50,7 @@ def calibration_table(tables: Path, *, by_rules: bool) -> Path | None:
     People's if they are enough, or else those of feedback, or generated ones. Questions made by
     rules (`by_rules`) repeat their passage's words: a threshold by them would refuse people's.
     """
-    counts = read_counts(tables) or {}
+    counts = read_counts(tables)
     origins: list[Origin] = ["human", "feedback"]
     if not by_rules:
         origins.append("generated")

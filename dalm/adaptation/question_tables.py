@@ -75,19 +75,19 @@ class Counts:
     answered: Annotated[int, 0] = 0
 
 
-def read_counts(folder: Path) -> dict[Origin, Counts] | None:
+def read_counts(folder: Path) -> dict[Origin, Counts]:
     """Return what is in the tables of a folder, by origin.
 
-    None: they aren't there, or the summary is damaged, and the stage makes it again.
+    Nothing, if they aren't there, or the summary is damaged: the stage makes it again.
     """
     file = folder / SUMMARY
     if not file.exists():
-        return None
+        return {}
     with suppress(DamagedError):
         rows = read_json(file)
         there = (each for each in ORIGINS if each in rows)
         return {each: record_from(rows[each], Counts, str(file)) for each in there}
-    return None
+    return {}
 
 
 def make_tables(

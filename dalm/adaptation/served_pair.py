@@ -9,7 +9,6 @@ from pathlib import Path
 
 from dalm import artifacts
 from dalm.adaptation.contents import MISSING, content_of
-from dalm.errors import UserError
 from dalm.file_reading import DamagedError, read_record
 from dalm.retrieval.index_folder import POINTER, Description, IndexFolder
 
@@ -52,10 +51,9 @@ class ServedPairs:
 
     def previous(self, served: Pair) -> Pair | None:
         """Return the pair of the generation before; None: there is none, or it is the same."""
-        with suppress(UserError):
-            pair = self._pair_of(self.index.previous().description)
-            return None if pair == served else pair
-        return None
+        made = self.index.described(previous=True)
+        pair = None if made is None else self._pair_of(made)
+        return None if pair == served else pair
 
     def _pair_of(self, made: Description) -> Pair:
         if (number := self._number_of(made.retriever)) is not None:

@@ -229,8 +229,7 @@ class SystemStages:
         )
 
     def _epochs(self) -> int:
-        counts = read_counts(self.tables) or {}
-        questions = sum(each.train for each in counts.values())
+        questions = sum(each.train for each in read_counts(self.tables).values())
         return 1 if questions >= MANY_QUESTIONS else 2
 
     def _generator(self) -> Stage:
@@ -352,7 +351,7 @@ class SystemStages:
             return table.exists() and read_table(str(table)).has(self.settings.answer_column)
         counts = {
             test_table(self.tables, origin): each
-            for origin, each in (read_counts(self.tables) or {}).items()
+            for origin, each in read_counts(self.tables).items()
         }
         return table not in counts or bool(counts[table].answered or not counts[table].test)
 

@@ -3,10 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from socket import gethostname
 from typing import Any
 
-from dalm.errors import UserError
 from dalm.llm.language_model import (
     Conversation,
     ModelError,
@@ -17,7 +15,7 @@ from dalm.llm.language_model import (
 )
 from dalm.llm.local_model import LocalModel
 from dalm.prompts import Message
-from dalm.scaling.pool import Pool
+from dalm.scaling.pool import Pool, check_same
 
 Outcomes = list[Reply | str]
 """Replies to conversations, or the reasons why there are none."""
@@ -69,11 +67,7 @@ def _replies(
 ) -> Callable[[Sequence[list[Message]]], Outcomes]:
     """Load a model in a worker, check that it is the command's own, and return how it replies."""
     model = load()
-    if model.identity != identity:
-        raise UserError(
-            f"generator {model.name}: another model is under the same name on {gethostname()}; use "
-            "one that every machine finds"
-        )
+    check_same(f"generator {model.name}", model.identity, identity)
     return partial(_reply, model)
 
 

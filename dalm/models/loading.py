@@ -7,7 +7,7 @@ import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, chdir, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -117,6 +117,11 @@ def placement_of(settings: Any) -> Placement:
     )
 
 
+def pinned(settings: Any) -> Any:
+    """Return the options for a worker: its precision is that of this machine, whatever its own."""
+    return replace(settings, precision=placement_of(settings).precision)
+
+
 def _device(name: str) -> torch.device:
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator(check_available=True)
@@ -165,8 +170,7 @@ def check_four_bit(device: torch.device) -> None:
         raise UserError(
             f"--use-bnb needs an NVIDIA GPU, and the device is {device.type}; leave it out"
         )
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise UserError('--use-bnb needs bitsandbytes: pip install "indomain[4bit]"')
+    _check_bitsandbytes("--use-bnb")
 
 
 def check_eight_bit(device: torch.device) -> None:
@@ -174,6 +178,10 @@ def check_eight_bit(device: torch.device) -> None:
     option = "--optimizer adamw-8bit"
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"{option} needs an NVIDIA GPU or a CPU, and the device is {device.type}")
+    _check_bitsandbytes(option)
+
+
+def _check_bitsandbytes(option: str) -> None:
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(f'{option} needs bitsandbytes: pip install "indomain[4bit]"')
 

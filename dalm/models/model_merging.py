@@ -193,6 +193,18 @@ def interpolate(tuned: nn.Module, base: nn.Module, weight: float) -> None:
         parameter.lerp_(base_weights[name].to(parameter), 1 - weight)
 
 
+def fold_layers(model: nn.Module) -> None:
+    """Add a model's adapters to the weights of their layers, and take them off.
+
+    Raises:
+        NotImplementedError, ValueError: PEFT can't merge a layer, or a weight isn't finite then.
+    """
+    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, BaseTunerLayer)]
+    for name, layer in layers:
+        layer.merge(safe_merge=True)
+        model.set_submodule(name, layer.get_base_layer())
+
+
 def fold_adapters(model: Retriever | Generator, base: str) -> Retriever | Generator:
     """Return the base with a model's adapters added to its weights; the model is consumed.
 
@@ -203,11 +215,7 @@ def fold_adapters(model: Retriever | Generator, base: str) -> Retriever | Genera
         if isinstance(model, Generator):
             model.model = model.model.merge_and_unload(safe_merge=True)
             return model
-        layers = [(n, m) for n, m in model.model.named_modules() if isinstance(m, BaseTunerLayer)]
-        for name, layer in layers:
-            layer.merge(safe_merge=True)
-            parent, _, last = name.rpartition(".")
-            setattr(model.model.get_submodule(parent), last, layer.get_base_layer())
+        fold_layers(model.model)
     except NotImplementedError as error:  # of grouped convolutions, as SqueezeBERT has them
         raise UserError(
             f"the adapter can't be folded in: {reason_of(error)}; use it as it is"

@@ -147,10 +147,7 @@ def _merged(model: nn.Module) -> nn.Module:
     if not any(isinstance(module, BaseTunerLayer) for module in model.modules()):
         return model
     model = copy.deepcopy(model)
-    adapted = [(n, m) for n, m in model.named_modules() if isinstance(m, BaseTunerLayer)]
-    for name, module in adapted:
-        module.merge()
-        model.set_submodule(name, module.get_base_layer())
+    model_merging.fold_layers(model)
     return model
 
 

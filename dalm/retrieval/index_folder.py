@@ -300,10 +300,15 @@ class IndexFolder:
                 if self.pointer == pointer:
                     raise  # else it was deleted after the pointer was read
 
-    def described(self) -> Description | None:
-        """Return what made the generation that is searched; None if that can't be read."""
+    def described(self, *, previous: bool = False) -> Description | None:
+        """Return what made the generation that is searched, or the one before it.
+
+        None: there is none, or it can't be read.
+        """
         with suppress(UserError):
-            return self._open(self.complete_pointer().generation).description
+            pointer = self.complete_pointer()
+            number = self.number_before(pointer) if previous else pointer.generation
+            return self._open(number).description
         return None
 
     def _folders(self) -> Path:

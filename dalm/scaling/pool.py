@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from socket import gethostname
 from typing import Any, Generic, Protocol, TypeVar
 
 from dalm.errors import UserError
@@ -108,6 +109,19 @@ class Outcome(Generic[R]):
         if self.refused is not None:
             raise UserError(self.refused)
         return self.result  # type: ignore[return-value]  # None is a result, too
+
+
+def check_same(model: str, found: str, expected: str) -> None:
+    """Refuse another model in a worker than the command's own, by what identifies its weights.
+
+    Raises:
+        UserError: names the model and the machine.
+    """
+    if found != expected:
+        raise UserError(
+            f"{model}: another model is under the same name on {gethostname()}; use one that every "
+            "machine finds"
+        )
 
 
 class Worker(Generic[T, R]):

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from dalm.config.cluster import LOCAL
 from dalm.errors import UserError, reason_of
 
 logger = logging.getLogger(__name__)
 
-LOCAL, AUTO = "local", "auto"
+AUTO = "auto"
 HEAD_ROOM = 2
 """CPUs beside those of the actors: Ray Data's own tasks and actor need some, and wait for ever."""
 REACHED_WITHIN = 3.0

@@ -7,7 +7,6 @@ import logging
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,11 +92,10 @@ def _load(settings: QaGen, name: str | None, temperature: float) -> LanguageMode
     if settings.ray is None:
         return _load_local(settings, name)
     from dalm.llm.pooled_model import PooledModel
-    from dalm.models.loading import placement_of
+    from dalm.models.loading import pinned
     from dalm.scaling.pool import pool_of
 
-    pinned = replace(settings, precision=placement_of(settings).precision)
-    load = partial(_load_local, pinned, name)
+    load = partial(_load_local, pinned(settings), name)
     return PooledModel(load(), pool_of(settings), load)
 
 

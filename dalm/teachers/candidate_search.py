@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from socket import gethostname
 
 from dalm.config import RetrieverLengths, ScoreCandidates
 from dalm.config.options import spelled
@@ -14,7 +13,7 @@ from dalm.errors import UserError
 from dalm.io.examples import Field, read_passages, read_rows
 from dalm.io.tables import Table
 from dalm.models.counting_encoder import CountingEncoder, Encode, encode_counting
-from dalm.models.loading import placement_of
+from dalm.models.loading import pinned, placement_of
 from dalm.models.retriever import Retriever, retriever_from_config, tell_retriever
 from dalm.progress import track
 from dalm.records import Passage, gold_passages, normalise, question_id
@@ -24,7 +23,7 @@ from dalm.retrieval.embedding_cache import encode_passages_cached, fingerprint
 from dalm.retrieval.exact import ExactIndex
 from dalm.retrieval.hybrid import IndexSearcher, Mode
 from dalm.retrieval.negatives import text_key
-from dalm.scaling.pool import pool_of
+from dalm.scaling.pool import check_same, pool_of
 from dalm.teachers.teacher import Candidates, Needs, PairTeacher, Teacher, teacher_class
 
 logger = logging.getLogger(__name__)
@@ -156,19 +155,10 @@ def _retriever(settings: ScoreCandidates) -> Retriever:
     return retriever_from_config(settings, name, placement, adapter)
 
 
-def pinned(settings: ScoreCandidates) -> ScoreCandidates:
-    """Return the options of a worker: its precision is that of this machine, whatever its own."""
-    return replace(settings, precision=placement_of(settings).precision)
-
-
 def _encode_elsewhere(settings: ScoreCandidates, expected: str) -> Encode:
     """Load the retriever in another process, and check that it is the same."""
     retriever = _retriever(settings)
-    if fingerprint(retriever) != expected:
-        raise UserError(
-            f"retriever {retriever.name}: another model is under the same name on {gethostname()}; "
-            "use one that every machine finds"
-        )
+    check_same(f"retriever {retriever.name}", fingerprint(retriever), expected)
     return partial(encode_counting, retriever)
 
 

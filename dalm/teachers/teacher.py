@@ -16,7 +16,6 @@ from datetime import timedelta
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from socket import gethostname
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from dalm.config.options import spelled
@@ -24,7 +23,7 @@ from dalm.errors import UserError
 from dalm.plugins import entry_points_of, load_entry_point
 from dalm.progress import Bar
 from dalm.records import Passage
-from dalm.scaling.pool import Make, Pool
+from dalm.scaling.pool import Make, Pool, check_same
 from dalm.teachers.score_cache import ScoreCache, pair_key
 
 logger = logging.getLogger(__name__)
@@ -239,11 +238,7 @@ def _scorer(
 ) -> Callable[[Sequence[Pair]], Mapping[int, float]]:
     """Load a teacher in a worker, check that it is the command's own, and return how it scores."""
     teacher = kind.from_config(settings)
-    if teacher.identity != identity:
-        raise UserError(
-            f"teacher {kind.name}: another model is under the same name on {gethostname()}; use "
-            "one that every machine finds"
-        )
+    check_same(f"teacher {kind.name}", teacher.identity, identity)
     return lambda pairs: dict(
         each for batch in teacher.score_pairs(pairs) for each in batch.items()
     )

@@ -127,19 +127,19 @@ class _Recomputed(torch.autograd.Function):
         rows = not_negligible(plan.gradient_size(gradient, values), plan.skip_below)
         sharded = is_sharded(plan.model)
 
-        def run_backwards(group: np.ndarray, part: Tensor, factor: int = 1) -> None:
+        def run_backwards(group: np.ndarray, part: Tensor, *, counts: bool = True) -> None:
             weight = gradient[torch.from_numpy(group), : part.shape[1]]
-            weight = weight if factor else torch.zeros_like(weight)
+            weight = weight if counts else torch.zeros_like(weight)
             if sharded:
                 torch.autograd.backward(part, weight)
             else:
                 torch.autograd.grad(part, ctx.parameters, weight, allow_unused=True)
 
-        def run_again(group: np.ndarray, state: RandomState | None, factor: int = 1) -> None:
+        def run_again(group: np.ndarray, state: RandomState | None, *, counts: bool = True) -> None:
             with _drawing_from(state):
                 with torch.enable_grad(), torch.autocast(device, dtype=dtype, enabled=enabled):
                     part = plan.run(group)
-                run_backwards(group, part, factor)
+                run_backwards(group, part, counts=counts)
 
         with _summed(ctx.parameters) as sums:
             while ctx.kept:  # one after another, so that each frees its activations
@@ -153,7 +153,7 @@ class _Recomputed(torch.autograd.Function):
             for group, state in groups:
                 run_again(group, state)
             for _ in range(missing):
-                run_again(_spare(plan), RandomState(values.device), factor=0)
+                run_again(_spare(plan), RandomState(values.device), counts=False)
         return None, *sums
 
 

@@ -172,8 +172,9 @@ def _plan(
         # At the logits a token's gradient is that of ℓ times 1 − p: an easy token has none.
         return (gradient.abs() * -torch.expm1(log_probs)).sum(1)
 
-    plan = gradient_cache.Plan(score, lengths, size, gradient_size, grouping=grouping, kept=KEPT)
-    return plan._replace(model=generator)
+    return gradient_cache.Plan(
+        score, lengths, size, gradient_size, grouping=grouping, kept=KEPT, model=generator
+    )
 
 
 def tokens_read(

@@ -107,10 +107,15 @@ def reshard(module: nn.Module) -> None:
             each.reshard()
 
 
+def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that are trained by name; sharded ones are this process's shards."""
+    reshard(module)
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
 def trained(module: nn.Module) -> dict[str, Tensor]:
     """Return the weights that are trained by name, or this process's shards of them."""
-    reshard(module)
-    return {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+    return {name: p.detach() for name, p in trained_parameters(module).items()}
 
 
 def gather_trained(module: nn.Module) -> dict[str, Tensor]:

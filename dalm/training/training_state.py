@@ -28,7 +28,7 @@ _WEIGHT, _OPTIMIZER = "weights/", "optimizer/"
 def save(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Write the weights that are trained, and what the optimizer knows of each."""
     state: dict[str, Any] = {}
-    for name, weight in _parameters(model).items():
+    for name, weight in sharding.trained_parameters(model).items():
         state[_WEIGHT + name] = weight.detach()
         for key, value in optimizer.state.get(weight, {}).items():
             state[f"{_OPTIMIZER}{key}/{name}"] = value
@@ -41,7 +41,7 @@ def load_weights(checkpoint: Path, model: nn.Module) -> None:
     Raises:
         UserError: the checkpoint has others.
     """
-    weights = {_WEIGHT + name: p.detach() for name, p in _parameters(model).items()}
+    weights = {_WEIGHT + name: weight for name, weight in sharding.trained(model).items()}
     wanted = {name: weight.shape for name, weight in weights.items()}
     stored = _stored(checkpoint).items()
     if {name: each.size for name, each in stored if name.startswith(_WEIGHT)} != wanted:
@@ -54,7 +54,7 @@ def load_weights(checkpoint: Path, model: nn.Module) -> None:
 
 def load_optimizer(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Load what the optimizer knows of each weight; of one that had no gradient yet, nothing."""
-    parameters = _parameters(model)
+    parameters = sharding.trained_parameters(model)
     state: dict[str, Any] = {}
     owners: dict[str, tuple[nn.Parameter, str]] = {}
     for place, stored in _stored(checkpoint).items():
@@ -75,11 +75,6 @@ def _empty(stored: Any, weight: Tensor, key: str) -> Any:
     if key != "step" and stored.size == weight.shape:
         return torch.zeros_like(weight, dtype=dtype)
     return torch.zeros(stored.size, dtype=dtype, device=weight.device)
-
-
-def _parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    sharding.reshard(model)
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _stored(checkpoint: Path) -> dict[str, Any]:

@@ -245,7 +245,9 @@ class RagObjective(JointObjective):
             total = total + 0 * sum(p.sum() for p in self.retriever.parameters() if p.requires_grad)
         lengths = [prompt.length for prompt in prompts]
         parts["prompt_tokens"] = torch.tensor(float(sum(lengths)), device=total.device)
-        read, padded = tokens_read(self.generator, prompts, found.log_prior.shape[1], self.chunk)
+        candidates = found.log_prior.shape[1]
+        read, padded = tokens_read(self.generator, prompts, candidates, self.chunk)
+        self.source.count_work(self._passes(candidates), self.generator_weights, read)
         return Loss(total, parts, found.tokens + read, found.padded_tokens + padded)
 
     @abstractmethod
@@ -269,8 +271,6 @@ class RagObjective(JointObjective):
                 skip_below=self.skip_gradient_below,
                 chunk=self.chunk,
             )
-        read, _ = tokens_read(self.generator, prompts, candidates, self.chunk)
-        self.source.count_work(self._passes(candidates), self.generator_weights, read)
         teacher = teacher_logits(batch, found)
         loss, target = self.joint_loss(Scored(log_prior, log_probs, mask, weights, tokens, teacher))
         terms = {self.name: loss}

@@ -157,8 +157,9 @@ def _plan(
         sizes: Tensor = gradient.norm(dim=1)
         return sizes.masked_fill(no_gradient.to(gradient.device), 0.0)
 
-    made = gradient_cache.Plan(run, np.concatenate(lengths), chunk, norms, kinds=kinds)
-    plan = made._replace(model=retriever)
+    plan = gradient_cache.Plan(
+        run, np.concatenate(lengths), chunk, norms, kinds=kinds, model=retriever
+    )
     return plan
 
 
