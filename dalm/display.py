@@ -51,6 +51,13 @@ def visible(text: str, keep: str = "") -> str:
     return _CONTROLS.sub(escape, text)
 
 
+def duration(seconds: float) -> str:
+    """Return a time in words."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def show(text: str = "") -> None:
     """Print a text of any origin; its lines stay lines."""
     print(visible(text, keep="\n\t"))

@@ -66,6 +66,11 @@ class Passage:
         return replace(self, **{name: getattr(other, name) for name in (*PROVENANCE, "extra")})
 
     @property
+    def of_document(self) -> str:
+        """What passages of one document have in common: its id or title, or else their own id."""
+        return self.document or self.title or self.id
+
+    @property
     def place(self) -> str:
         """Where a reader finds the passage: `manual.pdf, page 12`; empty if nothing is known."""
         page = "" if self.page is None else f"page {self.page}"

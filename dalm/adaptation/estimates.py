@@ -1,190 +1,238 @@
 """Show which stages would run, why, and what they would take in time, memory and requests.
 
-What can be known now is measured or counted: a training's dry run, the requests of the question
-generator, the speed of the retriever on a few passages and of the generator on a few questions. Of
-a stage whose input isn't there yet the table says what it waits for.
+What a run would read and isn't there yet is made of a sample of the documents. The dry runs of
+trainings, the retriever's speed on a few passages and the generator's on a few questions are
+measured on that, and scaled to all documents.
 """
 
 import logging
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import dalm
 from dalm import next_step
-from dalm.adaptation.contents import MISSING, content_of
 from dalm.adaptation.plan import Step
+from dalm.adaptation.rehearsal import Rehearsal, rehearse
 from dalm.adaptation.stage_options import settings_of
+from dalm.adaptation.stages import Stage
 from dalm.adaptation.state import State
 from dalm.adaptation.system_stages import SystemStages
-from dalm.adaptation.verdict_page import duration
 from dalm.config import Columns
-from dalm.display import cell, console, show
+from dalm.display import cell, console, duration, show
 from dalm.eval.metrics import BOUNDS
 from dalm.io.examples import read_examples, read_passages
-from dalm.models.generator import load_generator
+from dalm.models.generator import Generator, load_generator
 from dalm.models.loading import Placement, place
 from dalm.models.retriever import load_retriever
 from dalm.rag.pipeline import answer
-from dalm.records import Example, Hit
+from dalm.records import Example, Hit, Passage
+from dalm.synth.estimate import Estimate, estimate
+from dalm.synth.generation import load_model
+from dalm.training.dry_run import forecasts
 
 logger = logging.getLogger(__name__)
 
 SAMPLE = 16
 """Passages that the retriever's speed is measured on."""
-SECONDS = ("tables", "verdict")
-"""Stages that load no model."""
 ANSWERED = 4
 """Questions that the generator's speed is measured on."""
-ENCODES = ("negatives", "index")
-COUNTED = ("qa-gen", "train-retriever-only", "train-generator-only", "train-rag-e2e")
-"""Commands that estimate themselves."""
+TRAININGS = ("train-retriever-only", "train-generator-only", "train-rag-e2e")
 
 
-class _Speeds(NamedTuple):
-    """What was measured of the untuned models; None: there is nothing to measure it on."""
+@dataclass(frozen=True)
+class Taken:
+    """What a stage takes, in words, seconds, and bytes of a process."""
 
-    encoding: tuple[int, float] | None
-    """The number of passages, and the seconds that encoding them takes."""
-    answering: tuple[int, float] | None
-    """The number of questions tried, and the seconds of a prompt with its answer."""
+    what: str
+    seconds: float = 0.0
+    memory: int = 0
 
 
-def show_plan(stages: SystemStages, steps: Sequence[Step], state: State) -> None:
-    """Print a table of the stages, then the estimates of the commands that make their own."""
+def show_plan(system: SystemStages, steps: Sequence[Step], state: State) -> None:
+    """Print what the dry runs of trainings say, then a table of the stages and their sum.
+
+    Raises:
+        UserError: documents or tables that a run would refuse.
+    """
     from rich.table import Table
 
-    speeds = _Speeds(_encoding_seconds(stages, steps), _answering_seconds(stages, steps))
+    runs = [step.stage for step in steps if step.choice == "runs"]
+    taken: dict[str, Taken] = {}
+    if runs:
+        with rehearse(system) as rehearsal:
+            measuring = _Measuring(system, rehearsal)
+            taken = {stage.name: measuring.taken(stage) for stage in runs}
     table = Table(box=None, pad_edge=False)
     for name in ("stage", "dalm", "", "because", "takes"):
         table.add_column(name)
     for step in steps:
-        takes = _takes(stages, step, steps, state, speeds) if step.choice == "runs" else ""
-        row = (step.stage.name, step.stage.command, step.choice, step.reason, takes)
-        table.add_row(*map(cell, row))
+        name = step.stage.name
+        takes = _in_words(taken[name], state, name) if name in taken else ""
+        table.add_row(*map(cell, (name, step.stage.command, step.choice, step.reason, takes)))
     console().print(table)
-    for step in steps:
-        if step.choice == "runs" and step.stage.command in COUNTED and _inputs_wait(step) is None:
-            show(f"\n{step.stage.name} (dalm {step.stage.command} --dry-run):")
-            with next_step.unsaid():
-                _dry_run(step)
+    if runs:
+        _show_sum(taken, measuring)
 
 
-def _takes(
-    stages: SystemStages,
-    step: Step,
-    steps: Sequence[Step],
-    state: State,
-    speeds: _Speeds,
-) -> str:
-    """Return what a stage would take, or what it isn't known without."""
-    stage = step.stage
-    if stage.name == "passages":
-        size = sum(file.stat().st_size for file in stages.files)
-        what = f"{len(stages.files)} files, {size / 1e6:.1f} MB"
-    elif stage.name in SECONDS:
-        what = "seconds"
-    elif stage.name in ENCODES and speeds.encoding is not None:
-        count, seconds = speeds.encoding
-        what = f"about {duration(seconds)} to encode {count:,} passages, as measured on {SAMPLE}"
-    elif found := _answering(step, speeds.answering):
-        what = found
-    elif (missing := _inputs_wait(step)) is not None:
-        return f"unknown until {_writer_of(missing, steps)} has run"
-    elif stage.command in COUNTED:
-        return "see below"
-    else:
-        what = "unknown until it has run once"
-    before = state.stages.get(stage.name)
-    return f"{what}; {duration(before.seconds)} the last time" if before else what
+def _in_words(taken: Taken, state: State, name: str) -> str:
+    about = f"about {duration(max(1, taken.seconds))}: " if taken.seconds else ""
+    before = state.stages.get(name)
+    return about + taken.what + (f"; {duration(before.seconds)} the last time" if before else "")
 
 
-def _inputs_wait(step: Step) -> str | None:
-    """Return what a stage reads that isn't there yet."""
-    reads = step.stage.reads.items()
-    return next((name for name, source in reads if content_of(source) == MISSING), None)
+def _show_sum(taken: dict[str, Taken], measuring: "_Measuring") -> None:
+    seconds = sum(each.seconds for each in taken.values())
+    memory = max(each.memory for each in taken.values())
+    parts = [f"about {duration(max(1, seconds))}"]
+    parts += [f"at most {memory / 2**30:.1f} GB while training"] if memory else []
+    asked = measuring.asked
+    if asked is not None and asked.requests:
+        count = asked.requests - asked.answered
+        parts.append(
+            f"{count:,} requests, {asked.tokens_in:,.0f} tokens in, {asked.tokens_out:,.0f} out "
+            f"({asked.source})"
+        )
+    show(f"\nin all: {'; '.join(parts)}. {measuring.basis}")
 
 
-def _writer_of(missing: str, steps: Sequence[Step]) -> str:
-    """Return the stage that writes what is missing, as far as its name says so."""
-    names = [step.stage.name for step in steps if step.choice == "runs"]
-    by_name = {
-        "passages": "passages",
-        "generated questions": "questions",
-        "questions": "negatives" if "negatives" in names else "tables",
-        "tuned retriever": "retriever" if "retriever" in names else "generator",
-        "tuned generator": "generator",
-    }
-    return by_name.get(missing, missing)
+class _Measuring:
+    """Measure what stages take, on a rehearsal, and scale it to all documents."""
 
+    def __init__(self, system: SystemStages, rehearsal: Rehearsal) -> None:
+        self.system, self.rehearsal = system, rehearsal
+        self.sample = rehearsal.system
+        self.encoded: set[str] = set()
+        """Retrievers whose vectors of the passages would be in the cache."""
+        self.answered: dict[tuple[int, ...], float] = {}
+        """Seconds of a prompt, by the passages and the tokens of an answer."""
+        self.asked: Estimate | None = None
 
-def _encoding_seconds(stages: SystemStages, steps: Sequence[Step]) -> tuple[int, float] | None:
-    """Return the number of passages, and the seconds that encoding them takes, as measured."""
-    wanted = [s for s in steps if s.stage.name in ENCODES and s.choice == "runs"]
-    if not wanted or not stages.passages.exists():
-        return None
-    passages = read_passages(stages.passages, Columns())
-    retriever = load_retriever(stages.pairs.untuned.retriever, _placement(stages))
-    texts = [each.text for each in passages[:: max(1, len(passages) // SAMPLE)][:SAMPLE]]
-    retriever.encode_passages(texts[:2])  # the first call is slower
-    start = time.perf_counter()
-    retriever.encode_passages(texts)
-    each = (time.perf_counter() - start) / len(texts)
-    return len(passages), each * len(passages)
+    @property
+    def basis(self) -> str:
+        """On what the figures rest."""
+        count, share = self.rehearsal.passages, self.sample.share
+        part = "" if share == 1 else f", {share:.2g} of the documents, and scaled to all"
+        is_asked = self.system.settings.backend not in ("none", "extractive")
+        by_rules = is_asked and self.asked is not None
+        questions = "; questions by rules stand for the model's" if by_rules else ""
+        return f"Measured on {count:,} passages{part}{questions}."
 
+    @property
+    def _of_part(self) -> str:
+        share = self.sample.share
+        return f", of {share:.2g} of the documents, the more often" if share < 1 else ""
 
-def _asked(step: Step) -> list[Example]:
-    """Return the questions of an evaluation of answers; none while they aren't there."""
-    table = Path(str(step.stage.arguments[0])) if step.stage.command == "eval-rag" else None
-    if table is None or not table.exists():
-        return []
-    return read_examples(table, Columns(), needs={"query"})
+    def taken(self, stage: Stage) -> Taken:
+        """Return what a stage takes."""
+        own = self.rehearsal.stages[stage.name]
+        if stage.name == "passages":
+            size = sum(file.stat().st_size for file in self.system.files)
+            what = f"{len(self.system.files)} files, {size / 1e6:.1f} MB"
+            return Taken(what, self.rehearsal.splitting or 0.0)
+        if stage.name == "questions":
+            return self._generating(stage)
+        if stage.command in TRAININGS:
+            return self._training(own)
+        if stage.name.startswith("evaluate-"):
+            return self._evaluating(own)
+        if stage.name in ("negatives", "index"):
+            seconds = self._encoding("untuned")
+            return Taken("encodes the passages" if seconds else "seconds", seconds)
+        return Taken("seconds")
 
+    def _generating(self, stage: Stage) -> Taken:
+        """Return what the questions take: the requests of a model, or what rules took."""
+        options, factor = stage.options, 1 / self.sample.share
+        found = estimate(stage.folder, load_model(options), self._texts, options)
+        self.asked = found = replace(
+            found,
+            requests=self.sample.scaled(found.requests),
+            answered=self.sample.scaled(found.answered),
+            tokens_in=found.tokens_in * factor,
+            tokens_out=found.tokens_out * factor,
+            seconds=found.seconds * factor,
+        )
+        if not found.requests:
+            return Taken("rules, without the filters", found.seconds)
+        return Taken(f"{found.requests - found.answered:,} requests", found.seconds)
 
-def _answering_seconds(stages: SystemStages, steps: Sequence[Step]) -> tuple[int, float] | None:
-    """Return the number of questions tried, and the seconds of a prompt with its answer."""
-    if any(each.stage.name == "tables" and each.choice == "runs" for each in steps):
-        return None  # other questions, perhaps
-    for step in steps:
-        few = [each for each in _asked(step) if each.passage][:ANSWERED]
-        if step.choice == "runs" and few:
-            break
-    else:
-        return None
-    options = step.stage.options
-    generator = load_generator(stages.pairs.untuned.generator, _placement(stages))
-    hits = [[Hit(each.passage, 1.0)] * options.reader_passages for each in few if each.passage]
-    lengths = {"reader_passages": options.reader_passages, "max_new_tokens": options.max_new_tokens}
-    start = time.perf_counter()
-    answer(generator, [each.query for each in few], hits, **lengths)
-    return len(few), (time.perf_counter() - start) / len(few)
+    def _training(self, stage: Stage) -> Taken:
+        """Return what the dry run of a training says, which is of the sample but for its epochs."""
+        logger.info("stage      %s: dalm %s --dry-run%s", stage.name, stage.command, self._of_part)
+        epochs = stage.options.num_train_epochs / self.sample.share
+        values = {**vars(stage.options), "dry_run": True, "num_train_epochs": epochs}
+        settings = settings_of(stage.name, stage.command, values)
+        with next_step.unsaid(), forecasts() as found:
+            dalm.command(stage.command)(*stage.arguments, settings=settings)
+        said = found[-1]
+        what = f"{said.updates:,} updates, {said.memory / 2**30:.1f} GB"
+        return Taken(what, said.seconds, said.memory)
 
+    def _evaluating(self, stage: Stage) -> Taken:
+        """Return what an evaluation takes.
 
-def _answering(step: Step, measured: tuple[int, float] | None) -> str | None:
-    """Return what an evaluation of answers takes, by what `_answering_seconds` measured.
+        Two systems encode the passages, and each reads a prompt of the passages found for each
+        question, and one of each bound.
+        """
+        if why := stage.skip():
+            return Taken(f"nothing, as far as can be seen: {why}")
+        asked = read_examples(stage.arguments[0], Columns(), needs={"query"})
+        if stage.name == "evaluate-guard":
+            count, seconds = len(asked), 2 * len(asked) * self._per_passage
+        else:
+            most = self.system.settings.max_test_questions
+            count = min(most, self.sample.scaled(len(asked)))
+            seconds = self._encoding("untuned") + self._encoding("tuned")
+        if stage.command != "eval-rag":
+            return Taken(f"{count:,} questions", seconds)
+        prompts = 2 * (1 + len(BOUNDS) * stage.options.bounds) * count
+        seconds += prompts * self._per_prompt(asked, stage.options)
+        return Taken(f"{prompts:,} prompts and their answers", seconds)
 
-    Each of two systems reads a prompt of the passages found for each question, and one of each
-    bound.
-    """
-    if measured is None or not (asked := _asked(step)):
-        return None
-    count, seconds = measured
-    contexts = 1 + len(BOUNDS) * step.stage.options.bounds
-    prompts = 2 * contexts * len(asked)
-    return (
-        f"about {duration(seconds * prompts)} for {prompts:,} prompts and their answers, as "
-        f"measured on {count}"
-    )
+    # Speeds
 
+    @cached_property
+    def _texts(self) -> list[Passage]:
+        return read_passages(self.sample.passages, Columns())
 
-def _placement(stages: SystemStages) -> Placement:
-    given = stages.settings
-    return place(given.device, given.precision, trust_remote_code=given.trust_remote_code)
+    def _encoding(self, retriever: str) -> float:
+        """Return the seconds in which a retriever encodes all passages; later they are cached."""
+        if retriever in self.encoded and self.system.settings.cache:
+            return 0.0
+        self.encoded.add(retriever)
+        return self.sample.scaled(len(self._texts)) * self._per_passage
 
+    @cached_property
+    def _per_passage(self) -> float:
+        """The seconds in which the untuned retriever encodes a passage."""
+        every = self._texts
+        retriever = load_retriever(self.system.pairs.untuned.retriever, self._placement)
+        texts = [each.text for each in every[:: max(1, len(every) // SAMPLE)][:SAMPLE]]
+        retriever.encode_passages(texts[:2])  # the first call is slower
+        start = time.perf_counter()
+        retriever.encode_passages(texts)
+        return (time.perf_counter() - start) / len(texts)
 
-def _dry_run(step: Step) -> None:
-    stage = step.stage
-    values = {**vars(stage.options), "dry_run": True}
-    settings = settings_of(stage.name, stage.command, values)
-    dalm.command(stage.command)(*stage.arguments, settings=settings)
+    def _per_prompt(self, asked: Sequence[Example], options: Any) -> float:
+        """Return the seconds in which the untuned generator reads a prompt and answers."""
+        lengths = {name: getattr(options, name) for name in ("reader_passages", "max_new_tokens")}
+        key = tuple(lengths.values())
+        if key not in self.answered:
+            few = [each for each in asked if each.passage][:ANSWERED]
+            hits = [[Hit(e.passage, 1.0)] * options.reader_passages for e in few if e.passage]
+            start = time.perf_counter()
+            answer(self._generator, [each.query for each in few], hits, **lengths)
+            self.answered[key] = (time.perf_counter() - start) / max(1, len(few))
+        return self.answered[key]
+
+    @cached_property
+    def _generator(self) -> Generator:
+        return load_generator(self.system.pairs.untuned.generator, self._placement)
+
+    @property
+    def _placement(self) -> Placement:
+        given = self.system.settings
+        return place(given.device, given.precision, trust_remote_code=given.trust_remote_code)

@@ -57,7 +57,7 @@ class Row:
         """What identifies the document of its passage."""
         passage = self.example.passage
         assert passage is not None
-        return passage.document or passage.title or passage.id
+        return passage.of_document
 
 
 def test_table(folder: Path, origin: Origin) -> Path:
@@ -107,7 +107,7 @@ def make_tables(
     passages = {each.id: each for each in read_passages(passages_file, Columns())}
     rows, unanswerable = _read_generated(generated, passages)
     if settings.questions:
-        rows += [Row(each, "human") for each in placed_in(_read_human(settings), passages)]
+        rows += [Row(each, "human") for each in placed_in(read_human(settings), passages)]
     if indexes:
         rows += _judged(indexes, passages)
     if not rows:
@@ -120,7 +120,12 @@ def make_tables(
     _write(folder, train, answers, test, settings)
 
 
-def _read_human(settings: Adapt) -> list[Example]:
+def read_human(settings: Adapt) -> list[Example]:
+    """Return people's questions that have a passage or an answer.
+
+    Raises:
+        UserError: there are none.
+    """
     columns = Columns(
         query_column=settings.query_column,
         answer_column=settings.answer_column,

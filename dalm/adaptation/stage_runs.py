@@ -17,9 +17,10 @@ from dalm.adaptation.stage_options import read_stage_options
 from dalm.adaptation.stages import Stage
 from dalm.adaptation.state import State
 from dalm.adaptation.system_stages import SystemStages
-from dalm.adaptation.verdict_page import PAGE, duration, read_outcome
+from dalm.adaptation.verdict_page import PAGE, read_outcome
 from dalm.config import check
 from dalm.config.adaptation import STAGES, Adapt, Recipe
+from dalm.display import duration
 from dalm.errors import UserError
 from dalm.file_reading import user_path
 from dalm.models.loading import check_model_is_there, check_no_adapter

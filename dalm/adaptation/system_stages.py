@@ -146,7 +146,8 @@ class SystemStages:
             writes=[self.folder / "questions" / f"{TABLE}_train.csv"],
         )
 
-    def _generated(self) -> list[Path]:
+    def generated(self) -> list[Path]:
+        """Return the tables of generated questions."""
         if self.settings.backend == "none":
             return []
         return [self.folder / "questions" / f"{TABLE}_{side}.csv" for side in ("train", "test")]
@@ -155,7 +156,7 @@ class SystemStages:
         settings = self.settings
         reads: dict[str, Any] = {"passages": self.passages}
         if settings.backend != "none":
-            reads["generated questions"] = self._generated()
+            reads["generated questions"] = self.generated()
         if settings.questions:
             reads["people's questions"] = settings.questions
         names = ["query_column", "answer_column", "passage_column", "encoding"]
@@ -167,7 +168,7 @@ class SystemStages:
             values |= given_feedback.judgments_in(indexes)
 
         def run(_resume: bool) -> None:
-            tables = [each for each in self._generated() if each.exists()]
+            tables = [each for each in self.generated() if each.exists()]
             question_tables.make_tables(self.tables, settings, self.passages, tables, indexes)
 
         return Stage(
@@ -228,9 +229,12 @@ class SystemStages:
             writes=[Path(self.tuned.retriever)],
         )
 
+    def trained_questions(self) -> int:
+        """Return how many questions there are to train on."""
+        return sum(each.train for each in read_counts(self.tables).values())
+
     def _epochs(self) -> int:
-        questions = sum(each.train for each in read_counts(self.tables).values())
-        return 1 if questions >= MANY_QUESTIONS else 2
+        return 1 if self.trained_questions() >= MANY_QUESTIONS else 2
 
     def _generator(self) -> Stage:
         base, table = self.pairs.untuned.generator, self.tables / ANSWERS

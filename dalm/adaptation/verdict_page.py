@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dalm import artifacts
 from dalm.adaptation.state import State
+from dalm.display import duration
 from dalm.eval.report.page import write_verdict_page
 from dalm.eval.summary import typed_command
 from dalm.eval.verdict import FEEDBACK, GENERATED, GUARD, HUMAN, Part, verdict_of
@@ -75,10 +76,3 @@ def cost_of(folder: Path, state: State) -> dict[str, str]:
             f"{asked.tokens_out:,} written"
         )
     return cost
-
-
-def duration(seconds: float) -> str:
-    """Return a time in words."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -32,6 +32,7 @@ def qa_gen(
     from dalm.artifacts import claim_folder
     from dalm.io.examples import read_passages
     from dalm.synth import generation, round_trip, selection
+    from dalm.synth.estimate import estimate, show_estimate
     from dalm.synth.pairs import Rejection, write_run
     from dalm.synth.question_judge import judged
 
@@ -40,7 +41,7 @@ def qa_gen(
     judge = generation.load_judge(settings, model, folder)
     passages = read_passages(dataset_path, settings.as_pair_columns())
     if settings.dry_run:
-        generation.print_estimate(folder, model, passages, settings)
+        show_estimate(estimate(folder, model, passages, settings), model, settings)
         return
     searches = list(round_trip.searches_of(passages, settings))
     rejections: list[Rejection] = []

@@ -120,7 +120,7 @@ class _Found(NamedTuple):
         passages = {hit.passage.id: hit.passage for hit in (*dense, *text)}
         ids, right = sorted(passages), {passage.id for passage in gold}
         there = [passages[each] for each in right if each in passages]
-        documents = {_document(passage) for passage in (*gold, *there)}
+        documents = {passage.of_document for passage in (*gold, *there)}
         scores = {hit.passage.id: hit.score for hit in dense}
         lowest = min(scores.values(), default=0.0)
         return cls(
@@ -131,7 +131,7 @@ class _Found(NamedTuple):
             similarity=np.array([scores.get(each, lowest) for each in ids]),
             gold=np.array([each in right for each in ids], bool),
             same_document=np.array(
-                [each in right or _document(passages[each]) in documents for each in ids], bool
+                [each in right or passages[each].of_document in documents for each in ids], bool
             ),
         )
 
@@ -146,10 +146,6 @@ class _Found(NamedTuple):
         """Return 1 / rank of the first gold passage in the fused ranking; 0 beyond `AT`."""
         ranks = np.flatnonzero(self.gold[self.ranking(weight)[:AT]])
         return 1 / (int(ranks[0]) + 1) if len(ranks) else 0.0
-
-
-def _document(passage: Passage) -> str:
-    return passage.document or passage.title or passage.id
 
 
 def _search(

@@ -1,24 +1,17 @@
-"""Generate question-answer pairs from passages, by patterns or by a language model.
-
-Estimate before that what it will take.
-"""
+"""Generate question-answer pairs from passages, by patterns or by a language model."""
 
 import logging
 import re
-import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from dalm.config import QaGen
-from dalm.display import show
 from dalm.ingest.languages import log_other_languages
 from dalm.llm.language_model import LanguageModel
 from dalm.llm.openai_client import OpenAIClient
-from dalm.llm.response_cache import Journal, Totals, cached_replies
+from dalm.llm.response_cache import Journal, cached_replies
 from dalm.llm.server_options import ServerOptions
 from dalm.progress import track
 from dalm.records import Passage
@@ -46,11 +39,6 @@ SERVER = ServerOptions(
     api_key_env="--api-key-env",
     timeout="--timeout",
 )
-
-BYTES_PER_TOKEN = 4  # of UTF-8, roughly, for any language; used until a server has counted
-TOKENS_PER_QUESTION = 90  # of JSON with question, answer and quote; likewise
-TOKENS_PER_SECOND = 40  # of one answer; likewise
-SAMPLE = 200  # passages that patterns are timed on
 
 
 def load_model(settings: QaGen) -> LanguageModel | None:
@@ -207,73 +195,3 @@ def _pair_of(draft: Draft, slot: Slot, request: QuestionRequest, model: str) -> 
         other=request.other,
         other_quote=draft.other_quote,
     )
-
-
-def print_estimate(
-    folder: Path, model: LanguageModel | None, passages: Sequence[Passage], settings: QaGen
-) -> None:
-    """Print what generating the questions would take."""
-    show(f"passages    {len(passages)}")
-    if model is None:
-        _print_extraction(passages, settings)
-        return
-    if settings.backend == "vllm":
-        from dalm.llm.vllm_model import VllmModel
-
-        assert isinstance(model, VllmModel)
-        show("vLLM        ray.data.llm.vLLMEngineProcessorConfig:")
-        show(yaml.safe_dump(model.configuration(), sort_keys=False).rstrip())
-    requests = question_requests(model, passages, settings)
-    known, answered = Totals(), 0
-    if (folder / JOURNAL).exists():
-        with Journal(folder / JOURNAL) as journal:
-            known, answered = journal.replies, sum(journal.answers(r) for r in requests)
-    _print_requests(requests, answered, known, model.concurrency)
-    if settings.judge:
-        show("judge       one more for each query that passes the filters, and 100 at most")
-
-
-def _print_requests(
-    requests: Sequence[QuestionRequest], answered: int, known: Totals, concurrency: int
-) -> None:
-    """Print requests, tokens and time, from the mean of the journal's replies if it has any."""
-    number = len(requests) - answered
-    show(f"requests    {len(requests)}, of which {answered} are answered")
-    if not number:
-        return
-    if known.number and known.tokens_out:
-        tokens_in, tokens_out = known.tokens_in / known.number, known.tokens_out / known.number
-        seconds, source = known.seconds / known.number, f"by {known.number} answers in the journal"
-    else:
-        sample = requests[:: max(1, len(requests) // SAMPLE)]
-        size = sum(len(m["content"].encode()) for each in sample for m in each.messages)
-        tokens_in = size / len(sample) / BYTES_PER_TOKEN
-        tokens_out = float(TOKENS_PER_QUESTION * len(requests[0].prompt.slots))
-        seconds = tokens_out / TOKENS_PER_SECOND
-        source = (
-            f"a guess: {BYTES_PER_TOKEN} bytes a token, {TOKENS_PER_QUESTION} tokens a question, "
-            f"{TOKENS_PER_SECOND} tokens/s an answer; after --limit 10 it is an estimate"
-        )
-    show(f"tokens in   {tokens_in * number:,.0f}")
-    show(f"tokens out  {tokens_out * number:,.0f}")
-    show(f"time        {_duration(seconds * number / concurrency)} with {concurrency} at once")
-    show(f"            ({source})")
-
-
-def _print_extraction(passages: Sequence[Passage], settings: QaGen) -> None:
-    """Print the number of queries by rules and the time, measured on a few passages."""
-    sample = passages[:: max(1, len(passages) // SAMPLE)]
-    start = time.perf_counter()
-    count = len(list(extract_all(sample, sample, settings)))
-    seconds = (time.perf_counter() - start) / len(sample)
-    show("requests    0: rules ask no model")
-    show(f"queries     {count / len(sample) * len(passages):,.0f} before the filters")
-    show(f"time        {_duration(seconds * len(passages))}, without the filters")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"about {max(seconds, 1):.0f} s"
-    if seconds < 5400:
-        return f"about {seconds / 60:.0f} minutes"
-    return f"about {seconds / 3600:.1f} hours"

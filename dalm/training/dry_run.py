@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
@@ -15,6 +16,7 @@ from typing import Any, cast
 import torch
 
 from dalm.config import Training
+from dalm.display import duration
 from dalm.distributed import world_size
 from dalm.models.batching import to_device
 from dalm.models.generator import Generator
@@ -41,6 +43,29 @@ OPTIMIZER_BYTES = {"adamw": 8, "adamw-8bit": 2}
 """AdamW's two moments of a trained weight, in fp32 or in 8 bits."""
 OPEN, CLOSE = "⟦", "⟧"
 """Marks around a token of the loss."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a training run takes: updates, seconds, and bytes of a process."""
+
+    updates: int
+    seconds: float
+    memory: int
+
+
+_collecting: list[list[Forecast]] = []
+
+
+@contextmanager
+def forecasts() -> Iterator[list[Forecast]]:
+    """Collect the forecasts of the dry runs within the block, for the command they are part of."""
+    found: list[Forecast] = []
+    _collecting.append(found)
+    try:
+        yield found
+    finally:
+        _collecting.pop()
 
 
 @dataclass(frozen=True)
@@ -176,7 +201,9 @@ def report(
     batches = passes * float(rows.lengths().sum()) / ran.length
     index = objective.index_forecast(ran.work * batches / updates, updates)
     fixed = _fixed_bytes(objective, settings)
-    needed = _report_measured(ran, fixed, batches, index)
+    needed, seconds = _report_measured(ran, fixed, batches, index)
+    for each in _collecting:
+        each.append(Forecast(updates, seconds, needed))
     free = memory.free_bytes(placement.device)
     if free is not None and needed - fixed[0] > free:  # the weights are there already
         logger.warning(
@@ -297,10 +324,11 @@ def _report_measured(
     fixed: tuple[int, int, int],
     batches: float,
     index: IndexForecast | None,
-) -> int:
+) -> tuple[int, float]:
     """Report what a run takes of `batches` times what was measured, and its index if it has one.
 
-    `fixed` are the bytes of weights, gradients and AdamW. Return the bytes of everything.
+    `fixed` are the bytes of weights, gradients and AdamW. Return the bytes of everything, and the
+    seconds.
     """
     logger.info(
         "tokens     about %s for the models to read, without padding", many(batches * ran.tokens)
@@ -326,7 +354,7 @@ def _report_measured(
         "saving not included",
         *(duration(seconds), ran.device, ran.rows, ran.seconds, encoding),
     )
-    return needed
+    return needed, seconds
 
 
 def _report_index(index: IndexForecast) -> None:
@@ -349,10 +377,3 @@ def many(count: float) -> str:
 
 def _size(count: float) -> str:
     return f"{count / 2**30:.1f} GB" if count >= 2**30 else f"{count / 2**20:.1f} MB"
-
-
-def duration(seconds: float) -> str:
-    """Return a time in words."""
-    if seconds >= 7200:
-        return f"{seconds / 3600:.1f} hours"
-    return f"{seconds / 60:.1f} minutes" if seconds >= 120 else f"{seconds:.0f} seconds"

@@ -12,10 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dalm.display import duration
 from dalm.models.batching import Ragged
 from dalm.models.retriever_sides import Kind
 from dalm.training.data.batches import Rows, spread_rows
-from dalm.training.dry_run import duration, many
+from dalm.training.dry_run import many
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,243 @@
+"""Stand in for what a system's stages haven't written yet, so that a dry run can measure them all.
+
+Some of the documents are split in a temporary folder, rules ask questions on them, and the tables
+are made as a run makes them. What is there already is taken as it is.
+"""
+
+import hashlib
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from itertools import cycle
+from math import ceil
+from pathlib import Path
+from typing import TypeVar
+
+from dalm.adaptation import given_feedback
+from dalm.adaptation.question_tables import TRAIN, read_counts, read_human, share_of
+from dalm.adaptation.served_pair import Pair
+from dalm.adaptation.stages import Stage
+from dalm.adaptation.system_stages import SystemStages
+from dalm.config import Columns
+from dalm.errors import UserError
+from dalm.ingest.ingestion import ingest, to_json
+from dalm.ingest.loaders import find_files
+from dalm.io.examples import read_passages
+from dalm.io.tables import read_table
+from dalm.io.writers import LISTED, write_table
+from dalm.records import Passage
+
+MOST_SECONDS, MOST_PASSAGES = 5.0, 2_000
+"""With which a sample of the documents ends; what is being read then is read to its end."""
+
+T = TypeVar("T")
+
+
+class RehearsedStages(SystemStages):
+    """A system's stages on a sample: questions by rules, the untuned pair instead of the tuned one.
+
+    `share` is the sample's part of the documents, by their bytes.
+    """
+
+    share = 1.0
+
+    @property
+    def tuned(self) -> Pair:
+        """The untuned pair, which is of the same size."""
+        return self.pairs.untuned
+
+    def trained_questions(self) -> int:
+        """Return how many questions of all documents there are to train on."""
+        return self.scaled(super().trained_questions())
+
+    def scaled(self, count: float) -> int:
+        """Return a number of the sample's as it is for all documents."""
+        return ceil(count / self.share)
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """Stages by name, on a sample of `documents` files with `passages` passages.
+
+    `splitting` is in how many seconds all documents are split; None: they are split already.
+    """
+
+    system: RehearsedStages
+    stages: dict[str, Stage]
+    passages: int
+    splitting: float | None
+
+
+@contextmanager
+def rehearse(system: SystemStages) -> Iterator[Rehearsal]:
+    """Make what the stages read, as far as it isn't there, in a folder that lasts for the block.
+
+    Raises:
+        UserError: documents or tables that a run would refuse.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        rehearsed = _on_a_sample(system, Path(folder))
+        try:
+            with _quietly():
+                splitting = _prepare(system, rehearsed)
+        except UserError as error:
+            if rehearsed.share == 1:
+                raise
+            raise UserError(
+                f"{error} (of a sample of the documents; without --dry-run all are read)"
+            ) from error
+        count = len(read_passages(rehearsed.passages, Columns()))
+        stages = {stage.name: stage for stage in rehearsed.all()}
+        yield Rehearsal(rehearsed, stages, count, splitting)
+
+
+def _on_a_sample(system: SystemStages, folder: Path) -> RehearsedStages:
+    settings, given = system.settings, dict(system.given)
+    if settings.backend not in ("none", "extractive"):
+        given.pop("questions", None)  # a model's
+        settings = replace(settings, backend="extractive", question_model=None, base_url=None)
+    if settings.feedback is not None:
+        indexes = given_feedback.indexes_of(settings.feedback, system.pairs.index.path)
+        settings = replace(settings, feedback=[str(each) for each in indexes])
+    rehearsed = RehearsedStages(system.docs, replace(settings, output_dir=str(folder)), given)
+    rehearsed.files = system.files
+    return rehearsed
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep what commands say of the sample from the log: it holds for no run."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _prepare(system: SystemStages, rehearsed: RehearsedStages) -> float | None:
+    """Make passages, questions and tables; return in how many seconds all documents are split."""
+    asked, splitting = system.generated(), None
+    is_split = system.passages.exists()
+    is_asked = is_split and all(each.exists() for each in asked)
+    has_tables = is_split and bool(read_counts(system.tables))
+    if not is_split:
+        splitting = _split_some(system, rehearsed)
+    elif is_asked or has_tables:
+        _take(system.passages, rehearsed.passages)
+    else:
+        _draw_some(system.passages, rehearsed)
+    if has_tables:
+        _take(system.tables, rehearsed.tables)
+    else:
+        if is_asked and asked:
+            _take(asked[0].parent, rehearsed.generated()[0].parent)
+        elif asked:
+            _run(rehearsed, "questions")
+        if rehearsed.share < 1:
+            _fit_to_sample(rehearsed)
+        _run(rehearsed, "tables")
+    if has_tables and system.mined.exists():
+        _take(system.mined, rehearsed.mined)
+    else:
+        _join_others(rehearsed.tables / TRAIN, rehearsed.mined)
+    return splitting
+
+
+def _take(there: Path, here: Path) -> None:
+    here.parent.mkdir(exist_ok=True)
+    here.symlink_to(there.absolute())
+
+
+def _run(rehearsed: RehearsedStages, name: str) -> None:
+    next(each for each in rehearsed.all() if each.name == name).run(False)
+
+
+def _split_some(system: SystemStages, rehearsed: RehearsedStages) -> float:
+    """Split documents for some seconds; return in how many all of them would be split."""
+    settings = next(each for each in system.all() if each.name == "passages").options
+    found, _ = find_files(system.docs, exclude=(system.folder,))
+    wanted = set(system.files)
+    files = _mixed((each for each in found if each.path in wanted), lambda each: each.source)
+    lines: dict[str, bytes] = {}
+    size, start = 0, time.perf_counter()
+    with closing(ingest(files, settings)) as batches:
+        for batch in batches:
+            lines |= zip(batch.ids, batch.lines, strict=True)
+            size += batch.size
+            if time.perf_counter() - start > MOST_SECONDS or len(lines) >= MOST_PASSAGES:
+                break
+    seconds = time.perf_counter() - start
+    _write(rehearsed, lines.values(), size / max(1, sum(each.size for each in files)))
+    return seconds / rehearsed.share
+
+
+def _draw_some(passages: Path, rehearsed: RehearsedStages) -> None:
+    """Draw documents until there are passages enough."""
+    every = read_passages(passages, Columns())
+    drawn = list[Passage]()
+    by_document: dict[str, list[Passage]] = {}
+    for each in every:
+        by_document.setdefault(each.of_document, []).append(each)
+    for document in _mixed(by_document, str):
+        if len(drawn) < MOST_PASSAGES:
+            drawn += by_document[document]
+    _write(rehearsed, map(to_json, drawn), len(drawn) / max(1, len(every)))
+
+
+def _mixed(items: Iterable[T], name: Callable[[T], str]) -> list[T]:
+    """Return items in an order that only their names decide, mixed."""
+    return sorted(items, key=lambda each: hashlib.sha256(name(each).encode()).digest())
+
+
+def _write(rehearsed: RehearsedStages, lines: Iterable[bytes], share: float) -> None:
+    """Write the sample's passages, and hold out the part of them that is held out of all."""
+    rehearsed.passages.parent.mkdir()
+    rehearsed.passages.write_bytes(b"".join(lines))
+    rehearsed.share = min(1.0, share) or 1.0
+
+
+def _fit_to_sample(rehearsed: RehearsedStages) -> None:
+    """Hold out the part of the sample that is held out of all, and ask people's questions on it.
+
+    A part of these, as large as the sample, gets passages of the sample in turn.
+    """
+    passages = read_passages(rehearsed.passages, Columns())
+    settings = rehearsed.settings
+    if settings.test_share is None:
+        documents = len({each.of_document for each in passages})
+        held_out = share_of(map(str, range(rehearsed.scaled(documents))))
+        settings = replace(settings, test_share=held_out)
+    if settings.questions is not None:
+        asked = read_human(settings)
+        few = _mixed(asked, lambda each: each.query)[: ceil(len(asked) * rehearsed.share)]
+        columns = {
+            "Query": [each.query for each in few],
+            "Answer": [each.answer or "" for each in few],
+            "Passage": [
+                each.text for each, _ in zip(cycle(_mixed(passages, str)), few, strict=False)
+            ],
+        }
+        table = rehearsed.passages.with_name("asked.jsonl")
+        write_table(table, columns)
+        settings = replace(
+            settings,
+            questions=str(table),
+            query_column="Query",
+            answer_column="Answer",
+            passage_column="Passage",
+            encoding=None,
+        )
+    rehearsed.settings = settings
+
+
+def _join_others(questions: Path, joined: Path) -> None:
+    """Give each question another's passage as the negative that mining would find."""
+    table = read_table(questions)
+    passages = table.texts("Passage")
+    columns = {name: table.column(name) for name in table.columns}
+    joined.parent.mkdir()
+    write_table(joined, {**columns, LISTED: [[each] for each in [*passages[1:], passages[0]]]})
