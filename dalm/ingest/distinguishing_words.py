@@ -84,14 +84,15 @@ def distinguishing_words(text: str) -> tuple[str, ...]:
     too. In a script without capitals every word may be a name.
     """
     written = text.split()
-    known = set(written)
-    found = known & _WEIGHTY
-    if not text.isascii() and _CASELESS.search(text):
-        found.update(word for word in words(text) if _CASELESS.match(word))
+    found = _WEIGHTY.intersection(written)
     figures: list[str] = []
+    names = set[str]()
     for marks in filter(None, map(_marks_of, written)):
-        if marks[0] != " ":
+        if marks[0] == " ":
+            names.add(marks[1])
+        else:
             figures += marks
-        elif marks[1] not in known:
-            found.add(marks[1])
+    found |= names.difference(written)
+    if not text.isascii() and _CASELESS.search(text):
+        found |= {word for word in words(text) if _CASELESS.match(word)}
     return (*sorted(found), *figures)

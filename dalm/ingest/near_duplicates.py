@@ -13,10 +13,11 @@ data sheets of two products, a manual's two versions. A hash of those words is c
 signature, so that only passages with the same ones have anything in common.
 """
 
+import sys
 import zlib
 from collections.abc import Sequence
 from hashlib import blake2b
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,10 @@ from dalm.records import normalise
 
 FUNCTIONS = 128
 SHINGLE = 3  # words
+HASH = 4  # bytes of the hash of a word
 KEY = 8  # bytes of the hash of the distinguishing words
+TOGETHER = 128  # texts whose triples are hashed together
+HASHED = 1 << 17  # values of hash functions that are computed at once, if a text has no more
 CHANCE = 1 / 256  # that two different minima have the same byte
 WIDE_BANDS = 0.75  # similarity from which bands of 8 bytes find nearly all
 EMPTY = -1
@@ -50,42 +54,56 @@ def signatures(texts: Sequence[str], triples: Sequence[Hashes] | None = None) ->
     `distinguishing_words`: of two texts that differ in these hardly any byte is the same. The
     triples (`shingles`) can be given if they are known.
     """
-    found = np.empty((len(texts), FUNCTIONS), np.uint8)
-    known = shingles(texts) if triples is None else triples
-    for row, (text, hashes) in enumerate(zip(texts, known, strict=True)):
-        values = hashes[:, None] * _FACTORS  # (shingles, 128), modulo 2^32
-        values += _SUMMANDS
-        # A minimum is small, so its high bits are zeros; its middle bits are random.
-        found[row] = values.min(axis=0) >> np.uint32(8)
-        key = blake2b("\n".join(distinguishing_words(text)).encode(), digest_size=KEY).digest()
-        found[row] ^= np.frombuffer(key * (FUNCTIONS // KEY), np.uint8)
+    found = minima(shingles(texts) if triples is None else triples)
+    keys = (
+        blake2b("\n".join(distinguishing_words(text)).encode(), digest_size=KEY).digest()
+        for text in texts
+    )
+    found.view(np.uint64)[:] ^= np.frombuffer(b"".join(keys), np.uint64)[:, None]
+    return found
+
+
+def minima(triples: Sequence[Hashes]) -> Signatures:
+    """Return a byte of the minimum of each hash function over each text's triples."""
+    found = np.empty((len(triples), FUNCTIONS), np.uint8)
+    for start in range(0, len(triples), TOGETHER):
+        part = triples[start : start + TOGETHER]
+        hashes = np.concatenate(part)
+        starts = np.cumsum([0, *map(len, part[:-1])])
+        step = min(FUNCTIONS, max(1, HASHED // len(hashes)))
+        values = np.empty((step, len(hashes)), np.uint32)
+        for first in range(0, FUNCTIONS, step):
+            factors, summands = (each[first : first + step, None] for each in (_FACTORS, _SUMMANDS))
+            of_these = np.multiply(factors, hashes, out=values[: len(factors)])  # modulo 2^32
+            of_these += summands
+            least = np.minimum.reduceat(of_these, starts, axis=1)
+            # A minimum is small, so its high bits are zeros; its middle bits are random.
+            found[start : start + TOGETHER, first : first + step] = (least >> np.uint32(8)).T
     return found
 
 
 def shingles(texts: Sequence[str]) -> list[Hashes]:
     """Hash every three consecutive words of each text; a shorter text is one shingle."""
-    hashes: list[int] = []
-    ends = []
-    for text in texts:
-        found = list(map(_hash_of, compared_words(text)))
-        hashes += found + [0] * (SHINGLE - len(found))
-        ends.append(len(hashes))
-    words = np.array(hashes, np.uint32)
+    found = [
+        b"".join(map(_hash_of, compared_words(text))).ljust(SHINGLE * HASH, b"\0") for text in texts
+    ]
+    words = np.frombuffer(b"".join(found), np.uint32)
     mixed = words[:-2] * np.uint32(0x9E3779B1)
     mixed ^= words[1:-1] * np.uint32(0x85EBCA6B) + (mixed >> np.uint32(15))
     mixed ^= words[2:] * np.uint32(0xC2B2AE35) + (mixed >> np.uint32(13))
     mixed *= np.uint32(0x27D4EB2F)
     mixed ^= mixed >> np.uint32(15)
-    return [mixed[start : end - 2] for start, end in pairwise([0, *ends])]
+    ends = accumulate((len(each) // HASH for each in found), initial=0)
+    return [mixed[start : end - 2] for start, end in pairwise(ends)]
 
 
-class _Hashes(dict[str, int]):
+class _Hashes(dict[str, bytes]):
     """CRC-32 of words, normalised, kept for the next time."""
 
-    def __missing__(self, word: str) -> int:
+    def __missing__(self, word: str) -> bytes:
         if len(self) >= CACHED:
             self.clear()
-        self[word] = value = zlib.crc32(normalise(word).encode())
+        self[word] = value = zlib.crc32(normalise(word).encode()).to_bytes(HASH, sys.byteorder)
         return value
 
 
@@ -133,9 +151,11 @@ class NearDuplicateFilter:
     def _independent(self, found: Signatures) -> NDArray[np.bool_]:
         """Return which share no band with another passage of the same batch."""
         independent = np.ones(len(found), np.bool_)
-        for keys in found.view(self.key).T:
-            _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
-            independent &= counts[inverse] == 1
+        keys = np.ascontiguousarray(found.view(self.key).T)
+        in_order = np.sort(keys, axis=1)
+        repeated = in_order[:, 1:] == in_order[:, :-1]
+        for band in np.flatnonzero(repeated.any(axis=1)):
+            independent &= ~np.isin(keys[band], in_order[band, 1:][repeated[band]])
         return independent
 
     def _add_independent(self, found: Signatures) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -159,15 +179,15 @@ class NearDuplicateFilter:
         return np.where(is_new, rows, like), most
 
     def _grow(self) -> None:
-        """Double the capacity, and insert every key, with the first row that has it, again."""
+        """Double the capacity, and insert the rows of the old tables again."""
         larger = np.empty((2 * len(self.kept), FUNCTIONS), np.uint8)
         larger[: self.count] = self.kept[: self.count]
         self.kept = larger
-        self.tables = _Tables(self.bands, 2 * len(larger))
-        kept = larger[: self.count].view(self.key)
-        for band in range(self.bands):
-            keys, first = np.unique(kept[:, band], return_index=True)
-            self.tables.insert(self.tables.slots(keys, np.int64(band)), first)
+        old, self.tables = self.tables, _Tables(self.bands, 2 * len(larger))
+        for band, row_of in enumerate(old.rows.reshape(self.bands, -1)):
+            rows = row_of[row_of != EMPTY].astype(np.int64)
+            keys = larger.view(self.key)[rows, band]
+            self.tables.insert(self.tables.slots(keys, np.int64(band)), rows)
 
 
 class _Tables:

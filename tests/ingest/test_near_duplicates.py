@@ -10,6 +10,8 @@ from dalm.ingest.distinguishing_words import compared_words, marked_words
 from dalm.ingest.near_duplicates import (
     CHANCE,
     FUNCTIONS,
+    HASHED,
+    TOGETHER,
     NearDuplicateFilter,
     group_near_duplicates,
     signatures,
@@ -55,6 +57,17 @@ def test_signatures_are_the_same_on_every_machine_and_day():
 
 
 PINNED = [80, 100, 9, 160, 15, 203, 84, 233]
+
+
+def test_signatures_do_not_depend_on_what_they_are_computed_with():
+    rng = random.Random(7)
+    texts = [" ".join(passage(rng, rng.randrange(60))) for _ in range(2 * TOGETHER + 3)]
+    texts[5] = " ".join(passage(rng, 2 * HASHED))
+    together = signatures(texts)
+    for row, text in enumerate(texts[:40]):
+        assert (signatures([text])[0] == together[row]).all()
+    assert (signatures(texts[TOGETHER - 1 :]) == together[TOGETHER - 1 :]).all()
+    assert signatures([]).shape == (0, FUNCTIONS)
 
 
 def test_case_white_space_and_width_do_not_count():
