@@ -8,9 +8,10 @@ random moments, and started again. Checked are: every judgment that was answered
 answer whose end was told, is in the store as it was sent; passages that are gone are in no hit and
 in no row of `dalm feedback`; the person who is wrong has far less weight than the others. With
 --train the system is made by `dalm adapt`, and trained twice more with --feedback while it is
-served; that is killed, too. Checked are that the index is switched if the verdict says so, or
---force does the second time, and else not; that the server serves it; and that a rollback brings
-the generation before back. Exit code 1: something is wrong, and the folder stays.
+served; that is killed, too. Checked are that the first pair is found better and switched to; that
+the index is switched to a new pair if the verdict says so, or --force does the second time, and
+else not; that the server serves it; and that a rollback brings the generation before back. Exit
+code 1: something is wrong, and the folder stays.
 """
 
 import argparse
@@ -39,6 +40,7 @@ from kill_training import ended, killed_after, start
 
 import dalm
 from dalm import cli
+from dalm.adaptation.served_pair import Pair, content_of_pair
 from dalm.io.tables import read_table
 from dalm.models.tiny import build_encoder, build_generator
 from dalm.prompts import MARKS
@@ -50,7 +52,7 @@ PEOPLE = {"ada": 1, "bob": 1, "eve": -1}
 """People, and the sign with which they say what is right."""
 TRAINING = {
     "num_candidates": 1,
-    "num_train_epochs": 2,
+    "num_train_epochs": 16,
     "per_device_train_batch_size": 32,
     "learning_rate": 1e-3,
     "generator_learning_rate": 1.5e-3,
@@ -59,6 +61,8 @@ TRAINING = {
     "negatives_column": "",
 }
 """Of small models with random weights."""
+PLACES = 48
+"""Places of a month with training: of them as many are held out as show a difference."""
 LONGEST_TRAINING = 30.0
 """Seconds after which a training is killed, at most."""
 START = time.perf_counter()
@@ -378,11 +382,13 @@ def _people(month: Month) -> tuple[dict[str, float], dict[str, float]]:
 
 def live(folder: Path, options: argparse.Namespace) -> Month:
     """Live through the month; two of its four weeks are before the documents change."""
-    asked, retriever, generator = make_domain(folder, max(8, options.questions // 9), options.seed)
+    places = PLACES if options.train else max(8, options.questions // 9)
+    asked, retriever, generator = make_domain(folder, places, options.seed)
     index = folder / ("system/index" if options.train else "index")
     month = Month(folder, options, index, generator)
     if options.train:
         adapt(month, retriever)
+        check_switch(month, retriever)
     else:
         index_documents(folder, index, "--retriever-name-or-path", retriever)
     month.serve()
@@ -431,15 +437,30 @@ def served(month: Month) -> tuple[int, str]:
     return number, json.loads(file.read_text())["retriever"]
 
 
+def trained(month: Month) -> str:
+    """Return the content of the pair that was trained last."""
+    folder = month.index.parent / "pair"
+    return content_of_pair(Pair(str(folder / "retriever"), str(folder / "generator")))
+
+
+def check_switch(month: Month, untuned: str) -> None:
+    """Check that the first training is found better than random weights, and switched to."""
+    outcome = json.loads((month.index.parent / "verdict.json").read_text())["outcome"]
+    _, retriever = served(month)
+    right = outcome == "better" and retriever != untuned
+    month.check("first verdict and switch", f"{outcome}; {Path(retriever).parent.name}", right)
+
+
 def check_training(month: Month, retriever: str, round_: int, *more: str) -> None:
     """Train from feedback while the index is served, and check what the verdict did."""
-    before = served(month)
+    before, pair = served(month), trained(month)
     adapt(month, retriever, "--feedback", *more, kills=2)
     after = served(month)
     verdict = json.loads((month.index.parent / "verdict.json").read_text())
-    switched = after != before
-    wanted = verdict["switches"] or "--force" in more
-    told = f"{verdict['outcome']}; generation {before[0]} to {after[0]}"
+    switched, is_new = after != before, trained(month) != pair
+    wanted = is_new and (verdict["switches"] or "--force" in more)
+    told = verdict["outcome"] if is_new else "the same pair again"
+    told += f"; generation {before[0]} to {after[0]}"
     month.check(f"verdict and switch {round_}", told, wanted == switched)
     check_generation(month, f"served after {round_}")
 

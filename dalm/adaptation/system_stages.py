@@ -122,7 +122,7 @@ class SystemStages:
 
     def _questions(self) -> Stage:
         settings = self.settings
-        options: dict[str, Any] = {"backend": settings.backend}
+        options: dict[str, Any] = {"backend": settings.backend, "test_share": 0}  # split later
         if settings.backend == "http":
             options["base_url"] = settings.base_url
         reads: dict[str, Any] = {"passages": self.passages}

@@ -60,7 +60,8 @@ def qa_gen(
         selection.log_types(pairs)
         sides = selection.split(pairs, passages, settings.test_share, settings.seed)
         write_run(folder, settings, dataset_path, sides, rejections)
-        round_trip.log_difficulty(sides[1], k)
+        train, test = sides
+        round_trip.log_difficulty(test or train, k, are_test=bool(test))
 
 
 def _checked(settings: QaGen) -> Path:

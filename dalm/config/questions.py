@@ -149,8 +149,8 @@ class Tables:
     """Write jsonl."""
     as_dataset: Annotated[bool, Parameter(negative=())] = False
     """Write Hugging Face `datasets` folders."""
-    test_share: float = option(0.1, over=0, most=0.9)
-    """Fraction of documents, and of queries, that go to the test table."""
+    test_share: float = option(0.1, least=0, most=0.9)
+    """Fraction of documents, and of queries, that go to the test table; 0: all are to train on."""
     seed: int = option(42, least=0, most=2**32 - 1)
     """Seed of the split and of the server's sampling."""
     dry_run: Annotated[bool, Parameter(negative=())] = option(False, kept=False)

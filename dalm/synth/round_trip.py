@@ -150,27 +150,27 @@ def passages_near(pairs: Sequence[Pair], search: Search) -> dict[str, list[Passa
     return {q: [hit.passage for hit in hits] for q, hits in zip(queries, found, strict=True)}
 
 
-def log_difficulty(test: Sequence[Pair], k: int) -> None:
-    """Log how much of a test set BM25 solves alone, and whether its hard part can be reported."""
-    asked = [pair for pair in test if pair.answerable]
+def log_difficulty(pairs: Sequence[Pair], k: int, *, are_test: bool) -> None:
+    """Log how much of a set BM25 solves alone, and of a test set if its hard part is too small."""
+    asked, which = [pair for pair in pairs if pair.answerable], "test " * are_test
     if not asked:
         return
     ranks = [pair.bm25_rank or DEPTH + 1 for pair in asked]
     first, ten = (sum(rank <= most for rank in ranks) / len(asked) for most in (1, DEPTH))
-    which = f" (of those that --round-trip-k {k} let through)" if k else ""
+    through = f" (of those that --round-trip-k {k} let through)" if k else ""
     logger.info(
-        "BM25       recall@1 %.3f, recall@10 %.3f on the %d test queries%s",
-        *(first, ten, len(asked), which),
+        "BM25       recall@1 %.3f, recall@10 %.3f on the %d %squeries%s",
+        *(first, ten, len(asked), which, through),
     )
     if first >= SATURATED:
         logger.warning(
-            "BM25 alone ranks %.0f %% of the test queries' passages first: no retriever can show a "
+            "BM25 alone ranks %.0f %% of the %squeries' passages first: no retriever can show a "
             "gain on them; generate them with a model, which asks in other words (--backend http), "
             "or evaluate on questions that people have asked",
-            100 * first,
+            *(100 * first, which),
         )
     hard = sum(pair.hard for pair in asked)
-    if hard < FEW:
+    if are_test and hard < FEW:
         logger.warning(
             "%d test queries are hard (BM25 doesn't rank their passage first): fewer than the %d "
             "that a figure of their own takes; raise --test-share, or generate more",

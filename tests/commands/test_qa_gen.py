@@ -97,6 +97,18 @@ def test_the_readme_line(tmp_path, monkeypatch, caplog):
     assert f"{len(train) + len(test)} passed the filters, {len(rejections)} did not" in said
 
 
+def test_without_a_test_share_all_are_to_train_on(tmp_path, caplog):
+    assert command(TOY, "--output-dir", tmp_path / "split") == 0
+    caplog.clear()
+    assert command(TOY, "--output-dir", tmp_path / "whole", "--test-share", 0) == 0
+    both = [row for name in TABLES for row in rows(tmp_path / "split" / name)]
+    whole = rows(tmp_path / "whole" / TABLES[0])
+    assert sorted(map(str, whole)) == sorted(map(str, both))
+    assert not (tmp_path / "whole" / TABLES[1]).exists()
+    assert "split" not in caplog.text.replace("/split/", "")
+    assert f"on the {len(whole)} queries" in caplog.text
+
+
 def test_every_form_holds_the_same_and_is_read_without_options(tmp_path):
     assert command(TOY, "--output-dir", tmp_path / "out", *SEVERAL_FORMS) == 0
     names = [f"question_answer_pairs_train{form}" for form in (".csv", ".jsonl", "")]

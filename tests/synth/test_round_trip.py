@@ -80,16 +80,19 @@ def test_a_judge_reads_what_an_unanswerable_query_finds():
 def test_bm25_alone_on_the_test_set_is_reported(caplog):
     caplog.set_level(logging.INFO)
     easy, second, lost = (replace(ULM, bm25_rank=rank) for rank in (1, 2, None))
-    log_difficulty([easy] * 19 + [second], 20)
+    log_difficulty([easy] * 19 + [second], 20, are_test=True)
     assert "recall@1 0.950, recall@10 1.000 on the 20 test queries" in caplog.text
     assert "that --round-trip-k 20 let through" in caplog.text
     assert "95 % of the test queries' passages first: no retriever can show a gain" in caplog.text
     assert "1 test queries are hard" in caplog.text
     caplog.clear()
-    log_difficulty([easy] * FEW + [second, lost] * (FEW // 2), 0)
+    log_difficulty([easy] * FEW + [second, lost] * (FEW // 2), 0, are_test=True)
     assert "recall@1 0.500, recall@10 0.750" in caplog.text
     assert "let through" not in caplog.text
     assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
     caplog.clear()
-    log_difficulty([unanswerable("Who?")], 20)
+    log_difficulty([unanswerable("Who?")], 20, are_test=True)
     assert not caplog.text
+    log_difficulty([easy], 20, are_test=False)
+    assert "100 % of the queries' passages first" in caplog.text
+    assert "hard" not in caplog.text
