@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from dalm.models.token_arrays import token_arrays
+
 _IS_TEXT = re.compile(r"\s*|<0x[0-9A-F]{2}>")
 """Blanks and line breaks, which templates write as the text they are, and bytes, to which a
 tokenizer falls back where it knows no character."""
@@ -55,14 +57,22 @@ class TextTokenizer:
         pairs = zip(texts, found.input_ids, strict=True)
         return SimpleNamespace(input_ids=[self._as_text(*pair) for pair in pairs])
 
+    def arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return what a call returns, in arrays."""
+        rows = token_arrays(self.tokenizer, texts)
+        for place in self._with_control(texts, rows, 0):
+            rows[place] = np.array(self._spelled_out(texts[place]), np.int32)
+        return rows
+
     def has_control(self, text: str, ids: Sequence[int]) -> bool:
         """Return whether a control token is among a text's tokens."""
         unknown = self._unknown is not None and self._unknown in text
         return unknown or not self._numbers.isdisjoint(ids)
 
     def _as_text(self, text: str, ids: list[int]) -> list[int]:
-        if not self.has_control(text, ids):
-            return ids
+        return self._spelled_out(text) if self.has_control(text, ids) else ids
+
+    def _spelled_out(self, text: str) -> list[int]:
         if not self.tokenizer.is_fast:
             options = {"add_special_tokens": False, "split_special_tokens": True}
             return list(self.tokenizer(text, verbose=False, **options).input_ids)
@@ -73,14 +83,20 @@ class TextTokenizer:
 
         `rows` are the texts' tokens with a prompt and with those that begin and end every text.
         """
+        own = self.tokenizer(self.kept + "a", verbose=False).input_ids
+        return self._with_control(texts, rows, len([ids for ids in own if ids in self._numbers]))
+
+    def _with_control(
+        self, texts: Sequence[str], rows: Sequence[np.ndarray], own: int
+    ) -> list[int]:
+        """Return the places of texts with more than `own` control tokens."""
         if not texts:
             return []
-        numbers = np.fromiter(self._numbers, np.int64, len(self._numbers))
-        own = self.tokenizer(self.kept + "a", verbose=False).input_ids
-        owners = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-        found = np.isin(np.concatenate(rows), numbers)
-        counts = np.bincount(owners[found], minlength=len(rows))
-        places = set(np.flatnonzero(counts > np.isin(own, numbers).sum()).tolist())
+        numbers = np.fromiter(self._numbers, np.int32, len(self._numbers))
+        found = np.flatnonzero(np.isin(np.concatenate(rows), numbers))
+        ends = np.cumsum([len(row) for row in rows])
+        counts = np.bincount(np.searchsorted(ends, found, side="right"), minlength=len(rows))
+        places = set(np.flatnonzero(counts > own).tolist())
         if self._unknown is not None:
             places |= {place for place, text in enumerate(texts) if self._unknown in text}
         return sorted(places)

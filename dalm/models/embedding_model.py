@@ -32,6 +32,7 @@ from dalm.errors import UserError
 from dalm.file_reading import read_json
 from dalm.models import loading
 from dalm.models.retriever_sides import TASKS, Kind
+from dalm.models.token_arrays import library_tokenizer
 
 SIMILARITIES = ("cosine", "dot")
 _OLD_MODULES = {"Transformer", "Pooling", "Normalize", "Dense", "LayerNorm", "StaticEmbedding"}
@@ -137,6 +138,18 @@ def reads_plain_text(module: Any) -> bool:
     """
     return not isinstance(module, StaticEmbedding) and "message" not in getattr(
         module, "modality_config", ()
+    )
+
+
+def tokenises_alone(module: Any) -> bool:
+    """Return whether a module's tokens of a text are what its tokenizer gives, cut."""
+    return (
+        type(module) is Transformer
+        and module.processor is module.tokenizer
+        and reads_plain_text(module)
+        and not module.processing_kwargs
+        and module.query_expansion is None
+        and library_tokenizer(module.tokenizer) is not None
     )
 
 

@@ -16,12 +16,15 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dalm.errors import UserError
 from dalm.models.chat_rendering import render
+from dalm.models.control_tokens import TextTokenizer
+from dalm.models.token_arrays import in_parts, token_arrays
 from dalm.prompts import DEFAULT, Message, Prompt, PromptTemplate
 
 logger = logging.getLogger(__name__)
@@ -327,21 +330,23 @@ def tokenise(tokenizer: Any, texts: Sequence[str], border: Border = Border()) ->
     At the start of a text, a SentencePiece model would lose or double the blank before a word. What
     `border` has around the text is tokenised with it. `tokenizer` may be a `TextTokenizer`.
     """
-    if not texts:
-        return []
-    options = {"add_special_tokens": False, "return_attention_mask": False}
-    # The line break is an anchor; `verbose` silences "longer than the model": pieces are cut later.
-    anchor = tokenizer("\n", **options).input_ids
+    as_text = isinstance(tokenizer, TextTokenizer)
+    encode = tokenizer.arrays if as_text else partial(token_arrays, tokenizer)
+    # The line break is an anchor.
+    anchor = encode(["\n"])[0].tolist()
     closing = list(border.following_tokens)
     after = border.breaks + border.following
-    spaced = [border.blank + text for text in texts]
-    found = tokenizer([f"\n{text}{after}" for text in spaced], verbose=False, **options).input_ids
-    rows = []
-    for text, ids in zip(spaced, found, strict=True):
-        end = len(ids) - len(closing)
-        if ids[: len(anchor)] == anchor and ids[end:] == closing:
-            rows.append(np.array(ids[len(anchor) : end], np.int32))
-        else:  # a line break merged with the text, as in text that begins with one
-            alone = tokenizer(text, verbose=False, **options).input_ids
-            rows.append(np.array([*alone, *border.break_tokens], np.int32))
-    return rows
+
+    def within_breaks(texts: list[str]) -> list[np.ndarray]:
+        rows = []
+        found = encode([f"\n{border.blank}{text}{after}" for text in texts])
+        for text, ids in zip(texts, found, strict=True):
+            end = len(ids) - len(closing)
+            if ids[: len(anchor)].tolist() == anchor and ids[end:].tolist() == closing:
+                rows.append(ids[len(anchor) : end])
+            else:  # a line break merged with the text, as in text that begins with one
+                (alone,) = encode([border.blank + text])
+                rows.append(np.array([*alone, *border.break_tokens], np.int32))
+        return rows
+
+    return in_parts(texts, within_breaks)

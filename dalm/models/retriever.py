@@ -32,6 +32,7 @@ from dalm.models.batching import by_equal_length, by_length, pad, to_device
 from dalm.models.control_tokens import TextTokenizer
 from dalm.models.lora_targets import Targets, check_adapters, described
 from dalm.models.retriever_sides import TASKS, Kind, Side, choose_sides, saved_sides
+from dalm.models.token_arrays import in_parts, token_arrays
 from dalm.progress import track
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class Retriever(nn.Module):
         self.adapts_queries_alone = False
         self.matryoshka_dims: tuple[int, ...] = ()
         """Sizes, besides the whole, that the vectors were trained to be cut to."""
-        self._prompt_tokens: dict[Kind, Any] = {}
+        self._prompt_lengths: dict[tuple[Kind, Side], Any] = {}
         # Pool in fp32, so that a bf16 backbone doesn't round the pooled vector.
         for module in embedding_model.transformers_of(model):
             module.register_forward_hook(_tokens_to_fp32)
@@ -122,40 +123,47 @@ class Retriever(nn.Module):
         Raises:
             UserError: a token has no row in the model's table of embeddings.
         """
-        module = embedding_model.input_module(self.model, kind)
-        rows = self._tokens(texts, kind)
-        if embedding_model.reads_plain_text(module):
-            side = self.sides[kind]
-            as_text = TextTokenizer(module.tokenizer, kept=side.prompt)
-            for place in as_text.spells_control(texts, rows):
-                ids = as_text.whole(side.prompt + texts[place], side.max_len)
-                rows[place] = np.array(ids, np.int32)
-        retriever_checks.check_tokens(f"retriever {self.name}", module, rows)
-        return rows
+        module, side = embedding_model.input_module(self.model, kind), self.sides[kind]
 
-    def _tokens(self, texts: Sequence[str], kind: Kind) -> list[np.ndarray]:
-        module = embedding_model.input_module(self.model, kind)
+        def tokenised(texts: list[str]) -> list[np.ndarray]:
+            rows = self._tokens(texts, kind)
+            if embedding_model.reads_plain_text(module):
+                as_text = TextTokenizer(module.tokenizer, kept=side.prompt)
+                for place in as_text.spells_control(texts, rows):
+                    ids = as_text.whole(side.prompt + texts[place], side.max_len)
+                    rows[place] = np.array(ids, np.int32)
+            retriever_checks.check_tokens(f"retriever {self.name}", module, rows)
+            return rows
+
+        return in_parts(texts, tokenised)
+
+    def _tokens(self, texts: list[str], kind: Kind) -> list[np.ndarray]:
+        module, side = embedding_model.input_module(self.model, kind), self.sides[kind]
+        if embedding_model.tokenises_alone(module):
+            whole = [side.prompt + text for text in texts] if side.prompt else texts
+            return token_arrays(module.tokenizer, whole, side.max_len)
+        features = self._preprocessed(texts, kind, side.max_len)
+        return _split(features, side.max_len, type(module).__name__)
+
+    def _preprocessed(self, texts: list[str], kind: Kind, max_len: int) -> dict[str, Any]:
+        prompt = self.sides[kind].prompt or None
+        return self.model.preprocess(texts, prompt=prompt, max_length=max_len, task=TASKS[kind])
+
+    def _prompt_length(self, kind: Kind) -> Any:
+        """Return the prompt's number of tokens if the model has to know; some don't pool it."""
         side = self.sides[kind]
-        rows: list[np.ndarray] = []
-        for start in range(0, len(texts), 1024):
-            features = self.model.preprocess(
-                list(texts[start : start + 1024]),
-                prompt=side.prompt or None,
-                max_length=side.max_len,
-                task=TASKS[kind],
-            )
-            self._prompt_tokens[kind] = features.get("prompt_length")
-            rows += _split(features, side.max_len, type(module).__name__)
-        return rows
+        if (kind, side) not in self._prompt_lengths:
+            features = self._preprocessed([""], kind, side.max_len) if side.prompt else {}
+            self._prompt_lengths[kind, side] = features.get("prompt_length")
+        return self._prompt_lengths[kind, side]
 
     def batch(self, sequences: Sequence[np.ndarray], kind: Kind) -> dict[str, Any]:
         """Pad token sequences to the features that `embed` takes."""
         # Right padding, whatever the tokenizer's side: absolute positions start at 0.
         ids, mask = pad(sequences, self._pad_token(kind))
         features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
-        if self._prompt_tokens.get(kind) is not None:
-            features["prompt_length"] = self._prompt_tokens[kind]  # some models don't pool it
-        return features
+        length = self._prompt_length(kind)
+        return features if length is None else features | {"prompt_length": length}
 
     def embed(self, features: dict[str, Any], kind: Kind) -> Float[Tensor, "batch dim"]:
         """Return vectors in fp32, with gradient.

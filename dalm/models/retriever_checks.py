@@ -41,7 +41,7 @@ def check_tokens(model: str, module: Any, rows: Sequence[np.ndarray]) -> None:
         UserError: names the token, its id and the table's size.
     """
     count = vocabulary_size(module)
-    highest = max((int(row.max()) for row in rows if len(row)), default=-1)
+    highest = int(np.concatenate(rows).max(initial=-1)) if rows else -1
     if count is not None and highest >= count:
         tokenizer = module.tokenizer
         convert = getattr(tokenizer, "convert_ids_to_tokens", None) or tokenizer.id_to_token

@@ -94,11 +94,12 @@ def documents(generator: Generator, texts: Sequence[str], *, ends: bool) -> list
     end = generator.frame.end if end is None else end
     bos = leading_token(tokenizer)
     start = end if bos is None else bos
+    last = [end] if ends else []
     found: list[np.ndarray] = []
     chunks = (list(texts[first : first + CHUNK]) for first in range(0, len(texts), CHUNK))
     for chunk in track(chunks, len(texts), "reading tokens", "texts", len):
-        for ids in generator.text_tokenizer(chunk, return_attention_mask=False).input_ids:
-            found.append(np.array([start, *ids, *([end] if ends else [])], np.int32))
+        for ids in generator.text_tokenizer.arrays(chunk):
+            found.append(np.concatenate([[start], ids, last], dtype=np.int32, casting="unsafe"))
     return found
 
 

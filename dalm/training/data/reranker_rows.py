@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dalm.models.reranker import Reranker
+from dalm.models.token_arrays import in_parts, token_arrays
 from dalm.records import NO_SCORE
 from dalm.training import losses
 from dalm.training.data.batches import TrainingRows
@@ -143,14 +144,11 @@ class RerankerRows(TrainingRows):
 
 def _token_counts(reranker: Reranker, texts: Sequence[str]) -> Int[np.ndarray, "texts"]:
     """Return the number of tokens of each text; equal texts are tokenised once."""
-    distinct = list(dict.fromkeys(texts))
-    counts: dict[str, int] = {}
-    for start in range(0, len(distinct), 1024):
-        part = distinct[start : start + 1024]
-        plain = [reranker.as_text(text) for text in part]
-        ids = reranker.model.tokenizer(plain, add_special_tokens=False, verbose=False).input_ids
-        counts |= dict(zip(part, map(len, ids), strict=True))
-    return np.array([counts[text] for text in texts], np.int64)
+    rows = in_parts(
+        texts,
+        lambda part: token_arrays(reranker.model.tokenizer, list(map(reranker.as_text, part))),
+    )
+    return np.array([len(row) for row in rows], np.int64)
 
 
 def _special_tokens(reranker: Reranker) -> int:
