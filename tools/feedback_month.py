@@ -50,16 +50,9 @@ from dalm.user_feedback.feedback_store import FeedbackStore
 TABLE = Path(dalm.__file__).parent / "datasets" / "toy_data_train.csv"
 PEOPLE = {"ada": 1, "bob": 1, "eve": -1}
 """People, and the sign with which they say what is right."""
-TRAINING = {
-    "num_candidates": 1,
-    "num_train_epochs": 16,
-    "per_device_train_batch_size": 32,
-    "learning_rate": 1e-3,
-    "generator_learning_rate": 1.5e-3,
-    "logit_scale": 20.0,
-    "use_peft": None,
-    "negatives_column": "",
-}
+BATCHES = {"num_train_epochs": 16, "per_device_train_batch_size": 32}
+RETRIEVER = {**BATCHES, "learning_rate": 1e-3, "logit_scale": 20.0, "negatives_column": ""}
+GENERATOR = {**BATCHES, "learning_rate": 1.5e-3, "use_peft": False}
 """Of small models with random weights."""
 PLACES = 48
 """Places of a month with training: of them as many are held out as show a difference."""
@@ -412,10 +405,11 @@ def live(folder: Path, options: argparse.Namespace) -> Month:
 def adapt(month: Month, retriever: str, *more: str, kills: int = 0) -> None:
     """Run `dalm adapt`, killed so many times on the way and started again."""
     recipe = month.folder / "stages.json"
-    stages = {"generator": TRAINING, "evaluate-human": {"max_new_tokens": 8}}
+    stages = {"retriever": RETRIEVER, "generator": GENERATOR}
+    stages |= {name: {"max_new_tokens": 8} for name in ("evaluate-human", "evaluate-feedback")}
     recipe.write_text(json.dumps(stages))
     line = ["adapt", str(month.folder / "documents"), "--retriever-name-or-path", retriever]
-    line += ["--generator-name-or-path", month.generator, "--backend", "none", "--recipe", "joint"]
+    line += ["--generator-name-or-path", month.generator, "--backend", "none"]
     line += ["--questions", str(month.folder / "questions.csv"), "--precision", "fp32"]
     line += ["--output-dir", str(month.index.parent), "--stage-options", str(recipe)]
     line += ["--test-share", "0.3", "--device", "cpu", *more]
@@ -439,8 +433,9 @@ def served(month: Month) -> tuple[int, str]:
 
 def trained(month: Month) -> str:
     """Return the content of the pair that was trained last."""
-    folder = month.index.parent / "pair"
-    return content_of_pair(Pair(str(folder / "retriever"), str(folder / "generator")))
+    folder = month.index.parent
+    models = (folder / name / name for name in ("retriever", "generator"))
+    return content_of_pair(Pair(*map(str, models)))
 
 
 def check_switch(month: Month, untuned: str) -> None:

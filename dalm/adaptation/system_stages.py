@@ -21,6 +21,7 @@ from dalm.adaptation.served_pair import Pair, ServedPairs, content_of_pair
 from dalm.adaptation.stage_options import OPTIONS, settings_of
 from dalm.adaptation.stages import Stage, command_stage
 from dalm.adaptation.verdict_page import VERDICT, read_outcome, write_verdict
+from dalm.config import EvalRag, EvalRetriever
 from dalm.config.adaptation import Adapt
 from dalm.ingest.loaders import find_files
 from dalm.io.tables import read_table
@@ -39,6 +40,8 @@ RETRIEVER: Mapping[str, Any] = {"per_device_train_batch_size": 16, "learning_rat
 MANY_QUESTIONS = 1_000
 """Questions from which on one epoch has nearly as many updates; of fewer, two."""
 GENERATOR: Mapping[str, Any] = {"use_peft": True, "per_device_train_batch_size": 8}
+OF_ANSWERS = {each.name for each in fields(EvalRag)} - {each.name for each in fields(EvalRetriever)}
+"""Options of evaluations of answers alone."""
 MACHINE = ("precision", "device", "trust_remote_code", "cache", "cache_dir", "seed")
 
 
@@ -92,6 +95,8 @@ class SystemStages:
     def _command(self, name: str, command: str, folder: str, **described: Any) -> Stage:
         options = dict(self._machine(command)) | dict(described.pop("options", {}))
         given = self.given.get(name, {})
+        if command == "eval-retriever":  # questions without answers, as it turned out
+            given = {each: value for each, value in given.items() if each not in OF_ANSWERS}
         return command_stage(
             name, command, self.folder / folder, options=options, given=given, **described
         )
@@ -261,7 +266,7 @@ class SystemStages:
 
     def _pair(self) -> Stage:
         base = self.pairs.untuned
-        return self._training(
+        stage = self._training(
             "generator",
             "train-rag-e2e",
             "pair",
@@ -278,6 +283,18 @@ class SystemStages:
             },
             writes=[Path(self.tuned.retriever), Path(self.tuned.generator)],
         )
+
+        def run(resume: bool) -> None:
+            answers = read_table(self.mined).texts("Answer")
+            if unanswered := sum(not each for each in answers):
+                logger.warning(
+                    "answers    %d of %d questions have none, and joint training leaves them out; "
+                    "--recipe independent trains the retriever on them",
+                    *(unanswered, len(answers)),
+                )
+            stage.run(resume)
+
+        return replace(stage, run=run)
 
     # Evaluation
 

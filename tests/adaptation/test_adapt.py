@@ -204,6 +204,33 @@ def test_a_dry_run_estimates_on_what_is_there_and_changes_nothing(
     assert int(asked[1]) == 2 * 4 * 8  # with a gold, a random and no passage
 
 
+def test_options_of_answers_do_no_harm_where_the_questions_turn_out_to_have_none(
+    line: list[str], system: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(system, tmp_path / "system")
+    file = folder / "tables" / "tables.json"
+    counts = json.loads(file.read_text())
+    counts["human"]["answered"] = 0
+    file.write_text(json.dumps(counts))
+    found = reasons(line, folder, stage_options={"evaluate-human": {"max_new_tokens": 4}})
+    assert "evaluate-human" in found
+
+
+def test_joint_training_says_what_it_leaves_out(
+    line: list[str], tmp_path: Path, asked: Path, caplog: Any
+) -> None:
+    rows = asked.read_text().splitlines()
+    column = rows[0].split(",").index("Answer")
+    assert column == 1
+    query, _, passage = rows[1].split(",", 2)
+    table = tmp_path / "asked.csv"
+    table.write_text("\n".join([rows[0], f"{query},,{passage}", *rows[2:]]) + "\n")
+    words = [*line, "--output-dir", str(tmp_path / "new"), "--to", "generator"]
+    words[words.index("--questions") + 1] = str(table)
+    assert run(app, [*words, "--recipe", "joint"]) == 0
+    assert "1 of 12 questions have none, and joint training leaves them out" in caplog.text
+
+
 def test_from_and_to(line: list[str], system: Path, tmp_path: Path) -> None:
     found = reasons(line, system, from_stage="generator")
     assert list(found) == STAGES[4:]
