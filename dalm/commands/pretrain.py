@@ -35,18 +35,24 @@ def pretrain(
     generator_name_or_path
         Causal language model: a folder, or a name on the Hugging Face hub.
     """
+    from dalm.config import check
     from dalm.config.generator_training import check_pretraining
+    from dalm.training.data.pretraining_texts import read_corpus
+
+    check_pretraining(settings, generator_name_or_path)
+    check(settings)
+    corpus = read_corpus(dataset_path, settings)
+
+    # Importing torch takes seconds; what is wrong with the texts has been said by now.
     from dalm.training import dry_run
-    from dalm.training.data.corpus import read_corpus, training_rows
+    from dalm.training.data.corpus import training_rows
     from dalm.training.held_out_evaluation import HeldOutEvaluation
     from dalm.training.objectives.causal_lm import CausalLM
     from dalm.training.run import TrainingRun
 
-    check_pretraining(settings, generator_name_or_path)
     run = TrainingRun(
         settings, dataset_path=dataset_path, generator_name_or_path=generator_name_or_path
     )
-    corpus = read_corpus(dataset_path, settings)
     texts = corpus.trained(settings.replay_ratio)
     generator = _generator(run, generator_name_or_path, texts)
     rows = training_rows(generator, corpus, settings)

@@ -7,10 +7,13 @@ from cyclopts import Parameter
 from dalm.config import RetrieverOnly
 
 if TYPE_CHECKING:
-    from dalm.records import Example
+    from dalm.records import Example, ScoredQuestion
 
 CONTRASTIVE = RetrieverOnly.objective
-"""What is trained without a teacher's scores; others say what they need when they are imported."""
+"""What is trained without a teacher's scores."""
+FROM_SCORES = {"listwise": False, "margin_mse": True}
+"""What is trained on them, and whether on margins; objectives of other packages say what they need
+when they are imported."""
 
 
 def train_retriever_only(
@@ -36,8 +39,11 @@ def train_retriever_only(
     check_retriever_only(settings)
     check(settings)
     examples: list["Example"] = []
+    questions: list["ScoredQuestion"] = []
     if settings.objective == CONTRASTIVE:
         examples = _examples(dataset_path, settings)
+    elif settings.objective in FROM_SCORES:
+        questions = _scored(dataset_path, settings, margins=FROM_SCORES[settings.objective])
 
     # Importing torch takes seconds; what is wrong with the data has been said by now.
     from dalm.next_step import after_training
@@ -45,7 +51,6 @@ def train_retriever_only(
     from dalm.training import dry_run, frozen_vectors
     from dalm.training.data.batches import Rows
     from dalm.training.data.scored_rows import scored_rows
-    from dalm.training.data.usable_rows import usable_questions
     from dalm.training.objectives.objective import objective_class
     from dalm.training.run import TrainingRun
 
@@ -56,7 +61,7 @@ def train_retriever_only(
     )
     if "scores" in objective.needs:
         margins = "margins" in objective.needs
-        questions = usable_questions(run.scored_questions(), settings, margins=margins)
+        questions = questions or _scored(dataset_path, settings, margins=margins)
         rows: Rows = scored_rows(questions, run.retriever(), settings, margins=margins)
     else:
         rows = Rows(examples or _examples(dataset_path, settings), run.retriever())
@@ -96,3 +101,15 @@ def _examples(source: str, settings: RetrieverOnly) -> list["Example"]:
         )
     check_negatives(examples, settings)
     return examples
+
+
+def _scored(source: str, settings: RetrieverOnly, *, margins: bool) -> list["ScoredQuestion"]:
+    """Read a table's questions whose candidates the teacher tells apart.
+
+    Raises:
+        UserError: the table can't be read, or has none.
+    """
+    from dalm.io.scored_tables import read_scored
+    from dalm.training.data.usable_rows import usable_questions
+
+    return usable_questions(read_scored(source, settings), settings, margins=margins)

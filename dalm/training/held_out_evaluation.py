@@ -28,8 +28,9 @@ from dalm.models.loading import evaluating
 from dalm.models.packed_attention import Way, packed_log_probs
 from dalm.progress import track
 from dalm.training import checkpoints, metrics_log, sharding
-from dalm.training.data.corpus import Corpus, documents
+from dalm.training.data.corpus import documents
 from dalm.training.data.packing import PackedBatch, PackedRows
+from dalm.training.data.pretraining_texts import Corpus
 from dalm.training.objectives.causal_lm import CausalLM
 
 logger = logging.getLogger(__name__)

@@ -14,14 +14,12 @@ from dalm import stop_signals
 from dalm.config.training import TRACKERS, covers
 from dalm.distributed import is_main
 from dalm.errors import UserError, reason_of
-from dalm.io.scored_tables import read_scored
 from dalm.models import generator_checks, loading
 from dalm.models.generator import Generator, load_generator
 from dalm.models.reranker import Reranker, load_reranker
 from dalm.models.retriever import Retriever, retriever_from_config
 from dalm.next_step import log_next
 from dalm.prompts import read_prompt
-from dalm.records import ScoredQuestion
 from dalm.training import checkpoints, dry_run, memory, resumption, sharding
 from dalm.training.data.batches import TrainingRows
 from dalm.training.objectives.objective import Objective
@@ -80,10 +78,6 @@ class TrainingRun:
         return str(getattr(self.settings, "train_encoders", "both"))
 
     # Data and models
-
-    def scored_questions(self) -> list[ScoredQuestion]:
-        """Read the questions of the command's table of scored candidates; see `read_scored`."""
-        return read_scored(self.inputs["dataset_path"], self.settings)
 
     def retriever(self) -> Retriever:
         """Load the retriever to train, and freeze it or add adapters as the options ask."""

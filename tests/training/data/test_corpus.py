@@ -9,7 +9,8 @@ from dalm.config import Pretraining
 from dalm.errors import UserError
 from dalm.models.generator import load_generator
 from dalm.models.loading import place
-from dalm.training.data.corpus import documents, read_corpus, training_rows
+from dalm.training.data.corpus import documents, training_rows
+from dalm.training.data.pretraining_texts import read_corpus
 from dalm.training.resumption import content_hash
 
 
