@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import ceil
+from pathlib import Path
 from typing import Any
 
 import dalm
@@ -19,13 +21,14 @@ from dalm.adaptation.rehearsal import Rehearsal, rehearse
 from dalm.adaptation.stage_options import settings_of
 from dalm.adaptation.stages import Stage
 from dalm.adaptation.state import State
-from dalm.adaptation.system_stages import SystemStages
+from dalm.adaptation.system_stages import TESTS, SystemStages
 from dalm.config import Columns
 from dalm.display import cell, console, duration, show
 from dalm.eval.metrics import BOUNDS
 from dalm.io.examples import read_examples, read_passages
 from dalm.models.generator import Generator, load_generator
 from dalm.models.loading import Placement, place
+from dalm.models.reranker import load_reranker
 from dalm.models.retriever import load_retriever
 from dalm.rag.pipeline import answer
 from dalm.records import Example, Hit, Passage
@@ -37,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 SAMPLE = 16
 """Passages that the retriever's speed is measured on."""
+SHORT = 60
+"""Characters of the text that stands for a question before the reranker."""
 ANSWERED = 4
 """Questions that the generator's speed is measured on."""
 TRAININGS = ("train-retriever-only", "train-generator-only", "train-rag-e2e")
@@ -62,7 +67,7 @@ def show_plan(system: SystemStages, steps: Sequence[Step], state: State) -> None
     runs = [step.stage for step in steps if step.choice == "runs"]
     taken: dict[str, Taken] = {}
     if runs:
-        with rehearse(system) as rehearsal:
+        with rehearse(system, steps, state) as rehearsal:
             measuring = _Measuring(system, rehearsal)
             taken = {stage.name: measuring.taken(stage) for stage in runs}
     table = Table(box=None, pad_edge=False)
@@ -162,7 +167,9 @@ class _Measuring:
     def _training(self, stage: Stage) -> Taken:
         """Return what the dry run of a training says, which is of the sample but for its epochs."""
         logger.info("stage      %s: dalm %s --dry-run%s", stage.name, stage.command, self._of_part)
-        epochs = stage.options.num_train_epochs / self.sample.share
+        questions = stage.reads["questions"]
+        assert isinstance(questions, Path)
+        epochs = stage.options.num_train_epochs * self.sample.times(questions)
         values = {**vars(stage.options), "dry_run": True, "num_train_epochs": epochs}
         settings = settings_of(stage.name, stage.command, values)
         with next_step.unsaid(), forecasts() as found:
@@ -174,8 +181,8 @@ class _Measuring:
     def _evaluating(self, stage: Stage) -> Taken:
         """Return what an evaluation takes.
 
-        Two systems encode the passages, and each reads a prompt of the passages found for each
-        question, and one of each bound.
+        Two systems encode the passages and rerank those found, and each reads a prompt of these for
+        each question, and one of each bound.
         """
         if why := stage.skip():
             return Taken(f"nothing, as far as can be seen: {why}")
@@ -184,8 +191,10 @@ class _Measuring:
             count, seconds = len(asked), 2 * len(asked) * self._per_passage
         else:
             most = self.system.settings.max_test_questions
-            count = min(most, self.sample.scaled(len(asked)))
+            count = min(most, ceil(len(asked) / self.sample.share_of(TESTS[stage.name])))
             seconds = self._encoding("untuned") + self._encoding("tuned")
+        found = min(stage.options.rerank_top, self.sample.scaled(len(self._texts)))
+        seconds += 2 * count * found * self._per_pair if stage.options.reranker else 0.0
         if stage.command != "eval-rag":
             return Taken(f"{count:,} questions", seconds)
         prompts = 2 * (1 + len(BOUNDS) * stage.options.bounds) * count
@@ -214,6 +223,18 @@ class _Measuring:
         retriever.encode_passages(texts[:2])  # the first call is slower
         start = time.perf_counter()
         retriever.encode_passages(texts)
+        return (time.perf_counter() - start) / len(texts)
+
+    @cached_property
+    def _per_pair(self) -> float:
+        """The seconds in which the reranker reads a question, here a passage, with a passage."""
+        texts = [each.text for each in self._texts[:SAMPLE]]
+        name = self.system.settings.reranker
+        assert name is not None
+        reranker = load_reranker(name, self._placement)
+        reranker.score(texts[0][:SHORT], texts[:2])  # the first call is slower
+        start = time.perf_counter()
+        reranker.score(texts[0][:SHORT], texts)
         return (time.perf_counter() - start) / len(texts)
 
     def _per_prompt(self, asked: Sequence[Example], options: Any) -> float:

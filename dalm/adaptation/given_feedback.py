@@ -1,5 +1,6 @@
 """Read what people said of a system's answers, as questions to train and to evaluate on."""
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -18,19 +19,19 @@ def indexes_of(named: Sequence[str], own: Path) -> list[Path]:
     return [user_path(each) for each in named] or [own]
 
 
-def judgments_in(indexes: Sequence[Path]) -> dict[str, int]:
-    """Return how many judgments there are, and the number of the newest.
+def judgments_in(indexes: Sequence[Path]) -> str:
+    """Return how many judgments there are, and a hash of them.
 
     Raises:
         UserError: an index keeps no feedback.
     """
-    count = newest = 0
+    count, hashed = 0, hashlib.sha256()
     for index in indexes:
         with FeedbackStore.open(index, create=False) as store:
-            numbers = [each.id for each in store.judgments()]
-        count += len(numbers)
-        newest = max([newest, *numbers])
-    return {"judgments": count, "newest_judgment": newest}
+            found = store.judgments()
+        count += len(found)
+        hashed.update(repr(found).encode())
+    return f"{count} ({hashed.hexdigest()[:8]})"
 
 
 def judged_examples(

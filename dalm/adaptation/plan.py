@@ -13,7 +13,7 @@ from dalm.config.options import spelled
 from dalm.errors import UserError
 
 Choice = Literal["runs", "kept", "skipped", "left"]
-OWN = ("serves", "judgments", "newest_judgment")
+OWN = ("serves", "judgments")
 """Settings that are no options: what the index serves, and the feedback there is."""
 NOT_SET = ("its default", "none")
 NAMED = 3
@@ -85,6 +85,14 @@ def _kept_by_from(stage: Stage, known: Record | None, first: str) -> Step:
         raise UserError(f"--from {first}: there is no result of {stage.name} yet; leave --from out")
     changed = changes(known, record_of(stage)) or _damage(stage, known)
     return Step(stage, "kept", f"before --from {first}" + (f", though {changed}" * bool(changed)))
+
+
+def stands(step: Step, state: State) -> bool:
+    """Tell whether what a stage wrote is there, of what it would read now."""
+    known = state.stages.get(step.stage.name)
+    if known is None or step.choice == "kept":
+        return known is not None
+    return not (_damage(step.stage, known) or changes(known, record_of(step.stage)))
 
 
 def _damage(stage: Stage, known: Record) -> str | None:

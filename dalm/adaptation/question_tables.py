@@ -39,6 +39,7 @@ adjusted for a dozen measures, and the fraction of documents that this may cost.
 NOT_QUESTIONS = ("keywords", "title", "claim")
 """Types of query that rules and models answer with a sentence of the passage, as no person does."""
 ALPHA = 0.05
+NO_ANSWER = "no question has an answer for the generator to learn; add --backend"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,10 @@ def make_tables(
     passages = {each.id: each for each in read_passages(passages_file, Columns())}
     rows, unanswerable = _read_generated(generated, passages)
     if settings.questions:
-        rows += [Row(each, "human") for each in placed_in(read_human(settings), passages)]
+        asked, left_out = read_human(settings)
+        if left_out:
+            logger.warning("questions  %d have neither a passage nor an answer: left out", left_out)
+        rows += [Row(each, "human") for each in placed_in(asked, passages)]
     if indexes:
         rows += _judged(indexes, passages)
     if not rows:
@@ -116,12 +120,12 @@ def make_tables(
     test += unanswerable
     answers = _to_answer(train)
     if not answers:
-        raise UserError("no question has an answer for the generator to learn; add --backend")
+        raise UserError(NO_ANSWER)
     _write(folder, train, answers, test, settings)
 
 
-def read_human(settings: Adapt) -> list[Example]:
-    """Return people's questions that have a passage or an answer.
+def read_human(settings: Adapt) -> tuple[list[Example], int]:
+    """Return people's questions that have a passage or an answer, and how many have neither.
 
     Raises:
         UserError: there are none.
@@ -135,14 +139,12 @@ def read_human(settings: Adapt) -> list[Example]:
     assert settings.questions is not None
     examples = read_examples(settings.questions, columns, needs={"query"})
     usable = [each for each in examples if each.passage or each.answer]
-    if none := len(examples) - len(usable):
-        logger.warning("questions  %d have neither a passage nor an answer: left out", none)
     if not usable:
         raise UserError(
             f"{settings.questions}: no question has a passage or an answer; name their columns: "
             "--passage-column, --answer-column"
         )
-    return usable
+    return usable, len(examples) - len(usable)
 
 
 def _judged(indexes: Sequence[Path], passages: Mapping[str, Passage]) -> list[Row]:

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import cycle
@@ -16,13 +16,16 @@ from math import ceil
 from pathlib import Path
 from typing import TypeVar
 
+from dalm import stop_signals
 from dalm.adaptation import given_feedback
+from dalm.adaptation.plan import Step, stands
 from dalm.adaptation.question_tables import TRAIN, read_counts, read_human, share_of
 from dalm.adaptation.served_pair import Pair
 from dalm.adaptation.stages import Stage
+from dalm.adaptation.state import State
 from dalm.adaptation.system_stages import SystemStages
 from dalm.config import Columns
-from dalm.errors import UserError
+from dalm.errors import UserError, reason_of
 from dalm.ingest.ingestion import ingest, to_json
 from dalm.ingest.loaders import find_files
 from dalm.io.examples import read_passages
@@ -32,6 +35,8 @@ from dalm.records import Passage
 
 MOST_SECONDS, MOST_PASSAGES = 5.0, 2_000
 """With which a sample of the documents ends; what is being read then is read to its end."""
+MOST_QUESTIONS = 2_000
+"""Questions of people that a sample has."""
 
 T = TypeVar("T")
 
@@ -39,10 +44,11 @@ T = TypeVar("T")
 class RehearsedStages(SystemStages):
     """A system's stages on a sample: questions by rules, the untuned pair instead of the tuned one.
 
-    `share` is the sample's part of the documents, by their bytes.
+    `share` is the sample's part of the documents, by their bytes, `asked_share` that of people's
+    questions.
     """
 
-    share = 1.0
+    share = asked_share = 1.0
 
     @property
     def tuned(self) -> Pair:
@@ -51,7 +57,19 @@ class RehearsedStages(SystemStages):
 
     def trained_questions(self) -> int:
         """Return how many questions of all documents there are to train on."""
-        return self.scaled(super().trained_questions())
+        counts = read_counts(self.tables)
+        return ceil(sum(each.train / self.share_of(name) for name, each in counts.items()))
+
+    def share_of(self, origin: str) -> float:
+        """Return the part of the questions of an origin that the sample has."""
+        return self.asked_share if origin == "human" else self.share
+
+    def times(self, questions: Path) -> float:
+        """Return how many times as many rows a table to train on has for all documents."""
+        if self.share == self.asked_share == 1:
+            return 1.0
+        origins = read_table(questions).texts("Origin")
+        return sum(1 / self.share_of(each) for each in origins) / max(1, len(origins))
 
     def scaled(self, count: float) -> int:
         """Return a number of the sample's as it is for all documents."""
@@ -72,26 +90,48 @@ class Rehearsal:
 
 
 @contextmanager
-def rehearse(system: SystemStages) -> Iterator[Rehearsal]:
+def rehearse(system: SystemStages, steps: Sequence[Step], state: State) -> Iterator[Rehearsal]:
     """Make what the stages read, as far as it isn't there, in a folder that lasts for the block.
 
     Raises:
         UserError: documents or tables that a run would refuse.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        rehearsed = _on_a_sample(system, Path(folder))
+    there = {step.stage.name for step in steps if stands(step, state)}
+    runs = {step.stage.name for step in steps if step.choice == "runs"}
+    with _temporary_folder() as folder:
+        rehearsed = _on_a_sample(system, folder)
         try:
             with _quietly():
-                splitting = _prepare(system, rehearsed)
+                splitting = _prepare_passages(system, rehearsed, there)
+                if runs != {"passages"}:
+                    _prepare_questions(system, rehearsed, there)
+            count = len(read_passages(rehearsed.passages, Columns()))
+            stages = {stage.name: stage for stage in rehearsed.all()}
+            yield Rehearsal(rehearsed, stages, count, splitting)
         except UserError as error:
             if rehearsed.share == 1:
                 raise
             raise UserError(
                 f"{error} (of a sample of the documents; without --dry-run all are read)"
             ) from error
-        count = len(read_passages(rehearsed.passages, Columns()))
-        stages = {stage.name: stage for stage in rehearsed.all()}
-        yield Rehearsal(rehearsed, stages, count, splitting)
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """Make a folder that is gone after the block, also if a signal ends native code in it.
+
+    Raises:
+        UserError: there is no folder for temporary files.
+    """
+    try:
+        made = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    except OSError as error:
+        raise UserError(
+            f"--dry-run needs a folder for temporary files: {reason_of(error)}; set TMPDIR to one"
+        ) from error
+    stop_signals.on_abrupt_end(made.cleanup)
+    with made as folder:
+        yield Path(folder)
 
 
 def _on_a_sample(system: SystemStages, folder: Path) -> RehearsedStages:
@@ -118,18 +158,26 @@ def _quietly() -> Iterator[None]:
         logging.disable(before)
 
 
-def _prepare(system: SystemStages, rehearsed: RehearsedStages) -> float | None:
-    """Make passages, questions and tables; return in how many seconds all documents are split."""
-    asked, splitting = system.generated(), None
-    is_split = system.passages.exists()
-    is_asked = is_split and all(each.exists() for each in asked)
-    has_tables = is_split and bool(read_counts(system.tables))
-    if not is_split:
-        splitting = _split_some(system, rehearsed)
-    elif is_asked or has_tables:
+def _prepare_passages(
+    system: SystemStages, rehearsed: RehearsedStages, there: Collection[str]
+) -> float | None:
+    """Make passages; return in how many seconds all documents are split, None: they are."""
+    if "passages" not in there:
+        return _split_some(system, rehearsed)
+    if not system.generated() or "questions" in there:
         _take(system.passages, rehearsed.passages)
     else:
         _draw_some(system.passages, rehearsed)
+    return None
+
+
+def _prepare_questions(
+    system: SystemStages, rehearsed: RehearsedStages, there: Collection[str]
+) -> None:
+    """Make questions, tables and negatives."""
+    asked = system.generated()
+    is_asked = "passages" in there and (not asked or "questions" in there)
+    has_tables = is_asked and "tables" in there
     if has_tables:
         _take(system.tables, rehearsed.tables)
     else:
@@ -140,11 +188,10 @@ def _prepare(system: SystemStages, rehearsed: RehearsedStages) -> float | None:
         if rehearsed.share < 1:
             _fit_to_sample(rehearsed)
         _run(rehearsed, "tables")
-    if has_tables and system.mined.exists():
+    if has_tables and "negatives" in there:
         _take(system.mined, rehearsed.mined)
     else:
         _join_others(rehearsed.tables / TRAIN, rehearsed.mined)
-    return splitting
 
 
 def _take(there: Path, here: Path) -> None:
@@ -194,16 +241,20 @@ def _mixed(items: Iterable[T], name: Callable[[T], str]) -> list[T]:
 
 
 def _write(rehearsed: RehearsedStages, lines: Iterable[bytes], share: float) -> None:
-    """Write the sample's passages, and hold out the part of them that is held out of all."""
-    rehearsed.passages.parent.mkdir()
-    rehearsed.passages.write_bytes(b"".join(lines))
+    """Write the sample's passages."""
     rehearsed.share = min(1.0, share) or 1.0
+    written = b"".join(lines)
+    if not written:
+        raise UserError(rehearsed.no_passages)
+    rehearsed.passages.parent.mkdir()
+    rehearsed.passages.write_bytes(written)
 
 
 def _fit_to_sample(rehearsed: RehearsedStages) -> None:
     """Hold out the part of the sample that is held out of all, and ask people's questions on it.
 
-    A part of these, as large as the sample, gets passages of the sample in turn.
+    These get passages of the sample in turn. Nearly always all are taken: whether the generator
+    learns from people's answers alone depends on their number.
     """
     passages = read_passages(rehearsed.passages, Columns())
     settings = rehearsed.settings
@@ -212,8 +263,9 @@ def _fit_to_sample(rehearsed: RehearsedStages) -> None:
         held_out = share_of(map(str, range(rehearsed.scaled(documents))))
         settings = replace(settings, test_share=held_out)
     if settings.questions is not None:
-        asked = read_human(settings)
-        few = _mixed(asked, lambda each: each.query)[: ceil(len(asked) * rehearsed.share)]
+        asked, _ = read_human(settings)
+        few = _mixed(asked, lambda each: each.query)[:MOST_QUESTIONS]
+        rehearsed.asked_share = len(few) / len(asked)
         columns = {
             "Query": [each.query for each in few],
             "Answer": [each.answer or "" for each in few],

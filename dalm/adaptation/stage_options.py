@@ -34,6 +34,8 @@ REFUSED = {
     *("rollback", "store_url", "hub_token"),
 }
 """Options that the adaptation itself decides, or that don't fit in one."""
+ASKED_BY = {"backend": "--backend", "base_url": "--base-url", "generator_name_or_path": "--model"}
+"""Options of what writes the questions, and how dalm adapt spells them."""
 
 
 def read_stage_options(source: str | Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
@@ -62,6 +64,10 @@ def read_stage_options(source: str | Mapping[str, Any] | None) -> dict[str, dict
         for name in options or {}:
             if _field(name) in REFUSED:
                 raise UserError(f"--stage-options: {stage}: {name} is set by dalm adapt; remove it")
+            if stage == "questions" and (option := ASKED_BY.get(_field(name))):
+                raise UserError(
+                    f"--stage-options: {stage}: {name} is {option} of dalm adapt; give it there"
+                )
     return {
         stage: {_field(name): value for name, value in (options or {}).items()}
         for stage, options in found.items()

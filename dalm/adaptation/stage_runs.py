@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dalm import artifacts, next_step, stop_signals
+from dalm.adaptation import input_checks
 from dalm.adaptation.plan import Step, decide, record_of, written_by
 from dalm.adaptation.served_pair import Pair
 from dalm.adaptation.stage_options import read_stage_options
@@ -23,7 +24,6 @@ from dalm.config.adaptation import STAGES, Adapt, Recipe
 from dalm.display import duration
 from dalm.errors import UserError
 from dalm.file_reading import user_path
-from dalm.models.loading import check_model_is_there, check_no_adapter
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +51,7 @@ def checked_stages(docs: Sequence[str], settings: Adapt) -> SystemStages:
     if all(ends) and STAGES.index(ends[0] or "") > STAGES.index(ends[1] or ""):
         raise UserError(f"--from {ends[0]} is after --to {ends[1]}; swap them")
     artifacts.check_folder("--output-dir", Path(settings.output_dir))
-    for role in ("retriever", "generator"):
-        name = getattr(settings, f"{role}_name_or_path")
-        check_model_is_there(name, role)
-        check_no_adapter(name, role)
-    if settings.reranker:
-        check_model_is_there(settings.reranker, "reranker")
+    input_checks.check_models(settings)
     stages = SystemStages(docs, settings, given)
     if not stages.files:
         raise UserError(f"no files in {', '.join(docs)}; name a folder with documents")
@@ -64,6 +59,7 @@ def checked_stages(docs: Sequence[str], settings: Adapt) -> SystemStages:
     for option, name in zip(("--from", "--to"), ends, strict=True):
         if name is not None and name not in names:
             raise UserError(f"{option} {name}: this system has no such stage, but {names}")
+    input_checks.check_tables(stages)
     return stages
 
 

@@ -21,8 +21,9 @@ from dalm.adaptation.served_pair import Pair, ServedPairs, content_of_pair
 from dalm.adaptation.stage_options import OPTIONS, settings_of
 from dalm.adaptation.stages import Stage, command_stage
 from dalm.adaptation.verdict_page import VERDICT, read_outcome, write_verdict
-from dalm.config import EvalRag, EvalRetriever
+from dalm.config import Columns, EvalRag, EvalRetriever
 from dalm.config.adaptation import Adapt
+from dalm.errors import UserError
 from dalm.ingest.loaders import find_files
 from dalm.io.tables import read_table
 from dalm.models.loading import place
@@ -65,6 +66,14 @@ class SystemStages:
         found, _ = find_files(self.docs, exclude=(self.folder,))
         inside = self.folder.resolve()
         return [each.path for each in found if not each.path.resolve().is_relative_to(inside)]
+
+    @property
+    def no_passages(self) -> str:
+        """What is said if the documents give no passage."""
+        return (
+            f"the documents in {', '.join(self.docs)} give no passage: they are empty, can't be "
+            "read, or have fewer words than --min-words (for passages in --stage-options)"
+        )
 
     @property
     def is_joint(self) -> bool:
@@ -115,7 +124,7 @@ class SystemStages:
     # Data
 
     def _passages(self) -> Stage:
-        return self._command(
+        stage = self._command(
             "passages",
             "passages",
             "passages",
@@ -124,6 +133,13 @@ class SystemStages:
             reads={"documents": self.files},
             writes=[self.passages],
         )
+
+        def run(resume: bool) -> None:
+            stage.run(resume)
+            if not self.passages.stat().st_size:
+                raise UserError(self.no_passages)
+
+        return replace(stage, run=run)
 
     def _questions(self) -> Stage:
         settings = self.settings
@@ -170,7 +186,7 @@ class SystemStages:
         indexes: list[Path] = []
         if settings.feedback is not None:
             indexes = given_feedback.indexes_of(settings.feedback, self.pairs.index.path)
-            values |= given_feedback.judgments_in(indexes)
+            values["judgments"] = given_feedback.judgments_in(indexes)
 
         def run(_resume: bool) -> None:
             tables = [each for each in self.generated() if each.exists()]
@@ -369,7 +385,9 @@ class SystemStages:
 
     def _has_answers(self, table: Path) -> bool:
         if table.parent != self.tables:  # the guard
-            return table.exists() and read_table(str(table)).has(self.settings.answer_column)
+            given = self.given.get("evaluate-guard", {})
+            read = read_table(str(table), encoding=given.get("encoding"))
+            return read.has(given.get("answer_column", Columns.answer_column))
         counts = {
             test_table(self.tables, origin): each
             for origin, each in read_counts(self.tables).items()

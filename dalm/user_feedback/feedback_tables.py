@@ -72,7 +72,7 @@ def passages_of_index(index: VectorStore, store: FeedbackStore) -> dict[str, Pas
 
 
 def write(found: FeedbackRows, settings: FeedbackExport) -> None:
-    """Write the tables that the options name.
+    """Write the tables that the options name: all of them, or none.
 
     Raises:
         UserError: no row is left for a table.
@@ -80,33 +80,38 @@ def write(found: FeedbackRows, settings: FeedbackExport) -> None:
     share = settings.held_out_share if settings.held_out else 0.0
     train = [row for row in found.rows if not is_held_out(row.query, share)]
     held_out = [row for row in found.rows if is_held_out(row.query, share)]
-    if settings.output:
-        repeated = [row for row in train for _ in range(row.copies)]
-        _write(settings.output, repeated, "--output")
-        logger.info("written    %s: %d rows of %d, by weight",
-                    settings.output, len(repeated), len(train))  # fmt: skip
-    if settings.held_out:
-        _write(settings.held_out, held_out, "--held-out")
-        logger.info("written    %s: %d rows, held out", settings.held_out, len(held_out))
-    if settings.ratings:
-        ratings = [each for each in found.ratings if not is_held_out(each[0], share)]
-        if not ratings:
-            raise UserError("--ratings: no passage is judged; nothing is written")
-        write_table(
-            user_path(settings.ratings),
-            {
-                "Query": [query for query, _, _ in ratings],
-                "Passage": [passage.text for _, passage, _ in ratings],
-                "PassageId": [passage.id for _, passage, _ in ratings],
-                "Rating": [round(value, 4) for _, _, value in ratings],
-            },
-        )
-        logger.info("written    %s: %d ratings", settings.ratings, len(ratings))
+    ratings = [each for each in found.ratings if not is_held_out(each[0], share)]
+    repeated = [row for row in train for _ in range(row.copies)]
+    of_rows = f"{len(repeated)} rows of {len(train)}, by weight"
+    tables = [
+        ("--output", settings.output, _columns_of(repeated), of_rows),
+        ("--held-out", settings.held_out, _columns_of(held_out), f"{len(held_out)} rows, held out"),
+        ("--ratings", settings.ratings, _columns_of_ratings(ratings), f"{len(ratings)} ratings"),
+    ]
+    for option, path, columns, _ in tables:
+        if path and not columns["Query"]:
+            raise UserError(
+                f"{option} {path}: no row is left for it, and nothing is written; collect more "
+                "judgments, or leave it out"
+            )
+    for _, path, columns, count in tables:
+        if path:
+            write_table(user_path(path), columns)
+            logger.info("written    %s: %s", path, count)
 
 
-def _write(path: str, rows: Sequence[FeedbackRow], name: str) -> None:
-    if not rows:
-        raise UserError(f"{name} {path}: no row is left for it; collect more judgments")
+def _columns_of_ratings(
+    ratings: Sequence[tuple[str, Passage, float]],
+) -> dict[str, Sequence[object]]:
+    return {
+        "Query": [query for query, _, _ in ratings],
+        "Passage": [passage.text for _, passage, _ in ratings],
+        "PassageId": [passage.id for _, passage, _ in ratings],
+        "Rating": [round(value, 4) for _, _, value in ratings],
+    }
+
+
+def _columns_of(rows: Sequence[FeedbackRow]) -> dict[str, Sequence[object]]:
     passages = [row.passage or _NOTHING for row in rows]
     columns: dict[str, Sequence[object]] = {
         "Query": [row.query for row in rows],
@@ -121,7 +126,7 @@ def _write(path: str, rows: Sequence[FeedbackRow], name: str) -> None:
         del columns["Title"]
     if not any(row.negatives for row in rows):
         del columns["Negatives"]
-    write_table(user_path(path), {**columns, **columns_of_provenance(passages, columns)})
+    return {**columns, **columns_of_provenance(passages, columns)}
 
 
 def log_summary(found: FeedbackRows) -> None:

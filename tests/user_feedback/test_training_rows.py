@@ -330,6 +330,16 @@ def test_files_that_cannot_be_written_are_refused_before_anything_is_deleted(
         assert {each.person for each in store.judgments()} == {"ada", "bob"}
 
 
+def test_all_tables_are_written_or_none(
+    judged_index: tuple[Path, list[Passage]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, held_out = tmp_path / "rows.csv", tmp_path / "held.csv"
+    line = ["feedback", judged_index[0], "--output", train, "--held-out", held_out]
+    assert run(app, [str(part) for part in (*line, "--held-out-share", "0.0001")]) == 2
+    assert "--held-out" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_index_without_feedback_is_told_how_to_collect_some(
     people: Path, tiny_models: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
