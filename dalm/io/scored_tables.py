@@ -5,6 +5,7 @@ teacher. `Passage` and `Negatives` are what the scores make a positive and negat
 commands that take pairs read it as well.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from dalm.config import PairColumns
 from dalm.errors import UserError
-from dalm.io.cell_values import CellError, cell_text
+from dalm.io.cell_values import CellError, cell_text, listed_texts
 from dalm.io.tables import Table, read_table
 from dalm.io.writers import LISTED, write_table
 from dalm.records import Passage, ScoredCandidate, ScoredQuestion, best_first, passage_id
@@ -81,21 +82,62 @@ def _question(
     """Return a row as a question with its candidates."""
     try:
         query, answer = cell_text(cells["Query"]), cell_text(cells["Answer"])
-        candidates = best_first(map(ScoredCandidate.from_dict, cells[CANDIDATES]))
-        by_text = {each.passage.text: each.passage for each in candidates}
-        scored = {each.passage.text: each.passage for each in candidates if each.score is not None}
-        positive = scored[cells["Passage"]] if cells["Passage"] else None
-        negatives = tuple(by_text[text] for text in cells[LISTED] or ())
+        if not query:
+            raise ValueError("its question is empty")
+        candidates = best_first(map(_candidate, _listed(cells[CANDIDATES])))
+        by_id = {each.passage.id: each for each in reversed(candidates)}
+        text = cell_text(cells["Passage"])
+        passage = by_id.get(passage_id(text)) if text else None
+        if text and (passage is None or passage.score is None):
+            raise ValueError("its passage is no candidate with a score")
+        negatives = [by_id.get(passage_id(each)) for each in listed_texts(cells[LISTED])]
+        if None in negatives:
+            raise ValueError("one of its negatives is no candidate")
         temperature = _temperature(cells[TEMPERATURE])
-    except (CellError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (CellError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{table.name}, {table.place(row)}: no question with scored candidates ({error}); make "
             "the table again with dalm score-candidates"
         ) from error
     question = ScoredQuestion(
-        query, answer or None, tuple(candidates), positive, negatives, temperature
+        query,
+        answer or None,
+        tuple(candidates),
+        passage.passage if passage else None,
+        tuple(each.passage for each in negatives if each),
+        temperature,
     )
-    return _with_titles(question) if prepend_title else question
+    return _distinct(_with_titles(question) if prepend_title else question)
+
+
+def _listed(cell: Any) -> Sequence[Mapping[str, Any]]:
+    """Return the candidates in a cell, which are written as JSON in csv and tsv."""
+    if isinstance(cell, str):
+        try:
+            cell = json.loads(cell)
+        except ValueError:
+            raise ValueError(f"{CANDIDATES} is a text, and no JSON") from None
+    if not (isinstance(cell, list) and all(isinstance(each, dict) for each in cell)):
+        raise ValueError(f"{CANDIDATES} is no list of candidates")
+    return cell
+
+
+def _candidate(record: Mapping[str, Any]) -> ScoredCandidate:
+    """Return a candidate, whose passage is known by its text, whatever id it was given.
+
+    In a parquet file all candidates have the fields that one has: an empty one is none.
+    """
+    known = {name: value for name, value in record.items() if value is not None or name == SCORE}
+    made = ScoredCandidate.from_dict(known)
+    return replace(made, passage=replace(made.passage, id=passage_id(made.passage.text)))
+
+
+def _distinct(question: ScoredQuestion) -> ScoredQuestion:
+    """Return a question with each text once among its candidates, with the best of its scores."""
+    best: dict[str, ScoredCandidate] = {}
+    for each in question.candidates:
+        best.setdefault(each.passage.id, each)
+    return replace(question, candidates=tuple(best.values()))
 
 
 def _temperature(cell: Any) -> float | None:

@@ -10,6 +10,7 @@ from dalm.config import Columns
 from dalm.errors import UserError
 from dalm.io.examples import read_examples
 from dalm.io.scored_tables import read_scored, write_scored
+from dalm.io.writers import write_table
 from dalm.records import Passage, ScoredCandidate, ScoredQuestion
 
 OIL = Passage.of("The pump takes oil.", "Pump", source="pump.pdf", page=3)
@@ -83,6 +84,45 @@ def test_a_broken_candidate_is_named_by_its_row(candidates: object, tmp_path: Pa
     path.write_text("\n".join(map(json.dumps, rows)))
     with pytest.raises(UserError, match=r"broken\.jsonl, line 2: no question with scored candid"):
         read_scored(path, Columns())
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"Passage": "Another passage."}, "its passage is no candidate with a score"),
+        ({"Negatives": ["Another passage."]}, "one of its negatives is no candidate"),
+        ({"Query": " "}, "its question is empty"),
+        ({"Candidates": "['one']"}, "Candidates is a text, and no JSON"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    changed: dict[str, object], said: str, table: Path, tmp_path: Path
+) -> None:
+    record = json.loads(table.read_text().splitlines()[0]) | changed
+    (tmp_path / "broken.jsonl").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=rf"line 1: no question with scored candidates \({said}"):
+        read_scored(tmp_path / "broken.jsonl", Columns())
+
+
+@pytest.mark.parametrize("name", ["scored.csv", "scored.parquet"])
+def test_other_kinds_of_table_hold_the_same(name: str, table: Path, tmp_path: Path) -> None:
+    """Of the candidates one has a source and a page: in parquet the others have empty ones."""
+    rows = [json.loads(line) for line in table.read_text().splitlines()]
+    write_table(tmp_path / name, {column: [row[column] for row in rows] for column in rows[0]})
+    assert read_scored(tmp_path / name, Columns()) == [QUESTION, UNLABELLED]
+
+
+def test_a_passage_is_known_by_its_text_and_has_the_best_of_its_scores(tmp_path: Path) -> None:
+    candidates = [
+        {"id": "1", "text": FAN.text, "title": "Fan", "score": 0.5},
+        {"id": "doc 2", "text": OIL.text, "title": "Pump", "score": 2.0},
+        {"id": "doc 3", "text": OIL.text.upper(), "title": "Pump", "score": 1.0},
+    ]
+    path = tmp_path / "made.jsonl"
+    path.write_text(json.dumps({"Query": "What?", "Passage": OIL.text, "Candidates": candidates}))
+    (question,) = read_scored(path, Columns())
+    assert question.candidates == (ScoredCandidate(OIL, 2.0), ScoredCandidate(FAN, 0.5))
+    assert question.positive == OIL
 
 
 @pytest.mark.parametrize("temperature", [0, -1.0, True, "hot", [0.1]])
