@@ -17,7 +17,7 @@ from dalm.io.columns import (
     missing_column,
     negative_columns,
 )
-from dalm.io.scored_tables import is_scored
+from dalm.io.scored_tables import is_scored, titles_of_candidates
 from dalm.io.table_parts import TableParts
 from dalm.io.tables import NAMED, Table, read_table
 from dalm.records import (
@@ -220,7 +220,8 @@ def _negatives(
     """Read the negatives of the rows that are kept.
 
     A table's own passage is known by its text, with its title before it or without: so it is one
-    passage, gold or negative, whether titles were prepended when negatives were mined or not.
+    passage, gold or negative, whether titles were prepended when negatives were mined or not. Where
+    titles are prepended, a table of scored candidates says those of its negatives.
     """
     name = getattr(columns, "negatives_column", "")
     found = negative_columns(table, name, (columns.query_column, columns.passage_column))
@@ -233,7 +234,11 @@ def _negatives(
         for written in (text, f"{title}\n{text}"):
             known.setdefault(written, passage)
     texts = read_negatives(table, found)
-    negatives = [[known.get(text) or passages.of(text, "") for text in texts[row]] for row in kept]
+    titles = titles_of_candidates(table) if passages.prepend_title else {}
+    negatives = [
+        [known.get(text) or passages.of(text, titles.get(text, "")) for text in texts[row]]
+        for row in kept
+    ]
     count, rows = sum(map(len, negatives)), sum(map(bool, negatives))
     named = found[0] if len(found) == 1 else f"{found[0]} … {found[-1]}"
     logger.info("negatives  %d for %d of %d questions (%s)", count, rows, len(kept), named)

@@ -76,38 +76,56 @@ def scored_questions(table: Table, columns: PairColumns) -> list[ScoredQuestion]
     ]
 
 
+def titles_of_candidates(table: Table) -> dict[str, str]:
+    """Return the titles of a table's candidates by their texts; none if it has no candidates.
+
+    Raises UserError for a cell that holds no candidates.
+    """
+    titles: dict[str, str] = {}
+    for row, cell in enumerate(table.column(CANDIDATES) if is_scored(table) else ()):
+        try:
+            for each in map(_candidate, _listed(cell)):
+                titles.setdefault(each.passage.text, each.passage.title)
+        except (TypeError, ValueError) as error:
+            raise table.bad_cell(row, CANDIDATES, error) from error
+    return titles
+
+
 def _question(
     table: Table, row: int, cells: Mapping[str, Any], prepend_title: bool
 ) -> ScoredQuestion:
     """Return a row as a question with its candidates."""
     try:
-        query, answer = cell_text(cells["Query"]), cell_text(cells["Answer"])
-        if not query:
-            raise ValueError("its question is empty")
-        candidates = best_first(map(_candidate, _listed(cells[CANDIDATES])))
-        by_id = {each.passage.id: each for each in reversed(candidates)}
-        text = cell_text(cells["Passage"])
-        passage = by_id.get(passage_id(text)) if text else None
-        if text and (passage is None or passage.score is None):
-            raise ValueError("its passage is no candidate with a score")
-        negatives = [by_id.get(passage_id(each)) for each in listed_texts(cells[LISTED])]
-        if None in negatives:
-            raise ValueError("one of its negatives is no candidate")
-        temperature = _temperature(cells[TEMPERATURE])
+        question = _of_cells(cells)
     except (CellError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{table.name}, {table.place(row)}: no question with scored candidates ({error}); make "
             "the table again with dalm score-candidates"
         ) from error
-    question = ScoredQuestion(
+    return _distinct(_with_titles(question) if prepend_title else question)
+
+
+def _of_cells(cells: Mapping[str, Any]) -> ScoredQuestion:
+    """Return a row's cells as a question. Raises what says why they are none."""
+    query, answer, text = (cell_text(cells[name]) for name in ("Query", "Answer", "Passage"))
+    if not query:
+        raise ValueError("its question is empty")
+    candidates = best_first(map(_candidate, _listed(cells[CANDIDATES])))
+    by_id = {each.passage.id: each for each in reversed(candidates)}
+    positive = by_id.get(passage_id(text)) if text else None
+    if text and (positive is None or positive.score is None):
+        raise ValueError("its passage is no candidate with a score")
+    ids = [passage_id(each) for each in listed_texts(cells[LISTED])]
+    if not by_id.keys() >= set(ids):
+        raise ValueError("one of its negatives is no candidate")
+    return ScoredQuestion(
         query,
         answer or None,
         tuple(candidates),
-        passage.passage if passage else None,
-        tuple(each.passage for each in negatives if each),
-        temperature,
+        positive.passage if positive else None,
+        tuple(by_id[each].passage for each in ids),
+        _temperature(cells[TEMPERATURE]),
     )
-    return _distinct(_with_titles(question) if prepend_title else question)
 
 
 def _listed(cell: Any) -> Sequence[Mapping[str, Any]]:

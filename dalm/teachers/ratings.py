@@ -169,7 +169,7 @@ def _values(table: Table) -> dict[int, float]:
             f"{table.name}: ratings from {lowest:g} to {highest:g} are on two scales, -1 to 1 and "
             "0 to 5; keep to one"
         )
-    only_bits = set(known) == {0.0, 1.0}
+    only_bits = set(known) == {0.0, 1.0} or (set(known) == {0.0} and len(known) == len(cells))
 
     def value(row: int, text: str) -> float:
         if text in WORDS:

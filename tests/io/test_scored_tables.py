@@ -67,6 +67,15 @@ def test_it_is_a_table_of_pairs_too(table: Path) -> None:
     assert [negative.id for negative in example.negatives] == [SEAL.id]
 
 
+def test_negatives_have_titles_where_the_right_passage_has_one(table: Path) -> None:
+    """Else a title before a passage would be a mark of the right one."""
+    from dalm.config import RetrieverOnly
+
+    (example,) = read_examples(table, RetrieverOnly(output_dir="out", prepend_title=True))
+    assert example.passage == Passage.of(f"Pump\n{OIL.text}", "Pump")
+    assert example.negatives == (Passage.of(f"Pump\n{SEAL.text}", "Pump"),)
+
+
 @pytest.mark.parametrize(
     "candidates",
     [

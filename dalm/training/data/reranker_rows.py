@@ -34,9 +34,9 @@ class RerankerRows(TrainingRows):
     """Hold questions with labelled candidates, of which a batch has `num_candidates` each.
 
     The first of a question's candidates is always among them; the others are drawn again in every
-    epoch. With `target_temperature` labels are scores, and are divided by it; `auto`: by that of
-    the row, or where a row has none, by one for all at which a third of the candidates in a batch
-    carry the softmax on average.
+    epoch. With `target_temperature` labels are scores: how far each is from the row's best in the
+    batch is divided by it; `auto`: by that of the row, or where a row has none, by one for all at
+    which a third of the candidates in a batch carry the softmax on average.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class RerankerRows(TrainingRows):
             )
         ]
         """Tokens of each row's question with each candidate, before any is cut."""
+        self.are_scores = target_temperature is not None
         self.temperatures = self._temperatures(target_temperature)
 
     def __len__(self) -> int:
@@ -119,8 +120,10 @@ class RerankerRows(TrainingRows):
         }
 
     def _target(self, row: int) -> Float[Tensor, "K"]:
-        labels = torch.tensor(self.questions[row].labels)[self.drawn(row)]
-        return labels / float(self.temperatures[row])
+        labels = np.array(self.questions[row].labels)[self.drawn(row)]
+        if self.are_scores:  # large ones lose digits in fp32
+            labels = (labels - labels.max()) / self.temperatures[row]
+        return torch.from_numpy(labels).float()
 
     def _temperatures(self, given: float | Literal["auto"] | None) -> Float[np.ndarray, "rows"]:
         """Return each row's temperature, and log how many candidates carry the target with it."""

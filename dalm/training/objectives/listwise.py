@@ -44,6 +44,7 @@ class Listwise(ScoredCandidates):
     ) -> tuple[Float[Tensor, "B"], dict[str, Tensor]]:
         """Return the divergence of each query (`losses.distil`)."""
         log_prior = (similarity / self.temperature).log_softmax(1)
-        target = (batch["scores"] / batch["temperatures"][:, None]).to(similarity)
+        target = batch["scores"] / batch["temperatures"][:, None]
+        target = (target - target.amax(1, keepdim=True)).to(similarity)  # large scores lose digits
         parts = {"target_passages": losses.effective_passages(target).mean()}
         return losses.distil(log_prior, target), parts | prior_parts(log_prior)

@@ -120,7 +120,7 @@ def test_scores_are_divided_by_the_temperature(reranker, caplog):
     caplog.set_level(logging.INFO)
     questions = of_scores([scored("q", [(A, 3.0), (B, 1.0), (C, None), (D, 0.0)])], "listwise")
     rows = RerankerRows(questions, reranker, num_candidates=8, target_temperature=2.0)
-    assert rows.collate([0])["labels"][0].tolist() == [1.5, 0.5, NONE, 0.0]
+    assert rows.collate([0])["labels"][0].tolist() == [0.0, -1.0, NONE, -1.5]
     weights = np.exp([1.5, 0.5, 0.0]) / np.exp([1.5, 0.5, 0.0]).sum()
     assert f"{1 / (weights**2).sum():.2f} of 3 scored candidates carry it" in caplog.text
     by_itself = RerankerRows(questions, reranker, num_candidates=8, target_temperature="auto")
@@ -136,6 +136,18 @@ def test_a_teachers_own_temperature_is_taken_unless_one_is_given(reranker):
         ],
         "listwise",
     )
-    for given, expected in (("auto", [[0.75, 0.25], [6.0, 2.0]]), (2.0, [[1.5, 0.5]] * 2)):
+    for given, expected in (("auto", [[0.0, -0.5], [0.0, -4.0]]), (2.0, [[0.0, -1.0]] * 2)):
         rows = RerankerRows(questions, reranker, num_candidates=8, target_temperature=given)
         assert [labels.tolist() for labels in rows.collate([0, 1])["labels"]] == expected
+
+
+def test_only_differences_between_scores_count(reranker):
+    """In fp32 scores about 1e9 would all be equal."""
+    made = [
+        LabelledCandidates("q", ("a", "b", "c"), (base + 2.0, base + 1.0, NONE))
+        for base in (0.0, 1e9)
+    ]
+    rows = RerankerRows(made, reranker, num_candidates=3, target_temperature=0.5)
+    near, far = (labels.softmax(0) for labels in rows.collate([0, 1])["labels"])
+    assert torch.equal(near, far)
+    assert far[0].item() == pytest.approx(1 / (1 + np.exp(-2)), rel=1e-6)

@@ -9,7 +9,7 @@ from sentence_transformers.sentence_transformer import losses as theirs
 from dalm.models.loading import place
 from dalm.models.retriever import load_retriever
 from dalm.models.tiny import build_encoder
-from dalm.records import Passage, ScoredCandidate, ScoredQuestion
+from dalm.records import NO_SCORE, Passage, ScoredCandidate, ScoredQuestion
 from dalm.training.data.scored_rows import ScoredRows
 from dalm.training.objectives.listwise import Listwise
 from dalm.training.objectives.margin_mse import MarginMSE, fitting_scale
@@ -258,3 +258,19 @@ def test_cut_vectors_in_chunks_are_the_mean_of_a_whole_and_a_truncated_model(
     for name, gradient in found.items():
         expected = (parts[0][name] + parts[1][name]) / 2
         torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("made", [Listwise, MarginMSE])
+def test_only_differences_between_scores_count(retriever, made):
+    """In fp32 scores about 1e9 would all be equal."""
+    similarity = torch.tensor([[0.5, 0.25, 0.125], [0.25, 0.5, float("-inf")]])
+    scores = torch.tensor([[3.0, 2.0, 0.5], [1.0, 0.25, NO_SCORE]], dtype=torch.float64)
+    temperatures = torch.ones(2, dtype=torch.float64)
+    objective = made(retriever)
+    near, far = (
+        objective.per_query(similarity, {"scores": each, "temperatures": temperatures})[0]
+        for each in (scores, scores + 1e9)
+    )
+    assert near.dtype == torch.float32
+    assert torch.equal(near, far)
+    assert near.isfinite().all()
