@@ -228,6 +228,11 @@ def check_joint(settings: RagE2E) -> None:
             "--use-peft"
         )
     _check_without_effect(settings)
+    if settings.teacher_mix and settings.num_candidates == 1:
+        raise UserError(
+            "--teacher-mix has no effect with --num-candidates 1: one candidate has the whole "
+            "target, whatever it scores; leave one out"
+        )
     for name in ("query_column", "answer_column"):
         if settings.teacher_mix and getattr(settings, name) != getattr(RagE2E, name):
             raise UserError(

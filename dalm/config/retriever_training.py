@@ -115,6 +115,11 @@ def check_retriever_only(settings: RetrieverOnly) -> None:
         UserError: names the option.
     """
     _check_encoders(settings)
+    if settings.passages and settings.negatives_column != RetrieverOnly.negatives_column:
+        raise UserError(
+            "--negatives-column has no effect with --passages: the marked passages have none; "
+            "leave one out, or mark passages with their negatives by dalm score-candidates"
+        )
     if settings.objective not in get_args(FromScores):
         return
     if settings.passages:

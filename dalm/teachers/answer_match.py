@@ -62,7 +62,7 @@ def contains(text: str, answer: str) -> bool:
     False
     """
     wanted = _joined(answer)
-    return wanted != " " and wanted in _joined(text)
+    return not wanted.isspace() and wanted in _joined(text)
 
 
 @lru_cache(maxsize=1 << 14)

@@ -56,8 +56,9 @@ class Feedback(Teacher):
 
     @classmethod
     def check(cls, settings: ScoreCandidates) -> None:
-        """Refuse no table of ratings."""
+        """Refuse no table of ratings, and one that can't be read or holds something else."""
         required(settings, cls.name, "feedback")
+        cls.from_config(settings)
 
     @classmethod
     def from_config(cls, settings: ScoreCandidates) -> Self:

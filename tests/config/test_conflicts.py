@@ -26,6 +26,10 @@ REFUSED = [
     ({"objective": "emdr2", "teacher_mix": 0.3}, "--teacher-mix has no effect without --objective"),
     ({"objective": "pdist", "train_encoders": "none", "teacher_mix": 0.3}, "--teacher-mix"),
     ({"objective": "lsr", "teacher_mix": 0.3, "query_column": "Q"}, "--query-column"),
+    (
+        {"objective": "pdist", "teacher_mix": 0.3, "num_candidates": 1},
+        "--teacher-mix has no effect with --num-candidates 1",
+    ),
     *(
         (options | {"skip_gradient_below": 0.001}, "--skip-gradient-below 0.001")
         for options in (

@@ -31,6 +31,8 @@ def test_the_answer_is_in_the_passage(text: str, answer: str) -> None:
         ("a town", "the"),
         ("a town", "..."),
         ("a town", ""),
+        ("---", "the"),
+        ("", "?"),
         ("北 方的京", "北京"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 
 from dalm.cli import app, run
 from dalm.config import RetrieverOnly
+from dalm.config.retriever_training import check_retriever_only
 from dalm.errors import UserError
 from dalm.teachers.marked_examples import marked_examples
 
@@ -61,6 +62,11 @@ def test_answers_in_several_passages_are_told(
 def test_a_table_with_passages_is_trained_on_them(tiny_table: Path) -> None:
     with pytest.raises(UserError, match="has passages of its own in the column 'Passage'"):
         marked_examples(str(tiny_table), options(tiny_table))
+
+
+def test_marked_passages_have_no_negatives() -> None:
+    with pytest.raises(UserError, match="--negatives-column has no effect with --passages"):
+        check_retriever_only(options(Path("passages.jsonl"), negatives_column="Wrong"))
 
 
 def test_without_answers_nothing_is_marked(

@@ -82,6 +82,16 @@ def test_scales(tmp_path: Path, given: tuple[object, ...], values: tuple[float, 
     assert [each.value for each in teacher.ratings] == pytest.approx(values)
 
 
+def test_ratings_are_refused_before_anything_is_searched(tmp_path: Path) -> None:
+    table = tmp_path / "feedback.jsonl"
+    table.write_text(json.dumps(rated("p", "so so")) + "\n")
+    given = {"passages": ["p"], "teacher": ["feedback"], "output": "o.jsonl"}
+    with pytest.raises(UserError, match="is no rating"):
+        Feedback.check(ScoreCandidates(**given, feedback=str(table)))
+    with pytest.raises(UserError, match=r"no file or folder .*none\.csv"):
+        Feedback.check(ScoreCandidates(**given, feedback=str(tmp_path / "none.csv")))
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [

@@ -35,7 +35,9 @@ class TeacherScores:
             for q in questions
         ]
         scores = padded([np.array([c.score for c in row], np.float64) for row in scored], NO_SCORE)
-        logits = scores / temperatures(questions, scores)[:, None]
+        best = scores.max(1, initial=NO_SCORE, keepdims=True)
+        distances = scores - np.where(best > NO_SCORE, best, 0)  # large scores lose digits in fp32
+        logits = distances / temperatures(questions, scores)[:, None]
         lines = {_key(each): line for line, each in enumerate(questions)}
         self.places: list[Int[np.ndarray, "scored"]] = []
         self.logits: list[Float[np.ndarray, "scored"]] = []

@@ -35,7 +35,7 @@ def test_scores_of_a_row_are_those_of_its_question_and_answer() -> None:
     examples = [Example("WHO?", "he"), Example("Why?", "he"), Example("who? ", "She")]
     found = TeacherScores(questions, examples, PLACES)
     assert [each.tolist() for each in found.places] == [[1], [], [0, 1]]
-    assert [each.tolist() for each in found.logits] == [[2.0], [], [4.0, 2.0]]
+    assert [each.tolist() for each in found.logits] == [[0.0], [], [0.0, -2.0]]
     places, logits = found.of([2, 1], without=1)
     assert places.tolist() == [[0, 1], [-1, -1], [-1, -1]]
     assert logits[1:].isneginf().all()
@@ -52,6 +52,13 @@ def test_without_a_temperature_a_third_of_the_candidates_carry_the_target() -> N
     found = TeacherScores(questions, examples, {p.id: n for n, p in enumerate(passages)})
     weights = torch.tensor(np.stack(found.logits)).softmax(1)
     assert (1 / weights.square().sum(1)).mean().item() == pytest.approx(2.0, abs=1e-3)
+
+
+def test_only_differences_between_scores_count() -> None:
+    """In fp32 scores about 1e9 would all be equal."""
+    questions = [question("Who?", {A: 1e9 + 2, B: 1e9 + 1, D: 2e9}, temperature=0.5)]
+    found = TeacherScores(questions, [Example("Who?", "an answer")], PLACES)
+    assert found.of([0])[1].float().tolist() == [[0.0, -2.0]]
 
 
 def test_scores_of_no_passage_that_can_be_found_are_refused() -> None:
