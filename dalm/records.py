@@ -10,7 +10,7 @@ from typing import Any
 PROVENANCE = ("document", "source", "headings", "page", "start", "end")
 """Fields of a passage, and columns of a table of passages, that say where it was taken from."""
 _FIELDS = ("id", "text", "title", *PROVENANCE)
-_NO_EXTRA: Mapping[str, Any] = {}  # one for all passages: a knowledge base has millions
+_NOTHING: Mapping[str, Any] = {}  # one for all passages and hits: there are millions
 
 
 def normalise(text: str) -> str:
@@ -54,7 +54,7 @@ class Passage:
     page: int | None = field(default=None, compare=False)
     start: int | None = field(default=None, compare=False)
     end: int | None = field(default=None, compare=False)
-    extra: Mapping[str, Any] = field(default_factory=lambda: _NO_EXTRA, compare=False, repr=False)
+    extra: Mapping[str, Any] = field(default_factory=lambda: _NOTHING, compare=False, repr=False)
 
     @classmethod
     def of(cls, text: str, title: str = "", **provenance: Any) -> "Passage":
@@ -232,8 +232,8 @@ class Hit:
 
     passage: Passage
     score: float
-    scores: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
-    ranks: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+    scores: Mapping[str, float] = field(default_factory=lambda: _NOTHING, compare=False, repr=False)
+    ranks: Mapping[str, int] = field(default_factory=lambda: _NOTHING, compare=False, repr=False)
     relevant: bool | None = field(default=None, compare=False)
 
     @property
