@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,17 @@ def minilm() -> str:
     return str(Path(spec.origin).parent / "model")
 
 
-def child(script: Path, *arguments: str) -> Any:
-    """Run a script of this folder in a process of its own and return the JSON of its last line."""
+def child(script: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Any:
+    """Run a script of this folder in a process of its own and return the JSON of its last line.
+
+    `environment` are variables besides this process's own.
+    """
     done = subprocess.run(
-        [sys.executable, str(script), *arguments], capture_output=True, text=True, check=False
+        [sys.executable, str(script), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | (environment or {}),
     )
     if done.returncode:
         sys.exit(f"{script.name} {' '.join(arguments)} failed:\n{done.stderr}")

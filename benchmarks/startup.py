@@ -23,7 +23,7 @@ from common import data, minilm, row, table
 
 QUICK = "--quick" in sys.argv
 TURNS, ROWS = (1 if QUICK else 3), 64
-IMPORT = 'python -c "import sentence_transformers"'
+IMPORT = '`python -c "import sentence_transformers"`'
 
 
 def measure(line: list[str], code: int) -> tuple[float, float]:
@@ -62,9 +62,9 @@ def main() -> None:
         out = ["--output-dir", str(Path(folder) / "out"), "--device", "cpu"]
         lines = {
             IMPORT: ([sys.executable, "-c", "import sentence_transformers"], 0),
-            "dalm --help": ([sys.executable, "-m", "dalm", "--help"], 0),
-            "dalm train-retriever-only, table refused": ([*train, wrong, *out], 2),
-            "dalm train-retriever-only --dry-run": ([*train, right, *out, "--dry-run"], 0),
+            "`dalm --help`": ([sys.executable, "-m", "dalm", "--help"], 0),
+            "`dalm train-retriever-only`, table refused": ([*train, wrong, *out], 2),
+            "`dalm train-retriever-only`, dry run": ([*train, right, *out, "--dry-run"], 0),
         }
         for line in lines.values():  # modules into the disk's cache
             measure(*line)
@@ -73,7 +73,7 @@ def main() -> None:
     for name in lines:
         cpu, seconds = (statistics.median(turn[name][n] for turn in seen) for n in (0, 1))
         ratio = statistics.median(turn[name][0] / turn[IMPORT][0] for turn in seen)
-        rows.append(row(f"`{name}`", f"{cpu:.2f}", f"{seconds:.2f}", f"{ratio:.2f}"))
+        rows.append(row(name, f"{cpu:.2f}", f"{seconds:.2f}", f"{ratio:.2f}"))
     heading = ("command", "CPU s", "s", "CPU s : the import's")
     table("startup", "Start of a command", heading, rows, trial=QUICK)
 
