@@ -109,11 +109,15 @@ def rehearse(system: SystemStages, steps: Sequence[Step], state: State) -> Itera
             stages = {stage.name: stage for stage in rehearsed.all()}
             yield Rehearsal(rehearsed, stages, count, splitting)
         except UserError as error:
-            if rehearsed.share == 1:
+            notes = []
+            if rehearsed.share < 1:
+                notes.append("of a sample of the documents; without --dry-run all are read")
+            if str(folder) in str(error):
+                notes.append("that file isn't kept; the same command with --to questions writes it")
+            if not notes:
                 raise
-            raise UserError(
-                f"{error} (of a sample of the documents; without --dry-run all are read)"
-            ) from error
+            said = str(error).replace(str(folder), str(system.folder))
+            raise UserError(f"{said} ({'; '.join(notes)})") from error
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dalm.cli import app, run
+from dalm.errors import UserError
 
 
 def test_a_first_dry_run_estimates_every_stage_and_writes_nothing(
@@ -183,3 +184,16 @@ def test_without_a_temporary_folder_the_remedy_is_named(
         changed.setattr(tempfile, "tempdir", str(tmp_path / "none"))
         assert run(app, [*line, "--output-dir", str(tmp_path / "new"), "--dry-run"]) == 2
     assert "set TMPDIR" in capfd.readouterr().err
+
+
+def test_no_temporary_file_is_named_that_is_gone(
+    line: list[str], tmp_path: Path, capfd: Any, monkeypatch: Any
+) -> None:
+    def refuse(_system: Any, rehearsed: Any, _there: Any) -> None:
+        raise UserError(f"{rehearsed.folder / 'questions' / 'rejections.jsonl'} says why")
+
+    monkeypatch.setattr("dalm.adaptation.rehearsal._prepare_questions", refuse)
+    new = tmp_path / "new"
+    assert run(app, [*line, "--output-dir", str(new), "--dry-run"]) == 2
+    said = capfd.readouterr().err
+    assert f"{new}/questions/rejections.jsonl says why (that file isn't kept" in said
