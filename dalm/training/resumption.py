@@ -72,7 +72,7 @@ def record(
     """Return what a checkpoint records of its run; `data` are rows to train and evaluate on."""
     hashes: dict[str, str] = {}
     for number, rows in enumerate(data):
-        named = {name: value for name, value in vars(rows).items() if name not in ("epoch", "seed")}
+        named = {name: value for name, value in vars(rows).items() if name not in rows.of_options}
         prefix = f"held-out {number} " if number else ""
         hashes |= {f"{prefix}{name}": content_hash(value) for name, value in named.items()}
     return {

@@ -116,6 +116,28 @@ def test_a_resumed_run_ends_as_one_without_a_break(table, tiny_models, tmp_path,
     assert dalm(*other) == 2
 
 
+def test_a_resumed_run_may_have_another_temperature(tiny_models, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    candidates = tuple(
+        ScoredCandidate(Passage.of(f"{name} keeps a dog."), float(n))
+        for n, name in enumerate(NAMES[:3])
+    )
+    questions = [ScoredQuestion(f"What does {name} keep?", None, candidates) for name in NAMES]
+    write_scored(tmp_path / "scored.jsonl", questions, "made up")
+    line = [
+        "train-reranker",
+        tiny_models.reranker,
+        tmp_path / "scored.jsonl",
+        *QUICK,
+        "--checkpointing-steps",
+    ]
+    line += [1, "--output-dir", tmp_path / "run", "--max-train-steps"]
+    assert dalm(*line, 1) == 0
+    more = ("--resume-from-checkpoint", "latest", "--target-temperature", 0.5)
+    assert dalm(*line, 2, *more) == 0
+    assert "--target-temperature 0.5 (auto before)" in caplog.text
+
+
 def test_an_encoder_gets_a_head_and_is_evaluated_as_the_next_line_says(
     table, tiny_models, tmp_path, caplog, monkeypatch
 ):

@@ -134,6 +134,24 @@ def test_a_resumed_run_ends_where_an_unbroken_one_ends(
         assert [one[key] for key in same] == [other[key] for key in same]
 
 
+def test_a_resumed_run_may_have_another_temperature_but_no_other_table(
+    train: Any, table: Path, caplog: Any, capsys: Any
+) -> None:
+    options = ("--objective", "listwise", "--max-train-steps", 2)
+    assert train(*options, "--checkpointing-steps", 1) == 0
+    resumed = (*options[:3], 3, "--resume-from-checkpoint", "latest", "--checkpointing-steps", 1)
+    changed = ("--target-temperature", 0.5, "--contrastive-weight", 0)
+    assert train(*resumed, *changed) == 0
+    assert "--target-temperature 0.5 (auto before)" in caplog.text
+    before = table.read_text()
+    try:
+        table.write_text(before.replace('"Temperature": null', '"Temperature": 0.25'))
+        assert train(*options[:3], 4, *resumed[4:], *changed) == 2
+    finally:
+        table.write_text(before)
+    assert "was written with other data (named_temperatures)" in capsys.readouterr().err
+
+
 def test_options_without_effect_are_refused(train: Any, capsys: Any) -> None:
     refused = {
         "--logit-scale 20 --contrastive-weight 0": "it is of the contrastive loss, whose weight is",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 import torch
@@ -116,6 +116,8 @@ class TrainingRows(ABC):
 
     seed = 0
     epoch = 0
+    of_options: ClassVar[frozenset[str]] = frozenset({"epoch", "seed"})
+    """Attributes that follow from options, which a resumed run may change, and not from data."""
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -39,6 +39,8 @@ class RerankerRows(TrainingRows):
     which a third of the candidates in a batch carry the softmax on average.
     """
 
+    of_options = TrainingRows.of_options | {"temperatures", "are_scores"}
+
     def __init__(
         self,
         questions: Sequence[LabelledCandidates],

@@ -13,7 +13,7 @@ from dalm.config import RetrieverOnly
 from dalm.models.retriever import Retriever
 from dalm.records import NO_SCORE, Example, ScoredQuestion
 from dalm.training import losses
-from dalm.training.data.batches import Batch, FalseNegatives, Rows
+from dalm.training.data.batches import Batch, FalseNegatives, Rows, TrainingRows
 from dalm.training.data.teacher_scores import padded, temperatures
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,8 @@ class ScoredRows(Rows):
     third of the candidates in a batch carry the target on average. With `contrasts`, they say what
     is a negative, for the contrastive loss.
     """
+
+    of_options = TrainingRows.of_options | {"temperatures", "contrasts"}
 
     def __init__(
         self,
@@ -65,6 +67,8 @@ class ScoredRows(Rows):
                 order = [place for place in order if scores[place] > NO_SCORE]
             self.candidates.append(np.array(order, np.int64))
             self.scores.append(np.array([scores[place] for place in order], np.float64))
+        self.named_temperatures = [question.temperature for question in questions]
+        """The teacher's, with which a resumed run is compared."""
         self.temperatures: Float[np.ndarray, "rows"] | None = None
         if target_temperature is not None:
             self.temperatures = self._temperatures(questions, target_temperature)
