@@ -116,7 +116,13 @@ def make_tables(
         rows += _judged(indexes, passages)
     if not rows:
         raise UserError("there is no question to train on; name --questions, or a --backend")
-    train, test = split(rows, settings.test_share, settings.seed)
+    every, test = split(rows, settings.test_share, settings.seed)
+    train = [row for row in every if row.copies]
+    if not train:
+        raise UserError(
+            f"judgments weigh too little to train on any of {len(every)} questions: they "
+            "contradict each other, or are few; name --questions, or a --backend"
+        )
     test += unanswerable
     answers = _to_answer(train)
     if not answers:

@@ -12,11 +12,15 @@ from typing import Any
 import pytest
 
 from dalm import config
+from dalm.adaptation import question_tables
+from dalm.adaptation.question_tables import Row
 from dalm.adaptation.stage_runs import checked_stages, plan
 from dalm.adaptation.state import State
 from dalm.cli import app, run
+from dalm.config import Columns
+from dalm.errors import UserError
 from dalm.io.examples import read_passages
-from dalm.records import Hit
+from dalm.records import Example, Hit
 from dalm.retrieval.index_folder import IndexFolder
 from dalm.serving.server import open_service
 from dalm.serving.service import Service
@@ -308,3 +312,28 @@ def test_stage_options_are_checked_as_those_of_the_command(
         reasons(line, tmp_path / "system", stage_options=options)
     assert said in str(raised.value)
     assert not (tmp_path / "system").exists()
+
+
+def test_judgments_that_weigh_nothing_are_no_training_table(
+    line: list[str], system: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    passages = {
+        each.id: each for each in read_passages(system / "passages/passages.jsonl", Columns())
+    }
+    rows = [
+        Row(Example(f"Who is {n}?", "Ada", passage), "feedback", copies=0)
+        for n, passage in enumerate(passages.values())
+    ]
+    monkeypatch.setattr(question_tables, "_judged", lambda *_: rows)
+    settings = config.Adapt(
+        output_dir="-",
+        retriever_name_or_path=line[3],
+        generator_name_or_path=line[5],
+        backend="none",
+        feedback=[],
+    )
+    arguments = (settings, system / "passages/passages.jsonl", [], [tmp_path])
+    with pytest.raises(
+        UserError, match="judgments weigh too little to train on any of 6 questions"
+    ):
+        question_tables.make_tables(tmp_path / "tables", *arguments)
