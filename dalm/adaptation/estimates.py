@@ -16,12 +16,13 @@ from typing import Any
 
 import dalm
 from dalm import next_step
+from dalm.adaptation.evaluation_stages import TESTS
 from dalm.adaptation.plan import Step
 from dalm.adaptation.rehearsal import Rehearsal, rehearse
 from dalm.adaptation.stage_options import settings_of
 from dalm.adaptation.stages import Stage
 from dalm.adaptation.state import State
-from dalm.adaptation.system_stages import TESTS, SystemStages
+from dalm.adaptation.system import System
 from dalm.config import Columns
 from dalm.display import cell, console, duration, show
 from dalm.eval.metrics import BOUNDS
@@ -56,7 +57,7 @@ class Taken:
     memory: int = 0
 
 
-def show_plan(system: SystemStages, steps: Sequence[Step], state: State) -> None:
+def show_plan(system: System, steps: Sequence[Step], state: State) -> None:
     """Print what the dry runs of trainings say, then a table of the stages and their sum.
 
     Raises:
@@ -106,7 +107,7 @@ def _show_sum(taken: dict[str, Taken], measuring: "_Measuring") -> None:
 class _Measuring:
     """Measure what stages take, on a rehearsal, and scale it to all documents."""
 
-    def __init__(self, system: SystemStages, rehearsal: Rehearsal) -> None:
+    def __init__(self, system: System, rehearsal: Rehearsal) -> None:
         self.system, self.rehearsal = system, rehearsal
         self.sample = rehearsal.system
         self.encoded: set[str] = set()

@@ -4,7 +4,8 @@ import logging
 from typing import Any
 
 from dalm.adaptation.question_tables import NO_ANSWER, read_human
-from dalm.adaptation.system_stages import SystemStages
+from dalm.adaptation.system import System
+from dalm.adaptation.system_stages import stages_of
 from dalm.config.adaptation import Adapt
 from dalm.errors import UserError
 from dalm.file_reading import user_path
@@ -33,7 +34,7 @@ def check_models(settings: Adapt) -> None:
         loaded(lambda: check_kind(reranker, to_train=False), reranker, "reranker")
 
 
-def check_tables(system: SystemStages) -> None:
+def check_tables(system: System) -> None:
     """Refuse tables of questions that can't be read, or that teach no generator.
 
     Raises:
@@ -52,7 +53,7 @@ def check_tables(system: SystemStages) -> None:
         only = settings.backend == "none" and settings.feedback is None
         if only and not any(each.answer for each in asked):
             raise UserError(f"{settings.questions}: {NO_ANSWER}")
-    for stage in system.all():
+    for stage in stages_of(system):
         if stage.name == "evaluate-guard":
             _check_guard(stage.arguments[0], stage.options, answers=stage.command == "eval-rag")
         elif stage.name == "questions" and settings.backend == "http":

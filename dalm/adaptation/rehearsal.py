@@ -23,7 +23,8 @@ from dalm.adaptation.question_tables import TRAIN, read_counts, read_human, shar
 from dalm.adaptation.served_pair import Pair
 from dalm.adaptation.stages import Stage
 from dalm.adaptation.state import State
-from dalm.adaptation.system_stages import SystemStages
+from dalm.adaptation.system import System
+from dalm.adaptation.system_stages import stage_of, stages_of
 from dalm.config import Columns
 from dalm.errors import UserError, reason_of
 from dalm.ingest.ingestion import ingest, to_json
@@ -41,8 +42,8 @@ MOST_QUESTIONS = 2_000
 T = TypeVar("T")
 
 
-class RehearsedStages(SystemStages):
-    """A system's stages on a sample: questions by rules, the untuned pair instead of the tuned one.
+class RehearsedSystem(System):
+    """A system on a sample: questions by rules, the untuned pair instead of the tuned one.
 
     `share` is the sample's part of the documents, by their bytes, `asked_share` that of people's
     questions.
@@ -83,14 +84,14 @@ class Rehearsal:
     `splitting` is in how many seconds all documents are split; None: they are split already.
     """
 
-    system: RehearsedStages
+    system: RehearsedSystem
     stages: dict[str, Stage]
     passages: int
     splitting: float | None
 
 
 @contextmanager
-def rehearse(system: SystemStages, steps: Sequence[Step], state: State) -> Iterator[Rehearsal]:
+def rehearse(system: System, steps: Sequence[Step], state: State) -> Iterator[Rehearsal]:
     """Make what the stages read, as far as it isn't there, in a folder that lasts for the block.
 
     Raises:
@@ -106,7 +107,7 @@ def rehearse(system: SystemStages, steps: Sequence[Step], state: State) -> Itera
                 if runs != {"passages"}:
                     _prepare_questions(system, rehearsed, there)
             count = len(read_passages(rehearsed.passages, Columns()))
-            stages = {stage.name: stage for stage in rehearsed.all()}
+            stages = {stage.name: stage for stage in stages_of(rehearsed)}
             yield Rehearsal(rehearsed, stages, count, splitting)
         except UserError as error:
             notes = []
@@ -138,7 +139,7 @@ def _temporary_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _on_a_sample(system: SystemStages, folder: Path) -> RehearsedStages:
+def _on_a_sample(system: System, folder: Path) -> RehearsedSystem:
     settings, given = system.settings, dict(system.given)
     if settings.backend not in ("none", "extractive"):
         given.pop("questions", None)  # a model's
@@ -146,7 +147,7 @@ def _on_a_sample(system: SystemStages, folder: Path) -> RehearsedStages:
     if settings.feedback is not None:
         indexes = given_feedback.indexes_of(settings.feedback, system.pairs.index.path)
         settings = replace(settings, feedback=[str(each) for each in indexes])
-    rehearsed = RehearsedStages(system.docs, replace(settings, output_dir=str(folder)), given)
+    rehearsed = RehearsedSystem(system.docs, replace(settings, output_dir=str(folder)), given)
     rehearsed.files = system.files
     return rehearsed
 
@@ -163,7 +164,7 @@ def _quietly() -> Iterator[None]:
 
 
 def _prepare_passages(
-    system: SystemStages, rehearsed: RehearsedStages, there: Collection[str]
+    system: System, rehearsed: RehearsedSystem, there: Collection[str]
 ) -> float | None:
     """Make passages; return in how many seconds all documents are split, None: they are."""
     if "passages" not in there:
@@ -175,9 +176,7 @@ def _prepare_passages(
     return None
 
 
-def _prepare_questions(
-    system: SystemStages, rehearsed: RehearsedStages, there: Collection[str]
-) -> None:
+def _prepare_questions(system: System, rehearsed: RehearsedSystem, there: Collection[str]) -> None:
     """Make questions, tables and negatives."""
     asked = system.generated()
     is_asked = "passages" in there and (not asked or "questions" in there)
@@ -203,13 +202,13 @@ def _take(there: Path, here: Path) -> None:
     here.symlink_to(there.absolute())
 
 
-def _run(rehearsed: RehearsedStages, name: str) -> None:
-    next(each for each in rehearsed.all() if each.name == name).run(False)
+def _run(rehearsed: RehearsedSystem, name: str) -> None:
+    stage_of(rehearsed, name).run(False)
 
 
-def _split_some(system: SystemStages, rehearsed: RehearsedStages) -> float:
+def _split_some(system: System, rehearsed: RehearsedSystem) -> float:
     """Split documents for some seconds; return in how many all of them would be split."""
-    settings = next(each for each in system.all() if each.name == "passages").options
+    settings = stage_of(system, "passages").options
     found, _ = find_files(system.docs, exclude=(system.folder,))
     wanted = set(system.files)
     files = _mixed((each for each in found if each.path in wanted), lambda each: each.source)
@@ -226,7 +225,7 @@ def _split_some(system: SystemStages, rehearsed: RehearsedStages) -> float:
     return seconds / rehearsed.share
 
 
-def _draw_some(passages: Path, rehearsed: RehearsedStages) -> None:
+def _draw_some(passages: Path, rehearsed: RehearsedSystem) -> None:
     """Draw documents until there are passages enough."""
     every = read_passages(passages, Columns())
     drawn = list[Passage]()
@@ -244,7 +243,7 @@ def _mixed(items: Iterable[T], name: Callable[[T], str]) -> list[T]:
     return sorted(items, key=lambda each: hashlib.sha256(name(each).encode()).digest())
 
 
-def _write(rehearsed: RehearsedStages, lines: Iterable[bytes], share: float) -> None:
+def _write(rehearsed: RehearsedSystem, lines: Iterable[bytes], share: float) -> None:
     """Write the sample's passages."""
     rehearsed.share = min(1.0, share) or 1.0
     written = b"".join(lines)
@@ -254,7 +253,7 @@ def _write(rehearsed: RehearsedStages, lines: Iterable[bytes], share: float) -> 
     rehearsed.passages.write_bytes(written)
 
 
-def _fit_to_sample(rehearsed: RehearsedStages) -> None:
+def _fit_to_sample(rehearsed: RehearsedSystem) -> None:
     """Hold out the part of the sample that is held out of all, and ask people's questions on it.
 
     These get passages of the sample in turn. Nearly always all are taken: whether the generator

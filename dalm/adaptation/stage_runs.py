@@ -17,7 +17,8 @@ from dalm.adaptation.served_pair import Pair
 from dalm.adaptation.stage_options import read_stage_options
 from dalm.adaptation.stages import Stage
 from dalm.adaptation.state import State
-from dalm.adaptation.system_stages import SystemStages
+from dalm.adaptation.system import System
+from dalm.adaptation.system_stages import stage_of, stages_of
 from dalm.adaptation.verdict_page import PAGE, read_outcome
 from dalm.config import check
 from dalm.config.adaptation import STAGES, Adapt, Recipe
@@ -35,8 +36,8 @@ RECIPES: dict[Recipe, str] = {
 """What trains, and why, by recipe."""
 
 
-def checked_stages(docs: Sequence[str], settings: Adapt) -> SystemStages:
-    """Refuse what can't work before anything runs; return the stages.
+def checked_system(docs: Sequence[str], settings: Adapt) -> System:
+    """Refuse what can't work before anything runs; return the system.
 
     Raises:
         UserError: names the option.
@@ -52,39 +53,39 @@ def checked_stages(docs: Sequence[str], settings: Adapt) -> SystemStages:
         raise UserError(f"--from {ends[0]} is after --to {ends[1]}; swap them")
     artifacts.check_folder("--output-dir", Path(settings.output_dir))
     input_checks.check_models(settings)
-    stages = SystemStages(docs, settings, given)
-    if not stages.files:
+    system = System(docs, settings, given)
+    if not system.files:
         raise UserError(f"no files in {', '.join(docs)}; name a folder with documents")
-    names = [stage.name for stage in stages.all()]
+    names = [stage.name for stage in stages_of(system)]
     for option, name in zip(("--from", "--to"), ends, strict=True):
         if name is not None and name not in names:
             raise UserError(f"{option} {name}: this system has no such stage, but {names}")
-    input_checks.check_tables(stages)
-    return stages
+    input_checks.check_tables(system)
+    return system
 
 
-def plan(stages: SystemStages, state: State) -> list[Step]:
+def plan(system: System, state: State) -> list[Step]:
     """Return what would run, as far as that is known before anything has run."""
     steps: list[Step] = []
-    for stage in stages.all():
+    for stage in stages_of(system):
         running = [step.stage.name for step in steps if step.choice == "runs"]
-        steps.append(decide(stage, state, stages.settings, running))
+        steps.append(decide(stage, state, system.settings, running))
     return steps
 
 
-def run(stages: SystemStages, state: State) -> None:
+def run(system: System, state: State) -> None:
     """Run the stages that have to run, and say of each why it does or doesn't."""
-    names = [stage.name for stage in stages.all()]
-    logger.info("recipe     %s: %s", stages.settings.recipe, RECIPES[stages.settings.recipe])
+    names = [stage.name for stage in stages_of(system)]
+    logger.info("recipe     %s: %s", system.settings.recipe, RECIPES[system.settings.recipe])
     for place, name in enumerate(names, start=1):
-        step = decide(_stage(stages, name), state, stages.settings)
+        step = decide(stage_of(system, name), state, system.settings)
         what = "" if step.choice == "runs" else f"{step.choice}: "
         logger.info("stage      %d/%d %s: %s%s", place, len(names), name, what, step.reason)
         if step.choice == "runs":
-            _run_stage(stages, step, state)
+            _run_stage(system, step, state)
 
 
-def _run_stage(stages: SystemStages, step: Step, state: State) -> None:
+def _run_stage(system: System, step: Step, state: State) -> None:
     stage, start = step.stage, time.perf_counter()
     before = record_of(stage)
     if stage.resumes and not step.resumes:
@@ -93,7 +94,7 @@ def _run_stage(stages: SystemStages, step: Step, state: State) -> None:
     hint = "; the same command goes on where it was"
     with next_step.unsaid(), stop_signals.explaining(lambda: hint):
         stage.run(step.resumes)
-    after = _stage(stages, stage.name)
+    after = stage_of(system, stage.name)
     seconds = time.perf_counter() - start
     # A hub model has its commit once it was loaded.
     reads = {**before.reads, **_loaded(after)}
@@ -123,14 +124,10 @@ def _delete_checkpoints(stage: Stage) -> None:
         shutil.rmtree(path)
 
 
-def _stage(stages: SystemStages, name: str) -> Stage:
-    return next(each for each in stages.all() if each.name == name)
-
-
-def log_result(stages: SystemStages) -> None:
+def log_result(system: System) -> None:
     """Say the verdict, what is where, and the command that serves the system."""
-    outcome, folder = read_outcome(stages.folder), stages.folder
-    served = stages.pairs.served()
+    outcome, folder = read_outcome(system.folder), system.folder
+    served = system.pairs.served()
     if outcome is None or served is None:
         return
     logger.info("verdict    %s", outcome.headline)
@@ -138,25 +135,25 @@ def log_result(stages: SystemStages) -> None:
         logger.info("worse      %s", sentence)
     if (folder / PAGE).exists():
         logger.info("page       %s", folder / PAGE)
-    tuned = served != stages.pairs.untuned
+    tuned = served != system.pairs.untuned
     why = "the tuned pair" if tuned else "the pair as it was"
     if tuned and not outcome.switches:
-        why = "a tuned pair: by --force" if stages.settings.force else "the pair tuned before"
-    logger.info("index      %s, of %s", stages.pairs.index.path, why)
-    if (before := stages.pairs.previous(served)) is not None:
-        words = [*serving(stages, served), "--compare-previous"]
+        why = "a tuned pair: by --force" if system.settings.force else "the pair tuned before"
+    logger.info("index      %s, of %s", system.pairs.index.path, why)
+    if (before := system.pairs.previous(served)) is not None:
+        words = [*serving(system, served), "--compare-previous"]
         words += ["--compare-generator-name-or-path", before.generator]
         logger.info("compare    with the pair before, blind: %s", next_step.line(words))
-    next_step.log_next(serving(stages, served))
+    next_step.log_next(serving(system, served))
 
 
-def serving(stages: SystemStages, pair: Pair) -> list[object]:
+def serving(system: System, pair: Pair) -> list[object]:
     """Return the command that serves a pair from the index."""
-    words: list[object] = ["serve", stages.pairs.index.path]
+    words: list[object] = ["serve", system.pairs.index.path]
     words += ["--generator-name-or-path", pair.generator, "--feedback"]
-    folders = [each for each in stages.docs if user_path(each).is_dir()]
+    folders = [each for each in system.docs if user_path(each).is_dir()]
     if len(folders) == 1:
         words += ["--documents", folders[0]]
-    if stages.settings.reranker:
-        words += ["--reranker", stages.settings.reranker]
+    if system.settings.reranker:
+        words += ["--reranker", system.settings.reranker]
     return words

@@ -29,12 +29,12 @@ def adapt(
     from dalm.adaptation import estimates, stage_runs
     from dalm.adaptation.state import State
 
-    stages = stage_runs.checked_stages(docs, settings)
+    system = stage_runs.checked_system(docs, settings)
     folder = Path(settings.output_dir)
     if settings.dry_run:
         state = State(folder)
-        estimates.show_plan(stages, stage_runs.plan(stages, state), state)
+        estimates.show_plan(system, stage_runs.plan(system, state), state)
         return
     with artifacts.claim_folder(folder, "--output-dir"):
-        stage_runs.run(stages, State(folder))
-    stage_runs.log_result(stages)
+        stage_runs.run(system, State(folder))
+    stage_runs.log_result(system)

@@ -66,7 +66,7 @@ def demo(settings: Annotated[Demo, Parameter(name="*")] = Demo()) -> None:  # no
 
 def _adapt_and_ask(settings: Demo) -> None:
     from dalm.adaptation import stage_runs
-    from dalm.adaptation.system_stages import SystemStages
+    from dalm.adaptation.system import System
     from dalm.commands.adapt import adapt
 
     start, folder = time.perf_counter(), Path(settings.output_dir)
@@ -74,14 +74,14 @@ def _adapt_and_ask(settings: Demo) -> None:
     retriever, generator = untrained_pair(settings)
     options = _options(settings, retriever, generator)
     adapt([str(folder / "documents")], options)
-    stages = SystemStages([str(folder / "documents")], options, {})
-    served = stages.pairs.served()
+    system = System([str(folder / "documents")], options, {})
+    served = system.pairs.served()
     assert served is not None
     pair = _load(options.output_dir, served.generator, settings)
     _print_measures(*pair, _held_out(options))
     _print_answers(*pair, _held_out(options))
     show(f"\n{(time.perf_counter() - start) / 60:.1f} minutes; the system is in {folder}. Ask it:")
-    show(shlex.join(["dalm", *map(str, stage_runs.serving(stages, served))]))
+    show(shlex.join(["dalm", *map(str, stage_runs.serving(system, served))]))
 
 
 def _options(settings: Demo, retriever: str, generator: str) -> Adapt:

@@ -14,7 +14,7 @@ import pytest
 from dalm import config
 from dalm.adaptation import question_tables
 from dalm.adaptation.question_tables import Row
-from dalm.adaptation.stage_runs import checked_stages, plan
+from dalm.adaptation.stage_runs import checked_system, plan
 from dalm.adaptation.state import State
 from dalm.cli import app, run
 from dalm.config import Columns
@@ -38,7 +38,7 @@ def reasons(line: list[str], folder: Path, **changed: Any) -> dict[str, str]:
     given = {name[2:].replace("-", "_"): value for name, value in options.items()}
     documents = changed.pop("documents", line[1])
     settings = config.Adapt(**{**given, "output_dir": str(folder), **changed})
-    steps = plan(checked_stages([documents], settings), State(folder))
+    steps = plan(checked_system([documents], settings), State(folder))
     return {step.stage.name: step.reason for step in steps if step.choice == "runs"}
 
 

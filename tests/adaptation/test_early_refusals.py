@@ -7,7 +7,8 @@ import pytest
 
 from dalm import config
 from dalm.adaptation.given_feedback import judgments_in
-from dalm.adaptation.stage_runs import checked_stages
+from dalm.adaptation.stage_runs import checked_system
+from dalm.adaptation.system_stages import stages_of
 from dalm.errors import UserError
 from dalm.user_feedback.feedback_store import FeedbackStore
 from dalm.user_feedback.judgments import AnswerRecord, Judgment
@@ -42,23 +43,23 @@ def test_what_a_later_stage_would_refuse(
     line: list[str], tmp_path: Path, changed: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(UserError, match=said):
-        checked_stages([line[1]], settings(line, tmp_path / "new", **changed))
+        checked_system([line[1]], settings(line, tmp_path / "new", **changed))
 
 
 def test_a_reranker_that_is_an_embedding_model(
     line: list[str], tiny_models: Any, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="is an embedding model"):
-        checked_stages([line[1]], settings(line, tmp_path, reranker=str(tiny_models.encoder)))
+        checked_system([line[1]], settings(line, tmp_path, reranker=str(tiny_models.encoder)))
 
 
 def test_questions_that_teach_no_generator(line: list[str], tmp_path: Path) -> None:
     asked = tmp_path / "asked.csv"
     asked.write_text("Query,Passage\nWhere is Ada?,Ada lives in Ulm.\n")
     with pytest.raises(UserError, match="no question has an answer"):
-        checked_stages([line[1]], settings(line, tmp_path / "new", questions=str(asked)))
+        checked_system([line[1]], settings(line, tmp_path / "new", questions=str(asked)))
     with_rules = settings(line, tmp_path / "new", questions=str(asked), backend="extractive")
-    checked_stages([line[1]], with_rules)
+    checked_system([line[1]], with_rules)
 
 
 def test_the_guard_has_columns_of_its_own(line: list[str], asked: Path, tmp_path: Path) -> None:
@@ -67,14 +68,14 @@ def test_the_guard_has_columns_of_its_own(line: list[str], asked: Path, tmp_path
     named = {"questions": str(german), "query_column": "Frage", "answer_column": "Antwort"}
     named["passage_column"] = "Text"
     own = settings(line, tmp_path / "new", guard=str(asked), **named)
-    stages = {stage.name: stage for stage in checked_stages([line[1]], own).all()}
+    stages = {stage.name: stage for stage in stages_of(checked_system([line[1]], own))}
     assert stages["evaluate-guard"].command == "eval-rag"  # it has answers
     with pytest.raises(UserError, match=r"--guard: .* no column 'Query'"):
-        checked_stages([line[1]], settings(line, tmp_path / "new", guard=str(german)))
+        checked_system([line[1]], settings(line, tmp_path / "new", guard=str(german)))
     columns = {"query_column": "Frage", "answer_column": "Antwort", "passage_column": "Text"}
     given = {"evaluate-guard": columns}
     options = settings(line, tmp_path / "new", guard=str(german), stage_options=given)
-    stages = {stage.name: stage for stage in checked_stages([line[1]], options).all()}
+    stages = {stage.name: stage for stage in stages_of(checked_system([line[1]], options))}
     assert stages["evaluate-guard"].command == "eval-rag"
 
 
@@ -83,9 +84,9 @@ def test_questions_among_the_documents_are_told_of(
 ) -> None:
     caplog.set_level("WARNING")
     own = settings(line, documents.parent / "none")
-    checked_stages([str(documents)], own)
+    checked_system([str(documents)], own)
     assert not caplog.records
-    checked_stages([str(documents), str(asked)], own)
+    checked_system([str(documents), str(asked)], own)
     assert "its questions are searched as passages, too" in caplog.text
 
 
