@@ -9,15 +9,16 @@ default lengths, fp32, one thread.
 Four ways to compute the same step take turns in one process, on another batch in each round:
 `shared`, as dalm does: prompts that begin alike in one row, activations of the first micro-batch
 kept; `twice`: the same with every activation computed again; `apart`: twice, each prompt in a row
-of its own; `plain`: all prompts in one batch, padded to the longest of them, with the logits of
-every token and all activations kept. CPU seconds, medians.
+of its own; `plain`: all prompts padded to the longest of them, with the logits of every token and
+all activations kept. CPU seconds, medians.
 
 `passes`: the scoring pass without gradient, and the second one, forward and backward, without
 dropout, with candidates from the batch and from an index of 128 passages; the largest difference of
 a log-probability between shared and apart, and of the gradient of their sum, relative.
 `step`: forward and backward pass of the whole objective, and the share of it that its matrix
-products take alone: what is left is attention, norms, activations, dropout and Python.
-`memory`: the peak of a process that takes one step, above that before it.
+products take alone: what is left is attention, norms, activations, dropout and Python. The plain
+step is the generator's alone, a question's prompts at a time: all of them take over 20 GB.
+`memory`: the peak of a process that takes one step, above that before it, with batches of 2.
 """
 
 import argparse
@@ -125,7 +126,9 @@ def way_of(name: str, generator: Any) -> Iterator[None]:
         generator.shares_prefixes = tried
 
 
-def plain_candidates(generator: Any, prompts: Any, candidates: int, **_: Any) -> Any:
+def plain_candidates(
+    generator: Any, prompts: Any, candidates: int = CANDIDATES, *, width: int = 0, **_: Any
+) -> Any:
     """Score answers by the log-softmax of all logits of all prompts, with gradient."""
     import torch
 
@@ -133,6 +136,9 @@ def plain_candidates(generator: Any, prompts: Any, candidates: int, **_: Any) ->
     from dalm.training.scoring import unflatten
 
     ids, mask = pad([prompt.tokens for prompt in prompts], generator.pad_token)
+    more = max(0, width - ids.shape[1])
+    ids = torch.nn.functional.pad(ids, (0, more), value=generator.pad_token)
+    mask = torch.nn.functional.pad(mask, (0, more))
     log_probs = generator.model(input_ids=ids, attention_mask=mask).logits.log_softmax(-1)
     chosen = log_probs[:, :-1].gather(2, ids[:, 1:, None])[..., 0]
     starts = torch.tensor([[prompt.answer_start] for prompt in prompts])
@@ -161,12 +167,42 @@ def timed(run: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - start, found
 
 
+def plain_step(objective: Any, batch: Any) -> dict[str, float]:
+    """Return the seconds of a plain step's generator, a question's prompts at a time."""
+    from dalm.models.batching import pad
+
+    generator, seconds = objective.generator, {"forward": 0.0, "backward": 0.0}
+    objective.zero_grad(set_to_none=True)
+    prompts = prompts_of(objective, batch)
+    longest = max(prompts, key=lambda prompt: prompt.length)
+    width = pad([longest.tokens], generator.pad_token)[0].shape[1]
+    for start in range(0, len(prompts), CANDIDATES):
+        some = prompts[start : start + CANDIDATES]
+        used, loss = timed(lambda some=some: plain_candidates(generator, some, width=width).sum())
+        seconds["forward"] += used
+        seconds["backward"] += timed(loss.backward)[0]
+    return {"step": sum(seconds.values()), **seconds}
+
+
 def step(objective: Any, batch: Any) -> dict[str, float]:
     """Return the seconds of a step and of its halves."""
     objective.zero_grad(set_to_none=True)
     forward, loss = timed(lambda: objective(batch).total)
     backward, _ = timed(loss.backward)
     return {"step": forward + backward, "forward": forward, "backward": backward}
+
+
+def prompts_of(objective: Any, batch: Any) -> Any:
+    """Return the candidates' prompts, those of a question together."""
+    import torch
+
+    from dalm.models.loading import evaluating
+    from dalm.training import scoring
+
+    with torch.no_grad(), evaluating(objective):
+        found = objective.source(batch)
+    each = [[passage] for some in found.passages for passage in some]
+    return scoring.candidate_prompts(objective.generator, batch["pieces"], each)
 
 
 def passes(objective: Any, batch: Any) -> dict[str, Any]:
@@ -176,11 +212,7 @@ def passes(objective: Any, batch: Any) -> dict[str, Any]:
     from dalm.models.loading import evaluating
     from dalm.training import gradient_cache, scoring
 
-    generator = objective.generator
-    with torch.no_grad(), evaluating(objective):
-        found = objective.source(batch)
-    each = [[passage] for some in found.passages for passage in some]
-    prompts = scoring.candidate_prompts(generator, batch["pieces"], each)
+    generator, prompts = objective.generator, prompts_of(objective, batch)
     generator.zero_grad(set_to_none=True)
     with evaluating(generator):  # without dropout, so that the ways give the same
         plan = scoring._plan(generator, prompts, CANDIDATES)._replace(kept=0)
@@ -259,7 +291,8 @@ def report_passes(given: argparse.Namespace, title: str) -> None:
 
 def report_step(given: argparse.Namespace, title: str) -> None:
     objective, batches = objective_of(given.batch, "in-batch", given.rounds)
-    found = turns(objective, batches, WAYS, partial(step, objective))
+    found = turns(objective, batches, WAYS[:-1], partial(step, objective))
+    found |= turns(objective, batches, WAYS[-1:], partial(plain_step, objective))
     share = products(objective, batches[-1]) / found["shared"][-1]["step"]
     rows = []
     for way in WAYS:
@@ -275,9 +308,9 @@ def report_step(given: argparse.Namespace, title: str) -> None:
 
 
 def report_memory(given: argparse.Namespace, title: str) -> None:
-    peaks = {way: child(Path(__file__), "memory_of", way, str(given.batch)) for way in WAYS}
+    peaks = {way: child(Path(__file__), "memory_of", way, "2") for way in WAYS}
     rows = [row(way, f"{mb:.0f}", f"{mb / peaks['plain']:.2f}") for way, mb in peaks.items()]
-    title = f"Peak memory of a joint step, {title}"
+    title = f"Peak memory of a joint step, {title.replace(f'of {given.batch}', 'of 2')}"
     table("generator_memory", title, ("way", "MB", "of plain"), rows, trial=given.trial)
 
 

@@ -73,7 +73,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         begun = time.perf_counter()
         with collected([str(source)], Index(index_dir=str(index)), index) as passages:
             store = lance.LanceStore(index / "store", given.dimensions, passages.columns)
-            update(store, passages, lambda blocks: map(encoder, blocks), prune=True)
+            update(store, passages, lambda blocks: (encoder(block) for block in blocks), prune=True)
         found |= {"store_s": time.perf_counter() - begun, "stored": peak_mb()}
         begun = time.perf_counter()
         found["recall"] = store.optimise(in_use=False)
