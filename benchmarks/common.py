@@ -55,6 +55,20 @@ def child(script: Path, *arguments: str, environment: Mapping[str, str] | None =
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+def resident(name: str = "VmHWM") -> float:
+    """Return the memory of this process in MB: VmRSS, what it holds, or VmHWM, the peak.
+
+    getrusage's peak begins with that of the process that started it.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+
+
+def forget_peak() -> None:
+    """Let the peak begin with what the process holds now."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
 def precisions() -> list[str]:
     """Return the precisions worth measuring: bf16 only where it isn't emulated."""
     import torch

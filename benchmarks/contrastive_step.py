@@ -17,7 +17,6 @@ the peak.
 
 import argparse
 import json
-import resource
 import statistics
 import sys
 import time
@@ -27,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import child, data, minilm, row, table
+from common import child, data, minilm, resident, row, table
 from torch import Tensor
 
 SCALE, LENGTH = 100.0, 128
@@ -149,11 +148,6 @@ def seconds(way: str, batch: int, chunk: int, rounds: int) -> tuple[str, ...]:
     return row(way, *medians, ratio)
 
 
-def peak() -> float:
-    """Return the process's peak memory in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def memory_of(step: Step) -> dict[str, float]:
     """Take a step in this process; return its peak, and by how much it is more than before."""
     compute, batches = step
@@ -165,10 +159,10 @@ def memory_of(step: Step) -> dict[str, float]:
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     optimizer.zero_grad()
-    before = peak()
+    before = resident()
     compute(given).backward()
     optimizer.step()
-    return {"peak": peak(), "step": peak() - before}
+    return {"peak": resident(), "step": resident() - before}
 
 
 def memory(way: str, batch: int, chunk: int) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from common import child, data, minilm, row, table
+from common import child, data, minilm, resident, row, table
 
 LENGTH, PASSAGES, PARTS = 256, 256, 4
 WAYS = ("dalm, torch", "sentence-transformers", "dalm, onnx-int8")
@@ -64,15 +64,9 @@ def encoders(way: str) -> tuple[Encode, Encode]:
 def memory(way: str) -> dict[str, float]:
     """Return the peak of this process, and by how much encoding a part raised it, in MB."""
     _, encode = encoders(way)
-    before = peak_mb()
+    before = resident()
     encode(passages()[: PASSAGES // PARTS])
-    return {"peak": peak_mb(), "raised": peak_mb() - before}
-
-
-def peak_mb() -> float:
-    """Return the peak of this process; getrusage's begins with that of the process above it."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    return {"peak": resident(), "raised": resident() - before}
 
 
 def recalls(queries: Any, vectors: Any, gold: Sequence[int]) -> list[float]:

@@ -37,7 +37,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import child, data, minilm, row, table
+from common import child, data, forget_peak, minilm, resident, row, table
 
 WAYS = ("shared", "twice", "apart", "plain")
 CANDIDATES = 4
@@ -250,17 +250,11 @@ def products(objective: Any, batch: Any) -> float:
     return spent
 
 
-def resident(name: str) -> float:
-    """Return a figure of this process's memory in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
-
-
 def memory_of(way: str, batch: int) -> float:
     """Return the peak of a step above the memory before it, in MB."""
     objective, batches = objective_of(batch, "in-batch", 1)
     with way_of(way, objective.generator):
-        Path("/proc/self/clear_refs").write_text("5")  # resets the recorded peak
+        forget_peak()
         before = resident("VmRSS")
         step(objective, batches[1])
         return resident("VmHWM") - before

@@ -11,7 +11,6 @@ gives smaller tables an approximate index, as larger ones have. `--queries 0` le
 
 import argparse
 import json
-import resource
 import statistics
 import tempfile
 import time
@@ -19,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common import child, row, table
+from common import child, resident, row, table
 
 K, POOL = 10, 100
 
@@ -69,15 +68,15 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         with source.open("w") as out:
             out.writelines(json.dumps({"Passage": text}) + "\n" for text in texts_of(count))
         index.mkdir()
-        found: dict[str, Any] = {"before": peak_mb()}
+        found: dict[str, Any] = {"before": resident()}
         begun = time.perf_counter()
         with collected([str(source)], Index(index_dir=str(index)), index) as passages:
             store = lance.LanceStore(index / "store", given.dimensions, passages.columns)
             update(store, passages, lambda blocks: (encoder(block) for block in blocks), prune=True)
-        found |= {"store_s": time.perf_counter() - begun, "stored": peak_mb()}
+        found |= {"store_s": time.perf_counter() - begun, "stored": resident()}
         begun = time.perf_counter()
         found["recall"] = store.optimise(in_use=False)
-        found |= {"optimise_s": time.perf_counter() - begun, "peak": peak_mb()}
+        found |= {"optimise_s": time.perf_counter() - begun, "peak": resident()}
         asked = list(texts_of(given.queries + 5))
         for mode in ("dense", "text", "hybrid") if given.queries else ():
             searcher = IndexSearcher(encoder, store, mode)
@@ -138,10 +137,6 @@ def in_turns(ours: Callable, theirs: Callable, queries: list[str]) -> list[tuple
         [1000 * statistics.median(each) for each in zip(*spent[5:], strict=True)] for spent in times
     ]
     return list(zip(*medians, strict=True))
-
-
-def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common import child, data, minilm, row, table
+from common import child, data, forget_peak, minilm, resident, row, table
 
 BATCH, VOCABULARY, PASSAGES = 24, 32_000, 512
 SMALL = 8
@@ -157,7 +157,7 @@ def measure(way: str) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         objective, batch = objective_of(way, folder)
-        Path("/proc/self/clear_refs").write_text("5")  # resets the recorded peak
+        forget_peak()
         before = resident("VmRSS")
         seconds, halves = [], []
         for _ in range(PLAIN_STEPS if "plain" in way else STEPS):
@@ -180,11 +180,6 @@ def timed(run: Callable[[], Any]) -> float:
     start = time.process_time()
     run()
     return time.process_time() - start
-
-
-def resident(name: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
 def against_the_plain_way() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 os.environ["RAYON_NUM_THREADS"] = "1"
 
 import numpy as np
-from common import child, row, table
+from common import child, resident, row, table
 from recombined import collection
 from rensa import RMinHashDeduplicator
 from scipy.sparse import csr_array
@@ -123,14 +123,14 @@ def memory(who: str, count: int) -> float:
     near: Any = NearDuplicateFilter(THRESHOLD)
     if who == "rensa":
         near = RMinHashDeduplicator(THRESHOLD, FUNCTIONS, use_lsh=True)
-    before = resident_mb()
+    before = resident("VmRSS")
     for start in range(0, count, BATCH):
         triples = list(rng.integers(0, 2**32, (min(BATCH, count - start), 50), dtype=np.uint32))
         if who == "rensa":
             near.add_pairs((str(start + i), each) for i, each in enumerate(as_tokens(triples)))
         else:
             near.add(minima(triples))
-    return resident_mb() - before
+    return resident("VmRSS") - before
 
 
 def boilerplate(count: int) -> list[Hashes]:
@@ -139,10 +139,6 @@ def boilerplate(count: int) -> list[Hashes]:
     common = rng.integers(0, 2**32, 83, dtype=np.uint32)
     own = rng.integers(0, 2**32, (count, 17), dtype=np.uint32)
     return [np.concatenate([common, each]) for each in own]
-
-
-def resident_mb() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from common import child, data, precisions, row, table
+from common import child, data, forget_peak, precisions, resident, row, table
 
 QUICK = "--quick" in sys.argv
 SIZE, LENGTH, BATCH, DOCUMENTS = ("1m", 256, 4, 300) if QUICK else ("5m", 512, 8, 2000)
@@ -127,15 +127,10 @@ def theirs(model: str, precision: str, strategy: str) -> dict[str, float]:
 def measured(trainer: Any, read: list[int]) -> dict[str, float]:
     watch = timer(read)
     trainer.add_callback(watch)
-    Path("/proc/self/clear_refs").write_text("5")  # resets the recorded peak
+    forget_peak()
     before = resident("VmRSS")
     trainer.train()
     return dict(zip(SPEEDS, watch.speeds, strict=True)) | {"mb": resident("VmHWM") - before}
-
-
-def resident(name: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
 def main() -> None:

@@ -17,7 +17,6 @@ import argparse
 import json
 import math
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -27,7 +26,7 @@ from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from common import child, row, table
+from common import child, resident, row, table
 
 SIZES = {
     "split": [10_000, 100_000],
@@ -53,7 +52,7 @@ def split(count: int) -> None:
     from dalm.ingest.ingestion import Ingester, make_batches
     from dalm.ingest.loaders import find_files
 
-    before = peak()
+    before = 1024**2 * resident()
     with tempfile.TemporaryDirectory() as folder:
         for number in range(count // 10):
             texts = [f"{words_of(number * 10 + part)}." for part in range(10)]
@@ -75,7 +74,7 @@ def write(count: int) -> None:
     from dalm.ingest.near_duplicates import FUNCTIONS
     from dalm.ingest.passage_writer import PassageWriter
 
-    before = peak()
+    before = 1024**2 * resident()
     random, seconds = np.random.default_rng(0), 0.0
     with tempfile.TemporaryFile("w+b") as out:
         writer = PassageWriter(out, 0.8)
@@ -103,7 +102,7 @@ def store(count: int) -> None:
     from dalm.retrieval.indexing import update
     from dalm.retrieval.stores.lance import LanceStore
 
-    before = peak()
+    before = 1024**2 * resident()
     made = torch.Generator().manual_seed(0)
 
     def encode(blocks: Any) -> Iterator[torch.Tensor]:
@@ -131,7 +130,7 @@ def search(count: int) -> None:
     from dalm.records import Passage
     from dalm.retrieval.exact import ExactIndex
 
-    before = peak()
+    before = 1024**2 * resident()
     made = torch.Generator().manual_seed(0)
     vectors = torch.nn.functional.normalize(torch.randn(count, DIM, generator=made))
     index = ExactIndex([Passage("", "")] * count, vectors)
@@ -156,14 +155,14 @@ LABELS = {
 }
 
 
-def peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def report(begun: float, done: int, before: float, **more: float) -> None:
     """Print what a stage took, as JSON."""
     seconds = time.process_time() - begun
-    print(json.dumps({"seconds": seconds, "done": done, "bytes": peak() - before, **more}))
+    print(
+        json.dumps(
+            {"seconds": seconds, "done": done, "bytes": 1024**2 * resident() - before, **more}
+        )
+    )
 
 
 def growth(sizes: list[int], values: list[float]) -> float:

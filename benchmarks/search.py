@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from common import child, row, table
+from common import child, resident, row, table
 from machine import instruction_set
 
 QUICK = "--quick" in sys.argv
@@ -76,14 +76,8 @@ def products(passages: Any, queries: Any) -> Any:
     return out[:1].long()[None].numpy()
 
 
-def peak_mb() -> float:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def timed(search: Callable[[], Any]) -> dict[str, Any]:
-    before, seconds, cpu = peak_mb(), [], []
+    before, seconds, cpu = resident(), [], []
     for _ in range(REPEATED):
         wall, used = time.perf_counter(), time.process_time()
         rows = search()
@@ -92,7 +86,7 @@ def timed(search: Callable[[], Any]) -> dict[str, Any]:
     return {
         "seconds": statistics.median(seconds),
         "cpu": statistics.median(cpu),
-        "mb": peak_mb() - before,
+        "mb": resident() - before,
         "check": int(rows.sum()),
     }
 

@@ -23,7 +23,7 @@ from typing import Any
 
 os.environ |= {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
 
-from common import child, data, minilm, row, table
+from common import child, data, forget_peak, minilm, resident, row, table
 
 QUICK = "--quick" in sys.argv
 COUNT, TURNS, PART = (1_000 if QUICK else 10_000), (1 if QUICK else 3), 1_024
@@ -106,16 +106,6 @@ def by_transformers(tokenizer: Any, texts: Sequence[str], most: int | None) -> N
         tokenizer(part, add_special_tokens=most is not None, verbose=False, **cut)
 
 
-def memory_mb(name: str) -> float:
-    """Return VmRSS, what the process holds, or VmHWM, the most that it held since `forget_peak`."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(name)).split()[1]) / 1024
-
-
-def forget_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
-
-
 def cpu_seconds(run: Callable[[], Any]) -> float:
     start = time.process_time()
     run()
@@ -128,9 +118,9 @@ def main() -> None:
     ways, generator = work()
     if words:  # the memory of one way
         forget_peak()
-        before = memory_mb("VmRSS")
+        before = resident("VmRSS")
         ways[words[0]][words[1]]()
-        print(json.dumps(memory_mb("VmHWM") - before))
+        print(json.dumps(resident("VmHWM") - before))
         return
     rows = []
     for training in TRAININGS:
