@@ -56,7 +56,7 @@ class VllmModel:
         """Report the replies in the order of the requests."""
         check_installed()
         with ray_cluster.connected(self.pool.address, self.engines) as cluster:
-            cluster.gpus_of(self.engines, 1.0, runs_model=True)
+            cluster.tell_actors(self.engines, cluster.gpus_of(self.engines, 1.0, runs_model=True))
             for row in self._rows([request.messages for request in requests]):
                 request, text = requests[row["row"]], row["text"]
                 if not without_thoughts(text).strip():

@@ -50,7 +50,7 @@ class InProcess:
 
 
 def check_pool(settings: Any) -> None:
-    """Refuse a Ray that isn't installed or can't be reached, and options without effect on it.
+    """Refuse a Ray that isn't installed, can't be reached or is too small, and needless options.
 
     Raises:
         UserError: names the option.
@@ -67,9 +67,10 @@ def check_pool(settings: Any) -> None:
             f"--ray-max-actors {most}: fewer than --ray-actors {least}; raise it or leave it out"
         )
     from dalm.scaling import ray_cluster
+    from dalm.scaling.ray_pool import RayPool
 
     ray_cluster.check_installed()
-    ray_cluster.check_address(settings.ray[0])
+    RayPool.of(settings).size_in(ray_cluster.find(settings.ray[0], least or 1))
 
 
 def pool_of(settings: Any) -> Pool:
@@ -95,6 +96,8 @@ class Outcome(Generic[R]):
     result: R | None
     refused: str | None = None
     """The message of a UserError."""
+    failed: OSError | None = None
+    """What the system of the worker's machine says, such as of a full disk."""
     logged: list[tuple[str, int, str]] = field(default_factory=list)
     """Name of the logger, level and message."""
 
@@ -103,11 +106,14 @@ class Outcome(Generic[R]):
 
         Raises:
             UserError: the work raised it.
+            OSError: the same.
         """
         for name, level, message in self.logged:
             logging.getLogger(name).log(level, "%s", message)
         if self.refused is not None:
             raise UserError(self.refused)
+        if self.failed is not None:
+            raise self.failed
         return self.result  # type: ignore[return-value]  # None is a result, too
 
 
@@ -143,7 +149,9 @@ class Worker(Generic[T, R]):
             try:
                 return Outcome(self._work(item), logged=logged)
             except UserError as error:
-                return Outcome(None, str(error), logged)
+                return Outcome(None, str(error), logged=logged)
+            except OSError as error:  # Ray would raise something else
+                return Outcome(None, failed=error, logged=logged)
 
 
 class _Keeping(logging.Handler):

@@ -1,5 +1,6 @@
 """Start a Ray of this machine, or join a cluster, and see whether the actors have room there."""
 
+import json
 import logging
 import os
 import signal
@@ -24,6 +25,7 @@ REACHED_WITHIN = 3.0
 """Seconds in which the address takes a connection."""
 ANSWERS_WITHIN = 30.0
 """Seconds in which a Ray answers there."""
+_TELL = "import sys; from dalm.scaling import ray_cluster; ray_cluster.tell(sys.argv[1])"
 SURROUNDINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nobody is told of it
     # Ray starts workers with niceness 15: on a busy machine they hardly run.
@@ -45,14 +47,29 @@ def check_installed() -> None:
         raise UserError(f'--ray needs {", ".join(missing)}: pip install "indomain[ray]"')
 
 
-def check_address(address: str) -> None:
-    """Refuse an address at which no Ray answers, within seconds.
+def find(address: str, actors: int) -> "Cluster":
+    """Return what a Ray has; for `local`, what the one has that will be started here.
 
     Raises:
-        UserError: names the address and the reason.
+        UserError: no Ray answers there within seconds; names the address and the reason.
     """
-    if address in (LOCAL, AUTO):
-        return
+    if address == LOCAL:
+        return Cluster(address, _local_cpus(actors), _local_gpus())
+    if address != AUTO:
+        _check_address(address)
+    found = _answer_of([sys.executable, "-c", _TELL, address], address)
+    cpus, gpus = json.loads(found.splitlines()[-1])
+    return Cluster(address, cpus, gpus)
+
+
+def tell(address: str) -> None:
+    """Print the CPUs and GPUs of a Ray."""
+    with connected(address, 1) as cluster:
+        print(json.dumps([cluster.cpus, cluster.gpus]))
+
+
+def _check_address(address: str) -> None:
+    """Refuse what is no address, and one where nothing listens or what does is no Ray."""
     host, _, port = address.rpartition(":")
     if "/" in address or not host or not port.isdigit() or int(port) >= 1 << 16:
         raise UserError(
@@ -66,25 +83,34 @@ def check_address(address: str) -> None:
             f"--ray {address}: no Ray answers there ({reason_of(error)}); start one with "
             "`ray start --head`, or leave the address out to use this machine alone"
         ) from error
-    _check_is_ray(address)
+    health = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    _answer_of(health, address)
 
 
-def _check_is_ray(address: str) -> None:
-    """Ask a Ray whether it is well, in a process of its own: what is no Ray lets `init` hang."""
-    line = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+def _answer_of(line: list[str], address: str) -> str:
+    """Ask a Ray in a process of its own, and return the output: what is no Ray lets it hang."""
     try:
-        done = subprocess.run(line, timeout=ANSWERS_WITHIN, capture_output=True, check=False)
+        done = subprocess.run(
+            line, timeout=ANSWERS_WITHIN, capture_output=True, text=True, check=False
+        )
     except subprocess.TimeoutExpired:
         raise UserError(
             f"--ray {address}: no Ray answers there in {ANSWERS_WITHIN:g} s; name the address of "
             "the cluster's head"
         ) from None
-    if done.returncode:
+    if not done.returncode:
+        return done.stdout
+    if address == AUTO:
         raise UserError(
-            f"--ray {address}: what listens there is no Ray that takes this one, but something "
-            "else, another version or one with another token; name the address of the cluster's "
-            "head"
+            f"--ray {address}: no Ray that takes this one runs on this machine; start one with "
+            "`ray start --head`, name the address of a cluster's head, or leave auto out to use "
+            "this machine alone"
         )
+    raise UserError(
+        f"--ray {address}: what listens there is no Ray that takes this one, but something "
+        "else, another version or one with another token; name the address of the cluster's "
+        "head"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +152,15 @@ class Cluster:
                 f"and {actors} actors need {wanted * actors:g}; use fewer actors, or a smaller "
                 "share"
             )
+        return wanted
+
+    def tell_actors(self, actors: int, gpus: float) -> None:
+        """Log how many actors there are at least, and what each of them takes."""
         logger.info(
             "ray        %d actors or more, each of 1 CPU and %g GPUs; the cluster (%s) has %g and "
             "%g",
-            *(actors, wanted, self.address, self.cpus, self.gpus),
+            *(actors, gpus, self.address, self.cpus, self.gpus),
         )
-        return wanted
 
 
 @contextmanager
@@ -163,8 +192,7 @@ def _start(address: str, actors: int) -> None:
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == LOCAL:
-        cpus = max(os.cpu_count() or 1, actors) + HEAD_ROOM
-        options |= {"num_cpus": cpus, "include_dashboard": False}
+        options |= {"num_cpus": _local_cpus(actors), "include_dashboard": False}
     handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, **options)
@@ -175,6 +203,16 @@ def _start(address: str, actors: int) -> None:
         ) from error
     finally:
         signal.signal(signal.SIGTERM, handler)  # Ray takes it; this package ends commands by it
+
+
+def _local_cpus(actors: int) -> int:
+    return max(os.cpu_count() or 1, actors) + HEAD_ROOM
+
+
+def _local_gpus() -> int:
+    from torch import accelerator
+
+    return accelerator.device_count() if accelerator.is_available() else 0
 
 
 def _described(address: str) -> Cluster:

@@ -50,6 +50,15 @@ class RayPool:
         gpus = getattr(settings, "ray_gpus", None)
         return cls(settings.ray[0], settings.ray_actors, settings.ray_max_actors, gpus, runs_model)
 
+    def size_in(self, cluster: ray_cluster.Cluster) -> tuple[tuple[int, int], float]:
+        """Return how many actors are started at least and at most, and the GPUs of each.
+
+        Raises:
+            UserError: the cluster hasn't enough for them.
+        """
+        size = cluster.pool_size(self.actors, self.max_actors)
+        return size, cluster.gpus_of(size[0], self.gpus, runs_model=self.runs_model)
+
     def map(self, make: Make[T, R], items: Iterable[T]) -> Generator[R]:
         """Yield the results of the items; no Ray is started for none."""
         waiting = iter(items)
@@ -57,8 +66,8 @@ class RayPool:
         if first is None:
             return
         with ray_cluster.connected(self.address, self.actors or 1) as cluster:
-            size = cluster.pool_size(self.actors, self.max_actors)
-            gpus = cluster.gpus_of(size[0], self.gpus, runs_model=self.runs_model)
+            size, gpus = self.size_in(cluster)
+            cluster.tell_actors(size[0], gpus)
             self.done = Counter()
             place = -1
             for place, (row, worker, outcome) in enumerate(
@@ -82,29 +91,30 @@ def _mapped(
 
     _configure()
     schema = pa.schema([("row", pa.int64()), ("item", pa.large_binary())])
-    blocks = [
-        ray.put(pa.table({"row": [row], "item": [pickle.dumps(item)]}, schema=schema))
-        for row, item in enumerate(items)
-    ]
     immortal = {"max_restarts": -1, "max_task_retries": -1}
-    tries = ray.remote(num_cpus=0, **immortal)(_Tries).remote()
-    mapped = ray.data.from_arrow_refs(blocks).map_batches(
-        _Actor,
-        fn_constructor_args=(make, tries, str(Path.cwd()), dalm.__version__),
-        batch_format="pyarrow",
-        batch_size=None,  # a block
-        compute=ActorPoolStrategy(min_size=size[0], max_size=size[1]),
-        num_cpus=1,
-        num_gpus=gpus or None,
-    )
-    batches = mapped.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     with _explained():
+        blocks = [
+            ray.put(pa.table({"row": [row], "item": [pickle.dumps(item)]}, schema=schema))
+            for row, item in enumerate(items)
+        ]
+        tries = ray.remote(num_cpus=0, **immortal)(_Tries).remote()
+        mapped = ray.data.from_arrow_refs(blocks).map_batches(
+            _Actor,
+            fn_constructor_args=(make, tries, str(Path.cwd()), dalm.__version__),
+            batch_format="pyarrow",
+            batch_size=None,  # a block
+            compute=ActorPoolStrategy(min_size=size[0], max_size=size[1]),
+            num_cpus=1,
+            num_gpus=gpus or None,
+        )
+        batches = mapped.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
         for found in (row for batch in batches for row in batch.to_pylist()):
             if found["outcome"] is None:
                 item = ray.get(blocks[found["row"]])["item"][0].as_py()
                 raise WorkerDiedError([pickle.loads(item)])
             yield found["row"], (found["host"], found["process"]), found["outcome"]
-    if repeated := ray.get(tries.repeated.remote()):
+        repeated = ray.get(tries.repeated.remote())
+    if repeated:
         logger.warning("ray        %d blocks were repeated: their actor died", repeated)
 
 
@@ -119,15 +129,22 @@ def _explained() -> Iterator[None]:
         raise
     except RayError as error:
         raise UserError(
-            f"--ray: {reason_of(error)}; see that every machine of the cluster has this package "
+            f"--ray: {_reason(error)}; see that every machine of the cluster has this package "
             "and enough memory, and start the same command again"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return what Ray says; of an actor that can't be made, the error at the traceback's end."""
+    lines = str(error).strip().splitlines()
+    return reason_of(ValueError(lines[-1]) if lines and "creation task" in lines[0] else error)
 
 
 def _configure() -> None:
     from ray.data import DataContext
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # Its errors are raised, too, and said in one line.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
@@ -135,10 +152,20 @@ def _configure() -> None:
 
 
 class _Tries:
-    """Count how often each item is begun: Ray Data repeats for ever what kills its actor."""
+    """Count how often each item and each actor is begun: Ray repeats for ever what kills them."""
 
     def __init__(self) -> None:
         self.counts: Counter[int] = Counter()
+        self.making: Counter[str] = Counter()
+
+    def make(self, actor: str) -> int:
+        """Return how often an actor was begun in turn and not made, this time included."""
+        self.making[actor] += 1
+        return self.making[actor]
+
+    def made(self, actor: str) -> None:
+        """Note that an actor is there."""
+        del self.making[actor]
 
     def begin(self, row: int) -> int:
         """Return how often an item is begun, this time included."""
@@ -154,9 +181,15 @@ class _Actor:
     """Hold the work in a process of the cluster, and do it on blocks."""
 
     def __init__(self, make: Make[Any, Any], tries: Any, folder: str, version: str) -> None:
+        import ray
+
+        own = ray.get_runtime_context().get_actor_id()  # the same one when it is started again
+        if ray.get(tries.make.remote(own)) > TRIES:
+            make = _refuse
         with suppress(OSError):  # relative paths are the command's; another machine may lack it
             os.chdir(folder)
         self.worker = Worker(partial(_made, make, version))
+        ray.get(tries.made.remote(own))
         self.tries = tries
 
     def __call__(self, block: Any) -> Any:
@@ -178,6 +211,10 @@ class _Actor:
         if ray.get(self.tries.begin.remote(row)) > TRIES:
             return None
         return pickle.dumps(self.worker(pickle.loads(item)))
+
+
+def _refuse() -> Callable[[Any], Any]:
+    raise WorkerDiedError
 
 
 def _made(make: Make[Any, Any], version: str) -> Callable[[Any], Any]:

@@ -2,12 +2,14 @@
 
 import logging
 import os
+import pickle
 from functools import partial
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
-from dalm.config import Passages
+from dalm.config import Index, Passages
 from dalm.errors import UserError
 from dalm.scaling.pool import InProcess, Worker, WorkerDiedError, check_pool, pool_of
 from dalm.scaling.process_pool import ProcessPool
@@ -38,6 +40,13 @@ def test_a_worker_sends_back_what_it_logs_and_refuses(caplog: pytest.LogCaptureF
     assert caplog.messages == ["2 is small"]
     with pytest.raises(UserError, match="3: odd"):
         worker(3).take()
+
+
+def test_what_the_system_says_comes_back_as_it_is() -> None:
+    found = Worker(lambda: open)("/nowhere/at all")
+    with pytest.raises(FileNotFoundError) as raised:
+        pickle.loads(pickle.dumps(found)).take()
+    assert raised.value.filename == "/nowhere/at all"
 
 
 def test_a_worker_that_cannot_be_made_says_so_with_the_first_item() -> None:
@@ -79,6 +88,37 @@ def test_what_cannot_work_is_refused(
     monkeypatch.setattr("dalm.scaling.ray_cluster.check_installed", lambda: None)
     with pytest.raises(UserError) as raised:
         check_pool(Passages(output="a.jsonl", **options))
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("there", "options", "message"),
+    [
+        (None, {"ray": ["auto"]}, "--ray auto: no Ray that takes this one runs on this machine"),
+        ([4, 0], {"ray": ["auto"], "ray_actors": 3}, "has 4 CPUs, and 3 actors need 5"),
+        ([4, 1], {"ray": ["auto"], "ray_actors": 2, "ray_gpus": 1}, "--ray-gpus 1: the Ray"),
+        ([4, 0], {"ray": [], "ray_gpus": 1}, "--ray-gpus 1: the Ray cluster (local) has 0 GPUs"),
+        ([4, 2], {"ray": ["auto"], "ray_actors": 2, "ray_gpus": 1}, None),
+    ],
+)
+def test_what_the_cluster_lacks_is_refused_before_anything_is_read(
+    there: list[int] | None,
+    options: dict[str, object],
+    message: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def ask(line: list[str], **_: object) -> CompletedProcess[str]:
+        return CompletedProcess(line, there is None, f"a line of Ray\n{there}\n")
+
+    monkeypatch.setattr("dalm.scaling.ray_cluster.check_installed", lambda: None)
+    monkeypatch.setattr("dalm.scaling.ray_cluster._local_gpus", lambda: 0)
+    monkeypatch.setattr("dalm.scaling.ray_cluster.subprocess.run", ask)
+    settings = Index(index_dir="index", **options)
+    if message is None:
+        check_pool(settings)
+        return
+    with pytest.raises(UserError) as raised:
+        check_pool(settings)
     assert message in str(raised.value)
 
 

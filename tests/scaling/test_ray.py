@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from dalm.cli import app, run
+from dalm.config import Passages
 from dalm.errors import UserError
 from dalm.scaling import ray_cluster, ray_pool
-from dalm.scaling.pool import WorkerDiedError
+from dalm.scaling.pool import WorkerDiedError, check_pool
 from dalm.scaling.ray_pool import RayPool
 
 pytest.importorskip("ray", reason="needs the extra ray")
@@ -60,11 +61,33 @@ def test_what_kills_its_actors_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     assert raised.value.items == [3]
 
 
+def dying_when_made() -> Callable[[int], int]:
+    """Die as a model does that doesn't fit into memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return dying
+
+
+def broken_when_made() -> Callable[[int], int]:
+    """Fail as a library does."""
+    raise RuntimeError("no memory")
+
+
+def test_an_actor_that_cannot_be_made_ends_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_pool, "TRIES", 1)
+    with pytest.raises(UserError, match="a worker died over its work again and again"):
+        list(RayPool("local", actors=1).map(dying_when_made, range(3)))
+    with pytest.raises(UserError, match=r"^--ray: RuntimeError: no memory; see that every machine"):
+        list(RayPool("local", actors=1).map(broken_when_made, range(3)))
+
+
 def test_a_pool_that_has_no_room_is_refused() -> None:
     room = max(os.cpu_count() or 1, 2)
     with pytest.raises(UserError) as raised:
         list(RayPool("local", actors=room + 1).map(partial(partial, dying), [1]))
     assert f"has {room + 2} CPUs, and {room + 1} actors need {room + 3}" in str(raised.value)
+    settings = Passages(output="a.jsonl", ray=["auto"], ray_actors=room + 1)
+    with pytest.raises(UserError, match=f"has {room + 2} CPUs, and {room + 1} actors need"):
+        check_pool(settings)
     with pytest.raises(UserError, match=r"--ray-gpus 1: the Ray cluster .* has 0 GPUs"):
         list(RayPool("local", actors=1, gpus=1).map(partial(partial, dying), [1]))
 
