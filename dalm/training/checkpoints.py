@@ -4,6 +4,8 @@ import logging
 import re
 import shutil
 import signal
+import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ import torch.distributed as dist
 from transformers import TrainerCallback
 
 from dalm import artifacts, file_reading, stop_signals
-from dalm.distributed import world_size
+from dalm.collectives import total
+from dalm.distributed import from_main, is_main, world_size
 from dalm.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -22,6 +25,8 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 WRITING = ".writing"
 """Folder in which checkpoints are written; what is in it is unfinished and never read."""
 _STATE = "trainer_state.json"
+SEEN_WITHIN = 10.0
+"""Seconds in which a file has to be seen by the processes of other machines."""
 RESUME = "run the same command with --resume-from-checkpoint latest to go on"
 
 
@@ -56,6 +61,33 @@ def publish(written: Path, folder: Path, keep: int) -> None:
     artifacts.publish(written, folder / written.name)
     for _, old in steps(folder)[:-keep]:
         _delete(old)
+
+
+def check_seen_by_all(folder: Path, device: torch.device) -> None:
+    """Refuse a folder that not all processes see: each writes its part of a checkpoint there.
+
+    Raises:
+        UserError: the processes of another machine have a folder of their own.
+    """
+    if world_size() == 1:
+        return
+    probe = folder / f".seen-{uuid.uuid4().hex}"
+    if is_main():
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+    there = from_main(probe)
+    until = time.monotonic() + SEEN_WITHIN
+    while not there.exists() and time.monotonic() < until:
+        time.sleep(0.2)
+    blind = total(float(not there.exists()), device)
+    if is_main():
+        probe.unlink()
+    if blind:
+        raise UserError(
+            f"--output-dir {folder}: {blind:.0f} of {world_size()} processes don't see what the "
+            "main one writes there, and checkpoints are written by all; name a folder that every "
+            "machine shares"
+        )
 
 
 def clear_unfinished(folder: Path) -> None:

@@ -36,6 +36,7 @@ BATCH = "per_device_train_batch_size"
 FIXED = (
     "gradient_accumulation_steps",
     "seed",
+    "optimizer",
     "use_peft",
     "use_bnb",
     "lora_rank",

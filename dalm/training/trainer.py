@@ -55,6 +55,7 @@ def train(
         KeyboardInterrupt: the same, in a step that took too long to wait for its end.
     """
     folder = Path(settings.output_dir)
+    checkpoints.check_seen_by_all(folder, placement.device)
     trainer = ObjectiveTrainer(
         objective, rows, arguments(settings, placement, trackers or []), rates or {}, record or {}
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import safe_open
 
 from dalm import stop_signals
@@ -313,6 +314,19 @@ def test_a_checkpoint_without_its_manifest_is_damaged(tmp_path):
     (tmp_path / "checkpoint-3" / "manifest.json").unlink()
     with pytest.raises(UserError, match=r"damaged: checkpoint-3 \(.*manifest.json is missing"):
         checkpoints.find("latest", tmp_path)
+
+
+def test_a_folder_that_another_machine_does_not_see_is_refused(tmp_path, monkeypatch):
+    def check(folder):
+        monkeypatch.setattr(checkpoints, "from_main", lambda probe: folder / probe.name)
+        checkpoints.check_seen_by_all(tmp_path, torch.device("cpu"))
+
+    monkeypatch.setattr(checkpoints, "world_size", lambda: 2)
+    monkeypatch.setattr(checkpoints, "SEEN_WITHIN", 0.3)
+    check(tmp_path)
+    with pytest.raises(UserError, match="1 of 2 processes don't see what the main one writes"):
+        check(tmp_path / "of another machine")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path):

@@ -62,6 +62,7 @@ def resume(folder, step="latest"):
         (["--batch-size", 4], "--per-device-train-batch-size 4: .* was written with 5; resume"),
         (["--gradient-accumulation-steps", 2], "--gradient-accumulation-steps 2: .* with 1;"),
         (["--seed", 7], "--seed 7: .* was written with 42;"),
+        (["--optimizer", "adamw-8bit"], "--optimizer adamw-8bit: .* was written with adamw;"),
         (["--use-peft"], "--use-peft True: .* was written with False;"),
     ],
 )
