@@ -10,7 +10,7 @@ from dalm.config.adaptation import Adapt
 from dalm.errors import UserError
 from dalm.file_reading import user_path
 from dalm.io.examples import Field, read_examples
-from dalm.models.loading import check_model_is_there, check_no_adapter, loaded
+from dalm.models.loading import check_model_is_there, check_no_adapter
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +28,9 @@ def check_models(settings: Adapt) -> None:
     if settings.backend == "transformers" and settings.question_model:
         check_model_is_there(settings.question_model, "generator")
     if reranker := settings.reranker:
-        from dalm.models.reranker_checks import check_kind
+        from dalm.models.reranker_checks import check_is_there
 
-        check_model_is_there(reranker, "reranker")
-        loaded(lambda: check_kind(reranker, to_train=False), reranker, "reranker")
+        check_is_there(reranker)
 
 
 def check_tables(system: System) -> None:

@@ -11,6 +11,7 @@ from dalm.eval.evaluation_output import EvaluationOutput
 from dalm.eval.searched_index import SearchedIndex, check_search_index
 from dalm.models.loading import check_model_is_there, placement_of
 from dalm.models.reranker import Reranker
+from dalm.models.reranker_checks import check_is_there
 from dalm.models.retriever import Retriever, retriever_from_config
 from dalm.rag.pipeline import LocalReader, Reader, ServedGenerator
 from dalm.rag.readers import check_generator, load_reader, served_reader
@@ -44,16 +45,15 @@ class EvaluatedModels:
         check_all(*checks)
         if self.config.search_index is not None:
             IndexFolder(self.config.search_index).complete_pointer()
-        names = {
-            "retriever": [self.config.retriever_name_or_path, self.config.baseline],
-            "reranker": [self.config.reranker],
-        }
+        names = {"retriever": [self.config.retriever_name_or_path, self.config.baseline]}
         if self.answers is not None:
             generators = [self.answers.generator_name_or_path, self.answers.baseline_generator]
             names["generator"] = generators
         for role, models in names.items():
             for model in filter(None, models):
                 check_model_is_there(model, role)
+        if self.config.reranker is not None:
+            check_is_there(self.config.reranker)
 
     def retriever(self) -> Retriever | SearchedIndex:
         """Load the retriever, with its own lengths and prompts unless the config has others.

@@ -23,6 +23,7 @@ from ir_measures import Measure
 
 from dalm.errors import UserError
 from dalm.records import Hit
+from dalm.retrieval.reranking import STAGE
 
 LABELS = {
     "R": "recall",
@@ -97,13 +98,15 @@ def in_rank_order(hits: Iterable[Hit]) -> list[Hit]:
 
     The scores decide, not the order of the list. Among equal scores the retriever has no
     preference, and their order comes from the table: where gold passages come first in a file,
-    keeping it would favour them.
+    keeping it would favour them. A reranker has one: its sigmoid near 1 is told apart in fp64, as
+    where it orders what is read.
     """
-    return sorted(
-        hits,
-        key=lambda hit: (ctypes.c_float(hit.score).value, hit.passage.id.encode()),
-        reverse=True,
-    )
+
+    def key(hit: Hit) -> tuple[float, float, bytes]:
+        exact = hit.scores.get(STAGE, 0.0)
+        return ctypes.c_float(hit.score).value, exact, hit.passage.id.encode()
+
+    return sorted(hits, key=key, reverse=True)
 
 
 def measure_retrieval(

@@ -74,7 +74,11 @@ class Reranker(nn.Module):
         return scores
 
     def logits(self, pairs: Sequence[Pair]) -> Float[Tensor, "pairs"]:
-        """Return the output of the model for each pair before its activation, in fp32."""
+        """Return the output of the model for each pair before its activation, in fp32.
+
+        Raises:
+            UserError: one is infinite or not a number.
+        """
         logits = torch.empty(len(pairs))
         with self._lock, loading.evaluating(self.model), torch.no_grad():
             batches = self._batches(pairs)
@@ -84,6 +88,9 @@ class Reranker(nn.Module):
                 with self.placement.autocast():
                     scores = self.model(to_device(features, self.model.device))["scores"]
                 logits[torch.from_numpy(places)] = scores.float().reshape(-1).cpu()
+        if not bool(logits.isfinite().all()):
+            problem = loading.not_finite("scores", self.placement)
+            raise UserError(f"reranker {self.name}: {problem}")
         return logits
 
     def checkpoint_activations(self) -> None:

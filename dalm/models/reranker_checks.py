@@ -36,6 +36,16 @@ PROBES: tuple[tuple[str, str], ...] = (
 TRAIN = "train one: dalm train-reranker"
 
 
+def check_is_there(name: str) -> None:
+    """Refuse a reranker that isn't available, or is none, where hours may pass before it is loaded.
+
+    Raises:
+        UserError: names the model.
+    """
+    loading.check_model_is_there(name, "reranker")
+    loading.loaded(lambda: check_kind(name, to_train=False), name, "reranker")
+
+
 def check_kind(name: str, to_train: bool) -> None:
     """Refuse what sentence-transformers would turn into a cross-encoder that knows nothing."""
     modules = own_file(name, "modules.json", ORGANISATION)

@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 from dalm.config import ScoreCandidates
 from dalm.models import loading
 from dalm.models.reranker import Reranker, load_reranker
+from dalm.models.reranker_checks import check_is_there
 from dalm.retrieval.embedding_cache import folder_of
 from dalm.teachers.teacher import Pair, PairTeacher, required
 
@@ -34,8 +35,8 @@ class CrossEncoder(PairTeacher):
 
     @classmethod
     def check(cls, settings: ScoreCandidates) -> None:
-        """Refuse no reranker, and one that isn't there."""
-        loading.check_model_is_there(required(settings, cls.name, "reranker"), "reranker")
+        """Refuse no reranker, one that isn't there, and another kind of model."""
+        check_is_there(required(settings, cls.name, "reranker"))
 
     @classmethod
     def from_config(cls, settings: ScoreCandidates) -> Self:

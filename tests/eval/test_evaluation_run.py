@@ -148,6 +148,11 @@ def test_behind_a_reranker_the_generator_reads_in_its_order(
     assert results.answers["gold"] == load(plain).answers["gold"]
 
 
+def test_what_is_no_reranker_is_refused_before_anything_is_read(pair, tiny_models, capsys):
+    assert call("eval-rag", "nowhere.csv", *pair, "--reranker", tiny_models.encoder) == 2
+    assert "is an embedding model (SentenceTransformer)" in capsys.readouterr().err
+
+
 def test_unanswerable_questions_are_declined_or_not(tmp_path, tiny_rows, pair):
     rows = [row | {"Answerable": "true"} for row in tiny_rows]
     rows += [{"Query": "Who is Zeno?", "Passage": "", "Answer": "", "Answerable": "false"}]

@@ -108,6 +108,16 @@ def test_a_reranker_orders_the_best_of_the_fused_ranking():
     assert one.measures["RR@1[reranked]"] == [1.0], "what isn't among the first is not ordered"
 
 
+def test_a_reranker_that_is_sure_of_several_still_orders_them():
+    class Sure:
+        def score_pairs(self, pairs):  # in fp32 they are 1, all three
+            return [1 - 1e-12 * ("red" not in text) for _, text in pairs]
+
+    made = evaluated(dataset_of(FOXES, [("a red fox", "a")]), VECTORS, reranker=Sure())
+    assert made.reranked[0][0].id == "a"
+    assert made.measures["RR@3[reranked]"] == [1.0]
+
+
 def test_what_two_systems_find_is_scored_once():
     reranker = ByLength()
     dataset = dataset_of(FOXES, [("a red fox", "a")])

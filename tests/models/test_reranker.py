@@ -112,6 +112,16 @@ def test_a_sigmoid_near_one_still_orders(reranker):
     assert min(scores) > 1 - 1e-9
 
 
+def test_a_score_that_is_no_number_is_refused(tiny_models):
+    broken = load_reranker(str(tiny_models.reranker), PLACEMENT)
+    positions = broken.model[0].model.get_submodule("bert.embeddings.position_embeddings")
+    with torch.no_grad():
+        positions.weight[-1] = torch.nan  # what no probe is long enough for
+    assert broken.score("Ulm", ["Ada lives in Ulm."])
+    with pytest.raises(UserError, match="gives infinity or NaN for scores in fp32; its weights"):
+        broken.score("Ulm", ["Ada lives in Ulm." * 200])
+
+
 def test_in_bf16_the_head_gives_fp32(tiny_models, pairs):
     reranker = load_reranker(str(tiny_models.reranker), loading.place("cpu", "bf16"))
     logits = reranker.logits(pairs)
