@@ -25,7 +25,7 @@ REACHED_WITHIN = 3.0
 """Seconds in which the address takes a connection."""
 ANSWERS_WITHIN = 30.0
 """Seconds in which a Ray answers there."""
-_TELL = "import sys; from dalm.scaling import ray_cluster; ray_cluster.tell(sys.argv[1])"
+_TELL = "import sys; from dalm.scaling.ray_cluster import size_of; print(size_of(sys.argv[1]))"
 SURROUNDINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nobody is told of it
     # Ray starts workers with niceness 15: on a busy machine they hardly run.
@@ -62,10 +62,10 @@ def find(address: str, actors: int) -> "Cluster":
     return Cluster(address, cpus, gpus)
 
 
-def tell(address: str) -> None:
-    """Print the CPUs and GPUs of a Ray."""
+def size_of(address: str) -> str:
+    """Return the CPUs and GPUs of a Ray, as JSON."""
     with connected(address, 1) as cluster:
-        print(json.dumps([cluster.cpus, cluster.gpus]))
+        return json.dumps([cluster.cpus, cluster.gpus])
 
 
 def _check_address(address: str) -> None:
