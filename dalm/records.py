@@ -10,6 +10,7 @@ from typing import Any
 PROVENANCE = ("document", "source", "headings", "page", "start", "end")
 """Fields of a passage, and columns of a table of passages, that say where it was taken from."""
 _FIELDS = ("id", "text", "title", *PROVENANCE)
+_OF_HIT = ("score", "scores", "ranks", "relevant")
 _NOTHING: Mapping[str, Any] = {}  # one for all passages and hits: there are millions
 
 
@@ -79,12 +80,17 @@ class Passage:
     def provenance(self) -> dict[str, Any]:
         """Return what is known of the passage's origin, for JSON; `extra` columns come last.
 
-        Keys are `document`, `source`, `headings`, `page`, `start` and `end`; empty ones are absent.
+        Keys are `document`, `source`, `headings`, `page`, `start` and `end`; empty ones, and
+        numbers that JSON doesn't have (infinite ones), are absent.
         """
         known = {name: getattr(self, name) for name in PROVENANCE}
         known["headings"] = list(self.headings)
         known |= {name: value for name, value in self.extra.items() if name not in _FIELDS}
-        return {name: value for name, value in known.items() if value not in (None, "", [])}
+        return {
+            name: value
+            for name, value in known.items()
+            if value not in (None, "", []) and not _is_infinite(value)
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return the passage as a JSON object that `from_dict` reads."""
@@ -103,6 +109,10 @@ class Passage:
         known["headings"] = tuple(known.get("headings", ()))
         extra = {name: value for name, value in record.items() if name not in _FIELDS}
         return cls(**known, extra=extra)
+
+
+def _is_infinite(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _fits(name: str, value: object) -> bool:
@@ -242,10 +252,15 @@ class Hit:
         return self.passage.id
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the hit as a JSON object: scores, ranks, and the passage."""
+        """Return the hit as a JSON object: scores, ranks, and the passage.
+
+        A further column of the passage that is called like one of the hit's fields is left out.
+        """
         known = {} if self.relevant is None else {"relevant": self.relevant}
         stages = {"scores": dict(self.scores), "ranks": dict(self.ranks)}
-        return {"score": self.score, **stages, **known, **self.passage.to_dict()}
+        passage = self.passage.to_dict().items()
+        own = {name: value for name, value in passage if name not in _OF_HIT}
+        return {"score": self.score, **stages, **known, **own}
 
     @property
     def label(self) -> str:

@@ -106,7 +106,8 @@ def _answer(conversation: "Conversation", question: str, settings: Ask) -> None:
 
 def _as_json(turn: "Turn") -> dict[str, object]:
     passages = [
-        {"number": number, **hit.to_dict()} for number, hit in enumerate(turn.hits, start=1)
+        {"number": number} | hit.to_dict() | {"number": number}  # a column may be called so
+        for number, hit in enumerate(turn.hits, start=1)
     ]
     return {
         "question": turn.question,

@@ -76,6 +76,7 @@ def record_of(
             "sampling": asdict(question.sampling),
             "system": question.system,
             "earlier_questions": [asked for asked, _ in question.history],
+            "finish_reason": answer.outcome.finish_reason if broken_off_at is None else None,
         },
         models=models_of(service, answer),
         hits=[hit.to_dict() for hit in turn.hits],

@@ -104,7 +104,9 @@ async def _answer(
     question = asked.questions[0]
     answer = await unless_gone(request, service.ask(question))
     keeping = Keeping(service, head["id"], question, answer)
-    events = _events(keeping, shape, head | citations_of(answer), asked.include_usage, log)
+    events = _events(
+        keeping, shape, head | citations_of(answer, whole=False), asked.include_usage, log
+    )
     return StreamingResponse(events, media_type="text/event-stream", headers=EVENTS)
 
 
@@ -181,14 +183,14 @@ def _usage(answers: list[RunningAnswer]) -> dict[str, int] | None:
     }
 
 
-def citations_of(*answers: RunningAnswer) -> dict[str, Any]:
+def citations_of(*answers: RunningAnswer, whole: bool = True) -> dict[str, Any]:
     """Return the passages that answers read, numbered as they cite them, and what was searched.
 
     Those of a whole answer have the spans that it is certainly taken from, as `support`. Of several
     answers each value is a list.
     """
     lists = [
-        numbered([hit.to_dict() for hit in answer.turn.hits], answer.turn.answer)
+        numbered([hit.to_dict() for hit in answer.turn.hits], answer.turn.answer if whole else "")
         for answer in answers
     ]
     told: dict[str, list[Any]] = {
@@ -206,7 +208,8 @@ def numbered(hits: Sequence[Mapping[str, Any]], answer: str) -> list[dict[str, A
     for number, hit in enumerate(hits, 1):
         spans = support_of(answer, hit["text"])
         support = {"support": [list(span) for span in spans]} if spans else {}
-        found.append({"number": number, **hit, **support})
+        known = {name: value for name, value in hit.items() if name not in ("number", "support")}
+        found.append({"number": number, **known, **support})
     return found
 
 

@@ -20,6 +20,7 @@ from dalm.retrieval.documents import list_documents
 from dalm.serving.api_errors import ApiError, invalid
 from dalm.serving.document_writer import DocumentWriter
 from dalm.serving.json_body import parse_object, read_json
+from dalm.serving.request_fields import is_one_line
 from dalm.serving.service import Service
 
 MEGABYTES = 32
@@ -188,7 +189,7 @@ def _label(value: object, name: str) -> str | None:
     """Return a text that names something in one line; None for none."""
     if value is None or value == "":
         return None
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+    if not isinstance(value, str) or not value.strip() or not is_one_line(value):
         raise invalid(f"{name} has to be a text of one line", name)
     if len(value) > LABEL_LENGTH:
         raise invalid(f"{name} is longer than {LABEL_LENGTH} characters", name)

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from dalm.errors import UserError
 from dalm.serving.api_errors import ApiError, invalid
-from dalm.serving.request_fields import Fields
+from dalm.serving.request_fields import Fields, is_one_line
 from dalm.serving.service import Service
 from dalm.user_feedback.feedback_store import FeedbackStore, UnknownAnswerError
 from dalm.user_feedback.judgments import KINDS, Judgment, Kind
@@ -55,7 +55,7 @@ def _judgment(fields: Fields) -> Judgment:
 
 
 def _name(text: str, field: str) -> str:
-    if len(text) > LONGEST_NAME or not text.isprintable():
+    if len(text) > LONGEST_NAME or not is_one_line(text):
         raise invalid(f"{field} has to be one line of at most {LONGEST_NAME} characters", field)
     return text
 

@@ -1,6 +1,7 @@
 """Read a request's body as a JSON object, or refuse it with the reason."""
 
 import json
+import math
 from typing import Any
 
 from starlette.requests import Request
@@ -25,7 +26,8 @@ def parse_object(data: bytes | str) -> dict[str, Any]:
     """Return the JSON object of a text. Raises ApiError, 400."""
     try:
         text = data if isinstance(data, str) else data.decode()
-        found = json.loads(text, object_pairs_hook=_distinct, parse_constant=_not_a_number)
+        found = json.loads(text, object_pairs_hook=_distinct, parse_constant=_not_a_number,
+                           parse_float=_finite)  # fmt: skip
         if "\\u" in text:  # of which half a pair is no text
             json.dumps(found, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
@@ -48,6 +50,13 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"{twice[:60]!r} stands there twice")
     return found
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits[:60]} is too large a number")
+    return number
 
 
 def _not_a_number(word: str) -> None:

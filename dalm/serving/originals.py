@@ -14,6 +14,7 @@ from dalm.errors import UserError
 from dalm.file_reading import user_path
 from dalm.ingest.loaders import loader_of
 from dalm.retrieval.documents import file_of
+from dalm.serving.request_fields import is_one_line
 
 _OFFICE = "application/vnd.openxmlformats-officedocument"
 _TYPES = {
@@ -68,7 +69,7 @@ class Originals:
 
     def _names(self, source: str) -> Iterator[str]:
         """Yield the names that a source may have in the folder, the likeliest first."""
-        if not source.isprintable() or "\\" in source:
+        if not is_one_line(source) or "\\" in source:
             return
         # Longest first: a file's name may end like the source of a row.
         for name in dict.fromkeys((source, file_of(source))):

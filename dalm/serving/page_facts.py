@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute, Route
 
 from dalm.retrieval.documents import list_sources
 from dalm.retrieval.hybrid import MODES
-from dalm.serving.document_routes import MOST_LISTED, number_of
+from dalm.serving.document_routes import MEGABYTES, MOST_LISTED, number_of
 from dalm.serving.page_examples import PageExamples
 from dalm.serving.passage_routes import NO_STORE
 from dalm.serving.service import Service
@@ -45,6 +45,7 @@ def routes(service: Service) -> list[BaseRoute]:
             "examples": await examples.questions(),
             "modes": sorted(MODES, key=lambda mode: mode != settings.search),
             "reranker": index.reranker is not None,
+            "upload_megabytes": MEGABYTES,
             "can": {
                 "upload": settings.allow_uploads,
                 "feedback": settings.feedback,

@@ -5,6 +5,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from dalm.records import Passage
+from dalm.retrieval.base import VectorStore
 from dalm.retrieval.documents import neighbours_of
 from dalm.serving.api_errors import ApiError
 from dalm.serving.originals import OriginalResponse, Originals
@@ -21,8 +22,7 @@ def routes(service: Service) -> list[BaseRoute]:
     originals = None if folder is None else Originals(folder)
 
     async def context(request: Request) -> JSONResponse:
-        passage = await _passage(request, service)
-        store = service.index.generation.store
+        passage, store = await _passage(request, service)
         before, after = await service.run(neighbours_of, store, passage)
         content = {
             "before": before and before.to_dict(),
@@ -32,7 +32,7 @@ def routes(service: Service) -> list[BaseRoute]:
         return JSONResponse(content, headers=NO_STORE)
 
     async def original(request: Request) -> Response:
-        passage = await _passage(request, service)
+        passage, _ = await _passage(request, service)
         found = None
         if originals is not None and passage.source:
             found = await service.run(originals.open, passage.source)
@@ -46,12 +46,15 @@ def routes(service: Service) -> list[BaseRoute]:
     ]
 
 
-async def _passage(request: Request, service: Service) -> Passage:
-    """Return the passage that a request names. Raises ApiError, 404."""
+async def _passage(request: Request, service: Service) -> tuple[Passage, VectorStore]:
+    """Return the passage that a request names, and the store that has it. Raises ApiError, 404.
+
+    A passage of the other system of a comparison is found, too: else its side would show.
+    """
     name = request.path_params["id"]
-    found: dict[str, Passage] = {}
     if len(name) <= LONGEST_ID and name.isprintable():
-        found = await service.run(service.index.generation.store.passages_of, [name])
-    if name not in found:
-        raise ApiError(404, f"there is no passage {name!r:.80}", code="not_found")
-    return found[name]
+        for each in filter(None, (service, service.compared)):
+            store = each.index.generation.store
+            if name in (found := await service.run(store.passages_of, [name])):
+                return found[name], store
+    raise ApiError(404, f"there is no passage {name!r:.80}", code="not_found")

@@ -1,6 +1,7 @@
 """Read a request's JSON field by field: with its type, within bounds, and nothing left over."""
 
 import math
+import unicodedata
 from typing import Any
 
 from starlette.requests import Request
@@ -10,6 +11,8 @@ from dalm.serving.json_body import read_json
 
 MOST_CHARACTERS = 1_000_000
 """Characters of a text."""
+_OVERRIDES = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+"""Characters of Unicode that change the direction of what follows them."""
 
 
 class Fields:
@@ -97,6 +100,15 @@ class Fields:
         """Refuse fields that nobody has read."""
         for name in self.body:
             raise invalid(f"{name[:60]} is unknown: leave it out", name[:60], "unknown_parameter")
+
+
+def is_one_line(text: str) -> bool:
+    """Tell whether a text stands in one line: no line break, control, or override of direction."""
+    return not any(
+        unicodedata.category(each) in ("Cc", "Cs", "Zl", "Zp")
+        or unicodedata.bidirectional(each) in _OVERRIDES
+        for each in text
+    )
 
 
 def text_of(value: object, name: str) -> str:

@@ -112,7 +112,8 @@ class Judgment:
             return f"kind is {self.kind!r:.60}, not one of {', '.join(KINDS)}"
         if missing:
             return f"{missing} is missing"
-        if self.kind in needs_value and self.value not in needs_value[self.kind]:
-            known = ", ".join(map(repr, needs_value[self.kind]))
+        values = needs_value.get(self.kind, (None, *THUMBS, 0, ""))
+        if self.value not in values:
+            known = ", ".join(map(repr, values))
             return f"value is {self.value!r:.60}, not one of {known}"
         return None

@@ -171,3 +171,10 @@ def test_the_generation_before_is_compared_with_and_followed(index, people, tiny
     both = serve_settings(tiny_models, feedback=True, compare_previous=True, compare_index="x")
     with pytest.raises(UserError, match="name two indexes; take one"):
         open_service(str(folder), both)
+
+
+def test_a_passage_of_either_system_has_neighbours(http):
+    shown = events(http)[-1]
+    ids = [hit["id"] for side in "ab" for hit in shown[side]["citations"]]
+    answers = [http.get(f"/v1/passages/{each}/context").status_code for each in ids]
+    assert answers == [200] * len(ids)

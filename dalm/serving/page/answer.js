@@ -19,7 +19,7 @@ export class AnswerView {
   }
 
   draw(text, { busy = false } = {}) {
-    const blocks = blocksOf(busy ? unfinishedAway(text) : text);
+    const blocks = blocksOf(unfinishedAway(text)); // a stopped answer may end in one, too
     const sources = blocks.map(block => `${block.kind}\n${block.lines.join("\n")}`);
     const same = sources.findIndex((source, place) => source !== this.drawn[place]);
     const kept = same < 0 ? sources.length : same;

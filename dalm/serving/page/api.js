@@ -2,17 +2,36 @@
 
 const KEY = "dalm-api-key"; // of this tab alone
 
+let held = ""; // where the browser keeps nothing
+
 export const key = {
-  get: () => sessionStorage.getItem(KEY),
-  set: value => sessionStorage.setItem(KEY, value),
-  forget: () => sessionStorage.removeItem(KEY),
+  get() {
+    try {
+      return held || sessionStorage.getItem(KEY);
+    } catch {
+      return held;
+    }
+  },
+  set(value) {
+    try {
+      sessionStorage.setItem(KEY, value);
+    } catch {
+      held = value;
+    }
+  },
+  forget() {
+    held = "";
+    try {
+      sessionStorage.removeItem(KEY);
+    } catch { /* it isn't there */ }
+  },
 };
 
 // What went wrong. `status` is that of HTTP; 0: the server wasn't reached, or broke off.
 export class Refusal extends Error {
-  constructor(status, message, wait = 0) {
+  constructor(status, message, { wait = 0, code = null, param = null } = {}) {
     super(message);
-    this.status = status;
+    Object.assign(this, { status, code, param });
     this.wait = wait; // seconds after which to ask again
   }
 }
@@ -24,11 +43,11 @@ function headers(more = {}) {
 }
 
 function refusalOf(status, body, wait) {
-  let message = `The server answers with status ${status}.`;
+  let told = { message: `The server answers with status ${status}.` };
   try {
-    message = JSON.parse(body).error.message;
+    told = JSON.parse(body).error ?? told;
   } catch { /* no JSON: a proxy's page */ }
-  return new Refusal(status, message, Number(wait) || 0);
+  return new Refusal(status, told.message, { wait: Number(wait) || 0, code: told.code, param: told.param });
 }
 
 export async function request(path, options = {}) {
@@ -103,8 +122,15 @@ export function upload(path, form, progress) {
     sending.onerror = () => reject(new Refusal(0, LOST));
     sending.onload = () => {
       const { status, responseText } = sending;
-      if (status < 300) resolve(JSON.parse(responseText));
-      else reject(refusalOf(status, responseText, sending.getResponseHeader("Retry-After")));
+      if (status >= 300) {
+        reject(refusalOf(status, responseText, sending.getResponseHeader("Retry-After")));
+        return;
+      }
+      try {
+        resolve(JSON.parse(responseText));
+      } catch { // a proxy's page
+        reject(new Refusal(status, "What answers isn't this server."));
+      }
     };
     sending.send(form);
   });

@@ -7,7 +7,7 @@ import { vote } from "./feedback.js";
 import { citedNumbers } from "./formatting.js";
 import { pinPassage } from "./passage_pane.js";
 import { passageList } from "./passage_list.js";
-import { inWords, problem } from "./problems.js";
+import { problem, why } from "./problems.js";
 import { keep, read } from "./state.js";
 
 const OUTCOMES = "dalm-comparisons";
@@ -102,7 +102,7 @@ export class ComparisonTurn {
       this.record.tuned = await vote(this.record, value);
       this.record.choice = value;
     } catch (error) {
-      this.drawVote(`Not kept: ${inWords(error).filter(Boolean).join(". ")}`);
+      this.drawVote(`Not kept: ${why(error)}`);
       say("Not kept.");
       return;
     }

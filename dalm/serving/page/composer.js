@@ -61,6 +61,7 @@ function draw(busy, problem) {
 export function offer() {
   $("compare-view").hidden = !page.can.compare;
   $("mode").replaceChildren(...page.modes.map(mode => h("option", { value: mode }, MODES[mode] ?? mode)));
+  if (page.modes.includes(chosen.search)) $("mode").value = chosen.search;
   chosen.search = $("mode").value;
   $("mode").disabled = page.modes.length < 2;
   offerExamples();

@@ -3,22 +3,24 @@
 import { events, post } from "./api.js";
 import { compare, ComparisonTurn } from "./compare.js";
 import { $, count, h, say } from "./dom.js";
-import { forgetCurrent, remember } from "./history.js";
+import { remember } from "./history.js";
 import { hidePreview } from "./preview.js";
 import { closePane } from "./pane.js";
 import { chosen, condition, page } from "./state.js";
+import { learn, tellGeneration } from "./served.js";
 import { busyTurn, Turn } from "./turn.js";
 
 const REMEMBERED = 20; // messages sent along with a follow-up question
 const MOST_HITS = 30; // where no generator is asked
 
-let turns = [];
+let shown = { id: null, at: null, turns: [] }; // `id` and `at` are those in the history
 let running = null; // the AbortController of what is being answered
 let onrunning = () => {};
 
 export const isRunning = () => running !== null;
 export const stop = () => running?.abort();
-export const lastTurn = () => turns.at(-1);
+export const lastTurn = () => shown.turns.at(-1);
+export const shownConversation = () => shown;
 
 // `change(busy)` is called when something begins or ends to be answered.
 export function watchRunning(change) {
@@ -39,26 +41,35 @@ export async function ask(question) {
 
 function again(turn) {
   if (running) return;
-  turns = turns.filter(each => each !== turn);
+  const place = shown.turns.indexOf(turn);
+  shown.turns.splice(place, 1);
   const { question, view, search, sources, where } = turn.record;
-  const place = turn.element.nextSibling;
+  const next = turn.element.nextSibling;
   turn.element.remove();
-  run({ ...recordOf(question), view, search, sources, where }, place);
+  run({ ...recordOf(question), view, search, sources, where }, place, next);
 }
 
-async function run(record, place = null) {
+function turnOf(record, conversation) {
   const kind = record.view === "compare" ? ComparisonTurn : Turn;
-  const turn = new kind(record, { changed: saved, again: () => again(turn) });
+  const turn = new kind(record, { changed: () => saved(conversation), again: () => again(turn) });
+  return turn;
+}
+
+// `place` is that among the turns, and `next` the element that comes after it.
+async function run(record, place = shown.turns.length, next = null) {
+  const conversation = shown; // another one may be shown by the end
+  const turn = turnOf(record, conversation);
   hidePreview();
   closePane();
   $("empty").hidden = true;
+  $("trouble").replaceChildren();
   busyTurn(turn);
-  if (place) $("turns").insertBefore(turn.element, place);
+  if (next) $("turns").insertBefore(turn.element, next);
   running = new AbortController();
   onrunning(true);
   let problem = null;
   try {
-    await { answer: answered, search: searched, compare }[record.view](turn, running.signal);
+    await { answer: answered, search: searched, compare }[record.view](turn, running.signal, conversation.turns.slice(0, place));
     record.ended = "whole";
   } catch (error) {
     record.ended = error.name === "AbortError" ? "stopped" : "failed";
@@ -66,29 +77,42 @@ async function run(record, place = null) {
   }
   running = null;
   turn.finish(problem);
-  turns.push(turn);
+  conversation.turns.splice(place, 0, turn);
   onrunning(false, problem);
-  if (!problem) say(told(record));
-  if (record.ended !== "failed") saved();
+  if (!problem && conversation === shown) say(told(record));
+  if (record.ended !== "failed") saved(conversation);
 }
 
 function told(record) {
   if (record.ended === "stopped") return "Stopped.";
   if (record.view === "search") return `${count(record.hits.length, "passage")} found.`;
-  if (record.view === "compare") return "Both answers are complete.";
+  if (record.view === "compare") return "Both answers are here.";
   if (record.notFound || !record.hits.length) return "Not in the documents.";
-  return `The answer is complete. ${count(record.cited.length, "passage")} cited, ${record.hits.length} read.`;
+  return `The answer is ${record.cut ? "cut off" : "complete"}. ${count(record.cited.length, "passage")} cited, ${record.hits.length} read.`;
 }
 
-async function answered(turn, signal) {
+async function answered(turn, signal, before) {
+  if (!page.model) await learn(); // the server wasn't there when the page was opened
+  try {
+    await streamed(turn, signal, before);
+  } catch (error) {
+    if (error.code !== "model_not_found") throw error;
+    await learn(); // it was started again with another one
+    await streamed(turn, signal, before);
+  }
+}
+
+async function streamed(turn, signal, before) {
   const { record } = turn;
-  const body = { model: page.model, messages: messagesBefore(record), stream: true, where: record.where };
+  const body = { model: page.model, messages: messagesOf(before, record), stream: true, where: record.where };
   if (record.search) body.search = record.search;
   for await (const event of events("/v1/chat/completions", body, signal)) {
     if (event.citations && !record.id) {
       turn.know(event.citations, event.searched);
       Object.assign(record, { id: event.id, notFound: event.not_found ?? false, generation: event.generation });
+      tellGeneration(event.generation);
     }
+    if (event.choices?.[0]?.finish_reason === "length") record.cut = true;
     record.hits = event.citations ?? record.hits; // the last ones may say what supports the answer
     if (event.not_found) record.notFound = true;
     const piece = event.choices?.[0]?.delta?.content;
@@ -97,7 +121,7 @@ async function answered(turn, signal) {
 }
 
 // A follow-up question may refer to what was asked and answered before.
-function messagesBefore(record) {
+function messagesOf(turns, record) {
   const before = turns.filter(({ record: { view, text, ended } }) => view === "answer" && text && ended !== "failed");
   const messages = before.flatMap(({ record: { question, text } }) => [
     { role: "user", content: question }, { role: "assistant", content: text },
@@ -111,44 +135,44 @@ async function searched(turn, signal) {
   if (search) body.search = search;
   const found = await post("/search", body, { signal });
   turn.record.generation = found.generation;
-  turn.know(found.hits.map((hit, place) => ({ number: place + 1, ...hit })));
+  tellGeneration(found.generation);
+  turn.know(found.hits.map((hit, place) => ({ ...hit, number: place + 1 })));
 }
 
 // Conversations
 
-function saved() {
-  remember(turns.map(turn => turn.record));
+function saved(conversation) {
+  remember(conversation, conversation.turns.map(turn => turn.record));
 }
 
 export function newConversation() {
-  running?.abort();
-  forgetCurrent();
   showConversation([]);
 }
 
-// Show turns that were kept: nothing is asked again.
-export function showConversation(records) {
+// Show turns that were kept: nothing is asked again. What is being answered stays in its conversation.
+export function showConversation(records, { id = null, at = null } = {}) {
   running?.abort();
   hidePreview();
   closePane();
-  turns = records.map(record => {
-    const kind = record.view === "compare" ? ComparisonTurn : Turn;
-    const turn = new kind(record, { changed: saved, again: () => again(turn) });
+  const conversation = shown = { id, at, turns: [] };
+  shown.turns = records.map(record => {
+    const turn = turnOf(record, conversation);
     turn.know(record.hits, record.searched);
     turn.finish();
     return turn;
   });
-  $("turns").replaceChildren(...turns.map(turn => turn.element));
-  $("empty").hidden = turns.length > 0;
+  $("turns").replaceChildren(...shown.turns.map(turn => turn.element));
+  $("empty").hidden = shown.turns.length > 0;
   onrunning(false);
 }
 
 // Show an answer that a link names.
 export function showKept(answer) {
-  const hits = (answer.hits ?? []).map((hit, place) => ({ number: place + 1, ...hit }));
+  const hits = (answer.hits ?? []).map((hit, place) => ({ ...hit, number: place + 1 }));
   showConversation([{
     view: "answer", question: answer.question, searched: answer.searched, text: answer.answer, hits, id: answer.id,
-    notFound: answer.not_found, generation: answer.generation, at: answer.asked_at, ended: "whole",
+    notFound: answer.not_found, generation: answer.generation, at: answer.asked_at,
+    ended: answer.stopped ? "stopped" : "whole", cut: answer.settings?.finish_reason === "length",
   }]);
   $("turns").prepend(h("p.quiet.kept", {}, `An answer of ${new Date(answer.asked_at).toLocaleString()}, as it was given.`));
 }

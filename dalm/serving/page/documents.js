@@ -1,9 +1,9 @@
 // Add documents to the index and remove them, where the server allows it.
 
-import { remove, upload } from "./api.js";
+import { Refusal, remove, upload } from "./api.js";
 import { $, button, count, h, say, text } from "./dom.js";
 import { openPane, shownInPane } from "./pane.js";
-import { inWords, problem } from "./problems.js";
+import { problem, why } from "./problems.js";
 import { all, finder } from "./sources.js";
 import { page } from "./state.js";
 
@@ -30,7 +30,7 @@ async function drawList() {
   if (!place) return;
   try {
     const documents = await all("/documents");
-    const rows = [...bySource(documents)].map(([source, of]) => row(source, of));
+    const rows = bySource(documents).map(of => row(nameOf(of[0]), of));
     place.replaceChildren(
       h("div.row", {}, h("p.quiet", {}, count(documents.length, "document")), rows.length > 8 && finder(rows)),
       h("ul.documents", {}, rows));
@@ -39,13 +39,16 @@ async function drawList() {
   }
 }
 
+const nameOf = ({ source, title, id }) => source || title || id;
+
+// Documents of one source are removed together; those without one are told apart by their ids.
 function bySource(documents) {
   const found = new Map();
   for (const each of documents) {
-    const name = each.source || each.title || each.id;
-    found.set(name, [...(found.get(name) ?? []), each]);
+    const key = each.source ? `source ${each.source}` : `id ${each.id}`;
+    found.set(key, [...(found.get(key) ?? []), each]);
   }
-  return found;
+  return [...found.values()];
 }
 
 function row(name, documents) {
@@ -103,6 +106,8 @@ async function send(file, job, bar, told) {
   form.append("file", file);
   told.textContent = "Sending …";
   try {
+    const most = page.upload_megabytes; // of a larger one the server breaks off the connection
+    if (file.size > most * 1_000_000) throw new Refusal(413, `the file is larger than ${most} MB; split it`);
     const added = await upload("/documents", form, part => {
       if (part < 1) bar.value = part;
       else bar.removeAttribute("value");
@@ -112,8 +117,7 @@ async function send(file, job, bar, told) {
     say(`${file.name}: ${told.textContent}`);
     drawList();
   } catch (error) {
-    const [title, reason] = inWords(error);
-    told.replaceWith(h("span.not-kept", {}, `Not added: ${reason || title}`),
+    told.replaceWith(h("span.not-kept", {}, `Not added: ${why(error)}`),
       button("Try again", { class: "again", onclick: () => { job.remove(); add([file]); } }));
     say(`${file.name} is not added.`);
   }

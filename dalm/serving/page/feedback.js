@@ -2,16 +2,20 @@
 
 import { post } from "./api.js";
 import { button, h, say, set } from "./dom.js";
-import { inWords } from "./problems.js";
+import { why } from "./problems.js";
 import { keep, page, read } from "./state.js";
 
 const PERSON = "dalm-person";
 
+let me = null; // where the browser keeps nothing
+
 // Who judges: a random id, and a name if one was given.
 export function person() {
-  const known = read(PERSON, {});
-  if (!known.id) keep(PERSON, Object.assign(known, { id: randomId() }));
-  return known;
+  const kept = read(PERSON, {});
+  if (typeof kept.id === "string" && kept.id) return kept;
+  me ??= { id: randomId() };
+  keep(PERSON, me);
+  return me;
 }
 
 // crypto.randomUUID exists on https and localhost alone.
@@ -19,13 +23,19 @@ function randomId() {
   return [...crypto.getRandomValues(new Uint8Array(8))].map(byte => byte.toString(16).padStart(2, "0")).join("");
 }
 
+// Return whether the browser keeps it.
 export function rename(name) {
-  keep(PERSON, { ...person(), name: name.trim() });
+  return keep(PERSON, { ...person(), name: name.trim() });
 }
 
-function judge(record, kind, more) {
+// A judgment that holds is changed and taken back under the name that it was given under.
+async function judge(record, key, kind, more) {
   const { id, name } = person();
-  return post("/v1/feedback", { answer_id: record.id, person: name || id, kind, ...more });
+  const people = record.people ??= {};
+  const by = (judgments(record)[key] && people[key]) || name || id;
+  const told = await post("/v1/feedback", { answer_id: record.id, person: by, kind, ...more });
+  people[key] = by;
+  return told;
 }
 
 export const canJudge = record => page.can.feedback && Boolean(record.id) && record.ended === "whole";
@@ -45,7 +55,7 @@ function toggle({ record, key, kind, value, body = next => ({ value: next }), dr
     const next = holds() ? 0 : value;
     made.disabled = true;
     try {
-      await judge(record, kind, body(next));
+      await judge(record, key, kind, body(next));
       judgments(record)[key] = next;
       say(next ? `${label ?? text}: kept.` : `${label ?? text}: taken back.`);
       failed(made, null);
@@ -73,9 +83,14 @@ function failed(element, error) {
   const group = element.closest(".judging") ?? element.parentElement;
   group.querySelector(".not-kept")?.remove();
   if (!error) return;
-  const [title, reason] = inWords(error);
-  say(`Not kept. ${title}.`);
-  group.append(h("span.not-kept", {}, `Not kept: ${reason || title}`));
+  const told = notKept(error);
+  say(told);
+  group.append(h("span.not-kept", {}, told));
+}
+
+function notKept(error) {
+  const gone = error.status === 404 && error.param === "answer_id";
+  return `Not kept: ${gone ? "the server doesn't keep this answer. Ask again, and judge the new one." : why(error)}`;
 }
 
 export function judgeAnswer(record, changed) {
@@ -112,14 +127,13 @@ export function correction(record, changed) {
     h("div.row", {}, h("button.primary", {}, "Keep this answer"), back, told));
   const send = async text => {
     try {
-      await judge(record, "correction", { text });
+      await judge(record, "correction", "correction", { text });
       judgments(record).correction = text;
       set(back, { hidden: !text });
       told.textContent = text ? "Kept." : "Taken back.";
       changed();
     } catch (error) {
-      const [title, reason] = inWords(error);
-      told.textContent = `Not kept: ${reason || title}`;
+      told.textContent = notKept(error);
     }
   };
   form.onsubmit = event => {
@@ -135,5 +149,5 @@ export function correction(record, changed) {
 
 // Return which side is the tuned system: "a" or "b".
 export async function vote(record, value) {
-  return (await judge(record, "comparison", { value })).tuned;
+  return (await judge(record, "comparison", "comparison", { value })).tuned;
 }

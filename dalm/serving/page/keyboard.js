@@ -43,8 +43,7 @@ function nameForm() {
     h("p.quiet", {}, `They are kept under this name; without one under the random id ${person().id}.`));
   form.onsubmit = event => {
     event.preventDefault();
-    rename(box.value);
-    told.textContent = "Kept.";
+    told.textContent = rename(box.value) ? "Kept." : "Not kept: this browser keeps nothing for this page.";
   };
   return form;
 }

@@ -1,8 +1,8 @@
 // Start the page: ask the server what it offers, and open what the address names.
 
-import { get, key } from "./api.js";
+import { get, key, Refusal } from "./api.js";
 import { offer, offerExamples, startComposer } from "./composer.js";
-import { ask, newConversation, showConversation, showKept } from "./conversation.js";
+import { ask, newConversation, showConversation, showKept, shownConversation } from "./conversation.js";
 import { showDocuments, takeDrops } from "./documents.js";
 import { $, icon } from "./dom.js";
 import { showHistory } from "./history.js";
@@ -10,6 +10,7 @@ import { listen, showHelp } from "./keyboard.js";
 import { togglePane } from "./pane.js";
 import { startPreviews } from "./preview.js";
 import { problem } from "./problems.js";
+import { learn } from "./served.js";
 import { page } from "./state.js";
 
 const [TRIES, PAUSE] = [5, 2000]; // of asking for examples; milliseconds between
@@ -23,7 +24,7 @@ function askForKey(message) {
 async function connect() {
   $("trouble").replaceChildren();
   try {
-    Object.assign(page, await get("/v1/page"));
+    await learn();
   } catch (error) {
     if (error.status !== 401) {
       $("trouble").replaceChildren(problem(error, connect));
@@ -33,11 +34,6 @@ async function connect() {
     key.forget();
     return;
   }
-  $("key-form").hidden = true;
-  $("model").textContent = page.model;
-  $("generation").textContent = page.generation == null ? "" : `index generation ${page.generation}`;
-  offer();
-  document.body.classList.add("is-ready");
   awaitExamples(TRIES);
   $("question").focus();
   openAddress();
@@ -68,9 +64,17 @@ async function openAddress() {
   try {
     showKept(await get(`/v1/answers/${encodeURIComponent(id)}`));
   } catch (error) {
-    $("trouble").replaceChildren(problem(error, null));
+    const gone = new Refusal(404, "This server doesn't keep the answer that the link names. Ask its question here.");
+    $("trouble").replaceChildren(problem(error.status === 404 ? gone : error, null));
   }
 }
+
+addEventListener("dalm-served", () => {
+  $("key-form").hidden = true;
+  $("trouble").replaceChildren();
+  offer();
+  document.body.classList.add("is-ready");
+});
 
 $("key-form").onsubmit = event => {
   event.preventDefault();
@@ -82,7 +86,7 @@ addEventListener("dalm-key", () => askForKey("The key is missing or wrong."));
 
 const BUTTONS = {
   new: ["plus", () => { newConversation(); $("question").focus(); }],
-  history: ["clock", () => togglePane("history", () => showHistory(showConversation))],
+  history: ["clock", () => togglePane("history", () => showHistory(showConversation, shownConversation))],
   documents: ["file", () => togglePane("documents", showDocuments)],
   help: [null, () => togglePane("help", showHelp)],
 };

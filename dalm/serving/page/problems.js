@@ -14,9 +14,20 @@ export function inWords(error, begun = false) {
   if (begun && error.status === 0) {
     return ["The connection was lost", "The answer above is not complete."];
   }
-  const [title, reason] = SENT[error.status] ?? ["This didn't work", error.message];
+  const [title, reason] = knownTo(error) ?? ["This didn't work", error.message];
   const wait = error.wait ? `Try again in ${error.wait} s.` : "";
   return [title, [reason, wait].filter(Boolean).join(" ")];
+}
+
+// A 503 may also say that something can't be written.
+function knownTo({ status, code }) {
+  return status === 503 && code !== "stopping" ? null : SENT[status];
+}
+
+// The same in one line, to stand behind "Not kept:".
+export function why(error) {
+  const told = inWords(error);
+  return (knownTo(error) ? told : told.slice(1)).filter(Boolean).join(". ");
 }
 
 // A block that names a problem; `again` is called to try once more.

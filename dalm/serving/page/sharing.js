@@ -1,7 +1,7 @@
 // Copy an answer with its sources, as plain text or Markdown, and a link to it.
 
 import { button, h, say } from "./dom.js";
-import { withoutUnknown } from "./formatting.js";
+import { unfinishedAway, withoutUnknown } from "./formatting.js";
 import { placeOf, titleOf } from "./hits.js";
 import { page } from "./state.js";
 
@@ -16,7 +16,7 @@ export function markdown(record) {
 
 function answerOf(record) {
   if (record.notFound) return "Not in the documents.";
-  return withoutUnknown(record.text, new Set(record.hits.map(hit => hit.number))).trim();
+  return withoutUnknown(unfinishedAway(record.text), new Set(record.hits.map(hit => hit.number))).trim();
 }
 
 function named(hit) {

@@ -1,7 +1,7 @@
 // What the server offers, and what this browser keeps.
 
 export const page = {
-  model: "", generation: null, examples: [], modes: [], reranker: false,
+  model: "", generation: null, examples: [], modes: [], reranker: false, upload_megabytes: 0,
   can: { upload: false, feedback: false, compare: false, originals: false },
 };
 
@@ -16,11 +16,14 @@ export function condition() {
 
 export function read(name, otherwise) {
   try {
-    return JSON.parse(localStorage.getItem(name)) ?? otherwise;
+    const value = JSON.parse(localStorage.getItem(name)) ?? otherwise;
+    return kindOf(value) === kindOf(otherwise) ? value : otherwise;
   } catch {
     return otherwise; // not ours, or no storage
   }
 }
+
+const kindOf = value => (Array.isArray(value) ? "array" : typeof value);
 
 // Return whether it is kept: the browser may have no room, or none to give.
 export function keep(name, value) {

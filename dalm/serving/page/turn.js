@@ -71,7 +71,8 @@ export class Turn {
     if (error) return [problem(error, this.again, Boolean(record.text))];
     if (record.ended === "stopped") return [h("p.quiet", {}, "Stopped."), this.againButton()].filter(Boolean);
     if (record.view === "search") return this.hits.length ? [] : [h("p", {}, "No passage was found.")];
-    if (!absent) return record.text ? [] : [h("p", {}, "The answer is empty.")];
+    const cut = record.cut && h("p.quiet", {}, "The answer is cut off: it has the greatest length that this server allows.");
+    if (!absent) return record.text ? [cut].filter(Boolean) : [h("p", {}, "The answer is empty.")];
     const nearest = this.hits.length ? "What came nearest is below." : "Nothing was found.";
     const filtered = record.sources?.length ? ` Only ${count(record.sources.length, "source")} was searched.` : "";
     return [h("div.absent", {}, h("p", {}, h("strong", {}, "Not in the documents.")),

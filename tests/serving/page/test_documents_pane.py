@@ -1,8 +1,11 @@
 """Documents are added and removed on the page where the server allows it."""
 
+import json
 import shutil
 
 import pytest
+
+from tests.serving.conftest import build_index
 
 
 @pytest.fixture
@@ -64,3 +67,28 @@ def test_elsewhere_documents_are_listed_only(page):
     assert not page.shown("#file")
     assert page.texts(".documents button") == []
     assert "can't be changed" in page.text("#pane")
+
+
+def test_a_file_that_is_too_large_is_said_to_be_before_it_is_sent(own):
+    own.run(
+        "const data = new DataTransfer();"
+        "data.items.add(new File([new Uint8Array(33e6)], 'large.txt'));"
+        "dispatchEvent(new DragEvent('drop', {dataTransfer: data, cancelable: true}))"
+    )
+    told = own.until("document.querySelector('.jobs .not-kept')?.textContent")
+    assert told == "Not added: the file is larger than 32 MB; split it"
+
+
+def test_documents_without_a_source_are_told_apart(own, tiny_models, tmp_path, cited):
+    rows = [
+        {"Passage": f"Hugo keeps {count} hens.", "Title": "Notice", "document": f"n{count}"}
+        for count in ("two", "six")
+    ]
+    table = tmp_path / "rows.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    index = build_index(tmp_path / "notices", table, tiny_models.encoder)
+    with cited(index, allow_uploads=True) as url:
+        own.open(url)
+        own.click("#documents")
+        own.until("document.querySelectorAll('.documents li').length")
+        assert own.texts(".documents .title") == ["Notice", "Notice"]
