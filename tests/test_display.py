@@ -162,3 +162,8 @@ def test_a_stream_that_lacks_a_letter_escapes_it(monkeypatch: pytest.MonkeyPatch
     display.show("Zoë \udcff")
     narrow.flush()
     assert narrow.buffer.getvalue() == b"Zo\\xeb \\xff\n"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(3, "3 s"), (150, "2 min"), (9000, "2.5 h")])
+def test_durations(seconds: float, said: str) -> None:
+    assert display.duration(seconds) == said

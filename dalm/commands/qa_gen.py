@@ -70,7 +70,6 @@ def _checked(settings: QaGen) -> Path:
     from dalm.synth.query_mix import QueryMix
 
     check(settings)
-    check_pool(settings)
     if settings.ray is not None and settings.backend not in ("transformers", "vllm"):
         raise UserError(
             f"--ray has no effect on --backend {settings.backend}: actors run the model of "
@@ -78,6 +77,7 @@ def _checked(settings: QaGen) -> Path:
         )
     if settings.backend == "vllm":
         _check_vllm(settings)
+    check_pool(settings)
     QueryMix.of(settings)
     folder = user_path(settings.output_dir)
     local = settings.backend in ("transformers", "vllm")

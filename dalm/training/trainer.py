@@ -55,10 +55,10 @@ def train(
         KeyboardInterrupt: the same, in a step that took too long to wait for its end.
     """
     folder = Path(settings.output_dir)
-    checkpoints.check_seen_by_all(folder, placement.device)
     trainer = ObjectiveTrainer(
         objective, rows, arguments(settings, placement, trackers or []), rates or {}, record or {}
     )
+    checkpoints.check_seen_by_all(folder, placement.device)  # the process group is there now
     if settings.shard != "none":
         trainer.shard(settings.shard, settings.cpu_offload)
     checkpoint = from_main(checkpoint)
