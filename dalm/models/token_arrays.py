@@ -1,7 +1,7 @@
 """Turn texts into arrays of token ids by a fast tokenizer's own library.
 
-transformers' call makes lists, masks, offsets and tensors beside the ids, and pads; without them
-the same ids take about half of the time, and much less memory while they are made.
+transformers' call makes lists and masks beside the ids, and sentence-transformers' pads them to
+tensors; none of it is needed here (`benchmarks/tokenizing.py` has what is left).
 """
 
 from collections.abc import Callable, Sequence
