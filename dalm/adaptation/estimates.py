@@ -7,9 +7,9 @@ measured on that, and scaled to all documents.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,14 @@ def _show_sum(taken: dict[str, Taken], measuring: "_Measuring") -> None:
     show(f"\nin all: {'; '.join(parts)}. {measuring.basis}")
 
 
+def _seconds_each(run: Callable[[list[str]], object], texts: list[str]) -> float:
+    """Return the seconds of a text, after a call on two of them: the first call is slower."""
+    run(texts[:2])
+    start = time.perf_counter()
+    run(texts)
+    return (time.perf_counter() - start) / len(texts)
+
+
 class _Measuring:
     """Measure what stages take, on a rehearsal, and scale it to all documents."""
 
@@ -135,8 +143,8 @@ class _Measuring:
         """Return what a stage takes."""
         own = self.rehearsal.stages[stage.name]
         if stage.name == "passages":
-            size = sum(file.stat().st_size for file in self.system.files)
-            what = f"{len(self.system.files)} files, {size / 1e6:.1f} MB"
+            files = self.system.documents
+            what = f"{len(files)} files, {sum(each.size for each in files) / 1e6:.1f} MB"
             return Taken(what, self.rehearsal.splitting or 0.0)
         if stage.name == "questions":
             return self._generating(stage)
@@ -221,10 +229,7 @@ class _Measuring:
         every = self._texts
         retriever = load_retriever(self.system.pairs.untuned.retriever, self._placement)
         texts = [each.text for each in every[:: max(1, len(every) // SAMPLE)][:SAMPLE]]
-        retriever.encode_passages(texts[:2])  # the first call is slower
-        start = time.perf_counter()
-        retriever.encode_passages(texts)
-        return (time.perf_counter() - start) / len(texts)
+        return _seconds_each(retriever.encode_passages, texts)
 
     @cached_property
     def _per_pair(self) -> float:
@@ -233,10 +238,7 @@ class _Measuring:
         name = self.system.settings.reranker
         assert name is not None
         reranker = load_reranker(name, self._placement)
-        reranker.score(texts[0][:SHORT], texts[:2])  # the first call is slower
-        start = time.perf_counter()
-        reranker.score(texts[0][:SHORT], texts)
-        return (time.perf_counter() - start) / len(texts)
+        return _seconds_each(partial(reranker.score, texts[0][:SHORT]), texts)
 
     def _per_prompt(self, asked: Sequence[Example], options: Any) -> float:
         """Return the seconds in which the untuned generator reads a prompt and answers."""

@@ -28,7 +28,6 @@ from dalm.adaptation.system_stages import stage_of, stages_of
 from dalm.config import Columns
 from dalm.errors import UserError, reason_of
 from dalm.ingest.ingestion import ingest, to_json
-from dalm.ingest.loaders import find_files
 from dalm.io.examples import read_passages
 from dalm.io.tables import read_table
 from dalm.io.writers import LISTED, write_table
@@ -79,7 +78,7 @@ class RehearsedSystem(System):
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """Stages by name, on a sample of `documents` files with `passages` passages.
+    """Stages by name, on a sample of so many passages.
 
     `splitting` is in how many seconds all documents are split; None: they are split already.
     """
@@ -148,7 +147,7 @@ def _on_a_sample(system: System, folder: Path) -> RehearsedSystem:
         indexes = given_feedback.indexes_of(settings.feedback, system.pairs.index.path)
         settings = replace(settings, feedback=[str(each) for each in indexes])
     rehearsed = RehearsedSystem(system.docs, replace(settings, output_dir=str(folder)), given)
-    rehearsed.files = system.files
+    rehearsed.documents = system.documents
     return rehearsed
 
 
@@ -209,9 +208,7 @@ def _run(rehearsed: RehearsedSystem, name: str) -> None:
 def _split_some(system: System, rehearsed: RehearsedSystem) -> float:
     """Split documents for some seconds; return in how many all of them would be split."""
     settings = stage_of(system, "passages").options
-    found, _ = find_files(system.docs, exclude=(system.folder,))
-    wanted = set(system.files)
-    files = _mixed((each for each in found if each.path in wanted), lambda each: each.source)
+    files = _mixed(system.documents, lambda each: each.source)
     lines: dict[str, bytes] = {}
     size, start = 0, time.perf_counter()
     with closing(ingest(files, settings)) as batches:

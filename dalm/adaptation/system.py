@@ -14,6 +14,7 @@ from dalm.adaptation.stages import Stage, command_stage
 from dalm.adaptation.verdict_page import read_outcome
 from dalm.config.adaptation import Adapt
 from dalm.ingest.loaders import find_files
+from dalm.ingest.loaders.loader import File
 from dalm.synth.pairs import TABLE
 
 MACHINE = ("precision", "device", "trust_remote_code", "cache", "cache_dir", "seed")
@@ -34,11 +35,16 @@ class System:
         self.pairs = ServedPairs(self.folder, untuned)
 
     @cached_property
-    def files(self) -> list[Path]:
-        """The documents' files."""
+    def documents(self) -> list[File]:
+        """The documents' files, as they are loaded."""
         found, _ = find_files(self.docs, exclude=(self.folder,))
         inside = self.folder.resolve()
-        return [each.path for each in found if not each.path.resolve().is_relative_to(inside)]
+        return [each for each in found if not each.path.resolve().is_relative_to(inside)]
+
+    @property
+    def files(self) -> list[Path]:
+        """Their paths."""
+        return [each.path for each in self.documents]
 
     @property
     def no_passages(self) -> str:

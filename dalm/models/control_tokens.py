@@ -10,7 +10,6 @@ import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ Render = Callable[[list[dict[str, str]]], str]
 
 
 class TextTokenizer:
-    """A tokenizer for texts: called like transformers', but no text has a control token.
+    """A tokenizer for texts, in none of which there is a control token.
 
     Control tokens are the special ones, and added ones that the chat template writes, such as
     `<think>`; others, such as runs of blanks, remain what the model's authors made of texts.
@@ -49,28 +48,12 @@ class TextTokenizer:
         longest_first = sorted(spelled, key=len, reverse=True)
         self.spelled = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
-    def __call__(self, texts: str | Sequence[str], **options: Any) -> Any:
-        """Return the texts' tokens as `input_ids`, without the tokens that begin and end a text."""
-        found = self.tokenizer(texts, **{"verbose": False, **options, "add_special_tokens": False})
-        if isinstance(texts, str):
-            return SimpleNamespace(input_ids=self._as_text(texts, found.input_ids))
-        pairs = zip(texts, found.input_ids, strict=True)
-        return SimpleNamespace(input_ids=[self._as_text(*pair) for pair in pairs])
-
     def arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Return what a call returns, in arrays."""
+        """Return the ids of each text, int32, without those that begin and end a text."""
         rows = token_arrays(self.tokenizer, texts)
         for place in self._with_control(texts, rows, 0):
             rows[place] = np.array(self._spelled_out(texts[place]), np.int32)
         return rows
-
-    def has_control(self, text: str, ids: Sequence[int]) -> bool:
-        """Return whether a control token is among a text's tokens."""
-        unknown = self._unknown is not None and self._unknown in text
-        return unknown or not self._numbers.isdisjoint(ids)
-
-    def _as_text(self, text: str, ids: list[int]) -> list[int]:
-        return self._spelled_out(text) if self.has_control(text, ids) else ids
 
     def _spelled_out(self, text: str) -> list[int]:
         if not self.tokenizer.is_fast:

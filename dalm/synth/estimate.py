@@ -25,18 +25,18 @@ SAMPLE = 200  # passages that patterns are timed on
 class Estimate:
     """What is left to ask of a model for so many passages; rules ask nothing.
 
-    `questions` are those before the filters, `seconds` without these, `source` says what the tokens
-    and seconds are known by.
+    `seconds` are those without the filters, before which rules have `questions`; `source` says what
+    the tokens and seconds are known by.
     """
 
     passages: int
-    requests: int
-    answered: int
-    tokens_in: float
-    tokens_out: float
-    questions: float
     seconds: float
     source: str
+    requests: int = 0
+    answered: int = 0
+    tokens_in: float = 0.0
+    tokens_out: float = 0.0
+    questions: float = 0.0
 
 
 def estimate(
@@ -81,7 +81,6 @@ def _of_requests(
         answered=answered,
         tokens_in=tokens_in * number,
         tokens_out=tokens_out * number,
-        questions=sum(len(each.prompt.slots) for each in requests),
         seconds=seconds * number / concurrency,
         source=source,
     )
@@ -93,8 +92,12 @@ def _of_rules(passages: Sequence[Passage], settings: QaGen) -> Estimate:
     start = time.perf_counter()
     count = len(list(extract_all(sample, sample, settings)))
     seconds = (time.perf_counter() - start) / len(sample)
-    questions, source = count / len(sample) * len(passages), f"measured on {len(sample)}"
-    return Estimate(len(passages), 0, 0, 0.0, 0.0, questions, seconds * len(passages), source)
+    return Estimate(
+        passages=len(passages),
+        seconds=seconds * len(passages),
+        source=f"measured on {len(sample)}",
+        questions=count / len(sample) * len(passages),
+    )
 
 
 def show_estimate(found: Estimate, model: LanguageModel | None, settings: QaGen) -> None:
