@@ -71,6 +71,7 @@ def objective_of(batch: int, candidates: str, batches: int) -> tuple[Any, list[A
 
     from dalm.config import RagE2E
     from dalm.io.examples import read_examples
+    from dalm.models.dropout import draw_zeros_alone
     from dalm.models.generator import load_generator
     from dalm.models.loading import lora, place
     from dalm.models.prefix_tree import shares_prefixes
@@ -100,6 +101,7 @@ def objective_of(batch: int, candidates: str, batches: int) -> tuple[Any, list[A
     objective.diagnostic_batch = None
     objective.begin_update(0.0)
     shares_prefixes(generator)  # tried once a run, not once a step
+    draw_zeros_alone(objective)
     objective.train()
     order = torch.randperm(len(rows)).tolist()
     chosen = [order[2 + n * batch : 2 + (n + 1) * batch] for n in range(batches)]

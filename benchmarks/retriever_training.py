@@ -37,6 +37,7 @@ def timer() -> Any:
 def ours(precision: str) -> float:
     from dalm.config import RetrieverOnly
     from dalm.io.examples import read_examples
+    from dalm.models.dropout import draw_zeros_alone
     from dalm.models.loading import place
     from dalm.models.retriever import load_retriever
     from dalm.training.data.batches import Rows
@@ -48,8 +49,10 @@ def ours(precision: str) -> float:
         placement = place("cpu", precision)  # type: ignore[arg-type]
         examples = read_examples(data("medquad_train.csv"), settings)
         retriever = load_retriever(minilm(), placement, lengths={"passage": 128})
+        objective = Contrastive(retriever, peer.SCALE)
+        draw_zeros_alone(objective)
         trainer = ObjectiveTrainer(
-            Contrastive(retriever, peer.SCALE),
+            objective,
             Rows(examples, retriever),
             arguments(settings, placement, []),
             {},

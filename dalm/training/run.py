@@ -15,6 +15,7 @@ from dalm.config.training import TRACKERS, covers
 from dalm.distributed import is_main
 from dalm.errors import UserError, reason_of
 from dalm.models import generator_checks, loading
+from dalm.models.dropout import draw_zeros_alone
 from dalm.models.generator import Generator, load_generator
 from dalm.models.reranker import Reranker, load_reranker
 from dalm.models.retriever import Retriever, retriever_from_config
@@ -214,6 +215,7 @@ class TrainingRun:
         data = rows.describe()
         logger.info("data       %s", data)
         rows.tell_cut()
+        draw_zeros_alone(objective)
         for name, model in objective.models().items():
             if self.settings.gradient_checkpointing:
                 model.checkpoint_activations()

@@ -1,8 +1,12 @@
 """A run loads its models as the options ask: lengths, prompts, frozen weights, adapters."""
 
+from unittest import mock
+
 import pytest
 
+from dalm import train_generator_only
 from dalm.config import GeneratorOnly, RagE2E
+from dalm.models.dropout import Dropout
 from dalm.models.loading import place
 from dalm.models.retriever import retriever_from_config
 from dalm.training.run import TrainingRun
@@ -72,3 +76,18 @@ def test_options_that_are_not_given_leave_what_the_model_was_saved_with(tiny_mod
 def test_nothing_is_written_before_training(tiny_models, tmp_path):
     run_of(tiny_models, tmp_path).pair()
     assert not list(tmp_path.iterdir())
+
+
+def test_adapters_are_trained_with_the_dropout_that_draws_zeros_alone(
+    tiny_models, tiny_table, tmp_path
+):
+    settings = GeneratorOnly(output_dir=str(tmp_path), use_peft=True, dry_run=True)
+    with mock.patch("dalm.training.dry_run.report") as report:
+        train_generator_only(str(tiny_table), str(tiny_models.generator), settings)
+    objective = report.call_args.args[0]
+    found = [
+        each for name, each in objective.named_modules() if name.endswith("lora_dropout.default")
+    ]
+    assert found
+    assert {type(each) for each in found} == {Dropout}
+    assert {each.p for each in found} == {settings.lora_dropout}
