@@ -20,7 +20,6 @@ from dalm.retrieval.bm25 import BM25
 from dalm.retrieval.documents import neighbours_of
 from dalm.retrieval.exact import ExactIndex
 from dalm.retrieval.store_kinds import STORES, StorePlace
-from dalm.retrieval.stores.lance import LanceStore
 from dalm.retrieval.where import parse_condition
 
 
@@ -336,6 +335,7 @@ def test_words_are_ranked_as_by_bm25(store: VectorStore) -> None:
         scores = {hit.passage.id: hit.score for hit in expected}
         for hit, best in zip(found, expected, strict=False):
             assert scores[hit.passage.id] == pytest.approx(best.score)  # equal scores: any of them
+            assert hit.score == pytest.approx(best.score, rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -462,9 +462,26 @@ def test_what_is_deleted_stays_so_after_upkeep(store: VectorStore) -> None:
     [expected] = BM25([*PASSAGES[3::2], changed]).search(["word5 17"], 5)
     [hits] = store.text_search(["word5 17"], 5)
     assert [hit.passage.id for hit in hits] == [hit.passage.id for hit in expected]
-    if not isinstance(store, LanceStore):  # whose weights count what was deleted
-        scores = [hit.score for hit in expected]
-        assert [hit.score for hit in hits] == pytest.approx(scores, rel=1e-4)
+    scores = [hit.score for hit in expected]
+    assert [hit.score for hit in hits] == pytest.approx(scores, rel=1e-4)
+
+
+@pytest.mark.parametrize("gone", [6, 90])
+def test_an_update_leaves_the_scores_of_an_index_built_anew(make, gone: int) -> None:
+    store = filled(make, PASSAGES, VECTORS)
+    store.optimise(in_use=False)
+    for start in (0, gone):  # of the second a compaction may know nothing
+        store.delete([passage.id for passage in PASSAGES[start : start + gone]])
+        changed = [replace(each, source="moved.pdf") for each in PASSAGES[190:195]]
+        store.add(changed, VECTORS[190:195])
+        store.optimise(in_use=True)
+    anew = filled(make, PASSAGES[2 * gone :], VECTORS[2 * gone :])
+    anew.optimise(in_use=False)
+    queries = ["word5 199", "text about word1 word2", "196 text"]
+    for found in zip(store.text_search(queries, 9), anew.text_search(queries, 9), strict=True):
+        ids, expected = ([hit.id for hit in hits] for hits in found)
+        scores, right = ([hit.score for hit in hits] for hits in found)
+        assert (ids, scores) == (expected, pytest.approx(right, rel=1e-5))
 
 
 def test_columns_are_added_later(store: VectorStore) -> None:

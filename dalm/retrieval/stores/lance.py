@@ -19,8 +19,6 @@ import lancedb
 import pyarrow as pa
 import torch
 from jaxtyping import Float
-from lancedb.index import FTS
-from lancedb.query import MatchQuery
 from torch import Tensor
 
 from dalm.analyser import terms
@@ -41,6 +39,7 @@ from dalm.retrieval.store_kinds import FP32, StorePlace
 from dalm.retrieval.stored_values import digest_of, values_of
 from dalm.retrieval.stores.lance_rows import SHOWN, Row, as_hits, rows_of
 from dalm.retrieval.stores.lance_vectors import LanceVectors, check_codes
+from dalm.retrieval.stores.lance_words import LanceWords
 from dalm.retrieval.where import FIELDS, Columns
 
 TABLE = "passages"
@@ -112,6 +111,7 @@ class LanceStore:
         else:
             self.table = database.create_table(TABLE, schema=self._schema())
         self._vectors = LanceVectors(self.table, dim, vectors)
+        self._words = LanceWords(self.table)
 
     @classmethod
     def open(cls, place: StorePlace) -> "LanceStore":
@@ -288,20 +288,10 @@ class LanceStore:
         texts = [" ".join(terms(query)) for query in queries]
 
         def find(places: Sequence[int], n: int) -> list[list[Row]]:
-            return [self._matching(texts[place], n, condition) for place in places]
+            return [self._words.search(texts[place], n, condition) for place in places]
 
         # Short passages often have equal scores, and a second search costs as much as the first.
         return best_in_order(find, len(queries), k, spare=10 ** (len(str(k)) - 1))
-
-    def _matching(self, query: str, k: int, where: str | None) -> list[Row]:
-        if not query:
-            return []
-        match: Any = MatchQuery(query, "words")  # type: ignore[call-arg]  # they have defaults
-        search = self.table.search(match, query_type="fts")
-        if where is not None:
-            search = search.where(where, prefilter=True)
-        found = search.select([*SHOWN, "_score"]).limit(k).to_arrow()
-        return rows_of(found, found["_score"].to_pylist())
 
     # Upkeep
 
@@ -313,8 +303,7 @@ class LanceStore:
         None where search is exact: with few vectors of which there are no codes, and where no
         number of partitions reaches `RECALL`.
         """
-        if not any("words" in index.columns for index in self.table.list_indices()):
-            self.table.create_index("words", config=_WORDS, replace=True)
+        self._words.build()
         number, coded = self.count(), self._vectors.codes != FP32
         approximate = number * self.dim > EXACT_UP_TO or (coded and number > 0)
         if approximate:
@@ -325,22 +314,12 @@ class LanceStore:
             # No other process writes to an index that is claimed: files of no version are those
             # of a process that was killed.
             self.table.optimize(cleanup_older_than=keep, delete_unverified=True)
+        self._words.forget_deleted()
         self._vectors.tuning = {}
         return self._vectors.tune() if approximate else None
 
     def drop(self) -> None:
         """Nothing is kept outside the folder."""
-
-
-_WORDS = FTS(
-    base_tokenizer="whitespace",
-    lower_case=False,
-    stem=False,
-    remove_stop_words=False,
-    ascii_folding=False,
-    with_position=False,
-    max_token_length=None,
-)
 
 
 def _listed(ids: Sequence[str]) -> str:
