@@ -13,7 +13,7 @@ from common import minilm
 from domains import domain
 from instruct_model import smollm2
 from teacher_labels import file_of
-from teacher_readers import by_heart, questions_by_rules, tuned, untrained
+from teacher_readers import by_heart, cross_encoder, questions_by_rules, tuned, untrained
 from toy_models import fresh, misaligned, reader
 from weak_encoder import weak_encoder
 
@@ -92,7 +92,7 @@ SETTINGS = {
 """Two epochs of COVID-QA and of the toy domain, three of MedQuAD and PubMedQA, four of its part."""
 LABELLED_ONLY = {"covidqa-100": _COVIDQA, "covidqa-reworded-100": _COVIDQA}
 """Parts of domains on which labels are compared and nothing is trained."""
-COMPARED = ("answer match", "reader", "answer match, then reader")
+COMPARED = ("answer match", "reader", "answer match, then reader", "model's order")
 """Those labels."""
 
 
@@ -123,6 +123,8 @@ def domain_of(name: str) -> str:
 
 # Labels
 
+MODELS = {"generator", "cross-encoder", "llm-listwise"}
+"""Teachers that are models."""
 MATCH: Options = {"options": {"teacher": ["answer-match"]}}
 READ: Options = {"options": {"teacher": ["generator"]}}
 LABELS: dict[str, Options] = {
@@ -141,15 +143,21 @@ LABELS: dict[str, Options] = {
     "untrained reader": READ | {"reader": "untrained"},
     "reader that knows the answers": READ | {"reader": "by heart"},
     "tuned reader": READ | {"reader": "tuned"},
+    "cross-encoder": {"options": {"teacher": ["cross-encoder"]}, "reader": "cross-encoder"},
+    "model's order": {"options": {"teacher": ["llm-listwise"]}, "reader": "asked"},
 }
 """How labels are made; `reader` is another one than the domain's, `agrees_with` other labels: what
 those contradict is left unlabelled."""
 
 
 def label_options(name: str, labels: str, generator: str) -> Options:
-    """Return the options with which labels are made, by a reader if they need one."""
+    """Return the options with which labels are made, by a model if they need one."""
     setting = setting_of(name)
     options: Options = {"num_candidates": setting.candidates, **LABELS[labels]["options"]}
+    if "cross-encoder" in options["teacher"]:
+        options |= {"reranker": generator}
+    if "llm-listwise" in options["teacher"]:
+        options |= {"llm": generator}
     if "generator" in options["teacher"]:
         length = setting.reader_length
         options |= {"generator_name_or_path": generator, "generator_max_len": length}
@@ -159,7 +167,7 @@ def label_options(name: str, labels: str, generator: str) -> Options:
 def label_cell(name: str, labels: str, seed: int) -> Options:
     """Return the cell that makes labels; those that no seed changes are made once, as seed 1's."""
     given = LABELS[labels]
-    reads = "generator" in given["options"]["teacher"]
+    reads = bool(MODELS & {*given["options"]["teacher"]})
     is_drawn = given.get("positive") == "random" or "answers" in given or "reader" in given
     if not is_drawn and not (reads and name.startswith("toy")):
         seed = 1
@@ -178,8 +186,11 @@ def reader_of(name: str, kind: str | None, seed: int) -> str:
     setting = setting_of(name)
     own = setting.reader(seed)
     options = {"learning_rate": setting.reader_rate, "generator_max_len": setting.reader_length}
-    if kind is None:
+    if kind in (None, "asked"):
         return own
+    if kind == "cross-encoder":
+        start = setting.retriever(seed)
+        return cross_encoder(start, setting.options, setting.candidates, seed)
     if kind == "untrained":
         return untrained(own, seed)
     if kind == "by heart":
@@ -239,6 +250,9 @@ def arms(name: str) -> Iterator[Arm]:
     for labels in ("untrained reader", "reader, shuffled answers", "tuned reader"):
         yield Arm(f"{labels} → listwise and contrast", labels, BOTH)
     yield Arm("untrained reader → listwise", "untrained reader", LISTWISE)
+    if name.startswith("toy"):
+        for how, options in (("contrast", CONTRAST), ("listwise and contrast", BOTH)):
+            yield Arm(f"cross-encoder → {how}", "cross-encoder", options)
     yield Arm("random candidate → contrast", "random candidate", CONTRAST)
     for objective in ("pdist", "rag_sequence"):
         for trained in (False, True):

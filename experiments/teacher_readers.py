@@ -1,4 +1,4 @@
-"""Make the readers and questions that single arms need: one untrained, one tuned, one by heart."""
+"""Make the models and questions that single arms need: readers, a cross-encoder, questions."""
 
 import random
 from pathlib import Path
@@ -63,6 +63,31 @@ def _trained(
         }
         train_generator_only(table, reader, GeneratorOnly(**shared, **options))
     return str(folder / "generator")
+
+
+def cross_encoder(encoder: str, options: dict[str, Any], candidates: int, seed: int) -> str:
+    """Return a cross-encoder of the variant of the toy domain, trained on other places' gold.
+
+    From the encoder, with as many candidates of each question; it has met none of the places whose
+    candidates it scores, as the reader hasn't.
+    """
+    from dalm import RerankerTraining, ScoreCandidates, score_candidates, train_reranker
+
+    folder = FOLDER / "readers" / f"cross-encoder-{seed}"
+    if not (folder / "model.safetensors").exists():
+        from toy_models import halves
+
+        table = halves(shared=True)[0]
+        scored = FOLDER / "readers" / "other-places.jsonl"
+        given: dict[str, Any] = {"num_candidates": candidates, "overwrite_output": True}
+        settings = ScoreCandidates(
+            teacher=["gold"], passages=[table], output=str(scored), cache=False, **given
+        )
+        score_candidates(table, settings)
+        shared: dict[str, Any] = {"output_dir": str(folder), "overwrite_output_dir": True}
+        shared |= {"checkpointing_steps": 10**6, "seed": seed, "num_candidates": candidates}
+        train_reranker(encoder, str(scored), RerankerTraining(**shared, **options))
+    return str(folder)
 
 
 def questions_by_rules(name: str) -> str:
