@@ -110,8 +110,8 @@ class EncoderBackend:
 
     encoder_backend: Literal["torch", "onnx-int8"] | None = None
     """torch (default), or onnx-int8: ONNX Runtime with weights and activations of 8 bits, faster
-    for single questions on a CPU, with a little less recall. An index keeps it for its questions.
-    Needs the extra onnx."""
+    on a CPU, with a little less recall. An index keeps it for its questions. Needs the extra
+    onnx."""
 
 
 @panel("Reranker")
