@@ -16,7 +16,7 @@ class CellError(ValueError):
 
 
 def cell_text(cell: object) -> str:
-    """Return a cell as a text; a missing or blank one becomes the empty text.
+    """Return a cell as a text; a missing or blank one becomes the empty text, a NUL a blank.
 
     Missing are None and NaN alone: `NA` and `null` are texts. Booleans become `true` and `false`.
     Numbers are written as they are, but whole ones without `.0`: a column of integers is one of
@@ -26,6 +26,8 @@ def cell_text(cell: object) -> str:
         CellError: an object, a list, bytes, or an unpaired surrogate, which no file can hold.
     """
     text = cell if type(cell) is str else _as_text(cell)
+    if "\0" in text:  # which csv can't hold: what is made of the table may become one
+        text = text.replace("\0", " ")
     if not text.isascii():
         check_surrogates(text)
     return "" if text.isspace() else text

@@ -100,9 +100,9 @@ def _write_parquet(out: IO[bytes], columns: Columns) -> None:
 
 
 def _cell(cell: object) -> str:
-    """Return a cell as `read_table` reads it back."""
+    """Return a cell as `read_table` reads it back, with blanks for NULs, which it refuses."""
     if isinstance(cell, str):
-        return cell
+        return cell.replace("\0", " ")
     if _without_nan(cell) is None:
         return ""
     if isinstance(cell, datetime | date | time):

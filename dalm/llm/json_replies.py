@@ -14,6 +14,7 @@ MOST_TRIES = 2_000  # braces at which an object may begin
 LONGEST_REPAIR = 4_000  # characters of a malformed object: the time grows with their square
 
 _FENCE = re.compile(r"\A\s*```\w*|```\s*\Z")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
 
 Object = dict[str, Any]
@@ -69,9 +70,10 @@ def by_name(found: Object) -> Object:
 def one_line(text: str) -> str:
     """Return a text on one line, and one that can be written to a file.
 
-    An unpaired surrogate (`"\\ud83d"` in JSON) can't be, and becomes a question mark.
+    An unpaired surrogate (`"\\ud83d"` in JSON) can't be, and becomes a question mark. Control
+    characters, such as a NUL, become blanks.
     """
-    return " ".join(text.encode("utf-8", "replace").decode().split())
+    return " ".join(_CONTROL.sub(" ", text.encode("utf-8", "replace").decode()).split())
 
 
 def _outermost(text: str) -> Iterator[tuple[Any, tuple[int, int]]]:

@@ -33,6 +33,7 @@ from dalm.io.writers import write_table
         (True, "true"),
         (False, "false"),
         ("日本", "日本"),
+        ("a\0b", "a b"),
     ],
 )
 def test_values_become_texts_and_missing_ones_the_empty_text(cell: object, text: str) -> None:

@@ -38,6 +38,12 @@ def test_csv_writes_lists_as_json_and_what_is_missing_as_nothing(tmp_path: Path,
     assert found.column("more") == ["true", '{"a": 1}', "2020-01-02", "b"]
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_table_with_a_nul_can_be_read_again(tmp_path: Path, name: str) -> None:
+    write_table(tmp_path / name, {"text": ["a\0b"]})
+    assert read_file(tmp_path / name).texts("text") == ["a b"]
+
+
 @pytest.mark.parametrize(
     ("name", "cells", "said"),
     [

@@ -80,6 +80,7 @@ def test_json_that_ends_too_early_is_unclosed():
 def test_names_and_lines():
     assert by_name({" Name ": 1, 2: "x"}) == {"name": 1, "2": "x"}
     assert one_line(" a\n b\t\ud83d ") == "a b ?"
+    assert one_line("a\0b \x1b[0m") == "a b [0m", "csv holds no NUL, a terminal obeys an escape"
 
 
 @settings(deadline=None, database=None, derandomize=True)

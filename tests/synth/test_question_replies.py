@@ -5,6 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from dalm.llm.json_replies import one_line
 from dalm.synth.question_replies import Draft, is_empty_list, parse
 
 ONE = {"question": "What burns?", "answer": "peat", "quote": "It burns peat.", "kind": "fact"}
@@ -114,5 +115,5 @@ FIELD = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=
 def test_whatever_the_texts_hold_json_is_read_back(texts, plain):
     items = [{"question": q, "answer": a, "quote": "", "kind": ""} for q, a in texts]
     found = parse(json.dumps({"questions": items}, ensure_ascii=plain))
-    told = [(" ".join(q.split()), " ".join(a.split())) for q, a in texts]
+    told = [(one_line(q), one_line(a)) for q, a in texts]
     assert [(d.question, d.answer) for d in found] == [(q, a) for q, a in told if q and a]
