@@ -216,4 +216,4 @@ def _is_text(part: Any) -> bool:
 
 def _count(used: Any, name: str) -> int:
     count = used.get(name) if isinstance(used, dict) else None
-    return count if isinstance(count, int) else 0
+    return count if type(count) is int and count > 0 else 0

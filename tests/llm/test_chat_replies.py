@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from dalm.llm.response_cache import Journal, cached_replies
 from dalm.llm.server_errors import UnavailableError
 from tests.llm.requests import Asked, asked, client
 from tests.llm.stub_server import Sent, completion
@@ -54,6 +55,7 @@ PARTS += [{"type": "text", "text": '{"said": '}, {"type": "output_text", "text":
         completion(SAID, None),
         completion(SAID, usage={"prompt_tokens": None, "completion_tokens": "5"}),
         completion(SAID, usage=[], error=None),
+        completion(SAID, usage={"prompt_tokens": -1, "completion_tokens": True}),
         completion({"content": PARTS}),
         completion({"content": {"said": "yes"}}),
         completion({"content": SAID, "reasoning_content": "hm"}),
@@ -72,6 +74,13 @@ PARTS += [{"type": "text", "text": '{"said": '}, {"type": "output_text", "text":
 def test_the_text_is_found_in_every_shape(stub, sent):
     found = text(stub, sent)
     assert json.loads(found.strip("`json\n")) == {"said": "yes"}
+
+
+def test_tokens_that_are_no_number_of_them_are_not_counted(stub, tmp_path):
+    stub.plan.append(completion(SAID, usage={"prompt_tokens": -1, "completion_tokens": True}))
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        [(_, reply)] = cached_replies(client(stub), asked(1), journal, "again")
+    assert (reply.text, reply.tokens_in, reply.tokens_out) == (SAID, 0, 0)
 
 
 def test_bytes_that_are_no_utf_8_are_text_all_the_same(stub):
