@@ -205,12 +205,22 @@ class OpenAIClient:
             raise UnavailableError(self.endpoint.url, self._failures_in_a_row, error)
 
     async def _send(self, client: httpx.AsyncClient, request: Request) -> Reply:
-        for tries in range(1, self.endpoint.max_retries + 2):
+        """Return the reply to a request, after as many retries as the server's state is worth.
+
+        They are counted anew where the server puts the request off and answers others meanwhile: it
+        limits how often it is asked, and this one's turn comes.
+        """
+        tries, replies = 1, self._replies
+        while True:
             while (pause := self._paused_until - time.monotonic()) > 0:
                 await asyncio.sleep(pause)
             try:
                 return await self._send_once(client, request, tries)
             except BusyError as error:
+                if error.wait and self._replies > replies:
+                    tries, replies = 1, self._replies
+                    self._pause(error)
+                    continue
                 if tries > self._retries(error):
                     if isinstance(error, UnreachableError) and not self._heard:
                         raise NoServerError(self.endpoint.url, error) from error
@@ -219,7 +229,7 @@ class OpenAIClient:
                 if not error.wait:
                     wait = backoff(tries, self.endpoint.first_wait, random.random())
                     await asyncio.sleep(wait)
-        raise AssertionError("a last try returns or raises")
+                tries += 1
 
     def _retries(self, error: BusyError) -> int:
         """Return how often to try again; a server that has replied before may be restarting."""

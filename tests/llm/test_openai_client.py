@@ -2,6 +2,7 @@ import asyncio
 import socket
 import threading
 import time
+from collections import deque
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -22,7 +23,7 @@ from dalm.llm.server_errors import (
     UnavailableError,
 )
 from tests.llm.requests import asked, client
-from tests.llm.stub_server import Sent, serving
+from tests.llm.stub_server import Sent, Stub, serving
 
 
 class Run:
@@ -104,6 +105,25 @@ def test_a_busy_server_is_left_alone_by_all_requests(stub):
     stub.delay = 0.4
     assert Run(stub, number=4, concurrency=2, first_wait=0.0).answers() == ALL
     assert stub.times[2] - stub.times[0] > 0.9, "the one that was under way is no reason to go on"
+
+
+class Turns(deque[Sent]):
+    """Puts the first question off until 20 others were asked."""
+
+    def __init__(self, stub: Stub) -> None:
+        super().__init__([Sent({"error": "your turn comes"}, 429, {"retry-after-ms": "20"})])
+        self.stub = stub
+
+    def popleft(self) -> Sent | str:
+        asked = self.stub.prompts()
+        others = sum(prompt != "question 0" for prompt in asked)
+        return self[0] if asked[-1] == "question 0" and others < 20 else ""
+
+
+def test_a_request_that_is_put_off_while_others_are_answered_is_not_given_up(stub):
+    stub.plan = Turns(stub)
+    assert len(Run(stub, number=25, concurrency=3, max_retries=3).answers()) == 25
+    assert stub.prompts().count("question 0") > 4
 
 
 def test_a_server_out_of_quota_ends_the_run(stub):
