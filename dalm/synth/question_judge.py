@@ -15,6 +15,7 @@ from dalm.display import show
 from dalm.llm.json_replies import by_name, objects
 from dalm.llm.language_model import LanguageModel, object_schema, response_format
 from dalm.llm.response_cache import Journal, cache_key, cached_replies, without_length
+from dalm.llm.thoughts import without_thoughts
 from dalm.prompts import Message
 from dalm.records import Passage
 from dalm.synth.filters import rejected
@@ -93,8 +94,12 @@ def _messages(pair: Pair, passages: Sequence[str]) -> list[Message]:
 
 
 def read_verdict(text: str) -> dict[str, bool] | None:
-    """Return the marks in a reply, None if one of them is missing."""
-    for found in objects(text, lambda each: "answerable" in by_name(each)):
+    """Return the marks in a reply, None if one of them is missing.
+
+    The last verdict counts, as some models show an example before it.
+    """
+    given = objects(without_thoughts(text), lambda each: "answerable" in by_name(each))
+    for found in reversed(list(given)):
         words = {n: str(v).strip().lower().strip('."') for n, v in by_name(found).items()}
         marks = {name: _YES_NO.get(words.get(name, "")) for name in MARKS}
         if None not in marks.values():

@@ -63,6 +63,8 @@ def judge(tmp_path):
             json.dumps({"Answerable": True, "Specific": False, "Natural": "no"}),
             [True, False, False],
         ),
+        (f"<think>{verdict('yes', 'yes', 'yes')}?</think>{verdict('no', 'no', 'no')}", [False] * 3),
+        (f"As in {verdict('yes', 'yes', 'yes')}: {verdict('no', 'no', 'no')}", [False] * 3),
         (verdict("yes", "partly", "yes"), None),
         ('{"answerable": "yes"}', None),
         ("yes, it is fine", None),
