@@ -51,6 +51,11 @@ def without_length(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in parameters.items() if name != "max_tokens"}
 
 
+def limit_of(model: LanguageModel) -> int:
+    """Return how many tokens a model's replies may have; 0: any number."""
+    return int(model.parameters.get("max_tokens") or 0)
+
+
 class Journal:
     """A file with a line of JSON for each reply; lines are appended, never changed.
 
@@ -66,7 +71,7 @@ class Journal:
         self.path = path
         self.replies = Totals()
         self._offsets: dict[str, int] = {}
-        self._truncated = set[str]()
+        self._truncated: dict[str, int] = {}
         with ExitStack() as opened:
             opened.enter_context(claim(path))
             try:
@@ -109,18 +114,23 @@ class Journal:
             raise self._broken(error) from error
         self._index(request.key, reply, offset)
 
-    def answers(self, request: CachedRequest) -> bool:
-        """Return whether the reply to a request is there, and whole where JSON was asked for."""
-        whole = request.key not in self._truncated or request.response_format is None
-        return request.key in self._offsets and whole
+    def answers(self, request: CachedRequest, limit: int = 0) -> bool:
+        """Return whether the reply to a request is there, and whole where JSON was asked for.
+
+        A free text that was cut off at fewer tokens than `limit` isn't there.
+        """
+        if request.key not in self._truncated:
+            return request.key in self._offsets
+        is_text = request.response_format is None
+        return is_text and not 0 < self._truncated[request.key] < limit
 
     def _index(self, key: str, reply: Reply, offset: int) -> None:
         """Keep where a reply is; a whole one stays, a truncated one makes way for the next."""
         if key not in self._offsets or key in self._truncated:
             self._offsets[key] = offset
-            self._truncated.discard(key)
+            self._truncated.pop(key, None)
             if reply.finish_reason == "length":
-                self._truncated.add(key)
+                self._truncated[key] = reply.tokens_out
         self.replies.add(reply)
 
     def get(self, key: str) -> Reply:
@@ -200,17 +210,20 @@ def cached_replies(
     journal: Journal,
     resume: str,
     unit: str = "replies",
+    *,
+    all_may_fail: bool = False,
 ) -> list[tuple[R, Reply]]:
     """Return the replies in the order of the requests, generating those the journal lacks.
 
     Requests with the same key are sent once. `resume` is what sends those again that failed, for
-    the warning; `unit` is what the bar counts them as.
+    the warning; `unit` is what the bar counts them as. `all_may_fail`: others had replies.
 
     Raises:
         UserError: not one of the requests has a reply.
     """
     distinct = {request.key: request for request in requests}
-    missing = [request for request in distinct.values() if not journal.answers(request)]
+    limit = limit_of(model)
+    missing = [request for request in distinct.values() if not journal.answers(request, limit)]
     if cached := len(distinct) - len(missing):
         logger.info("journal    %d of %d replies are cached", cached, len(distinct))
     with stop_signals.explaining(lambda: f"; {len(journal)} replies are kept: {resume} goes on"):
@@ -218,7 +231,7 @@ def cached_replies(
     replied = [request for request in requests if request.key in journal]
     if failures:
         reason, _ = failures.most_common(1)[0]
-        if not replied:
+        if not replied and not all_may_fail:
             raise UserError(f"no request got a reply; most often: {reason}")
         logger.warning(
             "%d of %d requests got no reply (most often: %s); %s sends these again, no others",

@@ -10,7 +10,7 @@ import yaml
 from dalm.config import QaGen
 from dalm.display import duration, show
 from dalm.llm.language_model import LanguageModel
-from dalm.llm.response_cache import Journal, Totals
+from dalm.llm.response_cache import Journal, Totals, limit_of
 from dalm.records import Passage
 from dalm.synth.generation import JOURNAL, extract_all, question_requests
 from dalm.synth.question_prompts import QuestionRequest
@@ -49,7 +49,8 @@ def estimate(
     known, answered = Totals(), 0
     if (folder / JOURNAL).exists():
         with Journal(folder / JOURNAL) as journal:
-            known, answered = journal.replies, sum(journal.answers(r) for r in requests)
+            known, limit = journal.replies, limit_of(model)
+            answered = sum(journal.answers(request, limit) for request in requests)
     return _of_requests(requests, answered, known, model.concurrency, len(passages))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dalm.config import QaGen
 from dalm.ingest.languages import log_other_languages
-from dalm.llm.language_model import LanguageModel
+from dalm.llm.language_model import LanguageModel, Reply
 from dalm.llm.openai_client import OpenAIClient
 from dalm.llm.response_cache import Journal, cached_replies
 from dalm.llm.server_options import ServerOptions
@@ -123,7 +123,7 @@ def generate_pairs(
     return [
         pair
         for request, reply in replies
-        for pair in read_reply(reply.text, request, model.name, rejections)
+        for pair in read_reply(reply, request, model.name, rejections)
     ]
 
 
@@ -144,12 +144,13 @@ def question_requests(
 
 
 def read_reply(
-    text: str, request: QuestionRequest, model: str, rejections: list[Rejection]
+    reply: Reply, request: QuestionRequest, model: str, rejections: list[Rejection]
 ) -> list[Pair]:
     """Return the pairs in a model's reply, as many as were asked for at most."""
-    drafts = request.prompt.drafts(text, request.passage)
+    text, cut = reply.text, reply.finish_reason == "length"
+    drafts = request.prompt.drafts(text, request.passage, cut=cut)
     if not drafts and not is_empty_list(text):
-        reason = "an empty answer" if not text.strip() else "no question can be read in it"
+        reason = "it is cut off" if cut else "no question can be read in it"
         rejections.append(Rejection(READABLE, reason, request.passage, answer=text[:500]))
     pairs = list(_pairs_of(drafts, request, model))
     number = len(request.prompt.slots)

@@ -65,14 +65,20 @@ class LinePrompt:
         """Return None: the reply is no JSON."""
         return None
 
-    def drafts(self, text: str, passage: Passage) -> list[Draft]:
-        """Return the query of a reply; what comes after the answer's paragraph is left out."""
+    def drafts(self, text: str, passage: Passage, *, cut: bool = False) -> list[Draft]:
+        """Return the query of a reply; what comes after the answer's paragraph is left out.
+
+        None if it is cut off within that paragraph: half an answer may be a wrong one.
+        """
         before, *after = _ANSWER.split(without_thoughts(text).strip(), maxsplit=1)
         lines = [line.strip() for line in before.splitlines() if line.strip()]
         if not lines or not after:
             return []
         query = one_line(_LABEL.sub("", lines[0]))
-        answer = one_line(after[0].strip().split("\n\n")[0])
+        paragraph, end, _ = after[0].lstrip().partition("\n\n")
+        if cut and not end:
+            return []
+        answer = one_line(paragraph)
         kind = self.slots[0].query_type
         return [Draft(query, answer, supporting_sentence(passage.text, answer), kind=kind)]
 

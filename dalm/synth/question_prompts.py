@@ -125,9 +125,15 @@ class QuestionPrompt:
         queries = {"type": "array", "items": object_schema(fields)}
         return response_format("queries", object_schema({"queries": queries}))
 
-    def drafts(self, text: str, passage: Passage) -> list[Draft]:  # noqa: ARG002
-        """Return the queries of a reply."""
-        return parse(text)
+    def drafts(
+        self,
+        text: str,
+        passage: Passage,  # noqa: ARG002
+        *,
+        cut: bool = False,
+    ) -> list[Draft]:
+        """Return the queries of a reply, without the one that it is cut off in."""
+        return parse(text, cut=cut)
 
 
 def _line(number: int, slot: Slot) -> str:

@@ -32,17 +32,25 @@ class Draft:
     kind: str = ""
 
 
-def parse(text: str) -> list[Draft]:
+def parse(text: str, *, cut: bool = False) -> list[Draft]:
     """Return the questions of a reply, in their order, as many as can be read.
 
-    Reasoning, Markdown fences and words around the JSON are passed over. Of JSON that is cut short
-    the whole objects are kept. Python's quotes, trailing commas and lines of `Question: ...` are
+    Reasoning, Markdown fences and words around the JSON are passed over. Of a reply that is `cut`
+    the whole questions are kept. Python's quotes, trailing commas and lines of `Question: ...` are
     understood as well. A reply without a question gives none.
     """
     text = without_thoughts(text)
     found = objects(text, lambda each: bool(_text(each, "question")))
     drafts = [draft for each in found if (draft := _draft(each))]
-    return drafts or list(_lines(text))
+    if drafts:
+        return drafts
+    lines = list(_lines(text))
+    return lines[:-1] if cut and lines and _ends_with(text, lines[-1]) else lines
+
+
+def _ends_with(text: str, draft: Draft) -> bool:
+    """Return whether a text ends within a question's last field."""
+    return one_line(text).endswith((draft.answer, draft.quote or draft.answer))
 
 
 def is_empty_list(text: str) -> bool:

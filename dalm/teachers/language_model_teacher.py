@@ -11,7 +11,7 @@ from tempfile import mkdtemp
 from typing import Any, ClassVar, Self, TypeVar
 
 from dalm.config import ScoreCandidates
-from dalm.llm.language_model import LanguageModel, object_schema, response_format
+from dalm.llm.language_model import LanguageModel, Reply, object_schema, response_format
 from dalm.llm.load_model import ModelChoice
 from dalm.llm.response_cache import Journal, cache_key, cached_replies, without_length
 from dalm.llm.server_options import ServerOptions
@@ -82,6 +82,7 @@ class LanguageModelTeacher(Teacher):
 
     def __init__(self, model: LanguageModel, journal: Path) -> None:
         self.model, self.journal = model, journal
+        self._has_replied = False
 
     @classmethod
     def check(cls, settings: ScoreCandidates) -> None:
@@ -126,7 +127,7 @@ class LanguageModelTeacher(Teacher):
         if not requests:
             return {}
         with Journal(self.journal) as journal:
-            replies = cached_replies(self.model, requests, journal, RESUME)
+            replies = self._replies(requests, journal)
             found = {
                 request.key: value
                 for request, reply in replies
@@ -137,17 +138,23 @@ class LanguageModelTeacher(Teacher):
                 for request, _ in replies
                 if request.key not in found or not whole(request, found[request.key])
             }
-            if not retries:
-                return found
-            # The first reply is there: that none of the others comes is no error then.
-            asked = [replies[0][0], *retries.values()]
-            again = cached_replies(self.model, asked, journal, RESUME)
+            again = self._replies([*retries.values()], journal) if retries else []
         texts = {request.key: reply.text for request, reply in again}
         for key, retry in retries.items():
             value = read(retry, texts[retry.key]) if retry.key in texts else None
             if value is not None and (key not in found or whole(retry, value)):
                 found[key] = value
         return found
+
+    def _replies(
+        self, requests: Sequence[TeacherRequest], journal: Journal
+    ) -> list[tuple[TeacherRequest, Reply]]:
+        """Return the replies; that there are none is an error of the first requests alone."""
+        replies = cached_replies(
+            self.model, requests, journal, RESUME, all_may_fail=self._has_replied
+        )
+        self._has_replied |= bool(replies)
+        return replies
 
     def _again(self, request: TeacherRequest) -> TeacherRequest:
         prompt = f"{request.prompt}\n\n{self.again.format(size=request.size)}"

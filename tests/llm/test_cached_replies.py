@@ -13,8 +13,8 @@ class Model:
 
     name = "m"
 
-    def __init__(self, *refused: str) -> None:
-        self.refused, self.asked = refused, []
+    def __init__(self, *refused: str, most: int = 2) -> None:
+        self.refused, self.asked, self.parameters = refused, [], {"max_tokens": most}
 
     def generate(self, requests, on_reply, on_failure) -> None:
         for request in requests:
@@ -69,6 +69,8 @@ def test_what_has_no_answer_is_told_and_asked_again(path, caplog):
 def test_nothing_answered_is_a_mistake_to_mend(path):
     with Journal(path) as journal, pytest.raises(UserError, match="no request got a reply; most"):
         cached_replies(Model("a"), [Asked("a")], journal, "again")
+    with Journal(path) as journal:
+        assert cached_replies(Model("a"), [Asked("a")], journal, "again", all_may_fail=True) == []
 
 
 class Cut(Model):
@@ -110,6 +112,18 @@ def test_a_free_text_ends_at_the_length_that_was_asked_for(path, caplog):
             [(_, reply)] = cached_replies(model, [Free("a")], journal, "again")
     assert (reply.text, model.asked) == ("half", ["a"])
     assert "1 of 1 replies were cut off: raise --max-new-tokens" in caplog.text
+
+
+def test_a_free_text_that_was_cut_is_asked_again_with_more_tokens_alone(path):
+    with Journal(path) as journal:
+        cached_replies(Cut(), [Free("a")], journal, "again")
+        cached_replies(Model(), [Free("b")], journal, "again")
+    model = Model(most=3)
+    for _ in range(2):
+        with Journal(path) as journal:
+            found = cached_replies(model, [Free("a"), Free("b")], journal, "again")
+    assert [reply.text for _, reply in found] == ["A", "B"]
+    assert model.asked == ["a"]
 
 
 @pytest.mark.parametrize("text", ["", " \n", "<think>and never an end", "so it is</think>"])

@@ -110,7 +110,7 @@ def test_a_line_says_what_was_asked_and_whom(path):
 
 def test_a_stop_says_that_replies_are_kept(path):
     class Stopping:
-        name = "m"
+        name, parameters = "m", {}
 
         def generate(self, requests, on_reply, on_failure):
             on_reply(requests[0], REPLIES[0])

@@ -45,6 +45,13 @@ def test_a_reply_is_read_up_to_its_answer(text):
     ]
 
 
+def test_of_a_reply_that_is_cut_off_only_a_whole_answer_counts():
+    half = "Keywords: Ulm pump pressure\nAnswer: It holds"
+    assert PROMPT.drafts(half, PASSAGE, cut=True) == []
+    [draft] = PROMPT.drafts(f"{half} 12 bar\n\nKeywords: Ulm", PASSAGE, cut=True)
+    assert draft.answer == "It holds 12 bar"
+
+
 @pytest.mark.parametrize(
     "text", ["", "Answer: 12 bar", "Keywords: Ulm pump", "The passage is fit."]
 )

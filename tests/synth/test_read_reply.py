@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from dalm.llm.language_model import Reply
 from dalm.records import Passage
 from dalm.synth.generation import read_reply
 from dalm.synth.query_mix import Slot
@@ -14,7 +15,8 @@ SLOTS = (Slot("question", "short", "why"), Slot("keywords", "long"), Slot("how-t
 def read(queries: list[dict[str, str]], slots: tuple[Slot, ...] = SLOTS) -> tuple[list, list]:
     request = QuestionRequest("k", PASSAGE, None, QuestionPrompt(slots))
     rejections = []
-    return read_reply(json.dumps({"queries": queries}), request, "m", rejections), rejections
+    reply = Reply(json.dumps({"queries": queries}))
+    return read_reply(reply, request, "m", rejections), rejections
 
 
 @pytest.mark.parametrize(
@@ -58,3 +60,23 @@ def test_unanswerable_is_a_type_only_where_it_was_asked_for(answer):
     assert (asked.answer_type, asked.answerable) == ("unanswerable", False)
     [unasked], _ = read([query])
     assert unasked.answerable
+
+
+@pytest.mark.parametrize(
+    ("finish", "answers"), [("stop", ["12 bar", "It"]), ("length", ["12 bar"])]
+)
+def test_the_question_that_a_reply_is_cut_off_in_is_left_out(finish, answers):
+    text = "Question: What holds it?\nAnswer: 12 bar\n\nQuestion: What does it hold?\nAnswer: It"
+    request = QuestionRequest("k", PASSAGE, None, QuestionPrompt(SLOTS))
+    pairs = read_reply(Reply(text, finish_reason=finish), request, "m", [])
+    assert [pair.answer for pair in pairs] == answers
+
+
+def test_a_reply_that_is_cut_off_before_its_first_question_says_so():
+    rejections = []
+    request = QuestionRequest("k", PASSAGE, None, QuestionPrompt(SLOTS))
+    assert (
+        read_reply(Reply('{"queries": [{"qu', finish_reason="length"), request, "m", rejections)
+        == []
+    )
+    assert [each.reason for each in rejections] == ["it is cut off"]

@@ -244,6 +244,15 @@ def test_options_that_do_not_fit_are_refused(stub: Stub, tmp_path: Path) -> None
             made(stub, tmp_path, "llm-pointwise", **given)
 
 
+def test_a_last_request_without_a_reply_loses_no_others(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("dalm.teachers.llm_pointwise.BLOCK", 2)
+    stub.write = lambda prompt: json.dumps({"grade": 7}) if "ccc" not in prompt else ""
+    assert made(stub, tmp_path, "llm-pointwise").score([asked("a bb ccc")]) == [[7, 7, None]]
+    assert "llm-pointwise 1 of 3 candidates have no score" in caplog.text
+
+
 def test_a_server_that_is_gone_says_what_is_kept(stub: Stub, tmp_path: Path) -> None:
     stub.write = lambda _: '{"grade": 5}'
     made(stub, tmp_path, "llm-pointwise").score([asked("a b")])
