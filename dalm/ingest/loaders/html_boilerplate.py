@@ -12,7 +12,9 @@ INVISIBLE = frozenset(
     "map".split()
 )
 DRAWINGS = frozenset(("svg", "object"))
-NO_DISPLAY = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
+NO_DISPLAY = re.compile(
+    r"(?<![\w-])(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE
+)
 CONTROLS = frozenset("button select textarea input progress meter dialog menu".split())
 LANDMARKS = frozenset(("nav", "footer", "aside"))
 ROLES = frozenset(
@@ -38,6 +40,9 @@ PERMALINKS = frozenset(("editsection", "headerlink", "permalink", "anchorjs"))
 PERMALINK_MARKS = frozenset("¶ # § 🔗".split())
 NAME = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+DISCLOSURES = frozenset("accordion collapsible collapse faq expander disclosure".split())
+"""Words of classes of buttons that are the titles of what they open."""
+QUESTION_WORDS = 4  # of a button that is a question, not "Need help?"
 STAYS = frozenset(("body", "math", *HEADINGS))
 TEXT = frozenset(("main", "article", "h1"))
 SENTENCE = 60  # characters; a shorter text between two tags may be a label
@@ -65,17 +70,25 @@ def remove(element: Any) -> None:
 
 def is_hidden(element: Any) -> bool:
     """Tell whether browsers don't show an element, as far as it says so itself."""
-    return (
+    return element.tag != "body" and (  # that a script shows when it is loaded
         element.get("hidden", "until-found").lower() != "until-found"
-        or element.get("aria-hidden", "").lower() == "true"
         or bool(NO_DISPLAY.search(element.get("style", "")))
     )
 
 
 def remove_invisible(page: Any) -> None:
-    """Remove scripts, drawings and hidden elements, but equations hidden behind their picture."""
+    """Remove scripts, drawings and hidden elements, but equations hidden behind their picture.
+
+    What is hidden from screen readers alone is an ornament or said again, unless it is most of the
+    page, behind a dialog that was open when the page was saved.
+    """
     for element in _outermost(page, _is_invisible):
         remove(element)
+    if silent := list(filter(_is_silent, page.iter())):
+        most = _length(page) / 2
+        for element in silent:
+            if _length(element) <= most:
+                remove(element)
 
 
 def _is_invisible(element: Any) -> bool:
@@ -84,6 +97,15 @@ def _is_invisible(element: Any) -> bool:
     if element.tag in INVISIBLE:
         return True
     return is_hidden(element) and next(element.iter("math"), None) is None
+
+
+def _is_silent(element: Any) -> bool:
+    silent = element.get("aria-hidden", "").lower() == "true"
+    return silent and next(element.iter("math"), None) is None
+
+
+def _length(element: Any) -> int:
+    return sum(len(text.strip()) for text in element.itertext())
 
 
 def _outermost(page: Any, matches: Callable[[Any], bool]) -> list[Any]:
@@ -156,7 +178,20 @@ def _measure(page: Any) -> dict[Any, _Size]:
 
 def remove_landmarks(page: Any) -> None:
     """Remove navigation, banners, side notes, forms and controls, by their tags and roles."""
+    for button in list(page.iter("button")):
+        if next(button.iterancestors("dt", "summary", *HEADINGS), None) is not None:
+            button.tag = "span"
+        elif _is_disclosure(button):
+            button.tag = "summary"
     _remove(page, _is_landmark)
+
+
+def _is_disclosure(button: Any) -> bool:
+    """Tell whether a button is the title of what it opens, such as a question and its answer."""
+    if any(DISCLOSURES.intersection(_words(name)) for name in _names(button)):
+        return True
+    text = "".join(button.itertext()).split()
+    return len(text) >= QUESTION_WORDS and text[-1].endswith(("?", "？", "؟"))
 
 
 def remove_boilerplate(page: Any) -> None:

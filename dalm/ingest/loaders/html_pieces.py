@@ -1,8 +1,9 @@
 """Read a web page's elements into paragraphs, headings, tables, lists and code."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from lxml import etree
@@ -20,6 +21,8 @@ BLOCKS = frozenset(
 )
 LEVELS = {f"h{level}": level for level in range(1, 7)}
 LISTS = frozenset(("ul", "ol", "menu", "dir"))
+TERMS = frozenset(("dt", "summary"))
+CELLS = ("td", "th")
 CELL_LENGTH = 800  # characters; a longer cell of a table without `th` is a column of the page
 DEFINITION_LENGTH = 300  # characters; longer ones are paragraphs
 MOST_COLUMNS = 1000
@@ -175,7 +178,7 @@ class PageReader:
             self._glossary(element)
         else:
             self.level = LEVELS.get(tag, self.level)
-            self.in_term = self.in_term or tag == "dt"
+            self.in_term = self.in_term or tag in TERMS
             if tag == "li":
                 self.mark = self.marks.next(element).strip()
             elif tag in LISTS:
@@ -186,7 +189,7 @@ class PageReader:
     def _finish(self, element: Any) -> None:
         if element.tag in BLOCKS:
             self._flush()
-        if element.tag == "dt":
+        if element.tag in TERMS:
             self.in_term = False
         if element.tag in LEVELS:
             self.level = 0
@@ -207,12 +210,14 @@ class PageReader:
         for br in element.iter("br"):
             br.tail = f"\n{br.tail or ''}"
         text = "".join(element.itertext())
-        if text.strip() and not "".join(text.split()).isdecimal():  # numbers of lines beside code
+        if text.strip() and not _numbers_lines(text.split()):
             self.pieces.append(HtmlPiece("code", text))
 
     def _table(self, element: Any) -> None:
         for caption in element.iterchildren("caption"):
             self.pieces.append(HtmlPiece("paragraph", flat_text(caption)[0]))
+        if beside := text_outside(element, (*CELLS, "caption")):  # browsers show it above
+            self.pieces.append(HtmlPiece("paragraph", beside))
         rows, header_rows, linked = read_table(element)
         text = " ".join(cell for row in rows for cell in row)
         self.pieces.append(HtmlPiece("table", text, linked, 0, rows, header_rows))
@@ -232,6 +237,24 @@ class PageReader:
         self.pieces.append(HtmlPiece("list", " ".join(items), items=items))
 
 
+def _numbers_lines(words: Sequence[str]) -> bool:
+    """Tell whether words are the numbers of the lines of code that stands beside them."""
+    if len(words) < 2 or not all(map(str.isdecimal, words)):
+        return False
+    return all(int(b) - int(a) == 1 for a, b in pairwise(words))
+
+
+def text_outside(element: Any, tags: Collection[str]) -> str:
+    """Return what of an element's text is in none of these elements in it."""
+    line = Line()
+
+    def part(_: Any) -> None:
+        line.add(" ")
+
+    walk_text(element, line, lambda each: part(each) or each.tag in tags, part)
+    return " ".join(line.take().split())
+
+
 def is_plain(element: Any) -> bool:
     """Tell whether a list's items are text and lists."""
     return next(element.iter("pre", "table", "dl", "blockquote", *LEVELS), None) is None
@@ -239,8 +262,11 @@ def is_plain(element: Any) -> bool:
 
 def is_glossary(element: Any) -> bool:
     """Tell whether a list of definitions has short ones of text."""
-    return next(element.iter("pre", "table", *LISTS, *LEVELS), None) is None and all(
-        len(flat_text(each)[0]) <= DEFINITION_LENGTH for each in element.iter("dd")
+    structured = next(element.iterdescendants("pre", "table", "dl", *LISTS, *LEVELS), None)
+    return (
+        structured is None
+        and all(len(flat_text(each)[0]) <= DEFINITION_LENGTH for each in element.iter("dd"))
+        and not text_outside(element, ("dt", "dd"))
     )
 
 
@@ -250,12 +276,18 @@ def is_data_table(element: Any) -> bool:
         return False
     if next(element.iterdescendants("table", "pre", *LEVELS), None) is not None:
         return False
-    rows = [list(row.iterchildren("td", "th")) for row in element.iter("tr")]
+    rows = [cells_of(row) for row in element.iter("tr")]
     if max(map(len, rows), default=0) < 2:
         return False
     has_header = next(element.iter("th", "thead"), None) is not None
     cells = [cell for row in rows for cell in row]
     return has_header or all(len("".join(cell.itertext())) <= CELL_LENGTH for cell in cells)
+
+
+def cells_of(row: Any) -> list[Any]:
+    """Return a row's cells, also those of a form that is put between the row and its cells."""
+    cells = row.iterdescendants(*CELLS)
+    return [cell for cell in cells if next(cell.iterancestors(*CELLS, "tr")) is row]
 
 
 def read_table(element: Any) -> tuple[list[list[str]], int | None, int]:
@@ -267,7 +299,7 @@ def read_table(element: Any) -> tuple[list[list[str]], int | None, int]:
     header, linked = 0, 0
     below: dict[int, tuple[str, int]] = {}  # by column: the text that goes on, for so many rows
     for row in element.iter("tr"):
-        cells = list(row.iterchildren("td", "th"))
+        cells = cells_of(row)
         in_head = row.getparent().tag == "thead" or all(cell.tag == "th" for cell in cells)
         line: list[str] = []
         for cell in [*cells, None]:

@@ -15,6 +15,10 @@ PREFIXES = frozenset(
     "inter intra macro mega meta micro mid mini mis mono multi net non on out over para poly post "
     "pre pro pseudo re semi some sub super there trans tri ultra un under up where with".split()
 )
+CONJUNCTIONS = frozenset("and or und oder bzw bis sowie resp".split())
+SHORT_CONJUNCTIONS = frozenset("to et ou en of y e o ed".split())
+"""After a hyphen that stands for the rest of a word: "pre- and postoperative"."""
+PAIR = re.compile(r"\w+ \w+-\w")  # "short-" and "to long-term"
 REPLACED = str.maketrans(
     {
         "\u00ad": "",
@@ -69,7 +73,10 @@ class Hyphens:
         return self._words
 
     def between(self, left: str, right: str) -> str:
-        """Return what is between the parts of a broken word: nothing or a hyphen."""
+        """Return what is between the parts of a broken word: nothing, or a hyphen.
+
+        A hyphen and a space stand before "and": "pre- and postoperative" is no broken word.
+        """
         before, after = LAST_WORD.search(left), FIRST_WORD.match(right)
         if not before or not after:
             return "-"
@@ -77,6 +84,11 @@ class Hyphens:
         whole = one + other
         if any(each in self.words for each in (whole, whole.lower(), whole.capitalize())):
             return ""
+        if self._is_suspended(one, other, right):
+            return "- "
+        begin = other.partition("-")[0]
+        if (len(one) == 1 or begin != other) and one + begin not in self.words:
+            return "-"  # X-ray, state-of-the-art
         if re.search(r"[\d/@_.\\:]", one) or (other[0].isupper() and not one.isupper()):
             return "-"
         if f"{one}-{other}" in self.words or f"{one.lower()}-{other}" in self.words:
@@ -86,6 +98,13 @@ class Hyphens:
         if both and len(last) > 2 and len(other) > 3 and last.lower() not in PREFIXES:
             return "-"
         return ""
+
+    def _is_suspended(self, one: str, other: str, right: str) -> bool:
+        """Tell whether a hyphen stands for what ends the word after the conjunction."""
+        if other in SHORT_CONJUNCTIONS and one.isalpha() and len(one) > 1:
+            known = one in self.words or one.lower() in self.words | PREFIXES
+            return (known or PAIR.match(right) is not None) and one + other not in ("into", "onto")
+        return other in CONJUNCTIONS or other in SHORT_CONJUNCTIONS
 
 
 def ends_broken(line: Line) -> bool:

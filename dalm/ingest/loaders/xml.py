@@ -1,10 +1,12 @@
 """Load XML: DocBook, DITA and JATS with their structure, any other by its texts."""
 
+import re
 from typing import Any
 
 from lxml import etree
 
 from dalm.ingest.loaders.document_builder import DocumentBuilder
+from dalm.ingest.loaders.html_boilerplate import remove
 from dalm.ingest.loaders.html_pieces import PageReader
 from dalm.ingest.loaders.loader import Document, Loader, LoaderOptions
 from dalm.ingest.loaders.xml_tree import drop, local_name, move_after, parse_tree, rename
@@ -43,7 +45,10 @@ BLOCKS = frozenset(
     "tgroup tbody fig body sidebar epigraph qandaset qandaentry question answer glossdef "
     "varlistentry dlentry conbody taskbody refbody context result prereq postreq".split()
 ) | SECTIONS  # fmt: skip
-DROPPED = "indexterm remark prolog revhistory footnoteref xref-alt alt alternatives".split()
+DROPPED = "indexterm remark prolog revhistory footnoteref xref-alt alt".split()
+FORMS = ("table", "array", "math", "tex-math")
+"""Of the same thing in several forms (JATS's `alternatives`), the ones that are read first."""
+TEX_BODY = re.compile(r"\\begin\{document\}(.*)\\end\{document\}", re.DOTALL)
 KNOWN = frozenset("article book chapter topic concept task reference section part refentry".split())
 
 
@@ -60,14 +65,28 @@ def load_xml(data: bytes, source: str, _options: LoaderOptions) -> Document:
     builder = DocumentBuilder()
     for entity in root.iter(etree.Entity):
         builder.lose(f"entity {entity.text}", "put in its place the text that it stands for")
-    drop(root, DROPPED)
     if local_name(root) in KNOWN:
+        drop(root, DROPPED)
+        _choose_forms(root)
         _name_structure(root)
     else:
+        drop(root, ())
         _name_texts(root)
     for piece in PageReader().read(root):
         piece.write(builder)
     return builder.document("", source)
+
+
+def _choose_forms(root: Any) -> None:
+    """Leave one of the forms in which a table or an equation is given."""
+    for element in list(root.iter("{*}alternatives")):
+        forms = [each for name in FORMS for each in element.iterchildren(f"{{*}}{name}")]
+        for other in list(element) if forms else ():
+            if other is not forms[0]:
+                remove(other)
+    for element in root.iter("{*}tex-math"):
+        if body := TEX_BODY.search(element.text or ""):  # a document of its own
+            element.text = body.group(1).strip()
 
 
 def _name_structure(root: Any) -> None:

@@ -83,3 +83,28 @@ def test_deep_nesting_loses_nothing(read):
 
 def test_a_page_without_text_is_reported(unread):
     assert unread("a.html", "<html><script>x</script></html>") == "there is no text in it"
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("<p>It is</p><pre>42</pre>", "It is\n\n42"),
+        ("<pre>1\n2\n3</pre><pre>a\nb\nc</pre>", "a\nb\nc"),  # the numbers of the lines
+        (
+            "<dl><dt>A<dd>one<dl><dt>B<dd>two</dl>three</dl>",
+            "A\n\none\n\nB: two\n\nthree",
+        ),
+        ("<dl>Before<dt>A<dd>one</dl>", "Before\n\nA\n\none"),
+        ("<table>x<tr><td>a<td>b</tr>y<tr><td>c<td>d</table>", "x y\n\na\tb\nc\td"),
+        ("<table><tr><form><td>a</td><td>b</td></form></tr></table>", "a\tb"),
+        ('<div style="backface-visibility: hidden">seen</div>', "seen"),
+        ('<body style="display:none">shown when it is loaded</body>', "shown when it is loaded"),
+    ],
+)
+def test_every_word_is_there_once(document, page, text):
+    assert document("a.html", page, html="all").text == text
+
+
+def test_a_page_behind_an_open_dialog_is_read(document):
+    page = "<div aria-hidden=true><p>The whole page.</p><i aria-hidden=true>x</i></div><p>Sure?"
+    assert document("a.html", page, html="all").text == "The whole page.\n\nSure?"

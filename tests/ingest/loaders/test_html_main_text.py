@@ -152,3 +152,19 @@ def test_short_terms_items_and_answers_stay_within_the_main_text(document, part)
     body = f"<main><h1>Pump</h1><p>{SENTENCE}</p>{part.format(MORE, SENTENCE)}<p>{MORE}</p></main>"
     text = document("a.html", f"<body>{body * 3}</body>").text
     assert [text.count(each) for each in ("-y", "--after", "-x")] == [3, 3, 3]
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize(
+    "title",
+    [
+        "<h2><button>{}</button></h2>",
+        '<button class="accordion-button">{}</button>',
+        "<button>{}?</button>",
+        "<details><summary>{}</summary></details>",
+    ],
+)
+def test_the_titles_of_what_opens_are_kept(document, title):
+    shown = title.format("How often it is oiled")
+    page = f"<main><h1>Pump</h1><p>{SENTENCE}</p><p>{MORE}</p>{shown}<p>{SENTENCE}</p></main>"
+    assert "How often it is oiled" in document("a.html", page).text

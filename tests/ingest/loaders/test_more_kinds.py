@@ -266,6 +266,24 @@ a % b
 # XML
 
 
+def test_xml_keeps_one_form_of_what_is_given_in_several(document):
+    forms = (
+        "<p>If <inline-formula><alternatives><tex-math>\\documentclass{a}\\begin{document}$x$"
+        "\\end{document}</tex-math></alternatives></inline-formula> is "
+        "<alternatives><tex-math>y</tex-math><math><mi>y</mi></math></alternatives>.</p>"
+        "<table-wrap><alternatives><graphic/><table><tr><td>a</td><td>b</td></tr></table>"
+        "</alternatives></table-wrap>"
+    )
+    found = document("a.xml", f"<article><body><sec><title>S</title>{forms}</sec></body></article>")
+    assert found.text == "S\n\nIf $x$ is y.\n\na\tb"
+
+
+def test_xml_drops_editors_remarks_only_where_they_are_such(document):
+    assert document("a.xml", "<article><remark>no</remark><para>yes</para></article>").text == "yes"
+    record = "<pump><name>P1</name><remark>Handle with care</remark></pump>"
+    assert document("a.xml", record).text == "name: P1\nremark: Handle with care"
+
+
 def test_xml_of_any_vocabulary(document):
     text = """<?xml version="1.0"?><!DOCTYPE pumps [<!ENTITY b "bomb">]><pumps>
     <pump id="1"><name>P-1</name><oil>thin &b;</oil></pump><text>Runs <b>hot</b> always.</text>
