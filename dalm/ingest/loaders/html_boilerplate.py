@@ -12,9 +12,7 @@ INVISIBLE = frozenset(
     "map".split()
 )
 DRAWINGS = frozenset(("svg", "object"))
-NO_DISPLAY = re.compile(
-    r"(?<![\w-])(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE
-)
+NO_DISPLAY = re.compile(r"(?<![\w-])(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
 CONTROLS = frozenset("button select textarea input progress meter dialog menu".split())
 LANDMARKS = frozenset(("nav", "footer", "aside"))
 ROLES = frozenset(

@@ -248,10 +248,11 @@ def text_outside(element: Any, tags: Collection[str]) -> str:
     """Return what of an element's text is in none of these elements in it."""
     line = Line()
 
-    def part(_: Any) -> None:
+    def begin(each: Any) -> bool:
         line.add(" ")
+        return each.tag in tags
 
-    walk_text(element, line, lambda each: part(each) or each.tag in tags, part)
+    walk_text(element, line, begin, lambda _: line.add(" "))
     return " ".join(line.take().split())
 
 

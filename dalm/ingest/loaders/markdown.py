@@ -25,6 +25,10 @@ SETEXT_UNDERLINE = re.compile(r" {0,3}(?:(=+)|-{2,})[ \t]*$")
 YAML = re.compile(r"---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*$\n?", re.DOTALL | re.MULTILINE)
 TOML = re.compile(r"\+\+\+[ \t]*\n(.*?)^\+\+\+[ \t]*$\n?", re.DOTALL | re.MULTILINE)
 FRONT_MATTER_LENGTH = 20_000  # characters; a longer one is no front matter
+NAMED = re.compile(r"[\"']?\w[\w./ -]{0,60}[\"']?[ \t]*[:=](?:[ \t]|$)|\[\[?[\w.\"' -]+\]")
+"""A line of YAML or TOML that names a value, or a table."""
+CONTINUED = re.compile(r"[ \t#}\])]|-(?:[ \t]|$)")
+"""What is indented, a comment, an item."""
 FRONT_MATTER_TITLE = re.compile(r"^title[ \t]*[:=][ \t]*(.+?)[ \t]*$", re.MULTILINE | re.IGNORECASE)
 UNUSUAL = re.compile(r"[|<]")
 HIDDEN = re.compile(r"<!--|<(script|style)\b[^>\n]*>", re.IGNORECASE)
@@ -62,13 +66,30 @@ def load_markdown(data: bytes, source: str, options: LoaderOptions) -> Document:
 
 
 def _front_matter(text: str) -> tuple[int, str]:
-    """Return where the text begins below its front matter, and the title that this gives."""
+    """Return where the text begins below its front matter, and the title that this gives.
+
+    Text between two lines that are drawn across the page is no front matter.
+    """
     form = {"---": YAML, "+++": TOML}.get(text[:3])
     front = form.match(text, 0, min(len(text), FRONT_MATTER_LENGTH)) if form else None
-    if front is None:
+    if front is None or not _is_front_matter(front.group(1)):
         return 0, ""
     named = FRONT_MATTER_TITLE.search(front.group(1))
     return front.end(), named.group(1).strip("\"'") if named else ""
+
+
+def _is_front_matter(text: str) -> bool:
+    """Tell whether text is YAML or TOML as far as its lines tell, and not prose or slides."""
+    named, quotes = False, ""
+    for line in text.split("\n"):
+        if quotes:
+            quotes = "" if quotes in line else quotes
+        elif NAMED.match(line):
+            named = True
+            quotes = next((each for each in ('"""', "'''") if line.count(each) == 1), "")
+        elif line.strip() and not (CONTINUED.match(line) and (named or line[0] == "#")):
+            return False
+    return named or not text.strip()
 
 
 class _Structure:

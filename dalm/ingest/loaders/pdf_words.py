@@ -86,18 +86,21 @@ class Hyphens:
             return ""
         if self._is_suspended(one, other, right):
             return "- "
-        begin = other.partition("-")[0]
-        if (len(one) == 1 or begin != other) and one + begin not in self.words:
-            return "-"  # X-ray, state-of-the-art
-        if re.search(r"[\d/@_.\\:]", one) or (other[0].isupper() and not one.isupper()):
-            return "-"
-        if f"{one}-{other}" in self.words or f"{one.lower()}-{other}" in self.words:
+        if self._keeps_hyphen(one, other):
             return "-"
         last = one.rpartition("-")[2]
         both = other in self.words and (last in self.words or last.lower() in self.words)
         if both and len(last) > 2 and len(other) > 3 and last.lower() not in PREFIXES:
             return "-"
         return ""
+
+    def _keeps_hyphen(self, one: str, other: str) -> bool:
+        begin = other.partition("-")[0]
+        if (len(one) == 1 or begin != other) and one + begin not in self.words:
+            return True  # X-ray, state-of-the-art
+        if re.search(r"[\d/@_.\\:]", one) or (other[0].isupper() and not one.isupper()):
+            return True
+        return f"{one}-{other}" in self.words or f"{one.lower()}-{other}" in self.words
 
     def _is_suspended(self, one: str, other: str, right: str) -> bool:
         """Tell whether a hyphen stands for what ends the word after the conjunction."""

@@ -12,6 +12,9 @@ from dalm.ingest.loaders.rst_tables import read_grid, read_simple_table
 from dalm.ingest.loaders.text import decode
 
 ADORNMENT = re.compile(r"([!-/:-@[-`{-~])\1{2,}$")
+UNDERLINE = re.compile(r"([!-/:-@[-`{-~])\1*$")
+SHORT = 4  # signs; a longer line below a title may be shorter than the title
+LIST_ROW = re.compile(r"[-*+]( +)[-*+](?: +|$)")
 DIRECTIVE = re.compile(r"\.\. +(?:\|[^|]*\| +)?([\w:+.-]+?)::(?: +(.*))?$")
 FOOTNOTE = re.compile(r"\.\. +(\[[^\]]+\])(?: +(.*))?$")
 SUBSTITUTION = re.compile(r"\.\. +\|([^|]+)\| +replace:: *(.*)$")
@@ -28,6 +31,7 @@ SKIPPED = frozenset(
     "autosummary sectionauthor codeauthor".split()
 )
 TAKEN_IN = frozenset(("include", "literalinclude"))
+BULLETS = ("-", "*", "+")
 DEEPEST = 50  # levels of indentation
 
 
@@ -88,7 +92,7 @@ class _Reader:
             return self._table(lines, at)
         if ADORNMENT.match(line):
             return self._overlined(lines, at)
-        if below and ADORNMENT.match(below) and len(below) >= len(line.strip()):
+        if UNDERLINE.match(below) and len(below) >= min(len(line.strip()), SHORT):
             self._heading(below[0], line)
             return at + 2
         if line.startswith("..") and (line == ".." or line[2:3] == " "):
@@ -177,9 +181,12 @@ class _Reader:
         elif name == "math":
             self.builder.paragraph(" ".join(filter(None, [argument, *body])))
         elif name in CODE:
+            self.builder.paragraph(plain_text(options.get("caption", ""), self.replaced))
             self.builder.code("\n".join(_dedent(body)))
         elif name in ("list-table", "csv-table"):
             self.builder.paragraph(plain_text(argument, self.replaced))
+            if taken_in := options.get("file") or options.get("url"):
+                self.builder.lose(f"included file {taken_in}", "it is not read here")
             self._data_table(name, options, body)
         elif name not in (*SKIPPED, "replace"):
             text = f"{name.title()}: {argument}" if name in ("note", "warning", "tip") else argument
@@ -197,13 +204,17 @@ class _Reader:
             lines = [*named, *filter(None, body)]
             rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
             header += len(named)
+        margin = 0
         for line in body if name == "list-table" else ():
-            if line.startswith("* -"):
-                rows.append([line[3:]])
-            elif line.startswith("  -") and rows:
-                rows[-1].append(line[3:])
+            if found := LIST_ROW.match(line):
+                margin = 1 + len(found.group(1))
+                rows.append([line[margin + 1 :].strip()])
+            elif rows and _indent(line) == margin and line[margin : margin + 2].strip() in BULLETS:
+                rows[-1].append(line[margin + 1 :].strip())
             elif line and rows:
                 rows[-1][-1] += f" {line.strip()}"
+            elif line:
+                self.builder.paragraph(line)
         shown = [[plain_text(cell, self.replaced) for cell in row] for row in rows]
         self.builder.table(shown, header or None)
 

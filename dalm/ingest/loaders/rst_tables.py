@@ -1,10 +1,12 @@
 """Read the two kinds of tables that reStructuredText draws."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 BORDER = re.compile(r"\+[-=+]+\+$")
 COLUMN = re.compile(r"=+")
+FILLER = "\0"  # follows a wide sign, so that columns can be counted
 Table = tuple[list[list[str]], int, int]
 """Rows of cells, how many are the header, and the line after the table."""
 
@@ -50,12 +52,27 @@ def read_simple_table(lines: Sequence[str], at: int) -> Table:
         if place in borders:
             header = len(rows)
         elif line and line.strip("- "):
-            cells = [
-                line[start : stop if column < len(spans) - 1 else None].strip()
-                for column, (start, stop) in enumerate(spans)
-            ]
+            cells = _cells(line, spans)
             if rows and not cells[0] and len(rows) > header:
                 rows[-1] = [f"{a} {b}".strip() for a, b in zip(rows[-1], cells, strict=True)]
             else:
                 rows.append(cells)
     return rows, header, borders[-1] + 1
+
+
+def _cells(line: str, spans: Sequence[tuple[int, int]]) -> list[str]:
+    """Cut a line at its columns; a cell over several, whose text is between them, too, is whole."""
+    columns = "".join(f"{each}{FILLER * _is_wide(each)}" for each in line)
+    cells = [""] * len(spans)
+    first = 0
+    for column, (_, stop) in enumerate(spans):
+        after = spans[column + 1][0] if column + 1 < len(spans) else None
+        if after is None or not columns[stop:after].strip():
+            cells[first] = columns[spans[first][0] : after].replace(FILLER, "").strip()
+            first = column + 1
+    return cells
+
+
+def _is_wide(sign: str) -> bool:
+    """Tell whether a sign takes the place of two letters."""
+    return not sign.isascii() and unicodedata.east_asian_width(sign) in "WF"

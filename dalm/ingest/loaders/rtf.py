@@ -29,6 +29,7 @@ CHARACTERS = {
     "enspace": " ", "qmspace": " ",
 }  # fmt: skip
 SIGNS = {b"~": "\u00a0", b"_": "-", b"\\": "\\", b"{": "{", b"}": "}"}
+ESCAPED = (b"\\", b"{", b"}")
 CHARSETS = {
     0: "cp1252", 128: "cp932", 129: "cp949", 134: "gb18030", 136: "big5hkscs", 161: "cp1253",
     162: "cp1254", 177: "cp1255", 178: "cp1256", 186: "cp1257", 204: "cp1251", 222: "cp874",
@@ -109,6 +110,10 @@ class _Reader:
             if byte:
                 self._byte(bytes([int(byte, 16)]))
                 continue
+            second = text[:1] if text else sign if sign in ESCAPED else b""
+            if second and self._ends_in_half():
+                self.bytes += second
+                sign, text = None, text and text[1:]
             self._flush_bytes()
             if word:
                 count = int(number) if number else None
@@ -154,6 +159,15 @@ class _Reader:
             self.to_skip -= 1
         else:
             self.bytes += byte
+
+    def _ends_in_half(self) -> bool:
+        """Tell whether the second byte of a character is missing, which can be a plain letter."""
+        if not self.bytes:
+            return False
+        codec = self.fonts.get(self.states[-1].font, ["", ""])[1] or self.codec
+        decoder = codecs.getincrementaldecoder(codec)("replace")
+        decoder.decode(self.bytes)
+        return bool(decoder.getstate()[0])
 
     def _flush_bytes(self) -> None:
         if self.bytes:

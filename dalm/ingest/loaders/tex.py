@@ -5,10 +5,21 @@ import re
 from dalm.ingest.loaders.document_builder import DocumentBuilder
 from dalm.ingest.loaders.docx_styles import format_number
 from dalm.ingest.loaders.loader import Document, Loader, LoaderOptions
-from dalm.ingest.loaders.tex_inline import NEW_COMMAND, expand, group, optional, plain_text
+from dalm.ingest.loaders.tex_inline import (
+    NEW_COMMAND,
+    PERCENT,
+    expand,
+    group,
+    optional,
+    plain_text,
+)
 from dalm.ingest.loaders.text import decode
 
 COMMENT = re.compile(r"(?<!\\)((?:\\\\)*)%.*(?:\n[ \t]*(?=\S))?")
+LITERAL = re.compile(
+    r"\\(?:url|path|nolinkurl|href)[ \t]*\{[^{}\n]*\}|\\verb\*?([^\sa-zA-Z*]).*?\1"
+)
+"""What may hold a `%` that begins no comment."""
 LEVELS = {
     "part": 1, "chapter": 1, "section": 2, "subsection": 3, "subsubsection": 4, "paragraph": 5,
     "subparagraph": 6, "frametitle": 3,
@@ -33,6 +44,8 @@ EQUATIONS = frozenset(
     for star in ("", "*")
 )
 DRAWINGS = frozenset(("tikzpicture", "picture", "pspicture", "forest", "tikzcd"))
+TITLED = frozenset(("frame", "block", "alertblock", "exampleblock"))
+"""Environments of beamer whose argument is a title."""
 SKIPPED = frozenset(("comment", "filecontents", "filecontents*", "CCSXML"))
 RULES = re.compile(
     r"\\(?:hline|toprule|midrule|bottomrule|endhead|endfirsthead|endfoot|endlastfoot|noalign\{\}"
@@ -62,7 +75,9 @@ def load_tex(data: bytes, source: str, options: LoaderOptions) -> Document:
         codes.append(code)
         return f"\n\n{KEPT}{len(codes) - 1}{KEPT}\n\n"
 
-    text = COMMENT.sub(r"\1", CODE.sub(keep, text.replace(KEPT, "")))
+    text = CODE.sub(keep, text.replace(KEPT, "").replace(PERCENT, ""))
+    text = LITERAL.sub(lambda found: found.group().replace("%", PERCENT), text)
+    text = COMMENT.sub(r"\1", text)
     commands = {found.group(1): group(text, found.end())[0] for found in NEW_COMMAND.finditer(text)}
     reader = _Reader(codes)
     title = _argument(text, "title")
@@ -142,6 +157,12 @@ class _Reader:
                 "thebibliography",
             ):
                 _, at = group(body, at)
+            elif name in TITLED:
+                title, at = group(body, at)
+                if name == "frame":
+                    self.builder.heading(plain_text(title), LEVELS["frametitle"])
+                else:
+                    self.builder.paragraph(plain_text(title))
             body = re.sub(
                 r"\\(?:bib)?item(?![a-zA-Z])(?:\[[^\]]*\])?(?:\{[^}]*\})?", "\n\n", body[at:]
             )

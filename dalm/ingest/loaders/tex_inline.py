@@ -32,7 +32,7 @@ WITHOUT_TEXT = frozenset(
 CITES = re.compile(r"(?:no|full|foot|auto|text|paren)?cite[a-z]*\*?$")
 REFERENCES = frozenset(("ref", "pageref", "eqref", "autoref", "cref", "Cref", "nameref", "vref"))
 LAST_SHOWN = frozenset(
-    "href textcolor colorbox parbox multicolumn multirow raisebox scalebox".split()
+    "href textcolor colorbox parbox multicolumn multirow raisebox scalebox texorpdfstring".split()
 )
 """Commands of which the last argument is shown."""
 TOKEN = re.compile(
@@ -40,6 +40,7 @@ TOKEN = re.compile(
     re.DOTALL,
 )
 """An equation, a command, a sign, a brace or a dash."""
+PERCENT = "\ue002"  # stands for a `%` that begins no comment
 SPACE = re.compile(r"[ \t]*\n[ \t]*|[ \t]+")
 MOST_EXPANSIONS = 10_000
 
@@ -103,7 +104,12 @@ def plain_text(text: str) -> str:
             out.append(" ")
     out.append(text[at:])
     lines = SPACE.sub(lambda each: "\n" if "\n" in each.group() else " ", "".join(out)).split("\n")
-    return " ".join(filter(None, map(str.strip, lines))).replace("\v", "\n").strip()
+    return (
+        " ".join(filter(None, map(str.strip, lines)))
+        .replace("\v", "\n")
+        .replace(PERCENT, "%")
+        .strip()
+    )
 
 
 def _sign(sign: str, text: str, at: int) -> tuple[str, int]:
@@ -145,12 +151,25 @@ def _command(name: str, text: str, at: int) -> tuple[str, int]:
                 break
             arguments.append(argument)
             at = end
-    shown = ""  # the argument of any other, as \textbf, is read on as text
+    shown = ""  # the last argument of any other, as \textbf, is read on as text
     if name in LAST_SHOWN and arguments:
         shown = plain_text(arguments[-1])
     elif arguments and name not in WITHOUT_TEXT:
         shown = f"[{arguments[0]}]"
-    elif name == "footnote":
-        note, at = group(text, at)
-        shown = f" ({plain_text(note)})"
+    elif name not in WITHOUT_TEXT:
+        shown, at = _arguments(name, text, at)
+    return shown, at
+
+
+def _arguments(name: str, text: str, at: int) -> tuple[str, int]:
+    """Return what is shown of the arguments that aren't read on as text, and where they end."""
+    argument, end = group(text, at)
+    if name == "footnote":
+        return f" ({plain_text(argument)})", end
+    if name in ("url", "path", "nolinkurl"):
+        return re.sub(r"\\([%_#&~])", r"\1", argument), end
+    shown = ""
+    while end > at and text[end : end + 1] == "{":  # of an author's own command
+        shown, at = f"{shown}{plain_text(argument)} ", end
+        argument, end = group(text, at)
     return shown, at

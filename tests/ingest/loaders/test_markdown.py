@@ -81,6 +81,31 @@ def test_yaml_and_toml_front_matter(document, front):
     assert visible(found) == "# Head\nbody\n"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "---\n\nDear reader, this is it: a letter.\n\n---\n\nmore\n",
+        "---\n# A slide\n\n- an item\n---\n# Another\n",
+        "---\n> quoted\n---\nmore\n",
+    ],
+)
+def test_text_between_two_drawn_lines_is_no_front_matter(document, text):
+    found = document("a.md", text)
+    assert (found.begin, visible(found)) == (0, text)
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        "# comment\n\nlist:\n- a\n- b\nlong: >\n  Prose, in\n  two lines.\n",
+        '"quoted key": [\n  a\n]\nschön/neu: x\n',
+        "",
+    ],
+)
+def test_front_matter_of_many_forms_is_no_text(document, front):
+    assert visible(document("a.md", f"---\n{front}---\nbody\n")) == "body\n"
+
+
 def test_plus_signs_without_an_end_are_text(document):
     assert document("a.md", "+++\nno end of it\n").begin == 0
 

@@ -330,3 +330,50 @@ def test_deep_nesting_is_refused(read, name):
     start = "{\\rtf1 " if name == "a.rtf" else ""
     [found] = read(name, start + begin * 100_000 + "x" + end * 100_000 + "}" * bool(start))
     assert "nested too deep" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            ".. list-table::\n\n   *  - a\n      - b\n   *  - c\n        d\n      - e",
+            "a\tb\nc d\te",
+        ),
+        (".. list-table::\n\n   - * a\n     * b\n   - * c\n     * d", "a\tb\nc\td"),
+        ("==  ==  ==\nInputs  y\n------  --\na   b   c\n==  ==  ==", "Inputs\t\ty\na\tb\tc"),
+        ("====  ==\n漢字  a\nb     c\n====  ==", "漢字\ta\nb\tc"),
+        (".. code-block:: c\n   :caption: How\n\n   x", "How\n\nx"),
+    ],
+)
+def test_no_cell_or_caption_of_rst_is_lost(document, text, shown):
+    assert document("a.rst", text + "\n").text == shown
+
+
+def test_short_titles_and_short_underlines_of_rst(document, unread):
+    found = document("a.rst", "C\n=\n\nOne\n\nLonger title\n-----\n\ntwo\n")
+    assert [each.text for each in found.headings] == ["C", "Longer title"]
+    assert (
+        "included file a.csv"
+        in document("a.rst", "x\n\n.. csv-table::\n   :file: a.csv\n").unread[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (r"see \url{http://x.org/~a%20b} and more % no", "see http://x.org/~a%20b and more"),
+        (r"the \href{http://x.org/a%20b}{link} stays", "the link stays"),
+        (r"half is \verb|50% + x| here", "half is 50% + x here"),
+        (r"\term{one word}{other} ends", "one word other ends"),
+        (r"Gr{\"u}{\ss}e \textbf{a}b", "Grüße ab"),
+        ("\\begin{block}{Title}\nBody\\end{block}", "Title\n\nBody"),
+    ],
+)
+def test_no_word_of_latex_is_lost_or_joined(document, text, shown):
+    assert document("a.tex", text).text == shown
+
+
+@pytest.mark.parametrize("written", [rb"\'83A", rb"\'83\'41"])
+def test_the_second_byte_of_a_japanese_letter_can_be_plain(document, written):
+    fonts = rb"{\fonttbl{\f0\fcharset128 Mincho;}}\f0 "
+    assert document("a.rtf", rb"{\rtf1" + fonts + written + rb"\'83\\b}").text == "アソb"
