@@ -92,27 +92,37 @@ def parse_page(text: str) -> Any:
 
 
 def _declared_encoding(data: bytes) -> str:
-    """Return the codec for the encoding that a page declares, as browsers read the label.
+    """Return the codec for the encoding that a page declares; empty without one."""
+    label = "" if marked_encoding(data) else declared_label(data)
+    codec = codec_of(label) if label else ""
+    if label and not codec:
+        raise UnreadableError(f"its declared encoding {label!r} is unknown; save it as UTF-8")
+    # A page that could be searched for its declaration isn't in UTF-16, whatever it declares.
+    return "utf-8" if codec.startswith("utf-16") else codec
+
+
+def declared_label(data: bytes) -> str:
+    """Return what a page calls its encoding; empty if it doesn't say."""
+    found = DECLARED_ENCODING.search(data[:HEAD_BYTES])
+    return found.group(1).decode() if found else ""
+
+
+def codec_of(label: str) -> str:
+    """Return the codec for the label of an encoding, as browsers read it; empty if it is unknown.
 
     A label is not always the codec of the same name: latin1 means windows-1252. Labels that
     browsers don't know, but Python does (cp437), are read by Python's codec.
     """
-    found = DECLARED_ENCODING.search(data[:HEAD_BYTES])
-    if marked_encoding(data) or not found:
-        return ""
     import webencodings
 
-    label = found.group(1).decode()
     encoding = webencodings.lookup(label)
     try:
         known = encoding is not None and encoding.name not in UNSUPPORTED
         codec = encoding.codec_info if known else codecs.lookup(label)
+        b"".decode(codec.name)  # Python's codecs are not all of text
     except LookupError:
-        raise UnreadableError(
-            f"its declared encoding {label!r} is unknown; save it as UTF-8"
-        ) from None
-    # A page that could be searched for its declaration isn't in UTF-16, whatever it declares.
-    return "utf-8" if codec.name.startswith("utf-16") else str(codec.name)
+        return ""
+    return str(codec.name)
 
 
 def _decode_c1_control(error: UnicodeError) -> tuple[str, int]:

@@ -57,6 +57,32 @@ def test_an_email_of_html_alone_and_of_another_charset(document, unread):
     assert "not an e-mail" in unread("a.eml", b"just text")
 
 
+@pytest.mark.parametrize(
+    ("head", "data", "encoding", "text"),
+    [
+        ("; charset=gb2312", "中文朞".encode("gbk"), "utf-8", "中文朞"),
+        ("; charset=us-ascii", b"caf\xe9", "utf-8", "café"),
+        ("", "тихо".encode("koi8-r"), "koi8-r", "тихо"),
+    ],
+)
+def test_encodings_of_emails(document, head, data, encoding, text):
+    whole = f"From: a@b\nContent-Type: text/plain{head}\n\n".encode() + data
+    found = document("a.eml", whole, encoding=encoding)
+    assert (found.text, found.unread) == (f"From: a@b\n\n{text}", ())
+
+
+def test_what_is_lost_of_an_email_is_named_once(document):
+    spoilt = document("a.eml", "From: a@b\n\nтихо".encode("koi8-r"))
+    assert "bytes that are not utf-8, read as cp1252" in spoilt.unread[0]
+    locked = b"From: a@b\nContent-Type: multipart/encrypted; boundary=x\n\n--x\n\nVersion: 1\n--x--"
+    assert "encrypted text" in document("a.eml", locked).unread[0]
+    inner, outer = mail("Inner"), mail()
+    inner.add_attachment(b"x", maintype="application", subtype="pdf", filename="p.pdf")
+    outer.add_attachment(inner)
+    [lost] = document("a.eml", outer.as_bytes()).unread
+    assert lost.startswith("attachment p.pdf")
+
+
 # Books
 
 
