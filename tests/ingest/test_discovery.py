@@ -49,6 +49,22 @@ def test_a_file_is_read_once_and_some_are_left_out(tmp_path):
     assert ([file.source for file in files], unread) == (["a.txt"], [])
 
 
+def test_linked_folders_are_read_once_and_links_around_are_named(tmp_path):
+    docs, other = tmp_path / "docs", tmp_path / "other"
+    for path in (docs / "a/one.txt", other / "deep/two.txt"):
+        path.parent.mkdir(parents=True)
+        path.write_text("x")
+    (docs / "linked").symlink_to(other)
+    (docs / "again").symlink_to(other / "deep")
+    (docs / "inside").symlink_to(docs / "a")
+    (docs / "up").symlink_to(tmp_path)
+    (other / "back").symlink_to(docs)
+    files, [skipped] = find_files([str(docs)])
+    assert [file.source for file in files] == ["docs/a/one.txt", "docs/again/two.txt"]
+    assert skipped.source == "docs/up"
+    assert "a link to a folder that holds this one" in skipped.reason
+
+
 def test_a_missing_name_is_refused():
     with pytest.raises(UserError, match="no file or folder 'no such'"):
         find_files(["no such"])

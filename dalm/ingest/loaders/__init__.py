@@ -124,10 +124,7 @@ def find_files(
         for path in sorted(_walk(root, skipped)) if root.is_dir() else [root]:
             if path.absolute() in excluded or path.absolute() in files:
                 continue
-            # The folder's name is part of the source: it often says what its files are about.
-            parent = root.absolute().parent
-            source = path.absolute().relative_to(parent).as_posix()
-            source = source.encode(errors="replace").decode()  # a name can be any bytes
+            source = _source(path, root)
             found = _file(path, source)
             if isinstance(found, File):
                 files[path.absolute()] = found
@@ -136,13 +133,40 @@ def find_files(
     return list(files.values()), skipped
 
 
-def _walk(root: Path, skipped: list[Skipped]) -> Iterator[Path]:
-    def skip(error: OSError) -> None:
-        folder = Path(error.filename).absolute().relative_to(root.absolute().parent)
-        skipped.append(Skipped(folder.as_posix(), f"{error.strerror}; check the rights"))
+def _source(path: Path, root: Path) -> str:
+    """Return what a file below a folder is called, with the folder's name, which often says a lot.
 
-    for folder, folders, names in os.walk(root, onerror=skip):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    The name of a file can be any bytes: what is no text in it becomes a question mark.
+    """
+    source = path.absolute().relative_to(root.absolute().parent).as_posix()
+    return source.encode(errors="replace").decode()
+
+
+def _walk(root: Path, skipped: list[Skipped]) -> Iterator[Path]:
+    """Yield the files in a folder and in those that links in it lead to, each folder once."""
+
+    def skip(error: OSError) -> None:
+        source = _source(Path(error.filename), root)
+        skipped.append(Skipped(source, f"{error.strerror}; check the rights"))
+
+    top = Path(os.path.realpath(root))
+    seen: set[Path] = set()
+
+    def is_entered(folder: Path) -> bool:
+        real = Path(os.path.realpath(folder))
+        if real.is_relative_to(top):  # where a link within the folder leads is read anyway
+            return not folder.is_symlink()
+        if top.is_relative_to(real):
+            reason = f"a link to a folder that holds this one; name {real} instead"
+            skipped.append(Skipped(_source(folder, root), reason))
+            return False
+        is_new = real not in seen
+        seen.add(real)
+        return is_new
+
+    for folder, folders, names in os.walk(root, onerror=skip, followlinks=True):
+        shown = (Path(folder, name) for name in sorted(folders) if not name.startswith("."))
+        folders[:] = [path.name for path in shown if is_entered(path)]
         yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 
