@@ -63,10 +63,16 @@ def ask(
 
 
 def _read_line() -> str:
+    """Read a question; who types is prompted, not where answers go to a file or a program."""
+    import sys
+
     from dalm.errors import UserError
 
+    typed = sys.stdin.isatty()
+    if typed and not sys.stdout.isatty():
+        print("> ", end="", file=sys.stderr, flush=True)
     try:
-        line = input("> ").strip()
+        line = input("> " if typed and sys.stdout.isatty() else "").strip()
     except EOFError:
         return ""
     except UnicodeDecodeError as error:

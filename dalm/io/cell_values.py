@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, time
+from decimal import Decimal
 from typing import Any
 
 LARGEST_EXACT = 2**53
@@ -145,6 +146,8 @@ def extra_of(cells: Mapping[str, object]) -> dict[str, object]:
     found: dict[str, object] = {}
     for name, cell in cells.items():
         value = cell.isoformat() if isinstance(cell, datetime | date | time) else whole(cell)
+        if isinstance(cell, Decimal):
+            value = int(cell) if cell == cell.to_integral_value() else float(cell)
         is_number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
         if is_number or (isinstance(value, str) and value):
             found[name] = value

@@ -23,7 +23,9 @@ logger = logging.getLogger(__name__)
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:.+)?")
 NAMED = 5
 """Unread rows that are named in the log, each with the reason."""
-PLAIN_TYPES = re.compile(r"(large_)?string|bool|u?int\d+|(half_)?float|double|date.*|timestamp.*")
+PLAIN_TYPES = re.compile(
+    r"(large_)?string(_view)?|bool|u?int\d+|(half_)?float|double|decimal.*|date.*|timestamp.*"
+)
 """Arrow's types of texts, numbers, booleans and dates."""
 
 
@@ -251,8 +253,15 @@ def _dataset_table(name: str, dataset: Any) -> Table:
 
 
 def plain_columns(schema: Any) -> tuple[str, ...]:
-    """Return an Arrow schema's columns of texts, numbers, booleans and dates."""
-    return tuple(field.name for field in schema if PLAIN_TYPES.fullmatch(str(field.type)))
+    """Return an Arrow schema's columns of texts, numbers, booleans and dates.
+
+    A dictionary's values count: pandas writes categories so.
+    """
+    return tuple(field.name for field in schema if PLAIN_TYPES.fullmatch(_held(field.type)))
+
+
+def _held(kind: Any) -> str:
+    return str(kind.value_type if str(kind).startswith("dictionary<") else kind)
 
 
 def _is_hub_name(source: str) -> bool:

@@ -81,6 +81,22 @@ def tell_cut_queries(retriever: Retriever, queries: Sequence[str]) -> None:
     tell_cut_texts(retriever, "query", len(cut), len(queries))
 
 
+def tell_questions_cut(retriever: Retriever, questions: Sequence[str]) -> None:
+    """Warn of questions to an index that are longer than its retriever reads."""
+    lengths = [len(row) for row in retriever.tokenise(questions, "query")]
+    if not (cut := len(characters_read(retriever, questions, lengths, "query"))):
+        return
+    side, most = retriever.sides["query"], retriever.longest
+    remedy = "the retriever takes no more"
+    if most is None or side.max_len < most:
+        remedy = "dalm index --retriever-name-or-path RETRIEVER --query-max-len N has more read"
+        remedy += f" (at most {most})" if most else ""
+    logger.warning(
+        "lengths    %s of %s questions are cut at %d tokens in the search by meaning; %s",
+        *(f"{cut:,}", f"{len(questions):,}", side.max_len, remedy),
+    )
+
+
 def _remedy(retriever: Retriever, kind: Kind) -> str:
     side, most = retriever.sides[kind], retriever.longest
     raised = ""

@@ -8,7 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dalm.errors import UserError
+from dalm.models.cut_texts import tell_questions_cut
 from dalm.models.loading import Placement
+from dalm.models.retriever import Retriever
 from dalm.records import Hit
 from dalm.retrieval.base import Encoder, Found, Ranked, SearchesBoth, VectorStore
 from dalm.retrieval.conditions import Condition
@@ -81,6 +83,22 @@ class IndexSearcher:
         return weighted_sum([(self.dense_weight, dense), (1 - self.dense_weight, text)])
 
 
+class TellingEncoder:
+    """Encode with a retriever, and say of questions that they are longer than it reads."""
+
+    def __init__(self, retriever: Retriever) -> None:
+        self.retriever = retriever
+
+    def encode_queries(self, texts: Sequence[str]) -> Float[Tensor, "n dim"]:
+        """Return the vectors of queries."""
+        tell_questions_cut(self.retriever, texts)
+        return self.retriever.encode_queries(texts)
+
+    def encode_passages(self, texts: Sequence[str]) -> Float[Tensor, "n dim"]:
+        """Return the vectors of passages."""
+        return self.retriever.encode_passages(texts)
+
+
 def check_question(question: str) -> None:
     """Refuse a question that can't be searched.
 
@@ -113,7 +131,7 @@ def searcher_of(
     store = generation.store
     condition = parse_condition(where, store.columns) if where else None
     if encoder is None and mode != "text":
-        encoder = retriever_of(generation, placement)
+        encoder = TellingEncoder(retriever_of(generation, placement))
     weight = generation.description.dense_weight
     return IndexSearcher(
         encoder,

@@ -32,6 +32,7 @@ from dalm.retrieval.index_folder import FORMAT, Description, Generation, IndexFo
 from dalm.retrieval.passage_sources import CollectedPassages
 from dalm.retrieval.store_kinds import DEFAULT, FP32, store_kind
 from dalm.retrieval.stored_values import digest_of
+from dalm.retrieval.where import Columns
 from dalm.scaling.pool import check_pool, pool_of
 
 logger = logging.getLogger(__name__)
@@ -303,11 +304,26 @@ def bring_up_to_date(
     made, store = generation.description, generation.store
     _check_chunking(generation, passages.chunking, prune=prune)
     generation.extend_columns(passages.columns)
+    _tell_other_types(store.columns, passages.columns)
     why_kept = _why_kept(store, passages) if prune else None
     prune = (prune or generation.follows_source) and why_kept is None
     update(store, passages, encode, prune=prune).log(why_kept)
     if passages.chunking and (prune or not made.chunking):
         generation.describe(replace(generation.description, chunking=passages.chunking))
+
+
+def _tell_other_types(kept: Columns, read: Columns) -> None:
+    """Warn of columns whose values conditions don't see: the index has them with another type."""
+    for name, kind in read.items():
+        if kept[name] not in (kind, str) and (kept[name], kind) != (float, int):
+            logger.warning(
+                "column     %s holds %s in this index, and %s in what was read now: conditions "
+                "don't see values of another type; --rebuild gives the column one for all",
+                *(name, _KINDS[kept[name]], _KINDS[kind]),
+            )
+
+
+_KINDS = {str: "texts", int: "whole numbers", float: "numbers", bool: "true or false"}
 
 
 def _check_chunking(generation: Generation, chunking: dict[str, Any], *, prune: bool) -> None:

@@ -351,6 +351,41 @@ def test_a_conversation_searches_what_a_question_refers_to(index, tiny_models, c
     assert shown.count("[1] ") == 2
 
 
+def test_questions_from_a_file_leave_nothing_but_answers_in_the_output(
+    index, tiny_models, capsys, monkeypatch
+):
+    monkeypatch.setattr(sys, "stdin", StringIO("Where does Ada live?\nAnd Cyrus?\n"))
+    assert dalm("ask", index, "--generator-name-or-path", tiny_models.generator, "--json") == 0
+    rest, questions = capsys.readouterr().out.strip(), []
+    while rest:
+        turn, end = json.JSONDecoder().raw_decode(rest)
+        questions.append(turn["question"])
+        rest = rest[end:].strip()
+    assert questions == ["Where does Ada live?", "And Cyrus?"]
+
+
+def test_a_question_longer_than_the_retriever_reads_is_said(index, tiny_models, caplog):
+    assert dalm("search", index, "Where does Ada live?") == 0
+    assert "cut" not in caplog.text
+    assert dalm("search", index, "Where does Ada live? " * 50) == 0
+    assert "1 of 1 questions are cut at 50 tokens in the search by meaning; " in caplog.text
+
+
+def test_values_of_another_type_than_the_column_has_are_said(tiny_models, tmp_path, caplog):
+    rows = [[{"Passage": "Ada.", "n": 1, "x": 1.5, "t": "a"}], [{"Passage": "Bela.", "n": "one"}],
+            [{"Passage": "Cyrus.", "n": 2, "x": 2, "t": 3}]]  # fmt: skip
+    line = ["--retriever-name-or-path", tiny_models.encoder, "--index-dir", tmp_path / "index"]
+    said = []
+    for place, some in enumerate(rows):
+        source = tmp_path / f"{place}.jsonl"
+        source.write_text("\n".join(map(json.dumps, some)))
+        caplog.clear()
+        assert dalm("index", source, *line) == 0
+        said.append([r.getMessage() for r in caplog.records if r.getMessage().startswith("column")])
+    assert [len(each) for each in said] == [0, 1, 0]
+    assert "n holds whole numbers in this index, and texts in what was read now" in said[1][0]
+
+
 def test_a_link_to_no_folder_is_refused(table, tiny_models, tmp_path, capsys):
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     line = ["index", table, "--index-dir", tmp_path / "link"]

@@ -1,6 +1,7 @@
 """Where a passage was taken from: written by `dalm passages`, kept by every reader."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -141,6 +142,15 @@ def test_columns_that_mean_something_else_are_no_provenance(
     source.write_text(json.dumps({"Passage": "p", "Query": "q"} | row))
     [passage] = read_passages(source, Columns())
     assert passage.provenance() == known
+
+
+def test_further_columns_may_be_categories_and_decimals(tmp_path: Path) -> None:
+    categories = pa.array(["a", None, "b"]).dictionary_encode()
+    prices = pa.array([Decimal("1.50"), Decimal("2.00"), None])
+    rows = {"Passage": ["p", "q", "r"], "kind": categories, "price": prices}
+    parquet.write_table(pa.table(rows), tmp_path / "a.parquet")
+    found = [passage.extra for passage in read_passages(tmp_path / "a.parquet", Columns())]
+    assert found == [{"kind": "a", "price": 1.5}, {"price": 2}, {"kind": "b"}]
 
 
 def test_further_columns_are_plain_values(tmp_path: Path) -> None:
