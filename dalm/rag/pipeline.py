@@ -107,7 +107,7 @@ class LocalReader:
         room = self.generator.max_length - self.max_new_tokens
         (prompt,) = prompts_of(self.generator, [query], [hits], room)
         if prompt is None:
-            raise NoRoomError(query, room)
+            raise NoRoomError(query, self.generator.max_length, self.max_new_tokens)
         return self.stream_tokens(self.generator, prompt.tokens, self.max_new_tokens)
 
     def whole(self, query: str, hits: Sequence[Hit], /) -> Sequence[Hit]:
@@ -139,12 +139,12 @@ def _texts(reader: LocalReader, hits: Sequence[Hit]) -> list[str]:
 class NoRoomError(UserError):
     """Report a question that leaves no room for an answer."""
 
-    def __init__(self, query: str, room: int) -> None:
-        self.room = room
-        """Tokens that a prompt may have."""
+    def __init__(self, query: str, length: int, new: int) -> None:
+        self.length, self.new = length, new
+        """Tokens that prompt and answer may have together, and the answer alone."""
         super().__init__(
-            f'the question "{query[:60]}" leaves no room for an answer: its prompt without any '
-            f"passage is longer than {room} tokens; raise --generator-max-len or lower "
+            f'the question "{query[:60]}" and its prompt, without any passage, leave no room for '
+            f"an answer of {new} tokens within {length}; raise --generator-max-len or lower "
             "--max-new-tokens"
         )
 
@@ -186,7 +186,7 @@ def prompts_to_answer(
     prompts = []
     for query, prompt in zip(queries, prompts_of(generator, queries, read, room), strict=True):
         if prompt is None:
-            raise NoRoomError(query, room)
+            raise NoRoomError(query, generator.max_length, max_new_tokens)
         prompts.append(prompt)
     return prompts
 

@@ -123,8 +123,8 @@ def _explained(error: BaseException) -> BaseException:
     """Return what a client is told of an error while answering."""
     if isinstance(error, NoRoomError):
         return invalid(
-            f"the question and its prompt leave no room for an answer within {error.room} tokens; "
-            "shorten it or lower max_tokens",
+            f"the question and its prompt leave no room for an answer of {error.new} tokens within "
+            f"{error.length}; shorten it or lower max_tokens",
             "messages",
             "context_length_exceeded",
         )

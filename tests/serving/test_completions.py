@@ -154,6 +154,12 @@ def test_what_cannot_be_honoured_is_refused_by_name(http, fields, param):
     assert refused.json()["error"]["param"] == param
 
 
+def test_an_answer_that_leaves_a_question_no_room_is_refused_with_the_lengths(http):
+    error = asked(http, max_tokens=9999).json()["error"]
+    assert "no room for an answer of 9999 tokens within 256; shorten it" in error["message"]
+    assert error["code"] == "context_length_exceeded"
+
+
 def test_values_that_change_nothing_are_accepted(http):
     same = {
         "n": 1,
