@@ -68,11 +68,9 @@ def _read_line() -> str:
 
     from dalm.errors import UserError
 
-    typed = sys.stdin.isatty()
-    if typed and not sys.stdout.isatty():
-        print("> ", end="", file=sys.stderr, flush=True)
+    typed = sys.stdin.isatty() and sys.stdout.isatty()
     try:
-        line = input("> " if typed and sys.stdout.isatty() else "").strip()
+        line = input("> " if typed else "").strip()
     except EOFError:
         return ""
     except UnicodeDecodeError as error:
