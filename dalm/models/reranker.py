@@ -1,6 +1,7 @@
 """Score passages for a question with a sentence-transformers cross-encoder: the reranker."""
 
 import hashlib
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from sentence_transformers import CrossEncoder
+from sentence_transformers.base.modules import Module
 from torch import Tensor, nn
 
 from dalm import artifacts
@@ -21,6 +23,7 @@ from dalm.models import adapter_base, loading, reranker_checks, retriever_checks
 from dalm.models.batching import by_equal_length, by_length, to_device
 from dalm.models.control_tokens import TextTokenizer
 from dalm.models.embedding_model import transformers_of
+from dalm.models.fingerprint import plain_config, tokenizer_configuration
 from dalm.progress import track
 
 logger = logging.getLogger(__name__)
@@ -105,9 +108,17 @@ class Reranker(nn.Module):
         artifacts.write_json(folder / reranker_checks.SAVED, {"max_length": self.max_length})
 
     def fingerprint(self) -> str:
-        """Return a hash of what decides the scores: weights, length and activation."""
-        hashed = hashlib.blake2b(digest_size=16)
-        hashed.update(f"{self.max_length} {self.model.activation_fn} {self.model.prompts}".encode())
+        """Return a hash of what decides the scores: weights, architecture, tokenizer and length."""
+        modules = [module for module in self.model.modules() if isinstance(module, Module)]
+        parts = [
+            *(self.max_length, str(self.model.activation_fn), self.model.prompts),
+            [[type(module).__name__, module.get_config_dict()] for module in modules],
+            [plain_config(each.model.config) for each in transformers_of(self.model)],
+            tokenizer_configuration(self.model.tokenizer),
+            getattr(self.model.tokenizer, "chat_template", None),
+        ]
+        text = json.dumps(parts, sort_keys=True, default=str)
+        hashed = hashlib.blake2b(text.encode(), digest_size=16)
         loading.hash_weights(hashed, self.model.state_dict().items())
         return hashed.hexdigest()
 

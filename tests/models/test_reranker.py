@@ -1,6 +1,7 @@
 """A reranker gives what its library and a plain forward pass give, in any batch."""
 
 import logging
+import shutil
 from threading import Thread
 
 import pytest
@@ -193,3 +194,22 @@ def test_a_fingerprint_tells_weights_and_lengths_apart(reranker, tiny_models, tm
     assert same.fingerprint() != reranker.fingerprint()
     shorter = load_reranker(str(tiny_models.reranker), PLACEMENT, max_length=64)
     assert shorter.fingerprint() != reranker.fingerprint()
+
+
+def test_a_fingerprint_tells_tokenizers_and_architectures_of_equal_weights_apart(
+    reranker, tiny_models, tmp_path
+):
+    for place, (file, old, new) in enumerate(
+        [
+            ("config.json", "{", "{"),
+            ("config.json", '"hidden_act": "gelu"', '"hidden_act": "relu"'),
+            ("tokenizer.json", '"lowercase": true', '"lowercase": false'),
+        ]
+    ):
+        folder = tmp_path / str(place)
+        shutil.copytree(tiny_models.reranker, folder)
+        text = (folder / file).read_text()
+        assert old in text
+        (folder / file).write_text(text.replace(old, new))
+        other = load_reranker(str(folder), PLACEMENT).fingerprint()
+        assert (other == reranker.fingerprint()) == (old == new)
