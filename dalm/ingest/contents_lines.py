@@ -8,7 +8,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from functools import cached_property
+from itertools import accumulate, islice, pairwise
 
 LINE_LENGTH = 300  # characters; a longer line is a paragraph
 LEADER = 4  # dots of at least one leader of a table of contents; a long title leaves room for two
@@ -18,6 +19,7 @@ LISTED = 3  # titles that stand in the text again, below "Contents"
 TITLES = 5  # like "Contents" that are looked at: of contents, figures, tables
 TITLES_WITHIN = 20_000  # characters from the beginning
 BETWEEN = 2  # lines without a leader between two that have one: a title that takes two lines
+FALLING = 0.2  # of the pages of a table of contents may be before the one above
 ABOVE = 3  # lines above the first one, of which one may be "Contents"
 
 _DOTS = re.compile(r"\.[^\S\n]{0,3}\.|…|·[^\S\n]?·|‥|․․")
@@ -58,9 +60,9 @@ def contents_lines(text: str) -> list[tuple[int, int]]:
     """Return the spans of a text's dotted contents lines in order, with their line ends.
 
     Lines that follow each other are a table of contents if "Contents" (in some language) stands
-    above them, which then belongs to them; or if their pages rise and they have section numbers or
-    are at least `RUN`; an index is one, too. A line alone needs a section number of two parts, or a
-    word like "Figure".
+    above them, which then belongs to them; or if they have section numbers; or if they are at least
+    `RUN` and half of them stand in the text again, as headings. The pages have to rise. An index is
+    one, too. A line alone needs a section number of two parts, or a word like "Figure".
     """
     runs: list[list[_Line]] = []
     for line in _dotted(text):
@@ -69,9 +71,10 @@ def contents_lines(text: str) -> list[tuple[int, int]]:
         else:
             runs.append([line])
     found = []
+    last_lines = _LastLines(text)
     for run in runs:
         title = _title_above(text, run[0])
-        if _is_contents(run, titled=title is not None):
+        if _is_contents(last_lines, run, titled=title is not None):
             found.append((run[0].start if title is None else title, run[-1].end))
     return found
 
@@ -121,22 +124,44 @@ def _title_above(text: str, line: _Line) -> int | None:
     return None
 
 
-def _is_contents(run: Sequence[_Line], *, titled: bool) -> bool:
+def _is_contents(last_lines: "_LastLines", run: Sequence[_Line], *, titled: bool) -> bool:
     paged = [line for line in run if line.page]
     if not paged or max(line.dots for line in run) < LEADER:
         return False
-    if titled:
-        return True
     pages = [int(line.page) for line in paged if line.page.isdigit()]
+    falling = sum(one > other for one, other in pairwise(pages))
+    if titled:
+        return falling <= FALLING * len(pages)  # else they are quantities of what is in a box
     if len(paged) >= INDEX and _is_index([line.text for line in paged], pages):
         return True
-    if any(one > other for one, other in pairwise(pages)):
+    if falling:
         return False
     sections = sum(bool(_NUMBERED.match(line.text)) for line in run)
     counted = sections + sum(bool(_COUNTED.match(line.text)) for line in run)
     return (
-        2 * sections >= len(run) or (len(run) > 2 and 2 * counted >= len(run)) or len(paged) >= RUN
+        2 * sections >= len(run)
+        or (len(run) > 2 and 2 * counted >= len(run))
+        or (len(paged) >= RUN and last_lines.come_again(run))
     )
+
+
+class _LastLines:
+    """Where each line of a text stands last, by its letters and digits; found when needed."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Return the offsets at which the lines end."""
+        lines = self.text.split("\n")
+        ends = accumulate(len(line) + 1 for line in lines)
+        return {_plain(line): end for line, end in zip(lines, ends, strict=True)}
+
+    def come_again(self, run: Sequence[_Line]) -> bool:
+        """Tell whether half of the titles are lines further on: what a list of prices has not."""
+        below = run[-1].end + 1
+        return 2 * sum(self.places.get(_plain(line.text), 0) > below for line in run) >= len(run)
 
 
 def _is_index(titles: Sequence[str], pages: Sequence[int]) -> bool:

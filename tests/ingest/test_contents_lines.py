@@ -27,7 +27,6 @@ BODY = "The pump is opened by hand.\n"
         "目次\nポンプ……………… 3\nバルブ・・・ …… 7\n",
         "Figure 3-1 A pump ............ 3-12\n",
         "Chapter 1. A very long title indeed .. 1\nChapter 2. Short .......... 9\n",
-        "Alpha ..... 1\nBeta ..... 1\nGamma ..... 4\nDelta ..... 9\nEpsilon ..... 12\n",
         "1 Alpha ..... 1\n2 Beta ...\n   more of it ....... 4\n3 Gamma ..... 9\n",
         "| 1.2 Pumps ........ 14 |\n",
         "".join(f"o-{c} (C-o) . . . . . {9 - n // 3}\n" for n, c in enumerate("abcdefgh")),
@@ -40,6 +39,13 @@ def test_contents_go_and_the_text_stays(lines):
     assert rest(lines.rstrip("\n")) == ""
 
 
+def test_titles_with_rising_pages_that_come_again_are_contents():
+    names = ["Alpha", "Beta", "Gamma", "Delta", "Epsilon"]
+    lines = "".join(f"{name} ..... {n}\n" for n, name in enumerate(names))
+    below = "".join(f"{name}\n\n{BODY}\n" for name in names)
+    assert rest(lines + below) == below
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -49,6 +55,8 @@ def test_contents_go_and_the_text_stays(lines):
         "Temperature ..... 20\nHumidity ..... 50\nPressure ..... 1013\n",
         "1. Voltage ........ 230\n2. Current ...... 12\n3. Power ..... 900\n",
         "He waited ... 5 minutes later he left.\nWait... 5\n",
+        "Tea ..... 2\nMilk ..... 3\nJuice ..... 4\nBeer ..... 5\nWine ..... 9\n",
+        "Contents\n\nPump ..... 1\nBolt ..... 8\nHose ..... 1\nKey ..... 2\nNut ..... 1\n",
         "So on and so on...\nAnd then…\n\n1.2 Pumps\n",
         "".join(f"{name} ....... {4400 - n}\n" for n, name in enumerate("ABCDEFGHIJ")),
         "Soup ....... 4.50\nSalad ....... 6.20\n",

@@ -45,9 +45,10 @@ def _read(pdf: Any, page: Page, *, has_forms: bool) -> int:
     import pypdfium2.raw as pdfium
 
     opened = pdf[page.number]
-    is_form = has_forms and pdfium.FPDFPage_GetAnnotCount(opened) > 0
+    is_form = _has_typed_text(opened, has_forms=has_forms)
     if is_form:
-        opened.flatten()  # what was filled in becomes text of the page
+        # What was filled in becomes text of the page.
+        pdfium.FPDFPage_Flatten(opened, pdfium.FLAT_NORMALDISPLAY)
         opened.close()
         opened = pdf[page.number]
     text_page = opened.get_textpage()
@@ -77,6 +78,22 @@ def _look_at_pictures(opened: Any, page: Page) -> None:
             left, bottom, right, top = each.get_bounds()
             share = (right - left) * (top - bottom) / max(1.0, width * height)
             page.picture = max(page.picture, share, 1e-6)
+
+
+def _has_typed_text(page: Any, *, has_forms: bool) -> bool:
+    """Tell whether fields are on a page, or text that was typed on it in a viewer."""
+    import pypdfium2.raw as pdfium
+
+    count = pdfium.FPDFPage_GetAnnotCount(page)
+    if has_forms or not count:
+        return has_forms and count > 0
+    for number in range(min(count, OBJECTS)):
+        annotation = pdfium.FPDFPage_GetAnnot(page, number)
+        kind = pdfium.FPDFAnnot_GetSubtype(annotation)
+        pdfium.FPDFPage_CloseAnnot(annotation)
+        if kind in (pdfium.FPDF_ANNOT_FREETEXT, pdfium.FPDF_ANNOT_STAMP):
+            return True
+    return False
 
 
 def read_outline(pdf: Any) -> Iterator[Entry]:

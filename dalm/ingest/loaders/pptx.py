@@ -27,6 +27,9 @@ def load_pptx(data: bytes, source: str, options: LoaderOptions) -> Document:
     builder = DocumentBuilder()
     for slide_id in _order(archive, presentation):
         part = slides.get(slide_id, ("", ""))[1]
+        if part not in archive.names:
+            builder.lose("slide that is missing from the file", "save it again")
+            continue
         slide = _Slide(builder)
         archive.parse(part, slide.start, slide.end, slide.data)
         if slide.is_hidden:

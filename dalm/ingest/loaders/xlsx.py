@@ -2,22 +2,21 @@
 
 import re
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import groupby
 
 from dalm.ingest.loaders.document_builder import DocumentBuilder
 from dalm.ingest.loaders.docx_styles import number
 from dalm.ingest.loaders.loader import Document, Loader, LoaderOptions
+from dalm.ingest.loaders.xlsx_formats import (
+    FIRST_DAY,
+    FIRST_DAY_1904,
+    read_formats,
+    shown_number,
+)
 from dalm.ingest.loaders.zipped_xml import Attributes, ZippedXml, attribute
 
 WORKBOOK = "xl/workbook.xml"
-BUILT_IN_DATES = frozenset((*range(14, 23), *range(45, 48)))
-BUILT_IN_PERCENTS = frozenset((9, 10))
-LITERAL = re.compile(r'"[^"]*"|\\.|\[[^\]]*\]|_.')
-"""What a number's format shows as it is, its colours and conditions."""
-DATE_CODE = re.compile(r"[dmyhs]", re.IGNORECASE)
-FIRST_DAY, FIRST_DAY_1904 = datetime(1899, 12, 30), datetime(1904, 1, 1)
-LAST_DAY = 2_958_465  # 9999-12-31
 COLUMN = re.compile(r"[A-Z]{1,3}")
 MERGED = re.compile(r"([A-Z]{1,3})(\d+):([A-Z]{1,3})(\d+)")
 WIDE = 20  # times as many columns as cells: of such a row the empty cells are left out
@@ -39,18 +38,21 @@ def load_xlsx(data: bytes, source: str, options: LoaderOptions) -> Document:
     parts = archive.targets(workbook)
     by_kind = dict(parts.values())
     strings = _shared_strings(archive, by_kind.get("sharedStrings", ""))
-    formats = _formats(archive, by_kind.get("styles", ""))
+    formats = read_formats(archive, by_kind.get("styles", ""))
     builder = DocumentBuilder()
     sheets, first_day = _sheets(archive, workbook)
     for name, sheet_id in sheets:
         sheet = _Sheet(strings, formats, first_day, builder)
         archive.parse(parts.get(sheet_id, ("", ""))[1], sheet.start, sheet.end, sheet.data)
         rows = sheet.table()
-        if any(map(any, rows)):
+        texts = _drawn_texts(archive, parts.get(sheet_id, ("", ""))[1], builder)
+        if any(map(any, rows)) or texts:
             builder.page()
             if len(sheets) > 1:
                 builder.heading(name, 2)  # no title: `Sheet1` says less than the file's name
             _write(rows, builder)
+            for text in texts:
+                builder.paragraph(text)
     return builder.document(archive.core_title(), source)
 
 
@@ -70,6 +72,41 @@ def _sheets(archive: ZippedXml, workbook: str) -> tuple[list[tuple[str, str]], d
     archive.bytes_left += len(archive.read(workbook))  # it is read for the second time
     archive.parse(workbook, start)
     return found, first_day
+
+
+def _drawn_texts(archive: ZippedXml, sheet: str, builder: DocumentBuilder) -> list[str]:
+    """Return the paragraphs of the text boxes and shapes on a sheet; charts are reported."""
+    found: list[str] = []
+    parts: list[str] = []
+    reading, again = False, 0
+
+    def start(tag: str, _: Attributes) -> None:
+        nonlocal reading, again
+        name = tag.rpartition(" ")[2]
+        again += again > 0 or name == "Fallback"  # for older programs, the same once more
+        if again:
+            return
+        reading = name == "t"
+        if name == "br":
+            parts.append("\n")
+        elif name == "chart":
+            builder.lose("chart", "its labels and figures are not read")
+        elif name == "relIds":
+            builder.lose("SmartArt diagram", "its text is not read")
+
+    def end(tag: str) -> None:
+        nonlocal reading, again
+        reading = False
+        if again:
+            again -= 1
+        elif tag.rpartition(" ")[2] == "p":
+            found.append("".join(parts).strip())
+            parts.clear()
+
+    for kind, part in archive.targets(sheet).values() if sheet else ():
+        if kind == "drawing":
+            archive.parse(part, start, end, lambda text: parts.append(text) if reading else None)
+    return [text for text in found if text]
 
 
 def _shared_strings(archive: ZippedXml, part: str) -> list[str]:
@@ -94,34 +131,6 @@ def _shared_strings(archive: ZippedXml, part: str) -> list[str]:
             found[-1] += text
 
     archive.parse(part, start, end, data)
-    return found
-
-
-def _formats(archive: ZippedXml, part: str) -> list[str]:
-    """Return for each style of a cell whether its numbers are a `date`, a `percent`, or neither."""
-    custom: dict[int, str] = {}
-    found: list[str] = []
-    inside = False
-
-    def start(tag: str, attributes: Attributes) -> None:
-        nonlocal inside
-        name, code = tag.rpartition(" ")[2], number(attributes.get("numFmtId", ""))
-        if name == "numFmt":
-            shown = LITERAL.sub("", attributes.get("formatCode", ""))
-            is_date = DATE_CODE.search(shown) and "General" not in shown
-            custom[code] = "date" if is_date else "percent" if "%" in shown else ""
-        elif name == "cellXfs":
-            inside = True
-        elif name == "xf" and inside:
-            built_in = "date" if code in BUILT_IN_DATES else ""
-            built_in = "percent" if code in BUILT_IN_PERCENTS else built_in
-            found.append(custom.get(code, built_in))
-
-    def end(tag: str) -> None:
-        nonlocal inside
-        inside = inside and not tag.endswith(" cellXfs")
-
-    archive.parse(part, start, end)
     return found
 
 
@@ -191,23 +200,9 @@ class _Sheet:
             case "b":
                 return {"1": "TRUE", "0": "FALSE"}.get(value, value)
             case "n":
-                return self._number(value)
+                form = self.formats[self.style] if self.style < len(self.formats) else ""
+                return shown_number(value, form, self.first_day)
         return value
-
-    def _number(self, value: str) -> str:
-        try:
-            amount = float(value)
-        except ValueError:
-            return value
-        form = self.formats[self.style] if self.style < len(self.formats) else ""
-        if form == "date" and 0 <= amount < LAST_DAY:
-            moment = self.first_day + timedelta(seconds=round(amount * 86400))
-            if amount < 1:
-                return f"{moment:%H:%M:%S}".removesuffix(":00")
-            return f"{moment:%Y-%m-%d %H:%M:%S}".removesuffix(" 00:00:00").removesuffix(":00")
-        if form == "percent":
-            return f"{amount * 100:.10g}%"
-        return f"{amount:.15g}"
 
     def table(self) -> list[list[str]]:
         """Return the rows, empty ones between them; merged cells have their text in each row."""

@@ -403,3 +403,72 @@ def test_no_word_of_latex_is_lost_or_joined(document, text, shown):
 def test_the_second_byte_of_a_japanese_letter_can_be_plain(document, written):
     fonts = rb"{\fonttbl{\f0\fcharset128 Mincho;}}\f0 "
     assert document("a.rtf", rb"{\rtf1" + fonts + written + rb"\'83\\b}").text == "アソb"
+
+
+RELATED = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+
+
+def office(main, kind, part, **parts):
+    """Return an Office file whose main part has one other part, which may have a drawing."""
+
+    def relations(**targets):
+        found = "".join(
+            f'<Relationship Id="{name}" Type="{RELATED}/{name}" Target="{target}"/>'
+            for name, target in targets.items()
+        )
+        spaces = "http://schemas.openxmlformats.org/package/2006/relationships"
+        return f'<Relationships xmlns="{spaces}">{found}</Relationships>'
+
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("_rels/.rels", relations(officeDocument="x/main.xml"))
+        archive.writestr("x/main.xml", main)
+        archive.writestr(
+            "x/_rels/main.xml.rels", relations(**{kind: "part.xml", "styles": "styles.xml"})
+        )
+        archive.writestr("x/_rels/part.xml.rels", relations(drawing="drawing.xml"))
+        for name, text in {"part": part, **parts}.items():
+            if text:
+                archive.writestr(f"x/{name}.xml", text)
+    return packed.getvalue()
+
+
+BOOK = f'<w xmlns:r="{RELATED}"><sheet name="S" r:id="worksheet"/></w>'
+
+
+@pytest.mark.parametrize(
+    ("code", "value", "shown"),
+    [
+        ("00000", "1234", "01234"),
+        ("[h]:mm:ss", "1.5", "36:00:00"),
+        ("[mm]:ss", "-0.5", "-12:00:00"),
+        ("General", "12345678901234567", "12345678901234567"),
+        ("General", "0.30000000000000004", "0.3"),
+        ("[$-409]d/m/yyyy", "45000", "2023-03-15"),
+    ],
+)
+def test_numbers_of_workbooks_are_shown_to_the_last_digit(document, code, value, shown):
+    styles = (
+        f'<s><numFmt numFmtId="164" formatCode="{code}"/>'
+        '<cellXfs><xf numFmtId="164"/></cellXfs></s>'
+    )
+    sheet = f'<s><row><c s="0"><v>{value}</v></c></row></s>'
+    assert document("a.xlsx", office(BOOK, "worksheet", sheet, styles=styles)).text == shown
+
+
+def test_text_boxes_on_sheets_are_read_and_charts_are_named(document):
+    box = "<p><t>in a </t><t>box</t></p>"
+    drawing = f"<d><Choice>{box}</Choice><Fallback>{box}</Fallback><chart/></d>"
+    sheet = "<s><row><c><v>7</v></c></row></s>"
+    found = document("a.xlsx", office(BOOK, "worksheet", sheet, drawing=drawing))
+    assert found.text == "7\n\nin a box"
+    assert found.unread == ("chart: its labels and figures are not read",)
+
+
+def test_a_slide_that_is_missing_is_named(document, unread):
+    show = f'<p xmlns="x" xmlns:r="{RELATED}"><sldId id="256" r:id="slide"/></p>'
+    slide = "<s><p><t>seen</t></p></s>"
+    assert document("a.pptx", office(show, "slide", slide)).text == "seen"
+    twice = show.replace("<sldId", '<sldId id="1" r:id="gone"/><sldId')
+    found = document("a.pptx", office(twice, "slide", slide))
+    assert found.unread == ("slide that is missing from the file: save it again",)

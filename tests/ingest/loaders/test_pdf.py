@@ -6,7 +6,7 @@ from dalm.ingest.loaders.loader import LoaderOptions
 from dalm.ingest.loaders.pdf import load_pdf
 from dalm.ingest.loaders.pdf_coverage import is_implausible, page_ranges
 from dalm.io.text_lines import UnreadableError
-from tests.ingest.pdf_files import At, Picture, column, make
+from tests.ingest.pdf_files import FONTS, At, Picture, column, file_of, make
 
 pytest.importorskip("pypdfium2")
 
@@ -161,3 +161,24 @@ def test_page_numbers_are_written_as_people_write_them():
     assert page_ranges([4]) == "page 5"
     assert page_ranges([1, 2, 3, 6]) == "pages 2-4, 7"
     assert page_ranges(range(0, 40, 2)).endswith("21, 23 and 8 other ranges")
+
+
+def test_what_was_typed_on_a_page_in_a_viewer_is_text():
+    def stream(head: str, text: str, place: str = "2 5") -> bytes:
+        drawn = f"BT /F1 12 Tf {place} Td ({text}) Tj ET"
+        return f"<< {head} /Length {len(drawn)} >>\nstream\n{drawn}\nendstream".encode()
+
+    fonts = f"/Resources << /Font << /F1 << /Type /Font /Subtype {FONTS['F1']} >> >> >>"
+    typed = "/Type /Annot /Subtype /FreeText /Rect [72 600 300 620] /F 4 /AP << /N 6 0 R >>"
+    data = file_of(
+        [
+            b"<< /Type /Catalog /Pages 2 0 R >>",
+            b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R {fonts} "
+            "/Annots [5 0 R] >>".encode(),
+            stream("", "Printed words", "72 700"),
+            f"<< {typed} >>".encode(),
+            stream(f"/Type /XObject /Subtype /Form /BBox [0 0 228 20] {fonts}", "Typed words"),
+        ]
+    )
+    assert sorted(load(data).text.split("\n\n")) == ["Printed words", "Typed words"]
