@@ -12,7 +12,8 @@ from dalm.ingest.loaders.zipped_xml import Attributes, ZippedXml
 from dalm.io.text_lines import UnreadableError
 
 CONTAINER, ENCRYPTION = "META-INF/container.xml", "META-INF/encryption.xml"
-PAGES = ("application/xhtml+xml", "text/html")
+PAGES = ("application/xhtml+xml", "text/html", "text/x-oeb1-document", "application/xml")
+MISSING = "it is missing from the file"
 
 
 def load_epub(data: bytes, source: str, options: LoaderOptions) -> Document:
@@ -26,12 +27,14 @@ def load_epub(data: bytes, source: str, options: LoaderOptions) -> Document:
     locked = _encrypted(archive)
     names = _contents(archive, package)
     builder = DocumentBuilder()
+    for name, kind in package.unread.items():
+        builder.lose(f"chapter {name}", f"it is {kind}, which is not read" if kind else MISSING)
     for part in package.chapters:
         if part in locked:
             builder.lose(f"chapter {part}", "it is protected against reading")
             continue
         if not (page := archive.read(part)):
-            builder.lose(f"chapter {part}", "it is missing from the file")
+            builder.lose(f"chapter {part}", MISSING)
             continue
         pieces = page_pieces(decode(page, "utf-8", "replace"), "all")
         builder.page()
@@ -62,13 +65,16 @@ class _Package:
             name: posixpath.normpath(posixpath.join(folder, unquote(each.get("href", ""))))
             for name, each in self.files.items()
         }
-        self.chapters = [
-            pages[name]
-            for name in self.order
-            if name in pages
-            and self.files[name].get("media-type") in PAGES
-            and "nav" not in self.files[name].get("properties", "").split()
-        ]
+        self.chapters: list[str] = []
+        self.unread: dict[str, str] = {}  # what is in the reading order, with its kind
+        for name in self.order:
+            item = self.files.get(name, {})
+            kind = item.get("media-type", "")
+            if kind not in PAGES:
+                if not kind.startswith("image/"):
+                    self.unread[pages.get(name, name)] = kind
+            elif "nav" not in item.get("properties", "").split():
+                self.chapters.append(pages[name])
         for name, each in self.files.items():
             is_contents = "nav" in each.get("properties", "").split()
             if is_contents or each.get("media-type") == "application/x-dtbncx+xml":

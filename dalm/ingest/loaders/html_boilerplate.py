@@ -13,6 +13,8 @@ INVISIBLE = frozenset(
 )
 DRAWINGS = frozenset(("svg", "object"))
 NO_DISPLAY = re.compile(r"(?<![\w-])(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
+NOTES = frozenset("footnote endnote rearnote note".split())
+"""Of a book, which readers show when they are asked for."""
 CONTROLS = frozenset("button select textarea input progress meter dialog menu".split())
 LANDMARKS = frozenset(("nav", "footer", "aside"))
 ROLES = frozenset(
@@ -68,9 +70,10 @@ def remove(element: Any) -> None:
 
 def is_hidden(element: Any) -> bool:
     """Tell whether browsers don't show an element, as far as it says so itself."""
-    return element.tag != "body" and (  # that a script shows when it is loaded
-        element.get("hidden", "until-found").lower() != "until-found"
-        or bool(NO_DISPLAY.search(element.get("style", "")))
+    if element.tag == "body" or element.get("epub:type") in NOTES:  # shown later
+        return False
+    return element.get("hidden", "until-found").lower() != "until-found" or bool(
+        NO_DISPLAY.search(element.get("style", ""))
     )
 
 

@@ -1,6 +1,7 @@
 """Load OpenDocument texts (odt): paragraphs, headings, tables, lists, equations and notes."""
 
 import posixpath
+from copy import deepcopy
 from typing import Any
 
 from lxml import etree
@@ -27,7 +28,7 @@ DROPPED = (
     "scripts font-face-decls covered-table-cell page-number page-count ruby-text desc title "
     "sequence-decls user-field-decls variable-decls"
 ).split()
-MOST_REPEATS = 100
+MOST_REPEATS, MOST_COPIES = 100, 10_000
 
 
 def load_odt(data: bytes, source: str, options: LoaderOptions) -> Document:
@@ -108,6 +109,7 @@ def _name_elements(text: Any, lists: dict[str, list[str]], parents: dict[str, st
         blocks = [e for e in element.iterancestors() if local_name(e) in ("p", "h", "table")]
         if blocks:
             move_after(element, blocks[-1])
+    _write_out(text)
     for element in list(text.iter()):
         match local_name(element):
             case "s":
@@ -126,6 +128,19 @@ def _name_elements(text: Any, lists: dict[str, list[str]], parents: dict[str, st
                 element.set("colspan", _attribute(element, "number-columns-spanned", "1"))
                 element.set("rowspan", _attribute(element, "number-rows-spanned", "1"))
     rename(text, NAMES, "span")
+
+
+def _write_out(text: Any) -> None:
+    """Put in the cells and rows that are written once for several with the same text."""
+    left = MOST_COPIES
+    for name in ("columns", "rows"):
+        element = "cell" if name == "columns" else "row"
+        for each in list(text.iter(f"{{*}}table-{element}")):
+            count = number(_attribute(each, f"number-{name}-repeated"), 1)
+            if 1 < count <= min(MOST_REPEATS, left) and any(map(str.strip, each.itertext())):
+                left -= count
+                for _ in range(count - 1):
+                    each.addnext(deepcopy(each))
 
 
 def _name_paragraph(element: Any, styles: set[str]) -> None:

@@ -115,6 +115,20 @@ def test_a_book_is_its_chapters_in_reading_order(document, unread):
     assert "no META-INF/container.xml" in unread("a.epub", zipped(a="x"))
 
 
+def test_no_chapter_or_note_of_a_book_is_lost_in_silence(document):
+    note = '<p>One.</p><aside epub:type="footnote" hidden=""><p>A note.</p></aside>'
+    old = PACKAGE.replace("application/xhtml+xml", "text/x-oeb1-document", 1)
+    found = document("a.epub", book(O__p_opf=old, O__b_xhtml=note))
+    assert found.text == f"First\n\n{SENTENCE}\n\nSecond\n\nOne.\n\nA note."
+    other = PACKAGE.replace("application/xhtml+xml", "application/x-dtbook+xml", 1)
+    [lost] = document("a.epub", book(O__p_opf=other)).unread
+    assert lost == "chapter O/b.xhtml: it is application/x-dtbook+xml, which is not read"
+    gone = PACKAGE.replace('id="b"', 'id="c"')
+    assert document("a.epub", book(O__p_opf=gone)).unread == (
+        "chapter b: it is missing from the file",
+    )
+
+
 # Notebooks
 
 
@@ -152,6 +166,14 @@ def odt(body, styles=""):
         f"</office:automatic-styles><office:body><office:text>{body}</office:text></office:body>"
         "</office:document-content>"
     )
+
+
+def test_cells_and_rows_of_opendocument_that_are_written_once_for_several(document):
+    cell = '<table:table-cell table:number-columns-repeated="2"><text:p>0</text:p>'
+    row = f'<table:table-row table:number-rows-repeated="2">{cell}</table:table-cell>'
+    last = "<table:table-cell><text:p>7</text:p></table:table-cell></table:table-row>"
+    found = document("a.odt", odt(f"<table:table>{row}{last}</table:table>"))
+    assert found.text == "0\t0\t7\n0\t0\t7"
 
 
 def test_an_opendocument_text_as_it_reads(document):
