@@ -22,6 +22,8 @@ from dalm.io.text_lines import UnreadableError
 DECLARED_ENCODING = re.compile(
     rb"""<(?:meta|\?xml)[^>]{0,200}?(?:charset|encoding)\s*=\s*["']?([\w.:-]+)""", re.I
 )
+END_OF_PAGE = re.compile(r"</html\s*>", re.IGNORECASE)
+"""What the parser stops at and browsers don't: templates put it in the midst of a page."""
 HEAD_BYTES = 4096  # a declaration is near the beginning
 UNSUPPORTED = ("replacement", "x-user-defined")
 """Encodings of webencodings that stand for labels whose text is not to be decoded."""
@@ -38,6 +40,7 @@ def load_html(data: bytes, source: str, options: LoaderOptions) -> Document:
         UnreadableError: bytes of another encoding, or elements nested too deep to parse.
     """
     text = decode(data, _declared_encoding(data) or options.encoding, "c1_controls")
+    text = END_OF_PAGE.sub("\n", text)
     page = parse_page(text)
     builder = DocumentBuilder()
     if page is None:
@@ -51,6 +54,7 @@ def load_html(data: bytes, source: str, options: LoaderOptions) -> Document:
 
 def page_pieces(text: str, mode: HtmlText) -> list[HtmlPiece]:
     """Return the pieces of a page that is part of a file of another kind."""
+    text = END_OF_PAGE.sub("\n", text)
     page = parse_page(text)
     return [] if page is None else read_pieces(page, text, mode)
 

@@ -201,7 +201,7 @@ class _Reader:
             delimiter = options.get("delim", ",")[:1] or ","
             delimiter = {"t": "\t", "s": " "}.get(delimiter, delimiter)
             named = [options["header"]] if options.get("header") else []
-            lines = [*named, *filter(None, body)]
+            lines = [f"{line}\n" for line in (*named, *body) if line]
             rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
             header += len(named)
         margin = 0

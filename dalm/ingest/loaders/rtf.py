@@ -21,11 +21,11 @@ SKIPPED = frozenset(
     "listoverridetable rsidtbl generator header headerl headerr headerf footer footerl footerr "
     "footerf fldinst bkmkstart bkmkend annotation atnid atnauthor atndate atnref ftnsep ftnsepc "
     "aftnsep aftnsepc pgdsctbl revtbl filetbl latentstyles nonshppict shppict sp pnseclvl "
-    "wgrffmtfilter mmathPr docvar userprops xmlopen tc xe pntxta pntxtb".split()
+    "wgrffmtfilter mmathPr docvar shprslt userprops xmlopen tc xe pntxta pntxtb".split()
 )
 CHARACTERS = {
     "emdash": "—", "endash": "–", "bullet": "•", "lquote": "‘", "rquote": "’",
-    "ldblquote": "“", "rdblquote": "”", "tab": "\t", "line": "\n", "emspace": " ",
+    "ldblquote": "“", "rdblquote": "”", "tab": "\t", "line": "\n", "emspace": " ", "softline": " ",
     "enspace": " ", "qmspace": " ",
 }  # fmt: skip
 SIGNS = {b"~": "\u00a0", b"_": "-", b"\\": "\\", b"{": "{", b"}": "}"}
@@ -251,6 +251,9 @@ class _Reader:
                 self.builder.heading(text, level)
             else:
                 self.builder.paragraph(text.replace("\t", " "))
+        self._end_notes()
+
+    def _end_notes(self) -> None:
         if self.notes:
             self._end_items()
             for note in self.notes:
@@ -263,7 +266,8 @@ class _Reader:
         self.cells.append(" ".join(filter(None, self.cell)))
         self.cell = []
 
-    def _end_row(self) -> None:
+    def _end_row(self, *, nested: bool = False) -> None:
+        self.paragraph.in_table = nested
         if self.cells:
             self._end_items()
             self.rows.append(self.cells)
@@ -284,6 +288,7 @@ class _Reader:
             self.builder.paragraph(text)
         self._end_table()
         self._end_items()
+        self._end_notes()
 
     # Words
 
@@ -330,13 +335,15 @@ def _switch(name: str) -> Handler:
 WORDS: dict[str, Handler] = {
     "par": lambda reader, *_: reader._end_paragraph(),
     "sect": lambda reader, *_: reader._end_paragraph(),
+    "column": lambda reader, *_: reader._end_paragraph(),
     "page": lambda reader, *_: reader._end_paragraph(),
     "pard": lambda reader, *_: reader._reset_paragraph(),
     "intbl": lambda reader, *_: setattr(reader.paragraph, "in_table", True),
     "cell": lambda reader, *_: reader._end_cell(),
     "nestcell": lambda reader, *_: reader._end_cell(),
     "row": lambda reader, *_: reader._end_row(),
-    "nestrow": lambda reader, *_: reader._end_row(),
+    "nestrow": lambda reader, *_: reader._end_row(nested=True),
+    "trowd": lambda reader, *_: setattr(reader.paragraph, "in_table", True),
     "outlinelevel": lambda reader, _, count: reader._set_outline(count or 0),
     "s": lambda reader, state, count: reader._set_style(state, count or 0),
     "v": _switch("hidden"),
@@ -360,6 +367,6 @@ WORDS: dict[str, Handler] = {
         setattr(state, "place", "title") if state.place == "info" else None
     ),
 }
-KNOWN_STARRED = frozenset(("footnote", "shptxt", "shpinst", "shprslt"))
+KNOWN_STARRED = frozenset(("footnote", "shptxt", "shpinst"))
 
 RTF = Loader("rtf", "rtf", (".rtf",), load_rtf)

@@ -46,6 +46,12 @@ EQUATIONS = frozenset(
 DRAWINGS = frozenset(("tikzpicture", "picture", "pspicture", "forest", "tikzcd"))
 TITLED = frozenset(("frame", "block", "alertblock", "exampleblock"))
 """Environments of beamer whose argument is a title."""
+THEOREMS = frozenset(
+    "theorem lemma definition proposition corollary proof remark example claim conjecture axiom "
+    "assumption problem exercise".split()
+)
+"""Environments whose optional argument is a name."""
+BOX_TITLE = re.compile(r"(?:^|,)\s*title=(\{[^{}]*\}|[^,]*)")
 SKIPPED = frozenset(("comment", "filecontents", "filecontents*", "CCSXML"))
 RULES = re.compile(
     r"\\(?:hline|toprule|midrule|bottomrule|endhead|endfirsthead|endfoot|endlastfoot|noalign\{\}"
@@ -147,9 +153,15 @@ class _Reader:
         elif name in SKIPPED:
             return
         elif depth < DEEPEST:
-            _, at = optional(body, 0)
+            given, at = optional(body, 0)
+            if name.rstrip("*") in THEOREMS:
+                self.builder.paragraph(plain_text(given))
+            elif titled := BOX_TITLE.search(given):
+                self.builder.paragraph(plain_text(titled.group(1)))
             if name in (
                 "minipage",
+                "subfigure",
+                "subtable",
                 "multicols",
                 "columns",
                 "column",

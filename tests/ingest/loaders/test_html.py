@@ -98,6 +98,7 @@ def test_a_page_without_text_is_reported(unread):
         ("<table>x<tr><td>a<td>b</tr>y<tr><td>c<td>d</table>", "x y\n\na\tb\nc\td"),
         ("<table><tr><form><td>a</td><td>b</td></form></tr></table>", "a\tb"),
         ('<div style="backface-visibility: hidden">seen</div>', "seen"),
+        ("<html><body>a</body></html>\n<p>b</HTML ><html><body><p>c</html>", "a\n\nb\n\nc"),
         ('<body style="display:none">shown when it is loaded</body>', "shown when it is loaded"),
     ],
 )

@@ -390,6 +390,7 @@ def test_deep_nesting_is_refused(read, name):
         (".. list-table::\n\n   - * a\n     * b\n   - * c\n     * d", "a\tb\nc\td"),
         ("==  ==  ==\nInputs  y\n------  --\na   b   c\n==  ==  ==", "Inputs\t\ty\na\tb\tc"),
         ("====  ==\n漢字  a\nb     c\n====  ==", "漢字\ta\nb\tc"),
+        ('.. csv-table::\n\n   a, "two\n   lines"', "a\ttwo lines"),
         (".. code-block:: c\n   :caption: How\n\n   x", "How\n\nx"),
     ],
 )
@@ -414,6 +415,8 @@ def test_short_titles_and_short_underlines_of_rst(document, unread):
         (r"half is \verb|50% + x| here", "half is 50% + x here"),
         (r"\term{one word}{other} ends", "one word other ends"),
         (r"Gr{\"u}{\ss}e \textbf{a}b", "Grüße ab"),
+        ("\\begin{theorem}[Of pumps]\nIt runs.\\end{theorem}", "Of pumps\n\nIt runs."),
+        ("\\begin{box}[a=1, title={A box}]\nIt runs.\\end{box}", "A box\n\nIt runs."),
         ("\\begin{block}{Title}\nBody\\end{block}", "Title\n\nBody"),
     ],
 )
@@ -494,3 +497,17 @@ def test_a_slide_that_is_missing_is_named(document, unread):
     twice = show.replace("<sldId", '<sldId id="1" r:id="gone"/><sldId')
     found = document("a.pptx", office(twice, "slide", slide))
     assert found.unread == ("slide that is missing from the file: save it again",)
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (r"{\pard\intbl a\cell b\cell\row}after\par more\par", "a\tb\n\nafter\n\nmore"),
+        (r"\trowd one\par two\cell b\cell\row\trowd c\cell d\cell\row", "one two\tb\nc\td"),
+        (r"\pard\intbl a{\footnote noted}\cell b\cell\row", "a\tb\n\nnoted"),
+        (r"one\column two\softline three\par", "one\n\ntwo three"),
+        (r"{\shp{\*\shpinst{\shptxt once\par}}{\shprslt once\par}}", "once"),
+    ],
+)
+def test_rows_notes_and_boxes_of_rich_text_stand_where_they_belong(document, body, shown):
+    assert document("a.rtf", rf"{{\rtf1 {body}}}").text == shown
