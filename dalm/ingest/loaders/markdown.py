@@ -43,6 +43,7 @@ LINK_DEFINITION = re.compile(
     r"(?:\s+(?:\"[^\"]*\"|'[^']*'|\([^)]*\)))?\s*$"
 )
 BADGES = re.compile(r"\s*(?:\[!\[[^\]]*\]\([^)]*\)\]\([^)]*\)[\s|]*)+$")
+BADGE = re.compile(r"\.svg|badge|shield|status", re.IGNORECASE)
 CONTENTS_MARK = re.compile(r"\s*(?:\[\[?_?TOC_?\]\]?|\{:toc\}|\*?\s*\{:toc\}.*)\s*$", re.IGNORECASE)
 ANCHOR_ITEM = re.compile(r"\s*(?:[-*+]|\d+[.)])\s+\[.*\]\(#[^)]*\)\s*$")
 
@@ -166,7 +167,7 @@ class _Structure:
         if RULE.match(line):
             return False
         hidden = not in_paragraph and LINK_DEFINITION.match(line)
-        if hidden or BADGES.match(line) or CONTENTS_MARK.match(line):
+        if hidden or _is_badges(line) or CONTENTS_MARK.match(line):
             self._omit(number, number + 1)
             return in_paragraph
         return True
@@ -228,6 +229,11 @@ class _Structure:
             return 0
         alone = BEFORE_BLOCK.fullmatch(self.text, self.lines.starts[first], start)
         return end if alone or self.text.find("\n\n", start, end) < 0 else 0
+
+
+def _is_badges(line: str) -> bool:
+    """Tell whether a line is badges: several images with links, or one that is called so."""
+    return BADGES.match(line) is not None and (line.count("](") > 2 or bool(BADGE.search(line)))
 
 
 def _visible(title: str) -> str:

@@ -128,6 +128,8 @@ def test_plus_signs_without_an_end_are_text(document):
         ("![x][y]\n\n[y]: <data:image/png;base64," + "iVBO" * 90 + ">\n", "![x][y]\n\n"),
         ('See [it][1].\n\n[1]: https://a.example/b "T"\n[2]: /c\n', "See [it][1].\n\n"),
         ("[//]: # (A comment)\n\ntext\n", "\ntext\n"),
+        ("[![A pump](a.png)](b.png)\n", "[![A pump](a.png)](b.png)\n"),
+        ("[![CI](https://a/b.svg)](c)\n\ntext\n", "\ntext\n"),
         ("[![CI](https://a/b.svg)](https://a) [![x](y)](z)\n\ntext\n", "\ntext\n"),
         ("[TOC]\n\ntext\n", "\ntext\n"),
         ("# A\n\n## Contents\n\n- [A](#a)\n  - [B](#b)\n- [C](#c)\n\n# B\n", "# A\n\n\n# B\n"),
