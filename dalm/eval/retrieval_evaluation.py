@@ -38,7 +38,7 @@ class RetrievalEvaluation:
 
     BM25       what matching words alone finds, computed once for all systems
     fused      hybrid search of an index that isn't calibrated: the weighted sum of the z-scores of
-               both rankings' `POOL` best hits, or as many as are wanted or reranked if more
+               both rankings' `POOL` best hits; of more that are wanted the others follow
     reranked   the best hits of `fused` in the order of the reranker; of the retriever's own ranking
                if there are too many passages for BM25
     """

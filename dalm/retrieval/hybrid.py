@@ -1,7 +1,7 @@
 """Search by vectors, by words, or by both with their rankings fused."""
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -26,14 +26,15 @@ FUSED = "fused"
 DENSE_WEIGHT = 0.5
 """Weight of the dense scores in hybrid search that isn't calibrated."""
 POOL = 100
-"""Hits of each ranking that are fused, at least."""
+"""Hits of each ranking that are fused; of more that are asked for, the others follow them."""
 
 
 class IndexSearcher:
     """Find passages in a vector store, by one of the modes.
 
-    Hybrid search fuses the best hits of both rankings by w · z(dense) + (1 - w) · z(text), where w
-    is `dense_weight`. With a calibrated `relevance` the hits say whether they answer the query.
+    Hybrid search fuses the `POOL` best hits of both rankings by w · z(dense) + (1 - w) · z(text),
+    where w is `dense_weight`. With a calibrated `relevance` the hits say whether they answer the
+    query.
     """
 
     def __init__(
@@ -154,16 +155,21 @@ def _named(stage: str, found: Sequence[Sequence[Found]]) -> list[list[Ranked]]:
 
 
 def weighted_sum(rankings: Sequence[tuple[float, Sequence[Hit | Ranked]]]) -> list[Ranked]:
-    """Fuse rankings by the weighted sum of their z-scores over each ranking's own hits.
+    """Fuse rankings by the weighted sum of their z-scores over each ranking's `POOL` best hits.
 
-    What a passage that a ranking lacks has is in `on_scale`.
+    What a passage that a ranking lacks has is in `on_scale`. Those that are in no ranking's best
+    follow, on the same scale: how many are asked for doesn't change which are first.
     """
-    ids = list({hit.id: None for _, ranking in rankings for hit in ranking})
-    scores = dict.fromkeys(ids, 0.0)
+    best = dict.fromkeys(hit.id for _, ranking in rankings for hit in ranking[:POOL])
+    others = {hit.id for _, ranking in rankings for hit in ranking[POOL:]} - best.keys()
+    scores = dict.fromkeys([*best, *others], 0.0)
     for weight, ranking in rankings:
-        for passage, score in zip(ids, on_scale(ranking, ids), strict=True):
-            scores[passage] += weight * score
-    return _ordered([ranking for _, ranking in rankings], scores)
+        scale = _Scale.of(ranking[:POOL], list(best))
+        for ids, part in ((best, ranking[:POOL]), (others, ranking)):
+            known = _scores(part)
+            for passage in ids:
+                scores[passage] += weight * scale.z(known.get(passage))
+    return _ordered([ranking for _, ranking in rankings], scores, best)
 
 
 def on_scale(ranking: Sequence[Found], ids: Sequence[str]) -> list[float]:
@@ -173,22 +179,41 @@ def on_scale(ranking: Sequence[Found], ids: Sequence[str]) -> list[float]:
     deviation, if the ranking has fewer than `POOL` hits: it holds all that share a word with the
     query. So a part number that is in one passage alone puts it first.
     """
-    scores = {hit.id: hit.score for hit in ranking}
-    if not scores:
-        return [0.0] * len(ids)
-    values = list(scores.values())
-    lowest = min(values)
-    if len(values) < POOL:
-        lowest = 0.0
-        values += [lowest] * sum(passage not in scores for passage in ids)
-    mean, deviation = float(np.mean(values)), float(np.std(values)) or 1.0
-    return [(scores.get(passage, lowest) - mean) / deviation for passage in ids]
+    scale, known = _Scale.of(ranking, ids), _scores(ranking)
+    return [scale.z(known.get(passage)) for passage in ids]
+
+
+def _scores(ranking: Sequence[Found]) -> dict[str, float]:
+    return {hit.id: hit.score for hit in ranking}
+
+
+class _Scale(NamedTuple):
+    """The scale of a ranking's scores; `lowest` is that of a passage which it lacks."""
+
+    mean: float
+    deviation: float
+    lowest: float
+
+    @classmethod
+    def of(cls, ranking: Sequence[Found], ids: Sequence[str]) -> "_Scale":
+        scores = _scores(ranking)
+        if not scores:
+            return cls(0.0, 1.0, 0.0)
+        values = list(scores.values())
+        lowest = min(values)
+        if len(values) < POOL:
+            lowest = 0.0
+            values += [lowest] * sum(passage not in scores for passage in ids)
+        return cls(float(np.mean(values)), float(np.std(values)) or 1.0, lowest)
+
+    def z(self, score: float | None) -> float:
+        return ((self.lowest if score is None else score) - self.mean) / self.deviation
 
 
 def _ordered(
-    rankings: Sequence[Sequence[Hit | Ranked]], scores: Mapping[str, float]
+    rankings: Sequence[Sequence[Hit | Ranked]], scores: Mapping[str, float], best: Collection[str]
 ) -> list[Ranked]:
-    """Return each passage once, best first; equal scores are in the order of the ids."""
+    """Return each passage once, the best first; equal scores are in the order of the ids."""
     fused: dict[str, Ranked] = {}
     for ranking in rankings:
         for hit in ranking:
@@ -196,7 +221,7 @@ def _ordered(
                 fused[hit.id] = Ranked(hit.id, scores[hit.id], {}, {}, hit)
             fused[hit.id].scores.update(hit.scores)
             fused[hit.id].ranks.update(hit.ranks)
-    found = sorted(fused.values(), key=lambda each: (-each.score, each.id))
+    found = sorted(fused.values(), key=lambda each: (each.id not in best, -each.score, each.id))
     for rank, each in enumerate(found, start=1):
         each.scores[FUSED], each.ranks[FUSED] = each.score, rank
     return found

@@ -83,6 +83,27 @@ def test_a_full_ranking_gives_its_lowest_score_to_others():
     assert other == last
 
 
+def test_what_comes_first_does_not_depend_on_how_many_are_asked_for():
+    generator = torch.Generator().manual_seed(0)
+    passages = [
+        Passage(f"{n:03}", f"oil w{n % 7} w{n % 11} {'oil ' * (n % 5)}") for n in range(400)
+    ]
+    vectors = torch.randn(400, 4, generator=generator)
+    index = ExactIndex(passages, vectors)
+
+    class Fixed(AllAlike):
+        def encode_queries(self, texts):
+            return vectors[: len(texts)]
+
+    for query in ("oil w3", "w5 w1 w2"):  # 400 passages have a word of the first, 170 of the other
+        searcher = IndexSearcher(Fixed(), index)
+        (few,), (pool,), (many,) = (searcher.search([query], k) for k in (10, POOL, 400))
+        assert [(hit.id, hit.score) for hit in few] == [(h.id, h.score) for h in many[:10]]
+        assert [hit.id for hit in pool] == [hit.id for hit in many[:POOL]]
+        assert [hit.score for hit in many] == sorted((h.score for h in many), reverse=True)
+        assert len(many) == 400
+
+
 def test_a_weight_of_one_is_the_ranking_itself():
     fused = weighted_sum([(1.0, hits(3.0, 2.0, 1.0)), (0.0, hits(1.0, 2.0, 3.0))])
     assert [hit.passage.id for hit in fused] == ["0", "1", "2"]
