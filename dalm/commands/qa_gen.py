@@ -61,7 +61,8 @@ def qa_gen(
         sides = selection.split(pairs, passages, settings.test_share, settings.seed)
         write_run(folder, settings, dataset_path, sides, rejections)
         train, test = sides
-        round_trip.log_difficulty(test or train, k, are_test=bool(test))
+        asked = [pair for pair in test if pair.answerable]
+        round_trip.log_difficulty(asked or train, k, are_test=bool(asked))
 
 
 def _checked(settings: QaGen) -> Path:

@@ -111,9 +111,6 @@ def write_run(
         UserError: there is no pair; the rejections are written even so.
     """
     train, test = sides
-    # Nothing trains on a query without an answer; evaluation counts who declines it.
-    test = [*test, *(pair for pair in train if not pair.answerable)]
-    train = [pair for pair in train if pair.answerable]
     hard = [pair for pair in test if pair.hard]
     tables = dict(zip(NAMES, (train, test, hard), strict=True))
     forms = [form for form in FORMS if getattr(settings, f"as_{form}")] or ["csv"]
@@ -126,8 +123,9 @@ def write_run(
             columns = settings.as_pair_columns()
             question_sources.remember(staging, folder, files, dataset_path, columns)
     if not train:
+        what = "question with an answer" if test else "question"
         raise UserError(
-            f"no question passed the filters: {folder / REJECTIONS} says why; "
+            f"no {what} passed the filters: {folder / REJECTIONS} says why; "
             "try another model, or --round-trip-k 0"
         )
     _log_files(folder, tables, forms)

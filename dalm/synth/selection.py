@@ -81,10 +81,13 @@ def split(
     Near-duplicate passages are of one document, too, and so are documents of which one stands in
     the other. Groups are transitive: a passage that resembles two others puts all three into one
     group. A pair with two passages belongs to the document of the first, which is the second's as
-    well.
+    well. Nothing trains on a query without an answer: all of these go to test, where evaluation
+    counts who declines them.
     """
+    unanswerable = [pair for pair in pairs if not pair.answerable]
+    pairs = [pair for pair in pairs if pair.answerable]
     if not pairs or not test_share:
-        return list(pairs), []
+        return pairs, unanswerable
     first = group_near_duplicates([passage.text for passage in passages], SAME_PASSAGE)
     holder = groups_by_content(passages, SAME_CONTENT)
     groups = {
@@ -97,16 +100,18 @@ def split(
         passage = Passage(group, pair.passage.text, pair.passage.title, document=document)
         examples.append(Example(str(place), None, passage))
     train, test = split_by_document(examples, test_share, seed)
-    _log_split(train, test)
-    return ([pairs[int(e.query)] for e in train], [pairs[int(e.query)] for e in test])
+    _log_split(train, test, len(unanswerable))
+    tested = [pairs[int(e.query)] for e in test]
+    return [pairs[int(e.query)] for e in train], [*tested, *unanswerable]
 
 
-def _log_split(train: Sequence[Example], test: Sequence[Example]) -> None:
+def _log_split(train: Sequence[Example], test: Sequence[Example], unanswerable: int) -> None:
     """Log the queries and documents of both sides, and whether an interval can be made of them."""
     of_train, of_test = count_documents(train), count_documents(test)
     logger.info(
-        "split      train %d queries of %d documents, test %d of %d",
+        "split      train %d queries of %d documents, test %d of %d%s",
         *(len(train), of_train, len(test), of_test),
+        f", and all {unanswerable} without an answer" if unanswerable else "",
     )
     total = of_train + of_test
     if of_test < FEW_DOCUMENTS and total > 1:

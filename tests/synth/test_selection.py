@@ -78,6 +78,20 @@ def test_no_document_and_no_near_duplicate_stands_on_both_sides():
     assert all(place[f"copy {2 * n + p}"] == place[f"title {n}"] for n in range(40) for p in (0, 1))
 
 
+def test_queries_without_an_answer_are_counted_where_they_go(caplog):
+    caplog.set_level("INFO")
+    pairs = documents(40)
+    lacking = [replace(each, query="Who?", answer_type="unanswerable") for each in pairs[::2]]
+    passages = [each.passage for each in pairs]
+    train, test = split([*lacking, *pairs], passages, 0.3, 1)
+    assert split(pairs, passages, 0.3, 1) == (train, test[: -len(lacking)])
+    assert test[-len(lacking) :] == lacking
+    of_test = len(test) - len(lacking)
+    assert f"split      train {len(train)} queries of" in caplog.text
+    assert f"test {of_test} of {of_test // 2}, and all 40 without an answer" in caplog.text
+    assert split([*lacking, *pairs], passages, 0, 1) == (pairs, lacking)
+
+
 def test_hardly_a_document_moves_when_others_are_added():
     few, more = documents(60), documents(180)
     sides = [split(each, [p.passage for p in each], 0.3, 5) for each in (few, more)]
