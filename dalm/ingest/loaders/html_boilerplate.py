@@ -15,6 +15,7 @@ DRAWINGS = frozenset(("svg", "object"))
 NO_DISPLAY = re.compile(r"(?<![\w-])(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
 NOTES = frozenset("footnote endnote rearnote note".split())
 """Of a book, which readers show when they are asked for."""
+OPENS = ("aria-controls", "data-target", "data-bs-target")
 CONTROLS = frozenset("button select textarea input progress meter dialog menu".split())
 LANDMARKS = frozenset(("nav", "footer", "aside"))
 ROLES = frozenset(
@@ -80,24 +81,38 @@ def is_hidden(element: Any) -> bool:
 def remove_invisible(page: Any) -> None:
     """Remove scripts, drawings and hidden elements, but equations hidden behind their picture.
 
-    What is hidden from screen readers alone is an ornament or said again, unless it is most of the
+    What a reader can open, the tabs behind the first one and answers of an accordion, stays. What
+    is hidden from screen readers alone is an ornament or said again, unless it is most of the
     page, behind a dialog that was open when the page was saved.
     """
-    for element in _outermost(page, _is_invisible):
+    opened = _opened(page)
+    for element in _outermost(page, lambda each: _is_invisible(each, opened)):
         remove(element)
-    if silent := list(filter(_is_silent, page.iter())):
+    if silent := [each for each in page.iter() if _is_silent(each) and not _opens(each, opened)]:
         most = _length(page) / 2
         for element in silent:
             if _length(element) <= most:
                 remove(element)
 
 
-def _is_invisible(element: Any) -> bool:
+def _opened(page: Any) -> set[str]:
+    """Return the ids of what the controls of a page open."""
+    targets = (each.get(name) for each in page.iter() for name in OPENS)
+    return {one.lstrip("#") for target in targets if target for one in target.split()}
+
+
+def _opens(element: Any, opened: set[str]) -> bool:
+    return element.get("role") == "tabpanel" or element.get("id") in opened
+
+
+def _is_invisible(element: Any, opened: set[str]) -> bool:
     if element.tag in DRAWINGS:  # browsers end one that isn't closed at the next block
         return next(element.iter("p", "div", *HEADINGS), None) is None
     if element.tag in INVISIBLE:
         return True
-    return is_hidden(element) and next(element.iter("math"), None) is None
+    if not is_hidden(element) or _opens(element, opened):
+        return False
+    return next(element.iter("math"), None) is None
 
 
 def _is_silent(element: Any) -> bool:

@@ -168,3 +168,20 @@ def test_the_titles_of_what_opens_are_kept(document, title):
     shown = title.format("How often it is oiled")
     page = f"<main><h1>Pump</h1><p>{SENTENCE}</p><p>{MORE}</p>{shown}<p>{SENTENCE}</p></main>"
     assert "How often it is oiled" in document("a.html", page).text
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        '<div role="tabpanel" hidden><p>{}</p></div>',
+        '<h2><button aria-controls="a">How?</button></h2><div id="a" hidden><p>{}</p></div>',
+        '<a data-target="#a">How?</a><div id="a" style="display:none"><p>{}</p></div>',
+        '<a aria-controls="b a">How?</a><div id="a" aria-hidden="true"><p>{}</p></div>',
+    ],
+)
+def test_what_a_reader_can_open_is_text(document, hidden):
+    answer = "Turn the tap of the station to the left until oil has come out of it for a minute."
+    for mode in ("main", "all"):
+        shown = f"<main><h1>Pump</h1><p>{SENTENCE}</p>{hidden.format(answer)}<p>{MORE}</p></main>"
+        assert answer in document("a.html", shown, html=mode).text
