@@ -205,12 +205,12 @@ def requests_of(
 
 
 def _following(passages: Sequence[Passage]) -> dict[str, Passage]:
-    """Return the next passage of the same title, for each passage that has one."""
+    """Return the next passage of its document, for each passage that has one."""
     last: dict[str, Passage] = {}
     found = {}
     for passage in passages:
-        if passage.title:
-            if before := last.get(passage.title):
-                found[before.id] = passage
-            last[passage.title] = passage
+        before = last.get(passage.of_document)
+        if before is not None and before.id != passage.id:
+            found[before.id] = passage
+        last[passage.of_document] = passage
     return found

@@ -64,6 +64,14 @@ def test_multi_passage_requests_are_of_neighbours_in_a_document():
         ("text 0", "text 2"),
         ("text 2", "text 5"),
     ]
+    mix = replace(MIX, number=1, query_types={"multi-passage": 1.0})
+    ids = [replace(each, document=name) for each, name in zip(passages, "xyyxxz", strict=True)]
+    asked = requests_of([*ids, ids[5]], mix, "m", {})
+    assert [(r.passage.text[-1], r.other.text[-1]) for r in asked] == [
+        ("0", "3"),
+        ("1", "2"),
+        ("3", "4"),
+    ]
     shares = {"question": 0.5, "multi-passage": 0.5}
     both = requests_of(passages, replace(MIX, number=4, query_types=shares), "m", {})
     assert len(both) == 8, "one for each passage, and one for each with a next one"
