@@ -246,6 +246,11 @@ class IndexFolder:
             UserError: no generation is complete.
         """
         pointer = self.pointer
+        if pointer is None and self.numbers():
+            raise UserError(
+                f"the index in {self.path} isn't whole yet: wait for the dalm index that builds "
+                "it, or run that command again, which goes on where it was"
+            )
         if pointer is None:
             raise UserError(
                 f"{self.path} is not an index; build it: dalm index PASSAGES --index-dir "

@@ -128,7 +128,7 @@ def test_a_generation_is_searched_once_it_is_complete(folder):
     with pytest.raises(UserError, match="is not an index; build it: dalm index"):
         folder.current()
     first = folder.begin(MADE)
-    with pytest.raises(UserError, match="is not an index"):
+    with pytest.raises(UserError, match="whole yet: wait for the dalm index"):
         folder.current()
     assert folder.begin(MADE).number == first.number  # an unfinished one is gone on with
     assert complete(folder, MADE) == first.number
