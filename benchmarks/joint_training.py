@@ -72,7 +72,7 @@ def objective_of(way: str, folder: str) -> tuple[Any, Any]:
         for model in objective.models().values():
             model.checkpoint_activations()
     if "plain" in words:
-        be_plain(batch, settings)
+        be_plain(batch, retriever)
     return objective, batch
 
 
@@ -94,14 +94,13 @@ def build_models(texts: list[str], folder: str) -> None:
     LlamaForCausalLM(config).save_pretrained(folder)
 
 
-def be_plain(batch: Any, settings: Any) -> None:
+def be_plain(batch: Any, retriever: Any) -> None:
     """Pad to the maxima, and keep every row's activations."""
     from dalm.training import gradient_cache
     from dalm.training.objectives import dalm_loss, joint
 
-    batch["query"] = padded(batch["query"], settings.query_max_len)
-    if "passage" in batch:
-        batch["passage"] = padded(batch["passage"], settings.passage_max_len)
+    for kind in {"query", "passage"} & set(batch):
+        batch[kind] = padded(batch[kind], retriever.sides[kind].max_len)
     joint.score_candidates = plain_candidates  # type: ignore[assignment]
     dalm_loss.score_candidates = plain_candidates  # type: ignore[assignment]
     joint.score_no_grad = scored_no_grad  # type: ignore[assignment]

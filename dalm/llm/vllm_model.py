@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from dalm.errors import UserError
+from dalm.file_reading import user_path
 from dalm.llm.language_model import ModelError, OnFailure, OnReply, R, Reply
 from dalm.llm.thoughts import without_thoughts
 from dalm.prompts import Message
@@ -34,11 +35,20 @@ class VllmModel:
     length_option = "--max-new-tokens"
 
     def __init__(self, name: str, parameters: Mapping[str, Any], pool: RayPool) -> None:
-        self.name = self.identity = name
+        self.name = name
         self.parameters = parameters
         self.pool = pool
         self.engines = pool.actors or 1
         self.concurrency = BATCH * self.engines
+
+    @property
+    def identity(self) -> str:
+        """The model's name; of a folder with the sizes and times of its files."""
+        folder = user_path(self.name)
+        found = sorted(file for file in folder.rglob("*") if file.is_file())
+        status = [(str(file.relative_to(folder)), file.stat()) for file in found]
+        files = [(name, each.st_size, each.st_mtime_ns) for name, each in status]
+        return f"{self.name} {files}" if files else self.name
 
     def configuration(self) -> dict[str, Any]:
         """Return the fields of `ray.data.llm.vLLMEngineProcessorConfig`."""

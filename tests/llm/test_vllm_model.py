@@ -50,3 +50,21 @@ def test_what_cannot_run_is_refused(
     monkeypatch.setattr("dalm.llm.vllm_model.find_spec", lambda name: None)
     assert run(app, [*line, *options]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_folder_whose_files_change_is_another_model(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs the extra ray")
+    from dalm.llm.vllm_model import VllmModel
+    from dalm.scaling.ray_pool import RayPool
+
+    def identity(name: str) -> str:
+        return VllmModel(name, {"max_tokens": 8}, RayPool("local")).identity
+
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"old")
+    before = identity(str(folder))
+    assert identity(str(folder)) == before
+    (folder / "model.safetensors").write_bytes(b"newer")
+    assert identity(str(folder)) != before
+    assert identity("org/model-7b") == "org/model-7b"
