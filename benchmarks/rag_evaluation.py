@@ -60,22 +60,30 @@ def found_by(dataset: EvaluationSet) -> list[Results]:
 def in_every_context(
     reader: LocalReader, dataset: EvaluationSet, systems: list[Results]
 ) -> tuple[list[Any], int]:
-    """Answer and score every context of every system by itself; count the prompts read."""
+    """Answer and score every context of every system by itself; count the prompts read.
+
+    The likelihood is that of a question's likeliest reference, as in the evaluation.
+    """
     generator, measured, read = reader.generator, [], 0
     for results in systems:
         contexts = _contexts(dataset, results, reader.reader_passages, SEED)
         for context in contexts.values():
             texts = [query.query for query in dataset.queries]
             answers = [each.text for each in reader.answer(texts, context)]
-            references = [query.references[0] for query in dataset.queries]
-            prompts = prompts_of(generator, texts, context, generator.max_length, references)
-            fitting = [each for each in prompts if each is not None]
-            nll = [0.0] * len(fitting)
-            for places, means in mean_log_probs(generator, fitting):
+            rows = [
+                (i, each) for i, query in enumerate(dataset.queries) for each in query.references
+            ]
+            read_by = [[values[i] for i, _ in rows] for values in (texts, context)]
+            references = [reference for _, reference in rows]
+            prompts = prompts_of(generator, *read_by, generator.max_length, references)
+            fitting = {n: each for n, each in enumerate(prompts) if each is not None}
+            nll: dict[int, float] = {}
+            for places, means in mean_log_probs(generator, list(fitting.values())):
                 for place_, mean in zip(places, means, strict=True):
-                    nll[place_] = -mean
-            measured.append((answers, nll))
-            read += len(answers) + len(nll)
+                    query = rows[list(fitting)[place_]][0]
+                    nll[query] = min(-mean, nll.get(query, -mean))
+            measured.append((answers, [nll[query] for query in sorted(nll)]))
+            read += len(answers) + len(fitting)
     return measured, read
 
 
@@ -106,6 +114,7 @@ def main() -> None:
     parser.add_argument("--generator", help="folder")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    torch.manual_seed(0)
     whole = read_evaluation_set(data("covidqa_test.csv"), EvalRag(), needs={"answer"})
     dataset = replace(whole, queries=whole.queries[: options.questions])
     systems = found_by(dataset)
