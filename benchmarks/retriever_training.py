@@ -16,7 +16,7 @@ from typing import Any
 import peer
 from common import child, data, minilm, precisions, row, table
 
-WARM_UP, STEPS, ROUNDS = 4, 14, 3
+WARM_UP, STEPS, ROUNDS = 2, 9, 3
 
 
 def timer() -> Any:
