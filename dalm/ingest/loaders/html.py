@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from html import escape
 from typing import Any
 
 from dalm.config.shared import HtmlText
@@ -24,6 +25,9 @@ DECLARED_ENCODING = re.compile(
 )
 END_OF_PAGE = re.compile(r"</html\s*>", re.IGNORECASE)
 """What the parser stops at and browsers don't: templates put it in the midst of a page."""
+CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
+"""Text in XHTML, but a comment in HTML."""
+SHADOW = ("shadowrootmode", "shadowroot")
 HEAD_BYTES = 4096  # a declaration is near the beginning
 UNSUPPORTED = ("replacement", "x-user-defined")
 """Encodings of webencodings that stand for labels whose text is not to be decoded."""
@@ -40,7 +44,7 @@ def load_html(data: bytes, source: str, options: LoaderOptions) -> Document:
         UnreadableError: bytes of another encoding, or elements nested too deep to parse.
     """
     text = decode(data, _declared_encoding(data) or options.encoding, "c1_controls")
-    text = END_OF_PAGE.sub("\n", text)
+    text = _as_html(text)
     page = parse_page(text)
     builder = DocumentBuilder()
     if page is None:
@@ -54,13 +58,14 @@ def load_html(data: bytes, source: str, options: LoaderOptions) -> Document:
 
 def page_pieces(text: str, mode: HtmlText) -> list[HtmlPiece]:
     """Return the pieces of a page that is part of a file of another kind."""
-    text = END_OF_PAGE.sub("\n", text)
+    text = _as_html(text)
     page = parse_page(text)
     return [] if page is None else read_pieces(page, text, mode)
 
 
 def read_pieces(page: Any, text: str, mode: HtmlText) -> list[HtmlPiece]:
     """Return the pieces of all that a page shows, or of its main text."""
+    _open_frames(page)
     remove_invisible(page)
     if mode == "all":
         return PageReader().read(page)
@@ -69,6 +74,27 @@ def read_pieces(page: Any, text: str, mode: HtmlText) -> list[HtmlPiece]:
     remove_boilerplate(page)
     own = PageReader().read(page)
     return find_main_text(text, pieces, own) if pieces else own
+
+
+def _as_html(text: str) -> str:
+    """Return a page without early ends, and XHTML as HTML."""
+    text = END_OF_PAGE.sub("\n", text)
+    if text.lstrip().startswith("<?xml"):
+        text = CDATA.sub(lambda found: escape(found.group(1), quote=False), text)
+    return text
+
+
+def _open_frames(page: Any) -> None:
+    """Put the pages within the page, of frames and components, where they are shown."""
+    for template in page.iter("template"):
+        if any(map(template.get, SHADOW)):
+            template.tag = "div"
+    for frame in [each for each in page.iter("iframe") if each.get("srcdoc")]:
+        inner = parse_page(frame.get("srcdoc"))
+        if inner is not None:
+            _open_frames(inner)
+            frame.tag, frame.text = "div", None
+            frame.extend(inner.iterchildren("body"))
 
 
 def _is_page_title(element: Any) -> bool:

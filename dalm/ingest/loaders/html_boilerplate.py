@@ -2,10 +2,16 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from lxml import etree
+from dalm.ingest.loaders.html_sizes import (
+    HEADINGS,
+    LISTS,
+    Size,
+    is_section,
+    is_titled,
+    measure,
+)
 
 INVISIBLE = frozenset(
     "script style template noscript iframe embed canvas audio video head title datalist noframes "
@@ -33,25 +39,39 @@ WORDS = frozenset(
     "teaser teasers toc toolbar trackback trackbacks trending".split()
 )
 """First or last words of classes and ids that name what surrounds a text."""
-NOT_ITS_OWN = frozenset("has with no without open is main content article page wrapper".split())
+LINKING = frozenset(
+    "breadcrumb breadcrumbs login menu metadata nav navbar navbox navi navigation pager rating "
+    "recommend recommended recommendations related respond search share sharing signup sitemap "
+    "skip social tags toc toolbar trending".split()
+)
+"""Of these, words for what is made of links and controls: prose below a heading is about them."""
+NOT_ITS_OWN = frozenset(
+    "has with no without open is main content article page wrapper two three layout".split()
+)
 """Words beside which the others describe what has such a thing: `has-sidebar`."""
-CONTENT = frozenset("admonition note warning tip caution important callout alert hint".split())
+CONTENT = frozenset(
+    "admonition note warning tip caution important callout alert hint footnote footnotes".split()
+)
 """Words of classes by which a text sets remarks off."""
+TITLES = frozenset(("topic-title", "sidebar-title"))
+"""Classes of the titles of remarks that docutils writes."""
 PERMALINKS = frozenset(("editsection", "headerlink", "permalink", "anchorjs"))
 PERMALINK_MARKS = frozenset("¶ # § 🔗".split())
 NAME = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 DISCLOSURES = frozenset("accordion collapsible collapse faq expander disclosure".split())
 """Words of classes of buttons that are the titles of what they open."""
 QUESTION_WORDS = 4  # of a button that is a question, not "Need help?"
+SHARES = re.compile(
+    r"/shar(?:e|er|ing|eArticle)\b|/intent/|^(?:whatsapp|fb-messenger):|wa\.me/", re.IGNORECASE
+)
+"""What links to share a page lead to."""
 STAYS = frozenset(("body", "math", *HEADINGS))
-TEXT = frozenset(("main", "article", "h1"))
-SENTENCE = 60  # characters; a shorter text between two tags may be a label
 MOST = 0.3  # of the sentences of a page, or of its text: what holds more is no boilerplate
 LINKED = 0.6  # of a container's text: with more, and several links, it is a menu
 MIN_LINKS = 3
 FEW = 3  # paragraphs; a form or header with more is a page's frame
 LINK_WORDS = 12  # on average; longer links are sentences
+LISTED = LISTS | {"dl", "p", "table"}
 LINK_CONTAINERS = frozenset("ul ol div section p table tr td dl form center header".split())
 
 
@@ -137,61 +157,6 @@ def _outermost(page: Any, matches: Callable[[Any], bool]) -> list[Any]:
     return found
 
 
-@dataclass(slots=True)
-class _Size:
-    """What an element holds: characters of text, of sentences and of links, and how many links."""
-
-    length: int = 0
-    sentences: int = 0
-    linked: int = 0
-    links: int = 0
-    link_words: int = 0
-    paragraphs: int = 0
-    is_text: bool = False
-    """It has the page's heading, or an element for main text."""
-
-    def add_text(self, text: str | None, in_link: bool) -> None:
-        if text and (length := len(text.strip())):
-            self.length += length
-            self.linked += length * in_link
-            self.link_words += len(text.split()) * in_link
-            self.sentences += length * (not in_link and length >= SENTENCE)
-
-    def add(self, other: "_Size") -> None:
-        self.length += other.length
-        self.sentences += other.sentences
-        self.linked += other.linked
-        self.links += other.links
-        self.link_words += other.link_words
-        self.paragraphs += other.paragraphs
-        self.is_text |= other.is_text
-
-
-def _measure(page: Any) -> dict[Any, _Size]:
-    sizes: dict[Any, _Size] = {}
-    open_sizes = [_Size()]
-    links = 0
-    for event, element in etree.iterwalk(page, events=("start", "end")):
-        tag = element.tag
-        if event == "start":
-            size = sizes[element] = _Size()
-            open_sizes.append(size)
-            if tag == "a" and is_link(element):
-                links += 1
-                size.links = 1
-            size.paragraphs = int(tag == "p")
-            size.is_text = tag in TEXT
-            size.add_text(element.text, bool(links))
-        else:
-            size = open_sizes.pop()
-            if tag == "a" and is_link(element):
-                links -= 1
-            above = open_sizes[-1]
-            above.add(size)
-            above.add_text(element.tail, bool(links))
-    return sizes
-
-
 def remove_landmarks(page: Any) -> None:
     """Remove navigation, banners, side notes, forms and controls, by their tags and roles."""
     for button in list(page.iter("button")):
@@ -212,12 +177,12 @@ def _is_disclosure(button: Any) -> bool:
 
 def remove_boilerplate(page: Any) -> None:
     """Remove also what its class or id calls boilerplate, and what is hardly more than links."""
-    _remove(page, lambda element, size: _is_named(element) or _is_menu(element, size))
+    _remove(page, lambda element, size: _is_named(element, size) or _is_menu(element, size))
 
 
-def _remove(page: Any, matches: Callable[[Any, _Size], bool]) -> None:
+def _remove(page: Any, matches: Callable[[Any, Size], bool]) -> None:
     """Remove what matches, unless it holds much of the page's text, or its heading."""
-    sizes = _measure(page)
+    sizes = measure(page)
     sentences, length = MOST * sizes[page].sentences, sizes[page].length / 2
 
     def is_boilerplate(element: Any) -> bool:
@@ -234,15 +199,29 @@ def _remove(page: Any, matches: Callable[[Any, _Size], bool]) -> None:
         remove(element)
 
 
-def _is_landmark(element: Any, size: _Size) -> bool:
-    tag = element.tag
+def _is_landmark(element: Any, size: Size) -> bool:
+    tag, role = element.tag, element.get("role", "").lower()
     if tag in ("a", "span"):
         return _is_permalink(element)
     if tag in ("form", "header"):
         return size.paragraphs < FEW
-    if tag in CONTROLS or tag in LANDMARKS or element.get("role", "").lower() in ROLES:
-        return not any(CONTENT.intersection(_words(name)) for name in _names(element))
+    if tag == "footer" and next(element.iterancestors("blockquote", "figure"), None) is not None:
+        return False  # who said it
+    if tag in CONTROLS or tag in LANDMARKS or role in ROLES:
+        return not _is_remark(element, size)
     return False
+
+
+def _is_remark(element: Any, size: Size) -> bool:
+    """Tell whether an element is set off from the text, but of it: a footnote, a warning."""
+    if any(CONTENT.intersection(_words(name)) for name in _names(element)):
+        return True
+    if any(TITLES.intersection(_names(child)) for child in element.iterchildren("p")):
+        return True
+    if element.tag != "aside" or not size.in_main or size.links or not size.sentences:
+        return False
+    controls = next(element.iter("form", "input", "button"), None)
+    return controls is None and not _is_named(element, size)
 
 
 def _is_permalink(element: Any) -> bool:
@@ -252,11 +231,22 @@ def _is_permalink(element: Any) -> bool:
     return any(PERMALINKS.intersection(_words(name)) for name in _names(element))
 
 
-def _is_named(element: Any) -> bool:
+def _is_named(element: Any, size: Size) -> bool:
     names = [_words(name) for name in _names(element)]
     if any(CONTENT.intersection(name) for name in names):
         return False
-    return any({name[0], name[-1]} & WORDS and not NOT_ITS_OWN & {*name} for name in names if name)
+    if any(TITLES.intersection(_names(each)) for each in (element, *element.iterchildren("p"))):
+        return False
+    own = [name for name in names if name and not NOT_ITS_OWN & {*name}]
+    words = {word for name in own for word in (name[0], name[-1])} & WORDS
+    if not words:
+        return False
+    is_prose = size.sentences > 0 and size.linked == 0
+    if is_prose and words <= LINKING:
+        return next(element.iter(*HEADINGS), None) is None
+    if is_prose or is_section(element):
+        return not is_titled(element) or bool(WORDS.intersection(element.get("class", "").split()))
+    return True
 
 
 def _names(element: Any) -> list[str]:
@@ -268,16 +258,29 @@ def _words(name: str) -> list[str]:
     return [word.lower() for word in NAME.findall(name)]
 
 
-def _is_menu(element: Any, size: _Size) -> bool:
-    """Tell whether nearly all the text of a container is that of several short links."""
+def _is_menu(element: Any, size: Size) -> bool:
+    """Tell whether nearly all the text of a container is that of several short links.
+
+    A list or paragraph that follows a text of which it is part is none.
+    """
     return (
         size.links >= MIN_LINKS
         and element.tag in LINK_CONTAINERS
         and size.linked > LINKED * size.length
         and size.link_words < LINK_WORDS * size.links
+        and not _is_of_text(element, size)
     )
 
 
-def is_link(element: Any) -> bool:
-    """Tell whether an element leads to another page."""
-    return element.tag == "a" and not (element.get("href") or "#").startswith("#")
+def _is_of_text(element: Any, size: Size) -> bool:
+    table = next(element.iterancestors("table"), None) if element.tag in ("tr", "td") else element
+    if table is not None and table.tag == "table":
+        return next(table.iter("th"), None) is not None or (size.in_text and table is element)
+    wrapped = element
+    while wrapped.tag == "div" and len(wrapped) == 1 and not (wrapped.text or "").strip():
+        wrapped = wrapped[0]
+    if wrapped.tag in LISTED:
+        is_box = next(wrapped.iter(*HEADINGS), None) is not None
+        links = (each.get("href", "") for each in wrapped.iter("a"))
+        return size.in_text and not is_box and not any(map(SHARES.search, links))
+    return is_section(element)

@@ -14,6 +14,7 @@ SHORT = 4  # words; a piece with fewer has to be a line of the main text
 SMALLEST = 0.25  # of the words that our own rules keep; with fewer, trafilatura missed the text
 FEWEST = 50  # words of a page; in one with fewer there is nothing to choose from
 LINKED = 0.3  # of a piece's text; with more it is no text of its own
+ENDS = (".", "!", "?", ":", "。")
 BETWEEN = 12  # words; so long a piece between two of the main text belongs to it
 BESIDE, NEAR = 25, 8  # words, and pieces: so long a piece so near to the main text, too
 
@@ -97,17 +98,17 @@ def _add_neighbours(
         first = min(first, title)
     for i in range(max(0, first - NEAR), min(len(pieces), last + NEAR + 1)):
         piece = pieces[i]
-        if (piece.kind, piece.text) not in own or piece.linked > LINKED * len(piece.text):
+        if (piece.kind, piece.text) not in own:
             continue
-        if first < i < last:
-            structured = piece.has_math or piece.kind in (
-                "heading",
-                "table",
-                "code",
-                "list",
-                "item",
-            )
-            alone = pieces[i - 1].kind == "heading" and piece.text.endswith((".", "!", "?"))
-            kept[i] = kept[i] or structured or alone or len(words[i]) >= BETWEEN
+        has_links = piece.linked > LINKED * len(piece.text)
+        if piece.kind in ("table", "list", "item", "code") or piece.has_math:
+            below = (piece.kind, pieces[i - 1].kind) == ("list", "heading")
+            kept[i] = kept[i] or first < i < last or (i > last and (below or not has_links))
+            kept[i - 1] = kept[i - 1] or (kept[i] and i > last and below)
+        elif has_links:
+            continue
+        elif first < i < last:
+            is_text = piece.kind in ("heading", "caption") or piece.text.endswith(ENDS)
+            kept[i] = kept[i] or is_text or len(words[i]) >= BETWEEN
         elif len(words[i]) >= BESIDE:
             kept[i] = True

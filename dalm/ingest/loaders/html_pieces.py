@@ -10,7 +10,7 @@ from lxml import etree
 
 from dalm.ingest.loaders.document_builder import DocumentBuilder
 from dalm.ingest.loaders.docx_styles import format_number, number
-from dalm.ingest.loaders.html_boilerplate import is_link
+from dalm.ingest.loaders.html_sizes import LISTS, is_link
 from dalm.ingest.loaders.linear_math import LinearMath
 
 BLOCKS = frozenset(
@@ -20,8 +20,7 @@ BLOCKS = frozenset(
     "ul".split()
 )
 LEVELS = {f"h{level}": level for level in range(1, 7)}
-LISTS = frozenset(("ul", "ol", "menu", "dir"))
-TERMS = frozenset(("dt", "summary"))
+TERMS = {"dt": "item", "summary": "item", "figcaption": "caption"}
 CELLS = ("td", "th")
 CELL_LENGTH = 800  # characters; a longer cell of a table without `th` is a column of the page
 DEFINITION_LENGTH = 300  # characters; longer ones are paragraphs
@@ -33,7 +32,7 @@ EXPONENT = re.compile(r"[-+\N{MINUS SIGN}]?\d+$")
 
 @dataclass(slots=True)
 class HtmlPiece:
-    """A paragraph, heading, table, list, code, or an item or term alone.
+    """A paragraph, heading, table, list, code, caption, or an item or term alone.
 
     `linked` of its text's characters are links.
     """
@@ -156,7 +155,7 @@ class PageReader:
         self.level = 0
         self.marks = ListMarks()  # of the lists that are read block by block
         self.mark = ""
-        self.in_term = False
+        self.term = ""  # the kind of what is read
 
     def read(self, page: Any) -> list[HtmlPiece]:
         """Return an element's pieces in order."""
@@ -178,7 +177,7 @@ class PageReader:
             self._glossary(element)
         else:
             self.level = LEVELS.get(tag, self.level)
-            self.in_term = self.in_term or tag in TERMS
+            self.term = self.term or TERMS.get(tag, "")
             if tag == "li":
                 self.mark = self.marks.next(element).strip()
             elif tag in LISTS:
@@ -190,7 +189,7 @@ class PageReader:
         if element.tag in BLOCKS:
             self._flush()
         if element.tag in TERMS:
-            self.in_term = False
+            self.term = ""
         if element.tag in LEVELS:
             self.level = 0
         elif element.tag in LISTS:
@@ -202,7 +201,7 @@ class PageReader:
         if not text:
             return
         mark, self.mark = self.mark, ""
-        kind = "heading" if self.level else "item" if mark or self.in_term else "paragraph"
+        kind = "heading" if self.level else "item" if mark else self.term or "paragraph"
         shown = f"{mark} {text}".strip()
         self.pieces.append(HtmlPiece(kind, shown, linked, self.level, has_math=has_math))
 

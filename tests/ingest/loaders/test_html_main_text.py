@@ -185,3 +185,99 @@ def test_what_a_reader_can_open_is_text(document, hidden):
     for mode in ("main", "all"):
         shown = f"<main><h1>Pump</h1><p>{SENTENCE}</p>{hidden.format(answer)}<p>{MORE}</p></main>"
         assert answer in document("a.html", shown, html=mode).text
+
+
+LINKS = "".join(f'<li><a href="/{name}">{name}</a></li>' for name in ("amber", "brown", "cyan"))
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize(
+    "part",
+    [
+        f"<h2>Pumps</h2><ul>{LINKS}</ul>",
+        f"<h2>Pumps</h2><div class='ulist'><ul>{LINKS}</ul></div>",
+        f"<ul><li>Of these:<ul>{LINKS}</ul></li><li>x</li></ul>",
+        "<p>See <a href='/a'>amber</a>, <a href='/b'>brown</a> and <a href='/c'>cyan</a>.</p>",
+        "<table><tr><th>Pump</th><th>Oil</th><th>Mode</th></tr><tr><td><a href='/a'>amber</a></td>"
+        "<td><a href='/b'>brown</a></td><td><a href='/c'>cyan</a></td></tr></table>",
+        "<ul><li><a href='mailto:a@b.de'>amber</a></li><li><a href='tel:1'>brown</a></li>"
+        "<li><a href='mailto:c@b.de'>cyan</a></li></ul>",
+        f"<section id='see-also'><h2>See also</h2><ul>{LINKS}</ul></section>",
+        f"<div class='sect1'><h2>More</h2><div class='body'><ul>{LINKS}</ul></div></div>",
+    ],
+)
+@pytest.mark.parametrize("frame", ["<main>{}</main>", "<body>{}</body>"])
+def test_links_within_a_text_are_of_it(document, part, frame):
+    page = frame.format(f"<h1>x</h1><p>{SENTENCE}</p>{part}<p>{MORE}</p><p>{SENTENCE} Now.</p>")
+    text = document("a.html", page).text
+    assert all(name in text for name in ("amber", "brown", "cyan"))
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize(
+    "noise",
+    [
+        f"<div class='menu'><h2>Noise</h2><ul>{LINKS}</ul></div>",
+        f"<div><h2>Noise</h2><ul>{LINKS}</ul></div>",
+        f"<ul><li><h2>Noise</h2><ul>{LINKS}</ul></li></ul>",
+        "<ul><li><a href='https://x.com/intent/tweet?u=1'>amber</a></li>"
+        f"<li><a href='https://facebook.com/sharer.php'>Noise</a></li>{LINKS}</ul>",
+        "<div class='comments' id='comments'><h2>Comments</h2><p>Noise</p></div>",
+        "<aside><h2>Noise</h2><p>Our newsletter tells you all of the pumps of this year and of the "
+        "next.</p><form><input name='mail'></form></aside>",
+    ],
+)
+def test_boxes_of_links_beside_a_text_are_not(document, noise):
+    page = f"<main><h1>x</h1><p>{SENTENCE} {MORE} {SENTENCE} {MORE}</p>{noise}</main>"
+    text = document("a.html", page).text
+    assert "Noise" not in text
+    assert "amber\n" not in text
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize(
+    "part",
+    [
+        f'<section id="search"><h2>Search<a href="#search">¶</a></h2><p>{SENTENCE}</p></section>',
+        f'<div class="section" id="comments"><h2>Comments</h2><p>{SENTENCE}</p></div>',
+        f'<div id="cookies"><h2>Cookies</h2><p>{SENTENCE}</p></div>',
+        f'<div class="share-classes"><h2>Shares of A</h2><p>{SENTENCE}</p></div>',
+        f'<div class="columnLayout two-right-sidebar"><p>{SENTENCE}</p></div>',
+        f'<aside class="footnote-list"><aside role="doc-footnote">{SENTENCE}</aside></aside>',
+        f'<aside class="topic"><p class="topic-title">x</p><p>{SENTENCE}</p></aside>',
+        f'<aside class="sidebar"><p class="sidebar-title">x</p><p>{SENTENCE}</p></aside>',
+        f'<aside class="infobox"><h3>How</h3><p>{SENTENCE}</p></aside>',
+        f"<blockquote><p>x</p><footer>{SENTENCE}</footer></blockquote>",
+    ],
+)
+def test_sections_and_remarks_are_kept_whatever_they_are_called(document, part):
+    more = "".join(f"<p>{MORE} {number} times.</p>" for number in range(4))
+    assert SENTENCE in document("a.html", f"<main><h1>x</h1>{more}{part}{more}</main>").text
+
+
+@pytest.mark.usefixtures("way")
+def test_short_captions_and_answers_are_kept(document):
+    short = "<figure><img><figcaption>Valve of P-1</figcaption></figure><div>It leaks.</div>"
+    page = f"<main><h1>x</h1><p>{SENTENCE} {MORE}</p>{short}<p>{MORE} {SENTENCE}</p></main>"
+    assert "Valve of P-1\n\nIt leaks." in document("a.html", page).text
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("mode", ["main", "all"])
+def test_pages_within_a_page_are_read(document, mode):
+    inner = "&lt;body&gt;&lt;p&gt;Inner &amp;amp; shown.&lt;/p&gt;&lt;script&gt;no&lt;/script&gt;"
+    page = (
+        f"<h1>x</h1><p>{SENTENCE}</p><iframe srcdoc='{inner}'></iframe><x-card>"
+        '<template shadowrootmode="open"><p>Card.</p></template></x-card>'
+        f"<template><p>no</p></template><p>{MORE}</p>"
+    )
+    found = document("a.html", page, html=mode).text
+    assert found == f"x\n\n{SENTENCE}\n\nInner & shown.\n\nCard.\n\n{MORE}"
+
+
+def test_marked_characters_are_text_in_xhtml_alone(document):
+    page = "<body><p>a <![CDATA[b < c &amp; d]]> e</p><script><![CDATA[no]]></script></body>"
+    assert (
+        document("a.xhtml", f"<?xml version='1.0'?><html>{page}</html>").text == "a b < c &amp; d e"
+    )
+    assert "c &amp; d" not in document("a.html", page).text
