@@ -104,8 +104,21 @@ def _answer(conversation: "Conversation", question: str, settings: Ask) -> None:
         display.show("the passage doesn't fit into the prompt as a whole; its end was cut off")
     if turn.omitted:
         display.show(f"{turn.omitted} more passages don't fit into the prompt")
+    if cut := _cut(turn, settings):
+        display.show(cut)
     if turn.dropped:
         display.show(f"{turn.dropped} citations name no passage")
+
+
+def _cut(turn: "Turn", settings: Ask) -> str:
+    """Return why an answer isn't whole; nothing if it is."""
+    if turn.outcome.finish_reason == "content_filter":
+        return "the answer is cut off: the server's content filter stopped it"
+    if turn.outcome.finish_reason != "length":
+        return ""
+    served = ", or where the server's context ends" if settings.generator_url else ""
+    most = settings.max_new_tokens
+    return f"the answer is cut off at {most} tokens (--max-new-tokens){served}"
 
 
 def _as_json(turn: "Turn") -> dict[str, object]:
@@ -117,6 +130,7 @@ def _as_json(turn: "Turn") -> dict[str, object]:
         "question": turn.question,
         "searched": turn.searched,
         "answer": turn.answer,
+        "finish_reason": turn.outcome.finish_reason,
         "not_found": turn.not_found,
         "cited": turn.cited,
         "dropped_citations": turn.dropped,

@@ -14,6 +14,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStr
 
 from dalm.errors import UserError
 from dalm.llm.language_model import ModelError, OnFailure, OnReply, R, Reply
+from dalm.llm.sampling import Outcome
 from dalm.llm.server_errors import TruncatedError
 from dalm.llm.thoughts import without_thoughts
 from dalm.models import generator_checks, loading
@@ -27,8 +28,9 @@ from dalm.models.generator import (
 )
 from dalm.prompts import Message
 
-StreamTokens = Callable[[Generator, Sequence[int], int], Iterator[str]]
-"""Yield what a generator continues a row of tokens with, of so many new tokens at most."""
+StreamTokens = Callable[[Generator, Sequence[int], int, Outcome], Iterator[str]]
+"""Yield what a generator continues a row of tokens with, of so many new tokens at most; then the
+outcome says how it ended."""
 MAX_BATCH = 64  # conversations in a batch: replies arrive, and are kept, batch by batch
 
 
@@ -153,24 +155,31 @@ class LocalModel:
         row = self.tokenise(messages)
         if len(row) > self._room():
             raise ModelError("the prompt leaves no room for an answer")
-        yield from self.stream_tokens(self.generator, row, self.max_new_tokens)
+        yield from self.stream_tokens(self.generator, row, self.max_new_tokens, Outcome())
 
     def _room(self) -> int:
         return (self.max_length or 2**62) - self.max_new_tokens
 
 
-def stream_tokens(generator: Generator, row: Sequence[int], most: int) -> Iterator[str]:
+def stream_tokens(
+    generator: Generator, row: Sequence[int], most: int, outcome: Outcome
+) -> Iterator[str]:
     """Yield what a generator continues a row with, in whole words, as they are generated.
 
-    `most` is the number of new tokens at most. Closing the iterator stops the generator.
+    `most` is the number of new tokens at most; `outcome` is filled at the end. Closing the iterator
+    stops the generator.
     """
     streamer = TextIteratorStreamer(generator.tokenizer, skip_prompt=True, skip_special_tokens=True)
     abandoned, errors = Event(), list[BaseException]()
+    outcome.tokens_in = len(row)
 
     def work() -> None:
         try:
             stop = StoppingCriteriaList([_Abandoned(abandoned)])
-            generator.generate_tokens([row], most, streamer=streamer, stopping_criteria=stop)
+            hooks = {"streamer": streamer, "stopping_criteria": stop}
+            (ids,) = generator.generate_tokens([row], most, **hooks)
+            outcome.tokens_out = len(ids)
+            outcome.finish_reason = "length" if len(ids) >= most else "stop"
         except BaseException as error:  # raised where the pieces are read
             errors.append(error)
             streamer.end()

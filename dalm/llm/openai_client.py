@@ -70,8 +70,6 @@ class OpenAIClient:
         self.concurrency = concurrency
         self.required = frozenset[str]()
         """Parameters that are never left out: without them a reply is another one."""
-        self.outcome: Outcome | None = None
-        """Filled by `stream` with how the reply ended, and its tokens if the server counts them."""
         self.habits = set[str]()
         """What readers of its streams have found out; all copies of a client share it."""
         self._renamed: dict[str, str | None] = {}
@@ -122,8 +120,10 @@ class OpenAIClient:
             with ThreadPoolExecutor(1) as thread:  # a notebook has a loop running already
                 return thread.submit(_run, work).result()
 
-    def stream(self, messages: Sequence[Message]) -> Iterator[str]:
+    def stream(self, messages: Sequence[Message], outcome: Outcome | None = None) -> Iterator[str]:
         """Yield the pieces of a reply as they arrive; retried only until the first one is there.
+
+        `outcome` is filled with how the reply ended, and its tokens if the server counts them.
 
         Raises:
             ModelError: the server is busy after all retries, rejects the request or breaks off;
@@ -135,7 +135,7 @@ class OpenAIClient:
             for tries in range(1, retries + 2):
                 started = False
                 try:
-                    for piece in self._stream_once(client, Conversation(list(messages))):
+                    for piece in self._stream_once(client, Conversation(list(messages)), outcome):
                         started = True
                         yield piece
                 except BusyError as error:
@@ -148,16 +148,18 @@ class OpenAIClient:
                 else:
                     return
 
-    def _stream_once(self, client: httpx.Client, request: Request) -> Iterator[str]:
+    def _stream_once(
+        self, client: httpx.Client, request: Request, outcome: Outcome | None
+    ) -> Iterator[str]:
         while True:
             body = self._body(request) | {"stream": True}
-            if self.outcome is not None and "stream_options" not in self._renamed:
+            if outcome is not None and "stream_options" not in self._renamed:
                 body["stream_options"] = {"include_usage": True}
             try:
                 with client.stream("POST", self.endpoint.url, json=body) as response:
                     if response.status_code == 200:
                         lines = response.iter_lines()
-                        yield from self.endpoint.read_stream(lines, self.outcome, self._limit)
+                        yield from self.endpoint.read_stream(lines, outcome, self._limit)
                         return
                     response.read()
             except httpx.RequestError as error:

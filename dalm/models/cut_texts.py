@@ -76,15 +76,18 @@ def tell_cut_texts(
 
 def tell_cut_queries(retriever: Retriever, queries: Sequence[str]) -> None:
     """Log how many of the queries are cut, and what would change that."""
-    lengths = [len(row) for row in retriever.tokenise(queries, "query")]
-    cut = characters_read(retriever, queries, lengths, "query")
-    tell_cut_texts(retriever, "query", len(cut), len(queries))
+    tell_cut_texts(retriever, "query", count_questions_cut(retriever, queries), len(queries))
+
+
+def count_questions_cut(retriever: Retriever, questions: Sequence[str]) -> int:
+    """Return how many of the questions are longer than the retriever reads."""
+    lengths = [len(row) for row in retriever.tokenise(questions, "query")]
+    return len(characters_read(retriever, questions, lengths, "query"))
 
 
 def tell_questions_cut(retriever: Retriever, questions: Sequence[str]) -> None:
     """Warn of questions to an index that are longer than its retriever reads."""
-    lengths = [len(row) for row in retriever.tokenise(questions, "query")]
-    if not (cut := len(characters_read(retriever, questions, lengths, "query"))):
+    if not (cut := count_questions_cut(retriever, questions)):
         return
     side, most = retriever.sides["query"], retriever.longest
     remedy = "the retriever takes no more"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from dalm.llm.json_replies import one_line
 from dalm.llm.language_model import LanguageModel
+from dalm.llm.sampling import Outcome
 from dalm.llm.thoughts import without_thoughts
 from dalm.prompts import Message
 from dalm.rag.citations import KnownCitations, cited
@@ -35,6 +36,8 @@ class Turn:
     truncated: bool = False
     """Even the first passage doesn't fit as a whole: its end is cut off."""
     answer: str = ""
+    outcome: Outcome = field(default_factory=Outcome)
+    """How the answer ended, and its tokens, once it is whole."""
     not_found: bool = False
     """Nothing found is relevant: `answer` says so, and no generator was asked."""
     dropped: int = 0
@@ -79,7 +82,7 @@ class Conversation:
         known = KnownCitations(len(turn.hits))
         said: Iterable[str] = [NOT_FOUND]
         if not turn.not_found:
-            said = self.reader.stream(turn.searched, turn.hits)
+            said = self.reader.stream(turn.searched, turn.hits, turn.outcome)
             said = known.of(said) if self.reader.cites else said
         for piece in said:
             pieces.append(piece)

@@ -17,6 +17,7 @@ from dalm.errors import UserError
 from dalm.llm.local_model import StreamTokens, stream_tokens
 from dalm.llm.openai_client import OpenAIClient, greedy
 from dalm.llm.response_cache import Journal, cache_key, cached_replies
+from dalm.llm.sampling import Outcome
 from dalm.llm.server_errors import TruncatedError
 from dalm.llm.server_options import ServerOptions
 from dalm.llm.thoughts import thinking, without_thoughts
@@ -63,8 +64,11 @@ class Reader(Protocol):
     def answer(self, queries: Sequence[str], hits: Sequence[Sequence[Hit]], /) -> list[Answer]:
         """Answer each question from its best hits; without passages if it has none."""
 
-    def stream(self, query: str, hits: Sequence[Hit], /) -> Iterator[str]:
-        """Yield the answer to a question from these hits, in pieces as they are generated."""
+    def stream(self, query: str, hits: Sequence[Hit], outcome: Outcome, /) -> Iterator[str]:
+        """Yield the answer to a question from these hits, in pieces as they are generated.
+
+        `outcome` is filled with how it ended.
+        """
 
     def whole(self, query: str, hits: Sequence[Hit], /) -> Sequence[Hit]:
         """Return the best hits whose passages fit into a prompt as a whole, at least one."""
@@ -98,7 +102,7 @@ class LocalReader:
             max_new_tokens=self.max_new_tokens,
         )
 
-    def stream(self, query: str, hits: Sequence[Hit], /) -> Iterator[str]:
+    def stream(self, query: str, hits: Sequence[Hit], outcome: Outcome, /) -> Iterator[str]:
         """Yield the answer to a question from these hits, in pieces as they are generated.
 
         Raises:
@@ -108,7 +112,7 @@ class LocalReader:
         (prompt,) = prompts_of(self.generator, [query], [hits], room)
         if prompt is None:
             raise NoRoomError(query, self.generator.max_length, self.max_new_tokens)
-        return self.stream_tokens(self.generator, prompt.tokens, self.max_new_tokens)
+        return self.stream_tokens(self.generator, prompt.tokens, self.max_new_tokens, outcome)
 
     def whole(self, query: str, hits: Sequence[Hit], /) -> Sequence[Hit]:
         """Return the best hits whose passages fit into a prompt as a whole, at least one."""
@@ -295,10 +299,11 @@ class ServedGenerator:
         answers = [texts[request.key] for request in requests]
         return [Answer(*answered) for answered in zip(queries, answers, read, strict=True)]
 
-    def stream(self, query: str, hits: Sequence[Hit], /) -> Iterator[str]:
+    def stream(self, query: str, hits: Sequence[Hit], outcome: Outcome, /) -> Iterator[str]:
         """Yield the answer to a question from these hits, in pieces as they arrive."""
         with self.model.endpoint.explained():
-            yield from self._after_thoughts(self.model.stream(self._request(query, hits).messages))
+            messages = self._request(query, hits).messages
+            yield from self._after_thoughts(self.model.stream(messages, outcome))
 
     def _after_thoughts(self, pieces: Iterator[str]) -> Iterator[str]:
         """Leave out the model's reasoning before its reply.

@@ -196,6 +196,7 @@ def citations_of(*answers: RunningAnswer, whole: bool = True) -> dict[str, Any]:
     told: dict[str, list[Any]] = {
         "citations": lists,
         "searched": [answer.turn.searched for answer in answers],
+        "query_cut_at": [answer.query_cut_at for answer in answers],
         "not_found": [answer.turn.not_found for answer in answers],
         "generation": [answer.index.generation.number for answer in answers],
     }

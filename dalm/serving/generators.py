@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from dalm.llm.generation_queue import GenerationQueue, Job
 from dalm.llm.language_model import LanguageModel
-from dalm.llm.local_model import LocalModel
+from dalm.llm.local_model import LocalModel, StreamTokens
 from dalm.llm.openai_client import OpenAIClient
 from dalm.llm.sampling import Outcome, Sampling
 from dalm.models.generator import Generator
@@ -23,11 +23,11 @@ from dalm.serving.api_errors import invalid
 
 
 class Control(Stopwatch):
-    """What a request asks of its answer, what is known of it, and the means to stop it."""
+    """What a request asks of its answer, how long it takes, and the means to stop it."""
 
     def __init__(self, sampling: Sampling) -> None:
         super().__init__()  # stages: queue, search, prompt, first_token, generate
-        self.sampling, self.outcome = sampling, Outcome()
+        self.sampling = sampling
         self.cancelled = False
         self.prompt = ""
         """The exact text that the generator reads, once it does."""
@@ -118,7 +118,7 @@ class LocalGenerating:
             self._with_system(system) if system else local.generator,
             passages or local.reader_passages,
             sampling.max_tokens or local.max_new_tokens,
-            self._streaming(control, sampling, control.outcome),
+            self._streaming(control, sampling),
             tokenising=self._tokenising,
             control=control,
         )
@@ -127,8 +127,7 @@ class LocalGenerating:
         """Return the generator as a model that follows instructions, if it is one."""
         if self.model is None:
             return None
-        streaming = self._streaming(control, Sampling(), Outcome())
-        return _SharedModel(self.model, self._tokenising, streaming)
+        return _SharedModel(self.model, self._tokenising, self._streaming(control, Sampling()))
 
     def _with_system(self, system: str) -> Generator:
         spelled = [t for t in self.local.generator.tokenizer.all_special_tokens if t in system]
@@ -140,10 +139,10 @@ class LocalGenerating:
         except ValueError as error:
             raise invalid(f"the system message can't be used: {error}", "messages") from error
 
-    def _streaming(
-        self, control: Control, sampling: Sampling, outcome: Outcome
-    ) -> Callable[[Generator, Sequence[int], int], Iterator[str]]:
-        def stream(generator: Generator, row: Sequence[int], most: int) -> Iterator[str]:
+    def _streaming(self, control: Control, sampling: Sampling) -> StreamTokens:
+        def stream(
+            generator: Generator, row: Sequence[int], most: int, outcome: Outcome
+        ) -> Iterator[str]:
             with self._tokenising:
                 control.prompt = generator.tokenizer.decode(row, clean_up_tokenization_spaces=False)
             job = Job(generator, row, sampling, most)
@@ -163,10 +162,10 @@ class _SharedReader(LocalReader):
     tokenising: threading.Lock = field(default_factory=threading.Lock)
     control: Control = field(default_factory=lambda: Control(Sampling()))
 
-    def stream(self, query: str, hits: Sequence[Hit], /) -> Iterator[str]:
+    def stream(self, query: str, hits: Sequence[Hit], outcome: Outcome, /) -> Iterator[str]:
         start = time.perf_counter()
         with self.tokenising:
-            pieces = super().stream(query, hits)
+            pieces = super().stream(query, hits, outcome)
         self.control.add("prompt", start)
         return self.control.timing(pieces)
 
@@ -238,7 +237,6 @@ def _with_sampling(model: OpenAIClient, control: Control) -> OpenAIClient:
     both = {**model.parameters, **asked}
     model.parameters = {name: value for name, value in both.items() if value is not None}
     model.required = frozenset(name for name, value in asked.items() if value is not None)
-    model.outcome = control.outcome
     return model
 
 
@@ -246,6 +244,6 @@ def _with_sampling(model: OpenAIClient, control: Control) -> OpenAIClient:
 class _TimedServedReader(ServedGenerator):
     control: Control = field(default_factory=lambda: Control(Sampling()))
 
-    def stream(self, query: str, hits: Sequence[Hit], /) -> Iterator[str]:
+    def stream(self, query: str, hits: Sequence[Hit], outcome: Outcome, /) -> Iterator[str]:
         self.control.prompt = self._request(query, hits).prompt
-        return self.control.timing(super().stream(query, hits))
+        return self.control.timing(super().stream(query, hits, outcome))

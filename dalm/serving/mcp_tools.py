@@ -55,14 +55,22 @@ class SearchResult:
     """The passages found for a query, best first."""
 
     passages: list[Found]
+    query_cut_at: int | None
+    """Tokens of the query that the search by meaning read, if it is longer."""
 
 
 @dataclass(frozen=True)
 class AnswerResult:
-    """An answer, and the passages that were read for it; none: it isn't in the documents."""
+    """An answer, and the passages that were read for it."""
 
     answer: str
+    finish_reason: str
+    """stop: it is whole; length: it is cut off at the greatest length."""
+    not_found: bool
+    """Nothing found answers the question; the passages are those that came nearest."""
     searched: str
+    query_cut_at: int | None
+    """Tokens of what was searched that the search by meaning read, if it is longer."""
     cited: list[int]
     passages: list[Found]
 
@@ -135,10 +143,10 @@ def build_server(service: Service) -> "MCPServer[Any]":
         """Find the passages of the documents for a query, best first, with source and page."""
         check(query)
         try:
-            hits = await service.search(query, top_k, mode, where)
+            found = await service.search(query, top_k, mode, where)
         except ApiError as error:
             refuse(error)
-        return SearchResult(passages=_found(hits))
+        return SearchResult(passages=_found(found.hits), query_cut_at=found.query_cut_at)
 
     @server.tool(title="Ask the documents", annotations=reads)
     async def ask(
@@ -159,7 +167,10 @@ def build_server(service: Service) -> "MCPServer[Any]":
         turn = answer.turn
         return AnswerResult(
             answer=turn.answer,
+            finish_reason=turn.outcome.finish_reason,
+            not_found=turn.not_found,
             searched=turn.searched,
+            query_cut_at=answer.query_cut_at,
             cited=turn.cited,
             passages=_found(tuple(turn.hits)),
         )

@@ -13,6 +13,7 @@ from torch import Tensor
 from dalm.config import Serve
 from dalm.config.shared import Reranking
 from dalm.errors import UserError
+from dalm.models.cut_texts import count_questions_cut
 from dalm.models.loading import Placement, placement_of
 from dalm.models.reranker import Reranker
 from dalm.models.retriever import Retriever
@@ -41,6 +42,12 @@ class SharedRetriever:
         with self._lock:
             rows = self.retriever.tokenise(texts, side)
             return self.retriever.encode_tokens(rows, side), sum(map(len, rows))
+
+    def tokens_read(self, query: str) -> int | None:
+        """Return how many tokens are read of a query that is longer; None if it is read whole."""
+        with self._lock:
+            cut = count_questions_cut(self.retriever, [query])
+        return self.retriever.sides["query"].max_len if cut else None
 
     def encode_queries(self, texts: Sequence[str]) -> Float[Tensor, "n dim"]:
         """Return the vectors of queries."""
@@ -74,6 +81,11 @@ class OpenIndex:
         """
         (hits,) = self.searching(mode, where).search([query], k)
         return hits
+
+    def query_cut_at(self, query: str, mode: Mode | None = None) -> int | None:
+        """Return after how many tokens the search by meaning cuts a query; None if it doesn't."""
+        by_meaning = (mode or self.searcher.mode) != "text"
+        return self.retriever.tokens_read(query) if by_meaning else None
 
     def score(self, query: str, texts: Sequence[str]) -> list[float]:
         """Return the reranker's score of each text for a query; without one the similarity."""

@@ -44,6 +44,13 @@ class Entry(Stopwatch):
             "tokens_out": answer.outcome.tokens_out,
         }
 
+        self.query_cut_at(answer.query_cut_at)
+
+    def query_cut_at(self, tokens: int | None) -> None:
+        """Note that a query is longer than the search by meaning reads."""
+        if tokens is not None:
+            self.facts["query_cut_at"] = tokens
+
     def failed(self, error: Exception) -> None:
         """Note an error after the response has begun, whose status is then no longer true."""
         told = of_exception(error)

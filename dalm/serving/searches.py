@@ -32,11 +32,11 @@ def routes(service: Service) -> list[BaseRoute]:
         fields.finish()
         log = request_log.of(request)
         log.question(query)
-        index = service.index
         with log.stage("search"):
-            hits = await service.search(query, top_k, mode, where)
-        content = {"query": query, "generation": index.generation.number}
-        return JSONResponse(content | {"hits": [hit.to_dict() for hit in hits]})
+            found = await service.search(query, top_k, mode, where)
+        log.query_cut_at(found.query_cut_at)
+        content = {"query": query} | found._asdict()
+        return JSONResponse(content | {"hits": [hit.to_dict() for hit in found.hits]})
 
     async def rerank(request: Request) -> Response:
         fields = await Fields.of(request)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from dalm.config import Serve
 from dalm.errors import UserError
@@ -49,6 +49,15 @@ class Question:
     reader_passages: int | None = None
 
 
+class SearchResult(NamedTuple):
+    """What was found for a query, and where."""
+
+    hits: list[Hit]
+    generation: int
+    query_cut_at: int | None
+    """Tokens of the query that the search by meaning read, if it is longer."""
+
+
 class RunningAnswer:
     """An answer while it is generated: iterate over its pieces; then `turn.answer` is whole.
 
@@ -59,6 +68,8 @@ class RunningAnswer:
         self.index, self.control = index, control
         self.turn: Turn
         """The question as it was searched, and the passages read."""
+        self.query_cut_at: int | None = None
+        """Tokens of what was searched that the search by meaning read, if it is longer."""
         self._items: asyncio.Queue[Any] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
         self._next: Any = None
@@ -66,7 +77,7 @@ class RunningAnswer:
     @property
     def outcome(self) -> Outcome:
         """How the answer ended, and its tokens."""
-        return self.control.outcome
+        return self.turn.outcome
 
     def cancel(self) -> None:
         """Stop generating; what waits for a piece meets the end."""
@@ -171,7 +182,7 @@ class Service:
 
     async def search(
         self, query: str, k: int, mode: Mode | None = None, where: str | None = None
-    ) -> list[Hit]:
+    ) -> SearchResult:
         """Return at most k passages, best first.
 
         Raises:
@@ -180,13 +191,16 @@ class Service:
         self.check_condition(where)
         return await self.run(self._search, query, k, mode, where)
 
-    def _search(self, query: str, k: int, mode: Mode | None, where: str | None) -> list[Hit]:
+    def _search(self, query: str, k: int, mode: Mode | None, where: str | None) -> SearchResult:
+        index = self.index
         try:
-            return self.index.search(query, k, mode, where)
+            hits = index.search(query, k, mode, where)
         except UserError:  # its generation may have been dropped a moment ago
             if not self.served.refresh():
                 raise
-            return self.index.search(query, k, mode, where)
+            index = self.index
+            hits = index.search(query, k, mode, where)
+        return SearchResult(hits, index.generation.number, index.query_cut_at(query, mode))
 
     async def rerank(self, query: str, texts: Sequence[str]) -> list[tuple[int, float]]:
         """Return each text's place and its score for the query, best first."""
@@ -247,7 +261,9 @@ class Service:
             [Turn(asked, asked, answer=said) for asked, said in question.history],
             answer_anyway=self.settings.answer_anyway,
         )
-        return conversation.ask(question.text)
+        turn, pieces = conversation.ask(question.text)
+        answer.query_cut_at = index.query_cut_at(turn.searched, question.mode)
+        return turn, pieces
 
     async def watch(self, every: float = 1.0) -> None:
         """Look for changes of the index, for as long as the server runs."""

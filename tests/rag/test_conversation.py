@@ -78,6 +78,18 @@ def test_a_passage_that_is_cut_off_is_said(generator):
     assert not short.truncated
 
 
+def test_how_an_answer_ended_is_said(generator, monkeypatch):
+    def outcome(most):
+        conversation = Conversation(BM25(PASSAGES), LocalReader(generator, 1, most))
+        return ask(conversation, "Where does Ada live?").outcome
+
+    assert (outcome(20).finish_reason, outcome(20).tokens_out) == ("length", 20)
+    every = list(range(len(generator.tokenizer)))
+    monkeypatch.setattr(type(generator), "end_tokens", every)
+    assert (outcome(20).finish_reason, outcome(20).tokens_out) == ("stop", 0)
+    assert outcome(1).finish_reason == "stop"
+
+
 def test_a_citation_names_title_headings_page_and_span():
     passage = Passage.of(
         "x", "Manual", source="m.pdf", page=2, headings=("Oil",), start=1200, end=1300

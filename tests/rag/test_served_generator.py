@@ -6,6 +6,7 @@ from dalm.config.evaluation import ServedGeneratorOptions
 from dalm.errors import UserError
 from dalm.llm.chat_completions import Endpoint
 from dalm.llm.openai_client import OpenAIClient
+from dalm.llm.sampling import Outcome
 from dalm.rag.pipeline import SERVER, ServedGenerator, served_model_of
 from dalm.records import Answer, Hit, Passage
 from tests.llm.stub_server import Stub, serving
@@ -92,21 +93,22 @@ def test_the_options_name_the_server(stub, monkeypatch):
 
 
 def test_a_stream_leaves_reasoning_out(generator):
-    assert "".join(generator().stream("Where?", [ULM])).strip() == "Ada lives in Ulm. | Where?"
+    pieces = generator().stream("Where?", [ULM], Outcome())
+    assert "".join(pieces).strip() == "Ada lives in Ulm. | Where?"
 
 
 def test_reasoning_without_an_opening_mark_is_left_out_once_it_is_known(generator, stub, caplog):
     stub.write = lambda asked: f"Let me see what they ask.\n</think>\n{asked}"
     reader = generator()
-    assert "</think>" in "".join(reader.stream("Where?", [ULM]))
+    assert "</think>" in "".join(reader.stream("Where?", [ULM], Outcome()))
     assert "reasons before it answers, without an opening mark" in caplog.text
     for _ in range(2):
-        assert "".join(reader.stream("Where?", [ULM])) == "Ada lives in Ulm. | Where?"
+        assert "".join(reader.stream("Where?", [ULM], Outcome())) == "Ada lives in Ulm. | Where?"
     stub.write = lambda asked: "In Ulm."
-    assert "".join(reader.stream("Where?", [ULM])) == "In Ulm."
+    assert "".join(reader.stream("Where?", [ULM], Outcome())) == "In Ulm."
 
 
 def test_a_stream_of_reasoning_alone_names_the_limit(generator, stub):
     stub.write = lambda asked: "<think>Let me see what they ask"
     with pytest.raises(UserError, match=r"12 tokens, while .* reasoning; raise --max-new-tokens"):
-        list(generator().stream("Where?", [ULM]))
+        list(generator().stream("Where?", [ULM], Outcome()))

@@ -176,3 +176,19 @@ def test_another_model_is_named_with_those_there_are(client):
     with pytest.raises(openai.NotFoundError, match="there is generator") as refused:
         client.chat.completions.create(model="gpt-9", messages=ADA)
     assert refused.value.code == "model_not_found"
+
+
+def test_a_question_longer_than_the_retriever_reads_is_told(http):
+    long = "Where does Ada live? " * 40
+    messages = [{"role": "user", "content": "Where is Ada? " * 14}]
+    assert asked(http).json()["query_cut_at"] is None
+    assert asked(http, messages=messages).json()["query_cut_at"] == 50
+    events = events_of(asked(http, messages=messages, stream=True))
+    assert [each["query_cut_at"] for each in events] == [50] * len(events)
+    assert asked(http, messages=messages, search="text").json()["query_cut_at"] is None
+    both = {"model": "generator", "prompt": ["Where is Ada?", messages[0]["content"]]}
+    assert http.post("/v1/completions", json=both).json()["query_cut_at"] == [None, 50]
+    for mode, cut in (("hybrid", 50), ("dense", 50), ("text", None)):
+        found = http.post("/search", json={"query": long, "search": mode}).json()
+        assert found["query_cut_at"] == cut
+        assert found["hits"]

@@ -31,6 +31,8 @@ async def used(target) -> None:
         asked = await client.call_tool("ask", {"question": "Where is Graz?", "where": condition})
         assert [p["source"] for p in asked.structured_content["passages"]] == ["men.pdf"]
         assert isinstance(asked.structured_content["answer"], str)
+        assert asked.structured_content["finish_reason"] == "length"
+        assert not asked.structured_content["not_found"]
         for name, arguments in [
             ("search", {"query": "x", "where": "nosuch = 1"}),
             ("search", {"query": " "}),

@@ -108,7 +108,7 @@ async function streamed(turn, signal, before) {
   if (record.search) body.search = record.search;
   for await (const event of events("/v1/chat/completions", body, signal)) {
     if (event.citations && !record.id) {
-      turn.know(event.citations, event.searched);
+      turn.know(event.citations, event.searched, event.query_cut_at);
       Object.assign(record, { id: event.id, notFound: event.not_found ?? false, generation: event.generation });
       tellGeneration(event.generation);
     }
@@ -136,7 +136,7 @@ async function searched(turn, signal) {
   const found = await post("/search", body, { signal });
   turn.record.generation = found.generation;
   tellGeneration(found.generation);
-  turn.know(found.hits.map((hit, place) => ({ ...hit, number: place + 1 })));
+  turn.know(found.hits.map((hit, place) => ({ ...hit, number: place + 1 })), null, found.query_cut_at);
 }
 
 // Conversations

@@ -34,13 +34,17 @@ export class Turn {
     return this.record.hits;
   }
 
-  know(hits, searched) {
+  know(hits, searched, queryCutAt = this.record.queryCutAt) {
     this.record.hits = hits;
+    this.record.queryCutAt = queryCutAt;
     this.answer.know(hits);
-    if (searched && searched.trim() !== this.record.question.trim()) {
-      this.searched.textContent = `Searched for: ${searched}`;
-      this.searched.hidden = false;
-    }
+    const other = searched && searched.trim() !== this.record.question.trim();
+    const told = [
+      other && `Searched for: ${searched}`,
+      queryCutAt && `Only the first ${queryCutAt} tokens of it were searched by meaning.`,
+    ].filter(Boolean);
+    this.searched.textContent = told.join(" ");
+    this.searched.hidden = !told.length;
   }
 
   grow(piece) {
