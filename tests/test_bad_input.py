@@ -656,9 +656,34 @@ def test_a_loss_that_is_no_number_stops_the_run(
     err = capsys.readouterr().err
     assert "Traceback" not in err
     assert "the loss is not a finite number at step" in err
-    assert "resume from an earlier checkpoint with a lower --learning-rate" in err
+    assert "; use a lower --learning-rate; " in err
+    assert "checkpoint-1 is the last checkpoint: " in err
     assert (train.out / "checkpoint-1" / "state").is_dir()
     assert not (train.out / "retriever").exists()
+
+
+def test_weights_that_are_no_numbers_replace_no_checkpoint(
+    train: Trainings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["train-retriever-only", train.encoder, train.table, "--output-dir", train.out]
+    line += ["--batch-size", 8, "--lr-scheduler-type", "constant", "--precision", "bf16"]
+    line += ["--checkpointing-steps", 1, "--checkpoints-kept", 1]
+    assert run(app, [str(part) for part in [*line, "--max-train-steps", 2]]) == 0
+    capsys.readouterr()
+    line += [
+        "--max-train-steps",
+        3,
+        "--learning-rate",
+        "1e60",
+        "--resume-from-checkpoint",
+        "latest",
+    ]
+    assert run(app, [str(part) for part in line]) == 2
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    assert "weights are not finite numbers at step 3; " in err
+    assert "use a lower --learning-rate, or --precision fp32; " in err
+    assert [path.name for path in train.out.glob("checkpoint-*")] == ["checkpoint-2"]
 
 
 # The hub

@@ -182,7 +182,8 @@ class Mining:
     margin: float | None = option(None, least=0)
     """Also skip passages that score above the gold passage's score minus this margin."""
     skip_same_document: bool = True
-    """Skip passages with the gold passage's title."""
+    """Skip passages of the gold passage's document: those with its id, or, where one has none, its
+    title."""
     sampling: Literal["best", "random"] = "best"
     """best: the highest-ranked remaining passages. random: a random sample of them."""
     seed: int = option(42, least=0, most=2**32 - 1, needs={"sampling": ("random",)})

@@ -178,10 +178,12 @@ def choose_negatives(
     """
     gold_keys = {text_key(passage) for passage in (gold.passage, *golds)}
     candidates = _interleaved([_ranked(hits, gold_keys, rules) for hits in rankings])
-    gold_documents = {passage.title for passage in (gold.passage, *golds)} - {""}
-    if not rules.skip_same_document:
-        gold_documents = set()
-    others = [hit for hit in candidates if hit.passage.title not in gold_documents]
+    others = candidates
+    if rules.skip_same_document:
+        right = (gold.passage, *golds)
+        others = [
+            hit for hit in candidates if not any(_share_document(hit.passage, g) for g in right)
+        ]
     limit = score_limit(gold.score, rules)
     left = [hit for hit in others if hit.score <= limit]
     dropped: Counter[Reason] = Counter(
@@ -190,6 +192,13 @@ def choose_negatives(
     outranks_gold = any(hit.score > gold.score for hit in others)
     negatives = _sample(left, rules.num_negatives, random)
     return Mined(negatives, gold.score, len(candidates), dropped, outranks_gold)
+
+
+def _share_document(one: Passage, other: Passage) -> bool:
+    """Return whether two passages are of one document, by its id, or else by its title."""
+    if one.document and other.document:
+        return one.document == other.document
+    return bool(one.title) and one.title == other.title
 
 
 def score_limit(gold_score: float, rules: MineNegatives) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -236,10 +237,22 @@ class ObjectiveTrainer(Trainer):
     def _check_loss(self) -> None:
         """Refuse to go on with a loss that isn't finite; checked where a sync is due anyway."""
         if not torch.isfinite(self.meter.sums["loss"]):
-            raise UserError(
-                f"the loss is not a finite number at step {self.state.global_step}; resume from "
-                "an earlier checkpoint with a lower --learning-rate, or with --precision fp32"
-            )
+            raise self._not_finite("the loss is not a finite number")
+
+    def _check_weights(self) -> None:
+        """Refuse to write weights that aren't finite in the place of an earlier checkpoint's."""
+        weights = (w.detach() for w in sharding.trained_parameters(self.trained).values())
+        shards = (w.to_local() if isinstance(w, DTensor) else w for w in weights)
+        broken = sum(not bool(shard.isfinite().all()) for shard in shards)
+        if total(broken, self.args.device):
+            raise self._not_finite("weights are not finite numbers")
+
+    def _not_finite(self, what: str) -> UserError:
+        remedy = "use a lower --learning-rate"
+        if self.args.bf16 or self.args.fp16:
+            remedy += ", or --precision fp32"
+        how = checkpoints.how_to_resume(self.folder)
+        return UserError(f"{what} at step {self.state.global_step}; {remedy}{how}")
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self.folder / checkpoints.WRITING)
@@ -247,6 +260,7 @@ class ObjectiveTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if self.meter.batches:
             self._check_loss()
+        self._check_weights()
         written = self.folder / checkpoints.WRITING / f"checkpoint-{self.state.global_step}"
         with artifacts.explained(written):
             self._write_checkpoint(model, trial, written)

@@ -80,6 +80,17 @@ def test_passages_of_the_same_document_are_left_out_if_asked() -> None:
     assert mined.dropped == {"same document": 1, "score": 0}
     assert not mined.outranks_gold, "a's document is the gold one"
     assert names(choose_negatives([ranking], Hit(GOLD, 0.8), [], EVERYTHING).negatives) == "a b c"
+    report = {"title": "Annual report"}
+    gold = Hit(Passage.of("gold", **report, document="2024"), 0.95)
+    ranking = [
+        Hit(Passage.of("passage same", document="2024"), 0.9),
+        Hit(Passage.of("passage other", **report, document="2025"), 0.8),
+        Hit(Passage.of("passage unknown", **report), 0.7),
+    ]
+    found = choose_negatives([ranking], gold, [], skipping)
+    assert names(found.negatives) == "other", "the title counts where a document has no id"
+    assert found.dropped["same document"] == 2
+    ranking = [*hits(("a", 0.9), title="Doc"), *hits(("b", 0.5), title="Else"), *hits(("c", 0.4))]
     untitled = Passage.of("gold")
     found = choose_negatives([ranking], Hit(untitled, 0.95), [], skipping)
     assert names(found.negatives) == "a b c", "no title is no document"
