@@ -225,9 +225,9 @@ class JudgedQuery:
 
     @property
     def gold(self) -> list[str]:
-        """The ids of the relevant passages, best grade first."""
-        found = [(grade, passage) for passage, grade in self.relevant.items() if grade >= 1]
-        return [passage for _, passage in sorted(found, key=lambda each: -each[0])]
+        """The ids of the relevant passages, best grade first, of equal ones by id."""
+        found = [(-grade, passage) for passage, grade in self.relevant.items() if grade >= 1]
+        return [passage for _, passage in sorted(found)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ def compare(
     from dalm.config import check
     from dalm.eval import comparison
     from dalm.eval.evaluation_output import check_report
-    from dalm.eval.findings import findings
+    from dalm.eval.findings import findings, other_data
     from dalm.eval.quality_gates import (
         check_thresholds,
         enforce_gates,
@@ -47,10 +47,13 @@ def compare(
     systems, baseline = (others, first) if others else ([first], None)
 
     measures = [comparison.compare(each, baseline, seed=settings.seed) for each in systems]
-    found = [findings(*each, settings.seed) for each in zip(systems, measures, strict=True)]
+    found = [
+        [*(other_data(each, baseline) if baseline else ()), *findings(each, its, settings.seed)]
+        for each, its in zip(systems, measures, strict=True)
+    ]
     for results, its_measures, its_findings in zip(systems, measures, found, strict=True):
         print_results(its_measures, results, baseline, its_findings)
-    check_thresholds(thresholds, [each.measure for each in measures[-1]], answers=False)
+    check_thresholds(thresholds, [each.measure for each in measures[-1]])
     gates = threshold_gates(measures[-1], thresholds)
     if settings.fail_on_regression:
         gates += [regression_gate(each) for each in measures]

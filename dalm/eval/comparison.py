@@ -71,6 +71,14 @@ class MeasureResult:
     against: Difference | None = None
 
     @property
+    def compared_mean(self) -> float:
+        """The mean over the queries for which the baseline has a value, too."""
+        other = self.against
+        if other is None or other.count == self.count:
+            return self.mean
+        return other.baseline + other.difference
+
+    @property
     def verdict(self) -> str:
         """`better` or `worse` than the baseline if the difference is significant, else `even`."""
         other = self.against

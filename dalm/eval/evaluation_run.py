@@ -23,6 +23,7 @@ from dalm.eval.quality_gates import (
     check_thresholds,
     enforce_gates,
     evaluation_gates,
+    measured_columns,
     parse_thresholds,
 )
 from dalm.eval.report.sections import Section
@@ -66,8 +67,7 @@ class EvaluationRun:
         check(config)
         registered()  # names a metric of another package that can't be loaded
         thresholds = parse_thresholds(config.fail_below)
-        measures = [str(each) for each in self.measures]
-        check_thresholds(thresholds, measures, answers=self.models.answers is not None)
+        check_thresholds(thresholds, measured_columns(config, list(map(str, self.measures))))
         folder_of(config.cache, config.cache_dir)
         self.output.check()
         self.models.check()

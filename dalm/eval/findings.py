@@ -6,7 +6,7 @@ Each finding is decided by a test on the figures at hand, not by a fixed thresho
 
 from collections.abc import Iterator, Sequence
 
-from dalm.eval.comparison import ALPHA, Difference, MeasureResult, differences
+from dalm.eval.comparison import ALPHA, Difference, MeasureResult, aligned, differences
 from dalm.eval.metrics import FIRST, FOUND, higher_is_better, is_variant, label, mean
 from dalm.eval.results import Results
 from dalm.eval.sentences import counted, number, p_value, power
@@ -27,12 +27,44 @@ READING = ("NLL", "F1")
 def findings(results: Results, measures: Sequence[MeasureResult], seed: int = 0) -> list[str]:
     """Return what is worth knowing before the figures are believed, in sentences."""
     return [
+        *_not_in_knowledge_base(results),
         *_too_few(measures),
         *_beside_bm25(results, measures, seed),
         *_gain_by_stage(measures),
         *_empty_answers(results),
         *_reading(results, seed),
     ]
+
+
+def other_data(results: Results, baseline: Results) -> Iterator[str]:
+    """Say that two runs of the same queries searched or were judged by other data."""
+    pairs = [
+        (query, baseline.queries[place])
+        for query, place in zip(results.queries, aligned(results, baseline), strict=True)
+    ]
+    over = f"of {number(len(pairs), 'query', 'queries')}"
+    if relevant := sum(mine.relevant != other.relevant for mine, other in pairs):
+        yield f"other passages are relevant to {relevant:,} {over} in {baseline.name}"
+    answered = results.answers and baseline.answers
+    if answered and (
+        references := sum(set(mine.references) != set(other.references) for mine, other in pairs)
+    ):
+        yield f"the reference answers to {references:,} {over} are others in {baseline.name}"
+    mine, theirs = (int(each.facts.get("passages", 0)) for each in (results, baseline))
+    if mine and theirs and mine != theirs:
+        yield (
+            f"{results.name} searched {number(mine, 'passage', 'passages')}, {baseline.name} "
+            f"{theirs:,}: fewer passages are easier to search"
+        )
+
+
+def _not_in_knowledge_base(results: Results) -> Iterator[str]:
+    if added := int(results.facts.get("passages_added", 0)):
+        yield (
+            f"{added:,} of {len({each for query in results.queries for each in query.gold}):,} "
+            "relevant passages aren't in the knowledge base, and were searched beside it: an index "
+            "of it can't find them"
+        )
 
 
 def _too_few(measures: Sequence[MeasureResult]) -> Iterator[str]:

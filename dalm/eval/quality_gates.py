@@ -5,10 +5,18 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dalm.config import EvalRetriever
+from dalm.config import EvalRag, EvalRetriever
 from dalm.errors import UserError
 from dalm.eval.comparison import MeasureResult
-from dalm.eval.metrics import higher_is_better, is_variant, label
+from dalm.eval.metrics import (
+    BOUNDS,
+    FIRST,
+    Needs,
+    higher_is_better,
+    is_variant,
+    label,
+    registered,
+)
 from dalm.eval.retrieval_metrics import parse_measure
 from dalm.eval.sentences import counted, power, sentence
 
@@ -49,9 +57,15 @@ def parse_thresholds(texts: Sequence[str] | None) -> dict[str, float]:
             value = math.nan
         if not (equals and math.isfinite(value)):
             raise UserError(f"--fail-below {text}: write measure and value, as in R@10=0.8")
-        name = measure.strip()
-        found[_retrieval_measure(name) or name] = value
+        found[_column(measure.strip())] = value
     return found
+
+
+def _column(name: str) -> str:
+    """Return a column's name as results have it: `R@10[fused]` for `recall@10[fused]`."""
+    base, bracket, variant = name.partition("[")
+    others = {each.lower(): each for each in registered()}
+    return (_retrieval_measure(base) or others.get(base.lower(), base)) + bracket + variant
 
 
 def _retrieval_measure(name: str) -> str | None:
@@ -62,19 +76,48 @@ def _retrieval_measure(name: str) -> str | None:
         return None
 
 
-def check_thresholds(
-    thresholds: Mapping[str, float], measured: Collection[str], *, answers: bool
-) -> None:
-    """Refuse thresholds of measures that will not be taken; `answers`: a generator is evaluated.
+def check_thresholds(thresholds: Mapping[str, float], measured: Collection[str]) -> None:
+    """Refuse thresholds of measures that are not among `measured`.
 
     Raises:
-        UserError: a retrieval measure that isn't among `measured`, or there are no answers.
+        UserError: names the others.
     """
     for measure in thresholds:
-        if measure not in measured and (not answers or _retrieval_measure(measure)):
+        if measure not in measured:
+            plain = [each for each in measured if not is_variant(each)]
             raise UserError(
-                f"--fail-below {measure}: not measured; measured are {', '.join(measured)}"
+                f"--fail-below {measure}: not measured; measured are {', '.join(plain)}"
             )
+
+
+def measured_columns(config: EvalRetriever, measures: Sequence[str]) -> list[str]:
+    """Return the columns that an evaluation may have; `measures` are those of retrieval.
+
+    What only the data decides is among them: whether questions are marked as unanswerable, and
+    whether the passages are few enough for BM25.
+    """
+    found = list(measures)
+    if config.search_index is None:
+        stages = ["BM25", "fused", *(["reranked"] if config.reranker else [])]
+        found += [f"{each}[{stage}]" for stage in stages for each in measures] + [f"{FIRST}[BM25]"]
+    if not isinstance(config, EvalRag) or not config.evaluate_generator:
+        return found
+    compared = config.baseline is not None or config.baseline_generator is not None
+    taken: dict[Needs, bool] = {
+        "references": True,
+        "generator": config.generator_url is None,
+        "passages": True,
+        "answerable": True,
+        "citations": config.citations,
+        "judge": config.judge is not None,
+    }
+    for name, metric in registered().items():
+        if not taken.get(metric.needs) or (name == "preference" and not compared):
+            continue
+        found.append(name)
+        if config.bounds and metric.needs in ("references", "generator"):
+            found += [f"{name}[{bound}]" for bound in BOUNDS]
+    return found
 
 
 def evaluation_gates(
@@ -142,7 +185,8 @@ def guard_gates(results: Sequence[MeasureResult], dataset: str, margin: float) -
         moved = "rose" if fall < 0 else "fell"
         text = (
             f"guard {dataset}: {label(result.measure)} {moved} from {result.against.baseline:.3f} "
-            f"to {result.mean:.3f} over {counted(result.against)} (allowed drop {margin:g})"
+            f"to {result.compared_mean:.3f} over {counted(result.against)} "
+            f"(allowed drop {margin:g})"
         )
         gates.append(Gate(text, fall <= margin))
     return gates

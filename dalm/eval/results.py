@@ -303,7 +303,8 @@ def _load_folder(folder: Path, measures: Sequence[str] | None) -> Results:
     if measures is None:
         return results
     wanted = [parse_measure(each) for each in measures]
-    deepest = max(map(len, results.hits))
+    settings = results.facts.get("settings", {})
+    deepest = max(int(settings.get("top_k", 0)), *map(len, results.hits))
     for measure in wanted:
         if (cutoff(measure) or 0) > deepest:
             raise UserError(

@@ -22,18 +22,19 @@ def sentence(result: MeasureResult) -> str:
     if other is None:
         ends = f" (95 % interval {_range(result.interval)})" if result.interval else ""
         return f"{name} is {result.mean:.3f}{ends} over {counted(result)}"
+    mean = f"{result.compared_mean:.3f}"
     if not other.better and not other.worse:
-        return f"{name} is {result.mean:.3f} for both systems on every query ({counted(other)})"
+        return f"{name} is {mean} for both systems on every query ({counted(other)})"
     ends = f"95 % interval of the difference {_range(other.interval)}, " if other.interval else ""
     test = f"({ends}{p_value(other)})"
     counts = f"better on {other.better}, worse on {other.worse} of {counted(other)}"
     if result.verdict != "even":
         moved = "rose" if other.difference > 0 else "fell"
-        return f"{name} {moved} from {other.baseline:.3f} to {result.mean:.3f} {test}; {counts}"
+        return f"{name} {moved} from {other.baseline:.3f} to {mean} {test}; {counts}"
     only_raw = other.p <= ALPHA < (other.p_holm or 0)
     adjusted = " once adjusted for the number of measures" if only_raw else ""
     return (
-        f"{name} is {result.mean:.3f}, baseline {other.baseline:.3f}, not statistically "
+        f"{name} is {mean}, baseline {other.baseline:.3f}, not statistically "
         f"significant{adjusted} {test}; {counts}{power(other)}"
     )
 

@@ -3,7 +3,7 @@
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -67,6 +67,7 @@ def run_facts(dataset: EvaluationSet, config: EvalRetriever, watch: Stopwatch) -
         "command": typed_command(),
         "dataset": dataset.name,
         "passages": len(dataset.passages),
+        "passages_added": dataset.added,
         "queries_unjudged": dataset.unjudged,
         "processes": distributed.world_size(),
         "settings": public(config),
@@ -138,14 +139,27 @@ def measures_table(
 
 
 def interval_units(results: Sequence[MeasureResult]) -> str:
-    """Return over how many queries and documents the intervals of a table are."""
-    over: dict[str, list[str]] = {}
+    """Return over how many queries and documents the values and differences of a table are.
+
+    A difference is over those for which both systems have a value.
+    """
+    over, compared = dict[str, list[str]](), dict[str, list[str]]()
     for result in results:
-        if not is_variant(result.measure):
-            over.setdefault(counted(result), []).append(label(result.measure))
+        if is_variant(result.measure):
+            continue
+        over.setdefault(counted(result), []).append(label(result.measure))
+        if result.against and result.against.count != result.count:
+            compared.setdefault(counted(result.against), []).append(label(result.measure))
+    text = f"95 % intervals over {_units(over)}"
+    for units, names in compared.items():
+        text += f"; baseline and difference of {', '.join(names)} over {units}"
+    return text
+
+
+def _units(over: Mapping[str, Sequence[str]]) -> str:
+    """Return the first units, and with others what they are of."""
     first, *others = over.items()
-    text = "".join(f"; {', '.join(names)} over {units}" for units, names in others)
-    return f"95 % intervals over {first[0]}{text}"
+    return first[0] + "".join(f"; {', '.join(names)} over {units}" for units, names in others)
 
 
 def by_context(results: Sequence[MeasureResult]) -> dict[str, list[MeasureResult | None]]:
@@ -155,13 +169,29 @@ def by_context(results: Sequence[MeasureResult]) -> dict[str, list[MeasureResult
     return {name: [known[name], *row] for name, row in rows.items() if any(row)}
 
 
+def context_units(rows: Mapping[str, Sequence[MeasureResult | None]]) -> str:
+    """Return over how many queries and documents the answers of `by_context` are measured.
+
+    Only queries with a gold passage have an answer from it.
+    """
+    over: dict[str, list[str]] = {}
+    for place, context in enumerate((FOUND, *BOUNDS.values())):
+        of_context: dict[str, list[str]] = {}
+        for name, row in rows.items():
+            if (each := row[place]) is not None:
+                of_context.setdefault(counted(each), []).append(label(name))
+        for order, (units, names) in enumerate(of_context.items()):
+            what = f"{', '.join(names)} with {context}" if order else context
+            over.setdefault(units, []).append(what)
+    return _units(over)
+
+
 def bounds_table(results: Sequence[MeasureResult]) -> Table | None:
     """Return a table of the answers' measures by what the generator read; None without bounds."""
     rows = by_context(results)
     if not rows:
         return None
-    first = next(each for row in rows.values() for each in row if each)
-    title = f"answers by passages read, {counted(first)}"
+    title = f"answers by passages read, {context_units(rows)}"
     table = _table((title,), (FOUND, *BOUNDS.values()))
     for name, row in rows.items():
         table.add_row(cell(label(name)), *(f"{each.mean:.3f}" if each else "" for each in row))

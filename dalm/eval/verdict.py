@@ -261,10 +261,20 @@ def _reasons(
             if later := part.known.get(f"{first.measure}[{stage}]"):
                 yield _in(part, later)
         if gains[part] and more:
-            others = ", ".join(label(each.measure) for each in more)
             kind = f"{part.name}: " if part.name else ""
-            yield f"{kind}significantly better, too: {others} ({counted(first)})"
+            others = [f"{', '.join(names)} ({over})" for over, names in _by_count(more).items()]
+            yield f"{kind}significantly better, too: {'; '.join(others)}"
         if part not in deciding and part.name != GUARD:
             few = f"too few documents for {number(len(part.plain), 'measure', 'measures')}"
             why = f"{names} do" if part.could_show(ALPHA) else few
-            yield f"{part.name or 'questions'} ({counted(first)}) don't decide: {why}"
+            over = counted(first.against or first)
+            yield f"{part.name or 'questions'} ({over}) don't decide: {why}"
+
+
+def _by_count(results: Sequence[MeasureResult]) -> dict[str, list[str]]:
+    """Return the labels of compared measures by what they are compared over."""
+    found: dict[str, list[str]] = {}
+    for each in results:
+        assert each.against is not None
+        found.setdefault(counted(each.against), []).append(label(each.measure))
+    return found

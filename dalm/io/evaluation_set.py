@@ -5,6 +5,7 @@ arXiv:2104.08663).
 """
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +33,8 @@ class EvaluationSet:
     name: str
     queries: Sequence[JudgedQuery]
     passages: Mapping[str, Passage] = field(repr=False)
+    added: int = 0
+    """Relevant passages that aren't in the knowledge base, and are searched beside it."""
 
     @property
     def unjudged(self) -> int:
@@ -70,12 +73,15 @@ def read_evaluation_set(
     searches: list[tuple[str, PairColumns]] = [(each, columns) for each in knowledge_base]
     if made_from and (found := passages_of(source, made_from)):
         searches = [(found, made_from.columns(columns.prepend_title))]
+    added = set(passages) if searches and beir is None else set[str]()
     for each, read_as in searches:
         for passage in read_passages(each, read_as):
+            added.discard(passage.id)
             known = passages.setdefault(passage.id, passage)
             if not known.provenance():
                 passages[passage.id] = known.with_provenance(passage)
-    read = EvaluationSet(name=name, queries=queries, passages=passages)
+    queries = [_with_document(query, passages) for query in queries]
+    read = EvaluationSet(name=name, queries=queries, passages=passages, added=len(added))
     if not passages and searched:
         raise UserError(f"{source} has no passages to search; name a knowledge base, --passages")
     if read.unjudged == len(read.queries) and "passage" in needs:
@@ -86,16 +92,33 @@ def read_evaluation_set(
             *(source, read.unjudged, len(read.queries)),
         )
     if searched:
-        named = ", ".join(each for each, _ in searches)
+        named = ", ".join([*([source] if beir else []), *(each for each, _ in searches)])
         named += f", which {name} was made from" if made_from and searches else ""
-        _tell_searched(read, named or (source if beir else ""))
+        _tell_searched(read, named)
     return read
+
+
+def _with_document(query: JudgedQuery, passages: Mapping[str, Passage]) -> JudgedQuery:
+    """Group a query with those about the same document; of several its best passages' first name.
+
+    The knowledge base may know the document of a passage where the table of questions doesn't.
+    """
+    best = max(query.relevant.values(), default=0)
+    gold = [passages[each] for each in query.gold if query.relevant[each] == best]
+    named = [each.of_document for each in gold if each.of_document != each.id]
+    return replace(query, group=min(named or query.gold[:1] or [query.id]))
 
 
 def _tell_searched(read: EvaluationSet, named: str) -> None:
     """Log what is searched, and warn if that is less than a user would search."""
     searching = f"searching  {len(read.passages):,} passages for {len(read.queries):,} queries"
-    if named:
+    if read.added:
+        logger.warning(
+            "%s: all of %s, and beside them %s passages of the questions that aren't there: is it "
+            "the knowledge base that the questions are about?",
+            *(searching, named, f"{read.added:,}"),
+        )
+    elif named:
         logger.info("%s: all of %s", searching, named)
     else:
         logger.warning(
@@ -135,21 +158,14 @@ def _judged(key: str, found: Sequence[tuple[Example, bool | None]], table: str) 
             f"{table}: the question {examples[0].query[:60]!r} is marked answerable in one row and "
             "unanswerable in another; correct one of them"
         )
-    gold = {example.passage.id: example.passage for example in examples if example.passage}
-    first = next(iter(gold.values()), None)
+    gold = [example.passage for example in examples if example.passage]
     return JudgedQuery(
         id=key,
-        query=examples[0].query,
-        relevant=dict.fromkeys(gold, 1),
+        query=min(example.query for example in examples),
+        relevant=dict.fromkeys((passage.id for passage in gold), 1),
         references=tuple(dict.fromkeys(e.answer for e in examples if e.answer)),
         answerable=marks.pop() if marks else None,
-        group=_document(first) if first else key,
     )
-
-
-def _document(passage: Passage) -> str:
-    """Return what identifies a passage's document: its name, else its title, else itself."""
-    return passage.document or passage.title or passage.id
 
 
 def _answerable(table: Table, column: str) -> Sequence[bool | None]:
@@ -200,12 +216,7 @@ def _read_beir(folder: Path, split: str, columns: Columns) -> Read:
     judged = [
         JudgedQuery(id=each, query=queries[each], relevant=grades) for each, grades in qrels.items()
     ]
-    return [_with_document(each, passages) for each in judged], passages
-
-
-def _with_document(query: JudgedQuery, passages: Mapping[str, Passage]) -> JudgedQuery:
-    """Group a query with those about the same document, that of its best passage."""
-    return replace(query, group=_document(passages[query.gold[0]])) if query.gold else query
+    return judged, passages
 
 
 def _read_beir_table(file: Path, encoding: str | None) -> Table:
@@ -213,6 +224,11 @@ def _read_beir_table(file: Path, encoding: str | None) -> Table:
     for column in ("_id", "text"):
         if column not in table.columns:
             raise UserError(f"{file} has no field {column!r}; BEIR's layout has it in every line")
+    if repeated := [name for name, count in Counter(table.texts("_id")).items() if count > 1]:
+        raise UserError(
+            f"{file} has {len(repeated)} ids on several lines, such as {repeated[0]!r}; keep one "
+            "line of each"
+        )
     return table
 
 

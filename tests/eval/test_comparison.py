@@ -86,6 +86,15 @@ def test_a_query_without_a_value_is_left_out_of_its_measure_alone():
     assert compare(results(values=(None,) * 4)) == []
 
 
+def test_a_sentence_compares_the_same_queries():
+    """Where one system has no value, as for the grounding of an empty answer, it isn't compared."""
+    mine = many((1.0,) * 10 + (0.0,) * 10)
+    (line,) = compare(mine, many((0.5,) * 10 + (None,) * 10))
+    assert (line.mean, line.compared_mean, line.against.difference) == (0.5, 1.0, 0.5)
+    assert sentence(line).startswith("recall@10 rose from 0.500 to 1.000 (")
+    assert "of 10 queries" in sentence(line)
+
+
 def test_lower_is_better_for_nll():
     groups = tuple("abcdefgh")
     tuned = results(groups=groups, values=(0,) * 8, measures={"NLL": [1.0] * 8})

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from dalm.eval.comparison import compare
-from dalm.eval.findings import findings
-from tests.eval.example_results import results
+from dalm.eval.findings import findings, other_data
+from tests.eval.example_results import BASE, TUNED, results
 
 TWENTY = tuple(map(str, range(20)))
 HALF = (1.0, 0.0) * 10
@@ -180,3 +180,21 @@ def test_a_gain_that_becomes_a_loss_is_named():
 def test_without_a_gain_alone_the_stages_say_nothing():
     assert gained(alone=4, fused=10) == []
     assert gained(alone=-10, fused=-10) == []
+
+
+def test_passages_beside_the_knowledge_base_are_named():
+    made = replace(TUNED, facts={"passages_added": 1})
+    assert any(
+        each.startswith("1 of 1 relevant passages aren't in the know") for each in found(made)
+    )
+
+
+def test_runs_on_other_data_are_compared_with_a_warning():
+    assert list(other_data(TUNED, BASE)) == []
+    queries = [replace(BASE.queries[0], relevant={"x": 1}, references=("y",)), *BASE.queries[1:]]
+    searched = replace(TUNED, facts={"passages": 1200})
+    assert list(other_data(searched, replace(BASE, queries=queries, facts={"passages": 30}))) == [
+        "other passages are relevant to 1 of 4 queries in base",
+        "the reference answers to 1 of 4 queries are others in base",
+        "tuned searched 1,200 passages, base 30: fewer passages are easier to search",
+    ]

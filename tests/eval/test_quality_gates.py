@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
-from dalm.config import EvalRetriever
+from dalm.config import EvalRag, EvalRetriever
 from dalm.errors import UserError
 from dalm.eval.comparison import compare
 from dalm.eval.quality_gates import (
@@ -10,11 +12,14 @@ from dalm.eval.quality_gates import (
     enforce_gates,
     evaluation_gates,
     guard_gates,
+    measured_columns,
     parse_thresholds,
     regression_gate,
     threshold_gates,
 )
 from tests.eval.example_results import BASE, TUNED, results
+
+ANSWERS = EvalRag(evaluate_generator=True)
 
 
 def test_thresholds_are_read_in_any_notation():
@@ -39,19 +44,43 @@ def test_a_mean_is_held_to_its_least():
 
 
 @pytest.mark.parametrize(
-    ("measure", "answers", "refused"),
+    ("threshold", "config"),
     [
-        *(("R@5", True, True), ("EM", False, True), ("nonsense", False, True)),
-        *(("R@10", False, False), ("EM", True, False), ("abstention", True, False)),
+        ("R@5=1", EvalRetriever()),
+        ("EM=1", EvalRetriever()),
+        ("EM=1", EvalRag()),
+        ("R@10[reranked]=1", EvalRetriever()),
+        ("R@10[fused]=1", EvalRetriever(search_index="index")),
+        ("nonsense=1", ANSWERS),
+        ("correctness=1", ANSWERS),
+        ("citation recall=1", ANSWERS),
+        ("EM[gold]=1", replace(ANSWERS, bounds=False)),
+        ("NLL=1", replace(ANSWERS, generator_url="http://localhost")),
+        ("preference=1", replace(ANSWERS, judge="http://localhost")),
     ],
 )
-def test_a_threshold_on_what_will_not_be_measured_is_refused(measure, answers, refused):
-    measured = ["nDCG@10", "R@10"]
-    if not refused:
-        check_thresholds({measure: 0.1}, measured, answers=answers)
-        return
-    with pytest.raises(UserError, match=f"{measure}: not measured; measured are nDCG@10, R@10"):
-        check_thresholds({measure: 0.1}, measured, answers=answers)
+def test_a_threshold_on_what_will_not_be_measured_is_refused(threshold, config):
+    thresholds = parse_thresholds([threshold])
+    with pytest.raises(UserError, match="not measured; measured are nDCG@10, R@10"):
+        check_thresholds(thresholds, measured_columns(config, ["nDCG@10", "R@10"]))
+
+
+@pytest.mark.parametrize(
+    ("threshold", "config"),
+    [
+        ("recall@10[fused]=1", EvalRetriever()),
+        ("Success@1[BM25]=1", EvalRetriever()),
+        ("R@10[reranked]=1", EvalRetriever(reranker="x")),
+        ("em=1", ANSWERS),
+        ("nll[gold]=1", ANSWERS),
+        ("abstention=1", ANSWERS),
+        ("citation recall=1", replace(ANSWERS, citations=True)),
+        ("preference=1", replace(ANSWERS, judge="http://localhost", baseline="x")),
+    ],
+)
+def test_a_threshold_on_any_column_is_taken(threshold, config):
+    thresholds = parse_thresholds([threshold])
+    check_thresholds(thresholds, measured_columns(config, ["nDCG@10", "R@10"]))
 
 
 def test_nll_is_held_to_its_most():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from dalm.errors import UserError
@@ -34,6 +36,12 @@ def test_a_run_folder_as_it_was_measured_or_anew(tmp_path):
     assert as_it_was.measures == TUNED.measures
     (anew,) = read_runs([str(tmp_path / "run")], None, ["R@1", "RR@2"])
     assert anew.measures == {"R@1": [0.0] * 4, "RR@2": [0.5] * 4}
+
+
+def test_fewer_passages_than_asked_for_are_measured_at_that_depth(tmp_path):
+    save(tmp_path / "run", replace(TUNED, facts={"settings": {"top_k": 10}}), {})
+    (anew,) = read_runs([str(tmp_path / "run")], None, ["R@10"])
+    assert anew.measures == {"R@10": [1.0] * 4}
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path):

@@ -6,6 +6,8 @@ from rich.console import Console
 from dalm.eval.comparison import compare
 from dalm.eval.summary import (
     bounds_table,
+    by_context,
+    context_units,
     interval_units,
     measures_table,
     print_table,
@@ -66,6 +68,26 @@ def test_measures_of_fewer_queries_are_named():
     made = compare(results(measures={"EM": [1.0, 0.0, 1.0, 1.0], "NLL": [1.0, None, None, 2.0]}))
     assert interval_units(made) == (
         "95 % intervals over 4 queries of 3 documents; NLL over 2 queries of 2 documents"
+    )
+
+
+def test_what_is_compared_over_fewer_queries_is_named():
+    values = {"EM": [1.0] * 4, "NLL": [1.0] * 4}
+    base = results("base", measures=values | {"NLL": [1.0, None, None, 2.0]})
+    assert interval_units(compare(results(measures=values), base)) == (
+        "95 % intervals over 4 queries of 3 documents; baseline and difference of NLL over 2 "
+        "queries of 2 documents"
+    )
+
+
+def test_what_is_read_for_fewer_queries_is_named():
+    found = [1.0, 0.0, 1.0, 1.0]
+    measures = dict.fromkeys(("EM", "NLL", "EM[none]", "NLL[none]"), found)
+    measures |= {"EM[gold]": [1.0, None, None, 1.0], "NLL[gold]": [1.0, None, None, None]}
+    rows = by_context(compare(results(measures=measures)))
+    assert context_units(rows) == (
+        "4 queries of 3 documents; gold passage over 2 queries of 2 documents; NLL with gold "
+        "passage over 1 query of 1 document"
     )
 
 

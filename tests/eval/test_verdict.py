@@ -259,3 +259,14 @@ def test_a_part_is_read_from_a_run_folder(tmp_path):
     read = Part.read(GENERATED, tmp_path)
     assert read.measures == made.measures
     assert verdict_of([read]) == verdict_of([made])
+
+
+def test_each_further_gain_says_over_how_many_questions_it_is():
+    made = part(recall=0.2, ndcg=0.2, EM=0.2)
+    some = {**made.results.measures, "EM": [0.7] * 20 + [None] * 4}
+    system = replace(made.results, measures=some)
+    made = replace(made, results=system, measures=compare(system, made.baseline, seed=1))
+    assert (
+        "generated questions: significantly better, too: nDCG@10 (24 queries of 24 documents); EM "
+        "(20 queries of 20 documents)"
+    ) in verdict_of([made]).reasons

@@ -70,3 +70,14 @@ def test_a_corpus_without_ids_is_refused(tmp_path):
     table(tmp_path, [{"text": "first"}], "corpus.jsonl")
     with pytest.raises(UserError, match="no field '_id'"):
         read(source)
+
+
+@pytest.mark.parametrize("name", ["corpus", "queries"])
+def test_an_id_on_two_lines_is_refused(tmp_path, name):
+    folder = beir(tmp_path)
+    file = tmp_path / f"{name}.jsonl"
+    first = json.loads(file.read_text().splitlines()[0])["_id"]
+    with file.open("a") as out:
+        out.write(json.dumps({"_id": first, "text": "another"}) + "\n")
+    with pytest.raises(UserError, match=f"1 ids on several lines, such as '{first}'; keep one"):
+        read(folder)

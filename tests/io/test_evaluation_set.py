@@ -38,6 +38,33 @@ def test_a_knowledge_base_adds_its_passages(tmp_path):
     assert [passage.text for passage in found.passages.values()] == ["Ada", "Dora"]
 
 
+def test_the_order_of_the_rows_changes_nothing_of_a_query(tmp_path):
+    rows = [
+        row("who?", "Ada", "a", Title="T"),
+        row("Who?", "Bela", "b", Title="S"),
+        row("Who?", "Cy", "c"),
+    ]
+    (one,) = read(table(tmp_path, rows)).queries
+    (other,) = read(table(tmp_path, rows[::-1], "other.jsonl")).queries
+    assert (one.query, one.group, one.gold) == (other.query, other.group, other.gold)
+    assert (one.query, one.group) == ("Who?", "S")
+
+
+def test_the_knowledge_base_knows_the_document_of_a_question(tmp_path):
+    known = [{"Passage": text, "document": "m.pdf"} for text in ("Ada", "Bela")]
+    more = table(tmp_path, known, "more.jsonl")
+    found = read(table(tmp_path, [row("a?", "Ada"), row("b?", "Bela")]), knowledge_base=[more])
+    assert [query.group for query in found.queries] == ["m.pdf", "m.pdf"]
+
+
+def test_relevant_passages_beside_the_knowledge_base_are_counted(tmp_path, caplog):
+    more = table(tmp_path, [{"Passage": "ada"}, {"Passage": "Dora"}], "more.jsonl")
+    source = table(tmp_path, [row("Who?", "Ada"), row("What?", "Bela")])
+    assert read(source, knowledge_base=[more]).added == 1
+    assert "more.jsonl, and beside them 1 passages of the questions" in caplog.text
+    assert read(source, knowledge_base=[source]).added == read(source).added == 0
+
+
 def test_marked_questions_need_neither_passage_nor_answer(tmp_path):
     rows = [
         row("a?", "A", "a", Answerable=True),

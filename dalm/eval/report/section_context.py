@@ -12,7 +12,7 @@ from dalm.eval.report import charts, query_table
 from dalm.eval.report.sections import Section
 from dalm.eval.results import Results
 from dalm.eval.sentences import sentence
-from dalm.eval.summary import by_context, by_stage, interval_units
+from dalm.eval.summary import by_context, by_stage, context_units, interval_units
 from dalm.eval.verdict import LATER
 
 ANSWERS = "F1"
@@ -57,7 +57,7 @@ def _compared(results: Results, measures: Sequence[MeasureResult]) -> dict[str, 
     """Return one system's part of a section: headlines, table, sentences, answers by context."""
     plain = [each for each in measures if not is_variant(each.measure)]
     headlines = [*plain[:2], *(each for each in plain[2:] if _is_headline(each.measure))]
-    ends = charts.axis_ends(plain)
+    ends, rows = charts.axis_ends(plain), by_context(measures)
     return {
         "name": results.name,
         "headlines": headlines if len(headlines) > 2 else plain[:4],
@@ -65,7 +65,8 @@ def _compared(results: Results, measures: Sequence[MeasureResult]) -> dict[str, 
         "sentences": [sentence(each) for each in plain if each.against],
         "judge": list(judge_summary(results.facts.get("judge"))),
         "stages": _stages(measures),
-        "by_context": by_context(measures),
+        "by_context": rows,
+        "context_units": context_units(rows) if rows else "",
         "contexts": [FOUND, *BOUNDS.values()],
         "units": interval_units(measures),
     }
