@@ -21,7 +21,7 @@ from typing import Any
 from common import child, data, forget_peak, minilm, resident, row, table
 
 BATCH, VOCABULARY, PASSAGES = 24, 32_000, 512
-STEPS, PLAIN_STEPS = 3, 2
+STEPS = 2
 """The first of them warms up."""
 PASSES = {"forward": 8, "backward": 3}
 """What a step with eight candidates may cost, relative to one with one candidate."""
@@ -152,7 +152,7 @@ def measure(way: str) -> dict[str, float]:
         forget_peak()
         before = resident("VmRSS")
         seconds, halves = [], []
-        for _ in range(PLAIN_STEPS if "plain" in way else STEPS):
+        for _ in range(STEPS):
             start = time.process_time()
             loss = objective(batch).total
             half = time.process_time()
