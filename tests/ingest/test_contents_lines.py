@@ -16,27 +16,39 @@ BODY = "The pump is opened by hand.\n"
 
 
 @pytest.mark.parametrize(
-    "lines",
+    ("lines", "titles"),
     [
-        "1.2 Pumps ........ 14\n",
-        "1.2 Pumps ........ 14\n1.3 Valves ...... 15\n",
-        "Contents\n\nPumps ..... 3\n",
-        "# Table of Contents\n\nPage\nPumps and what\n  they do ...... 3\nValves .... iv\n",
-        "Inhaltsverzeichnis\nPumpen . . . . . . 3\nVentile . . . . . . . 7\n",
-        "Inhalt\nPumpen . . . . . . 3\n\n\nVentile · · · · · · 7\n",
-        "目次\nポンプ……………… 3\nバルブ・・・ …… 7\n",
-        "Figure 3-1 A pump ............ 3-12\n",
-        "Chapter 1. A very long title indeed .. 1\nChapter 2. Short .......... 9\n",
-        "1 Alpha ..... 1\n2 Beta ...\n   more of it ....... 4\n3 Gamma ..... 9\n",
-        "| 1.2 Pumps ........ 14 |\n",
-        "".join(f"o-{c} (C-o) . . . . . {9 - n // 3}\n" for n, c in enumerate("abcdefgh")),
-        "A.1 Forms ......... A-3\n",
-        "1.1 One ........ 14   1.2 Two ........ 15\n",
+        ("1.2 Pumps ........ 14\n", "# 1.2 Pumps"),
+        ("1.2 Pumps ........ 14\n1.3 Valves ...... 15\n", "Pumps, at last"),
+        ("Contents\n\nPumps ..... 3\n", "PUMPS"),
+        (
+            "# Table of Contents\n\nPage\nPumps and what\n  they do ...... 3\nValves .... iv\n",
+            "Valves",
+        ),
+        ("Inhaltsverzeichnis\nPumpen . . . . . . 3\nVentile . . . . . . . 7\n", "1. Ventile"),
+        ("Inhalt\nPumpen . . . . . . 3\n\n\nVentile · · · · · · 7\n", "Pumpen"),
+        ("目次\nポンプ……………… 3\nバルブ・・・ …… 7\n", "ポンプ"),
+        ("Figure 3-1 A pump ............ 3-12\n", "Figure 3-1: A pump. Seen from above."),
+        (
+            "Chapter 1. A very long title indeed .. 1\nChapter 2. Short .......... 9\n",
+            "Chapter 2. Short",
+        ),
+        ("1 Alpha ..... 1\n2 Beta ...\n   more of it ....... 4\n3 Gamma ..... 9\n", "1 Alpha"),
+        ("| 1.2 Pumps ........ 14 |\n", "1.2 Pumps"),
+        (
+            "".join(f"o-{c} (C-o) . . . . . {9 - n // 3}\n" for n, c in enumerate("abcdefgh")),
+            "o-a (C-o), o-b (C-o), o-c (C-o), o-d (C-o)",
+        ),
+        ("A.1 Forms ......... A-3\n", "A.1 Forms"),
+        ("1.1 One ........ 14   1.2 Two ........ 15\n", "1.1 One 1.2 Two"),
+        ("".join(f"1.{n} {n * 'x'} ....... {n}\n" for n in range(1, 9)), "x"),
+        ("Contents\n" + "".join(f"{n * 'x'} ....... {n}\n" for n in range(1, 6)), "y"),
     ],
 )
-def test_contents_go_and_the_text_stays(lines):
-    assert rest(BODY + lines + BODY) == BODY + BODY
-    assert rest(lines.rstrip("\n")) == ""
+def test_contents_go_and_the_text_stays(lines, titles):
+    below = f"{BODY}{titles}\n\n{BODY}"
+    assert rest(BODY + lines + below) == BODY + below
+    assert rest(f"{lines}\n{below}") == f"\n{below}"
 
 
 def test_titles_with_rising_pages_that_come_again_are_contents():
@@ -59,6 +71,11 @@ def test_titles_with_rising_pages_that_come_again_are_contents():
         "Contents\n\nPump ..... 1\nBolt ..... 8\nHose ..... 1\nKey ..... 2\nNut ..... 1\n",
         "So on and so on...\nAnd then…\n\n1.2 Pumps\n",
         "".join(f"{name} ....... {4400 - n}\n" for n, name in enumerate("ABCDEFGHIJ")),
+        "1.2 Pumps ........ 14\n",
+        "1.1 Advice ..... 90\n1.2 Travel ..... 95\n1.3 Repair ..... 100\n",
+        "1. Pump A ..... 120\n2. Pump B ..... 140\n3. Pump C ..... 180\n4. Pump D ..... 220\n",
+        "Contents\n\n2 x screw ..... 4\n1 x pump ..... 9\n4 x nut ..... 12\n\nThat is all.\n",
+        "".join(f"{name * 3} ....... {101 + n // 2}\n" for n, name in enumerate("ABCDEFGHIJ")),
         "Soup ....... 4.50\nSalad ....... 6.20\n",
         "version 1.2..1.4\nrange(0..5)\n../../path 5\n",
         "Contents\nof the box: two pumps...\n",
@@ -81,9 +98,21 @@ LISTED += "  2. Valves\n  3. Pipes\n\n"
 PARTS = "1. Pumps\n\nText.\n\n1.1. What they do and are\n\n2. Valves\n\nText.\n\n3. Pipes\n\nEnd.\n"
 
 
+def listed_rest(text: str) -> str:
+    for start, end in reversed(contents_lists(text)):
+        text = text[:start] + text[end:]
+    return text
+
+
 def test_contents_without_dots_are_titles_that_come_again():
-    [(start, end)] = contents_lists(LISTED + PARTS)
-    assert (LISTED + PARTS)[:start] + (LISTED + PARTS)[end:] == "Title\n\n\n" + PARTS
+    assert listed_rest(LISTED + PARTS) == "Title\n\n\n\n" + PARTS
+
+
+def test_what_stands_between_titles_stays():
+    text = "Contents\n\nOf this kit:\nPumps\n  Why and how.\nValves\nPipes\n\n" + PARTS
+    assert listed_rest(text) == "\nOf this kit:\n  Why and how.\n\n" + PARTS
+    lines = "".join(f"{n * 'x'} ....... {n}\n" for n in range(1, 6))
+    assert rest(f"Contents\n\nOf this kit:\n{lines}End.") == "\nOf this kit:\nEnd."
 
 
 @pytest.mark.parametrize(
