@@ -51,10 +51,7 @@ def role_of(folder: Path) -> Role:
     loading.check_whole(folder, "model")
     if (folder / "modules.json").is_file():
         if saved_kind(str(folder), "cross-encoder") == "CrossEncoder":
-            raise UserError(
-                f"{folder} is a reranker, which is plain as it is: its weights need no merge and "
-                "no export"
-            )
+            raise _reranker_error(folder)
         return "retriever"
     if loading.has_adapter(folder):
         task = file_reading.read_json(folder / loading.ADAPTER, _REMEDY).get("task_type")
@@ -62,12 +59,20 @@ def role_of(folder: Path) -> Role:
     if (folder / "config.json").is_file():
         config = file_reading.read_json(folder / "config.json", _REMEDY)
         architecture = (config.get("architectures") or [""])[0]
+        if architecture.endswith("ForSequenceClassification"):
+            raise _reranker_error(folder)
         causal = architecture.endswith(("ForCausalLM", "LMHeadModel"))
         return "generator" if causal else "retriever"
     inside = [name for name in ("retriever", "generator") if (folder / name).is_dir()]
     hint = f"; name {' or '.join(str(folder / name) for name in inside)}" if inside else ""
     raise UserError(
         f"{folder}: no model in this folder (no {loading.ADAPTER}, no config.json){hint}"
+    )
+
+
+def _reranker_error(folder: Path) -> UserError:
+    return UserError(
+        f"{folder} is a reranker, which is plain as it is: its weights need no merge and no export"
     )
 
 

@@ -197,5 +197,6 @@ def test_what_cannot_be_trained_is_one_line(table, tiny_models, trained, tmp_pat
     ):
         assert dalm("train-reranker", *line) == 2
         assert problem in capsys.readouterr().err
-    assert dalm("merge", trained / "reranker", "--output-dir", tmp_path / "merged") == 2
-    assert "is a reranker, which is plain as it is" in capsys.readouterr().err
+    for command, folder in (("merge", trained / "reranker"), ("export", tiny_models.reranker)):
+        assert dalm(command, folder, "--output-dir", tmp_path / "plain") == 2
+        assert "is a reranker, which is plain as it is" in capsys.readouterr().err
