@@ -74,7 +74,7 @@ def cross_encoder(encoder: str, options: dict[str, Any], candidates: int, seed: 
     from dalm import RerankerTraining, ScoreCandidates, score_candidates, train_reranker
 
     folder = FOLDER / "readers" / f"cross-encoder-{seed}"
-    if not (folder / "model.safetensors").exists():
+    if not (folder / "reranker").exists():
         from toy_models import halves
 
         table = halves(shared=True)[0]
@@ -87,7 +87,7 @@ def cross_encoder(encoder: str, options: dict[str, Any], candidates: int, seed: 
         shared: dict[str, Any] = {"output_dir": str(folder), "overwrite_output_dir": True}
         shared |= {"checkpointing_steps": 10**6, "seed": seed, "num_candidates": candidates}
         train_reranker(encoder, str(scored), RerankerTraining(**shared, **options))
-    return str(folder)
+    return str(folder / "reranker")
 
 
 def questions_by_rules(name: str) -> str:
