@@ -299,7 +299,9 @@ def test_an_answer_comes_with_the_passages_read(index, tiny_models, capsys):
     line += ["--max-new-tokens", 5, "--reader-passages", 2]
     assert dalm(*line) == 0
     answer, _, passages = capsys.readouterr().out.partition("[1] ")  # it may be of line breaks
-    assert len(passages.splitlines()) == 2
+    *passages, cut = passages.splitlines()
+    assert len(passages) == 2
+    assert cut == "the answer is cut off at 5 tokens (--max-new-tokens)"
     assert dalm(*line, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["answer"] == answer.strip()
