@@ -76,14 +76,16 @@ def in_every_context(
             read_by = [[values[i] for i, _ in rows] for values in (texts, context)]
             references = [reference for _, reference in rows]
             prompts = prompts_of(generator, *read_by, generator.max_length, references)
-            fitting = {n: each for n, each in enumerate(prompts) if each is not None}
+            asked = [
+                (i, each) for (i, _), each in zip(rows, prompts, strict=True) if each is not None
+            ]
             nll: dict[int, float] = {}
-            for places, means in mean_log_probs(generator, list(fitting.values())):
+            for places, means in mean_log_probs(generator, [each for _, each in asked]):
                 for place_, mean in zip(places, means, strict=True):
-                    query = rows[list(fitting)[place_]][0]
+                    query = asked[place_][0]
                     nll[query] = min(-mean, nll.get(query, -mean))
             measured.append((answers, [nll[query] for query in sorted(nll)]))
-            read += len(answers) + len(fitting)
+            read += len(answers) + len(asked)
     return measured, read
 
 

@@ -144,23 +144,23 @@ LABELS: dict[str, Options] = {
     "reader that knows the answers": READ | {"reader": "by heart"},
     "tuned reader": READ | {"reader": "tuned"},
     "cross-encoder": {"options": {"teacher": ["cross-encoder"]}, "reader": "cross-encoder"},
-    "model's order": {"options": {"teacher": ["llm-listwise"]}, "reader": "asked"},
+    "model's order": {"options": {"teacher": ["llm-listwise"]}},
 }
 """How labels are made; `reader` is another one than the domain's, `agrees_with` other labels: what
 those contradict is left unlabelled."""
 
 
-def label_options(name: str, labels: str, generator: str) -> Options:
+def label_options(name: str, labels: str, model: str) -> Options:
     """Return the options with which labels are made, by a model if they need one."""
     setting = setting_of(name)
     options: Options = {"num_candidates": setting.candidates, **LABELS[labels]["options"]}
     if "cross-encoder" in options["teacher"]:
-        options |= {"reranker": generator}
+        options |= {"reranker": model}
     if "llm-listwise" in options["teacher"]:
-        options |= {"llm": generator}
+        options |= {"llm": model}
     if "generator" in options["teacher"]:
         length = setting.reader_length
-        options |= {"generator_name_or_path": generator, "generator_max_len": length}
+        options |= {"generator_name_or_path": model, "generator_max_len": length}
     return options
 
 
@@ -186,7 +186,7 @@ def reader_of(name: str, kind: str | None, seed: int) -> str:
     setting = setting_of(name)
     own = setting.reader(seed)
     options = {"learning_rate": setting.reader_rate, "generator_max_len": setting.reader_length}
-    if kind in (None, "asked"):
+    if kind is None:
         return own
     if kind == "cross-encoder":
         start = setting.retriever(seed)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, islice, pairwise
 
+from dalm.ingest.sentence_boundaries import ENDS
+
 LINE_LENGTH = 300  # characters; a longer line is a paragraph
 LEADER = 4  # dots of at least one leader of a table of contents; a long title leaves room for two
 RUN = 5  # lines that their rising page numbers alone make a table of contents
@@ -48,7 +50,6 @@ _TITLE = re.compile(
     r"|содержание|оглавление|目次|目录|目錄|차례|목차)[#*_:.\s]*(?:page|seite)?[#*_\s]*",
     re.IGNORECASE,
 )
-_ENDS = (".", ":", "!", "?", "。")
 _TITLE_LINE = re.compile(r"^[^\S\n]*[^\W\d][^\n]{1,60}$|^#[^\n]{3,60}$", re.MULTILINE)
 
 
@@ -85,7 +86,7 @@ def contents_lines(text: str) -> list[tuple[int, int]]:
         if _is_contents(titles, run, titled=title is not None):
             start, end = title or (run[0].start, run[0].start)
             between = text[end : run[0].start].strip()
-            apart = between.endswith(_ENDS)  # a sentence, and not what a title begins with
+            apart = between.endswith(ENDS)  # a sentence, and not what a title begins with
             found += (
                 [(start, end), (run[0].start, run[-1].end)] if apart else [(start, run[-1].end)]
             )

@@ -8,6 +8,8 @@ decides here: abbreviations, initials, ordinals, numbers of lists, marks of cita
 import re
 from collections.abc import Iterator
 
+ENDS = (".", "!", "?", ":", "。")
+"""What a line of text ends with, and a label or a title doesn't."""
 PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n\s*")
 
 # What may follow a stop within its sentence, and what may precede the next one's first letter

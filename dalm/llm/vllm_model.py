@@ -1,6 +1,7 @@
 """Generate with vLLM on the GPUs of a Ray cluster, through `ray.data.llm`."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
 
@@ -41,7 +42,7 @@ class VllmModel:
         self.engines = pool.actors or 1
         self.concurrency = BATCH * self.engines
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """The model's name; of a folder with the sizes and times of its files."""
         folder = user_path(self.name)

@@ -76,18 +76,18 @@ def tell_cut_texts(
 
 def tell_cut_queries(retriever: Retriever, queries: Sequence[str]) -> None:
     """Log how many of the queries are cut, and what would change that."""
-    tell_cut_texts(retriever, "query", count_questions_cut(retriever, queries), len(queries))
+    tell_cut_texts(retriever, "query", count_cut_queries(retriever, queries), len(queries))
 
 
-def count_questions_cut(retriever: Retriever, questions: Sequence[str]) -> int:
-    """Return how many of the questions are longer than the retriever reads."""
-    lengths = [len(row) for row in retriever.tokenise(questions, "query")]
-    return len(characters_read(retriever, questions, lengths, "query"))
+def count_cut_queries(retriever: Retriever, queries: Sequence[str]) -> int:
+    """Return how many of the queries are longer than the retriever reads."""
+    lengths = [len(row) for row in retriever.tokenise(queries, "query")]
+    return len(characters_read(retriever, queries, lengths, "query"))
 
 
-def tell_questions_cut(retriever: Retriever, questions: Sequence[str]) -> None:
-    """Warn of questions to an index that are longer than its retriever reads."""
-    if not (cut := count_questions_cut(retriever, questions)):
+def tell_queries_cut_by_index(retriever: Retriever, queries: Sequence[str]) -> None:
+    """Warn of queries to an index that are longer than its retriever reads."""
+    if not (cut := count_cut_queries(retriever, queries)):
         return
     side, most = retriever.sides["query"], retriever.longest
     remedy = "the retriever takes no more"
@@ -96,7 +96,7 @@ def tell_questions_cut(retriever: Retriever, questions: Sequence[str]) -> None:
         remedy += f" (at most {most})" if most else ""
     logger.warning(
         "lengths    %s of %s questions are cut at %d tokens in the search by meaning; %s",
-        *(f"{cut:,}", f"{len(questions):,}", side.max_len, remedy),
+        *(f"{cut:,}", f"{len(queries):,}", side.max_len, remedy),
     )
 
 

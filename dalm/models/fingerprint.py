@@ -1,11 +1,15 @@
-"""Describe what a model computes besides its weights, for the keys of caches."""
+"""Describe and hash what a model computes, for the keys of caches."""
 
+import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from peft.tuners.tuners_utils import BaseTunerLayer
 from tokenizers import Tokenizer
-from torch import nn
+from torch import Tensor, nn
+
+from dalm.models.loading import hash_weights
 
 # Fields of a configuration that don't change what a model computes.
 _VOLATILE = {"_name_or_path", "transformers_version", "architectures", "gradient_checkpointing"}
@@ -32,3 +36,11 @@ def adapter_scalings(model: nn.Module) -> list[Any]:
         for name, module in model.named_modules()
         if isinstance(module, BaseTunerLayer)
     ]
+
+
+def hash_of(parts: Any, weights: Iterable[tuple[str, Tensor]]) -> str:
+    """Return a hash of what decides a model's results: `parts`, as JSON, and its weights."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    hashed = hashlib.blake2b(text.encode(), digest_size=16)
+    hash_weights(hashed, weights)
+    return hashed.hexdigest()

@@ -1,7 +1,5 @@
 """Score passages for a question with a sentence-transformers cross-encoder: the reranker."""
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +21,7 @@ from dalm.models import adapter_base, loading, reranker_checks, retriever_checks
 from dalm.models.batching import by_equal_length, by_length, to_device
 from dalm.models.control_tokens import TextTokenizer
 from dalm.models.embedding_model import transformers_of
-from dalm.models.fingerprint import plain_config, tokenizer_configuration
+from dalm.models.fingerprint import hash_of, plain_config, tokenizer_configuration
 from dalm.progress import track
 
 logger = logging.getLogger(__name__)
@@ -117,10 +115,7 @@ class Reranker(nn.Module):
             tokenizer_configuration(self.model.tokenizer),
             getattr(self.model.tokenizer, "chat_template", None),
         ]
-        text = json.dumps(parts, sort_keys=True, default=str)
-        hashed = hashlib.blake2b(text.encode(), digest_size=16)
-        loading.hash_weights(hashed, self.model.state_dict().items())
-        return hashed.hexdigest()
+        return hash_of(parts, self.model.state_dict().items())
 
     def _batches(self, pairs: Sequence[Pair]) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
         """Yield the places of pairs of about the same length, and their features, longest first."""

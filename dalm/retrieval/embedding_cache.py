@@ -20,7 +20,12 @@ from dalm import artifacts
 from dalm.errors import UserError
 from dalm.file_reading import user_path
 from dalm.models.counting_encoder import CountingEncoder
-from dalm.models.fingerprint import adapter_scalings, plain_config, tokenizer_configuration
+from dalm.models.fingerprint import (
+    adapter_scalings,
+    hash_of,
+    plain_config,
+    tokenizer_configuration,
+)
 from dalm.models.loading import hash_weights
 from dalm.models.query_adapter import adapter_router
 from dalm.models.retriever import Retriever
@@ -133,11 +138,7 @@ def query_fingerprint(retriever: Retriever) -> str:
     found = [(name, weight) for name, weight, for_queries in _parts(retriever) if for_queries]
     if not found:
         return ""
-    hashed = hashlib.blake2b(digest_size=KEY_BYTES)
-    scalings = list(adapter_scalings(retriever.model))
-    hashed.update(json.dumps(scalings, sort_keys=True, default=str).encode())
-    hash_weights(hashed, found)
-    return hashed.hexdigest()
+    return hash_of(adapter_scalings(retriever.model), found)
 
 
 def _configuration(retriever: Retriever, with_precision: bool) -> Iterator[Any]:

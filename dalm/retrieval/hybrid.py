@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dalm.errors import UserError
-from dalm.models.cut_texts import tell_questions_cut
+from dalm.models.cut_texts import tell_queries_cut_by_index
 from dalm.models.loading import Placement
 from dalm.models.retriever import Retriever
 from dalm.records import Hit
@@ -85,14 +85,14 @@ class IndexSearcher:
 
 
 class TellingEncoder:
-    """Encode with a retriever, and say of questions that they are longer than it reads."""
+    """Encode with a retriever, and say of queries that they are longer than it reads."""
 
     def __init__(self, retriever: Retriever) -> None:
         self.retriever = retriever
 
     def encode_queries(self, texts: Sequence[str]) -> Float[Tensor, "n dim"]:
         """Return the vectors of queries."""
-        tell_questions_cut(self.retriever, texts)
+        tell_queries_cut_by_index(self.retriever, texts)
         return self.retriever.encode_queries(texts)
 
     def encode_passages(self, texts: Sequence[str]) -> Float[Tensor, "n dim"]:

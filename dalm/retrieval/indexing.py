@@ -32,7 +32,7 @@ from dalm.retrieval.index_folder import FORMAT, Description, Generation, IndexFo
 from dalm.retrieval.passage_sources import CollectedPassages
 from dalm.retrieval.store_kinds import DEFAULT, FP32, store_kind
 from dalm.retrieval.stored_values import digest_of
-from dalm.retrieval.where import Columns
+from dalm.retrieval.where import KINDS, Columns
 from dalm.scaling.pool import check_pool, pool_of
 
 logger = logging.getLogger(__name__)
@@ -319,11 +319,8 @@ def _tell_other_types(kept: Columns, read: Columns) -> None:
             logger.warning(
                 "column     %s holds %s in this index, and %s in what was read now: conditions "
                 "don't see values of another type; --rebuild gives the column one for all",
-                *(name, _KINDS[kept[name]], _KINDS[kind]),
+                *(name, KINDS[kept[name]], KINDS[kind]),
             )
-
-
-_KINDS = {str: "texts", int: "whole numbers", float: "numbers", bool: "true or false"}
 
 
 def _check_chunking(generation: Generation, chunking: dict[str, Any], *, prune: bool) -> None:

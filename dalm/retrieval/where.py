@@ -24,6 +24,9 @@ from dalm.retrieval.conditions import (
 Columns = Mapping[str, type]
 """The columns that a condition may name, with the type of their values: str, int, float, bool."""
 
+KINDS = {str: "texts", int: "whole numbers", float: "numbers", bool: "true or false"}
+"""What messages call the types."""
+
 FIELDS: Columns = {
     "id": str,
     "text": str,

@@ -18,6 +18,7 @@ from dalm.records import PROVENANCE, Passage
 from dalm.retrieval.documents import Replaced, passages_from, passages_of, replace_document
 from dalm.retrieval.index_folder import Generation
 from dalm.retrieval.stored_values import column_types, values_of
+from dalm.retrieval.where import KINDS
 from dalm.serving.api_errors import ApiError, invalid
 from dalm.serving.open_index import SharedRetriever
 from dalm.serving.service import Service
@@ -146,9 +147,8 @@ def _check_columns(generation: Generation, passages: Sequence[Passage]) -> None:
             and value is not None
             and (kept[name] is None or (columns[name] is str and not isinstance(value, str)))
         ):
-            kind = {str: "texts", int: "whole numbers", float: "numbers", bool: "true or false"}
             raise ApiError(
                 422,
-                f"the column {name!r} holds {kind[columns[name]]}, not {value!r:.60}",
+                f"the column {name!r} holds {KINDS[columns[name]]}, not {value!r:.60}",
                 param="metadata",
             )

@@ -13,7 +13,7 @@ from torch import Tensor
 from dalm.config import Serve
 from dalm.config.shared import Reranking
 from dalm.errors import UserError
-from dalm.models.cut_texts import count_questions_cut
+from dalm.models.cut_texts import count_cut_queries
 from dalm.models.loading import Placement, placement_of
 from dalm.models.reranker import Reranker
 from dalm.models.retriever import Retriever
@@ -46,7 +46,7 @@ class SharedRetriever:
     def tokens_read(self, query: str) -> int | None:
         """Return how many tokens are read of a query that is longer; None if it is read whole."""
         with self._lock:
-            cut = count_questions_cut(self.retriever, [query])
+            cut = count_cut_queries(self.retriever, [query])
         return self.retriever.sides["query"].max_len if cut else None
 
     def encode_queries(self, texts: Sequence[str]) -> Float[Tensor, "n dim"]:

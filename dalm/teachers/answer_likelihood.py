@@ -4,8 +4,6 @@ Nian et al., 2024, W-RAG (arXiv:2408.08444): the likelihood of the known answer,
 candidate by itself, ranks the candidates without anybody having marked one.
 """
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -15,7 +13,12 @@ from typing import ClassVar, Self
 
 from dalm.config import ScoreCandidates
 from dalm.models import generator_checks, loading
-from dalm.models.fingerprint import adapter_scalings, plain_config, tokenizer_configuration
+from dalm.models.fingerprint import (
+    adapter_scalings,
+    hash_of,
+    plain_config,
+    tokenizer_configuration,
+)
 from dalm.models.generator import Generator, load_generator
 from dalm.prompts import Prompt, read_prompt
 from dalm.retrieval.embedding_cache import folder_of
@@ -77,10 +80,7 @@ class AnswerLikelihood(PairTeacher):
             *(generator.frame.tokens(), plain_config(generator.causal.config)),
             *(tokenizer_configuration(generator.tokenizer), adapter_scalings(generator.model)),
         ]
-        text = json.dumps(parts, sort_keys=True, default=str)
-        hashed = hashlib.blake2b(text.encode(), digest_size=16)
-        loading.hash_weights(hashed, generator.model.state_dict().items())
-        return hashed.hexdigest()
+        return hash_of(parts, generator.model.state_dict().items())
 
     def order(self, pairs: Sequence[Pair]) -> list[int]:
         """Return the places of the pairs, those with the same passage together: it is read once."""

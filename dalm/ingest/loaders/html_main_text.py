@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dalm.ingest.loaders.html_pieces import HtmlPiece
+from dalm.ingest.sentence_boundaries import ENDS
 
 WORD = re.compile(r"\w+")
 GRAM = 3  # words; a piece is recognised by its runs of so many
@@ -14,7 +15,6 @@ SHORT = 4  # words; a piece with fewer has to be a line of the main text
 SMALLEST = 0.25  # of the words that our own rules keep; with fewer, trafilatura missed the text
 FEWEST = 50  # words of a page; in one with fewer there is nothing to choose from
 LINKED = 0.3  # of a piece's text; with more it is no text of its own
-ENDS = (".", "!", "?", ":", "。")
 BETWEEN = 12  # words; so long a piece between two of the main text belongs to it
 BESIDE, NEAR = 25, 8  # words, and pieces: so long a piece so near to the main text, too
 

@@ -12,7 +12,7 @@ TEXT = frozenset(("main", "article", "h1"))
 SENTENCE = 60  # characters; a shorter text between two tags may be a label
 TEXT_BLOCKS = frozenset(("p", "ul", "ol", "dl", "dt", "table", "pre", "blockquote", *HEADINGS))
 """What a list of links follows within a text, other than a menu does."""
-FEW = 3  # paragraphs of a remark beside which a list of links stands
+REMARK = 3  # paragraphs of a remark beside which a list of links stands
 WRAPPERS = frozenset(("ul", "ol", "dl", "li", "dd", "div"))
 OTHER_KINDS = re.compile(r"(?:#|mailto:|tel:|sms:|javascript:)", re.IGNORECASE)
 SECTION = re.compile(r"(?:section|(?:sect|level)-?\d)$")
@@ -61,7 +61,7 @@ class Size:
         self.paragraphs += other.paragraphs
         self.is_text |= other.is_text
         if other.length:
-            is_block = other.tag in TEXT_BLOCKS or (self.in_main and other.paragraphs < FEW)
+            is_block = other.tag in TEXT_BLOCKS or (self.in_main and other.paragraphs < REMARK)
             mostly_text = other.tag in HEADINGS or 2 * other.linked < other.length
             self.ends_in_text = is_block and (mostly_text or other.in_text)
             self.has_heading |= other.tag in HEADINGS
