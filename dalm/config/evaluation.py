@@ -196,7 +196,7 @@ class Judging:
     judge_max_new_tokens: int = option(1024, least=16, needs={"judge": None})
     """Maximum reply length in tokens of the judge."""
     judge_journal: str | None = option(None, needs={"judge": None})
-    """Cache file of the judge's replies, so that nothing is asked twice. Default: `judge.jsonl` in
+    """Cache file of the judge's replies, so that none is asked for again. Default: `judge.jsonl` in
     --output-dir, or `evaluation-judge.jsonl` beside the numbered folders. Runs may share one."""
 
 

@@ -140,7 +140,7 @@ class Tables:
 
     output_dir: str = "qa-gen"
     """Folder for the tables, the rejected questions, the settings and the cache of the model's
-    replies. An interrupted run resumes there and asks nothing twice."""
+    replies. An interrupted run resumes there and asks only for what is missing."""
     overwrite_output_dir: bool = option(False, kept=False)
     """Replace existing tables; cached replies are kept."""
     as_csv: Annotated[bool, Parameter(negative=())] = False

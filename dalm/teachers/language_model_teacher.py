@@ -68,7 +68,7 @@ class TeacherRequest:
 
 
 class LanguageModelTeacher(Teacher):
-    """Ask a model on a server or loaded here, greedily; nothing is asked twice.
+    """Ask a model on a server or loaded here, greedily; no kept reply is asked for again.
 
     A reply that can't be read is asked for once more, with a word about its form. What then can't
     be read has no score.
