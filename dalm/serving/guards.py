@@ -1,6 +1,5 @@
 """Refuse requests before they are read: without the key, of other sites, or too large."""
 
-import asyncio
 import hmac
 import ipaddress
 import os
@@ -12,11 +11,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dalm.config import Serve
 from dalm.errors import UserError
 from dalm.serving.api_errors import ApiError
+from dalm.serving.request_body import RequestBody, too_large
 from dalm.serving.service import Service
 
 KEY = "DALM_API_KEY"
-BODY_SECONDS = 30.0
-"""Seconds in which a body has to arrive."""
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -83,23 +81,31 @@ class Guards:
             return
         headers = Headers(scope=scope)
         origin = headers.get("origin")
+        body = RequestBody(receive, self._limit(scope["path"]))
+        closing = False
 
         async def sending(message: Message) -> None:
+            nonlocal closing
             if message["type"] == "http.response.start":
-                self._set_headers(MutableHeaders(scope=message), origin)
+                response = MutableHeaders(scope=message)
+                self._set_headers(response, origin)
+                closing = response.get("connection") == "close"
+            elif closing and not message.get("more_body", False):
+                await send({**message, "more_body": True})
+                await body.discard_rest()
+                message = {"type": "http.response.body"}
             await send(message)
 
         try:
             self._check(scope, headers, origin)
         except ApiError as error:
-            await error.response(scope, receive, sending)
+            await error.response(scope, body.receive, sending)
             return
         if origin in self.origins and scope["method"] == "OPTIONS":
             await sending({"type": "http.response.start", "status": 204, "headers": []})
             await sending({"type": "http.response.body", "body": b""})
             return
-        limit = self._limit(scope["path"])
-        await self.app(scope, self._limited(receive, limit), sending)
+        await self.app(scope, body.receive, sending)
 
     def _check(self, scope: Scope, headers: Headers, origin: str | None) -> None:
         path, allowed = scope["path"], origin in self.origins
@@ -124,7 +130,7 @@ class Guards:
             )
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._limit(path):
-            raise self._too_large(self._limit(path))
+            raise too_large(self._limit(path))
 
     def _check_key(self, authorization: str) -> None:
         kind, _, given = authorization.partition(" ")
@@ -140,39 +146,6 @@ class Guards:
     def _limit(self, path: str) -> int:
         limits = [most for start, most in self.body_limits.items() if path.startswith(start)]
         return max(limits, default=self.body_limit)
-
-    def _limited(self, receive: Receive, limit: int) -> Receive:
-        """Count the bytes of a body as they come, for it may be longer than it says, and slow."""
-        received = 0
-        deadline = asyncio.get_running_loop().time() + BODY_SECONDS
-        whole = False
-
-        async def limited() -> Message:
-            nonlocal received, whole
-            if whole:
-                return await receive()
-            try:
-                async with asyncio.timeout_at(deadline):
-                    message = await receive()
-            except TimeoutError as error:
-                raise ApiError(
-                    408, f"the body didn't arrive within {BODY_SECONDS:g} s", code="timeout"
-                ) from error
-            received += len(message.get("body", b""))
-            whole = not message.get("more_body", False)
-            if received > limit:
-                raise self._too_large(limit)
-            return message
-
-        return limited
-
-    def _too_large(self, limit: int) -> ApiError:
-        return ApiError(
-            413,
-            f"the body is larger than {limit:,} bytes",
-            code="too_large",
-            headers={"Connection": "close"},
-        )
 
     def _set_headers(self, headers: MutableHeaders, origin: str | None) -> None:
         for name, value in HEADERS.items():

@@ -84,3 +84,30 @@ def test_a_large_body_is_refused(http, told):
     refused = http.post("/search", content=content, headers=kind)
     assert refused.status_code == 413
     assert "larger than 4,194,304 bytes" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_the_refusal_reaches_a_client_that_sends_to_the_end_before_it_reads(serving, told):
+    import socket
+    import time
+    from urllib.parse import urlsplit
+
+    head = b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    if told:
+        head += b"Content-Length: %d\r\n\r\n" % (5 * 2**20)
+        pieces = [b"x" * 2**20] * 5
+    else:
+        head += b"Transfer-Encoding: chunked\r\n\r\n"
+        pieces = [b"100000\r\n" + b"x" * 2**20 + b"\r\n"] * 5 + [b"0\r\n\r\n"]
+    with serving() as url:
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname, address.port), timeout=30) as client:
+            client.sendall(head)
+            for piece in pieces:
+                time.sleep(0.05)
+                client.sendall(piece)
+            answer = b""
+            while piece := client.recv(2**16):
+                answer += piece
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert answer.endswith(b"}")
