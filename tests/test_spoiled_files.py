@@ -88,6 +88,7 @@ GENERATOR += ("--output-dir", "new")
 CONFIG = ("train-retriever-only", "--config", "FILE", "--output-dir", "new", "--dry-run")
 REPORT = (*evaluate("retriever/retriever"), "--report", "r.html")
 AGAIN = "damaged; their requests are sent again"
+SCORED_AGAIN = "damaged; they are scored again"
 LISTWISE = ("train-retriever-only", "encoder", "FILE", "--objective", "listwise", "--dry-run")
 LISTWISE += ("--output-dir", "new")
 RULES = (
@@ -115,13 +116,15 @@ RULES = (
     Rule("*/bits_per_byte.json", None),
     Rule("run/baseline/*", ("compare", "run/baseline", "run/baseline")),
     Rule("run/judge.jsonl", JUDGED, AGAIN, spoils=("half", "wrong")),
+    Rule("run/generator.jsonl", JUDGED, AGAIN, spoils=("half", "wrong")),
+    Rule("run/generator-likelihoods.txt", JUDGED, SCORED_AGAIN, spoils=("noise", "text")),
     Rule("run/*.trec", ("compare", "run/run.trec", "--qrels", "run/qrels.trec")),
     Rule("run/*", ("compare", "run", "run")),
     Rule("questions/journal.jsonl", ASK, AGAIN, spoils=("half", "wrong", "noise")),
     Rule("passages/p.unread.tsv", None),
     Rule("passages/p.jsonl", PASSAGES, harmless=("empty",)),
     Rule("passages/p.settings.yaml", PASSAGES, unnamed=("wrong", "negative")),
-    Rule("vectors/scores/*", SCORE, "damaged; they are scored again", spoils=("noise", "text")),
+    Rule("vectors/scores/*", SCORE, SCORED_AGAIN, spoils=("noise", "text")),
     Rule("vectors/*", MINE, "is damaged", spoils=("empty", "half", "noise", "folder")),
     Rule("mined.jsonl", TABLE, "unread", harmless=("negative",), unnamed=("half", "wrong")),
     Rule("report.html", None),

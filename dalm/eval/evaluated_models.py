@@ -2,10 +2,12 @@
 
 import logging
 from functools import cached_property, partial
+from pathlib import Path
 
 from dalm import distributed
 from dalm.config import EvalRag, EvalRetriever
 from dalm.errors import check_all
+from dalm.eval.answer_journal import AnswerJournal
 from dalm.eval.cached_reader import CachedReader
 from dalm.eval.evaluation_output import EvaluationOutput
 from dalm.eval.searched_index import SearchedIndex, check_search_index
@@ -90,12 +92,11 @@ class EvaluatedModels:
             return self._served(config)
         assert config.generator_name_or_path is not None
         adapter, length = config.generator_peft_model_path, config.generator_max_len
-        return _cached(load_reader(config, config.generator_name_or_path, adapter, length))
+        return self._cached(config, config.generator_name_or_path, adapter, length)
 
     def _served(self, config: EvalRag) -> ServedGenerator:
         logger.info("NLL        not measured: a server gives no log-probabilities of a reference")
-        journal = self.output.journal(f"generator{distributed.rank() or ''}.jsonl")
-        return served_reader(config, journal, self.output.resume)
+        return served_reader(config, self._journal, self.output.resume)
 
     def baseline_reader(self, tuned: Reader) -> Reader:
         """Load the baseline's generator; its maximum length is that of the tuned one."""
@@ -105,7 +106,20 @@ class EvaluatedModels:
         length = config.generator_max_len
         if isinstance(tuned, LocalReader):
             length = tuned.generator.max_length
-        return _cached(load_reader(config, config.baseline_generator, None, length))
+        return self._cached(config, config.baseline_generator, None, length)
+
+    @property
+    def _journal(self) -> Path:
+        """Where answers are kept as they come, so that a killed evaluation goes on."""
+        return self.output.journal(f"generator{distributed.rank() or ''}.jsonl")
+
+    def _cached(
+        self, config: EvalRag, name: str, adapter: str | None, max_length: int | None
+    ) -> CachedReader:
+        reader = load_reader(config, name, adapter, max_length)
+        journal = AnswerJournal(self._journal, adapter or name, self.output.resume)
+        parts = reader.generator, reader.reader_passages, reader.max_new_tokens
+        return CachedReader(*parts, journal=journal)
 
     @property
     def names(self) -> tuple[str, str]:
@@ -123,7 +137,3 @@ class EvaluatedModels:
             f"{tuned} + {answers.generator_peft_model_path or generator}",
             f"{baseline} + {answers.baseline_generator or generator}",
         )
-
-
-def _cached(reader: LocalReader) -> CachedReader:
-    return CachedReader(reader.generator, reader.reader_passages, reader.max_new_tokens)

@@ -64,6 +64,7 @@ class RetrievalEvaluation:
             with self.watch.stage("searching"):
                 hits = retriever.search(self.dataset, self.config.top_k)
             self.watch.count("searching", len(hits), "questions")
+            self.dataset = retriever.with_documents(self.dataset)
             return self._measured(name, hits, {}, retriever.facts)
         found = self._dense(retriever)
         if not stages:

@@ -1,7 +1,6 @@
 """Evaluate an index as it is searched and asked: generation, fusion, threshold and reranker."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -11,8 +10,7 @@ from dalm.errors import UserError
 from dalm.io.evaluation_set import EvaluationSet
 from dalm.models.loading import placement_of
 from dalm.models.reranker import Reranker
-from dalm.records import Hit
-from dalm.retrieval.conditions import Membership
+from dalm.records import Hit, Passage
 from dalm.retrieval.hybrid import searcher_of
 from dalm.retrieval.index_folder import IndexFolder
 from dalm.retrieval.reranking import reranked
@@ -27,6 +25,8 @@ NO_EFFECT = (
 """Options of a retriever, or of what it searches: the index has its own."""
 NO_PLACE = ("baseline", "guard")
 """Options of systems that search something else than the index."""
+TOGETHER = 500
+"""Passages that are looked up at once."""
 
 
 def check_search_index(config: EvalRetriever) -> None:
@@ -91,17 +91,20 @@ class SearchedIndex:
             "searched   %s, generation %d, %d passages, %s",
             *(self.folder.path, self.generation.number, facts["passages"], self.searcher.mode),
         )
-        self._say_missing(dataset)
         return found
 
-    def _say_missing(self, dataset: EvaluationSet) -> None:
+    def with_documents(self, dataset: EvaluationSet) -> EvaluationSet:
+        """Return the dataset with the documents of its relevant passages, as the index has them.
+
+        Those that the index lacks are counted in a warning.
+        """
         gold = sorted({each for query in dataset.queries for each in query.gold})
-        there = sum(self._count(gold[start : start + 500]) for start in range(0, len(gold), 500))
-        if there < len(gold):
+        there = dict[str, Passage]()
+        for start in range(0, len(gold), TOGETHER):
+            there |= self.generation.store.passages_of(gold[start : start + TOGETHER])
+        if len(there) < len(gold):
             logger.warning(
                 "searched   %d of %d relevant passages aren't in the index, and can't be found",
-                *(len(gold) - there, len(gold)),
+                *(len(gold) - len(there), len(gold)),
             )
-
-    def _count(self, ids: Sequence[str]) -> int:
-        return self.generation.store.count(Membership("id", tuple(ids)))
+        return dataset.with_documents_of(there.values())

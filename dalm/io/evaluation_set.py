@@ -41,6 +41,13 @@ class EvaluationSet:
         """The number of queries that no passage is relevant to."""
         return sum(not query.gold for query in self.queries)
 
+    def with_documents_of(self, found: Iterable[Passage]) -> "EvaluationSet":
+        """Return the set with the documents that these passages of a knowledge base are of."""
+        passages = dict(self.passages)
+        for passage in found:
+            _add(passages, passage)
+        return replace(self, queries=[_with_document(query, passages) for query in self.queries])
+
 
 def read_evaluation_set(
     source: str,
@@ -77,9 +84,7 @@ def read_evaluation_set(
     for each, read_as in searches:
         for passage in read_passages(each, read_as):
             added.discard(passage.id)
-            known = passages.setdefault(passage.id, passage)
-            if not known.provenance():
-                passages[passage.id] = known.with_provenance(passage)
+            _add(passages, passage)
     queries = [_with_document(query, passages) for query in queries]
     read = EvaluationSet(name=name, queries=queries, passages=passages, added=len(added))
     if not passages and searched:
@@ -96,6 +101,13 @@ def read_evaluation_set(
         named += f", which {name} was made from" if made_from and searches else ""
         _tell_searched(read, named)
     return read
+
+
+def _add(passages: dict[str, Passage], passage: Passage) -> None:
+    """Add a passage of a knowledge base; one that is there takes its provenance if it has none."""
+    known = passages.setdefault(passage.id, passage)
+    if not known.provenance():
+        passages[passage.id] = known.with_provenance(passage)
 
 
 def _with_document(query: JudgedQuery, passages: Mapping[str, Passage]) -> JudgedQuery:

@@ -22,8 +22,8 @@ from dalm.llm.thoughts import without_thoughts
 logger = logging.getLogger(__name__)
 
 
-class CachedRequest(Request, Protocol):
-    """A request whose reply is kept; the reply to another with the same `key` is its reply too."""
+class Keyed(Protocol):
+    """What a reply is kept for; the reply to another with the same `key` is its reply too."""
 
     @property
     def key(self) -> str:
@@ -31,7 +31,11 @@ class CachedRequest(Request, Protocol):
 
     @property
     def about(self) -> Mapping[str, str]:
-        """What the journal holds of the request beside its key, for people who read it."""
+        """What the journal holds of it beside its key, for people who read it."""
+
+
+class CachedRequest(Request, Keyed, Protocol):
+    """A request whose reply is kept."""
 
 
 R = TypeVar("R", bound=CachedRequest)
@@ -61,14 +65,14 @@ class Journal:
 
     Each line is flushed to disk (fsync) before the next, so a killed process or a power failure
     loses at most the reply being written. Only the offsets of the lines are held in memory.
-    A reply without an answer in it (empty, or reasoning alone) counts as none: earlier versions
-    wrote such lines.
+    A reply without an answer in it (empty, or reasoning alone) counts as none, for a server may
+    give another next time, unless `keep_empty`.
 
     Raises UserError when another run is writing to the same file, or it can't be written.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, keep_empty: bool = False) -> None:
+        self.path, self.keep_empty = path, keep_empty
         self.replies = Totals()
         self._offsets: dict[str, int] = {}
         self._truncated: dict[str, int] = {}
@@ -93,7 +97,7 @@ class Journal:
     def __len__(self) -> int:
         return len(self._offsets)
 
-    def add(self, request: CachedRequest, reply: Reply, model: str) -> None:
+    def add(self, request: Keyed, reply: Reply, model: str) -> None:
         """Append a reply."""
         line: dict[str, Any] = {"key": request.key, **request.about, "model": model}
         line |= {name: getattr(reply, name) for name in Reply.__slots__}
@@ -153,7 +157,7 @@ class Journal:
         with self.path.open("rb") as file:
             for line in file:
                 if found := _line(line):
-                    if without_thoughts(found[1].text).strip():
+                    if self.keep_empty or without_thoughts(found[1].text).strip():
                         self._index(*found, offset)
                 elif line.strip():
                     broken += 1

@@ -96,6 +96,15 @@ def _check_kind(name: str) -> None:
             f"retriever {name} is a {kind}, which doesn't give one vector a text; name an "
             "embedding model"
         )
+    if kind or own_file(name, "modules.json"):
+        return
+    config = own_file(name, "config.json")
+    architectures = (read_json(config).get("architectures") if config else None) or [""]
+    if str(architectures[0]).endswith("ForSequenceClassification"):
+        raise UserError(
+            f"retriever {name} is a reranker or classifier ({architectures[0]}), whose vectors "
+            "were not made to be compared; name an embedding model"
+        )
 
 
 def saved_kind(name: str, organisation: str) -> str | None:

@@ -3,12 +3,14 @@
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from peft.tuners.tuners_utils import BaseTunerLayer
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from dalm.models.generator import Generator
 from dalm.models.loading import hash_weights
 
 # Fields of a configuration that don't change what a model computes.
@@ -44,3 +46,13 @@ def hash_of(parts: Any, weights: Iterable[tuple[str, Tensor]]) -> str:
     hashed = hashlib.blake2b(text.encode(), digest_size=16)
     hash_weights(hashed, weights)
     return hashed.hexdigest()
+
+
+def generator_fingerprint(generator: Generator) -> str:
+    """Return a hash of a generator's weights, adapters, tokenizer, prompt, length and precision."""
+    parts = [
+        *(generator.max_length, generator.placement.precision, asdict(generator.texts)),
+        *(generator.frame.tokens(), plain_config(generator.causal.config)),
+        *(tokenizer_configuration(generator.tokenizer), adapter_scalings(generator.model)),
+    ]
+    return hash_of(parts, generator.model.state_dict().items())

@@ -4,7 +4,7 @@ The keys and values that generation computed for a prompt are kept for the refer
 pass over their own tokens only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,22 +31,20 @@ def generate_and_score(
     prompts: Sequence[Prompt],
     references: Sequence[Sequence[Sequence[int]]],
     max_new_tokens: int,
-) -> list[Generated]:
-    """Return each prompt's greedy answer, and the mean log-probability of each of its references.
+) -> Iterator[dict[int, Generated]]:
+    """Yield each prompt's greedy answer and the mean log-probability of each of its references.
 
-    A reference is what follows the prompt in tokens, with the end token. The generator has to go on
-    from keys and values as it reads whole rows (see `shared_start.shares_starts`).
+    One batch after the other, by the prompts' places. A reference is what follows the prompt in
+    tokens, with the end token. The generator has to go on from keys and values as it reads whole
+    rows (see `shared_start.shares_starts`).
     """
-    scores: list[list[float]] = [[] for _ in prompts]
-
-    def score(rows: Sequence[int], cache: DynamicCache) -> None:
-        own = [references[row] for row in rows]
-        found = _score(generator, cache, [prompts[row].tokens for row in rows], own)
-        for row, log_probs in zip(rows, found, strict=True):
-            scores[row] = log_probs
-
-    answers = generator.generate(prompts, max_new_tokens, score)
-    return [Generated(*each) for each in zip(answers, scores, strict=True)]
+    for batch in generator.generate_batches(prompts, max_new_tokens, keep_states=True):
+        assert batch.states is not None
+        tokens = [prompts[row].tokens for row in batch.rows]
+        own = [references[row] for row in batch.rows]
+        scores = _score(generator, batch.states, tokens, own)
+        generated = map(Generated, batch.answers, scores)
+        yield dict(zip(batch.rows, generated, strict=True))
 
 
 def _score(

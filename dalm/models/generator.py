@@ -3,11 +3,11 @@
 import copy
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -54,7 +54,14 @@ CHUNK = 1024
 GENERATE_TOKENS = 8_192
 """Tokens per batch when generating, prompt and answer counted."""
 
-AfterBatch = Callable[[Sequence[int], DynamicCache], None]
+
+class AnsweredBatch(NamedTuple):
+    """The answers to prompts that were read together."""
+
+    rows: list[int]
+    answers: list[str]
+    states: DynamicCache | None = None
+    """Keys and values of their prompts, padded on the left, and answers."""
 
 
 class Generator(nn.Module):
@@ -212,28 +219,31 @@ class Generator(nn.Module):
             logits = self._softcap * torch.tanh(logits / self._softcap)
         return -F.cross_entropy(logits, targets, reduction="none")
 
-    def generate(
-        self, asked: Sequence[Prompt], max_new_tokens: int, after: AfterBatch | None = None
-    ) -> list[str]:
-        """Write an answer to each prompt, greedily, of at most `max_new_tokens` tokens.
-
-        `after` gets the rows of each batch, and the keys and values of their prompts, padded on the
-        left, and answers.
-        """
+    def generate(self, asked: Sequence[Prompt], max_new_tokens: int) -> list[str]:
+        """Write an answer to each prompt, greedily, of at most `max_new_tokens` tokens."""
         answers = [""] * len(asked)
+        for batch in self.generate_batches(asked, max_new_tokens):
+            for row, answer in zip(batch.rows, batch.answers, strict=True):
+                answers[row] = answer
+        return answers
+
+    def generate_batches(
+        self, asked: Sequence[Prompt], max_new_tokens: int, *, keep_states: bool = False
+    ) -> Iterator[AnsweredBatch]:
+        """Yield the answers that `generate` returns, one batch of similar length after the other.
+
+        `keep_states`: with the keys and values of prompts and answers.
+        """
         lengths = np.array([prompt.length for prompt in asked])
         most = 128 if self.padding.when_answering else 1
         groups = list(by_length(lengths + max_new_tokens, GENERATE_TOKENS, most))
         for group in track(groups, len(asked), "answering", "answers", len):
-            hooks = {} if after is None else {"past_key_values": DynamicCache()}
+            states = DynamicCache() if keep_states else None
             tokens = [asked[row].tokens for row in group]
+            hooks = {"past_key_values": states} if keep_states else {}
             batch = self.generate_tokens(tokens, max_new_tokens, **hooks)
-            if after is not None:
-                after(group.tolist(), hooks["past_key_values"])
             texts = self.tokenizer.batch_decode(batch, skip_special_tokens=True)
-            for row, text in zip(group, texts, strict=True):
-                answers[row] = text.strip()
-        return answers
+            yield AnsweredBatch(group.tolist(), [text.strip() for text in texts], states)
 
     @torch.no_grad()
     def generate_tokens(

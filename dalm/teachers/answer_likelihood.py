@@ -6,19 +6,14 @@ candidate by itself, ranks the candidates without anybody having marked one.
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
 
 from dalm.config import ScoreCandidates
 from dalm.models import generator_checks, loading
-from dalm.models.fingerprint import (
-    adapter_scalings,
-    hash_of,
-    plain_config,
-    tokenizer_configuration,
-)
+from dalm.models.fingerprint import generator_fingerprint
 from dalm.models.generator import Generator, load_generator
 from dalm.prompts import Prompt, read_prompt
 from dalm.retrieval.embedding_cache import folder_of
@@ -74,13 +69,7 @@ class AnswerLikelihood(PairTeacher):
     @cached_property
     def identity(self) -> str:
         """A hash of weights, adapters, tokenizer, prompt, length and precision."""
-        generator = self.generator
-        parts = [
-            *(generator.max_length, generator.placement.precision, asdict(generator.texts)),
-            *(generator.frame.tokens(), plain_config(generator.causal.config)),
-            *(tokenizer_configuration(generator.tokenizer), adapter_scalings(generator.model)),
-        ]
-        return hash_of(parts, generator.model.state_dict().items())
+        return generator_fingerprint(self.generator)
 
     def order(self, pairs: Sequence[Pair]) -> list[int]:
         """Return the places of the pairs, those with the same passage together: it is read once."""

@@ -1,4 +1,4 @@
-"""Cache a teacher's scores in a file that is only appended to."""
+"""Cache scores in a file that is only appended to."""
 
 import logging
 import math
@@ -34,17 +34,17 @@ def _pair_of(line: bytes) -> tuple[bytes, float] | None:
 
 
 class ScoreCache:
-    """Hold the scores of pairs by their keys, and append new ones to `folder/scores/NAME.txt`.
+    """Hold scores by their keys, and append new ones to a file.
 
     A line is a key and a score; those of a batch are written together. A killed process loses at
     most the batch that it was scoring; a line that was cut off is dropped when the file is opened
-    again. Without a folder nothing is read or written.
+    again. Without a file nothing is read or written. `option` is what names the file's folder.
 
     Raises UserError when another process has the file open, or it can't be written.
     """
 
-    def __init__(self, folder: Path | None, name: str) -> None:
-        self.path = folder / "scores" / f"{name}.txt" if folder else None
+    def __init__(self, path: Path | None, option: str = "--cache-dir") -> None:
+        self.path, self.option = path, option
         self._scores: dict[bytes, float] = {}
         self._opened = ExitStack()
 
@@ -52,7 +52,7 @@ class ScoreCache:
         if self.path is None:
             return self
         with ExitStack() as opened:
-            opened.enter_context(claim(self.path, "--cache-dir"))
+            opened.enter_context(claim(self.path, self.option))
             with explained(self.path, _KEPT):
                 self._file = opened.enter_context(self.path.open("a+b", buffering=0))
                 self._file.seek(0)
@@ -70,7 +70,7 @@ class ScoreCache:
         return key in self._scores
 
     def get(self, key: bytes) -> float | None:
-        """Return a pair's score; None if there is none."""
+        """Return the score of a key; None if there is none."""
         return self._scores.get(key)
 
     def add(self, scores: Mapping[bytes, float]) -> None:

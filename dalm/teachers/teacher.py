@@ -202,7 +202,8 @@ class PairTeacher(Teacher):
             ]
 
     def _open_cache(self) -> ScoreCache:
-        return ScoreCache(self.cache, f"{self.name}-{self.identity}")
+        name = f"{self.name}-{self.identity}.txt"
+        return ScoreCache(self.cache and self.cache / "scores" / name)
 
     def log_estimate(self, questions: Sequence[Candidates]) -> None:
         """Log how long scoring takes, by the time of a few pairs; none of their scores is kept."""

@@ -267,6 +267,20 @@ def test_an_index_is_evaluated_as_it_is_asked(calibrated, tiny_models, tmp_path,
     assert first == pytest.approx(asked["passages"][0]["score"], rel=1e-6)
 
 
+def test_an_evaluated_index_knows_the_documents(tiny_rows, tiny_models, tmp_path):
+    """Of questions in a table that doesn't: those about a document are no independent ones."""
+    rows = [{**row, "document": f"{place // 2 % 2}.md"} for place, row in enumerate(tiny_rows)]
+    known, asked = tmp_path / "known.jsonl", tmp_path / "asked.jsonl"
+    for file, lines in ((known, rows), (asked, tiny_rows)):
+        file.write_text("".join(json.dumps(row) + "\n" for row in lines))
+    folder, run = tmp_path / "index", tmp_path / "run"
+    line = ["index", known, "--index-dir", folder]
+    assert dalm(*line, "--retriever-name-or-path", tiny_models.encoder) == 0
+    assert dalm("eval-retriever", asked, "--search-index", folder, "--output-dir", run) == 0
+    lines = map(json.loads, (run / "queries.jsonl").read_text().splitlines())
+    assert {each["group"] for each in lines} == {"0.md", "1.md"}
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dalm.models import generator as generator_module
-from dalm.models.generate_and_score import generate_and_score
+from dalm.models.generate_and_score import Generated, generate_and_score
 from dalm.models.generator import Generator, load_generator
 from dalm.models.loading import place
 from dalm.prompts import Prompt
@@ -45,6 +45,15 @@ def alone(generator: Generator, prompt: Prompt) -> float:
     return float(whole[prompt.answer_start - 1 :].mean())
 
 
+def together(generator: Generator, asked: list[Prompt], after: Any) -> list[Generated]:
+    """Return what is made of all prompts, in their order."""
+    made: dict[int, Generated] = {}
+    for batch in generate_and_score(generator, asked, after, 6):
+        assert not made.keys() & batch.keys()
+        made |= batch
+    return [made[row] for row in range(len(asked))]
+
+
 @pytest.mark.parametrize("tokens", [8_192, 1])
 def test_one_reading_gives_what_two_give(
     generator: Generator, monkeypatch: pytest.MonkeyPatch, tokens: int
@@ -54,7 +63,7 @@ def test_one_reading_gives_what_two_give(
     asked = [joined(generator, row, None) for row in range(3)]
     whole = [[joined(generator, row, text) for text in REFERENCES[row]] for row in range(3)]
     after = [[each.tokens[each.answer_start :] for each in some] for some in whole]
-    found = generate_and_score(generator, asked, after, 6)
+    found = together(generator, asked, after)
     assert [each.answer for each in found] == generator.generate(asked, 6)
     assert len({each.answer for each in found}) > 1
     for each, some in zip(found, whole, strict=True):
@@ -63,6 +72,6 @@ def test_one_reading_gives_what_two_give(
 
 def test_prompts_without_any_reference_are_answered(generator: Generator) -> None:
     asked = [joined(generator, row, None) for row in range(2)]
-    found = generate_and_score(generator, asked, [[], []], 6)
+    found = together(generator, asked, [[], []])
     assert [each.answer for each in found] == generator.generate(asked, 6)
     assert [each.log_probs for each in found] == [[], []]

@@ -252,6 +252,11 @@ def test_what_is_no_embedding_model_is_refused(kind, bert, tmp_path):
         load_retriever(name, CPU)
 
 
+def test_a_reranker_of_plain_transformers_is_refused(tiny_models):
+    with pytest.raises(UserError, match=r"is a reranker or classifier \(BertForSequenceClass"):
+        load_retriever(str(tiny_models.reranker), CPU)
+
+
 # Lengths
 
 
