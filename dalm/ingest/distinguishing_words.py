@@ -52,9 +52,12 @@ class _Cache(dict[str, tuple[str, ...]]):
 _marks_of = _Cache().__getitem__
 
 
-def compared_words(text: str) -> list[str]:
-    """Return the words by which passages are compared: as written, or single unspaced letters."""
-    written = text.split()
+def compared_words(text: str, written: list[str] | None = None) -> list[str]:
+    """Return the words by which passages are compared: as written, or single unspaced letters.
+
+    `written` is the text, split at white space, if that is known.
+    """
+    written = text.split() if written is None else written
     if text.isascii() or not UNSPACED_CHARACTER.search(text):
         return written
     parts = (words(word) if UNSPACED_CHARACTER.search(word) else [word] for word in written)
@@ -76,14 +79,15 @@ def marked_words(text: str) -> list[bool]:
     ]
 
 
-def distinguishing_words(text: str) -> tuple[str, ...]:
+def distinguishing_words(text: str, written: list[str] | None = None) -> tuple[str, ...]:
     """Return a text's names, codes and number words, sorted, and its figures in their order.
 
     Two texts with other ones speak of other things, however alike they are. A name is a word with
     a capital letter, wherever it stands, unless it is a function word or stands in lower case,
-    too. In a script without capitals every word may be a name.
+    too. In a script without capitals every word may be a name. `written` is the text, split at
+    white space, if that is known.
     """
-    written = text.split()
+    written = text.split() if written is None else written
     found = _WEIGHTY.intersection(written)
     figures: list[str] = []
     names = set[str]()

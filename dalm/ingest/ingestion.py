@@ -14,7 +14,7 @@ from dalm.ingest.left_out import Place
 from dalm.ingest.length_limit import LengthLimit, TokenLimit, WordLimit
 from dalm.ingest.loaders import has_several_tables, loader_of, read_documents
 from dalm.ingest.loaders.loader import Document, File, LoaderOptions, Skipped
-from dalm.ingest.near_duplicates import Signatures, shingles, signatures
+from dalm.ingest.near_duplicates import Signatures, shingles_and_signatures
 from dalm.ingest.unread import unread_parts
 from dalm.io.text_encoding import check_encoding
 from dalm.io.text_lines import MEGABYTE
@@ -169,8 +169,7 @@ class Ingester:
         result.lines = [to_json(passage) for passage in passages]
         if self.has_signatures:
             texts = [passage.text for passage in passages]
-            triples = shingles(texts)
-            result.signatures = signatures(texts, triples)
+            triples, result.signatures = shingles_and_signatures(texts)
             if self.has_sketches:
                 result.sketches = sketches_of(passages, triples)
         return result

@@ -47,20 +47,27 @@ Keys = NDArray[np.unsignedinteger]
 Slots = NDArray[np.int64]
 
 
-def signatures(texts: Sequence[str], triples: Sequence[Hashes] | None = None) -> Signatures:
+def signatures(texts: Sequence[str]) -> Signatures:
     """Return 128 bytes for each text, whatever its white space and Unicode width.
 
     They are those of its word triples, combined by exclusive or with a hash of its
-    `distinguishing_words`: of two texts that differ in these hardly any byte is the same. The
-    triples (`shingles`) can be given if they are known.
+    `distinguishing_words`: of two texts that differ in these hardly any byte is the same.
     """
-    found = minima(shingles(texts) if triples is None else triples)
-    keys = (
-        blake2b("\n".join(distinguishing_words(text)).encode(), digest_size=KEY).digest()
-        for text in texts
-    )
+    return shingles_and_signatures(texts)[1]
+
+
+def shingles_and_signatures(texts: Sequence[str]) -> tuple[list[Hashes], Signatures]:
+    """Return the `shingles` and the `signatures` of texts, each split into words once."""
+    hashes, keys = list[bytes](), list[bytes]()
+    for text in texts:  # one after the other: its words are still in the processor's cache
+        words = text.split()
+        hashes.append(b"".join(map(_hash_of, compared_words(text, words))))
+        distinguishing = "\n".join(distinguishing_words(text, words))
+        keys.append(blake2b(distinguishing.encode(), digest_size=KEY).digest())
+    triples = _triples(hashes)
+    found = minima(triples)
     found.view(np.uint64)[:] ^= np.frombuffer(b"".join(keys), np.uint64)[:, None]
-    return found
+    return triples, found
 
 
 def minima(triples: Sequence[Hashes]) -> Signatures:
@@ -84,9 +91,12 @@ def minima(triples: Sequence[Hashes]) -> Signatures:
 
 def shingles(texts: Sequence[str]) -> list[Hashes]:
     """Hash every three consecutive words of each text; a shorter text is one shingle."""
-    found = [
-        b"".join(map(_hash_of, compared_words(text))).ljust(SHINGLE * HASH, b"\0") for text in texts
-    ]
+    return _triples([b"".join(map(_hash_of, compared_words(text))) for text in texts])
+
+
+def _triples(hashes: Sequence[bytes]) -> list[Hashes]:
+    """Return the hashes of each text's triples, given those of its words."""
+    found = [each.ljust(SHINGLE * HASH, b"\0") for each in hashes]
     words = np.frombuffer(b"".join(found), np.uint32)
     mixed = words[:-2] * np.uint32(0x9E3779B1)
     mixed ^= words[1:-1] * np.uint32(0x85EBCA6B) + (mixed >> np.uint32(15))

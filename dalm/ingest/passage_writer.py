@@ -24,7 +24,12 @@ from dalm.ingest.loaders import loader_of
 from dalm.ingest.loaders.html import HTML
 from dalm.ingest.loaders.html_main_text import how_it_is_found
 from dalm.ingest.loaders.loader import File, Skipped
-from dalm.ingest.near_duplicates import NearDuplicateFilter, Signatures, shingles, signatures
+from dalm.ingest.near_duplicates import (
+    Hashes,
+    NearDuplicateFilter,
+    Signatures,
+    shingles_and_signatures,
+)
 from dalm.ingest.passage_counts import Counts
 
 logger = logging.getLogger(__name__)
@@ -90,8 +95,9 @@ class PassageWriter:
                     f"{path}, line {number}: not a passage that this command wrote; name another "
                     "--output, or add --overwrite-output to replace the file"
                 ) from error
-        triples = shingles([passage.text for passage in passages]) if self.filter else []
-        found = signatures([passage.text for passage in passages], triples) if triples else None
+        triples, found = list[Hashes](), None
+        if self.filter:
+            triples, found = shingles_and_signatures([passage.text for passage in passages])
         rows, similar = self._compare(found, len(passages))
         for passage, row, similarity in zip(passages, rows, similar, strict=True):
             key = bytes.fromhex(passage.id)
