@@ -7,6 +7,7 @@ hash of every other file, by which a damaged or partial copy is recognised.
 """
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -92,12 +93,16 @@ def _check_parents(option: str, path: Path, parents: Iterable[Path], what: str) 
 # Claims
 
 
+class ClaimedError(UserError):
+    """Report that another process is writing to an output."""
+
+
 @contextmanager
 def claim(path: Path, option: str = "") -> Iterator[None]:
     """Hold an output for this process alone, by a lock beside it that dies with the process.
 
     Raises:
-        UserError: another process is writing there; `option` is named with the path.
+        ClaimedError: another process is writing there; `option` is named with the path.
     """
     target = _resolved(path)
     with explained(path):
@@ -105,6 +110,24 @@ def claim(path: Path, option: str = "") -> Iterator[None]:
     with _locked(_lock_file(target), path, option):
         _clean_up(target)
         yield
+
+
+@contextmanager
+def claim_free(path: Path) -> Iterator[Path]:
+    """Hold a file for this process alone, and yield it: `a.txt`, or `a.2.txt` if it is held …"""
+    with ExitStack() as claims:
+        for number in count(1):
+            free = path.with_suffix(f".{number}{path.suffix}") if number > 1 else path
+            with suppress(ClaimedError):
+                claims.enter_context(claim(free))
+                break
+        yield free
+
+
+def claimed_beside(path: Path) -> list[Path]:
+    """Return the files that `claim_free` has given to any process and that are there."""
+    pattern = f"{glob.escape(path.stem)}.[0-9]*{path.suffix}"
+    return [each for each in (path, *sorted(path.parent.glob(pattern))) if each.is_file()]
 
 
 @contextmanager
@@ -148,7 +171,7 @@ def _locked(file: Path, path: Path, option: str) -> Iterator[None]:
             lock.acquire(timeout=0)
         except Timeout:
             named = f"{option} {path}".lstrip()
-            raise UserError(
+            raise ClaimedError(
                 f"{named}: another process is writing there; wait for it to end, or name another "
                 "path"
             ) from None

@@ -229,6 +229,22 @@ def test_a_claimed_folder_holds_its_own_lock_and_is_not_left_empty(tmp_path: Pat
     assert sorted(path.name for path in folder.iterdir()) == [".a.part", "b.7.part"]
 
 
+def test_the_first_file_that_no_process_holds_is_claimed(tmp_path: Path) -> None:
+    path = tmp_path / "a[1].txt"
+    (tmp_path / "a[1].2x").write_text("another's")
+    with artifacts.claim_free(path) as first, artifacts.claim_free(path) as second:
+        assert [first.name, second.name] == ["a[1].txt", "a[1].2.txt"]
+        assert artifacts.claimed_beside(path) == []
+        first.write_text("")
+        second.write_text("")
+    assert artifacts.claimed_beside(path) == [first, second]
+    with artifacts.claim_free(path) as again:
+        assert again == path
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="name another path"):
+        artifacts.claim_free(tmp_path / "file" / "a.txt").__enter__()
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may do all")
 def test_a_folder_in_one_that_can_not_be_written_to_can_be_claimed(tmp_path: Path) -> None:
     """As a mounted volume."""

@@ -45,7 +45,9 @@ def judged_examples(
         stores = [opened.enter_context(FeedbackStore.open(each, create=False)) for each in indexes]
         found = feedback_rows(stores, passages)
     logger.info(
-        "feedback   %d questions by the judgments of %d people; %d conflict, %d are left out",
-        *(len(found.rows), len(found.people), found.conflicting, found.left_out.total()),
+        "feedback   %d rows of %d questions by the judgments of %d people; %d judgments are left "
+        "out, and people disagree on %d passages and answers",
+        *(len(found.rows), len({row.query for row in found.rows}), found.voters),
+        *(found.left_out.total(), found.conflicting),
     )
     return [(row.example, row.copies) for row in found.rows]

@@ -26,6 +26,7 @@ def compare(
 
     from dalm.artifacts import claim
     from dalm.config import check
+    from dalm.errors import UserError
     from dalm.eval import comparison
     from dalm.eval.evaluation_output import check_report
     from dalm.eval.findings import findings, other_data
@@ -40,6 +41,8 @@ def compare(
     from dalm.eval.summary import print_results
 
     check(settings)
+    if settings.fail_on_regression and len(runs) < 2:
+        raise UserError("--fail-on-regression compares runs with the first; name two or more")
     thresholds = parse_thresholds(settings.fail_below)
     if settings.report:
         check_report(settings.report, settings.overwrite_report, "--overwrite-report")

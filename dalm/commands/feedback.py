@@ -44,8 +44,8 @@ def feedback(
         return
     if not found.rows and not found.ratings:
         raise UserError(f"{index_dir}: the judgments give no row yet; nothing is written")
-    feedback_tables.write(found, settings)
-    right = {row.passage.id for row in found.rows if row.passage}
+    written = feedback_tables.write(found, settings)
+    right = {row.passage.id for row in written if row.passage}
     if settings.output and len(right) > 1:  # else there are no negatives
         retriever = generation.description.adapter or generation.description.retriever
         tuned = user_path(settings.output).with_suffix("")

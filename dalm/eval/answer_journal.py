@@ -24,11 +24,11 @@ class AnswerJournal:
     """Hold answers and mean log-probabilities by their keys, and append new ones to two files.
 
     `path` has the answers of `generator`, as a server's replies are kept; the likelihoods of
-    references are in the file beside it that ends in `-likelihoods.txt`. A killed process loses at
-    most the batch that it was generating; `resume` is what goes on. Without a path nothing is read
-    or written.
+    references are in the file beside it that ends in `-likelihoods.txt`. Processes at the same time
+    have files of their own, and read all (see `Journal`). A killed process loses at most the batch
+    that it was generating; `resume` is what goes on. Without a path nothing is read or written.
 
-    Raises UserError when another process has a file open, or it can't be written.
+    Raises UserError when a file can't be written.
     """
 
     def __init__(
@@ -36,17 +36,19 @@ class AnswerJournal:
     ) -> None:
         self.path, self.generator, self.resume = path, generator, resume
         self._answers: Journal | None = None
-        likelihoods = path and path.with_name(f"{path.stem}-likelihoods.txt")
-        self._log_probs = ScoreCache(likelihoods, "--output-dir")
+        self._log_probs = ScoreCache(None)
         self._opened = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as opened:
             if self.path is not None:
-                answers = self._answers = opened.enter_context(Journal(self.path, keep_empty=True))
+                answers = Journal(self.path, keep_empty=True, shared=True)
+                self._answers = opened.enter_context(answers)
                 hint = f" answers are kept: {self.resume} goes on"
                 opened.enter_context(stop_signals.explaining(lambda: f"; {len(answers)}{hint}"))
-            opened.enter_context(self._log_probs)
+                own, *others = map(_likelihoods, (answers.path, *answers.others))
+                log_probs = ScoreCache(own, "--output-dir", others)
+                self._log_probs = opened.enter_context(log_probs)
             self._opened = opened.pop_all()
         return self
 
@@ -72,3 +74,7 @@ class AnswerJournal:
     def add_log_probs(self, log_probs: Mapping[bytes, float]) -> None:
         """Keep the mean log-probabilities of a batch of references."""
         self._log_probs.add(log_probs)
+
+
+def _likelihoods(answers: Path) -> Path:
+    return answers.with_name(f"{answers.stem}-likelihoods.txt")

@@ -4,7 +4,6 @@ import logging
 from functools import cached_property, partial
 from pathlib import Path
 
-from dalm import distributed
 from dalm.config import EvalRag, EvalRetriever
 from dalm.errors import check_all
 from dalm.eval.answer_journal import AnswerJournal
@@ -111,7 +110,7 @@ class EvaluatedModels:
     @property
     def _journal(self) -> Path:
         """Where answers are kept as they come, so that a killed evaluation goes on."""
-        return self.output.journal(f"generator{distributed.rank() or ''}.jsonl")
+        return self.output.journal("generator.jsonl")
 
     def _cached(
         self, config: EvalRag, name: str, adapter: str | None, max_length: int | None

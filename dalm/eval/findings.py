@@ -80,9 +80,10 @@ def _too_few(measures: Sequence[MeasureResult]) -> Iterator[str]:
             "say little about documents of another kind"
         )
     compared = [each.against for each in plain if each.against]
-    if compared and (p := min(each.least_p for each in compared) * len(compared)) > ALPHA:
+    most = min(compared, key=lambda each: each.least_p, default=None)
+    if most and (p := most.least_p * len(compared)) > ALPHA:
         yield (
-            f"no difference can be significant with {counted(compared[0])} and "
+            f"no difference can be significant with {counted(most)} and "
             f"{number(len(compared), 'measure', 'measures')}: the adjusted p is at least "
             f"{min(1.0, p):.3g}; add documents"
         )

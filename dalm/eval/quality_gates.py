@@ -46,9 +46,9 @@ def parse_thresholds(texts: Sequence[str] | None) -> dict[str, float]:
     """Parse `R@10=0.8 EM=0.4`: the threshold of each measure.
 
     Raises:
-        UserError: something else.
+        UserError: something else, or two thresholds of one measure.
     """
-    found = {}
+    found = dict[str, float]()
     for text in texts or ():
         measure, equals, bound = text.partition("=")
         try:
@@ -57,7 +57,9 @@ def parse_thresholds(texts: Sequence[str] | None) -> dict[str, float]:
             value = math.nan
         if not (equals and math.isfinite(value)):
             raise UserError(f"--fail-below {text}: write measure and value, as in R@10=0.8")
-        found[_column(measure.strip())] = value
+        if (column := _column(measure.strip())) in found:
+            raise UserError(f"--fail-below {text}: {column} has a threshold already; keep one")
+        found[column] = value
     return found
 
 
@@ -162,14 +164,19 @@ def _threshold(measure: str, bound: float, result: MeasureResult | None) -> Gate
 
 
 def regression_gate(results: Sequence[MeasureResult]) -> Gate:
-    """Fail if a measure is significantly worse than the baseline's; the retriever's alone."""
+    """Fail if a measure is significantly worse than the baseline's, or none can be compared.
+
+    Of the stages of the search, the retriever's alone count.
+    """
     results = [each for each in results if not is_variant(each.measure)]
     worse = [sentence(result) for result in results if result.verdict == "worse"]
     if worse:
         return Gate(f"{len(worse)} measures are significantly worse: {'. '.join(worse)}", False)
     compared = [result.against for result in results if result.against]
-    over = f" over {counted(compared[0])}{power(compared[0])}" if compared else ""
-    return Gate(f"no measure is significantly worse{over}", True)
+    if not compared:
+        return Gate("no measure is compared: the baseline has none of these", False)
+    over = f"{counted(compared[0])}{power(compared[0])}"
+    return Gate(f"no measure is significantly worse over {over}", True)
 
 
 def guard_gates(results: Sequence[MeasureResult], dataset: str, margin: float) -> list[Gate]:

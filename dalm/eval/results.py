@@ -268,7 +268,7 @@ def read_runs(
     """Read runs, each a folder or a TREC file; `measures`, if given, are computed from the hits.
 
     Raises:
-        UserError: a run is missing or damaged, or a TREC file has no judgements.
+        UserError: a run is missing or damaged, has no judgements, or nothing is relevant by them.
     """
     if qrels_file:
         _check_own(Path(qrels_file))
@@ -286,6 +286,12 @@ def read_runs(
         found.append(_load_trec(path, qrels, measures or TREC_MEASURES))
     if qrels is not None and all(Path(name).is_dir() for name in names):
         raise UserError("--qrels has no effect on run folders, which have their own judgements")
+    for name, results in zip(names, found, strict=True):
+        if all(value is None for column in results.measures.values() for value in column):
+            raise UserError(
+                f"{name}: no passage is relevant to any of its {len(results.queries)} queries, so "
+                "that nothing can be measured; name judgements with a grade of 1 or more"
+            )
     return found
 
 

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
-from io import BufferedReader
+from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, NamedTuple, Protocol, TypeVar
 
 from dalm import file_reading, progress, stop_signals
-from dalm.artifacts import claim
+from dalm.artifacts import claim, claim_free, claimed_beside
 from dalm.errors import UserError
 from dalm.llm.language_model import LanguageModel, ModelError, Reply, Request
 from dalm.llm.thoughts import without_thoughts
@@ -68,19 +68,28 @@ class Journal:
     A reply without an answer in it (empty, or reasoning alone) counts as none, for a server may
     give another next time, unless `keep_empty`.
 
+    A `shared` journal is one of runs at the same time: each writes to a file of its own, beside
+    `path` if that is held, and reads those of all.
+
     Raises UserError when another run is writing to the same file, or it can't be written.
     """
 
-    def __init__(self, path: Path, *, keep_empty: bool = False) -> None:
+    def __init__(self, path: Path, *, keep_empty: bool = False, shared: bool = False) -> None:
         self.path, self.keep_empty = path, keep_empty
         self.replies = Totals()
-        self._offsets: dict[str, int] = {}
+        self._places: dict[str, _Place] = {}
         self._truncated: dict[str, int] = {}
         with ExitStack() as opened:
-            opened.enter_context(claim(path))
+            if shared:
+                self.path = opened.enter_context(claim_free(path))
+            else:
+                opened.enter_context(claim(path))
+            self.others = [each for each in claimed_beside(path) if shared and each != self.path]
             try:
-                self._file = opened.enter_context(path.open("a+b", buffering=0))
-                self._incomplete = self._read()
+                for each in self.others:
+                    self._read(opened.enter_context(each.open("rb", buffering=0)))
+                self._file = opened.enter_context(self.path.open("a+b", buffering=0))
+                self._incomplete = self._read(self._file)
             except OSError as error:
                 raise self._broken(error) from error
             self._opened = opened.pop_all()
@@ -92,10 +101,10 @@ class Journal:
         self._opened.close()
 
     def __contains__(self, key: str) -> bool:
-        return key in self._offsets
+        return key in self._places
 
     def __len__(self) -> int:
-        return len(self._offsets)
+        return len(self._places)
 
     def add(self, request: Keyed, reply: Reply, model: str) -> None:
         """Append a reply."""
@@ -116,7 +125,7 @@ class Journal:
                 raise
         except OSError as error:
             raise self._broken(error) from error
-        self._index(request.key, reply, offset)
+        self._index(request.key, reply, _Place(self._file, offset))
 
     def answers(self, request: CachedRequest, limit: int = 0) -> bool:
         """Return whether the reply to a request is there, and whole where JSON was asked for.
@@ -124,14 +133,14 @@ class Journal:
         A free text that was cut off at fewer tokens than `limit` isn't there.
         """
         if request.key not in self._truncated:
-            return request.key in self._offsets
+            return request.key in self._places
         is_text = request.response_format is None
         return is_text and not 0 < self._truncated[request.key] < limit
 
-    def _index(self, key: str, reply: Reply, offset: int) -> None:
+    def _index(self, key: str, reply: Reply, place: "_Place") -> None:
         """Keep where a reply is; a whole one stays, a truncated one makes way for the next."""
-        if key not in self._offsets or key in self._truncated:
-            self._offsets[key] = offset
+        if key not in self._places or key in self._truncated:
+            self._places[key] = place
             self._truncated.pop(key, None)
             if reply.finish_reason == "length":
                 self._truncated[key] = reply.tokens_out
@@ -139,8 +148,9 @@ class Journal:
 
     def get(self, key: str) -> Reply:
         """Return the reply to a request."""
-        buffered = BufferedReader(self._file)
-        buffered.seek(self._offsets[key])
+        place = self._places[key]
+        buffered = BufferedReader(place.file)
+        buffered.seek(place.offset)
         line = _line(buffered.readline())
         buffered.detach()
         assert line is not None, f"{self.path} was changed while it was read"
@@ -151,17 +161,22 @@ class Journal:
         while rest:
             rest = rest[self._file.write(rest) or 0 :]
 
-    def _read(self) -> bool:
-        """Index the lines, and return whether the last one is incomplete."""
+    def _read(self, file: FileIO) -> bool:
+        """Index the lines, and return whether the last one is incomplete.
+
+        That of another run may still be written.
+        """
         broken, offset, line = 0, 0, b"\n"
-        with self.path.open("rb") as file:
-            for line in file:
-                if found := _line(line):
-                    if self.keep_empty or without_thoughts(found[1].text).strip():
-                        self._index(*found, offset)
-                elif line.strip():
-                    broken += 1
-                offset += len(line)
+        file.seek(0)
+        buffered = BufferedReader(file)
+        for line in buffered:
+            if found := _line(line):
+                if self.keep_empty or without_thoughts(found[1].text).strip():
+                    self._index(*found, _Place(file, offset))
+            elif line.strip():
+                broken += line.endswith(b"\n") or file.writable()
+            offset += len(line)
+        buffered.detach()
         if broken:
             logger.info("journal    %d lines are damaged; their requests are sent again", broken)
         return not line.endswith(b"\n")
@@ -171,6 +186,13 @@ class Journal:
             f"{self.path} can't be written: {error.strerror or error}; replies so far are kept: "
             "fix that and start the same command again"
         )
+
+
+class _Place(NamedTuple):
+    """Where a line begins."""
+
+    file: FileIO
+    offset: int
 
 
 class Totals:

@@ -288,7 +288,7 @@ class ServedGenerator:
             return []
         resume = self.model.endpoint.resume
         assert self.journal is not None
-        with Journal(self.journal) as journal:
+        with Journal(self.journal, shared=True) as journal:
             replies = cached_replies(self.model, requests, journal, resume, "answers")
         texts = {request.key: without_thoughts(reply.text).strip() for request, reply in replies}
         if missing := [request.query for request in requests if request.key not in texts]:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -39,12 +39,15 @@ class ScoreCache:
     A line is a key and a score; those of a batch are written together. A killed process loses at
     most the batch that it was scoring; a line that was cut off is dropped when the file is opened
     again. Without a file nothing is read or written. `option` is what names the file's folder.
+    Files of `others`, which may still be written, are read only.
 
     Raises UserError when another process has the file open, or it can't be written.
     """
 
-    def __init__(self, path: Path | None, option: str = "--cache-dir") -> None:
-        self.path, self.option = path, option
+    def __init__(
+        self, path: Path | None, option: str = "--cache-dir", others: Sequence[Path] = ()
+    ) -> None:
+        self.path, self.option, self.others = path, option, others
         self._scores: dict[bytes, float] = {}
         self._opened = ExitStack()
 
@@ -59,8 +62,10 @@ class ScoreCache:
                 content = self._file.read()
                 whole = content.rfind(b"\n") + 1
                 self._file.truncate(whole)  # half a score would be another score
+                read = [each.read_bytes() for each in self.others if each.is_file()]
             self._opened = opened.pop_all()
-        self._read(content[:whole])
+        for each in (*read, content):
+            self._read(each[: each.rfind(b"\n") + 1])
         return self
 
     def __exit__(self, *_: object) -> None:

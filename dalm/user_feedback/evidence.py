@@ -41,9 +41,9 @@ class Evidence:
     texts: dict[AnswerClaim, str] = field(default_factory=dict)
     """Answers as they were written."""
     judgments: Counter[str] = field(default_factory=Counter)
-    """Judgments that count, by person."""
+    """Judgments that count, by person; 0 of a person all of whose are left out."""
     left_out: Counter[str] = field(default_factory=Counter)
-    """Judgments that are left out, by reason."""
+    """Judgments that are left out, by reason. Each judgment counts, is left out, or compares."""
     comparisons: Counter[str] = field(default_factory=Counter)
     """Votes in comparisons: tuned, base, tie, neither."""
 
@@ -51,7 +51,7 @@ class Evidence:
 def evidence_of(stores: Sequence[FeedbackStore], passages: Mapping[str, Passage]) -> Evidence:
     """Return the evidence of stores; `passages` are those that are there now, by their ids."""
     found = Evidence()
-    claims: dict[tuple[str, PassageClaim | AnswerClaim], bool] = {}
+    said: dict[tuple[str, PassageClaim | AnswerClaim], bool] = {}
     for store in stores:
         answers = {each.id: each for each in store.answers()}
         newest = _newest(store.judgments(), found.left_out)
@@ -61,18 +61,18 @@ def evidence_of(stores: Sequence[FeedbackStore], passages: Mapping[str, Passage]
             answer = answers.get(judgment.answer_id)
             if answer is None:
                 continue  # a comparison
-            found.judgments[judgment.person] += 1
-            for claim, right in _claims(judgment, answer, rated, found.left_out):
+            claims = _claims(judgment, answer, rated, found.left_out)
+            there = [_is_there(claim, answer, passages) for claim, _ in claims]
+            found.judgments[judgment.person] += any(there)
+            found.left_out["gone"] += bool(claims) and not any(there)
+            for claim, right in claims:
                 found.queries[claim.question] = query_of(answer)
                 if isinstance(claim, AnswerClaim):
                     text = judgment.text if judgment.kind == "correction" and right else None
                     found.texts[claim] = without_citations(text or answer.answer)
-                if _is_there(claim, answer, passages):
-                    found.usable.add(claim)
-                else:
-                    found.left_out["gone"] += 1
-                claims[judgment.person, claim] = right
-    found.votes = [Vote(person, claim, right) for (person, claim), right in claims.items()]
+                said[judgment.person, claim] = right
+            found.usable |= {claim for (claim, _), kept in zip(claims, there, strict=True) if kept}
+    found.votes = [Vote(person, claim, right) for (person, claim), right in said.items()]
     return found
 
 

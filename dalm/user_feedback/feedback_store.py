@@ -189,7 +189,11 @@ class FeedbackStore:
                 f"SELECT {', '.join(names)} FROM {table}{where}", value
             ).fetchall()
         for row in rows:
-            yield kind(**{name: _loaded(name, cell) for name, cell in zip(names, row, strict=True)})
+            cells = zip(names, row, strict=True)
+            try:
+                yield kind(**{name: _loaded(name, cell) for name, cell in cells})
+            except ValueError as error:
+                raise _damaged(self.path, error) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -297,13 +301,18 @@ def _explained(path: Path) -> Iterator[None]:
 
 def _refuse(path: Path, error: sqlite3.DatabaseError) -> NoReturn:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-        raise UserError(
-            f"{path} is damaged ({reason_of(error)}); move it away and start again, or save what "
-            f"it holds: sqlite3 {path} .recover"
-        ) from error
+    no_text = not code and isinstance(error, sqlite3.OperationalError)  # no UTF-8
+    if no_text or code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        raise _damaged(path, error) from error
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         raise UserError(
             f"{path} is held by another process for more than {WAIT:g} s; end it, and try again"
         ) from error
     raise UserError(f"{path} can't be used: {reason_of(error)}") from error
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{path} is damaged ({reason_of(error)}); move it away and start again, or save what it "
+        f"holds: sqlite3 {path} .recover"
+    )

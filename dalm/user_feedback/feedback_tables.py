@@ -71,8 +71,8 @@ def passages_of_index(index: VectorStore, store: FeedbackStore) -> dict[str, Pas
     return found
 
 
-def write(found: FeedbackRows, settings: FeedbackExport) -> None:
-    """Write the tables that the options name: all of them, or none.
+def write(found: FeedbackRows, settings: FeedbackExport) -> list[FeedbackRow]:
+    """Write the tables that the options name, all or none; return the rows of `--output`.
 
     Raises:
         UserError: no row is left for a table.
@@ -98,6 +98,7 @@ def write(found: FeedbackRows, settings: FeedbackExport) -> None:
         if path:
             write_table(user_path(path), columns)
             logger.info("written    %s: %s", path, count)
+    return repeated
 
 
 def _columns_of_ratings(
@@ -131,11 +132,12 @@ def _columns_of(rows: Sequence[FeedbackRow]) -> dict[str, Sequence[object]]:
 
 def log_summary(found: FeedbackRows) -> None:
     """Log what was made of the judgments, and what was left out."""
-    judgments = sum(person.judgments for person in found.people.values())
+    counted = sum(person.judgments for person in found.people.values())
+    judgments = counted + found.left_out.total() + found.comparisons.total()
     rows = found.rows
     with_passage = sum(row.passage is not None for row in rows)
     with_answer = sum(row.answer is not None for row in rows)
-    logger.info("judgments  %d that count, of %d people", judgments, len(found.people))
+    logger.info("judgments  %d of %d count, of %d people", counted, judgments, found.voters)
     logger.info(
         "rows       %d of %d questions: %d with a passage, %d with an answer; weight %.1f",
         *(len(rows), len({row.query for row in rows}), with_passage, with_answer),
@@ -159,8 +161,8 @@ def log_summary(found: FeedbackRows) -> None:
         )
     if found.comparisons:
         logger.info(
-            "compared   the tuned system was better in %d, the other in %d, equal in %d, neither "
-            "was good in %d",
+            "compared   the tuned system was better in %d judgments, the other in %d, equal in %d, "
+            "neither was good in %d",
             *(found.comparisons[side] for side in ("tuned", "base", "tie", "neither")),
         )
 

@@ -78,6 +78,11 @@ class FeedbackRows:
     wrong_only: int
     """Questions of which only wrong passages or answers are known; they give no row."""
 
+    @property
+    def voters(self) -> int:
+        """People of whom a judgment counts."""
+        return sum(person.judgments > 0 for person in self.people.values())
+
 
 def feedback_rows(stores: Sequence[FeedbackStore], passages: Mapping[str, Passage]) -> FeedbackRows:
     """Return the rows that stores give; `passages` are those that are there now, by their ids."""

@@ -171,5 +171,20 @@ def test_another_generator_or_another_length_has_nothing_kept(
     assert kept_reader(generator, journal).answer_and_score(QUERIES, [FIRST])[1] == []
 
 
+def test_evaluations_at_once_keep_answers_in_files_of_their_own(
+    generator: Generator, tmp_path: Path
+) -> None:
+    journal = tmp_path / "g.jsonl"
+    with AnswerJournal(journal):  # of another evaluation, which is answering
+        (first,), _ = kept_reader(generator, journal).answer_and_score(QUERIES, [FIRST])
+        kept_reader(generator, journal).answer_and_score(QUERIES, [SECOND])
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        *("g-likelihoods.txt", "g.2-likelihoods.txt", "g.2.jsonl", "g.jsonl")
+    ]
+    assert journal.read_text() == ""
+    (again,), generated = kept_reader(generator, journal).answer_and_score(QUERIES, [FIRST])
+    assert (again, generated) == (first, [])
+
+
 def kept_reader(generator: Generator, journal: Path, max_new_tokens: int = 6) -> CachedReader:
     return CachedReader(generator, 1, max_new_tokens, journal=AnswerJournal(journal, "tiny"))

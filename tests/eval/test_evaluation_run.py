@@ -175,14 +175,14 @@ def test_citations_are_asked_for_measured_and_taken_out(tmp_path, tiny_table, pa
     from dalm.prompts import CITE
 
     asked: list[str] = []
-    real = Generator.generate
+    real = Generator.generate_batches
 
-    def generate(self, prompts, max_new_tokens, after):
+    def generate(self, prompts, *rest, **options):
         asked.extend(self.tokenizer.decode(prompt.tokens) for prompt in prompts)
-        real(self, prompts, max_new_tokens, after)
-        return ["in Ulm [2]."] * len(prompts)
+        for batch in real(self, prompts, *rest, **options):
+            yield batch._replace(answers=["in Ulm [2]."] * len(batch.rows))
 
-    monkeypatch.setattr(Generator, "generate", generate)
+    monkeypatch.setattr(Generator, "generate_batches", generate)
     options = ["--citations", "--reader-passages", 2, "--output-dir", tmp_path / "out"]
     assert call("eval-rag", tiny_table, *pair, *options) == 0
     assert asked[0].startswith(CITE)
@@ -266,6 +266,8 @@ def test_runs_are_compared_afterwards(tmp_path, plain, tiny_table, pair, capsys)
     assert call("compare", plain / "run.trec", "--qrels", qrels, "--measures", "nDCG@5") == 0
     mean = figures(plain)["nDCG@5"][0]
     assert f"nDCG@5   {mean:.3f}" in capsys.readouterr().out
+    assert call("compare", plain, "--fail-on-regression") == 2
+    assert "compares runs with the first; name two or more" in capsys.readouterr().err
 
 
 def test_a_baseline_that_is_nowhere_is_refused_before_anything_is_computed(

@@ -27,6 +27,11 @@ def test_thresholds_are_read_in_any_notation():
     assert parse_thresholds(None) == {}
 
 
+def test_a_measure_has_one_threshold():
+    with pytest.raises(UserError, match="R@10 has a threshold already"):
+        parse_thresholds(["R@10=0.8", "recall@10=0.9"])
+
+
 @pytest.mark.parametrize("text", ["R@10", "R@10=", "R@10=high", "R@10=nan", "0.8"])
 def test_what_is_no_threshold_is_refused(text):
     with pytest.raises(UserError, match="--fail-below"):
@@ -107,6 +112,12 @@ def test_a_regression_is_a_fall_beyond_chance():
         "no measure is significantly worse over 4 queries of 3 documents, too few to show any "
         "difference (p is at least 0.25)"
     )
+
+
+def test_nothing_compared_is_no_proof():
+    mine, other = results(measures={"R@5": [1.0] * 4}), results("b", measures={"R@10": [1.0] * 4})
+    gate = regression_gate(compare(mine, other))
+    assert (gate.passed, gate.text.split(":")[0]) == (False, "no measure is compared")
 
 
 def test_the_guard_may_fall_by_its_margin():

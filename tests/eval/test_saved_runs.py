@@ -58,3 +58,9 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     ):
         with pytest.raises(UserError, match=said):
             read_runs(*given)
+
+
+def test_judgements_by_which_nothing_is_relevant_are_refused(tmp_path):
+    runs, qrels = files(tmp_path, "q1 Q0 a 1 0.5 x\n", "q1 0 a -1\nq2 0 a 0\n")
+    with pytest.raises(UserError, match="no passage is relevant to any of its 2 queries"):
+        read_runs(runs, qrels, None)

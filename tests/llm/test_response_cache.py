@@ -89,6 +89,26 @@ def test_one_run_at_a_time(path):
     assert held(path) == {}
 
 
+def test_runs_at_once_share_a_journal_and_write_to_a_file_each(path, caplog):
+    caplog.set_level("INFO")
+    with Journal(path, shared=True) as first:
+        first.add(REQUESTS[0], REPLIES[0], "m")
+        with path.open("ab") as file:
+            file.write(b'{"key": "one that is being writ')
+        with Journal(path, shared=True) as second:
+            assert second.path.name == "journal.2.jsonl"
+            assert second.get(REQUESTS[0].key) == REPLIES[0]
+            second.add(REQUESTS[1], REPLIES[1], "m")
+            assert [second.get(REQUESTS[n].key) for n in (0, 1)] == REPLIES[:2]
+    assert "damaged" not in caplog.text
+    with Journal(path, shared=True) as again:
+        assert again.path == path
+        assert [again.get(REQUESTS[n].key) for n in (0, 1)] == REPLIES[:2]
+        again.add(REQUESTS[2], REPLIES[2], "m")
+        assert [again.get(REQUESTS[n].key) for n in (0, 1, 2)] == REPLIES[:3]
+    assert held(path) == {n: REPLIES[n] for n in (0, 2)}
+
+
 def test_a_full_disk(path, monkeypatch):
     with Journal(path) as journal:
 

@@ -64,6 +64,19 @@ def test_one_process_writes(tmp_path: Path) -> None:
         pass
 
 
+def test_files_of_others_are_read_and_left_as_they_are(tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    with ScoreCache(other) as cache:
+        cache.add({A: -1.25, B: -2.75})
+    other.write_bytes(content := other.read_bytes()[:-3])
+    with ScoreCache(tmp_path / "x.txt", others=[other, tmp_path / "none.txt"]) as cache:
+        assert (cache.get(A), cache.get(B)) == (-1.25, None)
+        cache.add({C: 0.5})
+    assert other.read_bytes() == content
+    with ScoreCache(tmp_path / "x.txt") as cache:
+        assert (A in cache, C in cache) == (False, True)
+
+
 def test_without_a_file_nothing_is_kept() -> None:
     with ScoreCache(None) as cache:
         cache.add({A: 1.0})

@@ -190,6 +190,14 @@ def test_a_page_that_is_overwritten_is_told_when_it_is_read(store: FeedbackStore
         FeedbackStore.open(store.path.parent).answers()
 
 
+@pytest.mark.parametrize("cell", ["'{\"a\": '", "x'80'", "CAST(x'80ff' AS TEXT)"])
+def test_a_damaged_cell_is_told(store: FeedbackStore, cell: str) -> None:
+    store.keep_answer(ANSWER)
+    store._connection.execute(f"UPDATE answers SET hits = {cell}")
+    with pytest.raises(UserError, match=r"feedback.sqlite is damaged .*recover"):
+        store.answers()
+
+
 def test_another_programs_file_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / FILE) as connection:
         connection.execute("CREATE TABLE recipes (name)")

@@ -23,6 +23,7 @@ from dalm.records import Passage
 from dalm.retrieval.index_folder import IndexFolder
 from dalm.teachers.ratings import read_ratings
 from dalm.user_feedback.feedback_store import FeedbackStore
+from dalm.user_feedback.feedback_tables import log_summary
 from dalm.user_feedback.judgments import AnswerRecord, ComparisonRecord, Judgment
 from dalm.user_feedback.training_rows import (
     FeedbackRow,
@@ -148,6 +149,29 @@ def test_answers_that_found_nothing_or_broke_off_are_not_learnt(judged: Judged) 
     found = judged.rows()
     assert found.rows == []
     assert (found.left_out["not found"], found.left_out["stopped"]) == (1, 1)
+
+
+def test_each_judgment_counts_or_is_left_out_for_one_reason(judged: Judged, caplog: Any) -> None:
+    gone, there, empty = judged.ask(hits="p1"), judged.ask(hits="p2"), judged.ask(not_found=True)
+    judged.judge(gone, "ada", "correction", text="Grace did.")  # that, and not what was given
+    judged.judge(gone, "bob", "answer", 1)
+    judged.judge(there, "ada", "correction", text="Grace did.")
+    judged.judge(there, "ada", "answer", 1)
+    judged.judge(there, "ada", "answer", -1)
+    judged.judge(there, "cay", "passage", 1, passage_id="p2")
+    judged.judge(there, "cay", "passage", 0, passage_id="p2")
+    judged.judge(empty, "bob", "answer", 1)
+    judged.store.keep_comparison(ComparisonRecord(id="c", question="?", tuned="a", generation=1))
+    judged.judge("c", "cay", "comparison", "a")
+    found = judged.rows({"p2": PASSAGES["p2"]})
+    assert +found.left_out == {
+        **{"gone": 2, "not found": 1, "replaced by a newer one": 2, "taken back": 1}
+    }
+    assert {name: each.judgments for name, each in found.people.items()} == {"ada": 2, "bob": 0}
+    caplog.set_level("INFO")
+    log_summary(found)
+    assert caplog.messages[0] == "judgments  2 of 9 count, of 1 people"
+    assert len(judged.store.judgments()) == 9
 
 
 def test_a_follow_up_question_is_the_one_that_was_searched(judged: Judged) -> None:

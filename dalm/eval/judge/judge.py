@@ -54,7 +54,7 @@ class Judge:
             return []
         identity, parameters = self.model.identity, self.model.parameters
         requests = [request for case in cases for request in case.requests(identity, parameters)]
-        with Journal(self.journal) as journal:
+        with Journal(self.journal, shared=True) as journal:
             replies = cached_replies(self.model, requests, journal, self.resume, "verdicts")
         found = {request.key: read_verdict(reply.text, request.kind) for request, reply in replies}
         verdicts = [found.get(request.key) for request in requests]
@@ -79,8 +79,8 @@ def load_judge(settings: EvalRag, output: EvaluationOutput) -> Judge | None:
     judge = Judge(model, journal, output.resume)
     if distributed.is_main():
         try_judge(model)
-        with Journal(judge.journal):  # can it be written? Later, all answers would wait for that
-            pass
+        with Journal(judge.journal, shared=True):
+            pass  # can it be written? Later, all answers would wait for that
     return judge
 
 
