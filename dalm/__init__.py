@@ -1,6 +1,11 @@
 """DALM: adapt retrieval-augmented generation to a domain."""
 
+import copy
+import inspect
+import os
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from functools import wraps
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -89,10 +94,41 @@ def command(name: str) -> Callable[..., None]:
     return found
 
 
+def _taking_paths(function: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take a `Path` wherever a path is text, and one path in place of a list."""
+    signature = inspect.signature(function)
+    lists = {key for key, each in signature.parameters.items() if "list[str]" in str(each)}
+
+    @wraps(function)
+    def call(*arguments: object, **options: object) -> None:
+        bound = signature.bind(*arguments, **options)
+        for key, value in bound.arguments.items():
+            plain = _without_paths(value)
+            bound.arguments[key] = [plain] if key in lists and isinstance(plain, str) else plain
+        function(*bound.args, **bound.kwargs)
+
+    return call
+
+
+def _without_paths(value: Any) -> Any:
+    """Return a value with every `Path` in it as text; options are copied."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, list | tuple):
+        return type(value)(map(_without_paths, value))
+    if isinstance(value, dict):
+        return {key: _without_paths(each) for key, each in value.items()}
+    if is_dataclass(value):
+        value = copy.copy(value)
+        for each in fields(value):
+            object.__setattr__(value, each.name, _without_paths(getattr(value, each.name)))
+    return value
+
+
 def __getattr__(name: str) -> Any:
     """Import a command's function, or its options' class, when it is first asked for (PEP 562)."""
     if name in _FUNCTIONS:
-        return command(_FUNCTIONS[name])
+        return _taking_paths(command(_FUNCTIONS[name]))
     config = import_module("dalm.config")
     if name in config.COMMAND_OPTIONS:
         return getattr(config, name)

@@ -1,6 +1,7 @@
 """The architecture: imports follow the list of stages, names are unique, one table of commands."""
 
 import ast
+import inspect
 import subprocess
 import sys
 from collections import Counter
@@ -164,7 +165,7 @@ def test_every_command_is_a_function_of_the_package_and_of_the_command_line() ->
     files = {module_of(file) for file in (PACKAGE / "commands").glob("[!_]*.py")}
     assert files == COMMANDS, "a file for each command, and every command in the table"
     for name, path in dalm.COMMANDS.items():
-        function = getattr(dalm, path.partition(":")[2])
+        function = inspect.unwrap(getattr(dalm, path.partition(":")[2]))
         assert function is dalm.command(name)
         assert app[name].default_command is function
         assert path.partition(":")[2] == name.replace("-", "_")

@@ -461,6 +461,17 @@ def test_doors_are_functions(tiny_models: Any, tiny_table: Path, tmp_path: Path)
     assert (tmp_path / "out" / "retriever" / "modules.json").is_file()
 
 
+@pytest.mark.parametrize("kind", [str, Path])
+def test_functions_take_paths_of_pathlib_and_a_single_one(kind: type, tmp_path: Path) -> None:
+    (tmp_path / "ada.txt").write_text("Ada lives in Ulm, where the river is wide and slow.")
+    settings = dalm.Passages(output=kind(tmp_path / "passages.jsonl"))
+    dalm.passages(kind(tmp_path / "ada.txt"), settings)
+    assert "Ulm" in (tmp_path / "passages.jsonl").read_text()
+    assert settings.output == kind(tmp_path / "passages.jsonl"), "the caller's own"
+    written = yaml.safe_load((tmp_path / "passages.settings.yaml").read_text())
+    assert written["docs"] == [str(tmp_path / "ada.txt")]
+
+
 # The frozen options: to rename one, or to move a default, is a decision
 
 REQUIRED = "required"

@@ -6,6 +6,7 @@ import itertools
 import re
 import shlex
 import shutil
+import typing
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -74,6 +75,24 @@ def test_the_commands_of_a_page_exist_and_take_its_options(page: Path) -> None:
 def test_the_readme_shows_every_command() -> None:
     shown = set(re.findall(r"^\| `dalm ([a-z0-9-]+)` \|", (ROOT / "README.md").read_text(), re.M))
     assert shown == set(dalm.COMMANDS)
+
+
+def test_the_page_of_the_python_api_shows_every_function_as_it_can_be_called() -> None:
+    page = (ROOT / "docs" / "python-api.md").read_text("utf-8")
+    rows = re.findall(r"^\| `dalm ([a-z0-9-]+)` \| `(\w+)\((.*)\)` \| `(\w+)` \|", page, re.M)
+    assert [name for name, *_ in rows] == list(dalm.COMMANDS)
+    for name, function, arguments, options in rows:
+        assert inspect.unwrap(getattr(dalm, function)) is dalm.command(name)
+        signature = inspect.signature(dalm.command(name))
+        call = ast.parse(f"f({arguments})", mode="eval").body
+        assert isinstance(call, ast.Call)
+        signature.bind(*call.args, **{str(each.arg): each for each in call.keywords})
+        assert list(signature.parameters) == [
+            each.strip() for each in re.findall(r"(\w+)(?:=\w+)?", arguments)
+        ]
+        assert typing.get_args(signature.parameters["settings"].annotation)[0] is getattr(
+            dalm, options
+        )
 
 
 def test_ci_finds_one_line_to_install_and_test() -> None:
