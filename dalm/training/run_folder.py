@@ -127,8 +127,9 @@ class RunFolder:
     def export(self, objective: Objective, data: str) -> None:
         """Write the objective's models and the settings, and push them to the hub if asked to.
 
-        Each model gets a card and a manifest; `data` is the card's line on the training data. It is
-        loaded again from another working directory and compared with the one in memory.
+        Each model gets a card and a manifest; `data` is the card's line on the training data. All
+        are loaded again from another working directory and compared with those in memory before the
+        first one takes its place.
 
         Raises:
             UserError: what was written isn't the model in memory, or the hub refuses it.
@@ -137,16 +138,18 @@ class RunFolder:
         shutil.rmtree(staging, ignore_errors=True)
         with progress.quiet_bars():
             objective.export(staging)
-        for name, model in objective.models().items():
+        models, checked = objective.models(), dict[str, str]()
+        for name, model in models.items():
             weights = loading.parameter_counts(model)
             role = role_of(model)
             model_card.write(
                 staging / name, role, self.settings, self.inputs, data=data, weights=weights
             )
             artifacts.seal(staging / name)
+            checked[name] = check_export(model, staging / name)
+        for name in models:
             artifacts.publish(staging / name, self.path / name)
-            checked = check_export(model, self.path / name)
-            logger.info("%-9s  %s: %s", name, self.path / name, checked)
+            logger.info("%-9s  %s: %s", name, self.path / name, checked[name])
         shutil.rmtree(self.path / checkpoints.WRITING, ignore_errors=True)
         self.write_settings()
         logger.info("metrics    %s", self.path / metrics_log.FILE)

@@ -95,3 +95,16 @@ def test_models_are_exported_whole_with_card_and_manifest(tiny_models, tmp_path,
     assert {file.name for file in (tmp_path / "run").iterdir()} == {"retriever", "settings.yaml"}
     kept = yaml.safe_load((tmp_path / "run" / "settings.yaml").read_text())
     assert kept["dataset_path"] == "t.csv"
+
+
+def test_what_fails_its_check_replaces_nothing(tiny_models, tmp_path):
+    run = folder_of(tmp_path / "run")
+    old = tmp_path / "run" / "retriever"
+    objective = Contrastive(load_retriever(str(tiny_models.encoder), place("cpu", "fp32")))
+    next(iter(objective.models()["retriever"].parameters())).data.fill_(float("nan"))
+    with run.open():
+        old.mkdir()
+        (old / "left.bin").write_text("old")
+        with pytest.raises(UserError):
+            run.export(objective, "7 questions")
+    assert [file.name for file in old.iterdir()] == ["left.bin"]
