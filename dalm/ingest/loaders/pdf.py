@@ -17,8 +17,9 @@ from dalm.ingest.loaders.pdf_words import Hyphens
 from dalm.io.text_lines import UnreadableError
 
 NO_TITLE = re.compile(
-    r"untitled.*|microsoft (?:word|powerpoint|excel) - .*|.*\.(?:docx?|pptx?|xlsx?|tex|dvi|indd|"
-    r"pdf|odt|rtf|qxd|fm|ps)|(?:document|slide|sheet|page)\s*\d*|\W*",
+    r"untitled.*|\(anonymous\)|microsoft (?:word|powerpoint|excel) - .*|"
+    r".*\.(?:docx?|pptx?|xlsx?|tex|dvi|indd|pdf|odt|rtf|qxd|fm|ps)|"
+    r"(?:document|slide|sheet|page)\s*\d*|\W*",
     re.IGNORECASE,
 )
 """What programs write for a title when nobody gave one."""

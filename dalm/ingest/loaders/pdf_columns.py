@@ -24,7 +24,8 @@ BESIDE = 1.7  # the same for lines beside it
 def reading_order(lines: Sequence[Line], *, drawn_in_order: bool = True) -> list[Line]:
     """Return a page's lines as they are read, pieces of a row joined; turned ones come last."""
     upright = [line for line in lines if not line.turned]
-    upright = _put_right(upright) if drawn_in_order else _sorted(upright)
+    upwards = _steps_up(upright) > max(2, len(upright) / 2)  # PDFium reads turned pages so
+    upright = _put_right(upright) if drawn_in_order and not upwards else _sorted(upright)
     return join_rows(_ordered(upright)) + [line for line in lines if line.turned]
 
 
@@ -32,8 +33,14 @@ def _ordered(lines: Sequence[Line]) -> list[Line]:
     gutter = find_gutter(lines)
     if gutter is not None:
         return _by_columns(lines, gutter) if _is_drawn_by_row(lines, gutter) else list(lines)
-    up = sum(b.bottom > a.top and b.left < a.right and a.left < b.right for a, b in pairwise(lines))
-    return _sorted(lines) if up > max(2, MESSY * len(lines)) else list(lines)
+    return _sorted(lines) if _steps_up(lines) > max(2, MESSY * len(lines)) else list(lines)
+
+
+def _steps_up(lines: Sequence[Line]) -> int:
+    """Return how many lines stand above the one that is drawn before them."""
+    return sum(
+        b.bottom > a.top and b.left < a.right and a.left < b.right for a, b in pairwise(lines)
+    )
 
 
 def _put_right(lines: Sequence[Line]) -> list[Line]:

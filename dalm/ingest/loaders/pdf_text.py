@@ -27,8 +27,8 @@ def join_paragraphs(paragraphs: Iterable[Paragraph], body: float) -> list[Paragr
             found.append(paragraph)
             continue
         one, between = found[at], found[at + 1 :]
-        before = [each for each in between if each.page < paragraph.page]
-        after = [each for each in between if each.page >= paragraph.page]
+        before = [each for each in between if each.page == one.page < paragraph.page]
+        after = [each for each in between if each not in before]
         begin = len(one.lines)
         one.breaks |= {begin + each for each in paragraph.breaks}
         one.lines += paragraph.lines

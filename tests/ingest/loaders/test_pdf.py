@@ -29,7 +29,9 @@ def test_pages_lines_and_title(document, make_pdf):
     assert document("b.pdf", make_pdf(["x y"])).title == "b"
 
 
-@pytest.mark.parametrize("junk", ["Microsoft Word - manual_v3.doc", "untitled", "a.indd", " - "])
+@pytest.mark.parametrize(
+    "junk", ["Microsoft Word - manual_v3.doc", "untitled", "(anonymous)", "a.indd", " - "]
+)
 def test_a_title_that_a_program_made_up_gives_way_to_the_largest_line(document, junk):
     page = [At(72, 740, "Pump manual", 24), *column(["All about the pump."] * 3)]
     assert document("a.pdf", make(page, title=junk)).title == "Pump manual"

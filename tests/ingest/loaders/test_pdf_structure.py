@@ -265,6 +265,24 @@ def test_a_paragraph_goes_on_over_columns_and_pages_past_a_footnote():
     assert found.text[found.pages[1] :].startswith("office about it")
 
 
+def test_a_paragraph_over_three_pages_begins_on_the_first_before_the_notes_of_the_second():
+    begin = column(["All of it is to be written down by the keeper who is on duty, who then tells"])
+    middle = [
+        "the office of the state of the gauges, of the oil, and of all that was changed and"
+    ] * 9
+    second = [
+        *column(middle[:5], x=40, size=6),
+        *column(["7 A note at the foot, in small print."], x=40, y=100, size=4),
+        *column(middle[5:], x=330, size=6),
+        *column(["8 Another note at the foot."], x=330, y=100, size=4),
+    ]
+    first = [At(40, 700, begin[0].text, 6)]
+    found = load(make(first, second, [At(40, 700, "of the hour of the next round.", 6)]))
+    assert found.text.startswith(begin[0].text)
+    assert found.text[found.pages[1] :].startswith("the office of the state")
+    assert found.text[found.pages[2] :].startswith("of the hour of the next round.")
+
+
 def test_words_broken_at_a_lines_end(document, make_pdf):
     found = document("a.pdf", make_pdf(["This is permit-", "ted here and well-known."]))
     assert found.text == "This is permitted here and well-known."
@@ -325,6 +343,12 @@ def test_a_turned_page_is_read_upright(turn, rotate):
     ]
     words = load(make(page, rotate=rotate)).text.split()
     assert words == " ".join(lines).split()
+
+
+@pytest.mark.parametrize("rotate", [90, 180, 270])
+def test_text_that_a_turned_page_shows_sideways_is_read_from_its_beginning(rotate):
+    lines = [f"Step {n}: turn the valve of the {n}th pump and read the gauge," for n in range(12)]
+    assert load(make(column(lines), rotate=rotate)).text.split() == " ".join(lines).split()
 
 
 def test_turned_lines_beside_the_text_are_not_mixed_with_it():
