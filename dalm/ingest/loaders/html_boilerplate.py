@@ -122,7 +122,13 @@ def _opened(page: Any) -> set[str]:
 
 
 def _opens(element: Any, opened: set[str]) -> bool:
-    return element.get("role") == "tabpanel" or element.get("id") in opened
+    if element.get("role") == "tabpanel" or element.get("id") in opened:
+        return True
+    title = element.getprevious()  # what it opens need not have an id where it stands below
+    return title is not None and any(
+        each.get("aria-expanded") or (each.tag == "button" and _is_disclosure(each))
+        for each in title.iter()
+    )
 
 
 def _is_invisible(element: Any, opened: set[str]) -> bool:

@@ -26,6 +26,8 @@ CELL_LENGTH = 800  # characters; a longer cell of a table without `th` is a colu
 DEFINITION_LENGTH = 300  # characters; longer ones are paragraphs
 MOST_COLUMNS = 1000
 SPACE = re.compile(r"\s+")
+LINE_NUMBERS = frozenset(("lineno", "linenos"))
+"""Classes of the numbers that Pygments, Rouge and the like put before lines of code."""
 SOFT_HYPHEN = "\u00ad"  # where a word may be broken
 EXPONENT = re.compile(r"[-+\N{MINUS SIGN}]?\d+$")
 
@@ -69,11 +71,16 @@ class Line:
         self.linked = 0
         self.has_math = False
 
-    def add(self, text: str | None, linked: bool = False, raised: bool = False) -> None:
-        """Add text; an exponent keeps its mark (`10^6`, not 106)."""
+    def add(
+        self, text: str | None, linked: bool = False, raised: bool = False, anchored: bool = False
+    ) -> None:
+        """Add text; an exponent keeps its mark (`10^6`, not 106), a note's number gets one."""
         if text:
             if raised and EXPONENT.match(text.strip()) and self.parts:
-                text = f"^{text}" if self.parts[-1][-1:].isdigit() else text
+                if anchored:
+                    text = f"[{text.strip()}]"
+                elif self.parts[-1][-1:].isdigit():
+                    text = f"^{text}"
             self.parts.append(SPACE.sub(" ", text.replace(SOFT_HYPHEN, "")))
             self.linked += len(text) if linked else 0
 
@@ -89,7 +96,7 @@ def walk_text(
 ) -> None:
     """Add an element's text to a line; `begin` may read an element itself, by returning True."""
     walk = etree.iterwalk(element, events=("start", "end"))
-    links = raised = 0
+    links = raised = anchors = 0
     read: set[Any] = set()
     for event, each in walk:
         tag = each.tag
@@ -100,9 +107,10 @@ def walk_text(
             elif not begin(each):
                 links += is_link(each)
                 raised += tag == "sup"
+                anchors += tag == "a"
                 if tag == "br":
                     line.parts.append("\n")
-                line.add(each.text, bool(links), bool(raised))
+                line.add(each.text, bool(links), bool(raised), bool(anchors))
                 continue
             read.add(each)
             walk.skip_subtree()
@@ -112,6 +120,7 @@ def walk_text(
         else:
             links -= is_link(each)
             raised -= tag == "sup"
+            anchors -= tag == "a"
             finish(each)
         if each is not element:
             line.add(each.tail, bool(links))
@@ -208,6 +217,9 @@ class PageReader:
     def _code(self, element: Any) -> None:
         for br in element.iter("br"):
             br.tail = f"\n{br.tail or ''}"
+        for each in element.iter("span"):
+            if LINE_NUMBERS.intersection(each.get("class", "").split()):
+                each.text = None
         text = "".join(element.itertext())
         if text.strip() and not _numbers_lines(text.split()):
             self.pieces.append(HtmlPiece("code", text))

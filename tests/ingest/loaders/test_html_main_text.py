@@ -128,6 +128,19 @@ def test_an_equation_without_parts_is_its_tex(document):
     assert document("a.html", '<p>See <math alttext="\\alpha"></math>.').text == "See \\alpha."
 
 
+def test_the_number_of_a_note_is_no_part_of_a_word(document):
+    page = '<p>Drain the pump.<sup><a href="#n1">1</a></sup> Use oil<a href="#n2"><sup>2</sup></a>.'
+    assert document("a.html", page).text == "Drain the pump.[1] Use oil[2]."
+
+
+@pytest.mark.usefixtures("way")
+def test_numbers_of_lines_are_no_part_of_code(document):
+    line = '<span class="lineno">{} </span>'
+    page = f"<p>{SENTENCE}</p><pre>{line.format(1)}drain()\n{line.format(2)}stop()\n</pre>"
+    assert document("a.html", page).text == f"{SENTENCE}\n\ndrain()\nstop()"
+
+
+@pytest.mark.usefixtures("way")
 def test_exponents_and_soft_hyphens(document):
     assert document("a.html", "<p>10<sup>6</sup> m<sup>2</sup> Pum&shy;pe").text == "10^6 m2 Pumpe"
 
@@ -178,6 +191,8 @@ def test_the_titles_of_what_opens_are_kept(document, title):
         '<h2><button aria-controls="a">How?</button></h2><div id="a" hidden><p>{}</p></div>',
         '<a data-target="#a">How?</a><div id="a" style="display:none"><p>{}</p></div>',
         '<a aria-controls="b a">How?</a><div id="a" aria-hidden="true"><p>{}</p></div>',
+        '<h3><button aria-expanded="false">How?</button></h3><div aria-hidden="true">{}</div>',
+        '<button class="faq">How?</button><div hidden><p>{}</p></div>',
     ],
 )
 def test_what_a_reader_can_open_is_text(document, hidden):
