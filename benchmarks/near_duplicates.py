@@ -49,6 +49,12 @@ def dalm_texts(texts: list[str]) -> list[bool]:
     return [kept for part in batches(texts) for kept in near.add(signatures(part)).tolist()]
 
 
+def dalm_words(texts: list[str]) -> list[bool]:
+    """The same by the words alone, as rensa compares texts."""
+    near = NearDuplicateFilter(THRESHOLD)
+    return [k for part in batches(texts) for k in near.add(minima(shingles(part))).tolist()]
+
+
 def dalm_hashes(triples: list[Hashes]) -> list[bool]:
     near = NearDuplicateFilter(THRESHOLD)
     return [kept for part in batches(triples) for kept in near.add(minima(part)).tolist()]
@@ -154,11 +160,13 @@ def main() -> None:
         triples = shingles(texts)
         tokens = as_tokens(triples)
         from_texts = in_turns(lambda t=texts: dalm_texts(t), lambda t=texts: rensa_texts(t))
+        from_words = in_turns(lambda t=texts: dalm_words(t), lambda t=texts: rensa_texts(t))
         from_hashes = in_turns(lambda t=triples: dalm_hashes(t), lambda t=tokens: rensa_tokens(t))
         used = [child(Path(__file__), "memory", who, str(size)) for who in ("dalm", "rensa")]
         megabytes = [f"{mb:.0f}" for mb in used]
-        print(from_texts, from_hashes, used, flush=True)
-        seconds.append(row(f"{size:,}", *from_texts, *from_hashes, *megabytes))
+        print(from_texts, from_words, from_hashes, used, flush=True)
+        alone = (from_words[0], from_words[2])
+        seconds.append(row(f"{size:,}", *from_texts, *alone, *from_hashes, *megabytes))
         if size > EXACT_UP_TO:
             continue
         near = exact_pairs(triples)
@@ -178,9 +186,9 @@ def main() -> None:
     title = "Passages with 83 of 100 triples in common"
     heading: tuple[str, ...] = ("passages", "dalm, s", "rensa, s", "ratio")
     table("near_duplicates_boilerplate", title, heading, alike, trial=QUICK)
-    parts = ("dalm, s", "rensa, s", "ratio")
-    heading = ("passages", *(f"{way}: {part}" for way in ("texts", "triples") for part in parts))
-    heading += ("dalm, MB", "rensa, MB")
+    heading = ("passages", "texts: dalm, s", "texts: rensa, s", "texts: ratio")
+    heading += ("texts, words alone: dalm, s", "texts, words alone: ratio")
+    heading += ("triples: dalm, s", "triples: rensa, s", "triples: ratio", "dalm, MB", "rensa, MB")
     table("near_duplicates_seconds", "Near duplicates", heading, seconds, trial=QUICK)
     heading = ("passages", "filter", "left out", "of these below 0.8", "missed")
     table("near_duplicates_found", "What is left out", heading, found, trial=QUICK)
