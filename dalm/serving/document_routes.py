@@ -140,7 +140,7 @@ def _of_json(body: Mapping[str, Any]) -> NewDocument:
     source = _label(body.get("source"), "source") or title
     if source is None:
         raise invalid("name the document: source, or title", "source")
-    markdown = source.lower().endswith((".md", ".markdown"))
+    markdown = source.lower().endswith((".md", ".markdown", ".mdx"))
     content = text.encode()
     if len(content) > MEGABYTES * 1_000_000:
         raise ApiError(413, f"the text is larger than {MEGABYTES} MB; split it", param="text")

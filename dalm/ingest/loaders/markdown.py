@@ -22,7 +22,9 @@ Span = tuple[int, int]
 
 ATX_HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
 SETEXT_UNDERLINE = re.compile(r" {0,3}(?:(=+)|-{2,})[ \t]*$")
-YAML = re.compile(r"---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*$\n?", re.DOTALL | re.MULTILINE)
+YAML = re.compile(
+    r"---[ \t]*\n(?![ \t]*\n)(.*?)^(?:---|\.\.\.)[ \t]*$\n?", re.DOTALL | re.MULTILINE
+)
 TOML = re.compile(r"\+\+\+[ \t]*\n(.*?)^\+\+\+[ \t]*$\n?", re.DOTALL | re.MULTILINE)
 FRONT_MATTER_LENGTH = 20_000  # characters; a longer one is no front matter
 NAMED = re.compile(r"[\"']?\w[\w./ -]{0,60}[\"']?[ \t]*[:=](?:[ \t]|$)|\[\[?[\w.\"' -]+\]")
@@ -30,8 +32,23 @@ NAMED = re.compile(r"[\"']?\w[\w./ -]{0,60}[\"']?[ \t]*[:=](?:[ \t]|$)|\[\[?[\w.
 CONTINUED = re.compile(r"[ \t#}\])]|-(?:[ \t]|$)")
 """What is indented, a comment, an item."""
 FRONT_MATTER_TITLE = re.compile(r"^title[ \t]*[:=][ \t]*(.+?)[ \t]*$", re.MULTILINE | re.IGNORECASE)
-UNUSUAL = re.compile(r"[|<]")
-HIDDEN = re.compile(r"<!--|<(script|style)\b[^>\n]*>", re.IGNORECASE)
+HIDES = re.compile(r"<|\{/\*|%%|^(?:import|export)\b")
+COMMENT = re.compile(r"<!--|\{/\*|%%")
+HIDDEN = re.compile(
+    r"<!--|<(script|style)\b[^>\n]*>|\{/\*|^%%(?=[ \t]*$)|"
+    r"(?<!\S)%%(?=[^\s%])[^%\n]*(?<!\s)%%(?!\w)",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""Where comments (of HTML, MDX and Obsidian), scripts and styles begin."""
+CLOSES = {"<!--": "-->", "{/*": "*/}", "%%": "\n%%"}
+MODULE = re.compile(
+    r"import\s+(?:(?:\w+,?\s*)?(?:\{[^}]{0,999}\}|\*\s*as\s+\w+)?\s*from\s+)?"
+    r"[\"'][^\"'\n]+[\"'];?[ \t]*$"
+    r"|export\s+(?:default\s+)?(?:const\s+\w+\s*=|let\s+\w+\s*=|(?:async\s+)?function\b.*[({]|[{])"
+    r"(?:.|\n(?!\s*\n))*",
+    re.MULTILINE,
+)
+"""What a page of MDX takes from other files, or gives to them."""
 BEFORE_BLOCK = re.compile(r"[\s>*+-]*(?:\d{1,9}[.)]\s*)?")
 CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)")
 DATA_URI = re.compile(
@@ -104,11 +121,19 @@ class _Structure:
         self.omitted = list[Span]()
         self._closing = dict[str, int]()
         """The next place of `-->` and the like, which are looked for once."""
+        self._paragraph = 0
+        """The line in which the paragraph begins."""
         number, in_paragraph = 0, False
         lines = (*self.lines.lines, "")
         while number < len(lines) - 1:
             line = lines[number]
-            if line[:1].isalpha() and not UNUSUAL.search(line) and "--" not in lines[number + 1]:
+            self._paragraph = self._paragraph if in_paragraph else number
+            if (
+                line[:1].isalpha()
+                and "|" not in line
+                and not HIDES.search(line)
+                and "--" not in lines[number + 1]
+            ):
                 number, in_paragraph = number + 1, True  # most lines, in a third of the time
             else:
                 number, in_paragraph = self._read(number, line, in_paragraph)
@@ -118,7 +143,7 @@ class _Structure:
         if not line.strip():
             return number + 1, False
         is_code = not in_paragraph and line.startswith(("    ", "\t"))
-        if "<" in line and not is_code and (after := self._hidden(number)) > number:
+        if not is_code and HIDES.search(line) and (after := self._hidden(number)) > number:
             return after, in_paragraph
         if self._heading(number, line, in_paragraph):
             return number + 1, False
@@ -135,12 +160,13 @@ class _Structure:
         return max(rows[0], self._hidden_within(number, rows[0])), False
 
     def _heading(self, number: int, line: str, in_paragraph: bool) -> bool:
-        """Add the heading that ends in a line: `# Title`, or one with a line drawn below it."""
+        """Add the heading that ends in a line: `# Title`, or lines with one drawn below them."""
         first, title, level = number, "", 0
         if atx := ATX_HEADING.match(line):
             title, level = _visible(atx.group(2) or ""), len(atx.group(1))
         elif in_paragraph and (underline := SETEXT_UNDERLINE.match(line)):
-            first, title = number - 1, _visible(self.lines[number - 1])
+            first = self._paragraph
+            title = _visible(" ".join(map(str.strip, self.lines.lines[first:number])))
             level = 1 if underline.group(1) else 2
         if title and len(title) <= HEADING_LENGTH:
             start, end = self.lines.starts[first], self.lines.starts[number] + len(line)
@@ -186,16 +212,21 @@ class _Structure:
                 fence = "" if closes(fence, line) else fence
             elif opening := FENCE.match(line):
                 fence = opening.group(1)
-            elif "<!--" in line:
+            elif COMMENT.search(line):
                 number = max(number, self._hidden(number) - 1)
             number += 1
         return number
 
     def _hidden(self, number: int) -> int:
-        """Omit the comments, scripts and styles that begin in a line.
+        """Omit the comments, scripts, styles and imports that begin in a line.
 
         Return the line after them if nothing else is in it, or if they end in another line.
         """
+        module = MODULE.match(self.text, self.lines.starts[number])
+        if module and self._paragraph == number:
+            after = self.lines.number_at(module.end() - 1) + 1
+            self._omit(number, after)
+            return after
         spans, at, last = list[Span](), self.lines.starts[number], number
         while found := HIDDEN.search(self.text, at, self.lines.starts[last + 1]):
             at = found.end()
@@ -215,17 +246,19 @@ class _Structure:
 
     def _hidden_end(self, found: re.Match[str], first: int, number: int) -> int:
         """Return where a comment, script or style ends; 0 if it is code, or doesn't end."""
-        start, close = found.start(), f"</{found.group(1)}>" if found.group(1) else "-->"
+        start, close = found.start(), CLOSES.get(found.group(), f"</{found.group(1)}>")
         line, place = self.lines[number], start - self.lines.starts[number]
         if "`" in line and any(
             a < place < b for a, b in map(re.Match.span, CODE_SPAN.finditer(line))
         ):
             return 0
+        if len(found.group()) > 2 and found.group().startswith("%%"):
+            return found.end()
         if self._closing.get(close, 0) < start + 2:
             at = self.text.find(close, start + 2)
             self._closing[close] = at if at >= 0 else len(self.text)
         end = self._closing[close] + len(close)
-        if end > len(self.text):
+        if end > len(self.text) or (close == CLOSES["%%"] and self.text[end : end + 1].strip()):
             return 0
         alone = BEFORE_BLOCK.fullmatch(self.text, self.lines.starts[first], start)
         return end if alone or self.text.find("\n\n", start, end) < 0 else 0
@@ -238,7 +271,7 @@ def _is_badges(line: str) -> bool:
 
 def _visible(title: str) -> str:
     """Return a title without comments."""
-    return re.sub(r"<!--.*?-->", "", title).strip()
+    return re.sub(r"<!--.*?-->|\{/\*.*?\*/\}", "", title).strip()
 
 
 def _images(text: str) -> Iterator[Span]:
@@ -246,4 +279,4 @@ def _images(text: str) -> Iterator[Span]:
     return (match.span() for match in DATA_URI.finditer(text)) if "data:" in text else iter(())
 
 
-MARKDOWN = Loader("markdown", "Markdown", (".md", ".markdown"), load_markdown)
+MARKDOWN = Loader("markdown", "Markdown", (".md", ".markdown", ".mdx"), load_markdown)

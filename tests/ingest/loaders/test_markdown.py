@@ -36,7 +36,7 @@ def test_markdown_headings_have_levels_and_places(document):
         (2, "Two"),
         (3, "Three"),
         (1, "Under"),
-        (2, "And"),
+        (2, "text And"),
     ]
     places = [found.text[h.start : h.end] for h in found.headings]
     assert places[0] == "# One #"
@@ -85,6 +85,7 @@ def test_yaml_and_toml_front_matter(document, front):
     "text",
     [
         "---\n\nDear reader, this is it: a letter.\n\n---\n\nmore\n",
+        "---\n\n# A letter\n\nDear reader: this is it.\n\n---\n\nmore\n",
         "---\n# A slide\n\n- an item\n---\n# Another\n",
         "---\n> quoted\n---\nmore\n",
     ],
@@ -122,6 +123,10 @@ def test_plus_signs_without_an_end_are_text(document):
         ("one <!-- two\nthree --> four\n", "one  four\n"),
         ("- a <!-- x -->\n- b\n  <!--\n  - c\n  -->\n- d\n", "- a \n- b\n- d\n"),
         ("| a | b |\n|---|---|\n| 1 <!-- x --> | 2 |\n", "| a | b |\n|---|---|\n| 1  | 2 |\n"),
+        ("one {/* two */} three\n\n{/*\n# Not\n*/}\n\nfour\n", "one  three\n\nfour\n"),
+        ("one %%two%%, three\n\n%%\n# Not\n\ntwo\n%%\n\nfour\n", "one , three\n\nfour\n"),
+        ("import A from '@a/b';\nimport {\n  C,\n} from \"./c\"\n\ntext\n", "\ntext\n"),
+        ("export const a = {\n  b: 1,\n};\n\ntext\n", "\ntext\n"),
         ("<style>\np { color: red }\n</style>\ntext\n", "text\n"),
         ("a ![Pump](data:image/png;base64," + "iVBO" * 90 + ") b\n", "a ![Pump]() b\n"),
         ('<img src="data:image/gif;base64,' + "R0lG" * 30 + '">\n', '<img src="">\n'),
@@ -147,6 +152,9 @@ def test_what_is_not_on_the_page_is_in_no_passage(document, text, seen):
     [
         "```html\n<!-- x -->\n```\n",
         "text:\n\n    <!-- x -->\n",
+        "import of steel from 'China' is taxed\n\nexport default settings (all)\n",
+        "10 %% and 20%% or 30 %%\n\n%% A cell\n\ncode\n\n%%\n\nmore\n",
+        "write `{/* x */}` or `%%x%%`, or with %%d and %%s\n",
         "write `<!-- x -->` or ``<!-- ` -->``\n",
         "- item\n\n  ```\n  <!-- x -->\n  ```\n",
         "<!-- never closed\n\ntext\n",
