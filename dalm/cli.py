@@ -119,10 +119,13 @@ def _missing(application: App, tokens: list[str], error: MissingArgumentError) -
             following = None
         except CycloptsError as found:
             following = found
-    if len(names) < 2:
-        return str(error)
     command = " ".join(["dalm", *(error.command_chain or ())])
-    return f"{command} needs {', '.join(names[:-1])} and {names[-1]}"
+    if len(names) > 1:
+        return f"{command} needs {', '.join(names[:-1])} and {names[-1]}"
+    spelled = {each.replace("_", "-") for each in tokens}
+    if error.argument is not None and not spelled.intersection(error.argument.names):
+        return f"{command} needs {error.argument.name}"
+    return str(error)  # the option is there, without a value
 
 
 def _described(error: Exception) -> tuple[str, int] | None:

@@ -132,12 +132,13 @@ def prepare_terminal() -> None:
 
     A width of 0 or 1 makes help loop for ever, and one of a billion fills the memory. A stream that
     is closed would hand its number to the next file that is opened: what a library prints would be
-    written into that file.
+    written into that file. Lines of stdout are written at once, so that in a file that takes both
+    they stand in order with those of the log.
     """
     _open_missing_streams()
     if sys.stdout is sys.__stdout__ and isinstance(sys.stdout, io.TextIOWrapper):
-        encoding, buffering = sys.stdout.encoding, sys.stdout.line_buffering
-        sys.stdout = _Output(sys.stdout.detach(), encoding, line_buffering=buffering)
+        encoding = sys.stdout.encoding
+        sys.stdout = _Output(sys.stdout.detach(), encoding, line_buffering=True)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a letter that its encoding lacks is escaped
             stream.reconfigure(errors="backslashreplace")

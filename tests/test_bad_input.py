@@ -381,8 +381,12 @@ def test_folders_without_a_model(train: Trainings, tmp_path: Path) -> None:
 
 
 def test_hub_name_while_offline(train: Trainings) -> None:
-    assert "is the hub out of reach?" in train.retriever(encoder="some/encoder")
-    assert "is the hub out of reach?" in train.pair(generator="some-generator")
+    assert "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids" in train.retriever(
+        encoder="some/encoder"
+    )
+    assert "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids" in train.pair(
+        generator="some-generator"
+    )
     assert not train.out.exists()
 
 

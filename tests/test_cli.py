@@ -360,7 +360,9 @@ def test_a_config_does_not_outlast_its_command(command: Command, tmp_path: Path)
         ),
         (["train-rag-e2e", "a", "b", "c", "--output_dir", "d", "--top_kk", "1"], "--top_kk"),
         (["train-rag-e2e", "a", "b", "--output-dir", "d"], "generator-name-or-path"),
-        (["train-rag-e2e", "a", "b", "c"], "--output-dir"),
+        (["train-rag-e2e", "a", "b", "c"], "dalm train-rag-e2e needs --output-dir\n"),
+        (["train-rag-e2e", "a", "b", "c", "--output-dir"], "--output-dir requires an argument"),
+        (["passages", "--output", "p.jsonl"], "dalm passages needs --docs\n"),
         (
             ["train-rag-e2e", "a"],
             "dalm train-rag-e2e needs --retriever-name-or-path, --generator-name-or-path and "

@@ -125,7 +125,7 @@ def in_shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
         ("$DALM version >&-", 0, ""),
         ("$DALM version <&- 2>&- >&-", 0, ""),
         ("$DALM compare 2>&-", 2, ""),
-        ("$DALM compare >&-", 2, 'dalm: Command "compare"'),
+        ("$DALM compare >&-", 2, "dalm: dalm compare needs"),
         ("$DALM compare --help >/dev/full", 2, "dalm: the output can't be written: "),
         ("$DALM compare 2>/dev/full", 2, ""),
         ("$DALM version | true", 141, ""),
@@ -147,6 +147,17 @@ def test_what_goes_to_a_closed_stream_goes_into_no_file(
     line = f'PYTHONPATH={Path(__file__).parents[1]} {sys.executable} -c "{code}" 0<&- >&- 2>&-'
     assert in_shell(line, tmp_path).returncode == 0
     assert (tmp_path / "out").read_text() == "whole"
+
+
+def test_a_file_that_takes_stdout_and_stderr_has_their_lines_in_order() -> None:
+    code = (
+        "from dalm import display; display.prepare_terminal(); "
+        "display.show('first'); display.show_beside('second'); display.show('third')"
+    )
+    both = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True
+    )
+    assert both.stdout.decode().split() == ["first", "second", "third"]
 
 
 def test_a_bug_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 import transformers
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import is_offline_mode, try_to_load_from_cache
 
 from dalm.errors import reason_of
 from dalm.file_reading import user_path
@@ -48,6 +48,11 @@ def explain(error: Exception, name: str, role: str) -> str:
     for explanation in _EXPLANATIONS:
         if found := explanation(failure):
             return found
+    if folder is None and is_offline_mode():
+        return (
+            "it is no folder here and isn't in the hub's cache, and HF_HUB_OFFLINE or "
+            "TRANSFORMERS_OFFLINE forbids downloading it; unset that, or name a folder"
+        )
     if folder is None:
         return f"{reason_of(error)}; is it a folder here, or is the hub out of reach?"
     return f"{reason_of(error)}; is a file missing or broken?"
