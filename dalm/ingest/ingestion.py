@@ -162,7 +162,12 @@ class Ingester:
                 result.documents += 1
                 result.in_part += bool(document.unread)
                 result.unread += unread_parts(document)
-                result.short += not found
+                if not found:
+                    result.short += 1
+                    reason = f"shorter than --min-words {self.chunker.min_words}; lower that"
+                    result.unread.append(
+                        Skipped(document.source, reason, part=True, by_option=True)
+                    )
                 passages += found
         result.ids = [passage.id for passage in passages]
         result.places = [Place.of(passage) for passage in passages]

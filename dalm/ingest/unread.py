@@ -43,10 +43,11 @@ def log_unread(unread: Sequence[Skipped], path: Path) -> None:
 
 def check_all_read(unread: Sequence[Skipped], path: Path) -> None:
     """Raise UserError, for --strict, if anything could not be read: exit code 2."""
-    if unread:
-        first = unread[0]
+    failed = [each for each in unread if not each.by_option]
+    if failed:
+        first = failed[0]
         raise UserError(
-            f"--strict: not all could be read: {first.source}: {first.reason}; {len(unread)} in "
+            f"--strict: not all could be read: {first.source}: {first.reason}; {len(failed)} in "
             f"all are in {path}, and what could be read is written"
         )
 

@@ -179,8 +179,9 @@ def _why_nothing(
     rows = [each for each in unread if not each.part]
     if rows:
         return f"no row can be read: {rows[0].source}: {rows[0].reason}"
-    if unread:
+    short = sum(result.short for result in results)
+    if len(unread) > short:
         return f"too little of it can be read: {unread[0].reason}"
-    if any(result.short for result in results):
+    if short:
         return f"it is too short: a document has at least {settings.min_words} words"
     return "there is no text in it"

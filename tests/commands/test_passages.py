@@ -81,6 +81,7 @@ def test_passages_of_a_folder_can_be_read_as_a_knowledge_base(docs, log):
     ]
     for line in (
         "documents  5 (1 shorter than --min-words, without a passage; besides 1 rows without a",
+        "unread     docs/d.csv, line 4: shorter than --min-words 5; lower that",
         "passages   4: 4 new, 0 existing; left out 0 duplicates, 0 near duplicates",
         "written    out/p.jsonl",
         "next       dalm qa-gen out/p.jsonl --output-dir out/questions",
@@ -177,14 +178,15 @@ def test_what_cannot_be_read_is_named_and_counted(docs, log):
         "docs/image.png",
         "docs/bad1.txt",
         "docs/bad2.txt",
+        "docs/d.csv, line 4",
         "docs/e.docx",
     ]
     assert "unread     docs/bad1.txt: line 2, byte 1 (0xe9): not UTF-8" in log()
     assert (
-        "4 in all: 2 not UTF-8, 1 unsupported file type .png, 1 not a Word file, or truncated"
-        in log()
+        "5 in all: 2 not UTF-8, 1 unsupported file type .png, 1 shorter than --min-words 5, "
+        "1 not a Word file, or truncated" in log()
     )
-    for name in ("bad1.txt", "bad2.txt", "image.png", "e.docx"):
+    for name in ("bad1.txt", "bad2.txt", "image.png", "e.docx", "d.csv"):
         (docs / name).unlink()
     make(docs)
     assert not Path("out/p.unread.tsv").exists()
@@ -202,6 +204,7 @@ def test_a_document_read_in_part_is_counted_and_its_reasons_are_listed(docs, log
     assert "documents  7: 5 whole, 1 in part, 1 unread (1 shorter" in log()
     assert "unread     docs/page.scanned: pages 2-3: no text in them" in log()
     assert Path("out/p.unread.tsv").read_text().splitlines()[2:] == [
+        "docs/d.csv, line 4\tshorter than --min-words 5; lower that",
         "docs/page.scanned\tpages 2-3: no text in them; x",
         "docs/page.scanned\tpage 5: no text in it; x",
     ]

@@ -117,6 +117,8 @@ class Skipped:
     reason: str
     part: bool = False
     """The rest of the document was read."""
+    by_option: bool = False
+    """It was read, but an option leaves it out."""
 
 
 @dataclass(frozen=True, slots=True)
