@@ -25,14 +25,15 @@ def reading_order(lines: Sequence[Line], *, drawn_in_order: bool = True) -> list
     """Return a page's lines as they are read, pieces of a row joined; turned ones come last."""
     upright = [line for line in lines if not line.turned]
     upwards = _steps_up(upright) > max(2, len(upright) / 2)  # PDFium reads turned pages so
-    upright = _put_right(upright) if drawn_in_order and not upwards else _sorted(upright)
-    return join_rows(_ordered(upright)) + [line for line in lines if line.turned]
+    drawn = upright if drawn_in_order and not upwards else _sorted(upright)
+    upright = _put_right(drawn) if drawn is upright else drawn
+    return join_rows(_ordered(upright, drawn)) + [line for line in lines if line.turned]
 
 
-def _ordered(lines: Sequence[Line]) -> list[Line]:
+def _ordered(lines: Sequence[Line], drawn: Sequence[Line]) -> list[Line]:
     gutter = find_gutter(lines)
     if gutter is not None:
-        return _by_columns(lines, gutter) if _is_drawn_by_row(lines, gutter) else list(lines)
+        return _by_columns(lines, gutter) if _is_drawn_by_row(drawn, gutter) else list(lines)
     return _sorted(lines) if _steps_up(lines) > max(2, MESSY * len(lines)) else list(lines)
 
 
@@ -95,10 +96,14 @@ def _is_prose(cells: Sequence[Cell]) -> bool:
 
 
 def _is_drawn_by_row(lines: Sequence[Line], gutter: float) -> bool:
-    """Tell whether the lines of both columns follow each other row by row."""
+    """Tell whether the lines of both columns follow each other row by row.
+
+    Cells of a table that take several lines do not: each is drawn as a whole.
+    """
     sides = [_side(line, gutter) for line in lines]
-    changes = sides.count(0) + sum(a * b < 0 for a, b in pairwise(sides))
-    return 2 * changes >= min(sides.count(-1), sides.count(1)) + sides.count(0) > 0
+    whole, changes = sides.count(0), sum(a * b < 0 for a, b in pairwise(sides))
+    fewer = min(sides.count(-1), sides.count(1))
+    return 2 * (whole + changes) >= 3 * fewer + 2 * whole > 0
 
 
 def _side(line: Line, gutter: float) -> int:
@@ -118,7 +123,7 @@ def _by_columns(lines: Sequence[Line], gutter: float) -> list[Line]:
 
     def end_band() -> None:
         found.extend(left)
-        found.extend(_ordered(right))
+        found.extend(_ordered(right, right))
         left.clear()
         right.clear()
 

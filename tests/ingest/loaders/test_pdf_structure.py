@@ -359,6 +359,23 @@ def test_turned_lines_beside_the_text_are_not_mixed_with_it():
 # Lists, tables, code
 
 
+def test_questions_stay_with_the_answers_beside_them():
+    page = []
+    for n in range(8):
+        question = [
+            f"How is pump {n} of the south house to be",
+            "drained before the frost comes in?",
+        ]
+        answer = [
+            f"Open valve {n} below the gate, and wait",
+            "until the oil of the day has run out.",
+        ]
+        page += column(question, y=740 - 40 * n) + column(answer, x=330, y=740 - 40 * n)
+    text = load(make(page)).text
+    places = [text.index(f"{name} {n} ") for n in range(8) for name in ("pump", "valve")]
+    assert places == sorted(places)
+
+
 def block_texts(document: Document) -> list[list[str]]:
     found = []
     for block in document.blocks:
