@@ -181,13 +181,13 @@ def _reading(results: Results, seed: int) -> Iterator[str]:
     gold = _against_none(results, "gold", seed)
     if gold and not any(_helps(*each) for each in gold.items()):
         yield (
-            "the generator doesn't read its passages, or knows the answers without them: "
+            "the generator isn't shown to read its passages; it may know the answers without them: "
             f"{_in_words(gold, 'the gold passage')}"
         )
         return
     found = _against_none(results, "", seed)
     if found and not any(_helps(*each) for each in found.items()):
-        yield f"the answers gain nothing from retrieval: {_in_words(found, FOUND)}"
+        yield f"the answers aren't shown to gain from retrieval: {_in_words(found, FOUND)}"
 
 
 def _against_none(results: Results, read: str, seed: int) -> dict[str, Difference]:
