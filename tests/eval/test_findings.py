@@ -70,7 +70,7 @@ def test_a_generator_that_does_not_read_is_named():
     (note,) = found(twenty(F1=[0.2] * 20, **SAME))
     assert note.startswith(
         "the generator isn't shown to read its passages; it may know the answers without them: "
-        "F1 is 0.200 with the gold passage and 0.200 without (p = 1), over 20 queries of 20 documents"
+        "F1 is 0.200 with the gold passage and 0.200 without (p = 1), over 20 queries of 20 "
     )
     assert "could have shown a difference of 0.1" in note
 
