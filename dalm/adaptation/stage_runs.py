@@ -128,6 +128,9 @@ def log_result(system: System) -> None:
     """Say the verdict, what is where, and the command that serves the system."""
     outcome, folder = read_outcome(system.folder), system.folder
     served = system.pairs.served()
+    if (last := system.settings.to_stage) is not None and last != "index":
+        earlier = "; verdict and index are of an earlier run" if outcome else ""
+        logger.info("left       what follows %s, by --to%s", last, earlier)
     if outcome is None or served is None:
         return
     logger.info("verdict    %s", outcome.headline)

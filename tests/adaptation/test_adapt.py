@@ -170,6 +170,18 @@ def test_from_and_to(line: list[str], system: Path, tmp_path: Path) -> None:
         reasons(line, tmp_path / "new", from_stage="verdict")
 
 
+def test_a_run_that_stops_says_that_the_verdict_is_of_an_earlier_one(
+    line: list[str], system: Path, tmp_path: Path, caplog: Any
+) -> None:
+    folder = shutil.copytree(system, tmp_path / "system")
+    caplog.set_level("INFO", "dalm")
+    assert run(app, [*line, "--output-dir", str(folder), "--to", "tables"]) == 0
+    left = "left       what follows tables, by --to; verdict and index are of an earlier run"
+    assert caplog.messages.index(left) < caplog.messages.index(
+        next(each for each in caplog.messages if each.startswith("verdict"))
+    )
+
+
 def test_force_switches_to_the_tuned_pair_and_says_so(
     line: list[str], system: Path, tmp_path: Path, caplog: Any
 ) -> None:
