@@ -25,7 +25,6 @@ from transformers import (
     StoppingCriteriaList,
 )
 from transformers.cache_utils import DynamicCache
-from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from dalm.collectives import is_sharded
 from dalm.errors import UserError
@@ -54,8 +53,6 @@ CHUNK = 1024
 """Tokens of a chunk: with a vocabulary of 32,000, 128 MB of fp32 logits."""
 GENERATE_TOKENS = 8_192
 """Tokens per batch when generating, prompt and answer counted."""
-_CACHE = "cache" if hasattr(BaseModelOutputWithPast, "cache") else "past_key_values"
-"""The argument of `generate` for keys and values, which transformers 5.24 renamed."""
 
 
 class AnsweredBatch(NamedTuple):
@@ -243,7 +240,7 @@ class Generator(nn.Module):
         for group in track(groups, len(asked), "answering", "answers", len):
             states = DynamicCache() if keep_states else None
             tokens = [asked[row].tokens for row in group]
-            hooks = {_CACHE: states} if keep_states else {}
+            hooks = {"past_key_values": states} if keep_states else {}
             batch = self.generate_tokens(tokens, max_new_tokens, **hooks)
             texts = self.tokenizer.batch_decode(batch, skip_special_tokens=True)
             yield AnsweredBatch(group.tolist(), [text.strip() for text in texts], states)

@@ -5,7 +5,6 @@ ten questions on a passage of 250 tokens that takes a quarter of the time.
 """
 
 from collections.abc import Sequence
-from inspect import signature
 from typing import Any
 
 import torch
@@ -59,22 +58,20 @@ def log_probs_from(
     the rows' tokens.
     """
     whole = torch.cat([before, mask], dim=1)
-    options: dict[str, Any] = {}
+    options = {}
     if generator.takes_positions:
         positions = (whole.cumsum(1) - 1).clamp(min=0)
-        options["position_ids"] = positions[:, before.shape[1] :]
-    backbone = generator_checks.backbone_of(generator.causal)
-    # transformers 5.24 renamed it; a model with code of its own keeps the old name
-    named = "cache" if "cache" in signature(backbone.forward).parameters else "past_key_values"
-    options[named] = cache
-    out = backbone(input_ids=ids, attention_mask=whole, use_cache=True, **options)
+        options = {"position_ids": positions[:, before.shape[1] :]}
+    out = generator_checks.backbone_of(generator.causal)(
+        input_ids=ids, attention_mask=whole, past_key_values=cache, use_cache=True, **options
+    )
     preceding = scored[:, 1:]
     return generator.head_log_probs(out[0][:, :-1][preceding], ids[:, 1:][preceding])
 
 
 def _plain_cache(out: Any) -> DynamicCache | None:
     """Return the cache of a forward pass if it holds all keys and values, and nothing else."""
-    cache = getattr(out, "cache", None) or getattr(out, "past_key_values", None)
+    cache = getattr(out, "past_key_values", None)
     if isinstance(cache, DynamicCache) and all(type(each) is DynamicLayer for each in cache.layers):
         return cache
     return None
