@@ -245,7 +245,7 @@ def test_what_the_figures_cannot_show_is_printed_and_kept(tmp_path, tiny_table, 
     said = capsys.readouterr().out
     assert "95 % intervals over 20 queries of 10 documents" in said
     # The words of each question are in its passage; the generator is untrained.
-    for finding in ("no retriever can show a gain over BM25", "the generator doesn't read"):
+    for finding in ("no retriever can show a gain over BM25", "the generator isn't shown"):
         (note,) = [note for note in kept["findings"] if note.startswith(finding)]
         assert f"note: {note}" in said
     assert figures(tmp_path / "run")["Success@1[BM25]"][0] == 1
